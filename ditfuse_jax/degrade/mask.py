@@ -1,0 +1,10 @@
+"""Masking: nothing of the block is left."""
+
+import numpy as np
+
+from ditfuse_jax.degrade.operation import Params
+
+
+def mask(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Params]:
+    """Replaces `uint8 (h, w, 3)` by uniform random bytes per pixel and channel."""
+    return rng.integers(0, 256, block.shape, dtype=np.uint8), {}

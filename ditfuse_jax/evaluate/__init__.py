@@ -1,0 +1,1 @@
+"""Scoring fused images: metrics, baselines to read them against, picture sheets and reports."""

@@ -1,0 +1,25 @@
+"""RGB to grey as MATLAB's rgb2gray does it: what published fusion tables start from."""
+
+import jax
+import jax.numpy as jnp
+
+# 0.298936021294, 0.587043074451, 0.114020904255: millionths, and millionths of those.
+_WEIGHTS = (298_936, 587_043, 114_021)
+_REMAINDERS = (21_294, 74_451, -95_745)
+_MILLION = 1_000_000
+
+
+def luminance(rgb: jax.Array) -> jax.Array:
+    """Returns 0.298936021 R + 0.587043074 G + 0.114020904 B rounded half up, MATLAB's rgb2gray.
+
+    Args:
+      rgb: `(..., 3)`, integers 0..255 of any dtype.
+
+    Returns:
+      `(...)` float32 holding integers 0..255 exactly; a grey input (R = G = B) is unchanged.
+    """
+    # In integers: float32 would round some of the half-way cases the wrong way.
+    channels = rgb.astype(jnp.int32)
+    millionths = jnp.sum(channels * jnp.array(_WEIGHTS), axis=-1)
+    millionths += jnp.sum(channels * jnp.array(_REMAINDERS), axis=-1) // _MILLION
+    return ((millionths + _MILLION // 2) // _MILLION).astype(jnp.float32)

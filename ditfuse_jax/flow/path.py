@@ -1,0 +1,47 @@
+"""Rectified flow: the straight path from noise (t = 0) to the image (t = 1).
+
+x_t = t * x + (1 - t) * eps with velocity x - eps (Liu et al. 2023; DESIGN section 2, Objective).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ditfuse_jax.errors import UserError
+
+# A clean-image prediction divides by 1 - t; near the end the quotient is held at this floor
+# (Li and He 2025, "Back to Basics", appendix A).
+_MIN_REMAINING = 0.05
+
+
+def interpolate(image: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    """x_t for images and noise (..., H, W, C) at times (...,)."""
+    t = _expand(t)
+    return t * image + (1 - t) * noise
+
+
+def velocity(image: jax.Array, noise: jax.Array) -> jax.Array:
+    """The path's constant velocity, (..., H, W, C)."""
+    return image - noise
+
+
+def to_velocity(prediction: str, output: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+    """Turns a model's output into a velocity; the only place where that is done.
+
+    Args:
+      prediction: what the output means, `velocity` or `clean`.
+      output: (..., H, W, C).
+      noisy: x_t, same shape.
+      t: (...,) times.
+
+    Raises:
+      UserError: unknown prediction.
+    """
+    if prediction == "velocity":
+        return output
+    if prediction == "clean":
+        return (output - noisy) / jnp.maximum(1 - _expand(t), _MIN_REMAINING)
+    raise UserError(f"prediction {prediction!r} is unknown; choose velocity or clean")
+
+
+def _expand(t: jax.Array) -> jax.Array:
+    return t[..., None, None, None]

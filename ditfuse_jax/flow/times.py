@@ -1,0 +1,53 @@
+"""Times: how training draws them and which ones sampling visits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ditfuse_jax.errors import UserError
+
+TimeSampler = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+def logit_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """sigmoid(N(0, 1)): most draws near the middle (Esser et al. 2024)."""
+    return jax.nn.sigmoid(jax.random.normal(key, shape))
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform in [0, 1)."""
+    return jax.random.uniform(key, shape)
+
+
+def noisy_logit_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """sigmoid(N(-0.8, 0.8)): most draws near noise, where a clean-image predictor decides what the
+    image will be (Li and He 2025)."""
+    return jax.nn.sigmoid(jax.random.normal(key, shape) * 0.8 - 0.8)
+
+
+TIME_SAMPLERS: dict[str, TimeSampler] = {
+    "logit_normal": logit_normal,
+    "uniform": uniform,
+    "noisy_logit_normal": noisy_logit_normal,
+}
+
+
+def time_sampler(name: str) -> TimeSampler:
+    """Looks a time sampler up by name.
+
+    Raises:
+      UserError: unknown name.
+    """
+    if name not in TIME_SAMPLERS:
+        raise UserError(f"time sampler {name!r} is unknown; choose from {', '.join(TIME_SAMPLERS)}")
+    return TIME_SAMPLERS[name]
+
+
+def time_grid(steps: int, shift: float = 1.0) -> jax.Array:
+    """The `steps + 1` times from 0 to 1 that a solver visits.
+
+    Uniform times u are shifted to u / (u + s - s * u); s > 1 spends more steps near noise.
+    """
+    u = jnp.linspace(0.0, 1.0, steps + 1, dtype=jnp.float32)
+    return u / (u + shift - shift * u)

@@ -1,0 +1,31 @@
+"""Images in and out of the program: always `uint8 (H, W, 3)` RGB in between."""
+
+from ditfuse_jax.images.decode import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    decode_image,
+    list_images,
+    read_image,
+)
+from ditfuse_jax.images.pairs import check_same_size, list_stacks, paired_files
+from ditfuse_jax.images.save import read_metadata, write_image
+from ditfuse_jax.images.size import Canvas, fit
+from ditfuse_jax.images.values import check_rgb, from_uint8, to_uint8
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Canvas",
+    "check_rgb",
+    "check_same_size",
+    "decode_image",
+    "fit",
+    "from_uint8",
+    "list_images",
+    "list_stacks",
+    "paired_files",
+    "read_image",
+    "read_metadata",
+    "to_uint8",
+    "write_image",
+]

@@ -1,0 +1,178 @@
+"""Any image file -> `uint8 (H, W, 3)` RGB, or one line telling why not.
+
+- Grey becomes three equal channels; palettes and CMYK become RGB.
+- Transparent pixels are composited over black: no light came from there.
+- 16 bits per channel keep their high byte (`value >> 8`), in grey and in colour alike.
+- The EXIF orientation is applied, so that height and width are those a viewer shows.
+- Of several frames (animated WebP, multi-page TIFF) the first is taken.
+"""
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ditfuse_jax.errors import UserError
+
+MAX_PIXELS = 200_000_000
+
+# Pillow's name of a format -> the file name suffixes that folders are searched for.  Only these
+# decoders run, whatever a file's name says: some of Pillow's others start outside programs.
+_FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+
+_pillow_limit_lock = threading.Lock()
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the image in a file, `uint8 (H, W, 3)` RGB.
+
+    Raises:
+      UserError: missing, a folder, empty, not an image, damaged, truncated, or larger than
+        `max_pixels` (judged by the header, before anything is decoded).
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        return _rgb(image, str(path))
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the image in an encoded byte string, `uint8 (H, W, 3)` RGB.
+
+    `name` tells errors where the bytes came from.
+
+    Raises:
+      UserError: as `read_image`.
+    """
+    with _opened(io.BytesIO(data), name, max_pixels) as image:
+        return _rgb(image, name)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Returns the image files directly inside a folder, sorted by name; hidden files are left out.
+
+    Raises:
+      UserError: there is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    try:
+        files = [
+            path
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not path.name.startswith(".")
+            and path.is_file()
+        ]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    if not files:
+        raise UserError(f"{folder}: no images in this folder (looked for {_known_suffixes()})")
+    return files
+
+
+@contextlib.contextmanager
+def open_image(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """Opens a file as a Pillow image whose header is read and whose pixels are not yet decoded.
+
+    Raises:
+      UserError: as `read_image`; also for whatever Pillow raises inside the `with` block.
+    """
+    path = Path(path)
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder, not an image file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be opened ({error})") from error
+    with stream, _opened(stream, str(path), max_pixels) as image:
+        yield image
+
+
+@contextlib.contextmanager
+def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Image]:
+    try:
+        if not stream.read(1):
+            raise UserError(f"{name}: is empty (0 bytes)")
+        stream.seek(0)
+        with _pillow_open(stream) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(
+                    f"{name}: {width}x{height} pixels are more than the limit of"
+                    f" {max_pixels / 1e6:g} megapixels: downscale it first"
+                )
+            yield image
+    except (UserError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{name}: is not an image of a known kind ({_known_suffixes()})") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly any type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: is damaged or truncated ({reason})") from error
+
+
+def _pillow_open(stream: IO[bytes]) -> Image.Image:
+    # Pillow warns and refuses by a global limit below ours; ours is checked right afterwards.
+    with _pillow_limit_lock:
+        pillow_limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(stream, formats=tuple(_FORMATS))
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    image.load()
+    image = _upright(image)
+    if image.mode.startswith("I;16"):
+        grey = counts_to_uint8(np.asarray(image))
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"{name}: signed or 32-bit pixels have no defined black and white:"
+            " save it with 8 or 16 bits per channel"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def counts_to_uint8(counts: np.ndarray) -> np.ndarray:
+    """Returns the high byte of 16-bit grey values: `uint16 (H, W)` -> `uint8 (H, W)`.
+
+    Pillow reduces 16-bit colour in the same way, so a grey picture looks alike in both codings.
+    """
+    return (counts >> 8).astype(np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are decoded by now: a damaged EXIF block is no reason to refuse
+        return image
+
+
+def _known_suffixes() -> str:
+    return " ".join(sorted(IMAGE_SUFFIXES))

@@ -1,0 +1,83 @@
+"""Which image files belong together: same name in sibling folders, same size in pixels."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images.decode import list_images
+
+MAX_STACK = 4
+_NAMES_SHOWN = 3
+
+
+def check_same_size(images: Sequence[np.ndarray], names: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises UserError, telling both sizes, unless all images `(H, W, ...)` agree in H and W."""
+    first_height, first_width = images[0].shape[:2]
+    for image, name in zip(images[1:], names[1:], strict=True):
+        height, width = image.shape[:2]
+        if (height, width) != (first_height, first_width):
+            raise UserError(
+                f"{names[0]} is {first_width}x{first_height} but {name} is {width}x{height}"
+                " (width x height): images to fuse must have the same size"
+            )
+
+
+def paired_files(
+    folder_a: str | os.PathLike[str],
+    folder_b: str | os.PathLike[str],
+    *more: str | os.PathLike[str],
+) -> list[tuple[Path, ...]]:
+    """Returns the files of the same stem in every folder, one tuple per stem, sorted by stem.
+
+    The suffix may differ between folders.
+
+    Raises:
+      UserError: a folder is missing or empty, holds one stem twice, or lacks a stem that another
+        has.
+    """
+    folders = [Path(folder) for folder in (folder_a, folder_b, *more)]
+    by_stem = [_files_by_stem(folder) for folder in folders]
+    stems = set().union(*by_stem)
+    for folder, files in zip(folders, by_stem, strict=True):
+        lacking = sorted(stems - files.keys())
+        if lacking:
+            shown = ", ".join(lacking[:_NAMES_SHOWN])
+            rest = f" and {len(lacking) - _NAMES_SHOWN} more" if lacking[_NAMES_SHOWN:] else ""
+            raise UserError(f"{folder}: no image named {shown}{rest}, which its partner folder has")
+    return [tuple(files[stem] for files in by_stem) for stem in sorted(stems)]
+
+
+def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
+    """Returns `(stem, paths)` of each stack in `folder/image1 folder/image2 [... image4]`.
+
+    Raises:
+      UserError: the folder is missing, its image folders are not 2 to 4 numbered without a gap, or
+        their files do not match (as `paired_files`).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    present = {path.name for path in folder.glob("image[0-9]*") if path.is_dir()}
+    expected = [f"image{number}" for number in range(1, len(present) + 1)]
+    if present != set(expected) or not 2 <= len(present) <= MAX_STACK:
+        found = " ".join(sorted(present)) or "none"
+        raise UserError(
+            f"{folder}: needs 2 to {MAX_STACK} folders named image1, image2, ...; found: {found}"
+        )
+    stacks = paired_files(*(folder / name for name in expected))
+    return [(paths[0].stem, list(paths)) for paths in stacks]
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in files:
+            raise UserError(
+                f"{folder}: {files[path.stem].name} and {path.name} have the same stem, so pairs"
+                " are ambiguous: keep one"
+            )
+        files[path.stem] = path
+    return files

@@ -1,0 +1,69 @@
+"""Native size in and out: what the model's grid needs is done to the input and undone after."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """How an image is laid on the model's grid; every size is `(height, width)` in pixels.
+
+    Attributes:
+      native: the image as it came.
+      scaled: after downscaling; equal to `native` where it fits 1:1.
+      padded: after padding at the bottom and right; what the model sees.
+    """
+
+    native: tuple[int, int]
+    scaled: tuple[int, int]
+    padded: tuple[int, int]
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Returns a `native` `uint8 (H, W, 3)` image as `uint8 (h, w, 3)` of size `padded`."""
+        _check_size(image, self.native)
+        if self.scaled != self.native:
+            height, width = self.scaled
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        bottom, right = (p - s for p, s in zip(self.padded, self.scaled, strict=True))
+        # "symmetric" repeats the edge pixel, so that it works down to one pixel; where the pad is
+        # longer than the image, NumPy goes on reflecting.
+        return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
+
+    def undo(self, output: np.ndarray) -> np.ndarray:
+        """Returns a model output `(h, w, 3)` of size `padded` at the `native` size `(H, W, 3)`.
+
+        float32, float64 or uint8 in, the same out.  Upscaling is cubic, clipped to the values
+        that are in the output, so that overshoot never leaves the range.
+        """
+        _check_size(output, self.padded)
+        output = output[: self.scaled[0], : self.scaled[1]]
+        if self.scaled == self.native:
+            return output.copy()
+        height, width = self.native
+        resized = cv2.resize(
+            np.ascontiguousarray(output), (width, height), interpolation=cv2.INTER_CUBIC
+        )
+        return np.clip(resized, output.min(), output.max())
+
+
+def fit(height: int, width: int, *, multiple: int, max_side: int | None) -> Canvas:
+    """Returns the canvas of an image whose sides must become multiples of `multiple`.
+
+    A long side over `max_side` is downscaled to it; padding may then add up to `multiple - 1`.
+    """
+    long_side = max(height, width)
+    scale = 1.0 if max_side is None or long_side <= max_side else max_side / long_side
+    scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+    padded = (_round_up(scaled[0], multiple), _round_up(scaled[1], multiple))
+    return Canvas(native=(height, width), scaled=scaled, padded=padded)
+
+
+def _round_up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
+
+
+def _check_size(image: np.ndarray, size: tuple[int, int]) -> None:
+    if image.shape != (*size, 3):
+        raise ValueError(f"expected an array {(*size, 3)}, got {image.shape}")

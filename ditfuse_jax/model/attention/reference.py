@@ -1,0 +1,23 @@
+"""Attention as the formula reads; every other implementation is tested against it."""
+
+import jax
+import jax.numpy as jnp
+
+from ditfuse_jax.model.attention.mask import AttentionMask
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
+) -> jax.Array:
+    """See `ditfuse_jax.model.attention.attend`."""
+    group = q.shape[2] // k.shape[2]
+    k, v = (jnp.repeat(x, group, axis=2).astype(jnp.float32) for x in (k, v))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q.astype(jnp.float32), k) * q.shape[-1] ** -0.5
+    seen = jnp.asarray(mask.dense())[None, None] & key_valid[:, None, None, :]
+    # A query that sees nothing (padding ahead of all real tokens) gets zeros, not NaN.
+    scores = jnp.where(seen, scores, -jnp.inf)
+    peak = jnp.max(scores, axis=-1, keepdims=True)
+    weights = jnp.exp(scores - jnp.where(jnp.isfinite(peak), peak, 0.0))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights / jnp.where(total > 0, total, 1.0)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v).astype(q.dtype)

@@ -1,0 +1,50 @@
+"""Logical axis names: what the dimensions of parameters and activations mean.
+
+The model names its dimensions and knows no mesh.  Parameters carry the names as `axes` metadata;
+activations pass through `constrain`, which does nothing until a caller installs a resolver (the
+rules table of `parallel`) for the time of tracing.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
+import jax
+from flax import nnx
+
+Axes = tuple[str | None, ...]
+Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.Sharding]
+
+_resolver: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("axes", default=None)
+
+
+@contextlib.contextmanager
+def constraints(resolver: Resolver) -> Iterator[None]:
+    """Within this context `constrain` places activations where `resolver` says."""
+    token = _resolver.set(resolver)
+    try:
+        yield
+    finally:
+        _resolver.reset(token)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pins the layout of an activation whose dimensions are named by `axes`."""
+    resolver = _resolver.get()
+    if resolver is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, resolver(axes, x.shape))
+
+
+def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:
+    """A parameter whose dimensions are named; scanned stacks get a leading "layers" axis."""
+    if len(axes) != value.ndim:
+        raise ValueError(f"{len(axes)} axis names for shape {value.shape}")
+    return nnx.Param(value, axes=axes)
+
+
+def axes_of(variable: nnx.Variable) -> Axes:
+    """The names of a parameter's dimensions; parameters of scanned stacks have one more."""
+    axes: Axes = variable.get_metadata("axes")
+    extra = len(variable.shape) - len(axes)
+    return ("layers",) * extra + axes

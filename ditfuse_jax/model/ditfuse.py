@@ -1,0 +1,227 @@
+"""The whole model: condition and noisy target in, prediction out.
+
+Two ways through the same parameters: `__call__` runs the full sequence once (training); `encode`
+computes the condition's keys and values and `denoise` runs only the target against them, as often as
+the sampler needs.  No condition token depends on the noise or the time, so both give equal numbers.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.model.axes import constrain, parameter
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads import make_head
+from ditfuse_jax.model.layers import INIT_STD, Linear
+from ditfuse_jax.model.layout import Layout
+from ditfuse_jax.model.patches import patchify, position_table
+from ditfuse_jax.model.rope import rope_tables
+from ditfuse_jax.model.time import TimeMLP, time_features
+from ditfuse_jax.model.transformer import KeyValues, Tokens, Transformer
+
+
+class Condition(NamedTuple):
+    """What the target is conditioned on.
+
+    Attributes:
+      tokens: (B, T) token ids of all text slots joined.
+      token_valid: (B, T) False for padding.
+      images: (B, n, H, W, C) condition images (pixels in [-1, 1]) or latents.
+      image_valid: (B, n) False where an image is absent; its values are then ignored.
+    """
+
+    tokens: jax.Array
+    token_valid: jax.Array
+    images: jax.Array
+    image_valid: jax.Array
+
+
+class Encoded(NamedTuple):
+    """A condition after its pass through the transformer, ready for any number of targets.
+
+    Attributes:
+      key_values: (L, B, C, Hkv, d).
+      valid: (B, C).
+      cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
+      sin: (B, 1 + P, d/2).
+      aligned: (B, P, D) what the sources add to the target tokens, or zeros.
+    """
+
+    key_values: KeyValues
+    valid: jax.Array
+    cos: jax.Array
+    sin: jax.Array
+    aligned: jax.Array
+
+
+class DiTFuse(nnx.Module):
+    """Instruction-driven image fusion transformer (arXiv 2512.07170 on OmniGen, 2409.11340)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width, patch, channels = config.hidden_size, config.patch_size, config.channels
+
+        def front() -> Linear:
+            return Linear(
+                (patch, patch, channels),
+                (width,),
+                (None, None, None, "embed"),
+                rngs=rngs,
+                dtype=config.dtype,
+                bias=True,
+            )
+
+        table = jax.random.normal(rngs.params(), (config.vocab_size, width)) * INIT_STD
+        self.embed_tokens = parameter(table, "vocab", "embed")
+        self.x_embedder = front()
+        self.input_x_embedder = front()
+        self.source_embedder = (
+            Linear(
+                (config.max_images, patch, patch, channels),
+                (width,),
+                (None, None, None, None, "embed"),
+                rngs=rngs,
+                dtype=config.dtype,
+            )
+            if config.target_sees_sources
+            else None
+        )
+        self.time_token = TimeMLP(width, rngs=rngs, dtype=config.dtype)
+        self.t_embedder = TimeMLP(width, rngs=rngs, dtype=config.dtype)
+        self.transformer = Transformer(config, rngs=rngs)
+        self.head = make_head(config, rngs=rngs)
+
+    def layout(self, condition: Condition, draws: int = 1) -> Layout:
+        """The slots of this condition's sequence."""
+        _, count, height, width, _ = condition.images.shape
+        first, middle, last = self.config.text_slots
+        patch = self.config.patch_size
+        return Layout(
+            text=(first, *(middle,) * (count - 1), last),
+            grid=(height // patch, width // patch),
+            draws=draws,
+        )
+
+    def __call__(
+        self,
+        condition: Condition,
+        noisy: jax.Array,
+        t: jax.Array,
+        longest: jax.Array | None = None,
+    ) -> jax.Array:
+        """Predicts for K noisy targets per condition, which do not see each other.
+
+        Args:
+          condition: B conditions.
+          noisy: (B, K, H, W, C) targets x_t.
+          t: (B, K) times in [0, 1], 0 is noise.
+          longest: (B,) see `rope_tables`; by default the longest real position of this batch.
+
+        Returns:
+          (B, K, H, W, C) float32: a velocity or a clean image, as `config.prediction` says.
+        """
+        layout = self.layout(condition, draws=noisy.shape[1])
+        embedded, valid = self._embed_condition(condition, layout)
+        positions, draw_positions = layout.positions(valid)
+        if longest is None:
+            longest = batch_longest(draw_positions)
+        positions = jnp.concatenate([positions, *[draw_positions] * layout.draws], axis=1)
+        cos, sin = rope_tables(self.config, positions, longest)
+        draws = self._embed_draws(noisy, t, layout.grid, self._aligned(condition))
+        batch = noisy.shape[0]
+        draw_valid = jnp.ones((batch, draws.shape[1]), bool)
+        tokens = Tokens(cos, sin, jnp.concatenate([valid, draw_valid], axis=1))
+        sequence = jnp.concatenate([embedded, draws], axis=1)
+        hidden, _ = self.transformer(sequence, tokens, layout.full_mask)
+        hidden = hidden[:, layout.condition_length :]
+        return self._decode(hidden, t, condition, layout)
+
+    def encode(self, condition: Condition, longest: jax.Array | None = None) -> Encoded:
+        """Runs the condition alone and keeps what targets need of it; see `denoise`."""
+        layout = self.layout(condition)
+        embedded, valid = self._embed_condition(condition, layout)
+        positions, draw_positions = layout.positions(valid)
+        if longest is None:
+            longest = batch_longest(draw_positions)
+        cos, sin = rope_tables(self.config, positions, longest)
+        _, kept = self.transformer(
+            embedded, Tokens(cos, sin, valid), layout.condition_mask, keep_key_values=True
+        )
+        draw_cos, draw_sin = rope_tables(self.config, draw_positions, longest)
+        assert kept is not None
+        return Encoded(kept, valid, draw_cos, draw_sin, self._aligned(condition))
+
+    def denoise(
+        self, encoded: Encoded, condition: Condition, noisy: jax.Array, t: jax.Array
+    ) -> jax.Array:
+        """Predicts for one noisy target per condition, given the condition's keys and values.
+
+        Args:
+          encoded: result of `encode(condition)`.
+          condition: the same condition (some heads weigh its images).
+          noisy: (B, H, W, C).
+          t: (B,).
+
+        Returns:
+          (B, H, W, C) float32.
+        """
+        layout = self.layout(condition)
+        noisy, t = noisy[:, None], t[:, None]
+        draws = self._embed_draws(noisy, t, layout.grid, encoded.aligned)
+        draw_valid = jnp.ones((noisy.shape[0], layout.draw_length), bool)
+        key_valid = jnp.concatenate([encoded.valid, draw_valid], axis=1)
+        hidden, _ = self.transformer(
+            draws,
+            Tokens(encoded.cos, encoded.sin, key_valid),
+            layout.draw_mask,
+            prefix=encoded.key_values,
+        )
+        return self._decode(hidden, t, condition, layout)[:, 0]
+
+    def _embed_condition(
+        self, condition: Condition, layout: Layout
+    ) -> tuple[jax.Array, jax.Array]:
+        texts = self.embed_tokens[...].astype(self.config.dtype)[condition.tokens]
+        patches = patchify(condition.images, self.config.patch_size)
+        table = position_table(self.config, layout.grid)
+        images = self.input_x_embedder(patches) + table.astype(self.config.dtype)
+        valid = layout.condition_valid(condition.token_valid, condition.image_valid)
+        return constrain(layout.join(texts, images), "batch", "sequence", "activation"), valid
+
+    def _aligned(self, condition: Condition) -> jax.Array:
+        """(B, P, D): the sources' patches, embedded for the target tokens at the same place."""
+        patches = patchify(condition.images, self.config.patch_size)
+        batch, count, length = patches.shape[:3]
+        if self.source_embedder is None:
+            return jnp.zeros((batch, length, self.config.hidden_size), self.config.dtype)
+        patches = jnp.where(condition.image_valid[:, :, None, None, None, None], patches, 0.0)
+        patches = jnp.moveaxis(patches, 1, 2)
+        absent = self.config.max_images - count
+        padded = jnp.pad(patches, ((0, 0), (0, 0), (0, absent), (0, 0), (0, 0), (0, 0)))
+        return self.source_embedder(padded)
+
+    def _embed_draws(
+        self, noisy: jax.Array, t: jax.Array, grid: tuple[int, int], aligned: jax.Array
+    ) -> jax.Array:
+        """(B, K, H, W, C) and (B, K) -> (B, K * (1 + P), D)."""
+        table = position_table(self.config, grid).astype(self.config.dtype)
+        targets = self.x_embedder(patchify(noisy, self.config.patch_size)) + table
+        targets = targets + aligned[:, None]
+        time = self.time_token(time_features(t))[:, :, None]
+        draws = jnp.concatenate([time, targets], axis=2)
+        return draws.reshape(draws.shape[0], -1, draws.shape[-1])
+
+    def _decode(
+        self, hidden: jax.Array, t: jax.Array, condition: Condition, layout: Layout
+    ) -> jax.Array:
+        batch, draws = t.shape
+        hidden = hidden.reshape(batch, draws, layout.draw_length, -1)[:, :, 1:]
+        time = self.t_embedder(time_features(t))
+        return self.head(hidden, time, condition.images, condition.image_valid, layout.grid)
+
+
+def batch_longest(draw_positions: jax.Array) -> jax.Array:
+    """(B,) the longest position of the whole batch, for every row: one forward pass, one choice."""
+    return jnp.broadcast_to(jnp.max(draw_positions), draw_positions.shape[:1])

@@ -1,0 +1,77 @@
+"""The small pieces: linear maps with named axes and RMSNorm."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.model.axes import Axes, parameter
+
+# Standard deviation of from-scratch weights (Phi-3 `initializer_range`).
+INIT_STD = 0.02
+
+
+class Linear(nnx.Module):
+    """`x @ kernel + bias` where input and output may have several dimensions.
+
+    Args:
+      inputs: shape of the contracted dimensions.
+      outputs: shape of the new dimensions.
+      axes: logical names of `(*inputs, *outputs)`.
+      bias: whether to add a bias of shape `outputs`.
+      zero: start from zeros (output layers) instead of a normal of `INIT_STD`.
+      dtype: computation type.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        axes: Axes,
+        *,
+        rngs: nnx.Rngs,
+        dtype: str,
+        bias: bool = False,
+        zero: bool = False,
+    ):
+        shape = (*inputs, *outputs)
+        draw = jax.nn.initializers.zeros if zero else jax.nn.initializers.normal(INIT_STD)
+        self.kernel = parameter(draw(rngs.params(), shape, jnp.float32), *axes)
+        self.bias = (
+            parameter(jnp.zeros(tuple(outputs), jnp.float32), *axes[len(inputs) :])
+            if bias
+            else None
+        )
+        self.num_inputs = len(inputs)
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (..., *inputs) to (..., *outputs)."""
+        kernel = self.kernel[...].astype(self.dtype)
+        out = jnp.tensordot(x.astype(self.dtype), kernel, axes=self.num_inputs)
+        if self.bias is not None:
+            out = out + self.bias[...].astype(self.dtype)
+        return out
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm (Zhang and Sennrich 2019), in float32."""
+
+    def __init__(self, size: int, *, eps: float, dtype: str):
+        self.scale = parameter(jnp.ones((size,), jnp.float32), "norm")
+        self.eps = eps
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last dimension of (..., D)."""
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        return (x * self.scale[...]).astype(self.dtype)
+
+
+def layer_norm(x: jax.Array, eps: float = 1e-6) -> jax.Array:
+    """LayerNorm without affine parameters over the last dimension, in float32."""
+    x = x.astype(jnp.float32)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)

@@ -1,0 +1,87 @@
+"""Named model sizes.  A preset is one function and one line in `PRESETS`."""
+
+from collections.abc import Callable
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.config import ModelConfig
+
+# Rows of the shipped tokenizer's embedding, rounded up for sharding.
+_VOCAB = 2048
+_SLOTS = (48, 24, 120)
+
+
+def _pixels(preset: str, width: int, layers: int, heads: int, **changes) -> ModelConfig:
+    """A from-scratch model on pixels that predicts the clean image."""
+    values = {
+        "num_kv_heads": heads,
+        # 8/3 of the width, the usual SwiGLU ratio, rounded up to a multiple of 64.
+        "intermediate_size": -(-width * 8 // (3 * 64)) * 64,
+        "vocab_size": _VOCAB,
+        "text_slots": _SLOTS,
+        "channels": 3,
+        "latent_downsampling": 1,
+        "patch_size": 16,
+        "prediction": "clean",
+        "head": "blend",
+        "target_sees_sources": True,
+    }
+    return ModelConfig(
+        preset=preset, hidden_size=width, num_layers=layers, num_heads=heads, **values | changes
+    )
+
+
+def nano() -> ModelConfig:
+    """Trains on a laptop's CPU in minutes."""
+    return _pixels("nano", width=192, layers=4, heads=4)
+
+
+def small() -> ModelConfig:
+    """One GPU, half an hour."""
+    return _pixels("small", width=384, layers=12, heads=6, dtype="bfloat16")
+
+
+def base() -> ModelConfig:
+    """A workstation or one accelerator host."""
+    return _pixels("base", width=768, layers=16, heads=12, dtype="bfloat16", remat="attention")
+
+
+def large() -> ModelConfig:
+    """Several hosts."""
+    return _pixels("large", width=1536, layers=24, heads=16, dtype="bfloat16", remat="attention")
+
+
+def omnigen() -> ModelConfig:
+    """OmniGen-v1, weight-compatible: 3.8 B parameters, latents, velocity (arXiv 2409.11340)."""
+    return ModelConfig(
+        preset="omnigen",
+        hidden_size=3072,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=32,
+        intermediate_size=8192,
+        vocab_size=32064,
+        text_slots=(64, 16, 128),
+        max_position=131072,
+        dtype="bfloat16",
+        remat="attention",
+    )
+
+
+PRESETS: dict[str, Callable[[], ModelConfig]] = {
+    "nano": nano,
+    "small": small,
+    "base": base,
+    "large": large,
+    "omnigen": omnigen,
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """Returns the named preset.
+
+    Raises:
+      UserError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UserError(f"preset {name!r} is unknown; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]()

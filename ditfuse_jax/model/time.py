@@ -1,0 +1,35 @@
+"""The timestep's embedding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ditfuse_jax.model.layers import Linear
+
+NUM_FEATURES = 256
+_MAX_PERIOD = 10000.0
+
+
+def time_features(t: jax.Array) -> jax.Array:
+    """Sinusoidal features of t in [0, 1]: (...,) -> (..., 256), cosines then sines, float32."""
+    half = NUM_FEATURES // 2
+    frequencies = np.exp(-np.log(_MAX_PERIOD) * np.arange(half, dtype=np.float32) / half)
+    angles = t.astype(jnp.float32)[..., None] * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeMLP(nnx.Module):
+    """Features -> hidden -> hidden with SiLU between."""
+
+    def __init__(self, size: int, *, rngs: nnx.Rngs, dtype: str):
+        self.inner = Linear(
+            (NUM_FEATURES,), (size,), (None, "embed"), rngs=rngs, dtype=dtype, bias=True
+        )
+        self.outer = Linear(
+            (size,), (size,), ("mlp", "embed"), rngs=rngs, dtype=dtype, bias=True
+        )
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """(..., 256) -> (..., D)."""
+        return self.outer(jax.nn.silu(self.inner(features)))

@@ -1,0 +1,165 @@
+"""The Phi-3 backbone: pre-norm blocks, scanned over stacked parameters."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from ditfuse_jax.model.attention import AttentionMask, attend
+from ditfuse_jax.model.axes import constrain
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.layers import Linear, RMSNorm
+from ditfuse_jax.model.remat import remat
+from ditfuse_jax.model.rope import apply_rope
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of some tokens: (B, N, Hkv, d) each, or (L, B, N, Hkv, d) for all layers."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Tokens(NamedTuple):
+    """What attention needs to know about the tokens of one pass.
+
+    Attributes:
+      cos: (B, Q, d/2) rotary cosines of the queries.
+      sin: (B, Q, d/2).
+      key_valid: (B, K) which keys are real, those of a prefix first.
+    """
+
+    cos: jax.Array
+    sin: jax.Array
+    key_valid: jax.Array
+
+
+class SelfAttention(nnx.Module):
+    """Grouped-query attention with rotary positions and one fused projection.
+
+    The fused kernel is stored per key/value head, (D, Hkv, G + 2, d) with the G query heads, then the
+    key, then the value, so that sharding over heads never splits a head from its keys.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        heads, kv_heads = config.num_heads, config.num_kv_heads
+        group, dim, width = heads // kv_heads, config.head_dim, config.hidden_size
+        self.qkv_proj = Linear(
+            (width,),
+            (kv_heads, group + 2, dim),
+            ("embed", "kv_heads", None, "head_dim"),
+            rngs=rngs,
+            dtype=config.dtype,
+        )
+        self.o_proj = Linear(
+            (heads, dim), (width,), ("heads", "head_dim", "embed"), rngs=rngs, dtype=config.dtype
+        )
+        self.implementation = config.attention
+
+    def __call__(
+        self, x: jax.Array, tokens: Tokens, mask: AttentionMask, prefix: KeyValues | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """(B, Q, D) -> (B, Q, D) and the keys and values of these tokens (without the prefix)."""
+        qkv = checkpoint_name(self.qkv_proj(x), "qkv")
+        batch, length, kv_heads, rows, dim = qkv.shape
+        q = qkv[:, :, :, :-2].reshape(batch, length, kv_heads * (rows - 2), dim)
+        q = apply_rope(q, tokens.cos, tokens.sin)
+        k = apply_rope(qkv[:, :, :, -2], tokens.cos, tokens.sin)
+        own = KeyValues(k, qkv[:, :, :, -1])
+        seen = own
+        if prefix is not None:
+            seen = KeyValues(*(jnp.concatenate(pair, axis=1) for pair in zip(prefix, own)))
+        q = constrain(q, "batch", "sequence", "heads", "head_dim")
+        out = attend(
+            q, seen.keys, seen.values, mask, tokens.key_valid, implementation=self.implementation
+        )
+        out = checkpoint_name(out, "attention")
+        return self.o_proj(out), own
+
+
+class MLP(nnx.Module):
+    """SwiGLU with fused gate and up projections, gate first (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+        self.gate_up_proj = Linear(
+            (width,), (2, inner), ("embed", None, "mlp"), rngs=rngs, dtype=config.dtype
+        )
+        self.down_proj = Linear(
+            (inner,), (width,), ("mlp", "embed"), rngs=rngs, dtype=config.dtype
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, N, D) -> (B, N, D)."""
+        hidden = checkpoint_name(self.gate_up_proj(x), "gate_up")
+        hidden = jax.nn.silu(hidden[..., 0, :]) * hidden[..., 1, :]
+        return self.down_proj(constrain(hidden, "batch", "sequence", "mlp"))
+
+
+class Block(nnx.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        norm = {"eps": config.rms_norm_eps, "dtype": config.dtype}
+        self.input_layernorm = RMSNorm(config.hidden_size, **norm)
+        self.self_attn = SelfAttention(config, rngs=rngs)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, **norm)
+        self.mlp = MLP(config, rngs=rngs)
+
+    def __call__(
+        self, x: jax.Array, tokens: Tokens, mask: AttentionMask, prefix: KeyValues | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """(B, N, D) -> (B, N, D) and this layer's keys and values."""
+        x = checkpoint_name(x, "block_input")
+        out, own = self.self_attn(self.input_layernorm(x), tokens, mask, prefix)
+        x = x + out
+        x = x + self.mlp(self.post_attention_layernorm(x))
+        return constrain(x, "batch", "sequence", "activation"), own
+
+
+class Transformer(nnx.Module):
+    """All layers, stored stacked (L, ...) and run by one scan, then the final norm."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap
+        def stack(rngs: nnx.Rngs) -> Block:
+            return Block(config, rngs=rngs)
+
+        self.layers = stack(rngs)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=config.dtype)
+        self.remat = config.remat
+
+    def __call__(
+        self,
+        x: jax.Array,
+        tokens: Tokens,
+        mask: AttentionMask,
+        *,
+        prefix: KeyValues | None = None,
+        keep_key_values: bool = False,
+    ) -> tuple[jax.Array, KeyValues | None]:
+        """Runs the stack.
+
+        Args:
+          x: (B, N, D) embedded tokens.
+          tokens: positions and validity.
+          mask: who sees whom; keys are the prefix, then x.
+          prefix: (L, B, P, Hkv, d) keys and values computed before (the condition's).
+          keep_key_values: also return this pass's keys and values, (L, B, N, Hkv, d).
+
+        Returns:
+          The final hidden states (B, N, D), normalised, and the keys and values or None.
+        """
+        graph, parameters = nnx.split(self.layers)
+
+        def layer(x, scanned):
+            parameters, prefix = scanned
+            x, own = nnx.merge(graph, parameters)(x, tokens, mask, prefix)
+            return x, own if keep_key_values else None
+
+        x = constrain(x, "batch", "sequence", "activation")
+        x, kept = jax.lax.scan(remat(layer, self.remat), x, (parameters, prefix))
+        return self.norm(x), kept

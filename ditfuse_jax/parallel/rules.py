@@ -1,0 +1,141 @@
+"""The rules table: which mesh axes hold which logical axis.  The only place that decides it."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.axes import Axes, axes_of
+
+Rules = dict[str, tuple[str, ...]]
+
+RULES: Rules = {
+    # activations
+    "batch": ("data", "fsdp"),
+    "sequence": ("context",),
+    "activation": (),
+    # parameters
+    "layers": (),
+    "embed": ("fsdp",),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head_dim": (),
+    "mlp": ("tensor",),
+    "norm": (),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharder:
+    """Turns logical axes into shardings on one mesh."""
+
+    mesh: Mesh
+    rules: Rules = dataclasses.field(default_factory=lambda: RULES)
+
+    def spec(self, axes: Axes, name: str = "tensor") -> PartitionSpec:
+        """The partition of a tensor whose dimensions are `axes`.
+
+        Raises:
+          UserError: an axis has no rule, or two dimensions claim the same mesh axis.
+        """
+        used: dict[str, str] = {}
+        entries: list[tuple[str, ...] | None] = []
+        for axis in axes:
+            if axis is None:
+                entries.append(None)
+                continue
+            if axis not in self.rules:
+                raise UserError(f"{name}: logical axis {axis!r} has no sharding rule")
+            # Mesh axes of one device are left out: they shard nothing and only clutter the spec.
+            mesh_axes = tuple(m for m in self.rules[axis] if self.mesh.shape[m] > 1)
+            for mesh_axis in mesh_axes:
+                if mesh_axis in used:
+                    raise UserError(
+                        f"{name}: axes {used[mesh_axis]!r} and {axis!r} both map to mesh axis "
+                        f"{mesh_axis!r}; change one of their rules"
+                    )
+                used[mesh_axis] = axis
+            entries.append(mesh_axes or None)
+        return PartitionSpec(*entries)
+
+    def parameter(self, axes: Axes, shape: tuple[int, ...], name: str) -> NamedSharding:
+        """The sharding of a parameter.
+
+        Raises:
+          UserError: see `spec`; or a dimension does not divide by its mesh axes.
+        """
+        spec = self.spec(axes, name)
+        for axis, size, entry in zip(axes, shape, spec, strict=True):
+            parts = self._parts(entry)
+            if size % parts:
+                raise UserError(
+                    f"{name}: dimension {axis!r} of size {size} does not divide by the {parts} "
+                    f"devices of mesh axes {entry}; change the mesh or the model's size"
+                )
+        return NamedSharding(self.mesh, spec)
+
+    def activation(self, axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
+        """The sharding of an activation; a dimension that does not divide stays whole."""
+        spec = self.spec(axes, "activation")
+        entries = [
+            entry if size % self._parts(entry) == 0 else None
+            for size, entry in zip(shape, spec, strict=True)
+        ]
+        return NamedSharding(self.mesh, PartitionSpec(*entries))
+
+    def batch(self) -> NamedSharding:
+        """The sharding of input batches: the leading dimension over all data axes."""
+        return NamedSharding(self.mesh, self.spec(("batch",), "batch"))
+
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def check_batch(self, size: int, accumulation: int) -> None:
+        """Refuses a batch that cannot be spread evenly.
+
+        Raises:
+          UserError: with the numbers and the nearest size that fits.
+        """
+        parts = self._parts(self.spec(("batch",), "batch")[0]) * accumulation
+        if size % parts or size < 1:
+            nearest = max(parts, round(size / parts) * parts)
+            raise UserError(
+                f"data.batch_size {size} is not divisible by {parts} (data-parallel devices x "
+                f"accumulation {accumulation}); use e.g. {nearest}"
+            )
+
+    def parameters(self, state: nnx.State) -> Any:
+        """Shardings for a model state, as a nested dict like `nnx.to_pure_dict(state)`."""
+        shardings = {
+            path: self.parameter(axes_of(variable), variable.shape, ".".join(map(str, path)))
+            for path, variable in nnx.to_flat_state(state)
+        }
+        return _nest(shardings)
+
+    def _parts(self, entry: tuple[str, ...] | str | None) -> int:
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        return math.prod(self.mesh.shape[name] for name in names)
+
+
+def shard_like(tree: Any, shardings: Any) -> Any:
+    """Attaches shardings to abstract values of the same structure."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )
+
+
+def _nest(flat: dict[tuple, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        inner = nested
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = leaf
+    return nested

@@ -1,0 +1,117 @@
+"""The training stream: grain `MapDataset` from sources to batches, addressable by position.
+
+Every example is a function of (seed, index), whatever the number of hosts and workers.  Batch s is
+made of the examples [s * B, (s + 1) * B) in order, so a position is one number, the count of batches
+consumed, and a run may continue on another number of hosts.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.examples import Arrays, Encoder, MakeExample
+from ditfuse_jax.pipeline.sources import open_source
+from ditfuse_jax.tasks import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Ingredient:
+    """One part of the mixture.
+
+    Attributes:
+      source: see `open_source`.
+      task: a name in `TASKS`.
+      weight: share in the mixture, relative to the others.
+    """
+
+    source: str
+    task: str
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """What is streamed and how.
+
+    Attributes:
+      mixture: the ingredients.
+      crop: (height, width) of the examples.
+      batch_size: examples per batch over all hosts.
+      seed: of everything random in it.
+      encoder: example -> arrays.
+      workers: worker processes; 0 prepares batches in threads of this process.
+    """
+
+    mixture: Sequence[Ingredient]
+    crop: tuple[int, int]
+    batch_size: int
+    seed: int
+    encoder: Encoder
+    workers: int = 0
+
+    def examples(self) -> grain.MapDataset:
+        """The endless sequence of examples, before batching.
+
+        Raises:
+          UserError: unknown task or source, or a source that does not suit its task.
+        """
+        if not self.mixture:
+            raise UserError("data.mixture is empty: name at least one source and task")
+        parts = [self._part(i, ingredient) for i, ingredient in enumerate(self.mixture)]
+        if len(parts) == 1:
+            return parts[0]
+        weights = [ingredient.weight for ingredient in self.mixture]
+        return grain.MapDataset.mix(parts, weights)
+
+    def batches(self, start: int = 0, host: int = 0, num_hosts: int = 1) -> Iterator[Arrays]:
+        """This host's part of the batches from number `start` on.
+
+        Every leaf has `batch_size / num_hosts` rows: rows [host * b, (host + 1) * b) of the batch.
+
+        Raises:
+          UserError: the batch does not divide by the hosts, and see `examples`.
+        """
+        if self.batch_size % num_hosts:
+            raise UserError(
+                f"data.batch_size {self.batch_size} does not divide by {num_hosts} processes"
+            )
+        # Cut into host-sized pieces first: piece number s * num_hosts + host is our part of batch s.
+        pieces = self.examples().batch(self.batch_size // num_hosts, batch_fn=_stack)
+        ours = pieces.slice(slice(start * num_hosts + host, None, num_hosts))
+        threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        stream = ours.to_iter_dataset(threads)
+        if self.workers:
+            if not flags.FLAGS.is_parsed():  # grain's workers read absl flags; not all callers use absl
+                flags.FLAGS.mark_as_parsed()
+            options = grain.MultiprocessingOptions(
+                num_workers=self.workers, per_worker_buffer_size=2
+            )
+            stream = stream.mp_prefetch(options)
+        return iter(stream)
+
+    def _part(self, index: int, ingredient: Ingredient) -> grain.MapDataset:
+        if ingredient.task not in TASKS:
+            raise UserError(f"task {ingredient.task!r} is unknown; choose from {', '.join(TASKS)}")
+        source, task = open_source(ingredient.source), TASKS[ingredient.task]
+        if source.num_images != task.num_images:
+            raise UserError(
+                f"task {ingredient.task!r} takes {task.num_images} image(s) at a time, source "
+                f"{ingredient.source!r} has {source.num_images}"
+            )
+        make = MakeExample(ingredient.task, self.crop, self.encoder)
+        dataset = grain.MapDataset.source(source).seed(self.seed + index)
+        return dataset.shuffle().repeat().random_map(make)
+
+
+def fixed_batch(stream: Stream, count: int) -> Arrays:
+    """The first `count` examples of a stream in one batch, e.g. for evaluation."""
+    examples = stream.examples()
+    return _stack([examples[i] for i in range(count)])
+
+
+def _stack(examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}

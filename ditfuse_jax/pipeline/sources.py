@@ -1,0 +1,115 @@
+"""Where images come from.  A source is a sequence of image tuples; a new one is a line in `SOURCES`.
+
+A source is named in a recipe as `name` or `name:argument`; anything else is a folder.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, SupportsIndex
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import list_images, list_stacks, read_image
+
+# The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
+# of the split.
+SAMPLES = {
+    "train": (
+        "astronaut.png",
+        "brick.png",
+        "clock_motion.png",
+        "coins.png",
+        "grass.png",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "moon.png",
+        "motorcycle_left.png",
+        "motorcycle_right.png",
+        "rocket.jpg",
+    ),
+    "heldout": ("camera.png", "chelsea.png", "coffee.png"),
+}
+
+
+class Source(Protocol):
+    """Random access to tuples of registered images, uint8 (H, W, 3) each, and their names."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def num_images(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]: ...
+
+
+class FileSource:
+    """Image files read on access."""
+
+    def __init__(self, stacks: Sequence[tuple[str, Sequence[Path]]], keep: bool = False):
+        """`stacks` are (name, files) with equally many files each; `keep` holds decoded images."""
+        self.names = [name for name, _ in stacks]
+        self.stacks = [tuple(paths) for _, paths in stacks]
+        self.num_images = len(self.stacks[0])
+        self.keep = keep
+
+    def __len__(self) -> int:
+        return len(self.stacks)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
+        read = _read_and_keep if self.keep else read_image
+        return tuple(read(path) for path in self.stacks[index])
+
+
+def open_source(name: str) -> Source:
+    """Opens a source by its name in a recipe.
+
+    Args:
+      name: `samples:train`, `samples:heldout`, or a folder: of photographs, or of subfolders
+        `image1`, `image2`, ... with equally named, registered images.
+
+    Raises:
+      UserError: it does not exist, is empty, or partners are missing.
+    """
+    kind, _, argument = name.partition(":")
+    if kind in SOURCES:
+        return SOURCES[kind](argument)
+    return _folder(name)
+
+
+def _samples(split: str) -> Source:
+    if split not in SAMPLES:
+        raise UserError(f"samples:{split} is unknown; choose from {', '.join(SAMPLES)}")
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "the sample photographs come with scikit-image: pip install scikit-image, or name a "
+            "folder of your own photographs as the source"
+        )
+    folder = Path(spec.origin).parent / "data"
+    return FileSource([(Path(f).stem, [folder / f]) for f in SAMPLES[split]], keep=True)
+
+
+def _folder(name: str) -> Source:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        known = ", ".join(f"{kind}:..." for kind in SOURCES)
+        raise UserError(f"data source {name!r} is neither a folder nor one of {known}")
+    if (folder / "image1").is_dir():
+        return FileSource(list_stacks(folder))
+    return FileSource([(path.stem, [path]) for path in list_images(folder)])
+
+
+@functools.lru_cache(maxsize=64)
+def _read_and_keep(path: Path) -> np.ndarray:
+    image = read_image(path)
+    image.flags.writeable = False  # shared between all who read it
+    return image
+
+
+SOURCES: dict[str, Callable[[str], Source]] = {"samples": _samples}

@@ -1,0 +1,46 @@
+"""Prompts: tags, chat frame, placeholders, instruction pools, fixed text slots and tokenizers."""
+
+from ditfuse_jax.prompts.pools import (
+    InstructionPool,
+    instruction_groups,
+    instruction_pool,
+    instructions,
+)
+from ditfuse_jax.prompts.slots import PackedText, TextSlots
+from ditfuse_jax.prompts.template import (
+    CONDITION_DROPPED,
+    MAX_IMAGES,
+    SPECIAL_TOKENS,
+    SUBTASKS,
+    SplitPrompt,
+    as_prompt,
+    frame,
+    has_placeholders,
+    image_only_prompt,
+    split_prompt,
+    task_prompt,
+)
+from ditfuse_jax.prompts.tokenizer import EncodedPrompt, encode_prompt, load_tokenizer
+
+__all__ = [
+    "CONDITION_DROPPED",
+    "MAX_IMAGES",
+    "SPECIAL_TOKENS",
+    "SUBTASKS",
+    "EncodedPrompt",
+    "InstructionPool",
+    "PackedText",
+    "SplitPrompt",
+    "TextSlots",
+    "as_prompt",
+    "encode_prompt",
+    "frame",
+    "has_placeholders",
+    "image_only_prompt",
+    "instruction_groups",
+    "instruction_pool",
+    "instructions",
+    "load_tokenizer",
+    "split_prompt",
+    "task_prompt",
+]

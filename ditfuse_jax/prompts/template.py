@@ -1,0 +1,159 @@
+"""What the model is told: tags, the sentence around the images, the chat frame, the placeholders.
+
+A prompt reads `[TASK]. <SUBTASK>. This is the first image <img><|image_1|></img>, and this is the
+second image <img><|image_2|></img>. {instruction}` and is wrapped in OmniGen's chat frame
+(arXiv 2409.11340).  Image k's tokens take the place of `<|image_k|>`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ditfuse_jax.errors import UserError
+
+# A new tag is one entry here; then rebuild the tokenizer with data/build_tokenizer.py.
+SUBTASKS: dict[str, tuple[str, ...]] = {
+    "FUSION": ("MULTI-MODALITIES", "MULTI-FOCUS", "MULTI-EXPOSURE"),
+    "CONTROL": ("LIGHT++", "LIGHT+", "LIGHT-", "LIGHT--", "CONTRAST+", "CONTRAST-"),
+    "SEG": (),
+}
+"""The tasks, and the subtasks that each may carry (without their brackets)."""
+
+CONDITION_DROPPED = "<cfg>"
+"""The prompt that replaces instruction and images alike when the condition is dropped."""
+
+MAX_IMAGES = 4
+_ORDINALS = ("first", "second", "third", "fourth")
+
+_FRAME_HEAD = "<|user|>\nGenerate an image according to the following instructions\n"
+_FRAME_TAIL = "<|end|>\n<|assistant|>\n<|diffusion|>"
+_PLACEHOLDER = re.compile(r"<\|image_([0-9]+)\|>")
+
+SPECIAL_TOKENS: tuple[str, ...] = (
+    *("<pad>", "<s>", "</s>", "<|endoftext|>"),
+    *("<|user|>", "<|end|>", "<|assistant|>", "<|diffusion|>", "<img>", "</img>"),
+    *(f"<|image_{k}|>" for k in range(1, MAX_IMAGES + 1)),
+    CONDITION_DROPPED,
+    *(f"[{task}]" for task in SUBTASKS),
+    *(f"<{subtask}>" for subtasks in SUBTASKS.values() for subtask in subtasks),
+)
+"""The strings that our own tokenizer never takes apart, in the order of their ids from 0."""
+
+
+@dataclass(frozen=True)
+class SplitPrompt:
+    """The text around the image slots of a prompt.
+
+    Attributes:
+      segments: n+1 texts; `<img>` and `</img>` belong to them, the placeholders do not.
+      order: n indices from 0: slot k of the prompt shows image `order[k]`.
+    """
+
+    segments: tuple[str, ...]
+    order: tuple[int, ...]
+
+
+def task_prompt(task: str, subtask: str | None, instruction: str, num_images: int = 2) -> str:
+    """Returns the prompt that introduces the images and gives the instruction.
+
+    Args:
+      task: a key of `SUBTASKS`, e.g. "FUSION".
+      subtask: one of the task's subtasks, e.g. "MULTI-FOCUS", or None to leave it out.
+      instruction: plain words, without image placeholders.
+      num_images: 1 to `MAX_IMAGES`.
+
+    Raises:
+      UserError: unknown tag, no instruction, placeholders in it, or too many images.
+    """
+    if task not in SUBTASKS:
+        raise UserError(f"unknown task {task!r}: choose one of {', '.join(SUBTASKS)}")
+    if subtask is not None and subtask not in SUBTASKS[task]:
+        known = ", ".join(SUBTASKS[task]) or "none"
+        raise UserError(f"task {task} has no subtask {subtask!r}: it knows {known}")
+    if not 1 <= num_images <= MAX_IMAGES:
+        raise UserError(f"cannot introduce {num_images} images: give 1 to {MAX_IMAGES}")
+    instruction = instruction.strip()
+    if not instruction:
+        raise UserError("the instruction is empty: say what to make of the images")
+    if found := _PLACEHOLDER.search(instruction):
+        raise UserError(
+            f"the instruction {instruction!r} holds {found[0]}: drop the placeholder, or write the "
+            "whole prompt yourself"
+        )
+    tags = f"[{task}]. " if subtask is None else f"[{task}]. <{subtask}>. "
+    return f"{tags}{_introduction(num_images)} {instruction}"
+
+
+def as_prompt(text: str, num_images: int, task: str = "FUSION", subtask: str | None = None) -> str:
+    """Returns what a user typed as a prompt: a plain sentence is put into `task_prompt`.
+
+    A text with image placeholders is a whole prompt already and returned as it is.
+
+    Raises:
+      UserError: as `task_prompt` for a sentence, as `split_prompt` for a whole prompt.
+    """
+    if not has_placeholders(text):
+        return task_prompt(task, subtask, text, num_images)
+    split_prompt(text, num_images)
+    return text
+
+
+def image_only_prompt(num_images: int) -> str:
+    """Returns the prompt of the guidance branch that sees the images but no instruction."""
+    return " ".join(_image(k) for k in range(1, num_images + 1))
+
+
+def frame(prompt: str) -> str:
+    """Returns the prompt in the chat frame, in which every prompt enters the model.
+
+    Raises:
+      UserError: it is framed already.
+    """
+    if prompt.startswith(_FRAME_HEAD):
+        raise UserError("the prompt is in the chat frame already: give only what stands inside")
+    return f"{_FRAME_HEAD}{prompt}{_FRAME_TAIL}"
+
+
+def has_placeholders(prompt: str) -> bool:
+    """Tells whether the prompt says where images go."""
+    return _PLACEHOLDER.search(prompt) is not None
+
+
+def split_prompt(prompt: str, num_images: int) -> SplitPrompt:
+    """Cuts a prompt, framed or not, at its placeholders `<|image_k|>`, k from 1 to `num_images`.
+
+    Each image is placed once; the images may come in any order.
+
+    Raises:
+      UserError: a placeholder is missing, repeated, or names an image that is not there.
+    """
+    cut = _PLACEHOLDER.split(prompt)  # text, number, text, number, ..., text
+    numbers = [int(number) for number in cut[1::2]]
+    for number in numbers:
+        if not 1 <= number <= num_images:
+            raise UserError(
+                f"the prompt places <|image_{number}|> but the number of images is {num_images}: "
+                "remove the placeholder or add the image"
+            )
+        if numbers.count(number) > 1:
+            raise UserError(
+                f"the prompt places <|image_{number}|> more than once: keep one and refer to it in "
+                "words elsewhere"
+            )
+    for number in range(1, num_images + 1):
+        if number not in numbers:
+            raise UserError(
+                f"the prompt does not place image {number} of {num_images}: add {_image(number)}"
+            )
+    return SplitPrompt(tuple(cut[0::2]), tuple(number - 1 for number in numbers))
+
+
+def _introduction(num_images: int) -> str:
+    if num_images == 1:
+        return f"This is the image {_image(1)}."
+    parts = [f"this is the {_ORDINALS[k]} image {_image(k + 1)}" for k in range(num_images)]
+    parts[-1] = f"and {parts[-1]}"
+    return f"T{', '.join(parts)[1:]}."
+
+
+def _image(number: int) -> str:
+    return f"<img><|image_{number}|></img>"

@@ -1,0 +1,120 @@
+"""From a prompt to the token ids of its text slots.
+
+The shipped tokenizer (`assets/`, made by data/build_tokenizer.py) serves the presets that are
+trained from scratch; a folder with a Hugging Face `tokenizer.json` serves OmniGen's weights.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts.slots import TextSlots
+from ditfuse_jax.prompts.template import frame, has_placeholders, split_prompt
+from ditfuse_jax.resources import resource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# transformers' lazy modules do not survive a first import by two threads at once.
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPrompt:
+    """A prompt as the model takes it, for n image slots.
+
+    Attributes:
+      tokens: int32 (T,), the text slots of `TextSlots.capacities(n)` one after the other.
+      valid: bool (T,), False where there is padding.
+      image_valid: bool (n,), all False for a prompt that places no image.
+      order: n indices from 0: image slot k shows image `order[k]`.
+    """
+
+    tokens: np.ndarray
+    valid: np.ndarray
+    image_valid: np.ndarray
+    order: tuple[int, ...]
+
+
+def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
+    """Returns the shipped tokenizer, or the one in a local folder.
+
+    Each process reads a folder once, so a data worker calls this rather than be sent the tokenizer.
+
+    Raises:
+      UserError: the folder has no readable `tokenizer.json`.
+    """
+    folder = resource("prompts", "assets") if path is None else Path(path).expanduser()
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            f"no tokenizer in {folder}: give a local folder that holds tokenizer.json and "
+            "tokenizer_config.json"
+        )
+    with _LOADING:
+        return _load(folder.resolve())
+
+
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerFast", prompt: str, num_images: int, slots: TextSlots
+) -> EncodedPrompt:
+    """Puts the prompt into the chat frame and returns its tokens in their slots.
+
+    The segments between the images are tokenised one by one, as in OmniGen, and BOS stands only at
+    the very start, if the tokenizer has that habit.  A prompt without any placeholder, such as
+    `CONDITION_DROPPED` or a negative prompt, shows no image, and its text may fill all text slots.
+
+    Args:
+      prompt: without the frame, e.g. from `task_prompt` or `image_only_prompt`.
+      num_images: how many image slots the condition has, n.
+
+    Raises:
+      UserError: wrong placeholders (`split_prompt`), or a text too long (`TextSlots.pack`).
+    """
+    shown = num_images if has_placeholders(prompt) else 0
+    split = split_prompt(frame(prompt), shown)
+    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+    packed = slots.pack(_token_ids(tokenizer, split.segments), num_images, pad_id)
+    return EncodedPrompt(
+        tokens=packed.tokens,
+        valid=packed.valid,
+        image_valid=np.full(num_images, shown > 0),
+        order=split.order or tuple(range(num_images)),
+    )
+
+
+def _token_ids(tokenizer: "PreTrainedTokenizerFast", segments: Sequence[str]) -> list[list[int]]:
+    ids = [tokenizer.encode(segment, add_special_tokens=False) for segment in segments]
+    opening = tokenizer.encode("")[:1]
+    if opening == [tokenizer.bos_token_id]:
+        ids[0] = opening + ids[0]
+    return ids
+
+
+@cache
+def _load(folder: Path) -> "PreTrainedTokenizerFast":
+    # Imported late: it takes a second, which everything that only needs a prompt would pay.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+    from transformers import PreTrainedTokenizerFast
+
+    # Not AutoTokenizer: for OmniGen's folder that picks a class which rebuilds the tokenizer by its
+    # own rules; this one runs tokenizer.json as it stands, and so did OmniGen's transformers.
+    try:
+        config_file = folder / "tokenizer_config.json"
+        config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+        options = {}
+        if str(config.get("tokenizer_class")).startswith("Llama"):
+            options["add_bos_token"] = config.get("add_bos_token", True)  # that class's own default
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # the Rust parser raises no narrower class
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the tokenizer in {folder} is unreadable ({reason}): replace it"
+        ) from error

@@ -1,0 +1,70 @@
+"""Random views of training images; images that belong together move together."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.images import check_same_size
+
+# A crop needs this many times its own size of photograph before downscaling is worth its blur.
+_ROOM_TO_DOWNSCALE = 2.0
+_DOWNSCALED_SHARE = 0.5
+
+
+def random_crop(
+    images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+) -> tuple[np.ndarray, ...]:
+    """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
+
+    Half of the crops are the image's own pixels, as the model meets them in use.  The other half,
+    where the image has room for it, is downscaled first, log-uniformly down to the crop just
+    fitting: a few photographs then give crops from bare texture to whole scenes.  An image smaller
+    than the crop is upscaled just enough.
+
+    Raises:
+      UserError: the images differ in size.
+    """
+    check_same_size(images, [f"image {number}" for number in range(1, len(images) + 1)])
+    height, width = images[0].shape[:2]
+    scale = _draw_scale(min(height / crop[0], width / crop[1]), rng)
+    # The window is cut before it is resized: the same pixels as the other way around, for less.
+    window_height = min(max(1, round(crop[0] / scale)), height)
+    window_width = min(max(1, round(crop[1] / scale)), width)
+    top = int(rng.integers(height - window_height + 1))
+    left = int(rng.integers(width - window_width + 1))
+    return tuple(
+        _resized(image[top : top + window_height, left : left + window_width], crop)
+        for image in images
+    )
+
+
+def random_flips(
+    images: Sequence[np.ndarray], rng: np.random.Generator, *, upside_down: bool
+) -> tuple[np.ndarray, ...]:
+    """Mirrors all images left-right or none, by a coin; with `upside_down` also top-bottom.
+
+    Upside-down scenes serve where only local structure matters, not where roads meet the sky.
+    """
+    horizontal = -1 if rng.random() < 0.5 else 1
+    vertical = -1 if upside_down and rng.random() < 0.5 else 1
+    return tuple(np.ascontiguousarray(image[::vertical, ::horizontal]) for image in images)
+
+
+def _draw_scale(room: float, rng: np.random.Generator) -> float:
+    """Returns the factor of resizing an image that is `room` times as large as the crop."""
+    if room < 1:
+        return 1 / room
+    if room < _ROOM_TO_DOWNSCALE or rng.random() >= _DOWNSCALED_SHARE:
+        return 1.0
+    return math.exp(rng.uniform(-math.log(room), 0.0))
+
+
+def _resized(window: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = window.shape[:2]
+    if (height, width) == size:
+        return window
+    shrinks = height >= size[0] and width >= size[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(window, (size[1], size[0]), interpolation=interpolation)

@@ -1,0 +1,34 @@
+"""Infrared-visible fusion on registered pairs, towards a pseudo-target."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.degrade import PSEUDO_TARGETS
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts import instructions, task_prompt
+from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+
+
+@dataclasses.dataclass(frozen=True)
+class IVIF:
+    """Sources: the pair in random order; target: a name in `degrade.PSEUDO_TARGETS`."""
+
+    target: str = "mean"
+    num_images: int = dataclasses.field(default=2, init=False)
+
+    def __post_init__(self) -> None:
+        if self.target not in PSEUDO_TARGETS:
+            known = ", ".join(PSEUDO_TARGETS)
+            raise UserError(f"IVIF: no pseudo-target is named {self.target} (known: {known})")
+
+    def __call__(
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+    ) -> Example:
+        pair = random_flips(random_crop(images, rng, crop), rng, upside_down=False)
+        target = PSEUDO_TARGETS[self.target](pair)
+        instruction = draw_instruction(instructions("ivif"), rng)
+        prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)
+        return Example(shuffled(pair, rng), prompt, target)

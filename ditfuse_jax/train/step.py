@@ -1,0 +1,146 @@
+"""The training step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from ditfuse_jax.flow import flow_matching_loss, time_sampler
+from ditfuse_jax.model import Condition
+from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.train.state import TrainState
+
+Metrics = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """What the step does beside the model and the optimiser.
+
+    Attributes:
+      seed: all randomness is `fold_in(seed, step)`.
+      time_sampler: how t is drawn.
+      draws: noise draws that share one condition pass (K).
+      accumulation: micro-batches whose gradients are averaged before the update.
+      ema_decay: of the averaged parameters; 0 keeps none.
+      spike_factor: a gradient norm this many times the usual one skips the update; 0 never does.
+    """
+
+    seed: int
+    time_sampler: str
+    draws: int
+    accumulation: int
+    ema_decay: float
+    spike_factor: float
+
+
+def make_train_step(
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    config: StepConfig,
+    sharder: Sharder,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Builds the pure step function, to be jitted with the state donated."""
+    draw_times = time_sampler(config.time_sampler)
+
+    def loss_fn(parameters, batch, noise, t):
+        model = nnx.merge(graph, parameters)
+        condition, image = model_inputs(batch)
+        losses = flow_matching_loss(
+            lambda noisy, t: model(condition, noisy, t),
+            model.config.prediction,
+            image,
+            noise,
+            t,
+        )
+        return jnp.mean(losses)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key_time, key_noise = jax.random.split(key)
+        size, *shape = batch["target"].shape
+        t = draw_times(key_time, (size, config.draws))
+        noise = jax.random.normal(key_noise, (size, config.draws, *shape))
+
+        loss, gradients = accumulate(
+            jax.value_and_grad(loss_fn), config.accumulation, state.parameters, batch, noise, t
+        )
+        grad_norm = optax.global_norm(gradients)
+        accept = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        if config.spike_factor:
+            usual = state.usual_grad_norm
+            accept &= (usual == 0) | (grad_norm < config.spike_factor * usual)
+
+        updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        ema = state.ema and average(state.ema, parameters, config.ema_decay, state.step)
+        new = TrainState(
+            step=state.step,
+            parameters=parameters,
+            optimizer=moments,
+            ema=ema,
+            skipped=state.skipped,
+            usual_grad_norm=jnp.where(
+                state.usual_grad_norm == 0,
+                grad_norm,
+                0.98 * state.usual_grad_norm + 0.02 * grad_norm,
+            ),
+        )
+        # A refused update leaves everything as it was, but for the counts.
+        new = jax.tree.map(lambda new, old: jnp.where(accept, new, old), new, state)
+        skipped = state.skipped + jnp.where(accept, 0, 1)
+        new = dataclasses.replace(new, step=state.step + 1, skipped=skipped)
+        return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
+
+    def constrained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        with constraints(sharder.activation):
+            return train_step(state, batch)
+
+    return constrained
+
+
+def model_inputs(batch: Batch) -> tuple[Condition, jax.Array]:
+    """Bytes to the model's range: pixels in [-1, 1].
+
+    Args:
+      batch: see `pipeline.Encoder`, with a leading batch dimension.
+
+    Returns:
+      The condition and the clean target (B, H, W, C).
+    """
+    images, target = (batch[k].astype(jnp.float32) / 127.5 - 1.0 for k in ("images", "target"))
+    condition = Condition(batch["tokens"], batch["token_valid"], images, batch["image_valid"])
+    return condition, target
+
+
+def accumulate(
+    value_and_grad: Callable[..., tuple[jax.Array, Any]], parts: int, parameters: Any, *batched: Any
+) -> tuple[jax.Array, Any]:
+    """Mean loss and gradient over `parts` micro-batches, one at a time.
+
+    Rows are dealt out in turn (row i to part i mod parts), so that every device keeps its own rows.
+    """
+    if parts == 1:
+        return value_and_grad(parameters, *batched)
+
+    def deal(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+
+    def add(total, micro_batch):
+        return jax.tree.map(jnp.add, total, value_and_grad(parameters, *micro_batch)), None
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters))
+    total, _ = jax.lax.scan(add, zero, jax.tree.map(deal, batched))
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def average(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:
+    """Moving average whose memory grows with the run: short runs are not held at their start."""
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, parameters)

@@ -1,0 +1,227 @@
+import hashlib
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ditfuse_jax.degrade import OPERATIONS, PRESETS, M3Config, degrade_views
+from ditfuse_jax.errors import UserError
+
+SIZES = {"height": st.integers(1, 300), "width": st.integers(1, 300), "seed": st.integers(0, 2**32)}
+
+
+def picture(height=256, width=256, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (5, 5), 2)
+
+
+def views_of(seed, image, config=PRESETS["paper"]):
+    return degrade_views(image, np.random.default_rng(seed), config)
+
+
+def only(operation, **options):
+    return M3Config(operations={operation: 1}, **options)
+
+
+def area(block):
+    return slice(block.top, block.top + block.height), slice(block.left, block.left + block.width)
+
+
+@given(**SIZES)
+@settings(max_examples=40, deadline=None)
+def test_the_blocks_tile_an_image_of_any_size_exactly_once(height, width, seed):
+    views = views_of(seed, picture(height, width))
+    covered = np.zeros((height, width), int)
+    for block in views.blocks:
+        covered[area(block)] += 1
+    np.testing.assert_array_equal(covered, 1)
+    for view in (views.view_a, views.view_b):
+        assert view.shape == (height, width, 3) and view.dtype == np.uint8
+
+
+@given(**SIZES)
+@settings(max_examples=40, deadline=None)
+def test_where_a_view_was_not_hit_it_is_the_clean_image_bitwise(height, width, seed):
+    clean = picture(height, width)
+    views = views_of(seed, clean)
+    np.testing.assert_array_equal(clean, picture(height, width))
+    for block in views.blocks:
+        if "a" not in block.params:
+            np.testing.assert_array_equal(views.view_a[area(block)], clean[area(block)])
+        if "b" not in block.params:
+            np.testing.assert_array_equal(views.view_b[area(block)], clean[area(block)])
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_each_block_is_hit_in_exactly_one_view_unless_its_record_says_both(side):
+    clean = picture(120, 130)
+    views = views_of(1, clean, only("mask", block_sides=(side,)))  # a mask changes any block
+    changed_views = {"a": views.view_a, "b": views.view_b}
+    for block in views.blocks:
+        changed = [
+            name
+            for name, view in changed_views.items()
+            if (view[area(block)] != clean[area(block)]).any()
+        ]
+        assert changed == (["a", "b"] if block.hit == "both" else [block.hit])
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 512), (128, 128)])
+def test_exactly_a_quarter_of_the_blocks_is_hit_in_both_views(height, width):
+    for seed in range(20):
+        blocks = views_of(seed, picture(height, width), only("mask", block_sides=(32,))).blocks
+        assert 4 * sum(block.hit == "both" for block in blocks) == len(blocks)
+
+
+@pytest.mark.parametrize("blocks_in_image", [1, 2, 3, 5])
+def test_a_quarter_that_is_no_whole_number_is_met_on_average(blocks_in_image):
+    counts = []
+    for seed in range(1500):
+        blocks = views_of(seed, picture(4, 4 * blocks_in_image), only("mask", block_sides=(4,)))
+        counts.append(sum(block.hit == "both" for block in blocks.blocks))
+    assert set(counts) == {blocks_in_image // 4, blocks_in_image // 4 + 1}
+    assert abs(np.mean(counts) - blocks_in_image / 4) < 4 * np.std(counts) / np.sqrt(1500)
+
+
+def test_the_share_hit_in_both_views_is_a_setting():
+    for share in (0.0, 0.5, 1.0):
+        blocks = views_of(0, picture(), only("mask", block_sides=(32,), both_share=share)).blocks
+        assert sum(block.hit == "both" for block in blocks) == share * len(blocks)
+
+
+def test_every_place_is_hit_in_every_way_by_a_fair_coin():
+    image = picture(64, 64)
+    config = only("box_blur", block_sides=(16,))
+    hits = np.array([[b.hit for b in views_of(seed, image, config).blocks] for seed in range(800)])
+    for hit, share in {"a": 0.375, "b": 0.375, "both": 0.25}.items():
+        shares = (hits == hit).mean(axis=0)
+        assert np.abs(shares - share).max() < 4.5 * np.sqrt(share * (1 - share) / 800)
+
+
+def test_block_sides_are_drawn_per_image_and_edge_blocks_are_cut():
+    sides = Counter()
+    for seed in range(150):
+        blocks = views_of(seed, picture(150, 200), only("box_blur", both_share=0)).blocks
+        (side,) = {block.height for block in blocks if block.top == block.left == 0}
+        sides[side] += 1
+        assert {block.height for block in blocks} == {side, 150 % side}
+        assert {block.width for block in blocks} == {side, 200 % side}
+    assert set(sides) == {32, 64, 128}
+    assert min(sides.values()) > 25
+
+
+def test_the_paper_preset_draws_mask_blur_and_noise_equally_often():
+    counts = Counter(
+        block.operation for seed in range(120) for block in views_of(seed, picture(96, 96)).blocks
+    )
+    assert set(counts) == {"mask", "blur", "noise"}
+    total = sum(counts.values())
+    for count in counts.values():
+        assert abs(count / total - 1 / 3) < 5 * np.sqrt(2 / 9 / total)
+
+
+def test_the_extended_preset_adds_the_three_exposure_operations():
+    seen = {
+        block.operation
+        for seed in range(20)
+        for block in views_of(seed, picture(), PRESETS["extended"]).blocks
+    }
+    extra = {"low_light", "colour_shift", "exposure_imbalance"}
+    assert seen == {"mask", "blur", "noise"} | extra
+
+
+def test_weights_of_operations_are_kept():
+    config = M3Config(block_sides=(8,), operations={"mask": 3, "box_blur": 1, "low_light": 0})
+    blocks = views_of(0, picture(), config).blocks
+    share = sum(block.operation == "mask" for block in blocks) / len(blocks)
+    assert abs(share - 0.75) < 4.5 * np.sqrt(0.1875 / len(blocks))
+    assert {block.operation for block in blocks} == {"mask", "box_blur"}
+
+
+@pytest.mark.parametrize("operation", ["mask", "gaussian_noise", "salt_and_pepper", "blur"])
+def test_a_block_hit_in_both_views_has_one_operation_but_each_view_its_own_draw(operation):
+    clean = picture()
+    views = views_of(0, clean, only(operation, block_sides=(64,), both_share=1))
+    for block in views.blocks:
+        assert block.operation == operation and block.hit == "both"
+    assert any(block.params["a"] != block.params["b"] for block in views.blocks) or (
+        operation == "mask"
+    )
+    assert (views.view_a != views.view_b).any()
+
+
+def test_noise_of_the_two_views_is_independent():
+    clean = np.full((256, 256, 3), 128, np.uint8)
+    views = views_of(0, clean, only("gaussian_noise", block_sides=(128,), both_share=1))
+    first, second = (view.astype(float) - 128 for view in (views.view_a, views.view_b))
+    correlation = (first * second).mean() / (first.std() * second.std())
+    assert abs(correlation) < 5 / np.sqrt(first.size)
+
+
+def test_equal_seeds_give_equal_views_and_records():
+    for preset in PRESETS.values():
+        first, again = views_of(9, picture(), preset), views_of(9, picture(), preset)
+        np.testing.assert_array_equal(first.view_a, again.view_a)
+        np.testing.assert_array_equal(first.view_b, again.view_b)
+        assert first.blocks == again.blocks
+        assert (first.view_a != views_of(10, picture(), preset).view_a).any()
+
+
+def test_the_number_of_threads_changes_nothing():
+    before = cv2.getNumThreads()
+    digests = set()
+    try:
+        for threads in (1, 4):
+            cv2.setNumThreads(threads)
+            views = views_of(3, picture(512, 512))
+            digests.add(hashlib.sha256(views.view_a.tobytes() + views.view_b.tobytes()).digest())
+    finally:
+        cv2.setNumThreads(before)
+    assert len(digests) == 1
+
+
+def test_records_can_be_written_as_json():
+    blocks = views_of(0, picture(), PRESETS["extended"]).blocks
+    records = [dict(block.params) for block in blocks]
+    assert json.loads(json.dumps(records)) == records
+
+
+def test_flipped_and_cropped_views_of_an_image_are_accepted():
+    image = picture(100, 90)
+    for layout in (image[::-1, ::-1], image[10:, 5:80], np.asfortranarray(image)):
+        expected = views_of(4, np.ascontiguousarray(layout))
+        np.testing.assert_array_equal(views_of(4, layout).view_a, expected.view_a)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"operations": {"smear": 1, "mask": 1}}, "no operation is named smear .*known: mask"),
+        ({"operations": {}}, "positive weights"),
+        ({"operations": {"mask": 0}}, "positive weights"),
+        ({"operations": {"mask": 2, "blur": -1}}, "positive weights"),
+        ({"block_sides": ()}, "block_sides"),
+        ({"block_sides": (32, 0)}, "block_sides"),
+        ({"both_share": 1.1}, "both_share"),
+        ({"both_share": -0.1}, "both_share"),
+    ],
+)
+def test_configs_that_make_no_sense_are_refused(options, reason):
+    with pytest.raises(UserError, match=reason):
+        M3Config(**options)
+
+
+def test_images_that_are_not_rgb_bytes_are_refused():
+    for image in (picture().astype(np.float32), picture()[..., 0]):
+        with pytest.raises(UserError, match="expected a uint8 array"):
+            views_of(0, image)
+
+
+def test_every_operation_can_be_used_alone():
+    for name in OPERATIONS:
+        views = views_of(0, picture(), only(name))
+        assert {block.operation for block in views.blocks} == {name}

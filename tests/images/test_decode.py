@@ -1,0 +1,247 @@
+import io
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import IMAGE_SUFFIXES, decode_image, list_images, read_image
+
+LOSSLESS = {".png": {}, ".bmp": {}, ".tif": {}, ".tiff": {}, ".webp": {"lossless": True}}
+
+
+def picture(height=19, width=23, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image, image_format, **options):
+    stream = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        stream, image_format, **options
+    )
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_lossless_colour_files_are_read_bitwise(tmp_path, suffix):
+    path = tmp_path / f"picture{suffix}"
+    Image.fromarray(picture()).save(path, **LOSSLESS[suffix])
+    np.testing.assert_array_equal(read_image(path), picture())
+
+
+def test_jpeg_agrees_with_opencv_decoder():
+    data = encoded(picture(64, 48), "JPEG", quality=90)
+    reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decode_image(data, "x").astype(int) - reference).max() <= 1
+
+
+def test_the_suffix_of_a_name_does_not_matter(tmp_path):
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encoded(picture(), "PNG"))
+    np.testing.assert_array_equal(read_image(path), picture())
+
+
+def test_result_is_writable_contiguous_bytes():
+    image = decode_image(encoded(picture(), "PNG"), "x")
+    assert image.dtype == np.uint8 and image.flags.writeable and image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP"])
+def test_grey_becomes_three_equal_channels(image_format):
+    grey = picture()[..., 0]
+    image = decode_image(encoded(grey, image_format), "x")
+    np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_one_bit_images_are_black_and_white():
+    bits = picture()[..., 0] > 127
+    image = decode_image(encoded(Image.fromarray(bits), "PNG"), "x")
+    np.testing.assert_array_equal(image[..., 1], np.where(bits, 255, 0))
+
+
+def test_palette_colours_are_looked_up():
+    paletted = Image.fromarray(picture()).quantize(64)
+    image = decode_image(encoded(paletted, "PNG"), "x")
+    np.testing.assert_array_equal(image, np.asarray(paletted.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_turn_black_and_opaque_ones_stay(mode):
+    if mode == "P":
+        image = Image.new("P", (2, 1))
+        image.putpalette([200, 200, 200, 90, 90, 90])
+        image.putdata([0, 1])
+        data = encoded(image, "PNG", transparency=0)
+    else:
+        image = Image.fromarray(np.array([[[200] * 3 + [0], [90] * 3 + [255]]], np.uint8), "RGBA")
+        data = encoded(image.convert(mode), "PNG")
+    np.testing.assert_array_equal(decode_image(data, "x"), [[[0] * 3, [90] * 3]])
+
+
+def test_half_transparent_pixels_are_composited_over_black():
+    data = encoded(np.array([[[200, 100, 50, 128]]], np.uint8), "PNG")
+    expected = np.array([200, 100, 50]) * 128 / 255
+    assert np.abs(decode_image(data, "x")[0, 0] - expected).max() <= 1
+
+
+def test_cmyk_is_converted():
+    cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    red = decode_image(encoded(cmyk, "JPEG", quality=95), "x")[8, 8]
+    assert red[0] > 245 and red[1] < 10 and red[2] < 10
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_keep_the_high_byte_in_grey_and_colour(suffix, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7, channels), dtype=np.uint16)
+    ok, data = cv2.imencode(suffix, values if channels == 3 else values[..., 0])
+    image = decode_image(data.tobytes(), "x")
+    expected = np.broadcast_to(values[..., ::-1] >> 8, (9, 7, 3))  # OpenCV writes BGR
+    assert ok
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_thirty_two_bit_pixels_are_refused_by_name(mode):
+    data = encoded(Image.new(mode, (4, 4)), "TIFF")
+    with pytest.raises(UserError, match=r"ct\.tif: signed or 32-bit"):
+        decode_image(data, "ct.tif")
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(image_format, orientation):
+    # What a viewer must do to the stored rows, EXIF 2.32 table of orientations.
+    shown = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda x: np.rot90(x, 1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    data = encoded(picture(), image_format, exif=exif, **options)
+    np.testing.assert_array_equal(decode_image(data, "x"), shown(picture()))
+
+
+def test_damaged_exif_does_not_cost_the_image():
+    data = encoded(picture(), "PNG", exif=b"Exif\0\0not a TIFF header at all")
+    np.testing.assert_array_equal(decode_image(data, "x"), picture())
+
+
+def test_first_frame_of_several_is_taken():
+    frames = [Image.fromarray(picture(seed=seed)) for seed in range(3)]
+    data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode_image(data, "x"), picture(seed=0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_cut_at_any_byte_is_an_error_or_the_whole_image_never_a_part(image_format):
+    image = cv2.GaussianBlur(picture(40, 40), (5, 5), 2)
+    data = encoded(image, image_format)
+    whole = decode_image(data, "x")
+    refused = 0
+    for length in range(1, len(data), 7):
+        try:
+            np.testing.assert_array_equal(decode_image(data[:length], "x"), whole)
+        except UserError as error:
+            assert str(error).startswith("x: ") and "\n" not in str(error)
+            refused += 1
+    assert refused >= 0.9 * len(range(1, len(data), 7))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_flipped_bytes_raise_nothing_but_user_errors(image_format):
+    data = encoded(picture(), image_format)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(data)
+        for position in rng.integers(len(data), size=3):
+            damaged[position] ^= int(rng.integers(1, 256))
+        try:
+            decode_image(bytes(damaged), "x", max_pixels=1_000_000)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("<html>404</html>"), "is not an image"),
+        (lambda path: path.write_bytes(encoded(picture(), "GIF")), "is not an image"),
+        (lambda path: path.write_bytes(encoded(picture(), "JPEG")[:-300]), "damaged or truncated"),
+        (lambda path: path.write_bytes(encoded(picture(), "PNG")[:500]), "damaged or truncated"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_path_and_reason(tmp_path, make, reason):
+    path = tmp_path / "bad.png"
+    make(path)
+    with pytest.raises(UserError) as raised:
+        read_image(path)
+    assert str(path) in str(raised.value) and reason in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_too_many_pixels_are_refused_from_the_header_alone():
+    data = bytearray(encoded(picture(), "BMP"))
+    data[18:26] = (20_000).to_bytes(4, "little") * 2  # width and height of the header
+    with pytest.raises(UserError, match=r"big\.bmp: 20000x20000 pixels .* 200 megapixels"):
+        decode_image(bytes(data), "big.bmp")
+
+
+def test_pixel_limit_is_ours_also_where_pillows_is_lower(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    np.testing.assert_array_equal(decode_image(encoded(picture(), "PNG"), "x"), picture())
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(UserError, match="limit"):
+        decode_image(encoded(picture(19, 23), "PNG"), "x", max_pixels=19 * 23 - 1)
+
+
+def test_threads_decode_side_by_side():
+    data = [encoded(picture(seed=seed), "PNG") for seed in range(8)]
+    limit, wrong = Image.MAX_IMAGE_PIXELS, []
+
+    def decode(seed):
+        for _ in range(20):
+            if not np.array_equal(decode_image(data[seed], "x"), picture(seed=seed)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_images_of_a_folder_are_sorted_and_nothing_else_is_listed(tmp_path):
+    names = ["b.PNG", "a.jpeg", "c.tif", "_.webp"]
+    for name in [*names, ".hidden.png", "notes.txt", "labels.npy"]:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == sorted(names)
+
+
+def test_every_listed_suffix_is_one_pillow_decodes():
+    Image.init()
+    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"} <= IMAGE_SUFFIXES
+    assert set(Image.EXTENSION) >= IMAGE_SUFFIXES
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        list_images(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"{tmp_path}: no images"):
+        list_images(tmp_path)

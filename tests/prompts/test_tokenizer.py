@@ -1,0 +1,210 @@
+import json
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts import (
+    CONDITION_DROPPED,
+    SPECIAL_TOKENS,
+    TextSlots,
+    encode_prompt,
+    frame,
+    image_only_prompt,
+    instruction_groups,
+    instruction_pool,
+    instructions,
+    load_tokenizer,
+    task_prompt,
+)
+
+SLOTS = TextSlots(first=64, middle=32, last=160)
+WIDE = TextSlots(first=2000, middle=2000, last=2000)
+PLACEHOLDER = re.compile(r"<\|image_\d\|>")
+
+
+def spoken(tokenizer, encoded) -> str:
+    return tokenizer.decode(encoded.tokens[encoded.valid])
+
+
+def test_special_tokens_have_the_lowest_ids_in_their_order():
+    assert load_tokenizer().convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [
+        *range(len(SPECIAL_TOKENS))
+    ]
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+@pytest.mark.parametrize("sentence", ["{}", "a {} b", "light{}+>", "<{}>", "{0}{0}"])
+def test_a_special_token_is_one_id_wherever_it_stands(token, sentence):
+    ids = load_tokenizer().encode(sentence.format(token), add_special_tokens=False)
+    assert [i for i in ids if i < len(SPECIAL_TOKENS)] == [
+        SPECIAL_TOKENS.index(token)
+    ] * sentence.count("{")
+
+
+@settings(max_examples=200, deadline=None)  # the first example reads the tokenizer
+@given(st.text())
+def test_any_text_comes_back_unchanged(text):
+    tokenizer = load_tokenizer()
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60).filter(str.strip))
+def test_any_instruction_comes_back_out_of_its_slots(instruction):
+    tokenizer = load_tokenizer()
+    prompt = task_prompt("FUSION", None, instruction)
+    encoded = encode_prompt(tokenizer, prompt, 2, WIDE)
+    assert spoken(tokenizer, encoded) == "<s>" + PLACEHOLDER.sub("", frame(prompt))
+
+
+def test_each_slot_holds_its_own_segment():
+    tokenizer = load_tokenizer()
+    prompt = task_prompt("CONTROL", "LIGHT++", "Brighter.")
+    encoded = encode_prompt(tokenizer, prompt, 2, SLOTS)
+    texts = [
+        tokenizer.decode(tokens[valid])
+        for tokens, valid in zip(
+            np.split(encoded.tokens, [64, 96]), np.split(encoded.valid, [64, 96]), strict=True
+        )
+    ]
+    assert texts == ["<s>" + (cut := PLACEHOLDER.split(frame(prompt)))[0], *cut[1:]]
+    assert encoded.tokens.shape == encoded.valid.shape == (256,)
+    assert encoded.tokens[~encoded.valid].tolist() == [0] * int((~encoded.valid).sum())
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [task_prompt("SEG", None, "Segment the car."), image_only_prompt(2), CONDITION_DROPPED, ""],
+)
+def test_bos_stands_once_at_the_very_start_and_eos_nowhere(prompt):
+    tokenizer = load_tokenizer()
+    encoded = encode_prompt(tokenizer, prompt, 2, SLOTS)
+    assert (encoded.tokens == tokenizer.bos_token_id).nonzero()[0].tolist() == [0]
+    assert tokenizer.eos_token_id not in encoded.tokens
+
+
+def test_a_prompt_without_placeholders_shows_no_image():
+    encoded = encode_prompt(load_tokenizer(), CONDITION_DROPPED, 2, SLOTS)
+    assert encoded.image_valid.tolist() == [False, False]
+    assert encoded.tokens.shape == (256,)
+
+
+def test_swapped_images_are_told_in_the_order():
+    prompt = "Put <img><|image_2|></img> over <img><|image_1|></img>."
+    encoded = encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
+    assert encoded.order == (1, 0)
+    assert encoded.image_valid.tolist() == [True, True]
+
+
+def test_half_of_the_images_is_an_error():
+    with pytest.raises(UserError, match="does not place image 2"):
+        encode_prompt(load_tokenizer(), "only <img><|image_1|></img>", 2, SLOTS)
+
+
+def test_an_endless_instruction_is_told_its_limit():
+    prompt = task_prompt("FUSION", None, "on and on " * 100)
+    with pytest.raises(UserError, match=r"after the last image has \d+ tokens.* limit of 160"):
+        encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
+
+
+def test_what_the_pools_ask_fits_slots_of_128_tokens():
+    tokenizer, tight = load_tokenizer(), TextSlots(first=32, middle=16, last=80)
+    longest_fusion = max(instructions("fusion"), key=len)
+    for group in instruction_groups():
+        pool = instruction_pool(group)
+        for sentence in pool.sentences:
+            if pool.task == "CONTROL":
+                sentence = f"{longest_fusion} {sentence}"
+            sentence = sentence.replace("{class}", "traffic light")
+            encode_prompt(tokenizer, task_prompt(pool.task, pool.tag, sentence), 2, tight)
+
+
+def test_loading_again_gives_the_same_object_and_it_survives_pickling():
+    tokenizer = load_tokenizer()
+    assert load_tokenizer() is tokenizer
+    prompt = task_prompt("FUSION", None, "Merge both.")
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    before, after = (encode_prompt(t, prompt, 2, SLOTS).tokens for t in (tokenizer, copy))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_folder_without_tokenizer_is_told_by_its_path(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match=re.escape(f"no tokenizer in {folder}")):
+            load_tokenizer(folder)
+
+
+def test_a_damaged_tokenizer_is_told_in_one_line(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as raised:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_preparing_prompts_never_imports_jax():
+    code = (
+        "import sys; from ditfuse_jax.prompts import load_tokenizer; load_tokenizer();"
+        "sys.exit(bool({'jax', 'flax'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PyTorch" not in done.stderr  # nobody here misses it
+
+
+@pytest.fixture(scope="module")
+def llama_json():
+    """A tokenizer of Llama's kind: SentencePiece's rules, a prefix space for every piece of text,
+    BOS added by default, chat tokens that swallow the white space behind them."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=["<unk>", "<s>", "</s>", *byte_tokens], show_progress=False
+    )
+    tokenizer.train_from_iterator(["Merge the two images, keep what is sharp in each."], trainer)
+    chat = ("<|user|>", "<|end|>", "<|assistant|>")
+    tokenizer.add_special_tokens([AddedToken(t, rstrip=True, normalized=False) for t in chat])
+    others = ("<|diffusion|>", "<img>", "</img>")
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in others])
+    tokenizer.decoder = decoders.Sequence(  # type: ignore[assignment]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer.to_str()
+
+
+@pytest.mark.parametrize("prompt", [task_prompt("FUSION", None, "Keep 天 sharp."), "blurry, ugly"])
+@pytest.mark.parametrize("config", [{}, {"add_bos_token": True}])
+def test_a_llama_tokenizer_gives_what_omnigen_made_of_it(prompt, config, llama_json, tmp_path):
+    """OmniGen encodes each chunk by the tokenizer's defaults and drops BOS from all but the first
+    (VectorSpaceLab/OmniGen, processor.py)."""
+    config |= {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer.json").write_text(llama_json, encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    plain = Tokenizer.from_str(llama_json)
+    expected = []
+    for chunk in PLACEHOLDER.split(frame(prompt)):
+        ids = plain.encode(chunk).ids
+        expected += ids[1:] if expected and ids[0] == 1 else ids
+    encoded = encode_prompt(load_tokenizer(tmp_path), prompt, 2, WIDE)
+    assert encoded.tokens[encoded.valid].tolist() == expected
+
+
+def test_a_llama_tokenizer_told_to_add_no_bos_adds_none(llama_json, tmp_path):
+    config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "add_bos_token": False}
+    (tmp_path / "tokenizer.json").write_text(llama_json, encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    encoded = encode_prompt(load_tokenizer(tmp_path), image_only_prompt(2), 2, WIDE)
+    assert 1 not in encoded.tokens[encoded.valid]
