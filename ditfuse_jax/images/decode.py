@@ -141,7 +141,9 @@ def _pillow_open(stream: IO[bytes]) -> Image.Image:
 
 def _rgb(image: Image.Image, name: str) -> np.ndarray:
     image.load()
-    image = _upright(image)
+    # With the pixels decoded, a damaged EXIF block is no reason to refuse them.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         grey = counts_to_uint8(np.asarray(image))
         return np.repeat(grey[..., None], 3, axis=2)
@@ -165,13 +167,6 @@ def counts_to_uint8(counts: np.ndarray) -> np.ndarray:
     Pillow reduces 16-bit colour in the same way, so a grey picture looks alike in both codings.
     """
     return (counts >> 8).astype(np.uint8)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are decoded by now: a damaged EXIF block is no reason to refuse
-        return image
 
 
 def _known_suffixes() -> str:

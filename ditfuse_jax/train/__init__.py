@@ -1,0 +1,20 @@
+"""Training: recipe, state, step, loop, checkpoints, records."""
+
+from ditfuse_jax.train.checkpoint import Checkpoints, Position, find_checkpoint
+from ditfuse_jax.train.loop import Moment, Outcome, train
+from ditfuse_jax.train.recipe import Recipe, default_config, load_recipe, resolve
+from ditfuse_jax.train.state import TrainState
+
+__all__ = [
+    "Checkpoints",
+    "Moment",
+    "Outcome",
+    "Position",
+    "Recipe",
+    "TrainState",
+    "default_config",
+    "find_checkpoint",
+    "load_recipe",
+    "resolve",
+    "train",
+]

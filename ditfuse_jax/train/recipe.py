@@ -182,17 +182,20 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     Raises:
       UserError: a word is not an override, names no key, or its value has a wrong type.
     """
-    config = config.copy_and_resolve_references()
+    words = ["ditfuse", *overrides]
     parser = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=parser)
     stray = [word for word in overrides if not word.startswith("--config.")]
     if stray:
         raise UserError(f"unknown argument {stray[0]!r}; overrides look like --config.train.steps=9")
     try:
-        parser(["ditfuse", *overrides])
+        config = config.copy_and_resolve_references()
+        config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=words)
+        parser(words)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).replace("Unknown command line flag", "no such key").split())
-        raise UserError(f"cannot apply {' '.join(overrides)}: {reason}") from error
+        reason = " ".join(str(error).split())
+        what = "no such key: " if isinstance(error, AttributeError | KeyError) else ""
+        raise UserError(f"cannot apply {' '.join(overrides)}: {what}{reason}") from error
+    config = parser["config"].value
     config.lock()
     return config
 

@@ -1,0 +1,180 @@
+"""Fusing files: a pair or a folder of pairs, with one prompt or many."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import check_same_size, list_stacks, read_image, write_image
+from ditfuse_jax.prompts import as_prompt, instruction_pool
+from ditfuse_jax.sample.fuser import Fuser, Job, Settings
+from ditfuse_jax.sample.trained import TrainedModel, load_trained
+
+# What `--task` asks for, by instruction pool; the pool's first sentence is the standard one.
+STANDARD_TASKS = {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """One output file: sources, what is asked for, where it goes."""
+
+    sources: tuple[Path, ...]
+    prompt: str
+    output: Path
+
+
+def fuse(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    checkpoint: Path,
+    prompts: Sequence[str] = (),
+    task: str = "fuse",
+    settings: Settings | None = None,
+    quiet: bool = False,
+) -> list[Path]:
+    """Fuses files into files.
+
+    Args:
+      inputs: two to four images, or one folder with `image1/`, `image2/`, ... of equal names.
+      output: a file for one image with one prompt, else a folder.
+      checkpoint: a run folder or one of its steps.
+      prompts: sentences or whole prompts; none means the standard prompt of `task`.
+      task: a key of `STANDARD_TASKS`; sets the tags that frame a plain sentence.
+      settings: sampling settings, by default the model's own.
+      quiet: no progress bar.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: unreadable or unequal images, a bad prompt, an unwritable output.
+    """
+    trained = load_trained(checkpoint)
+    settings = settings or default_settings(trained)
+    fuser = Fuser(trained, settings)
+    orders = plan(inputs, output, prompts, task)
+    for order in orders:
+        fuser.check(order.prompt, len(order.sources))
+    for folder in {order.output.parent for order in orders}:
+        _make_folder(folder)
+    started, written = time.monotonic(), []
+    with tqdm.tqdm(total=len(orders), unit="img", desc="fusing", disable=quiet) as bar:
+        for done in fuser.fuse_iter(_read(orders)):
+            for number, image in done.items():
+                order = orders[number]
+                write_image(order.output, image, _metadata(order, settings, trained))
+                written.append(order.output)
+                bar.update()
+    if not quiet:
+        where = written[0] if len(written) == 1 else f"{len(written)} images in {output}"
+        print(f"{where} ({time.monotonic() - started:.1f} s)")
+    return sorted(written)
+
+
+def default_settings(trained: TrainedModel, **changes) -> Settings:
+    """The model's own sampling settings; `changes` that are None are ignored."""
+    sampling = trained.recipe.sampling
+    values = {
+        "steps": sampling.steps,
+        "guidance": sampling.guidance,
+        "seed": 0,
+        "max_side": sampling.max_side,
+        "negative_prompt": sampling.negative_prompt,
+        "shift": sampling.shift,
+    }
+    return Settings(**values | {k: v for k, v in changes.items() if v is not None})
+
+
+def plan(
+    inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
+) -> list[Order]:
+    """Decides which files are made from which.
+
+    With several prompts the outputs are numbered: `name-1.png`, `name-2.png`, ...
+
+    Raises:
+      UserError: inputs that do not belong together, an unknown task, a bad prompt.
+    """
+    inputs = [Path(p).expanduser() for p in inputs]
+    output = Path(output).expanduser()
+    if len(inputs) == 1:
+        if not inputs[0].is_dir():
+            raise UserError(
+                f"{inputs[0]}: give two images, or a folder with image1/ and image2/ inside"
+            )
+        stacks = [(stem, tuple(paths)) for stem, paths in list_stacks(inputs[0])]
+        as_folder = True
+    else:
+        if len(inputs) > 4:
+            raise UserError(f"{len(inputs)} images: at most four can be fused at once")
+        stacks = [(inputs[0].stem, tuple(inputs))]
+        as_folder = len(prompts) > 1 or output.is_dir()
+    texts = _prompts(prompts, task, len(stacks[0][1]))
+    orders = []
+    for stem, paths in stacks:
+        for number, prompt in enumerate(texts, start=1):
+            name = stem if len(texts) == 1 else f"{stem}-{number}"
+            path = output / f"{name}.png" if as_folder else output
+            orders.append(Order(paths, prompt, path))
+    if as_folder and output.is_file():
+        raise UserError(f"{output} is a file: several images need a folder as output")
+    return orders
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Reads a prompt file: one prompt per line, empty lines and lines starting with # left out.
+
+    Raises:
+      UserError: the file is missing, not UTF-8 or holds no prompt.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start}): save the prompts as UTF-8 text"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read the prompts in {path}: {error.strerror}") from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not prompts:
+        raise UserError(f"{path} holds no prompt: write one per line")
+    return prompts
+
+
+def _prompts(prompts: Sequence[str], task: str, num_images: int) -> list[str]:
+    if task not in STANDARD_TASKS:
+        raise UserError(f"task {task!r} is unknown; choose from {', '.join(STANDARD_TASKS)}")
+    pool = instruction_pool(STANDARD_TASKS[task])
+    texts = list(prompts) or [pool.sentences[0]]
+    return [as_prompt(text, num_images, pool.task, pool.tag) for text in texts]
+
+
+def _read(orders: Sequence[Order]) -> Iterator[tuple[int, Job]]:
+    for number, order in enumerate(orders):
+        images = [read_image(path) for path in order.sources]
+        check_same_size(images, order.sources)
+        yield number, Job(images, order.prompt)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder {folder}: {error.strerror}") from error
+
+
+def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[str, str]:
+    return {
+        "Software": "ditfuse_jax",
+        "prompt": order.prompt,
+        "sources": ", ".join(path.name for path in order.sources),
+        "checkpoint": trained.name,
+        "steps": str(settings.steps),
+        "guidance": str(settings.guidance.text),
+        "image_guidance": str(settings.guidance.image),
+        "seed": str(settings.seed),
+    }

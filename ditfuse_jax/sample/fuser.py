@@ -1,0 +1,167 @@
+"""Fusing images in memory: stacks and prompts in, fused images of the same size out."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import Guidance
+from ditfuse_jax.images import Canvas, check_same_size, fit, from_uint8, to_uint8
+from ditfuse_jax.model import Condition
+from ditfuse_jax.prompts import (
+    EncodedPrompt,
+    TextSlots,
+    encode_prompt,
+    image_only_prompt,
+    load_tokenizer,
+)
+from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.sample.trained import TrainedModel
+
+# Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
+_BUCKET = 32
+
+Stack = Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to sample.
+
+    Attributes:
+      steps: Euler steps.
+      guidance: scales.
+      seed: of the noise; every image of a size starts from the same noise.
+      max_side: longer images are computed at this long side and enlarged again.
+      negative_prompt: text of the branch without images.
+      shift: time shift.
+      batch_size: images per program run.
+    """
+
+    steps: int
+    guidance: Guidance
+    seed: int
+    max_side: int
+    negative_prompt: str
+    shift: float = 1.0
+    batch_size: int = 1
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_side < 16:
+            raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
+        if self.seed < 0:
+            raise UserError(f"seed must not be negative, but is {self.seed}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image to make: `sources` uint8 (H, W, 3) each, and a full prompt with placeholders."""
+
+    sources: Stack
+    prompt: str
+
+
+class Fuser:
+    """A model with sampling settings; programs are compiled once per size."""
+
+    def __init__(self, trained: TrainedModel, settings: Settings):
+        self.trained = trained
+        self.settings = settings
+        recipe = trained.recipe
+        self._slots = TextSlots(*recipe.sampling.text_slots)
+        self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
+        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift)
+
+    def check(self, prompt: str, num_images: int) -> None:
+        """Refuses what could not be fused, before any work.
+
+        Raises:
+          UserError: too many images, a wrong or too long prompt.
+        """
+        limit = self.trained.recipe.model.max_images
+        if num_images > limit:
+            raise UserError(f"{num_images} images: this model takes at most {limit}")
+        encode_prompt(self._tokenizer, prompt, num_images, self._slots)
+
+    def canvas(self, height: int, width: int) -> Canvas:
+        """How an image of this size is computed."""
+        multiple = int(np.lcm(_BUCKET, self.trained.recipe.model.size_multiple))
+        return fit(height, width, multiple=multiple, max_side=self.settings.max_side)
+
+    def fuse(self, jobs: Sequence[Job]) -> list[np.ndarray]:
+        """Fuses all jobs; outputs uint8 (H, W, 3) in their order, each of its input's size."""
+        results: dict[int, np.ndarray] = {}
+        for done in self.fuse_iter(enumerate(jobs), key=lambda job: self._key(job)):
+            results.update(done)
+        return [results[i] for i in range(len(jobs))]
+
+    def fuse_iter(
+        self, jobs: Iterator[tuple[int, Job]], key: Callable[[Job], tuple] | None = None
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Fuses a stream of numbered jobs, batching those of equal size; yields as batches finish.
+
+        Only jobs waiting for their batch to fill are held in memory.
+        """
+        key = key or self._key
+        waiting: dict[tuple, list[tuple[int, Job]]] = collections.defaultdict(list)
+        for number, job in jobs:
+            group = waiting[key(job)]
+            group.append((number, job))
+            if len(group) == self.settings.batch_size:
+                yield self._run(group)
+                group.clear()
+        for group in waiting.values():
+            if group:
+                yield self._run(group)
+
+    def _key(self, job: Job) -> tuple:
+        check_same_size(job.sources, [f"image {i + 1}" for i in range(len(job.sources))])
+        return self.canvas(*job.sources[0].shape[:2]).padded, len(job.sources)
+
+    def _run(self, group: list[tuple[int, Job]]) -> dict[int, np.ndarray]:
+        jobs = [job for _, job in group]
+        # A group that is not full is filled up with copies: the same program serves it.
+        filled = jobs + [jobs[-1]] * (self.settings.batch_size - len(jobs))
+        canvases = [self.canvas(*job.sources[0].shape[:2]) for job in filled]
+        branches = self._branches(filled, canvases)
+        shape = branches.images.shape[3:]
+        noise = jax.random.normal(jax.random.key(self.settings.seed), shape)
+        noise = jnp.broadcast_to(noise, (len(filled), *shape))
+        weights = self.settings.guidance.weights
+        shares = jnp.asarray([weights[name] for name in self.settings.guidance.branches])
+        out = self._sampler(self.trained.parameters, branches, noise, shares)
+        images = to_uint8(np.asarray(out))
+        return {
+            number: canvas.undo(image)
+            for (number, _), canvas, image in zip(group, canvases, images, strict=False)
+        }
+
+    def _branches(self, jobs: Sequence[Job], canvases: Sequence[Canvas]) -> Condition:
+        """Conditions (R, B, ...) of the guidance branches."""
+        rows = [
+            [self._condition(job, canvas, branch) for job, canvas in zip(jobs, canvases)]
+            for branch in self.settings.guidance.branches
+        ]
+        stacked = [Condition(*(np.stack(leaf) for leaf in zip(*row))) for row in rows]
+        return Condition(*(jnp.asarray(np.stack(leaf)) for leaf in zip(*stacked)))
+
+    def _condition(self, job: Job, canvas: Canvas, branch: str) -> Condition:
+        count = len(job.sources)
+        instructed = self._encode(job.prompt, count)
+        images = np.stack([from_uint8(canvas.apply(job.sources[k])) for k in instructed.order])
+        text = {
+            "cond": lambda: instructed,
+            "img": lambda: self._encode(image_only_prompt(count), count),
+            "neg": lambda: self._encode(self.settings.negative_prompt, count),
+        }[branch]()
+        return Condition(text.tokens, text.valid, images, text.image_valid)
+
+    def _encode(self, prompt: str, count: int) -> EncodedPrompt:
+        return encode_prompt(self._tokenizer, prompt, count, self._slots)

@@ -1,0 +1,201 @@
+"""Checkpoints: what a run must not lose, saved together and restored anywhere.
+
+One orbax step folder holds the items `parameters`, `ema`, `training` (optimiser and counters),
+`position` (of the data) and `config`, so that using a model reads its parameters only.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.train.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where the data stream stands: batches consumed over all hosts together."""
+
+    batches: int
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, run: Path, keep: int | None = None, read_only: bool = False):
+        """Opens `run/checkpoints`; `keep` newest steps survive a save (None: all)."""
+        self.folder = Path(run).absolute() / FOLDER
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=not read_only,
+            read_only=read_only,
+            # A save that was killed leaves a temporary folder; it is no checkpoint and goes.
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=True,
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The newest complete step."""
+        return self._manager.latest_step()
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, step: int, state: TrainState, position: Position, config: Mapping[str, Any]
+    ) -> None:
+        """Starts saving; returns once the values are copied, the writing goes on behind.
+
+        Raises:
+          UserError: this save or the one before it could not be written.
+        """
+        items = {
+            "parameters": ocp.args.StandardSave(state.parameters),
+            "training": ocp.args.StandardSave(_training_part(state)),
+            "position": ocp.args.JsonSave(dataclasses.asdict(position)),
+            "config": ocp.args.JsonSave(dict(config)),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        with _telling_where(self.folder):
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, Position]:
+        """Restores a state into the shardings of `abstract`, whatever mesh it was saved from.
+
+        Raises:
+          UserError: a leaf is missing, surplus or has another shape; the message names it.
+        """
+        targets = {"parameters": abstract.parameters, "training": _training_part(abstract)}
+        if abstract.ema is not None:
+            targets["ema"] = abstract.ema
+        for item, target in targets.items():
+            self._check(step, item, target)
+        items = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(**items, position=ocp.args.JsonRestore())
+        )
+        state = TrainState(
+            parameters=restored["parameters"],
+            ema=restored["ema"] if abstract.ema is not None else None,
+            **restored["training"],
+        )
+        return state, Position(**restored["position"])
+
+    def restore_parameters(self, step: int, abstract: Any) -> tuple[Any, str]:
+        """Restores the parameters to use a model with: the averaged ones where there are any.
+
+        Returns:
+          The parameters and which they are, `ema` or `parameters`.
+
+        Raises:
+          UserError: see `restore`.
+        """
+        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "parameters"
+        self._check(step, item, abstract)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+        )
+        return restored[item], item
+
+    def config(self, step: int) -> dict[str, Any]:
+        """The resolved config the step was trained with."""
+        args = ocp.args.Composite(config=ocp.args.JsonRestore())
+        try:
+            return self._manager.restore(step, args=args)["config"]
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} has no readable config: {error}"
+            ) from error
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with _telling_where(self.folder):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _check(self, step: int, item: str, target: Any) -> None:
+        if not (self.folder / str(step) / item).is_dir():
+            raise UserError(f"checkpoint {self.folder / str(step)} has no item {item!r}")
+        found = _shapes(self._manager.item_metadata(step)[item])
+        wanted = _shapes(target)
+        for problem, names in (
+            ("lacks", sorted(set(wanted) - set(found))),
+            ("has surplus", sorted(set(found) - set(wanted))),
+            ("has another shape for", sorted(k for k in wanted if found.get(k) != wanted[k])),
+        ):
+            if names:
+                first = names[0]
+                shapes = f"found {found.get(first)}, expected {wanted.get(first)}"
+                raise UserError(
+                    f"checkpoint {self.folder / str(step)} {problem} {item}/{first} ({shapes}) and "
+                    f"{len(names) - 1} more: was it made with another preset or optimiser?"
+                )
+
+
+def find_checkpoint(path: Path) -> tuple[Path, int]:
+    """Finds what `--checkpoint` means: a run folder (its newest step) or one of its step folders.
+
+    Returns:
+      The run folder and the step.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    path = Path(path).expanduser()
+    if path.parent.name == FOLDER and path.name.isdigit() and path.is_dir():
+        return path.parent.parent, int(path.name)
+    folder = path / FOLDER
+    # Orbax writes under a longer name and renames at the end: a plain number is complete.
+    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise UserError(f"no checkpoint in {path}: give a run folder of `ditfuse train`")
+    return path, max(steps)
+
+
+def _training_part(state: TrainState) -> dict[str, Any]:
+    names = ("step", "optimizer", "skipped", "usual_grad_norm")
+    return {name: getattr(state, name) for name in names}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _name(path: tuple) -> str:
+    """A leaf's name, the same whether containers are tuples (here) or lists and dicts (on disk)."""
+    parts = [getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path]
+    return "/".join(str(part) for part in parts)
+
+
+class _telling_where:
+    """Turns a failed write into a `UserError` that names the folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, OSError):
+            raise UserError(
+                f"cannot write checkpoint in {self.folder}: {error.strerror or error}; free space "
+                "or choose another folder, then run the same command to continue"
+            ) from error

@@ -1,0 +1,222 @@
+"""The training loop."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
+from ditfuse_jax.train.recipe import Recipe, resolve, to_json
+from ditfuse_jax.train.recorder import Recorder
+from ditfuse_jax.train.run_folder import RunFolder, describe_environment
+from ditfuse_jax.train.signals import StopSignal
+from ditfuse_jax.train.state import (
+    TrainState,
+    abstract_state,
+    create_state,
+    make_graph,
+    shardings_of,
+)
+from ditfuse_jax.train.step import make_train_step
+from ditfuse_jax.train.writers import Console, MetricsWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """What a callback sees: the run after `step` updates."""
+
+    step: int
+    state: TrainState
+    graph: nnx.GraphDef
+    recipe: Recipe
+    run: RunFolder
+
+
+class Callback(Protocol):
+    """Called every `train.evaluate_every` steps and at the end, in all processes alike."""
+
+    def __call__(self, moment: Moment) -> Mapping[str, float]:
+        """Returns scalars to record."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+      step: updates done.
+      stopped: a signal ended it before its last step.
+      goodput: share of the time per kind of work.
+    """
+
+    step: int
+    stopped: bool
+    goodput: Mapping[str, float]
+
+
+def train(
+    config: ConfigDict,
+    folder: Path | str,
+    callbacks: Sequence[Callback] = (),
+    *,
+    quiet: bool = False,
+) -> Outcome:
+    """Trains, or continues what the folder holds.
+
+    Args:
+      config: a locked recipe; see `load_recipe`.
+      folder: the run folder.
+      callbacks: evaluations.
+      quiet: no console output.
+
+    Raises:
+      UserError: bad config, data or folder; told before anything is allocated where possible.
+    """
+    goodput = Goodput()
+    with goodput.measure("init"):
+        recipe = resolve(config)
+        run = RunFolder(Path(folder))
+        sharder = Sharder(make_mesh(recipe.mesh))
+        sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+        recipe.stream.examples()  # a wrong path is told now, not after compilation
+        if is_main():
+            run.check_writable()
+        checkpoints = Checkpoints(run.path, keep=recipe.schedule.keep_checkpoints)
+        optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+        graph, _ = make_graph(recipe.model)
+        keep_ema = recipe.step.ema_decay > 0
+        abstract = abstract_state(recipe.model, optimizer, keep_ema, sharder)
+        if checkpoints.latest is None:
+            state = create_state(recipe.model, optimizer, keep_ema, recipe.seed, abstract)
+            start = 0
+        else:
+            check_same_model(checkpoints.config(checkpoints.latest), config, run.path)
+            state, position = checkpoints.restore(checkpoints.latest, abstract)
+            start = position.batches
+        if is_main():
+            run.begin(to_json(config), describe_environment(), start)
+
+    total = recipe.schedule.steps
+    console = Console(total, start, recipe.stream.batch_size, quiet=quiet or not is_main())
+    if start:
+        console.say(f"continuing {run.path} at step {start} of {total}")
+    if start >= total:
+        console.close()
+        checkpoints.close()
+        return Outcome(start, False, goodput.shares())
+
+    batches = recipe.stream.batches(start, jax.process_index(), jax.process_count())
+    writer = MetricsWriter(run) if is_main() else None
+    rate = learning_rate(recipe.optimizer, total)
+    recorder = Recorder(recipe, rate, console, writer, goodput)
+    stop = StopSignal()
+    train_step: Callable | None = None
+    step, stopping = start, False
+
+    def save() -> None:
+        with goodput.measure("checkpoint"):
+            checkpoints.save(step, state, Position(batches=step), config.to_dict())
+
+    def next_batch() -> dict[str, jax.Array]:
+        with goodput.measure("data"):
+            return to_devices(next(batches), sharder)
+
+    try:
+        while step < total and not stopping:
+            try:
+                batch = next_batch()
+            except UserError:
+                if step > (checkpoints.latest or 0):
+                    save()  # bad data costs no work
+                    checkpoints.wait()
+                raise
+            if train_step is None:
+                with goodput.measure("compile"):
+                    train_step = compile_step(graph, optimizer, recipe, sharder, abstract, batch)
+                recorder.start(step, batch)
+            with goodput.measure("step"), jax.transfer_guard("disallow"):
+                state, metrics = train_step(state, batch)
+            step += 1
+            recorder.push(step, metrics)
+            last, stopping = step == total, stop.requested(step)
+            if last or stopping or _due(step, recipe.schedule.checkpoint_every):
+                save()
+            if last or _due(step, recipe.schedule.evaluate_every):
+                recorder.flush()
+                with goodput.measure("evaluation"):
+                    moment = Moment(step, state, graph, recipe, run)
+                    for callback in callbacks:
+                        scalars = callback(moment)
+                        recorder.write(step, scalars)
+                        told = ", ".join(f"{k} {v:.4g}" for k, v in scalars.items())
+                        console.say(f"step {step}: {told}")
+        recorder.flush()
+        with goodput.measure("checkpoint"):
+            checkpoints.wait()
+    finally:
+        stop.close()
+        batches.close()
+        checkpoints.close()
+        recorder.write(step, {f"goodput/{k}": share for k, share in goodput.shares().items()})
+        if writer:
+            writer.close()
+        console.close()
+    if step < total:
+        console.say(
+            f"stopped by a signal: step {step} of {total} is saved in {run.path}; run the same "
+            "command to continue"
+        )
+    return Outcome(step, step < total, goodput.shares())
+
+
+def compile_step(graph, optimizer, recipe, sharder, abstract, batch) -> Callable:
+    """Compiles the step ahead of its first call; the state's buffers are donated."""
+    step = make_train_step(graph, optimizer, recipe.step, sharder)
+    out_shardings = (shardings_of(abstract), sharder.replicated())
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
+    return jitted.lower(abstract, batch).compile()
+
+
+def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Array]:
+    """This process's rows of a batch -> global arrays."""
+    sharding = sharder.batch()
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+
+
+def check_same_model(saved: Mapping[str, Any], config: ConfigDict, path: Path) -> None:
+    """Refuses to continue a run with another model.
+
+    Raises:
+      UserError: naming the first difference.
+    """
+    # These change how a model runs, not its parameters.
+    changeable = {"attention", "dtype", "remat", "text_slots"}
+    old, new = saved["model"], to_plain(config.model)
+    for key in sorted((set(old) | set(new)) - changeable):
+        if old.get(key) != new.get(key):
+            raise UserError(
+                f"{path} holds a checkpoint of another model: model.{key} is {old.get(key)!r} there "
+                f"and {new.get(key)!r} in this config; use the same config or another --workdir"
+            )
+
+
+def to_plain(section: ConfigDict) -> dict[str, Any]:
+    """A config section as JSON would give it back."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in section.to_dict().items()}
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

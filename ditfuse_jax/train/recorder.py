@@ -1,0 +1,94 @@
+"""Metrics of the steps, one step late: written while the next step runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from ditfuse_jax.model.flops import training_flops
+from ditfuse_jax.parallel.chips import peak_flops
+from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.recipe import Recipe
+from ditfuse_jax.train.writers import Console, MetricsWriter
+
+
+class Recorder:
+    """Fetches each step's metrics when they are ready and tells them where they belong."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        rate: optax.Schedule,
+        console: Console,
+        writer: MetricsWriter | None,
+        goodput: Goodput,
+    ):
+        self._recipe, self._rate = recipe, rate
+        self._console, self._writer, self._goodput = console, writer, goodput
+        self._pending: tuple[int, Any] | None = None
+        self._skipped: float | None = None
+        self._since: tuple[int, float] | None = None
+        self._flops = 0.0
+
+    def start(self, step: int, batch: Mapping[str, jax.Array]) -> None:
+        """Begins to measure speed; the batch tells how much of the sequence is real."""
+        self._since = (step, self._goodput.total)
+        self._flops = example_flops(self._recipe, batch)
+
+    def push(self, step: int, metrics: Any) -> None:
+        """Takes a step's metrics, still being computed, and records those of the step before."""
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Records what is pending; waits for it."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        with self._goodput.measure("step"):
+            scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if self._skipped is not None and scalars["skipped"] > self._skipped:
+            norm = scalars["grad_norm"]
+            self._console.say(f"step {step}: update skipped, gradient norm {norm:.3g}")
+        self._skipped = scalars["skipped"]
+        self._console.step(step, scalars)
+        schedule = self._recipe.schedule
+        if step % schedule.log_every == 0 or step == schedule.steps:
+            scalars["learning_rate"] = float(self._rate(step - 1))
+            self.write(step, scalars | self._rates(step))
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Records scalars of any kind."""
+        if self._writer:
+            self._writer.write(step, scalars)
+
+    def _rates(self, step: int) -> dict[str, float]:
+        """Speed since the last time it was asked for."""
+        assert self._since is not None
+        now = self._goodput.total
+        steps, seconds = step - self._since[0], max(now - self._since[1], 1e-9)
+        self._since = (step, now)
+        per_second = steps * self._recipe.stream.batch_size / seconds
+        rates = {
+            "images_per_second": per_second,
+            "tflops_per_device": per_second * self._flops / jax.device_count() / 1e12,
+            "data_wait": self._goodput.shares()["data"],
+        }
+        peak = peak_flops(jax.devices()[0])
+        if peak:
+            rates["mfu"] = rates["tflops_per_device"] * 1e12 / peak
+        return rates
+
+
+def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
+    """Model FLOPs of training on one example like those of the batch."""
+    valid = batch["token_valid"]
+    height, width = recipe.stream.crop
+    return training_flops(
+        recipe.model,
+        num_text=float(valid.sum()) / valid.shape[0],
+        num_images=batch["images"].shape[1],
+        patches=height * width // recipe.model.pixels_per_token**2,
+        draws=recipe.step.draws,
+    )

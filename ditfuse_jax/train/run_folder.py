@@ -1,0 +1,109 @@
+"""The folder a run leaves: config, versions, metrics, pictures, checkpoints."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ditfuse_jax.errors import UserError
+
+_PACKAGES = ("ditfuse_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file by temporary name and rename.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another "
+                        "folder") from error
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine, command and git commit: what it takes to repeat a run."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "git_commit": _git_commit(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _git_commit() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    folder = Path(__file__).parent
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path).expanduser()
+        self.metrics = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples"
+        self.tensorboard = self.path / "tensorboard"
+
+    def check_writable(self) -> None:
+        """Makes the folder.
+
+        Raises:
+          UserError: it cannot be written, or is a file.
+        """
+        probe = self.path / ".writable"
+        write_text(probe, "")
+        probe.unlink()
+
+    def begin(self, config_text: str, environment: Mapping[str, Any], step: int) -> None:
+        """Records the start, or the continuation at `step`, of a run.
+
+        Metrics lines beyond `step` are dropped, so that no step is told twice.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        write_text(self.path / "config.json", config_text)
+        runs = self.path / "runs.jsonl"
+        before = runs.read_text(encoding="utf-8") if runs.exists() else ""
+        write_text(runs, before + json.dumps(environment) + "\n")
+        if self.metrics.exists():
+            lines = _complete_lines(self.metrics)
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_text(self.metrics, "".join(kept))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a half-written last line is left out."""
+    return [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
+
+
+def _complete_lines(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as file:
+        return [line for line in file if line.endswith("\n")]
