@@ -1,6 +1,6 @@
 """The `nano` model on M3 pairs of the sample photographs: minutes on a laptop's CPU.
 
-    ditfuse train --config nano_m3 --workdir runs/nano
+ditfuse train --config nano_m3 --workdir runs/nano
 """
 
 from ml_collections import ConfigDict

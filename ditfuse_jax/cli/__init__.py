@@ -1,0 +1,59 @@
+"""The `ditfuse` command: one thin file per subcommand, no logic here."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ditfuse_jax import __version__
+from ditfuse_jax.errors import UserError
+
+COMMANDS = ("train", "fuse", "evaluate", "bench")
+
+# Bad input: the message says what to do.
+EXIT_USER_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="ditfuse", description="Instruction-driven image fusion with a diffusion transformer."
+    )
+    parser.add_argument("--version", action="version", version=f"ditfuse_jax {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    modules = {}
+    for name in COMMANDS:
+        modules[name] = import_module(f"ditfuse_jax.cli.{name}")
+        modules[name].add_arguments(
+            subparsers.add_parser(
+                name,
+                help=modules[name].HELP,
+                description=modules[name].__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+        )
+    args, rest = parser.parse_known_args(argv)
+    if rest and not getattr(args, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.overrides = rest
+    try:
+        _prepare_jax()
+        return modules[args.command].run(args) or 0
+    except UserError as error:
+        print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f"ditfuse {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _prepare_jax() -> None:
+    """Settings that must precede the first use of JAX."""
+    # Compiled programs are kept between runs; the variable is JAX's own, so users can move it.
+    cache = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    from ditfuse_jax.parallel.processes import initialize
+
+    initialize()

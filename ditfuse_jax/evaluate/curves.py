@@ -69,10 +69,10 @@ def _curve(title: str, series: np.ndarray) -> Curve:
     scale = np.log if logarithmic else np.asarray
     bottom, top = scale(min(low, value_ticks[0])), scale(max(high, value_ticks[-1]))
 
-    def x(step: np.ndarray) -> np.ndarray:
-        return (step - steps[0]) / (steps[-1] - steps[0]) * WIDTH
+    def x(step: np.ndarray | float) -> np.ndarray:
+        return (np.asarray(step) - steps[0]) / (steps[-1] - steps[0]) * WIDTH
 
-    def y(value: np.ndarray) -> np.ndarray:
+    def y(value: np.ndarray | float) -> np.ndarray:
         return (top - scale(value)) / ((top - bottom) or 1.0) * HEIGHT
 
     def line(values: np.ndarray) -> str:
@@ -85,20 +85,15 @@ def _curve(title: str, series: np.ndarray) -> Curve:
         line=line(values),
         smooth=line(smooth),
         last=f"{smooth[-1]:.4g}",
-        steps=[Tick(float(x(np.float64(t))), f"{t:,.0f}") for t in step_ticks],
-        values=[Tick(float(y(np.float64(t))), f"{t:.4g}") for t in value_ticks],
+        steps=[Tick(float(x(t)), f"{t:,.0f}") for t in step_ticks],
+        values=[Tick(float(y(t)), f"{t:.4g}") for t in value_ticks],
     )
 
 
 def _running_average(values: np.ndarray) -> np.ndarray:
-    """Exponential, free of the bias towards the first value."""
-    keep = 1 - 1 / max(1.0, _SMOOTHING * len(values))
-    total = weight = 0.0
-    averages = []
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1
-        averages.append(total / weight)
-    return np.array(averages)
+    """Centred, so that it does not lag; of fewer values towards the ends."""
+    half = int(_SMOOTHING * len(values) / 2)
+    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

@@ -172,9 +172,7 @@ def _highlights(results: Results) -> list[dict[str, object]]:
     return highlights
 
 
-def _gallery_row(
-    stem: str, row: Mapping[str, np.ndarray], results: Results
-) -> dict[str, object]:
+def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> dict[str, object]:
     scores = results.images.get(stem, {})
     shown = {METRICS[name]: values[_OWN] for name, values in scores.items() if _OWN in values}
     against_clean = {m: value for m, value in shown.items() if m.needs == "clean"}
@@ -184,7 +182,11 @@ def _gallery_row(
             (metric, format_row([value])[0]) for metric, value in (against_clean or shown).items()
         ][:3],
         "pictures": [
-            {"title": title, "uri": _data_uri(image, f"{stem}, {title}"), "size": image.shape[1::-1]}
+            {
+                "title": title,
+                "uri": _data_uri(image, f"{stem}, {title}"),
+                "size": image.shape[1::-1],
+            }
             for title, image in row.items()
         ],
     }
@@ -194,9 +196,7 @@ def _per_image(results: Results) -> dict[str, object]:
     """The model's scores of every image, one column per metric."""
     names = list(results.summary())
     columns = [
-        format_row(
-            scores.get(name, {}).get(_OWN, math.nan) for scores in results.images.values()
-        )
+        format_row(scores.get(name, {}).get(_OWN, math.nan) for scores in results.images.values())
         for name in names
     ]
     rows = zip(results.images, zip(*columns, strict=True), strict=True)
@@ -213,7 +213,7 @@ def _data_uri(image: np.ndarray, name: str) -> str:
         picture.save(encoded, "PNG")
     else:
         kind = "jpeg"
-        picture.save(encoded, "JPEG", quality=90, optimize=True)
+        picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4", optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 

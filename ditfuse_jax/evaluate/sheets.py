@@ -1,5 +1,6 @@
 """Contact sheets: rows of pictures under titles, e.g. view A, view B, fused, clean."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -52,7 +53,8 @@ def contact_sheet(
 
     font = _font(tile_width)
     line = sum(font.getmetrics())
-    label_width = 0 if row_titles is None else min(tile_width // 2, 14 * line) + _GAP
+    labels = [_shorten(title, font, tile_width // 2) for title in row_titles or ()]
+    label_width = max((math.ceil(font.getlength(label)) + _MARGIN for label in labels), default=0)
     left, top = _MARGIN + label_width, _MARGIN + line + _GAP
     heights = [max(tile.height for tile in strip) for strip in strips]
     width = left + len(column_titles) * (tile_width + _GAP) - _GAP + _MARGIN
@@ -67,10 +69,9 @@ def contact_sheet(
     y = top
     for index, (strip, strip_height) in enumerate(zip(strips, heights, strict=True)):
         row, part = divmod(index, strips_per_row)
-        if part == 0 and row_titles is not None:
-            text = _shorten(row_titles[row], font, label_width - _GAP)
+        if part == 0 and labels:
             middle = (_MARGIN, y + strip_height // 2)
-            draw.text(middle, text, font=font, fill=_FAINT, anchor="lm")
+            draw.text(middle, labels[row], font=font, fill=_FAINT, anchor="lm")
         for column, tile in enumerate(strip):
             x = left + column * (tile_width + _GAP)
             centred = (x + (tile_width - tile.width) // 2, y + (strip_height - tile.height) // 2)
@@ -144,7 +145,9 @@ def _crop(image: np.ndarray, zoom: Box) -> np.ndarray:
 def _font(tile_width: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=min(24, max(11, tile_width // 18)))
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise UserError("Pillow was built without FreeType and cannot draw labels: reinstall pillow")
+        raise UserError(
+            "Pillow was built without FreeType and cannot draw labels: reinstall pillow"
+        )
     return font
 
 

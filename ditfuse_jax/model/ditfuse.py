@@ -180,9 +180,7 @@ class DiTFuse(nnx.Module):
         )
         return self._decode(hidden, t, condition, layout)[:, 0]
 
-    def _embed_condition(
-        self, condition: Condition, layout: Layout
-    ) -> tuple[jax.Array, jax.Array]:
+    def _embed_condition(self, condition: Condition, layout: Layout) -> tuple[jax.Array, jax.Array]:
         texts = self.embed_tokens[...].astype(self.config.dtype)[condition.tokens]
         patches = patchify(condition.images, self.config.patch_size)
         table = position_table(self.config, layout.grid)

@@ -24,9 +24,7 @@ def forward_flops(
     )
 
 
-def condition_flops(
-    config: ModelConfig, num_text: float, num_images: int, patches: int
-) -> float:
+def condition_flops(config: ModelConfig, num_text: float, num_images: int, patches: int) -> float:
     """FLOPs to turn a condition into keys and values."""
     width, dim = config.hidden_size, config.head_dim
     condition = num_text + num_images * patches
@@ -34,8 +32,8 @@ def condition_flops(
     embed = num_images * patches * _patch_flops(config)
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)
-    return embed + linear + full_layers * 4 * width * _condition_pairs(
-        num_text, num_images, patches
+    return (
+        embed + linear + full_layers * 4 * width * _condition_pairs(num_text, num_images, patches)
     )
 
 

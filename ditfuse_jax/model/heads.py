@@ -21,7 +21,13 @@ class OutputLayer(nnx.Module):
     def __init__(self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs):
         width, patch, dtype = config.hidden_size, config.patch_size, config.dtype
         self.modulation = Linear(
-            (width,), (2, width), ("embed", None, None), rngs=rngs, dtype=dtype, bias=True, zero=True
+            (width,),
+            (2, width),
+            ("embed", None, None),
+            rngs=rngs,
+            dtype=dtype,
+            bias=True,
+            zero=True,
         )
         self.linear = Linear(
             (width,),
@@ -71,9 +77,7 @@ class BlendHead(nnx.Module):
         count = sources.shape[1]
         logits = jnp.concatenate([logits[..., :count], logits[..., -1:]], axis=-1)
         valid = jnp.pad(source_valid, ((0, 0), (0, 1)), constant_values=True)
-        weights = jax.nn.softmax(
-            jnp.where(valid[:, None, None, None], logits, -jnp.inf), axis=-1
-        )
+        weights = jax.nn.softmax(jnp.where(valid[:, None, None, None], logits, -jnp.inf), axis=-1)
         blended = jnp.einsum("bkhwn,bnhwc->bkhwc", weights[..., :count], sources)
         return blended + residual
 

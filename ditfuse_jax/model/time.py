@@ -26,9 +26,7 @@ class TimeMLP(nnx.Module):
         self.inner = Linear(
             (NUM_FEATURES,), (size,), (None, "embed"), rngs=rngs, dtype=dtype, bias=True
         )
-        self.outer = Linear(
-            (size,), (size,), ("mlp", "embed"), rngs=rngs, dtype=dtype, bias=True
-        )
+        self.outer = Linear((size,), (size,), ("mlp", "embed"), rngs=rngs, dtype=dtype, bias=True)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """(..., 256) -> (..., D)."""

@@ -87,9 +87,7 @@ class MLP(nnx.Module):
         self.gate_up_proj = Linear(
             (width,), (2, inner), ("embed", None, "mlp"), rngs=rngs, dtype=config.dtype
         )
-        self.down_proj = Linear(
-            (inner,), (width,), ("mlp", "embed"), rngs=rngs, dtype=config.dtype
-        )
+        self.down_proj = Linear((inner,), (width,), ("mlp", "embed"), rngs=rngs, dtype=config.dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, N, D) -> (B, N, D)."""

@@ -85,7 +85,9 @@ class Stream:
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
         stream = ours.to_iter_dataset(threads)
         if self.workers:
-            if not flags.FLAGS.is_parsed():  # grain's workers read absl flags; not all callers use absl
+            if (
+                not flags.FLAGS.is_parsed()
+            ):  # grain's workers read absl flags; not all callers use absl
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(
                 num_workers=self.workers, per_worker_buffer_size=2

@@ -1,0 +1,7 @@
+"""Making images with a trained model."""
+
+from ditfuse_jax.sample.files import fuse, read_prompts
+from ditfuse_jax.sample.fuser import Fuser, Job, Settings
+from ditfuse_jax.sample.trained import TrainedModel, load_trained
+
+__all__ = ["Fuser", "Job", "Settings", "TrainedModel", "fuse", "load_trained", "read_prompts"]

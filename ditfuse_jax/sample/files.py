@@ -2,16 +2,18 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size, list_stacks, read_image, write_image
 from ditfuse_jax.prompts import as_prompt, instruction_pool
-from ditfuse_jax.sample.fuser import Fuser, Job, Settings
+from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
+from ditfuse_jax.train.run_folder import make_folder
 
 # What `--task` asks for, by instruction pool; the pool's first sentence is the standard one.
 STANDARD_TASKS = {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
@@ -33,7 +35,7 @@ def fuse(
     checkpoint: Path,
     prompts: Sequence[str] = (),
     task: str = "fuse",
-    settings: Settings | None = None,
+    changes: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -44,7 +46,7 @@ def fuse(
       checkpoint: a run folder or one of its steps.
       prompts: sentences or whole prompts; none means the standard prompt of `task`.
       task: a key of `STANDARD_TASKS`; sets the tags that frame a plain sentence.
-      settings: sampling settings, by default the model's own.
+      changes: sampling settings that differ from the model's own; see `sampling_settings`.
       quiet: no progress bar.
 
     Returns:
@@ -54,13 +56,13 @@ def fuse(
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
     """
     trained = load_trained(checkpoint)
-    settings = settings or default_settings(trained)
+    settings = sampling_settings(trained, changes or {})
     fuser = Fuser(trained, settings)
     orders = plan(inputs, output, prompts, task)
     for order in orders:
         fuser.check(order.prompt, len(order.sources))
     for folder in {order.output.parent for order in orders}:
-        _make_folder(folder)
+        make_folder(folder)
     started, written = time.monotonic(), []
     with tqdm.tqdm(total=len(orders), unit="img", desc="fusing", disable=quiet) as bar:
         for done in fuser.fuse_iter(_read(orders)):
@@ -75,23 +77,7 @@ def fuse(
     return sorted(written)
 
 
-def default_settings(trained: TrainedModel, **changes) -> Settings:
-    """The model's own sampling settings; `changes` that are None are ignored."""
-    sampling = trained.recipe.sampling
-    values = {
-        "steps": sampling.steps,
-        "guidance": sampling.guidance,
-        "seed": 0,
-        "max_side": sampling.max_side,
-        "negative_prompt": sampling.negative_prompt,
-        "shift": sampling.shift,
-    }
-    return Settings(**values | {k: v for k, v in changes.items() if v is not None})
-
-
-def plan(
-    inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
-) -> list[Order]:
+def plan(inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str) -> list[Order]:
     """Decides which files are made from which.
 
     With several prompts the outputs are numbered: `name-1.png`, `name-2.png`, ...
@@ -113,7 +99,8 @@ def plan(
             raise UserError(f"{len(inputs)} images: at most four can be fused at once")
         stacks = [(inputs[0].stem, tuple(inputs))]
         as_folder = len(prompts) > 1 or output.is_dir()
-    texts = _prompts(prompts, task, len(stacks[0][1]))
+    count = len(stacks[0][1])
+    texts = [standard_prompt(task, count, text) for text in prompts or [None]]
     orders = []
     for stem, paths in stacks:
         for number, prompt in enumerate(texts, start=1):
@@ -145,12 +132,16 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _prompts(prompts: Sequence[str], task: str, num_images: int) -> list[str]:
+def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
+    """The prompt of a standard task; `text` replaces its sentence, or is a whole prompt.
+
+    Raises:
+      UserError: unknown task, or placeholders in `text` that do not fit.
+    """
     if task not in STANDARD_TASKS:
         raise UserError(f"task {task!r} is unknown; choose from {', '.join(STANDARD_TASKS)}")
     pool = instruction_pool(STANDARD_TASKS[task])
-    texts = list(prompts) or [pool.sentences[0]]
-    return [as_prompt(text, num_images, pool.task, pool.tag) for text in texts]
+    return as_prompt(text or pool.sentences[0], num_images, pool.task, pool.tag)
 
 
 def _read(orders: Sequence[Order]) -> Iterator[tuple[int, Job]]:
@@ -158,13 +149,6 @@ def _read(orders: Sequence[Order]) -> Iterator[tuple[int, Job]]:
         images = [read_image(path) for path in order.sources]
         check_same_size(images, order.sources)
         yield number, Job(images, order.prompt)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the output folder {folder}: {error.strerror}") from error
 
 
 def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[str, str]:

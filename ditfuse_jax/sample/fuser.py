@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,30 @@ class Settings:
             raise UserError(f"seed must not be negative, but is {self.seed}")
 
 
+def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Settings:
+    """The model's own sampling settings with changes; those that are None are ignored.
+
+    Args:
+      trained: whose settings are the defaults.
+      changes: fields of `Settings`, and `guidance` and `image_guidance` as numbers.
+    """
+    changes = {name: value for name, value in changes.items() if value is not None}
+    sampling = trained.recipe.sampling
+    guidance = Guidance(
+        text=changes.pop("guidance", sampling.guidance.text),
+        image=changes.pop("image_guidance", sampling.guidance.image),
+    )
+    values = {
+        "steps": sampling.steps,
+        "guidance": guidance,
+        "seed": 0,
+        "max_side": sampling.max_side,
+        "negative_prompt": sampling.negative_prompt,
+        "shift": sampling.shift,
+    }
+    return Settings(**values | changes)
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One image to make: `sources` uint8 (H, W, 3) each, and a full prompt with placeholders."""
@@ -98,21 +123,18 @@ class Fuser:
     def fuse(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """Fuses all jobs; outputs uint8 (H, W, 3) in their order, each of its input's size."""
         results: dict[int, np.ndarray] = {}
-        for done in self.fuse_iter(enumerate(jobs), key=lambda job: self._key(job)):
+        for done in self.fuse_iter(enumerate(jobs)):
             results.update(done)
         return [results[i] for i in range(len(jobs))]
 
-    def fuse_iter(
-        self, jobs: Iterator[tuple[int, Job]], key: Callable[[Job], tuple] | None = None
-    ) -> Iterator[dict[int, np.ndarray]]:
+    def fuse_iter(self, jobs: Iterable[tuple[int, Job]]) -> Iterator[dict[int, np.ndarray]]:
         """Fuses a stream of numbered jobs, batching those of equal size; yields as batches finish.
 
         Only jobs waiting for their batch to fill are held in memory.
         """
-        key = key or self._key
         waiting: dict[tuple, list[tuple[int, Job]]] = collections.defaultdict(list)
         for number, job in jobs:
-            group = waiting[key(job)]
+            group = waiting[self._key(job)]
             group.append((number, job))
             if len(group) == self.settings.batch_size:
                 yield self._run(group)

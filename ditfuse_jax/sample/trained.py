@@ -63,7 +63,5 @@ def abstract_parameters(recipe: Recipe) -> Any:
     """Shapes of the parameters, all on the first device of this process."""
     sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
     _, state = make_graph(recipe.model)
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(state)
-    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(state))
     return shard_like(shapes, sharder.parameters(state))

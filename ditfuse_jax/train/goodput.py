@@ -12,7 +12,7 @@ class Goodput:
     """Sums wall time by kind; what was not measured is `other`."""
 
     def __init__(self):
-        self.seconds: collections.Counter[str] = collections.Counter({kind: 0.0 for kind in KINDS})
+        self.seconds: collections.Counter[str] = collections.Counter(dict.fromkeys(KINDS, 0.0))
         self._start = time.monotonic()
 
     @contextlib.contextmanager

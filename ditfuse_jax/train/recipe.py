@@ -186,7 +186,9 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     parser = flags.FlagValues()
     stray = [word for word in overrides if not word.startswith("--config.")]
     if stray:
-        raise UserError(f"unknown argument {stray[0]!r}; overrides look like --config.train.steps=9")
+        raise UserError(
+            f"unknown argument {stray[0]!r}; overrides look like --config.train.steps=9"
+        )
     try:
         config = config.copy_and_resolve_references()
         config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=words)

@@ -1,5 +1,6 @@
 """The folder a run leaves: config, versions, metrics, pictures, checkpoints."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -30,20 +31,36 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another "
-                        "folder") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of what decides a run's numbers."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def describe_environment() -> dict[str, Any]:
     """Versions, machine, command and git commit: what it takes to repeat a run."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     return {
-        "versions": versions,
+        "versions": package_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "command": sys.argv,

@@ -68,9 +68,7 @@ def abstract_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, ema: bool, sharder: Sharder
 ) -> TrainState:
     """Shapes, types and shardings of the state, without values."""
-    shapes = jax.eval_shape(
-        lambda key: new_state(config, optimizer, ema, key), jax.random.key(0)
-    )
+    shapes = jax.eval_shape(lambda key: new_state(config, optimizer, ema, key), jax.random.key(0))
     _, abstract = make_graph(config)
     shardings = sharder.parameters(abstract)
     whole = sharder.replicated()

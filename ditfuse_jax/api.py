@@ -1,0 +1,37 @@
+"""The commands as Python calls."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ditfuse_jax.bench import bench
+from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
+from ditfuse_jax.sample import fuse
+from ditfuse_jax.train import Outcome, load_recipe, resolve
+from ditfuse_jax.train import train as run_training
+
+__all__ = ["bench", "evaluate", "evaluate_files", "fuse", "train"]
+
+
+def train(
+    config: str | ConfigDict,
+    workdir: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> Outcome:
+    """Trains by a recipe, evaluating on held-out examples, or continues the run in `workdir`.
+
+    Args:
+      config: a recipe's name or file, or a config of `load_recipe`.
+      workdir: the run folder.
+      overrides: words like `--config.train.steps=100`; only with a recipe's name.
+      quiet: no console output.
+
+    Raises:
+      UserError: bad config, data or folder.
+    """
+    loaded = load_recipe(config, overrides) if isinstance(config, str) else config
+    recipe = resolve(loaded)
+    return run_training(loaded, workdir, [HeldOut(recipe)], quiet=quiet)

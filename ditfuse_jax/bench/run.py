@@ -1,0 +1,188 @@
+"""`ditfuse bench`: median of several repetitions, with the machine they ran on."""
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import Condition
+from ditfuse_jax.model.flops import condition_flops, draw_flops
+from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel.chips import peak_flops
+from ditfuse_jax.pipeline import fixed_batch
+from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.train.loop import compile_step, to_devices
+from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.recipe import Recipe, load_recipe, resolve
+from ditfuse_jax.train.recorder import example_flops
+from ditfuse_jax.train.run_folder import package_versions
+from ditfuse_jax.train.state import abstract_state, create_state, make_graph
+from ditfuse_jax.train.step import model_inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Attributes:
+    seconds: of each repetition, after one that is not counted.
+    images: examples per repetition.
+    flops: model FLOPs per repetition, 0 where there are none to speak of.
+    facts: what was measured.
+    """
+
+    seconds: Sequence[float]
+    images: int
+    flops: float
+    facts: dict[str, Any]
+
+
+def bench(
+    what: str,
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    repeats: int = 5,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Runs a benchmark and prints its result.
+
+    Args:
+      what: a name in `BENCHMARKS`.
+      config: a recipe's name or file.
+      overrides: words like `--config.data.batch_size=8`.
+      repeats: measured repetitions; the median is reported.
+      as_json: one JSON object instead of lines.
+
+    Raises:
+      UserError: unknown benchmark or bad recipe.
+    """
+    if what not in BENCHMARKS:
+        raise UserError(f"benchmark {what!r} is unknown; choose from {', '.join(BENCHMARKS)}")
+    if repeats < 1:
+        raise UserError(f"repeats must be at least 1, not {repeats}")
+    recipe = resolve(load_recipe(config, overrides))
+    result = summarise(what, BENCHMARKS[what](recipe, repeats)) | {"recipe": config}
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        for name, value in result.items():
+            print(f"{name:20} {value:.4g}" if isinstance(value, float) else f"{name:20} {value}")
+    return result
+
+
+def bench_train(recipe: Recipe, repeats: int) -> Measurement:
+    """Training steps on one fixed batch, as the loop runs them."""
+    sharder = Sharder(make_mesh(recipe.mesh))
+    sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    graph, _ = make_graph(recipe.model)
+    ema = recipe.step.ema_decay > 0
+    abstract = abstract_state(recipe.model, optimizer, ema, sharder)
+    state = create_state(recipe.model, optimizer, ema, recipe.seed, abstract)
+    batch = to_devices(fixed_batch(recipe.stream, recipe.stream.batch_size), sharder)
+    started = time.perf_counter()
+    step = compile_step(graph, optimizer, recipe, sharder, abstract, batch)
+    compile_seconds = time.perf_counter() - started
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics
+
+    size = recipe.stream.batch_size
+    flops = example_flops(recipe, batch) * size
+    facts = {"batch_size": size, "crop": recipe.stream.crop, "compile_seconds": compile_seconds}
+    return Measurement(_time(run, repeats), size, flops, facts)
+
+
+def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
+    """Guided sampling of one batch at the recipe's crop, from random parameters."""
+    model, sampling = recipe.model, recipe.sampling
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    sharder = Sharder(make_mesh(recipe.mesh))
+    abstract = abstract_state(model, optimizer, False, sharder)
+    parameters = create_state(model, optimizer, False, recipe.seed, abstract).parameters
+    size = recipe.stream.batch_size
+    batch = to_devices(fixed_batch(recipe.stream, size), sharder)
+    condition, image = model_inputs(batch)
+    branches = sampling.guidance.branches
+    stacked = Condition(*(jnp.stack([leaf] * len(branches)) for leaf in condition))
+    weights = sampling.guidance.weights
+    shares = jnp.asarray([weights[name] for name in branches])
+    noise = jax.random.normal(jax.random.key(0), image.shape)
+    sampler = make_sampler(make_graph(model)[0], sampling.steps, sampling.shift)
+
+    height, width = recipe.stream.crop
+    patches = height * width // model.pixels_per_token**2
+    text = float(batch["token_valid"].sum()) / size
+    count = batch["images"].shape[1]
+    per_branch = condition_flops(model, text, count, patches) + sampling.steps * draw_flops(
+        model, text + count * patches, patches
+    )
+    facts = {
+        "batch_size": size,
+        "crop": recipe.stream.crop,
+        "steps": sampling.steps,
+        "branches": len(branches),
+    }
+    seconds = _time(lambda: sampler(parameters, stacked, noise, shares), repeats)
+    return Measurement(seconds, size, per_branch * len(branches) * size, facts)
+
+
+def bench_data(recipe: Recipe, repeats: int) -> Measurement:
+    """Batches from the pipeline alone."""
+    batches = recipe.stream.batches()
+    per_repeat = 8
+    seconds = _time(lambda: [next(batches) for _ in range(per_repeat)], repeats)
+    facts = {"crop": recipe.stream.crop, "workers": recipe.stream.workers}
+    return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
+
+
+BENCHMARKS: dict[str, Callable[[Recipe, int], Measurement]] = {
+    "train": bench_train,
+    "sample": bench_sample,
+    "data": bench_data,
+}
+
+
+def summarise(what: str, measured: Measurement) -> dict[str, Any]:
+    """Rates of a measurement, and the machine."""
+    median = statistics.median(measured.seconds)
+    devices = jax.device_count()
+    result = {
+        "benchmark": what,
+        "device": jax.devices()[0].device_kind,
+        "devices": devices,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "versions": package_versions(),
+        **measured.facts,
+        "repeats": len(measured.seconds),
+        "median_seconds": median,
+        "slowest_seconds": max(measured.seconds),
+        "images_per_second": measured.images / median,
+    }
+    if measured.flops:
+        result["model_gflop_per_image"] = measured.flops / measured.images / 1e9
+        result["tflops_per_device"] = measured.flops / median / devices / 1e12
+        peak = peak_flops(jax.devices()[0])
+        if peak:
+            result["mfu"] = result["tflops_per_device"] * 1e12 / peak
+    return result
+
+
+def _time(run: Callable[[], Any], repeats: int) -> list[float]:
+    jax.block_until_ready(run())
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - started)
+    return seconds

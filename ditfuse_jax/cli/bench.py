@@ -1,0 +1,22 @@
+"""Measure speed: training steps, sampling or the data pipeline of a recipe.
+
+ditfuse bench train --config nano_m3 --json
+"""
+
+import argparse
+
+HELP = "measure speed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", help="train, sample or data")
+    parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
+    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ditfuse_jax.api import bench
+
+    bench(args.what, args.config, args.overrides, repeats=args.repeats, as_json=args.json)

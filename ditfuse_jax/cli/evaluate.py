@@ -1,0 +1,50 @@
+"""Score a model, or fused images made by anyone, beside trivial baselines.
+
+ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 6
+ditfuse evaluate --checkpoint runs/nano --data DIR      (photographs, or image1/ image2/ [clean/])
+ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal names)
+"""
+
+import argparse
+from pathlib import Path
+
+from ditfuse_jax.cli.fuse import add_sampling_arguments, sampling_changes
+from ditfuse_jax.errors import UserError
+
+HELP = "score a model or fused images, write a report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="run folder of `ditfuse train`, or a step")
+    add("--data", default="samples:heldout", help="photographs or stacks (default: %(default)s)")
+    add("--count", type=int, help="scenes; photographs are reused with other degradations")
+    add("--task", default="fuse", help="whose standard prompt is used (default: %(default)s)")
+    add("--a", type=Path, help="folder of first source images")
+    add("--b", type=Path, help="folder of second source images")
+    add("--fused", type=Path, help="folder of fused images to score instead of a model's")
+    add("--clean", type=Path, help="folder of reference images, with --fused")
+    add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
+    add_sampling_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ditfuse_jax.api import evaluate, evaluate_files
+
+    if args.fused:
+        if args.checkpoint or not (args.a and args.b and args.output):
+            raise UserError("--fused goes with --a, --b and --output, and without --checkpoint")
+        evaluate_files(
+            sources=[args.a, args.b], fused=args.fused, clean=args.clean, output=args.output
+        )
+    elif args.checkpoint:
+        evaluate(
+            checkpoint=args.checkpoint,
+            data=args.data,
+            output=args.output,
+            count=args.count,
+            task=args.task,
+            changes=sampling_changes(args),
+        )
+    else:
+        raise UserError("give --checkpoint, or --a, --b and --fused")

@@ -1,0 +1,26 @@
+"""Train a model, or continue a run.
+
+Any setting of the recipe can be changed: --config.optimizer.learning_rate=3e-4.
+Interrupted runs continue with the same command.
+"""
+
+import argparse
+from pathlib import Path
+
+HELP = "train a model from a recipe"
+
+# As the shell tells a process ended by SIGTERM: what comes after `&&` does not start.
+EXIT_STOPPED = 143
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="RECIPE", help="nano_m3, ... or a file")
+    parser.add_argument("--workdir", required=True, type=Path, help="the run folder")
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ditfuse_jax.api import train
+
+    outcome = train(args.config, args.workdir, args.overrides)
+    return EXIT_STOPPED if outcome.stopped else 0

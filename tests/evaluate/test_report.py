@@ -1,0 +1,201 @@
+"""The page and its JSON: complete, self-contained, safe."""
+
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate import report
+from ditfuse_jax.evaluate.report import Run, write_report
+from ditfuse_jax.evaluate.scores import Results
+
+METHODS = ("fused", "mean", "max", "copy_a", "copy_b")
+TITLES = ("View A", "View B", "Fused", "Clean")
+
+
+def results() -> Results:
+    def scores(offset: float) -> dict[str, dict[str, float]]:
+        rows = {"psnr": 30.0, "ssim": 0.9, "en": 7.0, "mse_sources": 400.0}
+        return {
+            metric: {method: value - i + offset for i, method in enumerate(METHODS)}
+            for metric, value in rows.items()
+        }
+
+    return Results({"cat": scores(0), "dog": scores(1)})
+
+
+def pictures(side: int = 200) -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(rng.normal(0, 2, (4, side, side, 3)), axis=2) + 128
+    images = np.clip(smooth, 0, 255).astype(np.uint8)
+    return {"cat": dict(zip(TITLES, images, strict=True))}
+
+
+RUN = Run(
+    title="run",
+    facts={"checkpoint": "step 6000", "seconds_per_image": 0.123456, "path": Path("runs/a")},
+    config={"model": {"preset": "small"}, "seed": 0},
+    versions={"jax": "0.10.2"},
+    records=[{"step": i, "loss": 1 / (i + 1)} for i in range(10)],
+)
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, checks nesting, keeps the text."""
+
+    VOID = frozenset({"meta", "img", "line", "polyline", "br", "input"})
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] not in ("style", "script"):
+            self.text += data
+
+    def sources(self) -> list[str]:
+        return [attrs["src"] or "" for tag, attrs in self.tags if tag == "img" and "src" in attrs]
+
+
+def write(folder: Path, run: Run = RUN, images=None, scores: Results | None = None) -> Page:
+    path = write_report(folder, scores or results(), pictures() if images is None else images, run)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_json_holds_means_images_count_and_run(tmp_path):
+    write(tmp_path / "new" / "folder")
+    content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
+    assert content["psnr"] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
+    assert {"ssim", "en", "mse_sources"} < set(content)
+    assert content["images"]["dog"]["psnr"]["mean"] == 30.0
+    assert content["count"] == 2
+    assert content["run"]["checkpoint"] == "step 6000" and content["run"]["path"] == "runs/a"
+    assert content["run"]["config"]["model"]["preset"] == "small"
+
+
+def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page(tmp_path):
+    scores = Results({"same": {"psnr": {"fused": math.inf, "mean": math.nan, "max": 9.0}}})
+    page = write(tmp_path, scores=scores)
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert content["psnr"] == {"fused": None, "mean": None, "max": 9.0}
+    assert "∞" in page.text and "–" in page.text
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path):
+    page = write(tmp_path)
+    assert len(page.sources()) == len(TITLES)
+    assert all(source.startswith("data:image/") for source in page.sources())
+    for tag, attrs in page.tags:
+        assert tag not in ("link", "iframe", "object") and not {"href", "srcset"} & set(attrs)
+    html = (tmp_path / "report.html").read_text()
+    assert not re.search(r"https?://|url\(|@import|import\(", html)
+    assert "default-src 'none'" in html
+
+
+def test_embedded_pictures_show_what_was_given(tmp_path):
+    given = pictures()
+    page = write(tmp_path, images=given)
+    for source, image in zip(page.sources(), given["cat"].values(), strict=True):
+        decoded = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))
+        error = np.asarray(decoded.convert("RGB"), np.float64) - image
+        assert np.sqrt((error**2).mean()) < 12
+
+
+def test_small_pictures_are_embedded_without_loss_and_large_ones_reduced(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    wide = np.zeros((300, 3000, 3), np.uint8)
+    page = write(tmp_path, images={"s": {"Noise": noise, "Wide": wide}})
+    small, large = (
+        Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) for uri in page.sources()
+    )
+    np.testing.assert_array_equal(np.asarray(small), noise)
+    assert large.size == (1024, 102)
+
+
+def test_the_best_of_each_row_is_marked_following_its_direction(tmp_path):
+    page = write(tmp_path)
+    best = [
+        attrs["class"]
+        for tag, attrs in page.tags
+        if tag == "td" and "best" in (attrs.get("class") or "")
+    ]
+    assert len(best) == 4  # four metrics; the lowest MSE is not the model's
+    assert sum("own" in (name or "") for name in best) == 3
+    assert "↑" in page.text and "↓" in page.text
+
+
+def test_the_lead_over_the_best_baseline_is_told(tmp_path):
+    text = " ".join(write(tmp_path).text.split())
+    assert "30.50 dB +1.00 against mean" in text.replace("30.50dB", "30.50 dB")
+
+
+def test_names_cannot_inject_markup(tmp_path):
+    evil = '"><script>alert(1)</script>'
+    run = Run(title=evil, facts={evil: evil}, config={evil: evil}, versions={evil: evil})
+    image = np.zeros((20, 20, 3), np.uint8)
+    scores = Results({evil: {"psnr": {"fused": 1.0, evil: 2.0}}})
+    page = write(tmp_path, run, {evil: {evil: image}}, scores)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert evil in page.text
+
+
+def test_config_and_versions_are_folded_away_with_dotted_names(tmp_path):
+    page = write(tmp_path)
+    assert "model.preset" in page.text and "0.10.2" in page.text
+    details = [attrs for tag, attrs in page.tags if tag == "details"]
+    assert len(details) == 3 and all("open" not in attrs for attrs in details)
+
+
+def test_the_training_curve_is_drawn_only_when_there_are_records(tmp_path):
+    assert any(tag == "svg" for tag, _ in write(tmp_path / "a").tags)
+    assert not any(tag == "svg" for tag, _ in write(tmp_path / "b", Run(title="x")).tags)
+
+
+def test_a_report_without_pictures_or_clean_images_is_still_a_page(tmp_path):
+    scores = Results({"pair": {"en": {"fused": 7.1, "mean": 6.5}}})
+    page = write(tmp_path, Run(title="plain"), {}, scores)
+    assert page.sources() == [] and "7.1" in page.text
+
+
+def test_a_failed_write_leaves_the_old_report_and_no_remains(tmp_path, monkeypatch):
+    write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report.os, "replace", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write(tmp_path, Run(title="second"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="taken: the report cannot be written"):
+        write(tmp_path / "taken")
