@@ -3,12 +3,10 @@
 ditfuse train --config nano_m3 --workdir runs/nano
 """
 
-from ml_collections import ConfigDict
-
-from ditfuse_jax.train.recipe import default_config
+from ditfuse_jax.train.recipe import Config, default_config
 
 
-def get_config(arg: str = "") -> ConfigDict:
+def get_config(arg: str = "") -> Config:
     """Returns the recipe."""
     del arg
     config = default_config("nano")

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from ditfuse_jax.bench import bench
 from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
 from ditfuse_jax.sample import fuse
 from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
+from ditfuse_jax.train.recipe import Config
 
 __all__ = ["bench", "evaluate", "evaluate_files", "fuse", "train"]
 
 
 def train(
-    config: str | ConfigDict,
+    config: str | Config,
     workdir: Path | str,
     overrides: Sequence[str] = (),
     *,

@@ -172,7 +172,7 @@ def summarise(what: str, measured: Measurement) -> dict[str, Any]:
     if measured.flops:
         result["model_gflop_per_image"] = measured.flops / measured.images / 1e9
         result["tflops_per_device"] = measured.flops / median / devices / 1e12
-        peak = peak_flops(jax.devices()[0])
+        peak = peak_flops(jax.devices()[0].device_kind)
         if peak:
             result["mfu"] = result["tflops_per_device"] * 1e12 / peak
     return result

@@ -33,7 +33,7 @@ class Curve:
 
 
 def training_curves(records: Sequence[Mapping[str, object]]) -> list[Curve]:
-    """Returns the curve of `loss` and of each quantity whose name starts with `val`.
+    """Returns the curve of `loss` and of each quantity whose name starts with `eval/`.
 
     Args:
       records: lines of `metrics.jsonl`; those without a numeric `step`, and values that are not
@@ -41,7 +41,7 @@ def training_curves(records: Sequence[Mapping[str, object]]) -> list[Curve]:
         the later record counts.
     """
     names = dict.fromkeys(name for record in records for name in record)
-    chosen = [n for n in names if n == "loss"] + [n for n in names if n.startswith("val")]
+    chosen = [n for n in names if n == "loss"] + [n for n in names if n.startswith("eval/")]
     series = {name: _series(records, name) for name in chosen}
     return [_curve(name, points) for name, points in series.items() if len(points) > 1]
 

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,11 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.scores import ARROWS, Results, best_methods, format_row
 from ditfuse_jax.images import check_rgb
+from ditfuse_jax.train.run_folder import make_folder, write_text
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _LONGEST_SIDE = 1024  # of embedded pictures, pixels
@@ -64,12 +63,10 @@ def write_report(
       UserError: a picture that is no uint8 RGB, or a folder that cannot be written.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "report.json", report_json(results, run))
-        _write(folder / "report.html", report_html(results, pictures, run))
-    except OSError as error:
-        raise UserError(f"{folder}: the report cannot be written ({error.strerror})") from error
+    page = report_html(results, pictures, run)
+    make_folder(folder)
+    write_text(folder / "report.json", report_json(results, run))
+    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
@@ -243,12 +240,3 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -136,7 +136,9 @@ class ModelConfig:
         ]
         if missing:
             raise UserError(f"model: missing key {missing[0]!r}")
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:

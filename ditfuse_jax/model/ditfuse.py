@@ -1,8 +1,9 @@
 """The whole model: condition and noisy target in, prediction out.
 
 Two ways through the same parameters: `__call__` runs the full sequence once (training); `encode`
-computes the condition's keys and values and `denoise` runs only the target against them, as often as
-the sampler needs.  No condition token depends on the noise or the time, so both give equal numbers.
+computes the condition's keys and values and `denoise` runs only the target against them, as often
+as the sampler needs.  No condition token depends on the noise or the time, so both give equal
+numbers.
 """
 
 from typing import NamedTuple

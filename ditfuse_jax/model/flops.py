@@ -1,7 +1,8 @@
 """Model FLOPs, counted honestly: what the method needs and nothing else.
 
 Not counted: rematerialisation, masked-out attention pairs, padding, and the parts of the last layer
-that nobody reads for condition tokens (they only give keys and values there).  A multiply-add is two.
+that nobody reads for condition tokens (they only give keys and values there).  A multiply-add is
+two.
 """
 
 from ditfuse_jax.model.config import ModelConfig

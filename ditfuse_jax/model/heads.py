@@ -1,8 +1,8 @@
 """Tokens to images: the modulated output layer and what its channels mean.
 
-A head turns the target's hidden states into the prediction.  `linear` is the original: one value per
-channel.  `blend` is for pixel models: per-pixel weights over the sources, so that detail is copied
-rather than drawn again, plus a residual.
+A head turns the target's hidden states into the prediction.  `linear` is the original: one value
+per channel.  `blend` is for pixel models: per-pixel weights over the sources, so that detail is
+copied rather than drawn again, plus a residual.
 """
 
 import jax
@@ -16,7 +16,7 @@ from ditfuse_jax.model.patches import unpatchify
 
 
 class OutputLayer(nnx.Module):
-    """LayerNorm, shift and scale from the timestep, linear map to patches (Peebles and Xie 2023)."""
+    """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023)."""
 
     def __init__(self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs):
         width, patch, dtype = config.hidden_size, config.patch_size, config.dtype
@@ -85,8 +85,9 @@ class BlendHead(nnx.Module):
 def make_head(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
     """Builds the head a config names.
 
-    A head maps hidden states (B, K, P, D), the time embedding (B, K, D), the sources (B, n, H, W, C)
-    with their validity (B, n), and the grid to the prediction (B, K, H, W, C), float32.
+    A head maps hidden states (B, K, P, D), the time embedding (B, K, D), the sources
+    (B, n, H, W, C) with their validity (B, n), and the grid to the prediction (B, K, H, W, C),
+    float32.
     """
     heads = {"linear": LinearHead, "blend": BlendHead}
     if config.head not in heads:

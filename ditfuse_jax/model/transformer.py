@@ -39,8 +39,8 @@ class Tokens(NamedTuple):
 class SelfAttention(nnx.Module):
     """Grouped-query attention with rotary positions and one fused projection.
 
-    The fused kernel is stored per key/value head, (D, Hkv, G + 2, d) with the G query heads, then the
-    key, then the value, so that sharding over heads never splits a head from its keys.
+    The fused kernel is stored per key/value head, (D, Hkv, G + 2, d) with the G query heads, then
+    the key, then the value, so that sharding over heads never splits a head from its keys.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -70,7 +70,9 @@ class SelfAttention(nnx.Module):
         own = KeyValues(k, qkv[:, :, :, -1])
         seen = own
         if prefix is not None:
-            seen = KeyValues(*(jnp.concatenate(pair, axis=1) for pair in zip(prefix, own)))
+            seen = KeyValues(
+                *(jnp.concatenate(pair, axis=1) for pair in zip(prefix, own, strict=True))
+            )
         q = constrain(q, "batch", "sequence", "heads", "head_dim")
         out = attend(
             q, seen.keys, seen.values, mask, tokens.key_valid, implementation=self.implementation

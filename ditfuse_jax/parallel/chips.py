@@ -1,11 +1,9 @@
 """What the accelerators can do at best, for utilisation numbers.
 
 Dense bfloat16 peaks in TFLOP/s per device as JAX counts devices, from the vendors' data sheets:
-cloud.google.com/tpu/docs (v4 275, v5e 197, v5p 459, v6e 918), nvidia.com (A100 312, H100 SXM and H200
-989, B200 2250).  A CPU has no entry: its utilisation is not printed.
+cloud.google.com/tpu/docs (v4 275, v5e 197, v5p 459, v6e 918), nvidia.com (A100 312, H100 SXM and
+H200 989, B200 2250).  A CPU has no entry: its utilisation is not printed.
 """
-
-import jax
 
 _PEAK_TFLOPS = {
     "TPU v4": 275.0,
@@ -22,10 +20,10 @@ _PEAK_TFLOPS = {
 }
 
 
-def peak_flops(device: jax.Device) -> float | None:
-    """Peak bfloat16 FLOP/s of a device, or None where unknown."""
+def peak_flops(device_kind: str) -> float | None:
+    """Peak bfloat16 FLOP/s of a kind of device (JAX's `device_kind`), or None where unknown."""
     names = sorted(_PEAK_TFLOPS, key=len, reverse=True)  # the longest match is the right one
     for name in names:
-        if device.device_kind.startswith(name):
+        if device_kind.startswith(name):
             return _PEAK_TFLOPS[name] * 1e12
     return None

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,7 +66,7 @@ class MeshConfig:
         return values[: len(AXES)], values[len(AXES) :]
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Builds the mesh over all devices (of all processes) or the given ones.
 
     Raises:

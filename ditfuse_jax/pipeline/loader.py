@@ -1,12 +1,13 @@
 """The training stream: grain `MapDataset` from sources to batches, addressable by position.
 
 Every example is a function of (seed, index), whatever the number of hosts and workers.  Batch s is
-made of the examples [s * B, (s + 1) * B) in order, so a position is one number, the count of batches
-consumed, and a run may continue on another number of hosts.
+made of the examples [s * B, (s + 1) * B) in order, so a position is one number, the count of
+batches consumed, and a run may continue on another number of hosts.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -67,7 +68,9 @@ class Stream:
         weights = [ingredient.weight for ingredient in self.mixture]
         return grain.MapDataset.mix(parts, weights)
 
-    def batches(self, start: int = 0, host: int = 0, num_hosts: int = 1) -> Iterator[Arrays]:
+    def batches(
+        self, start: int = 0, host: int = 0, num_hosts: int = 1
+    ) -> grain.DatasetIterator[Arrays]:
         """This host's part of the batches from number `start` on.
 
         Every leaf has `batch_size / num_hosts` rows: rows [host * b, (host + 1) * b) of the batch.
@@ -79,7 +82,7 @@ class Stream:
             raise UserError(
                 f"data.batch_size {self.batch_size} does not divide by {num_hosts} processes"
             )
-        # Cut into host-sized pieces first: piece number s * num_hosts + host is our part of batch s.
+        # Cut into host-sized pieces first: piece s * num_hosts + host is our part of batch s.
         pieces = self.examples().batch(self.batch_size // num_hosts, batch_fn=_stack)
         ours = pieces.slice(slice(start * num_hosts + host, None, num_hosts))
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
@@ -115,5 +118,5 @@ def fixed_batch(stream: Stream, count: int) -> Arrays:
     return _stack([examples[i] for i in range(count)])
 
 
-def _stack(examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+def _stack(examples: Sequence[Any]) -> Arrays:
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}

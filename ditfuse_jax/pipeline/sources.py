@@ -1,4 +1,4 @@
-"""Where images come from.  A source is a sequence of image tuples; a new one is a line in `SOURCES`.
+"""Where images come from: a source is a sequence of image tuples; a new one, a line in `SOURCES`.
 
 A source is named in a recipe as `name` or `name:argument`; anything else is a folder.
 """

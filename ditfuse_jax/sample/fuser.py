@@ -168,13 +168,17 @@ class Fuser:
     def _branches(self, jobs: Sequence[Job], canvases: Sequence[Canvas]) -> Condition:
         """Conditions (R, B, ...) of the guidance branches."""
         rows = [
-            [self._condition(job, canvas, branch) for job, canvas in zip(jobs, canvases)]
+            [
+                self._condition(job, canvas, branch)
+                for job, canvas in zip(jobs, canvases, strict=True)
+            ]
             for branch in self.settings.guidance.branches
         ]
-        stacked = [Condition(*(np.stack(leaf) for leaf in zip(*row))) for row in rows]
-        return Condition(*(jnp.asarray(np.stack(leaf)) for leaf in zip(*stacked)))
+        stacked = [[np.stack(leaf) for leaf in zip(*row, strict=True)] for row in rows]
+        return Condition(*(jnp.asarray(np.stack(leaf)) for leaf in zip(*stacked, strict=True)))
 
-    def _condition(self, job: Job, canvas: Canvas, branch: str) -> Condition:
+    def _condition(self, job: Job, canvas: Canvas, branch: str) -> tuple[np.ndarray, ...]:
+        """The leaves of one row's `Condition`."""
         count = len(job.sources)
         instructed = self._encode(job.prompt, count)
         images = np.stack([from_uint8(canvas.apply(job.sources[k])) for k in instructed.order])
@@ -183,7 +187,7 @@ class Fuser:
             "img": lambda: self._encode(image_only_prompt(count), count),
             "neg": lambda: self._encode(self.settings.negative_prompt, count),
         }[branch]()
-        return Condition(text.tokens, text.valid, images, text.image_valid)
+        return text.tokens, text.valid, images, text.image_valid
 
     def _encode(self, prompt: str, count: int) -> EncodedPrompt:
         return encode_prompt(self._tokenizer, prompt, count, self._slots)

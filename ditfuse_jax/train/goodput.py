@@ -1,6 +1,5 @@
 """Where a run's time goes: initialisation, compilation, data, steps, checkpoints, evaluation."""
 
-import collections
 import contextlib
 import time
 from collections.abc import Iterator

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import jax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import Sharder, make_mesh
@@ -15,7 +14,7 @@ from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
-from ditfuse_jax.train.recipe import Recipe, resolve, to_json
+from ditfuse_jax.train.recipe import Config, Recipe, resolve, to_json
 from ditfuse_jax.train.recorder import Recorder
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
 from ditfuse_jax.train.signals import StopSignal
@@ -65,7 +64,7 @@ class Outcome:
 
 
 def train(
-    config: ConfigDict,
+    config: Config,
     folder: Path | str,
     callbacks: Sequence[Callback] = (),
     *,
@@ -196,7 +195,7 @@ def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Arra
     }
 
 
-def check_same_model(saved: Mapping[str, Any], config: ConfigDict, path: Path) -> None:
+def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> None:
     """Refuses to continue a run with another model.
 
     Raises:
@@ -208,12 +207,13 @@ def check_same_model(saved: Mapping[str, Any], config: ConfigDict, path: Path) -
     for key in sorted((set(old) | set(new)) - changeable):
         if old.get(key) != new.get(key):
             raise UserError(
-                f"{path} holds a checkpoint of another model: model.{key} is {old.get(key)!r} there "
-                f"and {new.get(key)!r} in this config; use the same config or another --workdir"
+                f"{path} holds a checkpoint of another model: model.{key} is {old.get(key)!r} "
+                f"there and {new.get(key)!r} in this config; use the same config or another "
+                "--workdir"
             )
 
 
-def to_plain(section: ConfigDict) -> dict[str, Any]:
+def to_plain(section: Config) -> dict[str, Any]:
     """A config section as JSON would give it back."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in section.to_dict().items()}
 

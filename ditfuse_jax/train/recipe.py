@@ -92,9 +92,13 @@ class Recipe:
     mesh: MeshConfig
 
 
-def default_config(model_preset: str) -> ConfigDict:
+# A `ConfigDict`: what its attributes hold is known only at run time.
+Config = Any
+
+
+def default_config(model_preset: str) -> Config:
     """The settings every recipe starts from."""
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.seed = 0
     config.model = ConfigDict(preset(model_preset).to_dict())
     config.data = ConfigDict(
@@ -147,7 +151,7 @@ def default_config(model_preset: str) -> ConfigDict:
     return config
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     """Loads a recipe, applies `--config.a.b=value` overrides and locks it.
 
     Args:
@@ -176,7 +180,7 @@ def resource_or_error(name: str) -> Path:
     return resource("configs", f"{name}.py")
 
 
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """Applies `--config.a.b=value` words to a copy of a locked config.
 
     Raises:
@@ -202,13 +206,13 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     return config
 
 
-def resolve(config: ConfigDict | Mapping[str, Any]) -> Recipe:
+def resolve(config: Config) -> Recipe:
     """Checks every section and returns the typed settings.
 
     Raises:
       UserError: naming the bad or conflicting key.
     """
-    config = ConfigDict(config)
+    config = ConfigDict(config)  # also from a checkpoint's plain dict
     model = ModelConfig.from_dict(config.model.to_dict())
     _choice("model.attention", model.attention, IMPLEMENTATIONS)
     _choice("model.remat", model.remat, REMAT_NAMES)
@@ -271,13 +275,13 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Recipe:
     )
 
 
-def to_json(config: ConfigDict | Mapping[str, Any]) -> str:
+def to_json(config: Config) -> str:
     """The resolved config as text: what a run keeps and the golden tests compare."""
     values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
-def _run_get_config(path: Path, argument: str) -> ConfigDict:
+def _run_get_config(path: Path, argument: str) -> Config:
     if not path.is_file():
         raise UserError(f"no recipe file at {path}")
     spec = importlib.util.spec_from_file_location(f"ditfuse_recipe_{path.stem}", path)

@@ -47,7 +47,7 @@ class Recorder:
             return
         (step, metrics), self._pending = self._pending, None
         with self._goodput.measure("step"):
-            scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            scalars = {name: value.item() for name, value in jax.device_get(metrics).items()}
         if self._skipped is not None and scalars["skipped"] > self._skipped:
             norm = scalars["grad_norm"]
             self._console.say(f"step {step}: update skipped, gradient norm {norm:.3g}")
@@ -55,7 +55,7 @@ class Recorder:
         self._console.step(step, scalars)
         schedule = self._recipe.schedule
         if step % schedule.log_every == 0 or step == schedule.steps:
-            scalars["learning_rate"] = float(self._rate(step - 1))
+            scalars["learning_rate"] = jax.device_get(self._rate(step - 1)).item()
             self.write(step, scalars | self._rates(step))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -75,7 +75,7 @@ class Recorder:
             "tflops_per_device": per_second * self._flops / jax.device_count() / 1e12,
             "data_wait": self._goodput.shares()["data"],
         }
-        peak = peak_flops(jax.devices()[0])
+        peak = peak_flops(jax.devices()[0].device_kind)
         if peak:
             rates["mfu"] = rates["tflops_per_device"] * 1e12 / peak
         return rates

@@ -80,13 +80,11 @@ def abstract_state(
         shardings,
         transform_non_params=lambda _: whole,
     )
-    placed = TrainState(
-        step=whole,
+    placed = dataclasses.replace(
+        jax.tree.map(lambda _: whole, shapes),
         parameters=shardings,
         optimizer=moments,
         ema=shardings if ema else None,
-        skipped=whole,
-        usual_grad_norm=whole,
     )
     return shard_like(shapes, placed)
 

@@ -78,7 +78,7 @@ def make_train_step(
             accept &= (usual == 0) | (grad_norm < config.spike_factor * usual)
 
         updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters: Any = optax.apply_updates(state.parameters, updates)
         ema = state.ema and average(state.ema, parameters, config.ema_decay, state.step)
         new = TrainState(
             step=state.step,
@@ -142,5 +142,5 @@ def accumulate(
 
 def average(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:
     """Moving average whose memory grows with the run: short runs are not held at their start."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, parameters)
+    share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: share * old + (1 - share) * new, ema, parameters)

@@ -53,8 +53,8 @@ def test_a_step_logged_again_after_a_resume_replaces_the_first():
 
 
 def test_validation_has_its_own_curve_and_other_quantities_none():
-    records = [{"step": i, "loss": 1.0, "val_psnr": float(i), "lr": 0.1} for i in range(3)]
-    assert [curve.title for curve in training_curves(records)] == ["loss", "val_psnr"]
+    records = [{"step": i, "loss": 1.0, "eval/psnr": float(i), "lr": 0.1} for i in range(3)]
+    assert [curve.title for curve in training_curves(records)] == ["loss", "eval/psnr"]
 
 
 @pytest.mark.parametrize(

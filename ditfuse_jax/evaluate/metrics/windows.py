@@ -1,7 +1,7 @@
 """Moments under a sliding separable window, as a loop over its cells, each a shifted image.
 
-On a CPU this is some twenty times faster than a convolution with one channel, twice as fast as the
-same sum unrolled, and quick to compile, which counts where every image has its own size.
+On a CPU this is several times faster than a convolution with one channel and twice as fast as the
+same sum unrolled, and it is quick to compile, which counts where every image has its own size.
 """
 
 import functools

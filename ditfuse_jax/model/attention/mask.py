@@ -1,9 +1,9 @@
 """What may see what, as static structure: which queries attend which keys.
 
-A mask is a list of parts.  Each part is a run of queries with the runs of keys it may see and, where
-that is not all of them, a static pattern.  Implementations that can skip work use the parts; others
-ask for the dense matrix.  Which tokens are *real* is data, not structure: it comes beside the mask as
-`key_valid` (B, K).
+A mask is a list of parts.  Each part is a run of queries with the runs of keys it may see and,
+where that is not all of them, a static pattern.  Implementations that can skip work use the parts;
+others ask for the dense matrix.  Which tokens are *real* is data, not structure: it comes beside
+the mask as `key_valid` (B, K).
 """
 
 import dataclasses
