@@ -8,13 +8,13 @@ import numpy as np
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.files import make_folder
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import TASKS, Example
 from ditfuse_jax.train import Moment, Recipe
-from ditfuse_jax.train.run_folder import make_folder
 
 # Rows of the sample sheet.
 _PICTURED = 6

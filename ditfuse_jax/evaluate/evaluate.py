@@ -12,11 +12,12 @@ from ditfuse_jax.evaluate.report import Run, write_report
 from ditfuse_jax.evaluate.scenes import Scene, read_method, read_scenes, scene_stems
 from ditfuse_jax.evaluate.scores import Example, Results, score_methods, text_table
 from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import check_same_size, paired_files, read_image, write_image
 from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
-from ditfuse_jax.train.run_folder import RunFolder, make_folder, package_versions, read_metrics
+from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, and pictures that the report shows.
 _SHEET_ROWS = 4

@@ -17,8 +17,8 @@ from PIL import Image
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.scores import ARROWS, Results, best_methods, format_row
+from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.images import check_rgb
-from ditfuse_jax.train.run_folder import make_folder, write_text
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _LONGEST_SIDE = 1024  # of embedded pictures, pixels

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import write_bytes
 from ditfuse_jax.images.decode import open_image
 from ditfuse_jax.images.values import check_rgb
 
@@ -55,7 +55,7 @@ def write_image(
         Image.fromarray(image).save(encoded, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be encoded ({error})") from error
-    _write_atomically(path, encoded.getbuffer())
+    write_bytes(path, encoded.getbuffer())
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -86,16 +86,3 @@ def _metadata_options(image_format: str, metadata: dict[str, str]) -> dict[str, 
     exif = Image.Exif()
     exif[_EXIF_IMAGE_DESCRIPTION] = json.dumps(metadata)  # ASCII, as EXIF demands
     return {"exif": exif}
-
-
-def _write_atomically(path: Path, data: memoryview) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be written ({reason})") from error

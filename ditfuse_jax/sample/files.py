@@ -9,11 +9,11 @@ from typing import Any
 import tqdm
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import check_same_size, list_stacks, read_image, write_image
 from ditfuse_jax.prompts import as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
-from ditfuse_jax.train.run_folder import make_folder
 
 # What `--task` asks for, by instruction pool; the pool's first sentence is the standard one.
 STANDARD_TASKS = {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}

@@ -11,7 +11,7 @@ class Goodput:
     """Sums wall time by kind; what was not measured is `other`."""
 
     def __init__(self):
-        self.seconds: collections.Counter[str] = collections.Counter(dict.fromkeys(KINDS, 0.0))
+        self.seconds = dict.fromkeys(KINDS, 0.0)
         self._start = time.monotonic()
 
     @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -13,39 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder, write_text
 
 _PACKAGES = ("ditfuse_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file by temporary name and rename.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder"
-        ) from error
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder and its parents.
-
-    Raises:
-      UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def package_versions() -> dict[str, str]:
@@ -94,6 +63,7 @@ class RunFolder:
         Raises:
           UserError: it cannot be written, or is a file.
         """
+        make_folder(self.path)
         probe = self.path / ".writable"
         write_text(probe, "")
         probe.unlink()

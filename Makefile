@@ -1,0 +1,52 @@
+# `make demo` and `make test` need Python >= 3.11, make and a package index; nothing else.
+# Everything is relative to this folder, so its path may hold spaces.
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+RUN := runs/demo
+BIN := .venv/bin/python
+PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test test-all lint format clean
+
+help:
+	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
+	@echo "make test     run the tests"
+	@echo "make test-all also the slow ones"
+	@echo "make lint     ruff and pyright"
+	@echo "make format   let ruff format the code"
+	@echo "make clean    remove the environment"
+
+# The stamp is written last: an interrupted installation starts again.
+.venv/installed: setup.cfg constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 2; }
+	rm -f .venv/installed
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[test]'
+	touch .venv/installed
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	touch .venv/installed-dev
+
+demo: .venv/installed
+	$(BIN) -m ditfuse_jax train --config nano_m3 --workdir $(RUN)
+	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 9
+
+test: .venv/installed
+	$(BIN) -m pytest -m "not slow and not gpu and not tpu"
+
+test-all: .venv/installed
+	$(BIN) -m pytest
+
+lint: .venv/installed-dev
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+	$(BIN) -m pyright
+
+format: .venv/installed-dev
+	$(BIN) -m ruff check --fix .
+	$(BIN) -m ruff format .
+
+clean:
+	rm -rf .venv

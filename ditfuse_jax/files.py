@@ -1,0 +1,45 @@
+"""Writing files: whole or not at all, and failing with a message that names the file."""
+
+import contextlib
+import uuid
+from pathlib import Path
+
+from ditfuse_jax.errors import UserError
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file under a temporary name and renames it; an older file survives a failure.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{path}: cannot be written ({reason}); free space or choose another folder"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text like `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be made ({error.strerror})") from error
