@@ -39,7 +39,12 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        arrays, texts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
+        handlers = {name: arrays() for name in ("parameters", "ema", "training")}
+        handlers |= {name: texts() for name in ("position", "config")}
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=handlers
+        )
 
     @property
     def latest(self) -> int | None:

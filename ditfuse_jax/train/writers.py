@@ -34,6 +34,7 @@ class Console:
 
     def __init__(self, total: int, start: int, batch_size: int, quiet: bool = False):
         self.batch_size = batch_size
+        self.quiet = quiet
         self._bar = tqdm.tqdm(
             total=total * batch_size,
             initial=start * batch_size,
@@ -54,8 +55,8 @@ class Console:
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
-        if not self._bar.disable:
-            self._bar.write(text, file=sys.stderr)
+        if not self.quiet:
+            tqdm.tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

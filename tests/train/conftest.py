@@ -1,0 +1,105 @@
+"""A run so small that training it is a matter of seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ditfuse_jax.train import load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+TINY = (
+    "--config.model.hidden_size=32",
+    "--config.model.num_layers=2",
+    "--config.model.num_heads=4",
+    "--config.model.num_kv_heads=4",
+    "--config.model.intermediate_size=64",
+    "--config.model.vocab_size=1280",
+    "--config.data.crop=(32, 32)",
+    "--config.data.batch_size=8",
+    "--config.data.workers=0",
+    "--config.optimizer.schedule=constant",
+    "--config.optimizer.warmup_steps=2",
+    "--config.train.log_every=1",
+    "--config.train.evaluate_every=0",
+    "--config.train.checkpoint_every=0",
+    "--config.evaluation.count=2",
+)
+
+
+@pytest.fixture
+def tiny():
+    """Builds a locked config from the nano recipe with further overrides."""
+
+    def build(*overrides: str):
+        return load_recipe("nano_m3", [*TINY, *overrides])
+
+    return build
+
+
+@pytest.fixture
+def overrides():
+    """The words that make the nano recipe tiny, with further ones."""
+    return lambda *more: [*TINY, *more]
+
+
+@pytest.fixture
+def run_code():
+    """Runs code in a new process from the root of the repository."""
+
+    def run(code: str, *arguments: str, environment: dict[str, str] | None = None):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start():
+    """Starts `ditfuse train` on the tiny run in a process of its own."""
+    processes = []
+
+    def begin(folder: Path, *overrides: str, environment: dict[str, str] | None = None):
+        command = [sys.executable, "-m", "ditfuse_jax", "train", "--config", "nano_m3"]
+        command += ["--workdir", str(folder), *TINY, *overrides]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | (environment or {}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Step -> loss, as the run recorded it; fails on a step told twice."""
+    found = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if "loss" in record:
+            assert record["step"] not in found
+            found[record["step"]] = record["loss"]
+    return found
+
+
+@pytest.fixture(name="losses")
+def losses_fixture():
+    return losses

@@ -1,0 +1,165 @@
+"""No work is lost: a run that stopped is continued as if it never had."""
+
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.train import Checkpoints, resolve, train
+from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.state import abstract_state
+
+
+def load(folder, config, step):
+    recipe = resolve(config)
+    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    checkpoints = Checkpoints(folder, read_only=True)
+    abstract = abstract_state(recipe.model, optimizer, recipe.step.ema_decay > 0, sharder)
+    state, position = checkpoints.restore(step, abstract)
+    checkpoints.close()
+    return state, position
+
+
+def assert_bitwise_equal(one, other):
+    leaves, structure = jax.tree.flatten(one)
+    others, other_structure = jax.tree.flatten(other)
+    assert structure == other_structure
+    for a, b in zip(leaves, others, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_six_steps_equal_three_and_three_in_a_new_process_bit_by_bit(
+    tiny, start, losses, tmp_path
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    six = tiny("--config.train.steps=6")
+    assert train(six, whole, quiet=True).step == 6
+    for steps in (3, 6):
+        process = start(parts, f"--config.train.steps={steps}")
+        assert process.wait() == 0, process.stderr.read()[-2000:]
+    state_whole, position_whole = load(whole, six, 6)
+    state_parts, position_parts = load(parts, six, 6)
+    assert_bitwise_equal(state_whole, state_parts)  # parameters, moments, EMA, counters
+    assert position_whole == position_parts
+    assert losses(whole) == losses(parts)
+
+
+def test_the_batch_after_a_restart_is_the_one_that_was_due(tiny, tmp_path):
+    config = tiny("--config.train.steps=3")
+    train(config, tmp_path / "run", quiet=True)
+    _, position = load(tmp_path / "run", config, 3)
+    stream = resolve(config).stream
+    batches = stream.batches()
+    for _ in range(3):
+        next(batches)
+    due, restarted = next(batches), next(stream.batches(position.batches))
+    for name in due:
+        np.testing.assert_array_equal(due[name], restarted[name])
+
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from pathlib import Path
+from ditfuse_jax.train import checkpoint, load_recipe, train
+save = checkpoint.Checkpoints.save
+def save_and_die(self, step, *rest):
+    save(self, step, *rest)
+    if step == 4:
+        # The writing goes on in the background: die as soon as it has begun.
+        while not [p for p in self.folder.iterdir() if p.name.startswith("4.")]:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.Checkpoints.save = save_and_die
+train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], quiet=True)
+"""
+
+
+def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
+    tiny, overrides, run_code, losses, tmp_path
+):
+    run = tmp_path / "run"
+    words = overrides("--config.train.steps=6", "--config.train.checkpoint_every=2")
+    killed = run_code(KILLED_WHILE_SAVING, str(run), *words)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert "2" in left
+    assert "4" not in left
+    assert any(name.startswith("4.") for name in left)  # the kill did hit a save in progress
+    config = tiny("--config.train.steps=6", "--config.train.checkpoint_every=2")
+    load(run, config, 2)
+    assert train(config, run, quiet=True).step == 6
+    train(config, tmp_path / "whole", quiet=True)
+    assert losses(run) == losses(tmp_path / "whole")
+    assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
+
+
+def test_sigterm_saves_and_the_same_command_continues(start, losses, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "--config.train.steps=2000")
+    deadline = time.monotonic() + 120
+    while not ((run / "metrics.jsonl").exists() and losses(run)):
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    told = process.stderr.read()
+    (saved,) = [int(path.name) for path in (run / "checkpoints").iterdir()]
+    assert f"step {saved} of 2000 is saved in {run}; run the same command to continue" in told
+    again = start(run, f"--config.train.steps={saved + 1}")
+    assert again.wait(timeout=120) == 0
+    assert f"continuing {run} at step {saved}" in again.stderr.read()
+    assert sorted(losses(run)) == list(range(1, saved + 2))
+
+
+def test_a_finished_run_is_left_alone(tiny, tmp_path):
+    config = tiny("--config.train.steps=1")
+    train(config, tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert train(config, tmp_path / "run", quiet=True).step == 1
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_another_model_in_the_same_folder_is_refused_by_name(tiny, tmp_path):
+    train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
+    other = tiny("--config.train.steps=2", "--config.model.intermediate_size=96")
+    with pytest.raises(UserError, match=r"model\.intermediate_size is 64 there and 96"):
+        train(other, tmp_path / "run", quiet=True)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+
+
+def test_a_missing_and_a_surplus_leaf_are_named(tiny, tmp_path):
+    config = tiny("--config.train.steps=1")
+    train(config, tmp_path / "run", quiet=True)
+    deeper = tiny("--config.train.steps=1", "--config.model.num_layers=3")
+    with pytest.raises(UserError, match="another shape for parameters/transformer/layers"):
+        load(tmp_path / "run", deeper, 1)
+    plain = tiny("--config.train.steps=1", "--config.model.target_sees_sources=False")
+    with pytest.raises(UserError, match="surplus parameters/source_embedder/kernel"):
+        load(tmp_path / "run", plain, 1)
+    train(plain, tmp_path / "plain", quiet=True)
+    with pytest.raises(UserError, match="lacks parameters/source_embedder/kernel"):
+        load(tmp_path / "plain", config, 1)
+
+
+def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypatch):
+    from ditfuse_jax.train import loop
+
+    sound = loop.to_devices
+    calls = iter(range(100))
+
+    def fails_at_the_third(batch, sharder):
+        if next(calls) == 2:
+            raise UserError("photo.png: is damaged or truncated")
+        return sound(batch, sharder)
+
+    monkeypatch.setattr(loop, "to_devices", fails_at_the_third)
+    with pytest.raises(UserError, match=r"photo\.png"):
+        train(tiny("--config.train.steps=5"), tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
