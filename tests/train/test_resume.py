@@ -33,9 +33,7 @@ def assert_bitwise_equal(one, other):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_six_steps_equal_three_and_three_in_a_new_process_bit_by_bit(
-    tiny, start, losses, tmp_path
-):
+def test_six_steps_equal_three_and_three_in_a_new_process_bit_by_bit(tiny, start, losses, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     six = tiny("--config.train.steps=6")
     assert train(six, whole, quiet=True).step == 6

@@ -1,0 +1,153 @@
+"""One training step: what it refuses, what accumulation and averaging mean."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.pipeline import fixed_batch
+from ditfuse_jax.train import resolve
+from ditfuse_jax.train.loop import to_devices
+from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
+from ditfuse_jax.train.recorder import example_flops
+from ditfuse_jax.train.state import abstract_state, create_state, make_graph
+from ditfuse_jax.train.step import average, make_train_step
+
+
+class Trial:
+    """A tiny state, its batch, and steps with changed settings."""
+
+    def __init__(self, config):
+        self.recipe = resolve(config)
+        self.sharder = Sharder(make_mesh(self.recipe.mesh))
+        self.optimizer = make_optimizer(self.recipe.optimizer, self.recipe.schedule.steps)
+        self.graph, _ = make_graph(self.recipe.model)
+        abstract = abstract_state(self.recipe.model, self.optimizer, True, self.sharder)
+        self.state = create_state(self.recipe.model, self.optimizer, True, 0, abstract)
+        stream = self.recipe.stream
+        self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.sharder)
+
+    @functools.cache
+    def compiled(self, **changes):
+        config = dataclasses.replace(self.recipe.step, **changes)
+        return jax.jit(make_train_step(self.graph, self.optimizer, config, self.sharder))
+
+    def step(self, state, **changes):
+        return self.compiled(**changes)(state, self.batch)
+
+
+@pytest.fixture(scope="module")
+def trial():
+    from ditfuse_jax.train import load_recipe
+
+    words = [
+        "--config.model.hidden_size=32",
+        "--config.model.num_layers=1",
+        "--config.model.num_heads=2",
+        "--config.model.num_kv_heads=2",
+        "--config.model.intermediate_size=64",
+        "--config.data.crop=(32, 32)",
+        "--config.data.batch_size=8",
+        "--config.data.workers=0",
+        "--config.optimizer.warmup_steps=1",
+    ]
+    return Trial(load_recipe("nano_m3", words))
+
+
+def assert_same(one, other):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other
+    )
+
+
+def kept(state):
+    return state.parameters, state.optimizer, state.ema
+
+
+def test_an_accepted_step_changes_parameters_moments_and_average(trial):
+    new, metrics = trial.step(trial.state)
+    assert int(new.step) == 1
+    assert int(new.skipped) == 0
+    assert float(new.usual_grad_norm) == pytest.approx(float(metrics["grad_norm"]))
+    for old_part, new_part in zip(kept(trial.state), kept(new), strict=True):
+        pairs = zip(jax.tree.leaves(old_part), jax.tree.leaves(new_part), strict=True)
+        assert any(bool(jnp.any(a != b)) for a, b in pairs)
+
+
+def test_a_step_with_nan_is_counted_and_changes_nothing_else(trial):
+    broken = jax.tree.map(lambda x: x, trial.state.parameters)
+    broken["head"]["output"]["linear"]["bias"] = jnp.full_like(
+        broken["head"]["output"]["linear"]["bias"], jnp.nan
+    )
+    state = dataclasses.replace(trial.state, parameters=broken)
+    new, metrics = trial.step(state)
+    assert np.isnan(float(metrics["loss"]))
+    assert (int(new.step), int(new.skipped)) == (1, 1)
+    assert_same(kept(new), kept(state))
+
+
+def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
+    _, metrics = trial.step(trial.state)
+    usual = metrics["grad_norm"] / 11
+    state = dataclasses.replace(trial.state, usual_grad_norm=usual)
+    new, _ = trial.step(state, spike_factor=10.0)
+    assert int(new.skipped) == 1
+    assert_same(kept(new), kept(state))
+    assert int(trial.step(state, spike_factor=12.0)[0].skipped) == 0
+    assert int(trial.step(state, spike_factor=0.0)[0].skipped) == 0
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(trial, parts):
+    whole, metrics = trial.step(trial.state)
+    dealt, dealt_metrics = trial.step(trial.state, accumulation=parts)
+    assert float(dealt_metrics["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    assert float(dealt_metrics["grad_norm"]) == pytest.approx(float(metrics["grad_norm"]), rel=1e-4)
+    moments = whole.optimizer, dealt.optimizer
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), *moments)
+
+
+def test_randomness_depends_on_seed_and_step_only(trial):
+    first, again = trial.step(trial.state)[1], trial.step(trial.state)[1]
+    assert float(first["loss"]) == float(again["loss"])
+    later = dataclasses.replace(trial.state, step=jnp.asarray(7, jnp.int32))
+    assert float(trial.step(later)[1]["loss"]) != float(first["loss"])
+    assert float(trial.step(trial.state, seed=1)[1]["loss"]) != float(first["loss"])
+
+
+def test_several_draws_average_their_losses(trial):
+    one, many = trial.step(trial.state)[1], trial.step(trial.state, draws=3)[1]
+    assert np.isfinite(float(many["loss"]))
+    assert float(many["loss"]) != float(one["loss"])
+
+
+def test_the_average_follows_early_and_remembers_late():
+    old, new = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+    early = average(old, new, 0.999, jnp.asarray(0))["w"]
+    late = average(old, new, 0.999, jnp.asarray(10**6))["w"]
+    np.testing.assert_allclose(early, 0.9, rtol=1e-6)
+    np.testing.assert_allclose(late, 0.001, rtol=1e-3)
+
+
+def test_the_learning_rate_warms_up_peaks_and_decays_to_a_tenth(trial):
+    config = dataclasses.replace(
+        trial.recipe.optimizer, learning_rate=1.0, schedule="cosine", warmup_steps=10
+    )
+    rate = learning_rate(config, 100)
+    assert float(rate(0)) == pytest.approx(0.1)
+    assert float(rate(9)) == pytest.approx(1.0)
+    assert float(rate(10)) == pytest.approx(1.0)
+    assert float(rate(100)) == pytest.approx(0.1)
+    values = [float(rate(i)) for i in range(10, 101)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_example_flops_grow_with_the_draws(trial):
+    flops = example_flops(trial.recipe, trial.batch)
+    step = dataclasses.replace(trial.recipe.step, draws=2)
+    more = example_flops(dataclasses.replace(trial.recipe, step=step), trial.batch)
+    assert flops < more < 2 * flops
