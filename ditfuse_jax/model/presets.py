@@ -7,7 +7,7 @@ from ditfuse_jax.model.config import ModelConfig
 
 # Rows of the shipped tokenizer's embedding, rounded up for sharding.
 _VOCAB = 2048
-_SLOTS = (48, 24, 120)
+_SLOTS = (64, 32, 160)
 
 
 def _pixels(preset: str, width: int, layers: int, heads: int, **changes) -> ModelConfig:

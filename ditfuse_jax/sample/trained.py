@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh, shard_like
 from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint
 from ditfuse_jax.train.recipe import Recipe, resolve
@@ -51,11 +50,7 @@ def load_trained(path: Path | str) -> TrainedModel:
 def trained_model(parameters: Any, recipe: Recipe, name: str) -> TrainedModel:
     """Wraps parameters that are in memory (evaluation during training)."""
     model = dataclasses.replace(recipe.model, text_slots=recipe.sampling.text_slots)
-    if model.latent_downsampling > 1:
-        raise UserError(
-            f"preset {model.preset!r} works on latents: an autoencoder is needed to make images, "
-            "and this version has none yet; use a pixel preset"
-        )
+    model.check_pixels()
     return TrainedModel(make_graph(model)[0], parameters, recipe, name)
 
 

@@ -42,9 +42,7 @@ class Checkpoints:
         arrays, texts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         handlers = {name: arrays() for name in ("parameters", "ema", "training")}
         handlers |= {name: texts() for name in ("position", "config")}
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_handlers=handlers
-        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     @property
     def latest(self) -> int | None:

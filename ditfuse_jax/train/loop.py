@@ -84,6 +84,7 @@ def train(
     goodput = Goodput()
     with goodput.measure("init"):
         recipe = resolve(config)
+        recipe.model.check_pixels()
         run = RunFolder(Path(folder))
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)

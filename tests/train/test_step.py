@@ -1,7 +1,6 @@
 """One training step: what it refuses, what accumulation and averaging mean."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +30,14 @@ class Trial:
         stream = self.recipe.stream
         self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.sharder)
 
-    @functools.cache
-    def compiled(self, **changes):
-        config = dataclasses.replace(self.recipe.step, **changes)
-        return jax.jit(make_train_step(self.graph, self.optimizer, config, self.sharder))
+        self.compiled = {}
 
     def step(self, state, **changes):
-        return self.compiled(**changes)(state, self.batch)
+        config = dataclasses.replace(self.recipe.step, **changes)
+        if config not in self.compiled:
+            step = make_train_step(self.graph, self.optimizer, config, self.sharder)
+            self.compiled[config] = jax.jit(step)
+        return self.compiled[config](state, self.batch)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,35 @@
+"""What the tests of all rooms share."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import pytest
+
+TESTS = Path(__file__).parent
+
+# The first example of a property often compiles something: time limits per example mean nothing.
+hypothesis.settings.register_profile("ditfuse", deadline=None)
+hypothesis.settings.load_profile("ditfuse")
+
+
+def _helper(path: str) -> ModuleType:
+    """Loads a module of helpers that lies beside the tests, outside any package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, TESTS / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def official() -> ModuleType:
+    """Reference numbers of the original PyTorch code (`golden/official.py`)."""
+    return _helper("golden/official.py")
+
+
+@pytest.fixture(scope="session")
+def models() -> ModuleType:
+    """Tiny models with random parameters (`model/random_models.py`)."""
+    return _helper("model/random_models.py")

@@ -1,0 +1,109 @@
+"""The original PyTorch code's numbers, from its own weights (`golden/official_tiny`)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file
+
+from ditfuse_jax.convert.omnigen import parameters_from_original
+from ditfuse_jax.flow import flow_matching_loss
+from ditfuse_jax.model.attention import IMPLEMENTATIONS
+from ditfuse_jax.model.patches import position_table
+
+# float32 on both sides, sums in another order.
+TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-3
+
+
+def relative_error(actual, expected) -> float:
+    return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def inputs(official):
+    """Condition, noise, image and time of the original's training batch."""
+    golden = official.golden()
+    noise, image = (official.channels_last(golden[name]) for name in ("x0", "x1"))
+    return official.training_condition(), noise[:, None], image, jnp.asarray(golden["t"])[:, None]
+
+
+@pytest.fixture(scope="module", params=sorted(IMPLEMENTATIONS))
+def training(request, official, inputs):
+    """Velocity, per-sample losses and gradients of their mean."""
+    condition, noise, image, t = inputs
+    graph, _ = nnx.split(official.model(attention=request.param))
+
+    def objective(parameters):
+        model, seen = nnx.merge(graph, parameters), {}
+
+        def predict(noisy, t):
+            seen["velocity"] = model(condition, noisy, t)
+            return seen["velocity"]
+
+        losses = flow_matching_loss(predict, "velocity", image, noise, t)
+        return jnp.mean(losses), (seen["velocity"], losses)
+
+    run = jax.jit(jax.value_and_grad(objective, has_aux=True))
+    (_, (velocity, losses)), gradients = run(official.parameters())
+    return {"velocity": velocity, "losses": losses, "gradients": gradients}
+
+
+def test_the_velocity_is_the_original_s(official, training):
+    expected = official.channels_last(official.golden()["velocity"])
+    assert relative_error(training["velocity"][:, 0], expected) < TOLERANCE
+
+
+def test_the_loss_of_every_sample_is_the_original_s(official, training):
+    assert relative_error(training["losses"][:, 0], official.golden()["loss"]) < TOLERANCE
+
+
+def test_the_gradients_are_the_original_s(official, training):
+    golden, names = official.golden(), load_file(official.FOLDER / "model.safetensors")
+    reference = {n: golden.get(f"grad/{n}", np.zeros_like(x)) for n, x in names.items()}
+    told = {n: np.full_like(x, f"grad/{n}" in golden) for n, x in names.items()}
+    # Gradients transpose and stack as their parameters do; so does the note which ones are told.
+    expected, known = (
+        jax.tree.leaves(parameters_from_original(x, official.config())) for x in (reference, told)
+    )
+    actual = [np.asarray(x) for x in jax.tree.leaves(training["gradients"])]
+    compared = 0
+    for ours, theirs, mask in zip(actual, expected, known, strict=True):
+        for index in np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim)))):
+            rows = mask[index].astype(bool)
+            if theirs[index][rows].any():
+                compared += int(rows.sum())
+    # Whole tensors against whole tensors: one scale each.
+    errors = [
+        np.abs(ours - theirs)[mask > 0].max() / np.abs(theirs).max()
+        for ours, theirs, mask in zip(actual, expected, known, strict=True)
+        if mask.any()
+    ]
+    assert compared > 0
+    assert max(errors) < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
+def test_the_cached_path_gives_the_original_s_velocity(official, inputs, implementation):
+    golden = official.golden()
+    condition, _, _, t = inputs
+    graph, state = nnx.split(official.model(attention=implementation))
+
+    @jax.jit
+    def run(state, noisy):
+        model = nnx.merge(graph, state)
+        return model.denoise(model.encode(condition), condition, noisy, t[:, 0])
+
+    velocity = run(state, official.channels_last(golden["xt"]))
+    assert relative_error(velocity, official.channels_last(golden["velocity"])) < TOLERANCE
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (8, 12), (64, 64)])
+def test_the_position_table_is_the_original_s_cropped_to_the_centre(official, grid):
+    table = load_file(official.FOLDER / "model.safetensors")["pos_embed"]
+    side = official.meta()["pos_embed_max_size"]
+    top, left = ((side - size) // 2 for size in grid)
+    crop = table.reshape(side, side, -1)[top : top + grid[0], left : left + grid[1]]
+    ours = position_table(official.config(), grid)
+    np.testing.assert_allclose(ours, crop.reshape(grid[0] * grid[1], -1), atol=1e-5)
