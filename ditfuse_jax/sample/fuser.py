@@ -22,6 +22,7 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.sample.trained import TrainedModel
+from ditfuse_jax.train.recipe import check_tokenizer
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
@@ -100,6 +101,7 @@ class Fuser:
         self.trained = trained
         self.settings = settings
         recipe = trained.recipe
+        check_tokenizer(recipe)
         self._slots = TextSlots(*recipe.sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
         self._sampler = make_sampler(trained.graph, settings.steps, settings.shift)

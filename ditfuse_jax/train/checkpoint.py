@@ -83,10 +83,10 @@ class Checkpoints:
             targets["ema"] = abstract.ema
         for item, target in targets.items():
             self._check(step, item, target)
-        items = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(**items, position=ocp.args.JsonRestore())
-        )
+        items: dict[str, Any] = {
+            name: ocp.args.StandardRestore(target) for name, target in targets.items()
+        }
+        restored = self._restore(step, items | {"position": ocp.args.JsonRestore()})
         state = TrainState(
             parameters=restored["parameters"],
             ema=restored["ema"] if abstract.ema is not None else None,
@@ -105,20 +105,11 @@ class Checkpoints:
         """
         item = "ema" if (self.folder / str(step) / "ema").is_dir() else "parameters"
         self._check(step, item, abstract)
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
-        )
-        return restored[item], item
+        return self._restore(step, {item: ocp.args.StandardRestore(abstract)})[item], item
 
     def config(self, step: int) -> dict[str, Any]:
         """The resolved config the step was trained with."""
-        args = ocp.args.Composite(config=ocp.args.JsonRestore())
-        try:
-            return self._manager.restore(step, args=args)["config"]
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(
-                f"checkpoint {self.folder / str(step)} has no readable config: {error}"
-            ) from error
+        return self._restore(step, {"config": ocp.args.JsonRestore()})["config"]
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -132,10 +123,26 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
+    def _restore(self, step: int, items: Mapping[str, Any]) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # orbax and tensorstore raise nearly any type on damaged files
+            reason = " ".join(str(error).split())[:200]
+            others = [other for other in self.steps if other != step]
+            remedy = f"remove it to use step {max(others)}" if others else "it cannot be used"
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} is damaged ({reason}): {remedy}"
+            ) from error
+
     def _check(self, step: int, item: str, target: Any) -> None:
-        if not (self.folder / str(step) / item).is_dir():
-            raise UserError(f"checkpoint {self.folder / str(step)} has no item {item!r}")
-        found = _shapes(self._manager.item_metadata(step)[item])
+        metadata = None
+        if (self.folder / str(step) / item).is_dir():
+            metadata = self._manager.item_metadata(step)[item]
+        if metadata is None:
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} is damaged: item {item!r} is missing"
+            )
+        found = _shapes(metadata)
         wanted = _shapes(target)
         for problem, names in (
             ("lacks", sorted(set(wanted) - set(found))),

@@ -14,7 +14,7 @@ from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
-from ditfuse_jax.train.recipe import Config, Recipe, resolve, to_json
+from ditfuse_jax.train.recipe import Config, Recipe, check_tokenizer, resolve, to_json
 from ditfuse_jax.train.recorder import Recorder
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
 from ditfuse_jax.train.signals import StopSignal
@@ -85,6 +85,7 @@ def train(
     with goodput.measure("init"):
         recipe = resolve(config)
         recipe.model.check_pixels()
+        check_tokenizer(recipe)
         run = RunFolder(Path(folder))
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
@@ -176,6 +177,9 @@ def train(
             f"stopped by a signal: step {step} of {total} is saved in {run.path}; run the same "
             "command to continue"
         )
+    else:
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in goodput.shares().items())
+        console.say(f"done: {run.path} is at step {step}; {goodput.total:.0f} s ({shares})")
     return Outcome(step, step < total, goodput.shares())
 
 

@@ -21,7 +21,7 @@ from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
-from ditfuse_jax.prompts import TextSlots
+from ditfuse_jax.prompts import TextSlots, load_tokenizer
 from ditfuse_jax.resources import resource
 from ditfuse_jax.tasks import TASKS
 from ditfuse_jax.train.optimizer import OptimizerConfig, learning_rate
@@ -247,9 +247,7 @@ def resolve(config: Config) -> Recipe:
     )
     time_sampler(step.time_sampler)
     schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
-    for name in ("steps", "accumulation", "log_every", "keep_checkpoints"):
-        if train[name] < 1:
-            raise UserError(f"train.{name} must be at least 1, not {train[name]}")
+    _check_ranges(config)
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
     learning_rate(optimizer, schedule.steps)
     sampling = Sampling(
@@ -275,6 +273,20 @@ def resolve(config: Config) -> Recipe:
     )
 
 
+def check_tokenizer(recipe: Recipe) -> None:
+    """Refuses a tokenizer with more tokens than the model has embeddings.
+
+    Raises:
+      UserError: with both numbers.
+    """
+    count = len(load_tokenizer(recipe.stream.encoder.tokenizer))
+    if count > recipe.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size {recipe.model.vocab_size} is too small for the tokenizer's {count} "
+            "tokens: raise it"
+        )
+
+
 def to_json(config: Config) -> str:
     """The resolved config as text: what a run keeps and the golden tests compare."""
     values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
@@ -294,6 +306,34 @@ def _run_get_config(path: Path, argument: str) -> Config:
         raise
     except Exception as error:
         raise UserError(f"recipe {path} fails: {type(error).__name__}: {error}") from error
+
+
+# The least value of each number that has one.
+_AT_LEAST = {
+    "seed": 0,
+    "data.batch_size": 1,
+    "data.workers": 0,
+    "flow.draws": 1,
+    "train.steps": 1,
+    "train.accumulation": 1,
+    "train.log_every": 1,
+    "train.keep_checkpoints": 1,
+    "evaluation.count": 1,
+    "sample.steps": 1,
+    "sample.max_side": 16,
+}
+
+
+def _check_ranges(config: Config) -> None:
+    for name, least in _AT_LEAST.items():
+        value: Any = config
+        for key in name.split("."):
+            value = value[key]
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+    for section, key in (("data", "condition_dropout"), ("train", "ema_decay")):
+        if not 0 <= config[section][key] <= 1:
+            raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")
 
 
 def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
