@@ -4,8 +4,9 @@ One orbax step folder holds the items `parameters`, `ema`, `training` (optimiser
 `position` (of the data) and `config`, so that using a model reads its parameters only.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,15 @@ class Checkpoints:
         self._manager.close()
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Any:
-        try:
+        with self._telling_damage(step):
             return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+    @contextlib.contextmanager
+    def _telling_damage(self, step: int) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # orbax and tensorstore raise nearly any type on damaged files
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:160]
             others = [other for other in self.steps if other != step]
             remedy = f"remove it to use step {max(others)}" if others else "it cannot be used"
             raise UserError(
@@ -135,14 +141,10 @@ class Checkpoints:
             ) from error
 
     def _check(self, step: int, item: str, target: Any) -> None:
-        metadata = None
-        if (self.folder / str(step) / item).is_dir():
-            metadata = self._manager.item_metadata(step)[item]
-        if metadata is None:
-            raise UserError(
-                f"checkpoint {self.folder / str(step)} is damaged: item {item!r} is missing"
-            )
-        found = _shapes(metadata)
+        with self._telling_damage(step):
+            if not (self.folder / str(step) / item).is_dir():
+                raise FileNotFoundError(f"item {item!r} is missing")
+            found = _shapes(self._manager.item_metadata(step)[item])
         wanted = _shapes(target)
         for problem, names in (
             ("lacks", sorted(set(wanted) - set(found))),
@@ -194,18 +196,13 @@ def _name(path: tuple) -> str:
     return "/".join(str(part) for part in parts)
 
 
-class _telling_where:
+@contextlib.contextmanager
+def _telling_where(folder: Path) -> Iterator[None]:
     """Turns a failed write into a `UserError` that names the folder."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, OSError):
-            raise UserError(
-                f"cannot write checkpoint in {self.folder}: {error.strerror or error}; free space "
-                "or choose another folder, then run the same command to continue"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write checkpoint in {folder}: {error.strerror or error}; free space or choose "
+            "another folder, then run the same command to continue"
+        ) from error

@@ -1,0 +1,111 @@
+"""Every attention implementation computes the same thing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import Layout
+from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend
+
+LAYOUT = Layout(text=(4, 3, 2), grid=(2, 3), draws=2)
+# As many queries as keys, and fewer queries than keys.
+MASKS = {"full": LAYOUT.full_mask, "draw": LAYOUT.draw_mask}
+# (query heads, key heads, head dimension)
+HEADS = {"grouped": (6, 2, 8), "one to one": (2, 2, 96), "one key head": (3, 1, 4)}
+
+
+def arrays(mask, heads, seed=0):
+    """Random queries, keys, values, and which keys are real."""
+    num_heads, kv_heads, dim = heads
+    random = np.random.default_rng(seed)
+    q, k, v = (
+        random.standard_normal((2, length, count, dim)).astype("f4")
+        for length, count in (
+            (mask.num_queries, num_heads),
+            (mask.num_keys, kv_heads),
+            (mask.num_keys, kv_heads),
+        )
+    )
+    valid = random.uniform(size=(2, mask.num_keys)) < 0.7
+    valid[:, 0] = True  # every query sees at least one key
+    return q, k, v, valid
+
+
+def by_the_book(q, k, v, seen):
+    """softmax(q k^T / sqrt(d)) v, one query and head at a time, in float64."""
+    out = np.zeros(q.shape)
+    group = q.shape[2] // k.shape[2]
+    for batch, query, head in np.ndindex(q.shape[:3]):
+        keys = seen[batch, query]
+        scores = k[batch, keys, head // group].astype(float) @ q[batch, query, head]
+        weights = np.exp(scores / np.sqrt(q.shape[-1]))
+        out[batch, query, head] = weights / weights.sum() @ v[batch, keys, head // group]
+    return out
+
+
+@pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("mask", sorted(MASKS))
+@pytest.mark.parametrize("heads", sorted(HEADS))
+def test_attention_is_the_softmax_of_scaled_products_over_seen_real_keys(
+    implementation, mask, heads
+):
+    mask = MASKS[mask]
+    q, k, v, valid = arrays(mask, HEADS[heads])
+    run = jax.jit(lambda *x: attend(*x[:3], mask, x[3], implementation=implementation))
+    expected = by_the_book(q, k, v, mask.dense() & valid[:, None])
+    np.testing.assert_allclose(run(q, k, v, valid), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("implementation", sorted(set(IMPLEMENTATIONS) - {"reference"}))
+def test_gradients_equal_those_of_the_reference(implementation):
+    mask = LAYOUT.full_mask
+    q, k, v, valid = arrays(mask, HEADS["grouped"])
+    weights = np.random.default_rng(1).standard_normal(q.shape).astype("f4")
+
+    def gradients(name):
+        def total(q, k, v):
+            return jnp.sum(weights * attend(q, k, v, mask, valid, implementation=name))
+
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
+
+    for ours, theirs in zip(gradients(implementation), gradients("reference"), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
+def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(implementation):
+    mask = LAYOUT.condition_mask
+    q, k, v, valid = arrays(mask, HEADS["grouped"])
+    valid[:, :3] = False  # padding ahead of every real token
+    seen = (mask.dense() & valid[:, None]).any(-1)
+    assert not seen.all()
+
+    def total(q, k, v):
+        out = attend(q, k, v, mask, valid, implementation=implementation)
+        return jnp.sum(jnp.where(seen[:, :, None, None], out, 0.0)), out
+
+    run = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+    (_, out), gradients = run(q, k, v)
+    assert all(np.isfinite(x).all() for x in (out, *gradients))
+
+
+@pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("dim", [4, 96])
+def test_bfloat16_inputs_lose_nothing_before_the_softmax(implementation, dim):
+    mask = LAYOUT.draw_mask
+    q, k, v, valid = arrays(mask, (2, 1, dim))
+    # Scores near 100 that differ by a little: rounded to bfloat16 they would tie or change order.
+    q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (10 * q, 10 * k, v))
+    out = jax.jit(lambda *x: attend(*x, mask, valid, implementation=implementation))(q, k, v)
+    float32 = (np.asarray(x, "f4") for x in (q, k, v))
+    exact = by_the_book(*float32, mask.dense() & valid[:, None])
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(out, "f4"), exact, atol=0.03)
+
+
+def test_an_unknown_implementation_is_refused_with_the_known_names():
+    q, k, v, valid = arrays(LAYOUT.full_mask, HEADS["grouped"])
+    with pytest.raises(UserError, match=r"'cudn'.*reference, xla"):
+        attend(q, k, v, LAYOUT.full_mask, valid, implementation="cudn")
