@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-KINDS = ("init", "compile", "data", "step", "checkpoint", "evaluation")
+KINDS: tuple[str, ...] = ("init", "compile", "data", "step", "checkpoint", "evaluation")
 
 
 class Goodput:

@@ -4,6 +4,7 @@ A fresh model's output layer is zero, so its output depends on nothing; these do
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -35,6 +36,9 @@ PIXEL = dataclasses.replace(
     target_sees_sources=True,
 )
 GRID = (2, 3)
+
+# Tests compile many programs and run each once: optimising them would be most of the time.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def graph(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
