@@ -31,7 +31,7 @@ help:
 
 demo: .venv/installed
 	$(BIN) -m ditfuse_jax train --config nano_m3 --workdir $(RUN)
-	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 9
+	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 6
 
 test: .venv/installed
 	$(BIN) -m pytest -m "not slow and not gpu and not tpu"

@@ -1,7 +1,7 @@
 """`nano` on M3 pairs of sample photographs: self-supervised fusion in minutes on a laptop's CPU.
 
     ditfuse train --config nano_m3 --workdir runs/nano
-    ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 9
+    ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 6
 
 The photographs are those inside scikit-image's wheel; name a folder of your own with
 `--config.data.mixture.photos.source=/path/to/photographs`.
@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> Config:
     config.train.log_every = 10
     config.train.checkpoint_every = 60
     config.train.evaluate_every = 120
-    config.sample.steps = 8
+    config.sample.steps = 4
     # The instruction decides nothing yet in this recipe: no guidance, a third of the work.
     config.sample.guidance = 1.0
     config.sample.image_guidance = 1.0

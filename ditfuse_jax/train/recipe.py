@@ -186,7 +186,9 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
       UserError: a word is not an override, names no key, or its value has a wrong type.
     """
-    words = ["ditfuse", *overrides]
+    # The last word on a key counts; absl would join tuples given twice.
+    last = {word.partition("=")[0]: word for word in overrides}
+    words = ["ditfuse", *last.values()]
     parser = flags.FlagValues()
     stray = [word for word in overrides if not word.startswith("--config.")]
     if stray:

@@ -1,0 +1,214 @@
+"""Bad input: one line that says what is wrong and what to do, exit code 2, nothing half-written."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.images import write_image
+
+
+@pytest.fixture
+def files():
+    """All files below a folder."""
+    return lambda folder: sorted(p for p in Path(folder).rglob("*") if p.is_file())
+
+
+class TestFuse:
+    """`ditfuse fuse`."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_written(self, tmp_path, files):
+        self.output = tmp_path / "out" / "fused.png"
+        yield
+        assert not files(tmp_path / "out")
+
+    def test_an_unreadable_image_is_named(self, checkpoint, pair, refused):
+        pair[1].write_text("no image")
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert str(pair[1]) in told
+        assert "not an image" in told
+
+    def test_a_truncated_image_is_named(self, checkpoint, pair, refused):
+        pair[0].write_bytes(pair[0].read_bytes()[:-900])
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert str(pair[0]) in told
+        assert "truncated" in told
+
+    def test_a_pair_of_different_sizes_tells_both(self, checkpoint, pair, refused):
+        write_image(pair[1], np.zeros((37, 50, 3), np.uint8))
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert "53x37" in told
+        assert "50x37" in told
+
+    def test_a_missing_partner_is_named(self, checkpoint, stacks, refused):
+        (stacks / "image2" / "two.png").unlink()
+        told = refused("fuse", stacks, "-o", self.output.parent, "--checkpoint", checkpoint)
+        assert "no image named two" in told
+
+    def test_an_empty_folder_says_what_it_looked_for(self, checkpoint, tmp_path, refused):
+        for side in ("image1", "image2"):
+            (tmp_path / "empty" / side).mkdir(parents=True)
+        told = refused(
+            "fuse", tmp_path / "empty", "-o", self.output.parent, "--checkpoint", checkpoint
+        )
+        assert "no images in this folder" in told
+
+    @pytest.mark.parametrize(
+        ("prompt", "part"),
+        [
+            ("fuse <img><|image_1|></img>", "<|image_2|>"),
+            ("<img><|image_1|></img> <img><|image_1|></img>", "<|image_1|>"),
+            (
+                "<img><|image_1|></img> <img><|image_2|></img> <img><|image_3|></img>",
+                "<|image_3|>",
+            ),
+        ],
+        ids=["missing", "repeated", "surplus"],
+    )
+    def test_a_wrong_placeholder_is_named(self, checkpoint, pair, refused, prompt, part):
+        told = refused(
+            "fuse", *pair, "-o", self.output, "--checkpoint", checkpoint, "--prompt", prompt
+        )
+        assert part in told
+
+    def test_too_long_a_prompt_names_the_limit(self, checkpoint, pair, refused):
+        told = refused(
+            *("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint),
+            *("--prompt", "brighter and sharper " * 100),
+        )
+        assert "limit of 160" in told
+        assert "shorten the instruction" in told
+
+    @pytest.mark.parametrize(
+        ("content", "part"),
+        [("schärfer".encode("latin-1"), "is not UTF-8"), (b"\n# nothing\n", "holds no prompt")],
+        ids=["latin-1", "empty"],
+    )
+    def test_a_bad_prompt_file_is_named(self, checkpoint, pair, refused, tmp_path, content, part):
+        (tmp_path / "prompts.txt").write_bytes(content)
+        told = refused(
+            *("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint),
+            *("--prompt-file", tmp_path / "prompts.txt"),
+        )
+        assert "prompts.txt" in told
+        assert part in told
+
+    def test_an_output_below_a_file_is_refused(self, checkpoint, pair, refused):
+        told = refused("fuse", *pair, "-o", pair[0] / "x.png", "--checkpoint", checkpoint)
+        assert str(pair[0]) in told
+
+    def test_a_full_disk_leaves_no_part_of_a_file(self, checkpoint, pair, refused, monkeypatch):
+        def full(path, data):
+            path.open("wb").write(bytes(data)[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert "No space left on device" in told
+
+    @pytest.mark.parametrize(
+        ("words", "part"),
+        [
+            (["--task", "medical"], "task 'medical' is unknown; choose from fuse, ivif"),
+            (["--steps", "0"], "steps must be at least 1"),
+            (["--seed", "-1"], "seed must not be negative"),
+            (["--max-side", "3"], "max_side must be at least 16"),
+        ],
+    )
+    def test_a_wrong_option_says_what_is_possible(self, checkpoint, pair, refused, words, part):
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint, *words)
+        assert part in told
+
+    def test_a_single_image_or_five_are_refused(self, checkpoint, pair, refused):
+        for inputs, part in (([pair[0]], "give two images"), ([pair[0]] * 5, "at most four")):
+            assert part in refused("fuse", *inputs, "-o", self.output, "--checkpoint", checkpoint)
+
+    def test_a_folder_without_checkpoint_is_named(self, pair, refused, tmp_path):
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "none")
+        assert "no checkpoint in" in told
+        assert "ditfuse train" in told
+
+
+class TestTrain:
+    """`ditfuse train`; a refused run leaves no folder."""
+
+    @pytest.fixture(autouse=True)
+    def no_folder_is_left(self, tmp_path):
+        self.folder = tmp_path / "run"
+        yield
+        assert not self.folder.exists()
+
+    @pytest.mark.parametrize(
+        ("word", "part"),
+        [
+            ("--config.train.stpes=3", 'Did you mean "steps"'),
+            ("--config.nothing=3", "nothing"),
+            ("--config.train.steps=three", "three"),
+            ("--config.data.batch_size=0", "data.batch_size must be at least 1"),
+            ("--config.data.batch_size=3 --config.train.accumulation=2", "not divisible by 2"),
+            ("--config.mesh.data=3", "does not fit 1 devices"),
+            ("--config.mesh.data=0", "mesh.data is 0"),
+            ("--config.data.crop=(30,30)", "multiples of 16"),
+            ("--config.data.mixture.photos.source=/nowhere", "/nowhere"),
+            ("--config.data.mixture.photos.task=paint", "task 'paint' is unknown"),
+            ("--config.data.mixture.photos.task=ivif", "takes 2 image(s)"),
+            ("--config.model.attention=flash", "model.attention 'flash' is unknown"),
+            ("--config.model.remat=some", "model.remat 'some' is unknown"),
+            ("--config.model.num_heads=5", "hidden_size 32"),
+            ("--config.flow.time_sampler=now", "time sampler 'now' is unknown"),
+            ("--config.optimizer.schedule=never", "optimizer.schedule 'never' is unknown"),
+            ("--config.data.condition_dropout=2.0", "data.condition_dropout must be in 0..1"),
+            ("--steps=3", "unknown argument '--steps=3'"),
+        ],
+    )
+    def test_a_wrong_setting_is_named(self, refused, tiny_words, word, part):
+        words = ("--config", "nano_m3", "--workdir", self.folder, *tiny_words, *word.split())
+        assert part in refused("train", *words)
+
+    def test_an_unknown_recipe_lists_the_known(self, refused):
+        told = refused("train", "--config", "nono", "--workdir", self.folder)
+        assert "nano_m3" in told
+
+    def test_a_failing_recipe_file_is_named(self, refused, tmp_path):
+        (tmp_path / "mine.py").write_text("def get_config():\n    raise ValueError('oops')\n")
+        told = refused("train", "--config", tmp_path / "mine.py", "--workdir", self.folder)
+        assert "mine.py fails: ValueError: oops" in told
+
+
+def test_continuing_with_another_model_names_the_difference(checkpoint, refused, tiny_words, files):
+    before = {path: path.stat().st_mtime_ns for path in files(checkpoint)}
+    words = [*tiny_words, "--config.model.hidden_size=64", "--config.train.steps=4"]
+    told = refused("train", "--config", "nano_m3", "--workdir", checkpoint, *words)
+    assert "model.hidden_size is 32 there and 64 in this config" in told
+    assert {path: path.stat().st_mtime_ns for path in files(checkpoint)} == before
+
+
+def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ["--config", "nano_m3", "--workdir", tmp_path / "file" / "run", *tiny_words]
+    assert "cannot be made" in refused("train", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--fused", "x"], "--fused goes with --a, --b and --output"),
+        ([], "give --checkpoint"),
+        (["--checkpoint", "/nowhere"], "no checkpoint in /nowhere"),
+    ],
+)
+def test_evaluate_says_what_it_needs(refused, words, part):
+    assert part in refused("evaluate", *words)
+
+
+def test_evaluate_names_a_missing_fused_image(refused, stacks, tmp_path):
+    (tmp_path / "fused").mkdir()
+    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
+    assert "no fused image named" in told
+
+
+def test_an_unknown_benchmark_lists_the_known(refused):
+    assert "choose from train, sample, data" in refused("bench", "walk")

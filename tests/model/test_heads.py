@@ -1,0 +1,118 @@
+"""What the heads make of hidden states."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from ditfuse_jax.model.heads import make_head
+
+BATCH, DRAWS = 2, 2
+
+
+@pytest.fixture(scope="module")
+def inputs(models):
+    """Hidden states, time embeddings, two sources of which row 1 lacks the second, the grid."""
+    random = np.random.default_rng(0)
+    config = models.PIXEL
+    rows, columns = models.GRID
+    hidden = random.standard_normal((BATCH, DRAWS, rows * columns, config.hidden_size))
+    time = random.standard_normal((BATCH, DRAWS, config.hidden_size))
+    sources = random.uniform(-1, 1, (BATCH, 2, *models.image_shape(config)))
+    return (
+        hidden.astype("f4"),
+        time.astype("f4"),
+        sources.astype("f4"),
+        np.array([[True, True], [True, False]]),
+        models.GRID,
+    )
+
+
+@pytest.fixture(scope="module")
+def random_head(models):
+    """A blend head in which no parameter is zero."""
+    head = make_head(models.PIXEL, rngs=nnx.Rngs(0))
+    random = np.random.default_rng(1)
+    for _, parameter in nnx.to_flat_state(nnx.state(head)):
+        parameter[...] = random.standard_normal(parameter.shape).astype("f4")
+    return head
+
+
+def test_a_fresh_linear_head_predicts_zero(models, inputs):
+    config = dataclasses.replace(models.PIXEL, head="linear")
+    prediction = make_head(config, rngs=nnx.Rngs(0))(*inputs)
+    assert prediction.shape == (BATCH, DRAWS, *models.image_shape(config))
+    assert not prediction.any()
+
+
+def test_a_fresh_blend_head_predicts_the_mean_of_the_present_sources_and_grey(models, inputs):
+    _, _, sources, _, _ = inputs
+    prediction = make_head(models.PIXEL, rngs=nnx.Rngs(0))(*inputs)
+    both = (sources[0, 0] + sources[0, 1] + 0.0) / 3
+    only = (sources[1, 0] + 0.0) / 2
+    for draw in range(DRAWS):
+        np.testing.assert_allclose(prediction[0, draw], both, atol=1e-6)
+        np.testing.assert_allclose(prediction[1, draw], only, atol=1e-6)
+
+
+def test_an_absent_source_has_no_influence(random_head, inputs):
+    hidden, time, sources, valid, grid = inputs
+    other = sources.copy()
+    other[1, 1] = 100.0
+    before = random_head(hidden, time, sources, valid, grid)
+    np.testing.assert_array_equal(random_head(hidden, time, other, valid, grid), before)
+    assert not np.allclose(random_head(hidden, time, other, np.ones_like(valid), grid), before)
+
+
+def test_blending_weighs_every_pixel_by_itself_between_the_sources_and_grey(random_head, inputs):
+    hidden, time, sources, valid, grid = inputs
+    residual = random_head(hidden, time, np.zeros_like(sources), valid, grid)
+    white = random_head(hidden, time, np.ones_like(sources), valid, grid) - residual
+    # A source of ones, all else zero, shows its own weight.
+    weights = [
+        random_head(hidden, time, _only(sources, index), valid, grid) - residual
+        for index in range(2)
+    ]
+    # Weights are positive, equal for all channels, and with grey's they sum to one.
+    np.testing.assert_allclose(sum(weights), white, atol=1e-5)
+    assert (white > -1e-6).all() and (white < 1 + 1e-6).all()
+    np.testing.assert_allclose(white[..., :1].repeat(3, -1), white, atol=1e-5)
+    assert np.std(white[..., 0], axis=(2, 3)).min() > 1e-3
+    blended = sum(w * sources[:, None, i] for i, w in enumerate(weights)) + residual
+    prediction = random_head(hidden, time, sources, valid, grid)
+    np.testing.assert_allclose(prediction, blended, atol=1e-5)
+
+
+def _only(sources, index):
+    ones = np.zeros_like(sources)
+    ones[:, index] = 1.0
+    return ones
+
+
+def test_the_output_layer_normalises_shifts_and_scales_by_the_time(models, inputs):
+    """LayerNorm(h) * (1 + scale) + shift, shift first, from SiLU and a linear map of the time."""
+    hidden, time, sources, valid, grid = inputs
+    config = dataclasses.replace(models.PIXEL, head="linear")
+    head = make_head(config, rngs=nnx.Rngs(0))
+    random = np.random.default_rng(3)
+    for _, parameter in nnx.to_flat_state(nnx.state(head)):
+        parameter[...] = random.standard_normal(parameter.shape).astype("f4")
+    p = nnx.to_pure_dict(nnx.state(head))["output"]
+
+    silu = time / (1 + np.exp(-time))
+    shift, scale = np.moveaxis(
+        np.tensordot(silu, p["modulation"]["kernel"], 1) + p["modulation"]["bias"], -2, 0
+    )
+    normal = hidden - hidden.mean(-1, keepdims=True)
+    normal /= np.sqrt(np.square(normal).mean(-1, keepdims=True) + 1e-6)
+    modulated = normal * (1 + scale[:, :, None]) + shift[:, :, None]
+    patches = np.tensordot(modulated, p["linear"]["kernel"], 1) + p["linear"]["bias"]
+    prediction = np.asarray(head(hidden, time, sources, valid, grid))
+    side, (rows, columns) = config.patch_size, grid
+    for index in np.ndindex(rows, columns):
+        corner = prediction[
+            :, :, index[0] * side : (index[0] + 1) * side, index[1] * side : (index[1] + 1) * side
+        ]
+        expected = patches[:, :, index[0] * columns + index[1]]
+        np.testing.assert_allclose(corner, expected, rtol=1e-4, atol=1e-3)
