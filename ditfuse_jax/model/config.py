@@ -29,7 +29,7 @@ class ModelConfig:
       latent_downsampling: pixels per latent side; 1 means the model works on pixels.
       patch_size: side of a patch, in latents or pixels.
       prediction: what the head's output means, `velocity` or `clean` (the image itself).
-      head: `linear` (the original) or `blend`: per-pixel weights over the sources plus a residual.
+      head: `linear` (the original) or `blend`: per-pixel weights over the sources and a painting.
       target_sees_sources: adds the sources' patches to the target tokens at the same place.
       pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
       rms_norm_eps: epsilon of RMSNorm.

@@ -1,8 +1,8 @@
 """Tokens to images: the modulated output layer and what its channels mean.
 
 A head turns the target's hidden states into the prediction.  `linear` is the original: one value
-per channel.  `blend` is for pixel models: per-pixel weights over the sources, so that detail is
-copied rather than drawn again, plus a residual.
+per channel.  `blend` is for pixel models: per-pixel weights over the sources and a painting, so
+that detail is copied rather than drawn again.
 """
 
 import jax
@@ -60,10 +60,10 @@ class LinearHead(nnx.Module):
 
 
 class BlendHead(nnx.Module):
-    """Weights the sources per pixel and adds a residual.
+    """Weights, per pixel, the sources and one more candidate that it paints itself.
 
-    The weights are a softmax over the valid sources and one more candidate, mid-grey, which stands
-    for "none of them": there the residual has to paint alone.
+    The weights are a softmax over the valid sources and the painting: where a source is trusted its
+    pixels come through exactly, where none is the painting stands alone.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -73,13 +73,13 @@ class BlendHead(nnx.Module):
     def __call__(self, hidden, time, sources, source_valid, grid) -> jax.Array:
         """See `make_head`."""
         out = self.output(hidden, time, grid)
-        logits, residual = out[..., : -self.channels], out[..., -self.channels :]
+        logits, painted = out[..., : -self.channels], out[..., -self.channels :]
         count = sources.shape[1]
         logits = jnp.concatenate([logits[..., :count], logits[..., -1:]], axis=-1)
         valid = jnp.pad(source_valid, ((0, 0), (0, 1)), constant_values=True)
         weights = jax.nn.softmax(jnp.where(valid[:, None, None, None], logits, -jnp.inf), axis=-1)
         blended = jnp.einsum("bkhwn,bnhwc->bkhwc", weights[..., :count], sources)
-        return blended + residual
+        return blended + weights[..., count:] * painted
 
 
 def make_head(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:

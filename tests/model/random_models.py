@@ -22,6 +22,7 @@ LATENT = ModelConfig(
     intermediate_size=48,
     vocab_size=64,
     text_slots=(5, 3, 6),
+    attention="reference",
 )
 PIXEL = dataclasses.replace(
     LATENT,
@@ -34,6 +35,7 @@ PIXEL = dataclasses.replace(
     prediction="clean",
     head="blend",
     target_sees_sources=True,
+    attention="xla",
 )
 GRID = (2, 3)
 

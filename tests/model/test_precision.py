@@ -14,13 +14,13 @@ from ditfuse_jax.model.remat import NAMES, remat
 
 @pytest.fixture(scope="module")
 def gradients(models):
-    """Compiles loss and gradients of the pixel model with some fields changed, once each."""
+    """Compiles loss and gradients of a model with some fields changed, once each."""
     done = {}
 
     def run(**changes):
         key = tuple(changes.items())
         if key not in done:
-            config = dataclasses.replace(models.PIXEL, num_layers=4, **changes)
+            config = dataclasses.replace(models.LATENT, num_layers=4, **changes)
             graph, _ = models.graph(config)
             condition, (noisy, t) = models.condition(config), models.targets(config)
 
@@ -71,7 +71,7 @@ def test_bfloat16_stays_close_to_float32_with_float32_parameters_and_outputs(mod
     difference = jax.tree.map(lambda a, b: np.sum(np.square(a - b)), actual, expected)
     assert np.sqrt(sum(jax.tree.leaves(difference))) / norm < 0.05
 
-    config = dataclasses.replace(models.PIXEL, dtype="bfloat16")
+    config = dataclasses.replace(models.LATENT, dtype="bfloat16")
     graph, abstract = models.graph(config)
     assert {x.dtype for x in jax.tree.leaves(abstract)} == {jnp.dtype("float32")}
     inputs = models.condition(config), *models.targets(config)

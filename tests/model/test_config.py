@@ -1,0 +1,116 @@
+"""Sizes: presets, and configs that cannot be."""
+
+import dataclasses
+import math
+
+import jax
+import pytest
+from flax import nnx
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import PRESETS, DiTFuse, ModelConfig, preset
+from ditfuse_jax.model.axes import axes_of, parameter
+from ditfuse_jax.parallel import RULES
+
+
+@pytest.fixture(scope="module")
+def abstract():
+    """Name -> abstract parameters of every preset, built without allocating anything."""
+    return {
+        name: nnx.to_flat_state(
+            nnx.state(nnx.eval_shape(lambda n=name: DiTFuse(preset(n), rngs=nnx.Rngs(0))))
+        )
+        for name in PRESETS
+    }
+
+
+def test_omnigen_has_the_published_number_of_parameters(abstract):
+    """Phi-3-mini's 3.82e9 (arXiv 2404.14219) without its output embedding, plus the fronts."""
+    count = sum(math.prod(variable.shape) for _, variable in abstract["omnigen"])
+    assert count == pytest.approx(3.76e9, rel=0.01)
+
+
+def test_every_preset_says_its_own_name_and_they_grow(abstract):
+    assert [preset(name).preset for name in PRESETS] == list(PRESETS)
+    counts = [sum(math.prod(v.shape) for _, v in abstract[name]) for name in PRESETS]
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_dimension_of_every_parameter_has_a_name_known_to_the_rules(abstract, name):
+    for path, variable in abstract[name]:
+        axes = axes_of(variable)
+        assert len(axes) == len(variable.shape), path
+        assert {axis for axis in axes if axis is not None} <= set(RULES), path
+        assert (axes[0] == "layers") == ("layers" in path), path
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_parameter_is_float32_whatever_the_computation_is(abstract, name):
+    assert {variable.dtype.name for _, variable in abstract[name]} == {"float32"}
+
+
+def test_an_unknown_preset_is_refused_with_the_known_names():
+    with pytest.raises(UserError, match=r"'tiny'.*nano.*omnigen"):
+        preset("tiny")
+
+
+def test_a_config_survives_the_way_through_plain_values():
+    config = dataclasses.replace(preset("nano"), rope_theta=500.0)
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
+    assert ModelConfig.from_dict(plain) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", 0),
+        ("hidden_size", 100),
+        ("hidden_size", 94),
+        ("num_layers", 0),
+        ("num_heads", 0),
+        ("num_heads", 5),
+        ("num_kv_heads", 3),
+        ("num_kv_heads", 0),
+        ("intermediate_size", 0),
+        ("vocab_size", 0),
+        ("patch_size", 0),
+        ("channels", 0),
+        ("latent_downsampling", 0),
+        ("max_images", 0),
+        ("max_images", 5),
+        ("text_slots", (1, 2)),
+        ("text_slots", (8, 0, 8)),
+        ("prediction", "noise"),
+        ("head", "unet"),
+        ("head", "blend"),
+        ("dtype", "float16"),
+        ("attention", "flash"),
+        ("remat", "some"),
+        ("rope_short_factor", (1.0,) * 5),
+        ("rope_short_factor", (1.0,) * 12),
+        ("rope_long_factor", (1.0,) * 12),
+    ],
+)
+def test_an_impossible_value_is_refused_naming_its_key(key, value):
+    config = preset("omnigen")
+    config = dataclasses.replace(config, hidden_size=96, num_heads=4, num_kv_heads=4)
+    with pytest.raises(UserError, match=key):
+        dataclasses.replace(config, **{key: value})
+
+
+def test_an_unknown_key_is_refused_naming_it():
+    with pytest.raises(UserError, match="hidden_sise"):
+        ModelConfig.from_dict(preset("nano").to_dict() | {"hidden_sise": 8})
+
+
+def test_a_missing_key_is_refused_naming_it():
+    values = preset("nano").to_dict()
+    del values["num_layers"]
+    with pytest.raises(UserError, match="num_layers"):
+        ModelConfig.from_dict(values)
+
+
+def test_a_parameter_needs_one_name_per_dimension():
+    with pytest.raises(ValueError, match="1 axis names"):
+        parameter(jax.numpy.zeros((2, 3)), "embed")

@@ -1,0 +1,159 @@
+"""The closed form for model FLOPs, against the products of the traced program."""
+
+import dataclasses
+import math
+
+import jax
+import pytest
+from flax import nnx
+
+from ditfuse_jax.model.flops import (
+    condition_flops,
+    draw_flops,
+    forward_flops,
+    training_flops,
+)
+
+
+def traced_flops(jaxpr) -> int:
+    """Two FLOPs per multiply-add of every matrix product in a program; scans count per turn."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval
+            depth = math.prod(left.shape[axis] for axis in contracted)
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * depth
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            total += turns * traced_flops(inner)
+    return total
+
+
+class Traced:
+    """One model's products, and what the closed form says about the same sizes."""
+
+    def __init__(self, models, config, num_images, draws):
+        self.config, self.draws = config, draws
+        condition = models.condition(config, batch=1, num_images=num_images)
+        noisy, t = models.targets(config, batch=1, draws=draws)
+        graph, state = models.graph(config)
+        self.layout = nnx.merge(graph, state).layout(condition, draws)
+        # Every text slot full: padding is not counted, so there must be none.
+        self.sizes = {
+            "num_text": sum(self.layout.text),
+            "num_images": num_images,
+            "patches": self.layout.num_patches,
+        }
+
+        def full(state):
+            return nnx.merge(graph, state)(condition, noisy, t)
+
+        def encode(state):
+            return nnx.merge(graph, state).encode(condition)
+
+        def denoise(state, encoded):
+            return nnx.merge(graph, state).denoise(encoded, condition, noisy[:, 0], t[:, 0])
+
+        self.full = traced_flops(jax.make_jaxpr(full)(state).jaxpr)
+        encoded = jax.eval_shape(encode, state)
+        self.encode = traced_flops(jax.make_jaxpr(encode)(state).jaxpr)
+        self.denoise = traced_flops(jax.make_jaxpr(denoise)(state, encoded).jaxpr)
+
+    def hidden_pairs(self, mask) -> int:
+        """Attention FLOPs the reference spends on pairs the mask forbids."""
+        forbidden = mask.dense().size - mask.num_pairs()
+        return self.config.num_layers * 4 * self.config.hidden_size * forbidden
+
+    def unread(self) -> int:
+        """What the last layer computes for condition tokens beyond their keys and values."""
+        config, length = self.config, self.layout.condition_length
+        width, dim = config.hidden_size, config.head_dim
+        queries_and_output = 2 * 2 * width * config.num_heads * dim
+        mlp = 2 * 3 * width * config.intermediate_size
+        attention = 4 * width * self.layout.condition_mask.num_pairs()
+        return length * (queries_and_output + mlp) + attention
+
+
+@pytest.fixture(scope="module")
+def trace(models):
+    """Traces a tiny model that computes dense attention, so that products are easy to count."""
+
+    def build(base, *, num_images=2, draws=1, **changes):
+        config = dataclasses.replace(base, attention="reference", num_layers=3, **changes)
+        return Traced(models, config, num_images, draws)
+
+    return build
+
+
+def test_a_forward_pass_costs_its_products_but_for_hidden_pairs_and_unread_parts(models, trace):
+    for num_images, draws in ((1, 1), (2, 1), (4, 1), (2, 3)):
+        traced = trace(models.LATENT, num_images=num_images, draws=draws)
+        counted = forward_flops(traced.config, **traced.sizes, draws=draws)
+        assert (
+            counted == traced.full - traced.hidden_pairs(traced.layout.full_mask) - traced.unread()
+        )
+
+
+def test_a_pixel_model_costs_its_products_too(models, trace):
+    traced = trace(models.PIXEL, num_images=models.PIXEL.max_images)
+    counted = forward_flops(traced.config, **traced.sizes)
+    # The closed form leaves out the blending itself: a weight per source, pixel and channel.
+    blending = 2 * traced.sizes["num_images"] * math.prod(models.image_shape(traced.config))
+    hidden = traced.hidden_pairs(traced.layout.full_mask)
+    assert counted == traced.full - hidden - traced.unread() - blending
+
+
+def test_sources_shown_to_the_target_are_embedded_once_for_all_draws(models, trace):
+    one, three = (trace(models.PIXEL, num_images=3, draws=k) for k in (1, 3))
+    ours = forward_flops(three.config, **three.sizes, draws=3) - forward_flops(
+        one.config, **one.sizes
+    )
+    blending = 2 * 2 * 3 * math.prod(models.image_shape(one.config))
+    hidden = three.hidden_pairs(three.layout.full_mask) - one.hidden_pairs(one.layout.full_mask)
+    assert ours == three.full - one.full - hidden - blending
+
+
+def test_absent_images_cost_nothing(models):
+    few, many = (dataclasses.replace(models.PIXEL, max_images=n) for n in (2, 4))
+    sizes = {"num_text": 10, "num_images": 2, "patches": 6}
+    # The head's outputs grow with `max_images`; nothing else may.
+    width, patch = few.hidden_size, few.patch_size
+    head = 2 * sizes["patches"] * width * patch**2 * (many.max_images - few.max_images)
+    assert forward_flops(many, **sizes) - forward_flops(few, **sizes) == head
+
+
+def test_one_sampling_step_costs_the_products_of_denoise(models, trace):
+    traced = trace(models.LATENT)
+    counted = draw_flops(traced.config, traced.layout.condition_length, traced.sizes["patches"])
+    assert counted == traced.denoise - traced.hidden_pairs(traced.layout.draw_mask)
+
+
+def test_encoding_the_condition_costs_its_products(models, trace):
+    traced = trace(models.LATENT)
+    counted = condition_flops(traced.config, *traced.sizes.values())
+    # The dense reference spends these on the last layer too, where nobody reads them.
+    last_layer = traced.hidden_pairs(traced.layout.condition_mask)
+    assert counted == traced.encode - last_layer - traced.unread()
+
+
+def test_training_costs_three_forward_passes(models):
+    sizes = {"num_text": 10, "num_images": 2, "patches": 6, "draws": 2}
+    assert training_flops(models.LATENT, **sizes) == 3 * forward_flops(models.LATENT, **sizes)
+
+
+def test_omnigen_needs_about_two_flops_per_parameter_and_token(models):
+    """The usual estimate, 2 * parameters * tokens, holds where attention is a small part."""
+    config = dataclasses.replace(
+        models.LATENT,
+        hidden_size=3072,
+        num_heads=32,
+        num_kv_heads=32,
+        num_layers=32,
+        intermediate_size=8192,
+    )
+    tokens = 100 + 3 * 256
+    estimate = 2 * 32 * (4 * 3072**2 + 3 * 3072 * 8192) * tokens
+    assert forward_flops(config, num_text=100, num_images=2, patches=256) == pytest.approx(
+        estimate, rel=0.1
+    )

@@ -1,0 +1,43 @@
+"""Images to patches and back, and the position table's formula."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ditfuse_jax.model.patches import patchify, position_table, unpatchify
+from ditfuse_jax.model.presets import omnigen
+
+
+@settings(max_examples=20)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+)
+def test_unpatchify_undoes_patchify(grid, patch, channels, leading):
+    shape = (2,) * leading + (grid[0] * patch, grid[1] * patch, channels)
+    images = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    np.testing.assert_array_equal(unpatchify(patchify(images, patch), grid), images)
+
+
+def test_patches_run_row_by_row_and_keep_their_pixels_in_place():
+    image = np.random.default_rng(0).standard_normal((4, 6, 3)).astype("f4")
+    patches = patchify(image, 2)
+    for row, column in np.ndindex(2, 3):
+        corner = image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        np.testing.assert_array_equal(patches[row * 3 + column], corner)
+
+
+def test_the_table_has_columns_in_its_first_half_and_rows_in_its_second():
+    config = dataclasses.replace(omnigen(), hidden_size=8, num_heads=1, num_kv_heads=1)
+    rows, columns = 3, 2
+    table = np.asarray(position_table(config, (rows, columns))).reshape(rows, columns, 8)
+    frequencies = [1.0, 10000.0**-0.5]
+    for row, column in np.ndindex(rows, columns):
+        # Centre-cropped from 192 x 192; a cell's coordinate is its index * 64 / 192.
+        y, x = ((192 - 3) // 2 + row) / 3, ((192 - 2) // 2 + column) / 3
+        expected = [f(c * w) for c in (x, y) for f in (np.sin, np.cos) for w in frequencies]
+        np.testing.assert_allclose(table[row, column], expected, atol=1e-6)
