@@ -85,8 +85,6 @@ def test_a_config_survives_the_way_through_plain_values():
         ("head", "unet"),
         ("head", "blend"),
         ("dtype", "float16"),
-        ("attention", "flash"),
-        ("remat", "some"),
         ("rope_short_factor", (1.0,) * 5),
         ("rope_short_factor", (1.0,) * 12),
         ("rope_long_factor", (1.0,) * 12),

@@ -1,0 +1,137 @@
+"""The package as it is installed: complete, independent of the checkout, its rooms in order."""
+
+import ast
+import configparser
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ditfuse_jax"
+
+# A room imports only rooms before it.
+ROOMS = [
+    "errors",
+    "files",
+    "resources",
+    "images",
+    "prompts",
+    "degrade",
+    "tasks",
+    "pipeline",
+    "model",
+    "flow",
+    "parallel",
+    "train",
+    "sample",
+    "evaluate",
+    "convert",
+    "bench",
+    "api",
+    "cli",
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # Built from a copy: building leaves folders behind.
+    copy = folder / "source"
+    for name in ("ditfuse_jax", "configs", "data"):
+        source = ROOT / name
+        for path in source.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                target = copy / path.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    done = subprocess.run([*command, str(copy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_setup_lists_every_package_folder():
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert found <= listed
+
+
+def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for path in [*(ROOT / "configs").glob("*.py"), *(ROOT / "data").rglob("*.yaml")]:
+        assert f"ditfuse_jax/{path.relative_to(ROOT)}" in names
+    assert "ditfuse_jax/prompts/assets/tokenizer.json" in names
+    assert "ditfuse_jax/evaluate/report.html.j2" in names
+    assert not [name for name in names if "test" in name]
+
+
+def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import ditfuse_jax, ditfuse_jax.cli\n"
+        "from ditfuse_jax.train import load_recipe, resolve\n"
+        "from ditfuse_jax.prompts import instructions, load_tokenizer\n"
+        "from ditfuse_jax.resources import resource\n"
+        "resolve(load_recipe('nano_m3')); load_tokenizer(); assert instructions('ivif')\n"
+        "print(ditfuse_jax.__file__, resource('configs'), resource('data', 'instructions'))\n"
+        "ditfuse_jax.cli.main(['--help'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    paths, help_text = done.stdout.split("\n", 1)
+    assert all(path.startswith(str(site)) for path in paths.split())
+    assert "train" in help_text
+
+
+def test_a_room_imports_only_rooms_before_it():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if not name.startswith("ditfuse_jax."):
+                    continue
+                other = name.split(".")[1]
+                assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
+
+
+def test_no_module_is_longer_than_500_lines():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 500, path
+
+
+def test_the_data_rooms_import_no_jax_and_the_pipeline_starts_no_backend():
+    rooms = "from ditfuse_jax import images, prompts, degrade, tasks\n"
+    code = rooms + (
+        "import sys\n"
+        "assert 'jax' not in sys.modules\n"
+        "import ditfuse_jax.pipeline\n"  # grain imports jax itself
+        "bridge = sys.modules.get('jax._src.xla_bridge')\n"
+        "assert bridge is None or not bridge.backends_are_initialized()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
