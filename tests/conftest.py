@@ -33,3 +33,12 @@ def official() -> ModuleType:
 def models() -> ModuleType:
     """Tiny models with random parameters (`model/random_models.py`)."""
     return _helper("model/random_models.py")
+
+
+@pytest.fixture(scope="module")
+def exact_products():
+    """Float32 matrix products in full: without it accelerators round their inputs."""
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        yield

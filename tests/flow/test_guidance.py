@@ -19,11 +19,9 @@ def test_the_weights_sum_to_one(text, image):
 @settings(max_examples=20)
 @given(scales, scales)
 def test_combining_is_the_published_formula(text, image):
-    velocities = dict(
-        zip(("cond", "img", "neg"), np.random.default_rng(0).standard_normal((3, 2, 2, 3, 4)))
-    )
+    cond, img, neg = np.random.default_rng(0).standard_normal((3, 2, 2, 3, 4))
+    velocities = {"neg": neg, "cond": cond, "img": img}
     weights = Guidance(text, image).weights
-    cond, img, neg = (velocities[name] for name in ("cond", "img", "neg"))
     expected = neg + image * (img - neg) + text * (cond - img)
     stacked = np.stack([velocities[name] for name in weights]).astype("f4")
     combined = combine(stacked, np.array(list(weights.values()), "f4"))
@@ -50,8 +48,9 @@ def test_only_branches_with_a_share_are_needed(text, image, branches):
 
 def test_combining_keeps_full_precision_on_every_accelerator():
     """Accelerators round the inputs of products to bfloat16 or TF32 unless told otherwise."""
-    jaxpr = jax.make_jaxpr(combine)(np.zeros((3, 1, 2, 2, 4), "f4"), np.zeros(3, "f4"))
-    highest = (jax.lax.Precision.HIGHEST,) * 2
+    with jax.default_matmul_precision("default"):
+        jaxpr = jax.make_jaxpr(combine)(np.zeros((3, 1, 2, 2, 4), "f4"), np.zeros(3, "f4"))
+    exact = (jax.lax.Precision.HIGHEST,) * 2
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
-            assert equation.params["precision"] == highest
+            assert equation.params["precision"] == exact

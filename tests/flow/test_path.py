@@ -72,5 +72,5 @@ def test_a_velocity_prediction_is_taken_as_it_is(ends):
 
 
 def test_an_unknown_prediction_is_refused(ends):
-    with pytest.raises(UserError, match="'noise'.*velocity or clean"):
+    with pytest.raises(UserError, match=r"'noise'.*velocity or clean"):
         to_velocity("noise", *ends, times(0.5))

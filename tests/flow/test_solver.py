@@ -1,5 +1,7 @@
 """Euler's method."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ def test_a_constant_velocity_is_integrated_exactly(steps, shift):
 def test_every_step_takes_the_velocity_at_its_beginning():
     times = np.array([0.0, 0.2, 0.7, 1.0], np.float32)
     x = START
-    for begin, end in zip(times[:-1], times[1:], strict=True):
+    for begin, end in itertools.pairwise(times):
         x = x + (end - begin) * (begin * x - 1)
     np.testing.assert_allclose(euler(lambda x, t: t * x - 1, START, times), x, rtol=1e-5)
 

@@ -9,6 +9,8 @@ from flax import nnx
 
 from ditfuse_jax.model import Condition
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 # One model's float32 sums in another order.
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 

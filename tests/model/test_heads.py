@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from ditfuse_jax.model.heads import make_head
+
+pytestmark = pytest.mark.usefixtures("exact_products")
 
 BATCH, DRAWS = 2, 2
 
@@ -65,23 +69,48 @@ def test_an_absent_source_has_no_influence(random_head, inputs):
     assert not np.allclose(random_head(hidden, time, other, np.ones_like(valid), grid), before)
 
 
-def test_blending_weighs_every_pixel_by_itself_between_the_sources_and_grey(random_head, inputs):
+def test_every_pixel_weighs_the_sources_and_the_painting(random_head, inputs):
     hidden, time, sources, valid, grid = inputs
-    residual = random_head(hidden, time, np.zeros_like(sources), valid, grid)
-    white = random_head(hidden, time, np.ones_like(sources), valid, grid) - residual
+    painting = random_head(hidden, time, np.zeros_like(sources), valid, grid)
     # A source of ones, all else zero, shows its own weight.
     weights = [
-        random_head(hidden, time, _only(sources, index), valid, grid) - residual
+        random_head(hidden, time, _only(sources, index), valid, grid) - painting
         for index in range(2)
     ]
-    # Weights are positive, equal for all channels, and with grey's they sum to one.
-    np.testing.assert_allclose(sum(weights), white, atol=1e-5)
+    white = sum(weights)
     assert white.min() > -1e-5 and white.max() < 1 + 1e-5
+    # One weight for all channels of a pixel, another for the next pixel.
     np.testing.assert_allclose(white[..., :1].repeat(3, -1), white, atol=1e-5)
     assert np.std(white[..., 0], axis=(2, 3)).min() > 1e-3
-    blended = sum(w * sources[:, None, i] for i, w in enumerate(weights)) + residual
+    blended = sum(w * sources[:, None, i] for i, w in enumerate(weights)) + painting
     prediction = random_head(hidden, time, sources, valid, grid)
-    np.testing.assert_allclose(prediction, blended, atol=1e-5)
+    np.testing.assert_allclose(prediction, blended, atol=1e-4)
+
+
+def test_the_pixels_of_a_trusted_source_come_through_exactly(models, inputs):
+    _, _, sources, _, _ = inputs
+    head = make_head(models.PIXEL, rngs=nnx.Rngs(0))
+    bias = np.zeros(head.output.linear.bias.shape, "f4")
+    bias[..., 0] = 200.0  # the first source's logit
+    bias[..., -models.PIXEL.channels :] = 5.0  # the painting
+    head.output.linear.bias[...] = bias
+    prediction = head(*inputs)
+    np.testing.assert_array_equal(prediction, sources[:, :1].repeat(DRAWS, 1))
+
+
+def test_a_bfloat16_model_blends_pixels_in_full_precision_on_every_accelerator(models, inputs):
+    """Accelerators round float32 products to bfloat16 or TF32 unless told otherwise."""
+    config = dataclasses.replace(models.PIXEL, dtype="bfloat16")
+    head = make_head(config, rngs=nnx.Rngs(0))
+    with jax.default_matmul_precision("default"):
+        *arrays, grid = inputs
+        jaxpr = jax.make_jaxpr(lambda *x: head(*x, grid))(*arrays)
+    exact = (jax.lax.Precision.HIGHEST,) * 2
+    products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    assert len(products) >= 2  # the network's own, in bfloat16
+    for equation in products:
+        if equation.invars[0].aval.dtype == jnp.float32:
+            assert equation.params["precision"] == exact
 
 
 def _only(sources, index):

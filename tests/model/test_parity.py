@@ -12,6 +12,8 @@ from ditfuse_jax.flow import flow_matching_loss
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.patches import position_table
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 # float32 on both sides, sums in another order.
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-3
@@ -30,7 +32,7 @@ def inputs(official):
 
 
 @pytest.fixture(scope="module", params=sorted(IMPLEMENTATIONS))
-def training(request, official, inputs):
+def training(request, official, models, inputs):
     """Velocity, per-sample losses and gradients of their mean."""
     condition, noise, image, t = inputs
     graph, _ = nnx.split(official.model(attention=request.param))
@@ -45,7 +47,7 @@ def training(request, official, inputs):
         losses = flow_matching_loss(predict, "velocity", image, noise, t)
         return jnp.mean(losses), (seen["velocity"], losses)
 
-    run = jax.jit(jax.value_and_grad(objective, has_aux=True))
+    run = models.jit(jax.value_and_grad(objective, has_aux=True))
     (_, (velocity, losses)), gradients = run(official.parameters())
     return {"velocity": velocity, "losses": losses, "gradients": gradients}
 
@@ -85,12 +87,12 @@ def test_the_gradients_are_the_original_s(official, training):
 
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
-def test_the_cached_path_gives_the_original_s_velocity(official, inputs, implementation):
+def test_the_cached_path_gives_the_original_s_velocity(official, models, inputs, implementation):
     golden = official.golden()
     condition, _, _, t = inputs
     graph, state = nnx.split(official.model(attention=implementation))
 
-    @jax.jit
+    @models.jit
     def run(state, noisy):
         model = nnx.merge(graph, state)
         return model.denoise(model.encode(condition), condition, noisy, t[:, 0])

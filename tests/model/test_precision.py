@@ -11,6 +11,8 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.remat import NAMES, remat
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 
 @pytest.fixture(scope="module")
 def gradients(models):

@@ -9,6 +9,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend
 
+pytestmark = pytest.mark.usefixtures("exact_products")
+
 LAYOUT = Layout(text=(4, 3, 2), grid=(2, 3), draws=2)
 # As many queries as keys, and fewer queries than keys.
 MASKS = {"full": LAYOUT.full_mask, "draw": LAYOUT.draw_mask}
@@ -49,17 +51,17 @@ def by_the_book(q, k, v, seen):
 @pytest.mark.parametrize("mask", sorted(MASKS))
 @pytest.mark.parametrize("heads", sorted(HEADS))
 def test_attention_is_the_softmax_of_scaled_products_over_seen_real_keys(
-    implementation, mask, heads
+    models, implementation, mask, heads
 ):
     mask = MASKS[mask]
     q, k, v, valid = arrays(mask, HEADS[heads])
-    run = jax.jit(lambda *x: attend(*x[:3], mask, x[3], implementation=implementation))
+    run = models.jit(lambda *x: attend(*x[:3], mask, x[3], implementation=implementation))
     expected = by_the_book(q, k, v, mask.dense() & valid[:, None])
     np.testing.assert_allclose(run(q, k, v, valid), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("implementation", sorted(set(IMPLEMENTATIONS) - {"reference"}))
-def test_gradients_equal_those_of_the_reference(implementation):
+def test_gradients_equal_those_of_the_reference(models, implementation):
     mask = LAYOUT.full_mask
     q, k, v, valid = arrays(mask, HEADS["grouped"])
     weights = np.random.default_rng(1).standard_normal(q.shape).astype("f4")
@@ -68,14 +70,14 @@ def test_gradients_equal_those_of_the_reference(implementation):
         def total(q, k, v):
             return jnp.sum(weights * attend(q, k, v, mask, valid, implementation=name))
 
-        return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
+        return models.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
 
     for ours, theirs in zip(gradients(implementation), gradients("reference"), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6)
 
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
-def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(implementation):
+def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(models, implementation):
     mask = LAYOUT.condition_mask
     q, k, v, valid = arrays(mask, HEADS["grouped"])
     valid[:, :3] = False  # padding ahead of every real token
@@ -86,19 +88,19 @@ def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(implementatio
         out = attend(q, k, v, mask, valid, implementation=implementation)
         return jnp.sum(jnp.where(seen[:, :, None, None], out, 0.0)), out
 
-    run = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+    run = models.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
     (_, out), gradients = run(q, k, v)
     assert all(np.isfinite(x).all() for x in (out, *gradients))
 
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
 @pytest.mark.parametrize("dim", [4, 96])
-def test_bfloat16_inputs_lose_nothing_before_the_softmax(implementation, dim):
+def test_bfloat16_inputs_lose_nothing_before_the_softmax(models, implementation, dim):
     mask = LAYOUT.draw_mask
     q, k, v, valid = arrays(mask, (2, 1, dim))
     # Scores near 100 that differ by a little: rounded to bfloat16 they would tie or change order.
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (10 * q, 10 * k, v))
-    out = jax.jit(lambda *x: attend(*x, mask, valid, implementation=implementation))(q, k, v)
+    out = models.jit(lambda *x: attend(*x, mask, valid, implementation=implementation))(q, k, v)
     float32 = (np.asarray(x, "f4") for x in (q, k, v))
     exact = by_the_book(*float32, mask.dense() & valid[:, None])
     assert out.dtype == jnp.bfloat16

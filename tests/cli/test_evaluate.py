@@ -1,0 +1,58 @@
+"""`ditfuse evaluate` and `ditfuse bench`: what they report."""
+
+import json
+import math
+import re
+
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.images import read_image, write_image
+
+
+def strict_json(text: str):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_model_is_scored_beside_its_baselines(checkpoint, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    words = ["--checkpoint", str(checkpoint), "--count", "2", "--max-side", "64"]
+    assert main(["evaluate", *words, "--steps", "1", "-o", str(tmp_path / "out")]) == 0
+    report = strict_json((tmp_path / "out" / "report.json").read_text())
+    assert {"fused", "mean", "copy_a", "copy_b"} <= set(report["psnr"])
+    assert all(math.isfinite(value) for value in report["psnr"].values())
+    assert report["count"] == 2
+    assert report["run"]["checkpoint"] == "tiny, step 2"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert [path.name for path in (tmp_path / "out" / "sheets").iterdir()] == ["sheet-1.png"]
+    assert len(list((tmp_path / "out" / "fused").iterdir())) == 2
+    assert "PSNR to clean" in capsys.readouterr().out
+
+
+def test_fused_images_of_others_are_scored(stacks, tmp_path):
+    for name in ("fused", "clean"):
+        (tmp_path / name).mkdir()
+        for path in (stacks / "image1").iterdir():
+            write_image(tmp_path / name / path.name, read_image(path))
+    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    words += ["--fused", tmp_path / "fused", "--clean", tmp_path / "clean"]
+    assert main(["evaluate", *map(str, words)]) == 0
+    report = strict_json((tmp_path / "out" / "report.json").read_text())
+    assert report["psnr"]["fused"] is None  # infinite: the output equals the reference
+    assert report["ssim"]["fused"] == pytest.approx(1.0)
+    assert report["psnr"]["copy_b"] < 10
+    assert set(report["images"]) == {"one", "two", "three"}
+
+
+@pytest.mark.parametrize("what", ["train", "sample", "data"])
+def test_benchmarks_print_one_json_object(what, tiny_words, capsys):
+    assert main(["bench", what, "--repeats", "2", "--json", *tiny_words]) == 0
+    result = strict_json(capsys.readouterr().out)
+    assert result["benchmark"] == what
+    assert result["repeats"] == 2
+    assert result["images_per_second"] > 0
+    assert ("tflops_per_device" in result) == (what != "data")

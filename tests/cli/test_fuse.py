@@ -1,0 +1,80 @@
+"""`ditfuse fuse`: what it writes."""
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.images import read_image, read_metadata, write_image
+
+PLACED = "<img><|image_{}|></img> before <img><|image_{}|></img>: join them."
+
+
+@pytest.fixture
+def fuse(checkpoint, tmp_path):
+    """Runs the command; returns the output image, or the output folder."""
+
+    def run(*words, output="fused.png"):
+        path = tmp_path / output
+        command = ["fuse", *map(str, words), "-o", str(path), "--checkpoint", str(checkpoint)]
+        assert main(command) == 0
+        return read_image(path) if path.is_file() else path
+
+    return run
+
+
+def test_the_output_has_the_size_of_its_input(fuse, pair):
+    assert fuse(*pair).shape == (37, 53, 3)
+    assert fuse(*pair, "--max-side", 20).shape == (37, 53, 3)
+
+
+def test_the_picture_tells_how_it_was_made(fuse, pair, tmp_path):
+    fuse(*pair, "--task", "ivif", "--seed", 3, "--steps", 1, "--guidance", 1.5)
+    told = read_metadata(tmp_path / "fused.png")
+    assert "[FUSION]. <MULTI-MODALITIES>. This is the first image" in told["prompt"]
+    assert told["checkpoint"] == "tiny, step 2"
+    assert (told["steps"], told["seed"], told["guidance"]) == ("1", "3", "1.5")
+    assert told["image_guidance"] == "1.0"
+
+
+def test_the_seed_decides_the_noise(fuse, pair):
+    # Without guidance and at its start the model copies; with another branch the noise shows.
+    words = (*pair, "--guidance", 3.0, "--image-guidance", 2.0)
+    first, again, other = (fuse(*words, "--seed", seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_pair_gives_the_same_alone_and_in_a_folder(fuse, stacks):
+    folder = fuse(stacks, output="all")
+    assert sorted(path.name for path in folder.iterdir()) == ["one.png", "three.png", "two.png"]
+    for name in ("one", "two"):
+        alone = fuse(*(stacks / side / f"{name}.png" for side in ("image1", "image2")))
+        np.testing.assert_array_equal(read_image(folder / f"{name}.png"), alone)
+    together = fuse(stacks, "--batch-size", 2, output="together")
+    for path in folder.iterdir():
+        one, other = (read_image(f / path.name).astype(int) for f in (folder, together))
+        assert abs(one - other).max() <= 1
+
+
+def test_three_image_folders_are_fused_as_one_stack(fuse, stacks):
+    (stacks / "image3").mkdir()
+    for path in (stacks / "image1").iterdir():
+        write_image(stacks / "image3" / path.name, read_image(path))
+    folder = fuse(stacks, output="three")
+    assert len(list(folder.iterdir())) == 3
+    assert "<|image_3|>" in read_metadata(folder / "one.png")["prompt"]
+
+
+def test_a_prompt_file_gives_a_numbered_file_per_prompt(fuse, pair, tmp_path):
+    (tmp_path / "prompts.txt").write_text("Make it brighter.\n\n# a remark\nSchärfer, bitte.\n")
+    folder = fuse(*pair, "--prompt-file", tmp_path / "prompts.txt", output="many")
+    assert sorted(path.name for path in folder.iterdir()) == ["a-1.png", "a-2.png"]
+    assert read_metadata(folder / "a-2.png")["prompt"].endswith("Schärfer, bitte.")
+
+
+def test_placeholders_decide_the_order_of_the_images(fuse, pair):
+    words = ("--guidance", 3.0, "--image-guidance", 2.0, "--prompt")
+    swapped_in_words = fuse(*pair, *words, PLACED.format(2, 1))
+    swapped_files = fuse(*reversed(pair), *words, PLACED.format(1, 2))
+    # The words differ in the placeholders only, which stand for images and are no tokens.
+    np.testing.assert_array_equal(swapped_in_words, swapped_files)
