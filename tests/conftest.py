@@ -1,6 +1,7 @@
 """What the tests of all rooms share."""
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +9,10 @@ import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
+
+# Many tests compile the same programs, some in processes of their own: they share the results.
+# Set before JAX is first used; JAX's own variable, so it can be moved.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "xla"))
 
 # The first example of a property often compiles something: time limits per example mean nothing.
 hypothesis.settings.register_profile("ditfuse", deadline=None)
