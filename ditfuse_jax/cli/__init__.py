@@ -54,6 +54,10 @@ def _prepare_jax() -> None:
     # Compiled programs are kept between runs; the variable is JAX's own, so users can move it.
     cache = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    from absl import logging
+
     from ditfuse_jax.parallel.processes import initialize
 
+    # Orbax logs, thread by thread, the failures that it then raises; we tell them once.
+    logging.set_verbosity(logging.FATAL)
     initialize()

@@ -4,6 +4,7 @@ The condition passes through the transformer once per guidance branch; the steps
 target's tokens only.  Branches are folded into the batch, so each step is one forward pass.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +51,9 @@ def sample(
     return euler(velocity, noise, times)
 
 
+@functools.cache
 def make_sampler(graph: nnx.GraphDef, steps: int, shift: float = 1.0) -> Sampler:
-    """Compiles on first use per (shapes, number of branches).
+    """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
     Args:
       graph: the model's graph definition, from `nnx.split`.

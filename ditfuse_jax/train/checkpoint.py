@@ -6,6 +6,8 @@ One orbax step folder holds the items `parameters`, `ema`, `training` (optimiser
 
 import contextlib
 import dataclasses
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.train.state import TrainState
 
 FOLDER = "checkpoints"
+
+_DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.close()
+        """Waits for what is being written.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with _telling_where(self.folder):
+            self._manager.close()
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Any:
         with self._telling_damage(step):
@@ -201,8 +211,14 @@ def _telling_where(folder: Path) -> Iterator[None]:
     """Turns a failed write into a `UserError` that names the folder."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:  # a full disk is a ValueError of tensorstore with the reason inside
+        text = " ".join(str(error).split())
+        reason = next((r for r in _DISK_TROUBLE if r in text), text[:160])
+        # The other files of the same save fail likewise; asyncio would print each one's traceback,
+        # now and while the interpreter ends, and bury the one line that counts.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda unraisable: None
         raise UserError(
-            f"cannot write checkpoint in {folder}: {error.strerror or error}; free space or choose "
-            "another folder, then run the same command to continue"
+            f"cannot write a checkpoint in {folder}: {reason}; free space or choose another "
+            "folder, then run the same command to continue"
         ) from error

@@ -109,13 +109,14 @@ def train(
 
     total = recipe.schedule.steps
     console = Console(total, start, recipe.stream.batch_size, quiet=quiet or not is_main())
-    if start:
-        console.say(f"continuing {run.path} at step {start} of {total}")
     if start >= total:
+        console.say(f"nothing to train: {run.path} is at its last step, {start}")
         console.close()
         checkpoints.close()
         return Outcome(start, False, goodput.shares())
 
+    if start:
+        console.say(f"continuing {run.path} at step {start} of {total}")
     batches = recipe.stream.batches(start, jax.process_index(), jax.process_count())
     writer = MetricsWriter(run) if is_main() else None
     rate = learning_rate(recipe.optimizer, total)

@@ -93,3 +93,17 @@ def test_a_damaged_checkpoint_names_itself_and_the_way_out(tiny, tmp_path):
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"checkpoints/2 is damaged .* remove it to use step 1"):
         train(tiny("--config.train.steps=3"), run, quiet=True)
+
+
+def test_a_full_disk_is_one_line_and_the_way_to_continue(tiny, tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def full(self):  # what tensorstore raises, as seen on a full disk
+        raise ValueError(
+            "RESOURCE_EXHAUSTED: Error writing x: No space left on device [os_error=28]"
+        )
+
+    monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
+    message = r"checkpoints: No space left on device; free space .* same command to continue"
+    with pytest.raises(UserError, match=message):
+        train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
