@@ -20,6 +20,21 @@ ROOMS = (
 )
 
 
+DATA_ROOMS = ("images", "prompts", "degrade", "tasks", "pipeline")
+
+
+def imported(path: Path) -> list[str]:
+    """Full names of all that a module imports, wherever in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not used here"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -57,6 +72,9 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
     assert "ditfuse_jax/prompts/assets/tokenizer.json" in names
     assert "ditfuse_jax/evaluate/report.html.j2" in names
     assert not [name for name in names if "test" in name]
+    (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
+    told = zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "[console_scripts]\nditfuse = ditfuse_jax.cli:main" in told
 
 
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
@@ -91,14 +109,18 @@ def test_a_room_imports_only_rooms_before_it():
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if room in ("__init__", "__main__"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                if not name.startswith("ditfuse_jax."):
-                    continue
-                other = name.split(".")[1]
+        for name in imported(path):
+            package, _, inner = name.partition(".")
+            if package == "ditfuse_jax" and inner != "__version__":
+                other = inner.split(".")[0]
                 assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
+
+
+def test_the_data_rooms_import_neither_jax_nor_flax_not_even_late():
+    for room in DATA_ROOMS:
+        for path in (PACKAGE / room).rglob("*.py"):
+            packages = {name.split(".")[0] for name in imported(path)}
+            assert not packages & {"jax", "jaxlib", "flax", "optax", "orbax"}, path
 
 
 def test_no_module_is_longer_than_500_lines():

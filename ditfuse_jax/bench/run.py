@@ -1,5 +1,6 @@
 """`ditfuse bench`: median of several repetitions, with the machine they ran on."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -138,9 +139,9 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
 
 def bench_data(recipe: Recipe, repeats: int) -> Measurement:
     """Batches from the pipeline alone."""
-    batches = recipe.stream.batches()
     per_repeat = 8
-    seconds = _time(lambda: [next(batches) for _ in range(per_repeat)], repeats)
+    with contextlib.closing(recipe.stream.batches()) as batches:
+        seconds = _time(lambda: [next(batches) for _ in range(per_repeat)], repeats)
     facts = {"crop": recipe.stream.crop, "workers": recipe.stream.workers}
     return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
 

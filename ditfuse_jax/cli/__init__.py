@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from ditfuse_jax import __version__
 from ditfuse_jax.errors import UserError
@@ -15,9 +16,16 @@ COMMANDS = ("train", "fuse", "evaluate", "bench")
 EXIT_USER_ERROR = 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong words in one line, like all bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ditfuse", description="Instruction-driven image fusion with a diffusion transformer."
     )
     parser.add_argument("--version", action="version", version=f"ditfuse_jax {__version__}")
@@ -36,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     args, rest = parser.parse_known_args(argv)
     if rest and not getattr(args, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        subparsers.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
     try:
         _prepare_jax()

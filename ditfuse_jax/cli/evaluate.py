@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> None:
             sources=[args.a, args.b], fused=args.fused, clean=args.clean, output=args.output
         )
     elif args.checkpoint:
+        if args.a or args.b or args.clean:
+            raise UserError("--a, --b and --clean go with --fused; a model's images come by --data")
         evaluate(
             checkpoint=args.checkpoint,
             data=args.data,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
@@ -65,7 +66,16 @@ class HeldOut:
 def held_out_examples(
     source: Source, task: str, crop: tuple[int, int], count: int, seed: int
 ) -> list[Example]:
-    """`count` examples, the same for the same arguments."""
+    """`count` examples, the same for the same arguments.
+
+    Raises:
+      UserError: the source does not suit the task.
+    """
+    if source.num_images != TASKS[task].num_images:
+        raise UserError(
+            f"evaluation.task {task!r} takes {TASKS[task].num_images} image(s) at a time, "
+            f"evaluation.source has {source.num_images}"
+        )
     return [
         TASKS[task](source[i % len(source)], np.random.default_rng((seed, i)), crop)
         for i in range(count)

@@ -53,6 +53,7 @@ def evaluate(
     trained = load_trained(checkpoint)
     settings = sampling_settings(trained, changes or {})
     stems = scene_stems(data, count)
+    standard_prompt(task, 2)  # an unknown task is told before anything is made
     folder = Path(output).expanduser() if output else _run_folder(checkpoint)
     make_folder(folder / "fused")
     started = time.monotonic()
@@ -106,8 +107,11 @@ def evaluate_files(
 
     def read() -> Iterator[tuple[Scene, np.ndarray]]:
         for stem, paths in zip(stems, stacks, strict=True):
-            reference = read_image(references[stem]) if references else None
-            yield Scene(stem, tuple(map(read_image, paths)), reference), read_image(outputs[stem])
+            files = [*paths, outputs[stem], *([references[stem]] if references else [])]
+            images = [read_image(path) for path in files]
+            check_same_size(images, files)
+            reference = images[-1] if references else None
+            yield Scene(stem, tuple(images[: len(paths)]), reference), images[len(paths)]
 
     scored, shown = _score(_progress(read(), len(stems), "scoring", quiet), None)
     run = Run(title=f"{fused}", facts={"fused": str(fused)}, versions=package_versions())
@@ -120,7 +124,8 @@ def _fuse(scenes: Iterator[Scene], fuser: Fuser, task: str) -> Iterator[tuple[Sc
 
     def jobs() -> Iterator[tuple[int, Job]]:
         for number, scene in enumerate(scenes):
-            check_same_size(scene.sources, [f"{scene.stem} image {i + 1}" for i in range(2)])
+            names = [f"{scene.stem} image {i + 1}" for i in range(len(scene.sources))]
+            check_same_size(scene.sources, names)
             waiting[number] = scene
             yield number, Job(scene.sources, standard_prompt(task, len(scene.sources)))
 
@@ -130,9 +135,9 @@ def _fuse(scenes: Iterator[Scene], fuser: Fuser, task: str) -> Iterator[tuple[Sc
 
 
 def _score(
-    fused: Iterator[tuple[Scene, np.ndarray]], folder: Path | None
+    fused: tqdm.tqdm, folder: Path | None
 ) -> tuple[Results, dict[str, dict[str, np.ndarray]]]:
-    """Scores a stream of outputs, saving them to `folder`; keeps the first few to show."""
+    """Scores a stream of (scene, output), saving to `folder`; keeps the first few to show."""
     shown: dict[str, dict[str, np.ndarray]] = {}
 
     def examples() -> Iterator[Example]:
@@ -143,7 +148,8 @@ def _score(
                 shown[scene.stem] = pictures(scene, image)
             yield Example(scene.stem, scene.sources, {"fused": image}, scene.clean)
 
-    return score_methods(examples()), shown
+    with fused:  # an error ends the bar's line before its message is printed
+        return score_methods(examples()), shown
 
 
 def pictures(scene: Scene, fused: np.ndarray) -> dict[str, np.ndarray]:
@@ -178,8 +184,8 @@ def _batched(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def _progress(stream: Iterator[Any], total: int, what: str, quiet: bool) -> Iterator[Any]:
-    return iter(tqdm.tqdm(stream, total=total, unit="img", desc=what, disable=quiet))
+def _progress(stream: Iterator[Any], total: int, what: str, quiet: bool) -> tqdm.tqdm:
+    return tqdm.tqdm(stream, total=total, unit="img", desc=what, disable=quiet)
 
 
 def _run_folder(checkpoint: Path) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import degrade_views
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import paired_files, read_image
+from ditfuse_jax.images import list_images, paired_files, read_image
 from ditfuse_jax.pipeline import open_source
 
 
@@ -22,7 +22,13 @@ class Scene:
 
 
 def scene_stems(data: str, count: int | None = None) -> list[str]:
-    """The names of the scenes that `read_scenes` yields."""
+    """The names of the scenes that `read_scenes` yields.
+
+    Raises:
+      UserError: see `read_scenes`.
+    """
+    if count is not None and count < 1:
+        raise UserError(f"count must be at least 1, not {count}")
     source = open_source(data)
     if source.num_images > 1:
         return list(source.names[:count])
@@ -44,7 +50,7 @@ def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[
       seed: of the degradations.
 
     Raises:
-      UserError: the source does not exist or is damaged.
+      UserError: the source does not exist or is damaged, or `count` is below 1.
     """
     source = open_source(data)
     stems = scene_stems(data, count)
@@ -68,15 +74,13 @@ def _clean_files(folder: Path, stems: list[str]) -> dict[str, Path]:
 
 
 def read_method(folder: Path, stems: list[str]) -> dict[str, Path]:
-    """The files of a method's fused images, by stem.
+    """The files of a method's fused images, or of references, by stem.
 
     Raises:
-      UserError: the folder is missing, or lacks an image.
+      UserError: the folder is missing or empty, or lacks an image.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of fused images")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.is_file()}
+    found = {path.stem: path for path in list_images(folder)}
     for stem in stems:
         if stem not in found:
-            raise UserError(f"{folder}: no fused image named {stem}")
+            raise UserError(f"{folder}: no image named {stem}, which the source folders have")
     return {stem: found[stem] for stem in stems}

@@ -6,6 +6,7 @@ v = v_neg + s_img * (v_img - v_neg) + s_txt * (v_cond - v_img)   (Brooks et al. 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,4 +43,5 @@ def combine(velocities: jax.Array, weights: jax.Array) -> jax.Array:
     Returns:
       (B, H, W, C).
     """
-    return jax.numpy.tensordot(weights, velocities, axes=1)
+    # In full precision: the weights are differences of scales and their errors would be amplified.
+    return jnp.tensordot(weights, velocities, axes=1, precision=jax.lax.Precision.HIGHEST)

@@ -10,6 +10,11 @@ PREDICTIONS = ("velocity", "clean")
 HEADS = ("linear", "blend")
 DTYPES = ("float32", "bfloat16")
 
+_AT_LEAST_ONE = (
+    *("hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "vocab_size"),
+    *("channels", "latent_downsampling", "patch_size"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -74,7 +79,7 @@ class ModelConfig:
             if not ok:
                 raise UserError(f"model {self.preset!r}: {message}")
 
-        for name in ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "patch_size"):
+        for name in _AT_LEAST_ONE:
             need(getattr(self, name) >= 1, f"{name} must be at least 1")
         need(
             self.hidden_size % (2 * self.num_heads) == 0,
@@ -87,7 +92,10 @@ class ModelConfig:
             f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}",
         )
         need(1 <= self.max_images <= 4, "max_images must be 1..4")
-        need(len(self.text_slots) == 3, "text_slots must be three capacities (first, middle, last)")
+        need(
+            len(self.text_slots) == 3 and min(self.text_slots) >= 1,
+            "text_slots must be three capacities (first, middle, last) of at least 1",
+        )
         need(self.prediction in PREDICTIONS, f"prediction must be one of {PREDICTIONS}")
         need(self.head in HEADS, f"head must be one of {HEADS}")
         need(self.dtype in DTYPES, f"dtype must be one of {DTYPES}")
@@ -95,6 +103,10 @@ class ModelConfig:
             self.head != "blend" or (self.prediction == "clean" and self.latent_downsampling == 1),
             "head 'blend' weighs the sources' pixels: it needs prediction='clean' and pixels "
             "(latent_downsampling=1)",
+        )
+        need(
+            bool(self.rope_short_factor) == bool(self.rope_long_factor),
+            "rope_short_factor and rope_long_factor must be given both or not at all",
         )
         for name in ("rope_short_factor", "rope_long_factor"):
             factors = getattr(self, name)

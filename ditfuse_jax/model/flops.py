@@ -31,6 +31,8 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     condition = num_text + num_images * patches
     key_values = 2 * width * 2 * config.num_kv_heads * dim
     embed = num_images * patches * _patch_flops(config)
+    if config.target_sees_sources:
+        embed *= 2  # once for the image's own tokens, once for the target's
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)
     return (
@@ -48,8 +50,6 @@ def draw_flops(config: ModelConfig, condition: float, patches: int) -> float:
         out_channels += config.max_images + 1
     head = patches * 2 * width * config.patch_size**2 * out_channels + 2 * width * 2 * width
     embed = patches * _patch_flops(config)
-    if config.target_sees_sources:
-        embed += patches * _patch_flops(config) * config.max_images
     time = 2 * (2 * 256 * width + 2 * width * width)
     layers = config.num_layers * (tokens * _layer_flops(config) + 4 * width * pairs)
     return embed + time + layers + head

@@ -78,11 +78,17 @@ class BlendHead(nnx.Module):
         logits = jnp.concatenate([logits[..., :count], logits[..., -1:]], axis=-1)
         valid = jnp.pad(source_valid, ((0, 0), (0, 1)), constant_values=True)
         weights = jax.nn.softmax(jnp.where(valid[:, None, None, None], logits, -jnp.inf), axis=-1)
-        blended = jnp.einsum("bkhwn,bnhwc->bkhwc", weights[..., :count], sources)
+        # In full precision, or a trusted source would not come through exactly.
+        blended = jnp.einsum(
+            "bkhwn,bnhwc->bkhwc",
+            weights[..., :count],
+            sources,
+            precision=jax.lax.Precision.HIGHEST,
+        )
         return blended + weights[..., count:] * painted
 
 
-def make_head(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
+def make_head(config: ModelConfig, *, rngs: nnx.Rngs) -> LinearHead | BlendHead:
     """Builds the head a config names.
 
     A head maps hidden states (B, K, P, D), the time embedding (B, K, D), the sources

@@ -6,6 +6,7 @@ batches consumed, and a run may continue on another number of hosts.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +84,9 @@ class Stream:
                 f"data.batch_size {self.batch_size} does not divide by {num_hosts} processes"
             )
         # Cut into host-sized pieces first: piece s * num_hosts + host is our part of batch s.
-        pieces = self.examples().batch(self.batch_size // num_hosts, batch_fn=_stack)
+        size = self.batch_size // num_hosts
+        # Without `drop_remainder` grain rounds the endless length up, past what an integer holds.
+        pieces = self.examples().batch(size, drop_remainder=True, batch_fn=_stack)
         ours = pieces.slice(slice(start * num_hosts + host, None, num_hosts))
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
         stream = ours.to_iter_dataset(threads)
@@ -101,6 +104,11 @@ class Stream:
     def _part(self, index: int, ingredient: Ingredient) -> grain.MapDataset:
         if ingredient.task not in TASKS:
             raise UserError(f"task {ingredient.task!r} is unknown; choose from {', '.join(TASKS)}")
+        if not 0 < ingredient.weight < math.inf:
+            raise UserError(
+                f"weight {ingredient.weight} of source {ingredient.source!r} must be positive: "
+                "remove the ingredient to leave it out"
+            )
         source, task = open_source(ingredient.source), TASKS[ingredient.task]
         if source.num_images != task.num_images:
             raise UserError(

@@ -1,6 +1,7 @@
 """Fusing files: a pair or a folder of pairs, with one prompt or many."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,13 @@ import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.images import check_same_size, list_stacks, read_image, write_image
+from ditfuse_jax.images import (
+    IMAGE_SUFFIXES,
+    check_same_size,
+    list_stacks,
+    read_image,
+    write_image,
+)
 from ditfuse_jax.prompts import as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
@@ -61,11 +68,13 @@ def fuse(
     orders = plan(inputs, output, prompts, task)
     for order in orders:
         fuser.check(order.prompt, len(order.sources))
+    jobs = _read(orders)
+    jobs = itertools.chain([next(jobs)], jobs)  # a damaged first stack leaves no new folder
     for folder in {order.output.parent for order in orders}:
         make_folder(folder)
     started, written = time.monotonic(), []
     with tqdm.tqdm(total=len(orders), unit="img", desc="fusing", disable=quiet) as bar:
-        for done in fuser.fuse_iter(_read(orders)):
+        for done in fuser.fuse_iter(jobs):
             for number, image in done.items():
                 order = orders[number]
                 write_image(order.output, image, _metadata(order, settings, trained))
@@ -83,7 +92,8 @@ def plan(inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
     With several prompts the outputs are numbered: `name-1.png`, `name-2.png`, ...
 
     Raises:
-      UserError: inputs that do not belong together, an unknown task, a bad prompt.
+      UserError: inputs that do not belong together, an unknown task, a bad prompt, an output that
+        is no image file or one of the inputs.
     """
     inputs = [Path(p).expanduser() for p in inputs]
     output = Path(output).expanduser()
@@ -109,6 +119,13 @@ def plan(inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
             orders.append(Order(paths, prompt, path))
     if as_folder and output.is_file():
         raise UserError(f"{output} is a file: several images need a folder as output")
+    if not as_folder and output.suffix.lower() not in IMAGE_SUFFIXES:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{output}: no image format has the suffix {output.suffix!r} ({known})")
+    for order in orders:
+        existing = [source for source in order.sources if source.exists()]
+        if order.output.exists() and any(map(order.output.samefile, existing)):
+            raise UserError(f"{order.output} is one of the images to fuse: choose another output")
     return orders
 
 
@@ -141,7 +158,7 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
     if task not in STANDARD_TASKS:
         raise UserError(f"task {task!r} is unknown; choose from {', '.join(STANDARD_TASKS)}")
     pool = instruction_pool(STANDARD_TASKS[task])
-    return as_prompt(text or pool.sentences[0], num_images, pool.task, pool.tag)
+    return as_prompt(pool.sentences[0] if text is None else text, num_images, pool.task, pool.tag)
 
 
 def _read(orders: Sequence[Order]) -> Iterator[tuple[int, Job]]:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,8 +59,14 @@ class Settings:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_side < 16:
             raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
-        if self.seed < 0:
-            raise UserError(f"seed must not be negative, but is {self.seed}")
+        if not 0 <= self.seed < 2**32:  # JAX drops what is beyond 32 bits
+            raise UserError(f"seed must be at least 0 and below 2**32, not {self.seed}")
+        for name, scale in (
+            ("guidance", self.guidance.text),
+            ("image_guidance", self.guidance.image),
+        ):
+            if not math.isfinite(scale):
+                raise UserError(f"{name} must be a finite number, not {scale}")
 
 
 def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Settings:

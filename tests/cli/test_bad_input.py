@@ -1,12 +1,19 @@
 """Bad input: one line that says what is wrong and what to do, exit code 2, nothing half-written."""
 
 import errno
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ditfuse_jax.cli import main
 from ditfuse_jax.images import write_image
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -18,11 +25,14 @@ def files():
 class TestFuse:
     """`ditfuse fuse`."""
 
+    folder_may_remain = False
+
     @pytest.fixture(autouse=True)
     def nothing_is_written(self, tmp_path, files):
         self.output = tmp_path / "out" / "fused.png"
         yield
         assert not files(tmp_path / "out")
+        assert self.folder_may_remain or not self.output.parent.exists()
 
     def test_an_unreadable_image_is_named(self, checkpoint, pair, refused):
         pair[1].write_text("no image")
@@ -105,6 +115,7 @@ class TestFuse:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
+        self.folder_may_remain = True
         told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
         assert "No space left on device" in told
 
@@ -113,7 +124,13 @@ class TestFuse:
         [
             (["--task", "medical"], "task 'medical' is unknown; choose from fuse, ivif"),
             (["--steps", "0"], "steps must be at least 1"),
-            (["--seed", "-1"], "seed must not be negative"),
+            (["--steps", "-3"], "steps must be at least 1"),
+            (["--seed", "-1"], "seed must be at least 0"),
+            (["--seed", str(2**40)], "below 2**32"),
+            (["--guidance", "nan"], "guidance must be a finite number"),
+            (["--prompt", ""], "the instruction is empty"),
+            (["--steps", "many"], "--steps: invalid int value: 'many'"),
+            (["--strength", "2"], "unrecognized arguments: --strength 2"),
             (["--max-side", "3"], "max_side must be at least 16"),
         ],
     )
@@ -124,6 +141,36 @@ class TestFuse:
     def test_a_single_image_or_five_are_refused(self, checkpoint, pair, refused):
         for inputs, part in (([pair[0]], "give two images"), ([pair[0]] * 5, "at most four")):
             assert part in refused("fuse", *inputs, "-o", self.output, "--checkpoint", checkpoint)
+
+    def test_an_output_that_is_an_input_is_refused(self, checkpoint, pair, refused):
+        before = pair[0].read_bytes()
+        told = refused("fuse", *pair, "-o", pair[0].parent, "--checkpoint", checkpoint)
+        assert f"{pair[0]} is one of the images to fuse" in told
+        assert pair[0].read_bytes() == before
+
+    def test_an_output_without_image_suffix_is_refused(self, checkpoint, pair, refused):
+        told = refused(
+            "fuse", *pair, "-o", self.output.with_suffix(".gif"), "--checkpoint", checkpoint
+        )
+        assert "no image format has the suffix '.gif'" in told
+
+    @pytest.mark.parametrize(
+        ("part", "content"),
+        [("ema/d/*", b"junk"), ("ema/d/*", None), ("config/metadata", b"{")],
+        ids=["damaged values", "lost values", "damaged config"],
+    )
+    def test_a_damaged_checkpoint_is_named(
+        self, checkpoint, pair, refused, tmp_path, part, content
+    ):
+        shutil.copytree(checkpoint, tmp_path / "damaged")
+        step = tmp_path / "damaged" / "checkpoints" / "2"
+        damaged = list(step.glob(part))
+        assert damaged
+        for path in damaged:
+            path.write_bytes(content) if content else path.unlink()
+        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "damaged")
+        assert str(step) in told
+        assert len(told) < 400
 
     def test_a_folder_without_checkpoint_is_named(self, pair, refused, tmp_path):
         told = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "none")
@@ -197,6 +244,9 @@ def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
         (["--fused", "x"], "--fused goes with --a, --b and --output"),
         ([], "give --checkpoint"),
         (["--checkpoint", "/nowhere"], "no checkpoint in /nowhere"),
+        (["--checkpoint", "/nowhere", "--a", "x"], "--a, --b and --clean go with --fused"),
+        (["--a", "x", "--b", "y"], "give --checkpoint"),
+        (["--count", "few"], "--count: invalid int value"),
     ],
 )
 def test_evaluate_says_what_it_needs(refused, words, part):
@@ -207,7 +257,59 @@ def test_evaluate_names_a_missing_fused_image(refused, stacks, tmp_path):
     (tmp_path / "fused").mkdir()
     words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
     told = refused("evaluate", *words, "--fused", tmp_path / "fused")
-    assert "no fused image named" in told
+    assert "no images in this folder" in told
+    write_image(tmp_path / "fused" / "four.png", np.zeros((32, 32, 3), np.uint8))
+    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
+    assert f"{tmp_path / 'fused'}: no image named one" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_ends_the_progress_line_before_it_tells(refused, stacks, tmp_path):
+    shutil.copytree(stacks / "image1", tmp_path / "fused")
+    write_image(tmp_path / "fused" / "two.png", np.zeros((5, 9, 3), np.uint8))
+    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    assert "two.png is 9x5" in refused("evaluate", *words, "--fused", tmp_path / "fused")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--count", "0"], "count must be at least 1"),
+        (["--task", "paint"], "task 'paint' is unknown"),
+        (["--data", "/nowhere"], "data source '/nowhere' is neither"),
+    ],
+)
+def test_evaluate_refuses_before_it_makes_anything(checkpoint, refused, tmp_path, words, part):
+    words = ["--checkpoint", checkpoint, "-o", tmp_path / "out", *words]
+    assert part in refused("evaluate", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_command_lists_the_known(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fsue"])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ditfuse: error: ")
+    assert "'train', 'fuse', 'evaluate', 'bench'" in line
+
+
+def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
+    # Below a real process: warnings of the libraries would show here.
+    words = ["fuse", *pair, "-o", tmp_path / "out.png", "--checkpoint", checkpoint]
+    done = subprocess.run(
+        [sys.executable, "-m", "ditfuse_jax", *words, "--prompt", "only <|image_1|>"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ditfuse fuse: error: the prompt does not place image 2 of 2")
 
 
 def test_an_unknown_benchmark_lists_the_known(refused):

@@ -27,6 +27,11 @@ def test_the_output_has_the_size_of_its_input(fuse, pair):
     assert fuse(*pair, "--max-side", 20).shape == (37, 53, 3)
 
 
+def test_folders_of_the_output_are_made(fuse, pair, tmp_path):
+    assert fuse(*pair, output="a new/deep one/fused.webp").shape == (37, 53, 3)
+    assert [path.name for path in (tmp_path / "a new" / "deep one").iterdir()] == ["fused.webp"]
+
+
 def test_the_picture_tells_how_it_was_made(fuse, pair, tmp_path):
     fuse(*pair, "--task", "ivif", "--seed", 3, "--steps", 1, "--guidance", 1.5)
     told = read_metadata(tmp_path / "fused.png")

@@ -25,8 +25,11 @@ def traced_flops(jaxpr) -> int:
             depth = math.prod(left.shape[axis] for axis in contracted)
             total += 2 * math.prod(equation.outvars[0].aval.shape) * depth
         turns = equation.params["length"] if equation.primitive.name == "scan" else 1
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            total += turns * traced_flops(inner)
+        for value in equation.params.values():
+            for held in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(held, "jaxpr", held)  # closed or not
+                if hasattr(inner, "eqns"):
+                    total += turns * traced_flops(inner)
     return total
 
 

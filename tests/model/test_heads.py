@@ -77,7 +77,7 @@ def test_every_pixel_weighs_the_sources_and_the_painting(random_head, inputs):
         random_head(hidden, time, _only(sources, index), valid, grid) - painting
         for index in range(2)
     ]
-    white = sum(weights)
+    white = np.sum(weights, axis=0)
     assert white.min() > -1e-5 and white.max() < 1 + 1e-5
     # One weight for all channels of a pixel, another for the next pixel.
     np.testing.assert_allclose(white[..., :1].repeat(3, -1), white, atol=1e-5)
@@ -90,10 +90,12 @@ def test_every_pixel_weighs_the_sources_and_the_painting(random_head, inputs):
 def test_the_pixels_of_a_trusted_source_come_through_exactly(models, inputs):
     _, _, sources, _, _ = inputs
     head = make_head(models.PIXEL, rngs=nnx.Rngs(0))
-    bias = np.zeros(head.output.linear.bias.shape, "f4")
+    parameter = head.output.linear.bias
+    assert parameter is not None
+    bias = np.zeros(parameter.shape, "f4")
     bias[..., 0] = 200.0  # the first source's logit
     bias[..., -models.PIXEL.channels :] = 5.0  # the painting
-    head.output.linear.bias[...] = bias
+    parameter[...] = bias
     prediction = head(*inputs)
     np.testing.assert_array_equal(prediction, sources[:, :1].repeat(DRAWS, 1))
 

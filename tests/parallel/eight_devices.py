@@ -6,7 +6,7 @@ import json
 
 import jax
 import numpy as np
-import random_models as models
+import random_models as models  # pyright: ignore[reportMissingImports]
 from flax import nnx
 
 from ditfuse_jax.errors import UserError

@@ -54,6 +54,13 @@ def test_several_hosts_together_read_the_batches_of_one(stream, hosts):
         assert_equal(joined, batch)
 
 
+def test_a_host_may_hold_a_single_example_of_the_batch(stream):
+    pair = dataclasses.replace(stream, batch_size=2)
+    halves = [next(pair.batches(start=3, host=h, num_hosts=2)) for h in (0, 1)]
+    joined = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+    assert_equal(joined, next(pair.batches(start=3)))
+
+
 def test_starting_at_a_position_equals_reading_up_to_it(stream):
     sixth = take(stream.batches(), 6)[-1]
     assert_equal(next(stream.batches(start=5)), sixth)
@@ -116,6 +123,8 @@ def test_stacks_are_read_together(tmp_path):
     [
         (Ingredient("/nowhere", "m3"), "neither a folder nor one of samples"),
         (Ingredient("samples:all", "m3"), "samples:all is unknown"),
+        (Ingredient("samples:train", "m3", 0.0), r"weight 0\.0 of source 'samples:train' must be"),
+        (Ingredient("samples:train", "m3", -1.0), "must be positive"),
         (Ingredient("samples:train", "paint"), "task 'paint' is unknown"),
         (Ingredient("samples:train", "ivif"), r"takes 2 image\(s\) at a time"),
     ],

@@ -22,7 +22,7 @@ def attend(
     batch, num_queries, heads, dim = q.shape
     kv_heads = k.shape[2]
     # (B, Hkv, G, Q, d): the G query heads that share a key head are rows of one product.
-    q = (q * dim**-0.5).reshape(batch, num_queries, kv_heads, heads // kv_heads, dim)
+    q = q.reshape(batch, num_queries, kv_heads, heads // kv_heads, dim)
     q = q.transpose(0, 2, 3, 1, 4)
     k = k.transpose(0, 2, 1, 3)
     v = v.transpose(0, 2, 1, 3)
@@ -43,6 +43,7 @@ def _attend_part(
         bias = bias + np.where(pattern, np.float32(0.0), _HIDDEN)
     rows = q.reshape(batch, kv_heads, group * length, dim)
     scores = jnp.einsum("bhqd,bhkd->bhqk", rows, k, preferred_element_type=jnp.float32)
+    scores = scores * dim**-0.5  # in float32: a scaled bfloat16 query would be rounded again
     scores = scores.reshape(batch, kv_heads, group, length, -1) + bias[:, :, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     out = jnp.einsum("bhqk,bhkd->bhqd", weights.reshape(batch, kv_heads, group * length, -1), v)

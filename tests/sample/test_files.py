@@ -1,0 +1,129 @@
+"""Which files are made from which, and with what prompt."""
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import write_image
+from ditfuse_jax.sample import read_prompts
+from ditfuse_jax.sample.files import STANDARD_TASKS, plan, standard_prompt
+
+PLACED = "<|image_2|> then <|image_1|>"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        write_image(path, np.zeros((4, 4, 3), np.uint8))
+    return paths
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for side in ("image1", "image2", "image3"):
+        (tmp_path / "in" / side).mkdir(parents=True)
+        for name in ("x", "y"):
+            write_image(tmp_path / "in" / side / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
+    return tmp_path / "in"
+
+
+def outputs(orders):
+    return [order.output for order in orders]
+
+
+class TestPlan:
+    """`plan`."""
+
+    def test_a_pair_and_a_prompt_make_one_file(self, pair, tmp_path):
+        (order,) = plan(pair, tmp_path / "out.JPG", ["Brighter."], "fuse")
+        assert order.output == tmp_path / "out.JPG"
+        assert order.sources == tuple(pair)
+        assert order.prompt.startswith("[FUSION]. This is the first image")
+        assert order.prompt.endswith("Brighter.")
+
+    def test_several_prompts_make_numbered_files_in_a_folder(self, pair, tmp_path):
+        orders = plan(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
+        assert outputs(orders) == [tmp_path / "out" / f"a-{k}.png" for k in (1, 2, 3)]
+        assert orders[1].prompt == PLACED
+
+    def test_a_folder_that_exists_takes_a_single_image_too(self, pair, tmp_path):
+        (tmp_path / "out").mkdir()
+        assert outputs(plan(pair, tmp_path / "out", [], "fuse")) == [tmp_path / "out" / "a.png"]
+
+    def test_a_folder_of_stacks_makes_a_file_for_each_name_and_prompt(self, folder, tmp_path):
+        orders = plan([folder], tmp_path / "out", ["One.", "Two."], "fuse")
+        assert [path.name for path in outputs(orders)] == [
+            *("x-1.png", "x-2.png"),
+            *("y-1.png", "y-2.png"),
+        ]
+        assert [path.parent.name for path in orders[0].sources] == ["image1", "image2", "image3"]
+        assert "<|image_3|>" in orders[0].prompt
+
+    def test_an_input_is_never_overwritten(self, pair, folder, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path)
+        for inputs, output in (
+            (pair, pair[1]),
+            (pair, tmp_path),
+            (pair, tmp_path / "link" / "a.png"),
+            ([folder], folder / "image2"),
+        ):
+            with pytest.raises(UserError, match="is one of the images to fuse"):
+                plan(inputs, output, [], "fuse")
+
+    @pytest.mark.parametrize("name", ["out", "out.gif", "out.png.txt"])
+    def test_an_output_without_an_image_s_suffix_is_refused_at_once(self, pair, tmp_path, name):
+        with pytest.raises(UserError, match=f"{name}: no image format has the suffix"):
+            plan(pair, tmp_path / name, [], "fuse")
+
+    def test_several_images_do_not_go_into_a_file(self, pair, folder, tmp_path):
+        (tmp_path / "file.png").write_text("")
+        for inputs, prompts in ((pair, ["One.", "Two."]), ([folder], [])):
+            with pytest.raises(UserError, match=r"file\.png is a file"):
+                plan(inputs, tmp_path / "file.png", prompts, "fuse")
+
+    @pytest.mark.parametrize("prompt", ["", "  "])
+    def test_an_empty_prompt_is_not_the_standard_one(self, pair, tmp_path, prompt):
+        with pytest.raises(UserError, match="instruction is empty"):
+            plan(pair, tmp_path / "out.png", [prompt], "fuse")
+
+
+@pytest.mark.parametrize(
+    ("task", "tags"),
+    [
+        ("fuse", "[FUSION]. This"),
+        ("ivif", "[FUSION]. <MULTI-MODALITIES>. This"),
+        ("mff", "[FUSION]. <MULTI-FOCUS>. This"),
+        ("mef", "[FUSION]. <MULTI-EXPOSURE>. This"),
+    ],
+)
+def test_a_task_sets_the_tags(task, tags):
+    assert standard_prompt(task, 2).startswith(tags)
+    assert standard_prompt(task, 2, "Join.").startswith(tags)
+    assert set(STANDARD_TASKS) == {"fuse", "ivif", "mff", "mef"}
+
+
+class TestReadPrompts:
+    """`read_prompts`."""
+
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order mark"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+    def test_one_prompt_per_line_in_order(self, tmp_path, mark, end):
+        text = end.join(["# remark", "Schärfer.", "", "  明るく  "])
+        (tmp_path / "p.txt").write_bytes(mark + text.encode())
+        assert read_prompts(tmp_path / "p.txt") == ["Schärfer.", "明るく"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"ok\n\xff\n", r"p\.txt is not UTF-8 \(byte 3\)"),
+            (b"", "holds no prompt"),
+            (b"\n#x\n \n", "holds no prompt"),
+            (None, r"cannot read the prompts in .*p\.txt: No such file"),
+        ],
+    )
+    def test_a_useless_file_is_named(self, tmp_path, content, message):
+        if content is not None:
+            (tmp_path / "p.txt").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_prompts(tmp_path / "p.txt")

@@ -1,0 +1,166 @@
+"""What the fuser does around the sampler: sizes, slots, guidance branches, batches, refusals.
+
+The sampler is replaced by one that keeps what it is given and returns the image of the first slot.
+"""
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts import (
+    TextSlots,
+    encode_prompt,
+    image_only_prompt,
+    load_tokenizer,
+    task_prompt,
+)
+from ditfuse_jax.sample import Fuser, Job, TrainedModel
+from ditfuse_jax.sample.fuser import sampling_settings
+from ditfuse_jax.train import load_recipe, resolve
+
+PROMPT = task_prompt("FUSION", None, "Join them.")
+
+
+class Echo:
+    """Calls are kept in `calls`."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, parameters, branches, noise, weights):
+        self.calls.append((branches, np.asarray(noise), np.asarray(weights)))
+        return branches.images[0][:, 0]
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    sampler = Echo()
+    monkeypatch.setattr("ditfuse_jax.sample.fuser.make_sampler", lambda *_: sampler)
+    return sampler
+
+
+@pytest.fixture(scope="module")
+def trained():
+    words = ["--config.model.max_images=3", "--config.sample.max_side=96"]
+    return TrainedModel(None, None, resolve(load_recipe("nano_m3", words)), "nano")
+
+
+@pytest.fixture
+def fuser(echo, trained):
+    return lambda **changes: Fuser(trained, sampling_settings(trained, changes))
+
+
+def stack(height, width, count=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 32), (95, 2)])
+def test_an_image_that_fits_comes_back_pixel_for_pixel(fuser, size):
+    sources = stack(*size)
+    np.testing.assert_array_equal(fuser().fuse([Job(sources, PROMPT)])[0], sources[0])
+
+
+def test_a_long_image_is_computed_smaller_and_returned_at_its_own_size(fuser, echo):
+    ramp = np.linspace(0, 255, 301).astype(np.uint8)[:, None, None]
+    source = np.broadcast_to(ramp, (301, 77, 3))
+    (fused,) = fuser().fuse([Job([source, source], PROMPT)])
+    assert echo.calls[0][0].images.shape[3:5] == (96, 32)
+    assert fused.shape == (301, 77, 3)
+    assert abs(fused.astype(int) - source).max() <= 3
+
+
+def test_placeholders_put_the_images_into_the_slots(fuser):
+    sources = stack(32, 32, 3)
+    swapped = "<|image_3|> and <|image_1|> and <|image_2|>"
+    (fused,) = fuser().fuse([Job(sources, swapped)])
+    np.testing.assert_array_equal(fused, sources[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "names"),
+    [
+        (1.0, 1.0, ["cond"]),
+        (2.0, 1.0, ["cond", "img"]),
+        (1.5, 1.5, ["cond", "neg"]),
+        (2.0, 1.6, ["cond", "img", "neg"]),
+    ],
+)
+def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, image, names):
+    one = fuser(guidance=text, image_guidance=image)
+    one.fuse([Job(stack(32, 32), PROMPT)])
+    branches, _, weights = echo.calls[0]
+    slots = TextSlots(*trained.recipe.sampling.text_slots)
+    prompts = {"cond": PROMPT, "img": image_only_prompt(2), "neg": "<cfg>"}
+    for row, name in enumerate(names):
+        expected = encode_prompt(load_tokenizer(), prompts[name], 2, slots)
+        np.testing.assert_array_equal(branches.tokens[row, 0], expected.tokens)
+        np.testing.assert_array_equal(branches.token_valid[row, 0], expected.valid)
+        assert bool(branches.image_valid[row].all()) == (name != "neg")
+    assert len(weights) == len(branches.tokens) == len(names)
+    assert weights.sum() == pytest.approx(1.0)
+
+
+def test_mixed_sizes_are_batched_by_size_and_come_back_in_order(fuser, echo):
+    sizes = [(32, 32), (64, 32), (30, 31), (32, 32), (64, 32), (32, 20)]
+    jobs = [Job(stack(*size, seed=i), PROMPT) for i, size in enumerate(sizes)]
+    fused = fuser(batch_size=3).fuse(jobs)
+    for job, image in zip(jobs, fused, strict=True):
+        np.testing.assert_array_equal(image, job.sources[0])
+    # Four images share a canvas: a full batch, then one of each canvas filled up.
+    shapes = [branches.images.shape[1:5] for branches, _, _ in echo.calls]
+    assert shapes == [(3, 2, 32, 32), (3, 2, 32, 32), (3, 2, 64, 32)]
+
+
+def test_all_rows_start_from_the_noise_of_the_seed(fuser, echo):
+    for seed in (0, 1):
+        fuser(batch_size=2, seed=seed).fuse([Job(stack(32, 32), PROMPT)] * 2)
+    (_, first, _), (_, second, _) = echo.calls
+    np.testing.assert_array_equal(first[0], first[1])
+    assert (first != second).any()
+    assert first.std() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_job_is_read_only_when_the_one_before_is_done(fuser):
+    read = []
+
+    def jobs():
+        for number in range(3):
+            read.append(number)
+            yield number, Job(stack(16, 16), PROMPT)
+
+    finished = [(set(done), list(read)) for done in fuser().fuse_iter(jobs())]
+    assert finished == [({0}, [0]), ({1}, [0, 1]), ({2}, [0, 1, 2])]
+
+
+def test_too_many_images_and_unequal_ones_are_refused(fuser):
+    with pytest.raises(UserError, match="4 images: this model takes at most 3"):
+        fuser().check(task_prompt("FUSION", None, "Join them.", 4), 4)
+    with pytest.raises(UserError, match="image 1 is 32x32 but image 2 is 31x32"):
+        fuser().fuse([Job([*stack(32, 32, 1), *stack(32, 31, 1)], PROMPT)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", -4),
+        ("batch_size", 0),
+        ("max_side", 15),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("guidance", float("nan")),
+        ("image_guidance", float("inf")),
+    ],
+)
+def test_a_setting_out_of_range_is_named(trained, name, value):
+    with pytest.raises(UserError, match=f"^{name} must be .* not {value}$"):
+        sampling_settings(trained, {name: value})
+
+
+def test_settings_not_given_are_the_model_s_own(trained):
+    settings = sampling_settings(trained, {"steps": None, "guidance": None, "seed": 5})
+    sampling = trained.recipe.sampling
+    assert (settings.steps, settings.max_side) == (sampling.steps, 96)
+    assert settings.guidance == sampling.guidance
+    assert settings.seed == 5
