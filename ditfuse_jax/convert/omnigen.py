@@ -30,6 +30,9 @@ def config_from_phi3(path: Path, **changes: Any) -> ModelConfig:
     try:
         raw = json.loads(Path(path).read_text())
         scaling = raw.get("rope_scaling") or {}
+        kind = scaling.get("type", scaling.get("rope_type", "longrope"))
+        if kind not in ("longrope", "su"):
+            raise UserError(f"{path}: rope scaling {kind!r} is not supported, only 'longrope'")
         values = {
             "preset": "omnigen",
             "hidden_size": raw["hidden_size"],
@@ -48,7 +51,7 @@ def config_from_phi3(path: Path, **changes: Any) -> ModelConfig:
         }
     except OSError as error:
         raise UserError(f"cannot read the model config {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, KeyError) as error:
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is not a Phi-3 config.json: {error}") from error
     return ModelConfig.from_dict(values | changes)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
 
-# A clean-image prediction divides by 1 - t; near the end the quotient is held at this floor
-# (Li and He 2025, "Back to Basics", appendix A).
-_MIN_REMAINING = 0.05
+# A clean-image prediction divides by 1 - t; in training the quotient is held at this floor
+# (Li and He 2025, "Back to Basics", appendix A).  A solver never divides at t = 1 and needs none.
+MIN_REMAINING = 0.05
 
 
 def interpolate(image: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
@@ -24,7 +24,13 @@ def velocity(image: jax.Array, noise: jax.Array) -> jax.Array:
     return image - noise
 
 
-def to_velocity(prediction: str, output: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+def to_velocity(
+    prediction: str,
+    output: jax.Array,
+    noisy: jax.Array,
+    t: jax.Array,
+    min_remaining: float = MIN_REMAINING,
+) -> jax.Array:
     """Turns a model's output into a velocity; the only place where that is done.
 
     Args:
@@ -32,6 +38,7 @@ def to_velocity(prediction: str, output: jax.Array, noisy: jax.Array, t: jax.Arr
       output: (..., H, W, C).
       noisy: x_t, same shape.
       t: (...,) times.
+      min_remaining: least value of 1 - t that is divided by.
 
     Raises:
       UserError: unknown prediction.
@@ -39,7 +46,7 @@ def to_velocity(prediction: str, output: jax.Array, noisy: jax.Array, t: jax.Arr
     if prediction == "velocity":
         return output
     if prediction == "clean":
-        return (output - noisy) / jnp.maximum(1 - _expand(t), _MIN_REMAINING)
+        return (output - noisy) / jnp.maximum(1 - _expand(t), min_remaining)
     raise UserError(f"prediction {prediction!r} is unknown; choose velocity or clean")
 
 

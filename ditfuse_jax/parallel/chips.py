@@ -2,7 +2,7 @@
 
 Dense bfloat16 peaks in TFLOP/s per device as JAX counts devices, from the vendors' data sheets:
 cloud.google.com/tpu/docs (v4 275, v5e 197, v5p 459, v6e 918), nvidia.com (A100 312, H100 SXM and
-H200 989, B200 2250).  A CPU has no entry: its utilisation is not printed.
+H200 989, PCIe 756, NVL 835; B200 2250).  A CPU has no entry: its utilisation is not printed.
 """
 
 _PEAK_TFLOPS = {
@@ -15,6 +15,8 @@ _PEAK_TFLOPS = {
     "TPU v6e": 918.0,
     "NVIDIA A100": 312.0,
     "NVIDIA H100": 989.0,
+    "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA H100 NVL": 835.0,
     "NVIDIA H200": 989.0,
     "NVIDIA B200": 2250.0,
 }

@@ -77,9 +77,17 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     if math.prod(cross) > 1:
         # Slices are known on TPU; elsewhere a process (host) is the unit of fast interconnect.
         sliced = len({getattr(device, "slice_index", 0) for device in devices}) > 1
-        grid = mesh_utils.create_hybrid_device_mesh(
-            inner, cross, devices, process_is_granule=not sliced
-        )
+        try:
+            grid = mesh_utils.create_hybrid_device_mesh(
+                inner, cross, devices, process_is_granule=not sliced
+            )
+        except ValueError as error:
+            factors = [
+                f"cross_{axis}" for axis, factor in zip(AXES, cross, strict=True) if factor > 1
+            ]
+            raise UserError(
+                f"mesh.{', mesh.'.join(factors)} need as many slices or hosts: {error}"
+            ) from error
     else:
         grid = mesh_utils.create_device_mesh(inner, devices)
     return Mesh(np.asarray(grid), AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -45,7 +45,8 @@ def sample(
         noisy = jnp.tile(x, (num_branches, 1, 1, 1))
         t = jnp.broadcast_to(t, (num_branches * batch,))
         output = model.denoise(encoded, condition, noisy, t)
-        guided = to_velocity(model.config.prediction, output, noisy, t)
+        # No floor: the last Euler step then lands on the prediction, however many steps there are.
+        guided = to_velocity(model.config.prediction, output, noisy, t, min_remaining=1e-6)
         return combine(guided.reshape(num_branches, batch, *x.shape[1:]), weights)
 
     return euler(velocity, noise, times)
