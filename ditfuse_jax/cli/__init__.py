@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
 from ditfuse_jax.errors import UserError
@@ -68,4 +68,12 @@ def _prepare_jax() -> None:
 
     # Orbax logs, thread by thread, the failures that it then raises; we tell them once.
     logging.set_verbosity(logging.FATAL)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     initialize()
+
+
+def _unraisable(failure: Any) -> None:
+    """Drops what tensorstore's threads say once the first of several failed reads was raised."""
+    if str(failure.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(failure)

@@ -51,7 +51,10 @@ def large() -> ModelConfig:
 
 
 def omnigen() -> ModelConfig:
-    """OmniGen-v1, weight-compatible: 3.8 B parameters, latents, velocity (arXiv 2409.11340)."""
+    """OmniGen-v1, weight-compatible: 3.8 B parameters, latents, velocity (arXiv 2409.11340).
+
+    The LongRoPE factors belong to the weights: `convert.omnigen.config_from_phi3` reads them.
+    """
     return ModelConfig(
         preset="omnigen",
         hidden_size=3072,

@@ -154,6 +154,7 @@ class TestFuse:
         )
         assert "no image format has the suffix '.gif'" in told
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore
     @pytest.mark.parametrize(
         ("part", "content"),
         [("ema/d/*", b"junk"), ("ema/d/*", None), ("config/metadata", b"{")],
@@ -296,10 +297,13 @@ def test_an_unknown_command_lists_the_known(capsys):
 
 
 def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
-    # Below a real process: warnings of the libraries would show here.
-    words = ["fuse", *pair, "-o", tmp_path / "out.png", "--checkpoint", checkpoint]
+    # A process of its own: what the libraries and their threads say would show here.
+    shutil.copytree(checkpoint, tmp_path / "damaged")
+    for path in (tmp_path / "damaged" / "checkpoints" / "2" / "ema" / "d").iterdir():
+        path.write_bytes(b"junk")
+    words = ["fuse", *pair, "-o", tmp_path / "out.png", "--checkpoint", tmp_path / "damaged"]
     done = subprocess.run(
-        [sys.executable, "-m", "ditfuse_jax", *words, "--prompt", "only <|image_1|>"],
+        [sys.executable, "-m", "ditfuse_jax", *words],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -309,7 +313,7 @@ def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("ditfuse fuse: error: the prompt does not place image 2 of 2")
+    assert line.startswith(f"ditfuse fuse: error: checkpoint {tmp_path / 'damaged'}")
 
 
 def test_an_unknown_benchmark_lists_the_known(refused):
