@@ -219,6 +219,8 @@ def resolve(config: Config) -> Recipe:
     _choice("model.attention", model.attention, IMPLEMENTATIONS)
     _choice("model.remat", model.remat, REMAT_NAMES)
     data, sample, train = config.data, config.sample, config.train
+    if not isinstance(data.crop, tuple | list) or len(data.crop) != 2:
+        raise UserError(f"data.crop must be (height, width), not {data.crop}")
     height, width = data.crop
     for side in (height, width):
         if side < 1 or side % model.size_multiple:
