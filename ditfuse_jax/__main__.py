@@ -1,8 +1,6 @@
 """`python -m ditfuse_jax` is `ditfuse`."""
 
-import sys
-
-from ditfuse_jax.cli import main
+from ditfuse_jax.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

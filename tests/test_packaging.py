@@ -74,7 +74,7 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
     assert not [name for name in names if "test" in name]
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     told = zipfile.ZipFile(wheel).read(entry_points).decode()
-    assert "[console_scripts]\nditfuse = ditfuse_jax.cli:main" in told
+    assert "[console_scripts]\nditfuse = ditfuse_jax.cli:command" in told
 
 
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):

@@ -1,6 +1,7 @@
 """The `ditfuse` command: one thin file per subcommand, no logic here."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -57,17 +58,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def command() -> NoReturn:
+    """The console command: `main`, whose one line about bad input is the last thing said."""
+    code = main()
+    if code == EXIT_USER_ERROR:
+        # Threads of a failed read may still complain while the interpreter ends, past any hook.
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.exit(code)
+
+
 def _prepare_jax() -> None:
     """Settings that must precede the first use of JAX."""
     # Compiled programs are kept between runs; the variable is JAX's own, so users can move it.
     cache = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    from absl import logging
+    from absl import logging as absl_logging
 
     from ditfuse_jax.parallel.processes import initialize
 
     # Orbax logs, thread by thread, the failures that it then raises; we tell them once.
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unraisable
     initialize()

@@ -6,8 +6,6 @@ One orbax step folder holds the items `parameters`, `ema`, `training` (optimiser
 
 import contextlib
 import dataclasses
-import logging
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,10 +212,6 @@ def _telling_where(folder: Path) -> Iterator[None]:
     except Exception as error:  # a full disk is a ValueError of tensorstore with the reason inside
         text = " ".join(str(error).split())
         reason = next((r for r in _DISK_TROUBLE if r in text), text[:160])
-        # The other files of the same save fail likewise; asyncio would print each one's traceback,
-        # now and while the interpreter ends, and bury the one line that counts.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        sys.unraisablehook = lambda unraisable: None
         raise UserError(
             f"cannot write a checkpoint in {folder}: {reason}; free space or choose another "
             "folder, then run the same command to continue"

@@ -200,7 +200,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=words)
         parser(words)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        # str() of a KeyError is its representation, quotes and escapes included.
+        reason = " ".join(str(error.args[0] if error.args else error).split())
         what = "no such key: " if isinstance(error, AttributeError | KeyError) else ""
         raise UserError(f"cannot apply {' '.join(overrides)}: {what}{reason}") from error
     config = parser["config"].value
@@ -318,6 +319,10 @@ _AT_LEAST = {
     "data.batch_size": 1,
     "data.workers": 0,
     "flow.draws": 1,
+    "optimizer.warmup_steps": 0,
+    "train.checkpoint_every": 0,
+    "train.evaluate_every": 0,
+    "train.spike_factor": 0,
     "train.steps": 1,
     "train.accumulation": 1,
     "train.log_every": 1,
@@ -335,6 +340,14 @@ def _check_ranges(config: Config) -> None:
             value = value[key]
         if value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
+    if config.seed >= 2**32:  # JAX drops what is beyond 32 bits
+        raise UserError(f"seed must be below 2**32, not {config.seed}")
+    if not config.sample.shift > 0:
+        raise UserError(f"sample.shift must be above 0, not {config.sample.shift}")
+    if not config.optimizer.learning_rate > 0 or not config.optimizer.clip > 0:
+        raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
+    if len(config.sample.text_slots) != 3:
+        raise UserError(f"sample.text_slots must be three numbers, not {config.sample.text_slots}")
     for section, key in (("data", "condition_dropout"), ("train", "ema_decay")):
         if not 0 <= config[section][key] <= 1:
             raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")

@@ -312,8 +312,8 @@ def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"ditfuse fuse: error: checkpoint {tmp_path / 'damaged'}")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"ditfuse fuse: error: checkpoint {tmp_path / 'damaged'}")
 
 
 def test_an_unknown_benchmark_lists_the_known(refused):
