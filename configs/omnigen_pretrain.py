@@ -1,10 +1,10 @@
 """The 3.8 B `omnigen` preset, all weights, sharded over many devices.
 
-    ditfuse train --config omnigen_pretrain --workdir gs://bucket/run
+    ditfuse train --config omnigen_pretrain --workdir gs://bucket/run \\
+        --config.autoencoder=/path/to/vae
 
-Status: the transformer, its sharding and its numbers stand; training it needs the autoencoder that
-turns photographs into latents, which this version does not have yet, and says so when started.
-`ditfuse_jax.train.state.abstract_state` gives the state's shapes and shardings without allocating.
+The folder holds SDXL's autoencoder as diffusers saves it (config.json and
+diffusion_pytorch_model.safetensors); it turns photographs into latents inside the training step.
 """
 
 from ditfuse_jax.train.recipe import Config, default_config

@@ -40,6 +40,12 @@ def models() -> ModuleType:
     return _helper("model/random_models.py")
 
 
+@pytest.fixture(scope="session")
+def omnigen_folder() -> ModuleType:
+    """Writes small random folders in OmniGen's format (`omnigen_folder.py`)."""
+    return _helper("omnigen_folder.py")
+
+
 @pytest.fixture(scope="module")
 def exact_products():
     """Float32 matrix products in full: without it accelerators round their inputs."""

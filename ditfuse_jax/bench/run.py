@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Condition
@@ -20,13 +21,15 @@ from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.chips import peak_flops
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.train.base import load_frozen
 from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import make_optimizer
-from ditfuse_jax.train.recipe import Recipe, load_recipe, resolve
+from ditfuse_jax.train.recipe import load_recipe
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.run_folder import package_versions
+from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import abstract_state, create_state, make_graph
-from ditfuse_jax.train.step import model_inputs
+from ditfuse_jax.train.step import make_train_step, model_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,50 +83,60 @@ def bench(
 
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     """Training steps on one fixed batch, as the loop runs them."""
-    sharder = Sharder(make_mesh(recipe.mesh))
-    sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    setup = _Setup(recipe)
+    setup.sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
-    graph, _ = make_graph(recipe.model)
     ema = recipe.step.ema_decay > 0
-    abstract = abstract_state(recipe.model, optimizer, ema, sharder)
-    state = create_state(recipe.model, optimizer, ema, recipe.seed, abstract)
-    batch = to_devices(fixed_batch(recipe.stream, recipe.stream.batch_size), sharder)
+    abstract = abstract_state(recipe.network, optimizer, ema, setup.sharder)
+    state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
+    graph, _ = make_graph(recipe.network)
     started = time.perf_counter()
-    step = compile_step(graph, optimizer, recipe, sharder, abstract, batch)
+    function = make_train_step(graph, optimizer, recipe.step, setup.sharder, setup.space)
+    step = compile_step(function, setup.sharder, abstract, setup.frozen, setup.batch)
     compile_seconds = time.perf_counter() - started
 
     def run() -> Any:
         nonlocal state
-        state, metrics = step(state, batch)
+        state, metrics = step(state, setup.frozen, setup.batch)
         return metrics
 
     size = recipe.stream.batch_size
-    flops = example_flops(recipe, batch) * size
+    flops = example_flops(recipe, setup.batch) * size
     facts = {"batch_size": size, "crop": recipe.stream.crop, "compile_seconds": compile_seconds}
     return Measurement(_time(run, repeats), size, flops, facts)
 
 
 def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
-    """Guided sampling of one batch at the recipe's crop, from random parameters."""
+    """Guided sampling of one batch at the recipe's crop, from random parameters.
+
+    Of a model on latents the transformer alone is measured, without the autoencoder.
+    """
+    setup = _Setup(recipe)
     model, sampling = recipe.model, recipe.sampling
-    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
-    sharder = Sharder(make_mesh(recipe.mesh))
-    abstract = abstract_state(model, optimizer, False, sharder)
-    parameters = create_state(model, optimizer, False, recipe.seed, abstract).parameters
+    _, state = make_graph(recipe.network)
+    shardings = setup.sharder.parameters(state)
+    initialise = jax.jit(
+        lambda key: nnx.to_pure_dict(nnx.state(recipe.network.build(key), nnx.Param)),
+        out_shardings=shardings,
+    )
+    parameters = initialise(jax.random.key(recipe.seed))
     size = recipe.stream.batch_size
-    batch = to_devices(fixed_batch(recipe.stream, size), sharder)
-    condition, image = model_inputs(batch)
+    height, width = recipe.stream.crop
+    shape = setup.space.shape(height, width)
+    count = setup.batch["images"].shape[1]
+    posterior_noise = jax.random.normal(jax.random.key(1), (size, count + 1, *shape))
+    condition, image = model_inputs(
+        setup.batch, setup.space, setup.frozen.autoencoder, posterior_noise
+    )
     branches = sampling.guidance.branches
     stacked = Condition(*(jnp.stack([leaf] * len(branches)) for leaf in condition))
     weights = sampling.guidance.weights
     shares = jnp.asarray([weights[name] for name in branches])
     noise = jax.random.normal(jax.random.key(0), image.shape)
-    sampler = make_sampler(make_graph(model)[0], sampling.steps, sampling.shift)
+    sampler = make_sampler(make_graph(recipe.network)[0], sampling.steps, sampling.shift)
 
-    height, width = recipe.stream.crop
     patches = height * width // model.pixels_per_token**2
-    text = float(batch["token_valid"].sum()) / size
-    count = batch["images"].shape[1]
+    text = float(setup.batch["token_valid"].sum()) / size
     per_branch = condition_flops(model, text, count, patches) + sampling.steps * draw_flops(
         model, text + count * patches, patches
     )
@@ -135,6 +148,16 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     }
     seconds = _time(lambda: sampler(parameters, stacked, noise, shares), repeats)
     return Measurement(seconds, size, per_branch * len(branches) * size, facts)
+
+
+class _Setup:
+    """What both benchmarks of the model need: devices, the frozen parts, one batch."""
+
+    def __init__(self, recipe: Recipe):
+        self.sharder = Sharder(make_mesh(recipe.mesh))
+        self.space, self.frozen = load_frozen(recipe, self.sharder)
+        batch = fixed_batch(recipe.stream, recipe.stream.batch_size)
+        self.batch = to_devices(batch, self.sharder)
 
 
 def bench_data(recipe: Recipe, repeats: int) -> Measurement:

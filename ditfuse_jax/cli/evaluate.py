@@ -8,7 +8,12 @@ ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal name
 import argparse
 from pathlib import Path
 
-from ditfuse_jax.cli.fuse import add_sampling_arguments, sampling_changes
+from ditfuse_jax.cli.fuse import (
+    add_model_arguments,
+    add_sampling_arguments,
+    model_words,
+    sampling_changes,
+)
 from ditfuse_jax.errors import UserError
 
 HELP = "score a model or fused images, write a report"
@@ -16,7 +21,7 @@ HELP = "score a model or fused images, write a report"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="run folder of `ditfuse train`, or a step")
+    add_model_arguments(parser)
     add("--data", default="samples:heldout", help="photographs or stacks (default: %(default)s)")
     add("--count", type=int, help="scenes; photographs are reused with other degradations")
     add("--task", default="fuse", help="whose standard prompt is used (default: %(default)s)")
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         if args.a or args.b or args.clean:
             raise UserError("--a, --b and --clean go with --fused; a model's images come by --data")
         evaluate(
-            checkpoint=args.checkpoint,
+            **model_words(args),
             data=args.data,
             output=args.output,
             count=args.count,

@@ -2,12 +2,15 @@
 
   ditfuse fuse vis.png ir.png -o fused.png --checkpoint runs/nano
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
+  ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
 
 A prompt may be a plain sentence, or place the images itself: "... <img><|image_1|></img> ...".
 """
 
 import argparse
 from pathlib import Path
+
+from ditfuse_jax.errors import UserError
 
 HELP = "fuse images with a trained model"
 
@@ -16,12 +19,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="IMAGE", help="2..4 images, or one folder")
     add("-o", "--output", required=True, type=Path, help="a file, or a folder for several images")
-    add("--checkpoint", required=True, type=Path, help="run folder of `ditfuse train`, or a step")
+    add_model_arguments(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--prompt", help="what to do, in words")
     what.add_argument("--prompt-file", type=Path, help="UTF-8 text, a prompt per line")
     add("--task", default="fuse", help="fuse, ivif, mff or mef: standard prompts and tags")
     add_sampling_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="run folder, one of its steps, or OmniGen's folder")
+    add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
+    add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
+
+
+def model_words(args: argparse.Namespace) -> dict:
+    from ditfuse_jax.sample import WeightedAdapter
+
+    return {
+        "checkpoint": args.checkpoint,
+        "adapters": [WeightedAdapter.parse(text) for text in args.lora],
+        "base": args.base,
+    }
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +63,15 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import fuse
     from ditfuse_jax.sample import read_prompts
 
+    if args.checkpoint is None:
+        raise UserError("--checkpoint is missing: name a run folder or weights")
     prompts = [args.prompt] if args.prompt is not None else []
     if args.prompt_file:
         prompts = read_prompts(args.prompt_file)
     fuse(
         args.inputs,
         args.output,
-        checkpoint=args.checkpoint,
+        **model_words(args),
         prompts=prompts,
         task=args.task,
         changes=sampling_changes(args),

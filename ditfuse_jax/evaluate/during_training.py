@@ -10,12 +10,14 @@ from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.model.lora import join
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import TASKS, Example
 from ditfuse_jax.train import Moment, Recipe
+from ditfuse_jax.train.state import Parameters
 
 # Rows of the sample sheet.
 _PICTURED = 6
@@ -40,10 +42,14 @@ class HeldOut:
 
     def __call__(self, moment: Moment) -> Mapping[str, float]:
         """See `train.loop.Callback`."""
-        parameters = local_copy(moment.state.ema or moment.state.parameters)
+        trains = moment.state.ema or moment.state.parameters
+        parameters = local_copy(join(moment.frozen.base, trains))
+        autoencoder = local_copy(moment.frozen.autoencoder)
         if not is_main():
             return {}
-        trained = trained_model(parameters, moment.recipe, f"step {moment.step}")
+        trained = trained_model(
+            parameters, moment.space, autoencoder, moment.recipe, f"step {moment.step}"
+        )
         fuser = Fuser(
             trained, sampling_settings(trained, {"batch_size": min(8, len(self.examples))})
         )
@@ -82,9 +88,12 @@ def held_out_examples(
     ]
 
 
-def local_copy(parameters):
-    """Parameters of a mesh, whole on this process's first device."""
-    mesh = jax.tree.leaves(parameters)[0].sharding.mesh
+def local_copy(parameters: Parameters) -> Parameters:
+    """Parameters of a mesh, whole on this process's first device; of one device, themselves."""
+    leaves = jax.tree.leaves(parameters)
+    if not leaves or leaves[0].sharding.mesh.size == 1:
+        return parameters
+    mesh = leaves[0].sharding.mesh
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     gathered = jax.jit(lambda x: x, out_shardings=whole)(parameters)
     return jax.tree.map(lambda x: x.addressable_data(0), gathered)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.report import Run, write_report
 from ditfuse_jax.evaluate.scenes import Scene, read_method, read_scenes, scene_stems
 from ditfuse_jax.evaluate.scores import Example, Results, score_methods, text_table
@@ -16,7 +17,8 @@ from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import check_same_size, paired_files, read_image, write_image
 from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
-from ditfuse_jax.sample.trained import TrainedModel, load_trained
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
+from ditfuse_jax.train.checkpoint import is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, and pictures that the report shows.
@@ -32,12 +34,14 @@ def evaluate(
     count: int | None = None,
     task: str = "fuse",
     changes: Mapping[str, Any] | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | None = None,
     quiet: bool = False,
 ) -> Results:
     """Fuses the scenes of a data source with a model and scores them.
 
     Args:
-      checkpoint: a run folder or one of its step folders.
+      checkpoint: see `load_trained`.
       data: see `read_scenes`.
       output: where `report.html`, `report.json`, `fused/` and `sheets/` go; by default the run
         folder.
@@ -45,12 +49,16 @@ def evaluate(
       task: whose standard prompt is used.
       changes: sampling settings that differ from the model's own; see `sampling_settings`.  The
         seed is that of the degradations too.
+      adapters: merged into the weights.
+      base: where the weights under a run's adapters are now, if they were moved.
       quiet: no progress, no table.
 
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
-    trained = load_trained(checkpoint)
+    if output is None and not is_run(checkpoint):
+        raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
+    trained = load_trained(checkpoint, adapters, base)
     settings = sampling_settings(trained, changes or {})
     stems = scene_stems(data, count)
     standard_prompt(task, 2)  # an unknown task is told before anything is made

@@ -130,18 +130,6 @@ class ModelConfig:
         """Image sides must be multiples of this (DESIGN section 2: 16)."""
         return max(16, self.pixels_per_token)
 
-    def check_pixels(self) -> None:
-        """Refuses a model on latents where images have to be turned into what it sees.
-
-        Raises:
-          UserError: there is no autoencoder yet.
-        """
-        if self.latent_downsampling > 1:
-            raise UserError(
-                f"preset {self.preset!r} works on latents and needs an autoencoder, which this "
-                "version does not have yet; use a pixel preset (nano, small, base, large)"
-            )
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """Builds a config from plain values (a recipe's `model` section, a checkpoint's JSON).

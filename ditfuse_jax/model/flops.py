@@ -36,7 +36,7 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)
     return (
-        embed + linear + full_layers * 4 * width * _condition_pairs(num_text, num_images, patches)
+        embed + linear + full_layers * 4 * width * condition_pairs(num_text, num_images, patches)
     )
 
 
@@ -75,7 +75,7 @@ def _patch_flops(config: ModelConfig) -> float:
     return 2 * config.patch_size**2 * config.channels * config.hidden_size
 
 
-def _condition_pairs(num_text: float, num_images: int, patches: int) -> float:
+def condition_pairs(num_text: float, num_images: int, patches: int) -> float:
     """Seen pairs: causal over everything, plus the upper triangle inside each image.
 
     Where the text stands between the images does not change the causal count.

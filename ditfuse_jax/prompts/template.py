@@ -45,7 +45,7 @@ class SplitPrompt:
 
     Attributes:
       segments: n+1 texts; `<img>` and `</img>` belong to them, the placeholders do not.
-      order: n indices from 0: slot k of the prompt shows image `order[k]`.
+      order: an index from 0 for each placeholder: slot k of the prompt shows image `order[k]`.
     """
 
     segments: tuple[str, ...]
@@ -121,10 +121,11 @@ def has_placeholders(prompt: str) -> bool:
 def split_prompt(prompt: str, num_images: int) -> SplitPrompt:
     """Cuts a prompt, framed or not, at its placeholders `<|image_k|>`, k from 1 to `num_images`.
 
-    Each image is placed once; the images may come in any order.
+    The images may come in any order, and one may be placed several times.
 
     Raises:
-      UserError: a placeholder is missing, repeated, or names an image that is not there.
+      UserError: a placeholder is missing or names an image that is not there, or there are more
+        than `MAX_IMAGES`.
     """
     cut = _PLACEHOLDER.split(prompt)  # text, number, text, number, ..., text
     numbers = [int(number) for number in cut[1::2]]
@@ -134,11 +135,11 @@ def split_prompt(prompt: str, num_images: int) -> SplitPrompt:
                 f"the prompt places <|image_{number}|> but the number of images is {num_images}: "
                 "remove the placeholder or add the image"
             )
-        if numbers.count(number) > 1:
-            raise UserError(
-                f"the prompt places <|image_{number}|> more than once: keep one and refer to it in "
-                "words elsewhere"
-            )
+    if len(numbers) > MAX_IMAGES:
+        raise UserError(
+            f"the prompt places {len(numbers)} images, repetitions included: at most {MAX_IMAGES} "
+            "fit; refer to an image in words where it was shown before"
+        )
     for number in range(1, num_images + 1):
         if number not in numbers:
             raise UserError(

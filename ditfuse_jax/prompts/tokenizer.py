@@ -31,10 +31,12 @@ _LOADING = threading.Lock()
 class EncodedPrompt:
     """A prompt as the model takes it, for n image slots.
 
+    A slot is shown where the prompt places an image; what the others hold does not matter.
+
     Attributes:
       tokens: int32 (T,), the text slots of `TextSlots.capacities(n)` one after the other.
       valid: bool (T,), False where there is padding.
-      image_valid: bool (n,), all False for a prompt that places no image.
+      image_valid: bool (n,), False for the slots that the prompt does not use.
       order: n indices from 0: image slot k shows image `order[k]`.
     """
 
@@ -63,7 +65,11 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
 
 
 def encode_prompt(
-    tokenizer: "PreTrainedTokenizerFast", prompt: str, num_images: int, slots: TextSlots
+    tokenizer: "PreTrainedTokenizerFast",
+    prompt: str,
+    num_images: int,
+    slots: TextSlots,
+    num_slots: int | None = None,
 ) -> EncodedPrompt:
     """Puts the prompt into the chat frame and returns its tokens in their slots.
 
@@ -73,7 +79,10 @@ def encode_prompt(
 
     Args:
       prompt: without the frame, e.g. from `task_prompt` or `image_only_prompt`.
-      num_images: how many image slots the condition has, n.
+      num_images: how many images there are.
+      slots: capacities of the text slots.
+      num_slots: how many image slots the condition has, n; by default as many as the prompt
+        places, and at least one for each image.
 
     Raises:
       UserError: wrong placeholders (`split_prompt`), or a text too long (`TextSlots.pack`).
@@ -81,12 +90,15 @@ def encode_prompt(
     shown = num_images if has_placeholders(prompt) else 0
     split = split_prompt(frame(prompt), shown)
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
-    packed = slots.pack(_token_ids(tokenizer, split.segments), num_images, pad_id)
+    placed = len(split.order)
+    count = max(placed, num_images) if num_slots is None else num_slots
+    packed = slots.pack(_token_ids(tokenizer, split.segments), count, pad_id)
+    unused = [k if k < num_images else 0 for k in range(placed, count)]
     return EncodedPrompt(
         tokens=packed.tokens,
         valid=packed.valid,
-        image_valid=np.full(num_images, shown > 0),
-        order=split.order or tuple(range(num_images)),
+        image_valid=np.arange(count) < placed,
+        order=(*split.order, *unused),
     )
 
 

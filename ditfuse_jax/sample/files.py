@@ -20,7 +20,7 @@ from ditfuse_jax.images import (
 )
 from ditfuse_jax.prompts import as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
-from ditfuse_jax.sample.trained import TrainedModel, load_trained
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 # What `--task` asks for, by instruction pool; the pool's first sentence is the standard one.
 STANDARD_TASKS = {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
@@ -43,6 +43,8 @@ def fuse(
     prompts: Sequence[str] = (),
     task: str = "fuse",
     changes: Mapping[str, Any] | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | None = None,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -50,10 +52,12 @@ def fuse(
     Args:
       inputs: two to four images, or one folder with `image1/`, `image2/`, ... of equal names.
       output: a file for one image with one prompt, else a folder.
-      checkpoint: a run folder or one of its steps.
+      checkpoint: see `load_trained`.
       prompts: sentences or whole prompts; none means the standard prompt of `task`.
       task: a key of `STANDARD_TASKS`; sets the tags that frame a plain sentence.
       changes: sampling settings that differ from the model's own; see `sampling_settings`.
+      adapters: merged into the weights.
+      base: where the weights under a run's adapters are now, if they were moved.
       quiet: no progress bar.
 
     Returns:
@@ -62,7 +66,7 @@ def fuse(
     Raises:
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
     """
-    trained = load_trained(checkpoint)
+    trained = load_trained(checkpoint, adapters, base)
     settings = sampling_settings(trained, changes or {})
     fuser = Fuser(trained, settings)
     orders = plan(inputs, output, prompts, task)

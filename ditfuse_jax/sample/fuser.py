@@ -21,9 +21,9 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     load_tokenizer,
 )
-from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.sample.sampler import make_sampler, make_transfer
 from ditfuse_jax.sample.trained import TrainedModel
-from ditfuse_jax.train.recipe import check_tokenizer
+from ditfuse_jax.train.settings import check_tokenizer
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
@@ -122,7 +122,9 @@ class Fuser:
         limit = self.trained.recipe.model.max_images
         if num_images > limit:
             raise UserError(f"{num_images} images: this model takes at most {limit}")
-        encode_prompt(self._tokenizer, prompt, num_images, self._slots)
+        slots = len(self._encode(prompt, num_images).order)
+        if slots > limit:
+            raise UserError(f"the prompt places {slots} images: this model takes at most {limit}")
 
     def canvas(self, height: int, width: int) -> Canvas:
         """How an image of this size is computed."""
@@ -154,49 +156,69 @@ class Fuser:
 
     def _key(self, job: Job) -> tuple:
         check_same_size(job.sources, [f"image {i + 1}" for i in range(len(job.sources))])
-        return self.canvas(*job.sources[0].shape[:2]).padded, len(job.sources)
+        slots = len(self._encode(job.prompt, len(job.sources)).order)
+        return self.canvas(*job.sources[0].shape[:2]).padded, len(job.sources), slots
 
     def _run(self, group: list[tuple[int, Job]]) -> dict[int, np.ndarray]:
         jobs = [job for _, job in group]
         # A group that is not full is filled up with copies: the same program serves it.
         filled = jobs + [jobs[-1]] * (self.settings.batch_size - len(jobs))
         canvases = [self.canvas(*job.sources[0].shape[:2]) for job in filled]
-        branches = self._branches(filled, canvases)
-        shape = branches.images.shape[3:]
-        noise = jax.random.normal(jax.random.key(self.settings.seed), shape)
-        noise = jnp.broadcast_to(noise, (len(filled), *shape))
+        pixels = np.stack(
+            [
+                np.stack([from_uint8(canvas.apply(source)) for source in job.sources])
+                for job, canvas in zip(filled, canvases, strict=True)
+            ]
+        )
+        # Every row starts from the same noise: an image does not depend on its place in a batch.
+        key = jax.random.key(self.settings.seed)
+        shape = self.trained.space.shape(*pixels.shape[2:4])
+        noise, posterior_noise = (
+            jnp.broadcast_to(jax.random.normal(key, size), (len(filled), *size))
+            for key, size in (
+                (key, shape),
+                (jax.random.fold_in(key, 1), (pixels.shape[1], *shape)),
+            )
+        )
+        enter, leave = make_transfer(self.trained.space)
+        sources = enter(self.trained.autoencoder, pixels, posterior_noise)
         weights = self.settings.guidance.weights
         shares = jnp.asarray([weights[name] for name in self.settings.guidance.branches])
+        branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
-        images = to_uint8(np.asarray(out))
+        images = to_uint8(np.asarray(leave(self.trained.autoencoder, out)))
         return {
             number: canvas.undo(image)
             for (number, _), canvas, image in zip(group, canvases, images, strict=False)
         }
 
-    def _branches(self, jobs: Sequence[Job], canvases: Sequence[Canvas]) -> Condition:
-        """Conditions (R, B, ...) of the guidance branches."""
-        rows = [
-            [
-                self._condition(job, canvas, branch)
-                for job, canvas in zip(jobs, canvases, strict=True)
-            ]
+    def _branches(self, jobs: Sequence[Job], sources: jax.Array) -> Condition:
+        """Conditions (R, B, ...) of the guidance branches; `sources` is (B, n, h, w, C)."""
+        prompts = [
+            [self._branch(job, branch) for job in jobs]
             for branch in self.settings.guidance.branches
         ]
-        stacked = [[np.stack(leaf) for leaf in zip(*row, strict=True)] for row in rows]
-        return Condition(*(jnp.asarray(np.stack(leaf)) for leaf in zip(*stacked, strict=True)))
 
-    def _condition(self, job: Job, canvas: Canvas, branch: str) -> tuple[np.ndarray, ...]:
-        """The leaves of one row's `Condition`."""
+        def stack(name: str) -> np.ndarray:
+            return np.stack([[getattr(prompt, name) for prompt in row] for row in prompts])
+
+        # Image slot k of a branch shows the source that its prompt places there.
+        images = sources[np.arange(len(jobs))[None, :, None], stack("order")]
+        return Condition(
+            jnp.asarray(stack("tokens")),
+            jnp.asarray(stack("valid")),
+            images,
+            jnp.asarray(stack("image_valid")),
+        )
+
+    def _branch(self, job: Job, branch: str) -> EncodedPrompt:
+        """The prompt of one guidance branch, in the slots of the instruction's."""
         count = len(job.sources)
         instructed = self._encode(job.prompt, count)
-        images = np.stack([from_uint8(canvas.apply(job.sources[k])) for k in instructed.order])
-        text = {
-            "cond": lambda: instructed,
-            "img": lambda: self._encode(image_only_prompt(count), count),
-            "neg": lambda: self._encode(self.settings.negative_prompt, count),
-        }[branch]()
-        return text.tokens, text.valid, images, text.image_valid
+        if branch == "cond":
+            return instructed
+        text = image_only_prompt(count) if branch == "img" else self.settings.negative_prompt
+        return self._encode(text, count, len(instructed.order))
 
-    def _encode(self, prompt: str, count: int) -> EncodedPrompt:
-        return encode_prompt(self._tokenizer, prompt, count, self._slots)
+    def _encode(self, prompt: str, count: int, num_slots: int | None = None) -> EncodedPrompt:
+        return encode_prompt(self._tokenizer, prompt, count, self._slots, num_slots)

@@ -14,6 +14,7 @@ from flax import nnx
 
 from ditfuse_jax.flow import combine, euler, time_grid, to_velocity
 from ditfuse_jax.model import Condition, DiTFuse
+from ditfuse_jax.model.space import Space
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
 
@@ -71,6 +72,12 @@ def make_sampler(graph: nnx.GraphDef, steps: int, shift: float = 1.0) -> Sampler
         return sample(model, branches, noise, weights, time_grid(steps, shift))
 
     return run
+
+
+@functools.cache
+def make_transfer(space: Space) -> tuple[Callable, Callable]:
+    """The jitted ways into the transformer's space and back; see `Space.enter` and `leave`."""
+    return jax.jit(space.enter), jax.jit(space.leave)
 
 
 def _longest_per_branch(model: DiTFuse, condition: Condition, num_branches: int) -> jax.Array:

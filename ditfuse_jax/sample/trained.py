@@ -1,16 +1,27 @@
 """A trained model, ready to be used: parameters and what is needed to run them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
 
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh, shard_like
-from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint
-from ditfuse_jax.train.recipe import Recipe, resolve
-from ditfuse_jax.train.state import make_graph
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.lora import join, merge_lora
+from ditfuse_jax.model.space import Space
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.train.base import (
+    carried,
+    load_base,
+    load_space,
+    open_adapter,
+    start_from,
+)
+from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint, is_run
+from ditfuse_jax.train.recipe import default_config
+from ditfuse_jax.train.settings import Recipe, resolve
+from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,45 +29,103 @@ class TrainedModel:
     """Attributes:
     graph: the model's structure, with the text slots of sampling.
     parameters: nested dict of arrays.
+    space: pixels or latents.
+    autoencoder: its parameters; empty for a model on pixels.
     recipe: what it was trained with; its sampling settings are the defaults.
     name: where it comes from, for metadata and reports.
     """
 
     graph: nnx.GraphDef
-    parameters: Any
+    parameters: Parameters
+    space: Space
+    autoencoder: Parameters
     recipe: Recipe
     name: str
 
 
-def load_trained(path: Path | str) -> TrainedModel:
-    """Loads a run folder's newest checkpoint, or one step folder in it.
+@dataclasses.dataclass(frozen=True)
+class WeightedAdapter:
+    """An adapter to merge: its folder (PEFT's, or a run that trained one) and its share."""
 
-    The averaged parameters are used where the run kept them.
+    folder: Path
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "WeightedAdapter":
+        """Reads `FOLDER` or `FOLDER=WEIGHT`.
+
+        Raises:
+          UserError: the weight is no number.
+        """
+        folder, sign, weight = text.rpartition("=")
+        if not sign or Path(text).exists():
+            return cls(Path(text))
+        try:
+            return cls(Path(folder), float(weight))
+        except ValueError as error:
+            raise UserError(f"adapter {text!r}: the weight {weight!r} is no number") from error
+
+
+def load_trained(
+    path: Path | str, adapters: Sequence[WeightedAdapter] = (), base: Path | str | None = None
+) -> TrainedModel:
+    """Loads a model to be used.
+
+    Args:
+      path: a run folder (its newest checkpoint), one of its step folders, or weights in OmniGen's
+        or diffusers' layout.  Averaged parameters are used where a run kept them.
+      adapters: merged into the weights, each with its share.
+      base: where the weights under a run's adapters are now, if they were moved.
 
     Raises:
-      UserError: no checkpoint there, or it does not fit its own config.
+      UserError: no checkpoint there, or it does not fit its own config or the adapters.
     """
-    run, step = find_checkpoint(Path(path))
-    checkpoints = Checkpoints(run, read_only=True)
-    try:
-        recipe = resolve(checkpoints.config(step))
-        abstract = abstract_parameters(recipe)
-        parameters, _ = checkpoints.restore_parameters(step, abstract)
-    finally:
-        checkpoints.close()
-    return trained_model(parameters, recipe, f"{run.name}, step {step}")
+    path = Path(path).expanduser()
+    sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    if is_run(path):
+        recipe, parameters, name = _load_run(path, base, sharder)
+    else:
+        config = default_config("omnigen")
+        start_from(config, str(path))
+        recipe, name = resolve(config), path.name
+        parameters = load_base(recipe, sharder)
+    for adapter in adapters:
+        lora, leaves = open_adapter(adapter.folder, recipe.model)
+        parameters = merge_lora(parameters, leaves, lora.scaling * adapter.weight)
+    space, autoencoder = load_space(recipe)
+    return trained_model(parameters, space, autoencoder, recipe, name)
 
 
-def trained_model(parameters: Any, recipe: Recipe, name: str) -> TrainedModel:
+def trained_model(
+    parameters: Parameters, space: Space, autoencoder: Parameters, recipe: Recipe, name: str
+) -> TrainedModel:
     """Wraps parameters that are in memory (evaluation during training)."""
     model = dataclasses.replace(recipe.model, text_slots=recipe.sampling.text_slots)
-    model.check_pixels()
-    return TrainedModel(make_graph(model)[0], parameters, recipe, name)
+    network = dataclasses.replace(recipe.network, model=model)
+    return TrainedModel(make_graph(network)[0], parameters, space, autoencoder, recipe, name)
 
 
-def abstract_parameters(recipe: Recipe) -> Any:
-    """Shapes of the parameters, all on the first device of this process."""
-    sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
-    _, state = make_graph(recipe.model)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(state))
-    return shard_like(shapes, sharder.parameters(state))
+def _load_run(
+    path: Path, base: Path | str | None, sharder: Sharder
+) -> tuple[Recipe, Parameters, str]:
+    run, step = find_checkpoint(path)
+    checkpoints = Checkpoints(run, read_only=True)
+    try:
+        recipe = resolve(carried(run, checkpoints.config(step)))
+        if recipe.lora is None:
+            abstract = abstract_model(recipe.model, sharder, frozen=True)
+            parameters, _ = checkpoints.restore_parameters(step, abstract)
+        else:
+            if base:
+                moved = default_config("omnigen")
+                start_from(moved, str(base))
+                recipe = dataclasses.replace(
+                    recipe, weights=moved.weights, autoencoder=moved.autoencoder
+                )
+            adapter, _ = checkpoints.restore_parameters(
+                step, abstract_adapter(recipe.network, sharder)
+            )
+            parameters = join(load_base(recipe, sharder), adapter)
+    finally:
+        checkpoints.close()
+    return recipe, parameters, f"{run.name}, step {step}"

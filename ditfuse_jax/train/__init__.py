@@ -2,7 +2,8 @@
 
 from ditfuse_jax.train.checkpoint import Checkpoints, Position, find_checkpoint
 from ditfuse_jax.train.loop import Moment, Outcome, train
-from ditfuse_jax.train.recipe import Recipe, default_config, load_recipe, resolve
+from ditfuse_jax.train.recipe import default_config, load_recipe
+from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import TrainState
 
 __all__ = [

@@ -1,7 +1,8 @@
 """Checkpoints: what a run must not lose, saved together and restored anywhere.
 
-One orbax step folder holds the items `parameters`, `ema`, `training` (optimiser and counters),
-`position` (of the data) and `config`, so that using a model reads its parameters only.
+One orbax step folder holds the items `parameters` (or, where only low-rank adapters train, `lora`),
+`ema`, `training` (optimiser and counters), `position` (of the data) and `config`, so that using a
+model reads its parameters only.  Converted weights are such a folder without training and position.
 """
 
 import contextlib
@@ -14,9 +15,13 @@ import jax
 import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.state import Parameters, TrainState
 
 FOLDER = "checkpoints"
+
+PARAMETERS = "parameters"
+LORA = "lora"
+ARRAY_ITEMS = (PARAMETERS, LORA, "ema", "training")
 
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
 
@@ -31,9 +36,23 @@ class Position:
 class Checkpoints:
     """The checkpoints of one run folder."""
 
-    def __init__(self, run: Path, keep: int | None = None, read_only: bool = False):
-        """Opens `run/checkpoints`; `keep` newest steps survive a save (None: all)."""
+    def __init__(
+        self,
+        run: Path,
+        keep: int | None = None,
+        read_only: bool = False,
+        trained: str = PARAMETERS,
+    ):
+        """Opens `run/checkpoints`.
+
+        Args:
+          run: the run folder.
+          keep: how many of the newest steps survive a save; None means all.
+          read_only: nothing is written or tidied.
+          trained: the item that holds what trains, `PARAMETERS` or `LORA`.
+        """
         self.folder = Path(run).absolute() / FOLDER
+        self._trained = trained
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=not read_only,
@@ -43,7 +62,7 @@ class Checkpoints:
             enable_async_checkpointing=True,
         )
         arrays, texts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
-        handlers = {name: arrays() for name in ("parameters", "ema", "training")}
+        handlers = {name: arrays() for name in ARRAY_ITEMS}
         handlers |= {name: texts() for name in ("position", "config")}
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -65,14 +84,14 @@ class Checkpoints:
           UserError: this save or the one before it could not be written.
         """
         items = {
-            "parameters": ocp.args.StandardSave(state.parameters),
+            self._trained: ocp.args.StandardSave(state.parameters),
             "training": ocp.args.StandardSave(_training_part(state)),
             "position": ocp.args.JsonSave(dataclasses.asdict(position)),
             "config": ocp.args.JsonSave(dict(config)),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
-        with _telling_where(self.folder):
+        with telling_where(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, Position]:
@@ -81,7 +100,12 @@ class Checkpoints:
         Raises:
           UserError: a leaf is missing, surplus or has another shape; the message names it.
         """
-        targets = {"parameters": abstract.parameters, "training": _training_part(abstract)}
+        if not self.has(step, "training"):
+            raise UserError(
+                f"{self.folder.parent} holds weights and no training to continue: choose another "
+                f"--workdir and start from these with --config.weights={self.folder.parent}"
+            )
+        targets = {self._trained: abstract.parameters, "training": _training_part(abstract)}
         if abstract.ema is not None:
             targets["ema"] = abstract.ema
         for item, target in targets.items():
@@ -91,7 +115,7 @@ class Checkpoints:
         }
         restored = self._restore(step, items | {"position": ocp.args.JsonRestore()})
         state = TrainState(
-            parameters=restored["parameters"],
+            parameters=restored[self._trained],
             ema=restored["ema"] if abstract.ema is not None else None,
             **restored["training"],
         )
@@ -101,18 +125,50 @@ class Checkpoints:
         """Restores the parameters to use a model with: the averaged ones where there are any.
 
         Returns:
-          The parameters and which they are, `ema` or `parameters`.
+          The parameters and which they are: `ema`, `parameters` or `lora`.
 
         Raises:
           UserError: see `restore`.
         """
-        item = "ema" if (self.folder / str(step) / "ema").is_dir() else "parameters"
+        item = next((i for i in ("ema", LORA) if self.has(step, i)), PARAMETERS)
         self._check(step, item, abstract)
         return self._restore(step, {item: ocp.args.StandardRestore(abstract)})[item], item
+
+    def has(self, step: int, item: str) -> bool:
+        """Whether the step holds the item."""
+        return (self.folder / str(step) / item).is_dir()
 
     def config(self, step: int) -> dict[str, Any]:
         """The resolved config the step was trained with."""
         return self._restore(step, {"config": ocp.args.JsonRestore()})["config"]
+
+    def save_config(
+        self, step: int, config: Mapping[str, Any], adapter: Parameters | None = None
+    ) -> None:
+        """Makes a step that holds a config, and an adapter or nothing else yet.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with telling_where(self.folder):
+            items: dict[str, Any] = {"config": ocp.args.JsonSave(dict(config))}
+            if adapter is not None:
+                items[LORA] = ocp.args.StandardSave(adapter)
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            self._manager.wait_until_finished()
+
+    def abstract(self, step: int, item: str) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+        """Path -> shape and type, of all arrays of an item.
+
+        Raises:
+          UserError: the item is missing or damaged.
+        """
+        with self._telling_damage(step):
+            leaves = jax.tree_util.tree_leaves_with_path(self._manager.item_metadata(step)[item])
+            return {
+                tuple(_name(path).split("/")): jax.ShapeDtypeStruct(x.shape, x.dtype)
+                for path, x in leaves
+            }
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -120,7 +176,7 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        with _telling_where(self.folder):
+        with telling_where(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -129,7 +185,7 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        with _telling_where(self.folder):
+        with telling_where(self.folder):
             self._manager.close()
 
     def _restore(self, step: int, items: Mapping[str, Any]) -> Any:
@@ -150,7 +206,7 @@ class Checkpoints:
 
     def _check(self, step: int, item: str, target: Any) -> None:
         with self._telling_damage(step):
-            if not (self.folder / str(step) / item).is_dir():
+            if not self.has(step, item):
                 raise FileNotFoundError(f"item {item!r} is missing")
             found = _shapes(self._manager.item_metadata(step)[item])
         wanted = _shapes(target)
@@ -166,6 +222,18 @@ class Checkpoints:
                     f"checkpoint {self.folder / str(step)} {problem} {item}/{first} ({shapes}) and "
                     f"{len(names) - 1} more: was it made with another preset or optimiser?"
                 )
+
+
+def is_run(path: Path) -> bool:
+    """Whether the path is a run folder or one of its step folders."""
+    path = Path(path).expanduser()
+    return (path / FOLDER).is_dir() or path.parent.name == FOLDER
+
+
+def holds_adapter(path: Path) -> bool:
+    """Whether the run or step folder holds an adapter instead of a whole model."""
+    run, step = find_checkpoint(path)
+    return (run / FOLDER / str(step) / LORA).is_dir()
 
 
 def find_checkpoint(path: Path) -> tuple[Path, int]:
@@ -205,7 +273,7 @@ def _name(path: tuple) -> str:
 
 
 @contextlib.contextmanager
-def _telling_where(folder: Path) -> Iterator[None]:
+def telling_where(folder: Path) -> Iterator[None]:
     """Turns a failed write into a `UserError` that names the folder."""
     try:
         yield

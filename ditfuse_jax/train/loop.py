@@ -6,26 +6,29 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-from flax import nnx
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
-from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.base import load_frozen, load_initial
+from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
-from ditfuse_jax.train.recipe import Config, Recipe, check_tokenizer, resolve, to_json
+from ditfuse_jax.train.recipe import Config, to_json
 from ditfuse_jax.train.recorder import Recorder
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
+from ditfuse_jax.train.settings import Recipe, check_tokenizer, resolve
 from ditfuse_jax.train.signals import StopSignal
 from ditfuse_jax.train.state import (
+    Frozen,
     TrainState,
     abstract_state,
     create_state,
     make_graph,
     shardings_of,
 )
-from ditfuse_jax.train.step import make_train_step
+from ditfuse_jax.train.step import Batch, TrainStep, make_train_step
 from ditfuse_jax.train.writers import Console, MetricsWriter
 
 
@@ -35,7 +38,8 @@ class Moment:
 
     step: int
     state: TrainState
-    graph: nnx.GraphDef
+    frozen: Frozen
+    space: Space
     recipe: Recipe
     run: RunFolder
 
@@ -84,7 +88,6 @@ def train(
     goodput = Goodput()
     with goodput.measure("init"):
         recipe = resolve(config)
-        recipe.model.check_pixels()
         check_tokenizer(recipe)
         run = RunFolder(Path(folder))
         sharder = Sharder(make_mesh(recipe.mesh))
@@ -92,13 +95,21 @@ def train(
         recipe.stream.examples()  # a wrong path is told now, not after compilation
         if is_main():
             run.check_writable()
-        checkpoints = Checkpoints(run.path, keep=recipe.schedule.keep_checkpoints)
+        checkpoints = Checkpoints(
+            run.path,
+            keep=recipe.schedule.keep_checkpoints,
+            trained=LORA if recipe.lora else PARAMETERS,
+        )
         optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
-        graph, _ = make_graph(recipe.model)
+        graph, _ = make_graph(recipe.network)
         keep_ema = recipe.step.ema_decay > 0
-        abstract = abstract_state(recipe.model, optimizer, keep_ema, sharder)
+        abstract = abstract_state(recipe.network, optimizer, keep_ema, sharder)
+        space, frozen = load_frozen(recipe, sharder)
         if checkpoints.latest is None:
-            state = create_state(recipe.model, optimizer, keep_ema, recipe.seed, abstract)
+            initial = load_initial(recipe, abstract.parameters)
+            state = create_state(
+                recipe.network, optimizer, keep_ema, recipe.seed, abstract, initial
+            )
             start = 0
         else:
             check_same_model(checkpoints.config(checkpoints.latest), config, run.path)
@@ -144,10 +155,11 @@ def train(
                 raise
             if train_step is None:
                 with goodput.measure("compile"):
-                    train_step = compile_step(graph, optimizer, recipe, sharder, abstract, batch)
+                    step_function = make_train_step(graph, optimizer, recipe.step, sharder, space)
+                    train_step = compile_step(step_function, sharder, abstract, frozen, batch)
                 recorder.start(step, batch)
             with goodput.measure("step"), jax.transfer_guard("disallow"):
-                state, metrics = train_step(state, batch)
+                state, metrics = train_step(state, frozen, batch)
             step += 1
             recorder.push(step, metrics)
             last, stopping = step == total, stop.requested(step)
@@ -156,7 +168,7 @@ def train(
             if last or _due(step, recipe.schedule.evaluate_every):
                 recorder.flush()
                 with goodput.measure("evaluation"):
-                    moment = Moment(step, state, graph, recipe, run)
+                    moment = Moment(step, state, frozen, space, recipe, run)
                     for callback in callbacks:
                         scalars = callback(moment)
                         recorder.write(step, scalars)
@@ -184,12 +196,13 @@ def train(
     return Outcome(step, step < total, goodput.shares())
 
 
-def compile_step(graph, optimizer, recipe, sharder, abstract, batch) -> Callable:
+def compile_step(
+    step: TrainStep, sharder: Sharder, abstract: TrainState, frozen: Frozen, batch: Batch
+) -> Callable:
     """Compiles the step ahead of its first call; the state's buffers are donated."""
-    step = make_train_step(graph, optimizer, recipe.step, sharder)
     out_shardings = (shardings_of(abstract), sharder.replicated())
     jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-    return jitted.lower(abstract, batch).compile()
+    return jitted.lower(abstract, frozen, batch).compile()
 
 
 def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Array]:
@@ -208,15 +221,16 @@ def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> No
       UserError: naming the first difference.
     """
     # These change how a model runs, not its parameters.
-    changeable = {"attention", "dtype", "remat", "text_slots"}
-    old, new = saved["model"], to_plain(config.model)
-    for key in sorted((set(old) | set(new)) - changeable):
-        if old.get(key) != new.get(key):
-            raise UserError(
-                f"{path} holds a checkpoint of another model: model.{key} is {old.get(key)!r} "
-                f"there and {new.get(key)!r} in this config; use the same config or another "
-                "--workdir"
-            )
+    changeable = {"attention", "dtype", "remat", "text_slots", "adapter"}
+    for section in ("model", "lora"):
+        old, new = saved[section], to_plain(config[section])
+        for key in sorted((set(old) | set(new)) - changeable):
+            if old.get(key) != new.get(key):
+                raise UserError(
+                    f"{path} holds a checkpoint of another model: {section}.{key} is "
+                    f"{old.get(key)!r} there and {new.get(key)!r} in this config; use the same "
+                    "config or another --workdir"
+                )
 
 
 def to_plain(section: Config) -> dict[str, Any]:

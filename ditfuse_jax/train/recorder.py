@@ -7,9 +7,10 @@ import jax
 import optax
 
 from ditfuse_jax.model.flops import training_flops
+from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.chips import peak_flops
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.recipe import Recipe
+from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.writers import Console, MetricsWriter
 
 
@@ -82,13 +83,18 @@ class Recorder:
 
 
 def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
-    """Model FLOPs of training on one example like those of the batch."""
+    """Model FLOPs of training on one example like those of the batch.
+
+    The autoencoder of a model on latents is not counted: it prepares data.
+    """
     valid = batch["token_valid"]
     height, width = recipe.stream.crop
-    return training_flops(
-        recipe.model,
-        num_text=float(valid.sum()) / valid.shape[0],
-        num_images=batch["images"].shape[1],
-        patches=height * width // recipe.model.pixels_per_token**2,
-        draws=recipe.step.draws,
-    )
+    sizes = {
+        "num_text": float(valid.sum()) / valid.shape[0],
+        "num_images": batch["images"].shape[1],
+        "patches": height * width // recipe.model.pixels_per_token**2,
+        "draws": recipe.step.draws,
+    }
+    if recipe.lora:
+        return lora_training_flops(recipe.model, recipe.lora, **sizes)
+    return training_flops(recipe.model, **sizes)

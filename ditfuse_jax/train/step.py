@@ -12,11 +12,14 @@ from flax import nnx
 from ditfuse_jax.flow import flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.lora import join
+from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
-from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.state import Frozen, Parameters, TrainState
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
+TrainStep = Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +48,14 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: StepConfig,
     sharder: Sharder,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    space: Space = PixelSpace(),
+) -> TrainStep:
     """Builds the pure step function, to be jitted with the state donated."""
     draw_times = time_sampler(config.time_sampler)
 
-    def loss_fn(parameters, batch, noise, t):
-        model = nnx.merge(graph, parameters)
-        condition, image = model_inputs(batch)
+    def loss_fn(parameters, frozen, batch, posterior_noise, noise, t):
+        model = nnx.merge(graph, join(frozen.base, parameters))
+        condition, image = model_inputs(batch, space, frozen.autoencoder, posterior_noise)
         losses = flow_matching_loss(
             lambda noisy, t: model(condition, noisy, t),
             model.config.prediction,
@@ -61,15 +65,23 @@ def make_train_step(
         )
         return jnp.mean(losses)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_time, key_noise = jax.random.split(key)
-        size, *shape = batch["target"].shape
+        size, height, width, _ = batch["target"].shape
+        shape = space.shape(height, width)
         t = draw_times(key_time, (size, config.draws))
         noise = jax.random.normal(key_noise, (size, config.draws, *shape))
+        num_images = batch["images"].shape[1] + 1
+        posterior_noise = jax.random.normal(
+            jax.random.fold_in(key_noise, 1), (size, num_images, *shape)
+        )
+
+        def value_and_grad(parameters, *batched):
+            return jax.value_and_grad(loss_fn)(parameters, frozen, *batched)
 
         loss, gradients = accumulate(
-            jax.value_and_grad(loss_fn), config.accumulation, state.parameters, batch, noise, t
+            value_and_grad, config.accumulation, state.parameters, batch, posterior_noise, noise, t
         )
         grad_norm = optax.global_norm(gradients)
         accept = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -98,25 +110,31 @@ def make_train_step(
         new = dataclasses.replace(new, step=state.step + 1, skipped=skipped)
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
-    def constrained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def constrained(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
         with constraints(sharder.activation):
-            return train_step(state, batch)
+            return train_step(state, frozen, batch)
 
     return constrained
 
 
-def model_inputs(batch: Batch) -> tuple[Condition, jax.Array]:
-    """Bytes to the model's range: pixels in [-1, 1].
+def model_inputs(
+    batch: Batch, space: Space, autoencoder: Parameters, noise: jax.Array
+) -> tuple[Condition, jax.Array]:
+    """Bytes to what the transformer sees.
 
     Args:
       batch: see `pipeline.Encoder`, with a leading batch dimension.
+      space: pixels or latents.
+      autoencoder: its parameters.
+      noise: (B, n + 1, h, w, C) standard normal, for the posterior of the images and the target.
 
     Returns:
-      The condition and the clean target (B, H, W, C).
+      The condition and the clean target (B, h, w, C).
     """
-    images, target = (batch[k].astype(jnp.float32) / 127.5 - 1.0 for k in ("images", "target"))
-    condition = Condition(batch["tokens"], batch["token_valid"], images, batch["image_valid"])
-    return condition, target
+    pixels = jnp.concatenate([batch["images"], batch["target"][:, None]], axis=1)
+    seen = space.enter(autoencoder, pixels.astype(jnp.float32) / 127.5 - 1.0, noise)
+    images, target = seen[:, :-1], seen[:, -1]
+    return Condition(batch["tokens"], batch["token_valid"], images, batch["image_valid"]), target
 
 
 def accumulate(

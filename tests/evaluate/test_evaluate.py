@@ -33,7 +33,7 @@ def make(tmp_path):
 @pytest.fixture
 def evaluate(first_source_model, monkeypatch, tmp_path):
     """Evaluates the stand-in; returns the content of report.json."""
-    monkeypatch.setattr(MODULE, "load_trained", lambda checkpoint: first_source_model)
+    monkeypatch.setattr(MODULE, "load_trained", lambda *args: first_source_model)
 
     def run(data, **options):
         out = tmp_path / "out"

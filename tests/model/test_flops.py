@@ -4,15 +4,20 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.interpreters import partial_eval
 
+from ditfuse_jax.model import DiTFuse
 from ditfuse_jax.model.flops import (
     condition_flops,
     draw_flops,
     forward_flops,
     training_flops,
 )
+from ditfuse_jax.model.lora import LoRAConfig, add_lora, join, split_lora
+from ditfuse_jax.model.lora_flops import lora_training_flops
 
 
 def traced_flops(jaxpr) -> int:
@@ -143,6 +148,74 @@ def test_encoding_the_condition_costs_its_products(models, trace):
 def test_training_costs_three_forward_passes(models):
     sizes = {"num_text": 10, "num_images": 2, "patches": 6, "draws": 2}
     assert training_flops(models.LATENT, **sizes) == 3 * forward_flops(models.LATENT, **sizes)
+
+
+# What trains, and the maps of the first layer whose input gradients nobody then needs.
+ADAPTED = {
+    ("qkv_proj", "o_proj"): ("qkv",),
+    ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"): ("qkv",),
+    ("gate_up_proj",): ("qkv", "attention", "o", "gate_up"),
+    ("o_proj", "input_x_embedder"): (),
+}
+
+
+@pytest.mark.parametrize("targets", ADAPTED)
+@pytest.mark.parametrize("draws", [1, 3])
+def test_training_adapters_costs_the_products_that_their_gradients_need(
+    models, trace, targets, draws
+):
+    traced = trace(models.LATENT, draws=draws)
+    config, layout = traced.config, traced.layout
+    lora = LoRAConfig(rank=2, alpha=2.0, targets=targets)
+    condition = models.condition(config, batch=1)
+    noisy, t = models.targets(config, batch=1, draws=draws)
+
+    def build():
+        model = DiTFuse(config, rngs=nnx.Rngs(0))
+        add_lora(model, lora, rngs=nnx.Rngs(1))
+        return model
+
+    graph, state = nnx.split(nnx.eval_shape(build))
+    factors, frozen = split_lora(nnx.to_pure_dict(state))
+
+    def loss(factors, frozen):
+        return jnp.sum(nnx.merge(graph, join(frozen, factors))(condition, noisy, t) ** 2)
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(factors, frozen).jaxpr
+    live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+
+    # The scan treats all layers alike: it also computes the last layer's unread parts, forward and
+    # back, and gradients in the first layer below everything that trains.
+    width, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim
+    sizes = {
+        "qkv": 2 * width * (config.num_heads + 2 * config.num_kv_heads) * dim,
+        "o": 2 * width * width,
+        "gate_up": 4 * width * inner,
+        "down": 2 * width * inner,
+    }
+    length = layout.condition_length
+    unread = 2 * (sizes["o"] + sizes["gate_up"] + sizes["down"] + 2 * width * width)
+    wasted = length * unread + 3 * 4 * width * layout.condition_mask.num_pairs()
+    for name, extra in (
+        ("qkv_proj", config.num_heads * dim),
+        ("o_proj", 2 * width),
+        ("gate_up_proj", width + 2 * inner),
+        ("down_proj", width + inner),
+    ):
+        wasted += 3 * 2 * lora.rank * length * extra * (name in targets)
+    tokens = length + draws * layout.draw_length
+    for name in ADAPTED[targets]:
+        if name == "attention":
+            wasted += 2 * 4 * width * layout.full_mask.num_pairs()
+        else:
+            wasted += sizes[name] * tokens
+    if "qkv_proj" in targets:  # the adapter's own gradient of the first layer's input
+        wasted += 2 * lora.rank * width * tokens
+    if "gate_up_proj" in targets and "o_proj" not in targets:
+        wasted += 2 * lora.rank * width * tokens
+    wasted += 3 * traced.hidden_pairs(layout.full_mask)
+    counted = lora_training_flops(config, lora, **traced.sizes, draws=draws)
+    assert counted == traced_flops(live) - wasted
 
 
 def test_omnigen_needs_about_two_flops_per_parameter_and_token(models):

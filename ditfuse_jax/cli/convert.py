@@ -1,0 +1,50 @@
+"""Convert weights and adapters, or compare with the numbers of the original code.
+
+  ditfuse convert OmniGen-v1 -o weights/omnigen          (safetensors, or diffusers' layout)
+  ditfuse convert weights/omnigen -o OmniGen-back        (original names, bit for bit)
+  ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT folder)
+  ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
+  ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
+  ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
+"""
+
+import argparse
+from pathlib import Path
+
+HELP = "convert weights and adapters; compare with reference numbers"
+
+EXIT_MISMATCH = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", nargs="?", type=Path, help="weights or an adapter, in any layout")
+    add("-o", "--output", type=Path, help="a new folder")
+    add("--to", metavar="LAYOUT", help="run, omnigen or peft (default: the other side)")
+    add("--base", type=Path, help="weights under a PEFT adapter")
+    add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
+    add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    add("--verify", type=Path, metavar="DIR", help="run every check that DIR has data for")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ditfuse_jax.api import convert, verify
+    from ditfuse_jax.errors import UserError
+    from ditfuse_jax.sample.trained import WeightedAdapter
+
+    if args.verify is not None:
+        if args.source or args.output:
+            raise UserError("--verify takes a folder of reference numbers and nothing else")
+        return 0 if verify(args.verify) else EXIT_MISMATCH
+    if args.source is None or args.output is None:
+        raise UserError("give a source and -o OUTPUT, or --verify DIR")
+    written = convert(
+        args.source,
+        args.output,
+        to=args.to,
+        base=args.base,
+        adapters=[WeightedAdapter.parse(text) for text in args.lora],
+        dtype=args.dtype,
+    )
+    print(f"written: {written}")
+    return 0

@@ -1,0 +1,210 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021), put around a finished model from outside.
+
+`add_lora` replaces linear maps by `LoRALinear`, which shares their parameters and adds the two
+factors; the model's code knows nothing of it.  Factors of scanned layers are stacked like their
+kernels.  Their leaves are called `lora_a` and `lora_b`, so a parameter tree is cut into what trains
+and what is frozen by `split_lora` and put together by `join`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.axes import axes_of, parameter
+from ditfuse_jax.model.layers import Linear
+
+Tree = dict[str, Any]
+
+LEAVES = ("lora_a", "lora_b")
+
+# The fronts are convolutions in PyTorch; "all linear layers" does not mean them.
+_FRONTS = ("x_embedder", "input_x_embedder", "source_embedder")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRAConfig:
+    """Attributes:
+    rank: of the update of every adapted map.
+    alpha: the update is scaled by `alpha / rank`.
+    targets: which linear maps: ends of their dotted paths ("qkv_proj", "time_token.inner"), or
+      "all-linear".
+    rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    rslora: bool = False
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise UserError(f"lora.rank must be at least 1, not {self.rank}")
+        if not self.alpha > 0:
+            raise UserError(f"lora.alpha must be above 0, not {self.alpha}")
+        if not self.targets or isinstance(self.targets, str):
+            raise UserError("lora.targets must name linear maps, e.g. ('qkv_proj', 'o_proj')")
+
+    @property
+    def scaling(self) -> float:
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+class LoRALinear(Linear):
+    """A linear map with a low-rank update: `x @ kernel + bias + scaling * (x @ A) @ B`.
+
+    A is (*inputs, r), B is (r, *outputs), each with the kernel's leading stack of layers.
+    """
+
+    def __init__(self, base: Linear, config: LoRAConfig, rngs: nnx.Rngs):
+        self.kernel, self.bias = base.kernel, base.bias
+        self.num_inputs, self.dtype = base.num_inputs, base.dtype
+        axes: tuple[str | None, ...] = base.kernel.get_metadata("axes")
+        stack = len(axes_of(base.kernel)) - len(axes)
+        shape = base.kernel.shape
+        inputs = shape[: stack + self.num_inputs]
+        outputs = shape[:stack] + (config.rank,) + shape[stack + self.num_inputs :]
+        # As PEFT's "gaussian": the update starts at zero because B does.
+        a = jax.random.normal(rngs.params(), (*inputs, config.rank)) / config.rank
+        self.lora_a = _stacked(a, stack, *axes[: self.num_inputs], None)
+        self.lora_b = _stacked(jnp.zeros(outputs), stack, None, *axes[self.num_inputs :])
+        self.scaling = config.scaling
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (..., *inputs) to (..., *outputs)."""
+        a, b = (factor[...].astype(self.dtype) for factor in (self.lora_a, self.lora_b))
+        low = jnp.tensordot(x.astype(self.dtype), a, axes=self.num_inputs)
+        return super().__call__(x) + self.scaling * jnp.tensordot(low, b, axes=1)
+
+
+def _stacked(value: jax.Array, stack: int, *axes: str | None) -> nnx.Param:
+    """A parameter whose `axes` name its dimensions after the stack of layers, as scanning does."""
+    return nnx.Param(value, axes=axes) if stack else parameter(value, *axes)
+
+
+def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
+    """Puts adapters around the model's linear maps, in place.
+
+    Raises:
+      UserError: a target fits no linear map, with those there are.
+    """
+    linears = {
+        ".".join(map(str, path)): module
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, Linear)
+    }
+    for name in lora_modules(linears, config.targets):
+        *parents, last = name.split(".")
+        owner = model
+        for parent in parents:
+            owner = getattr(owner, parent)
+        setattr(owner, last, LoRALinear(linears[name], config, rngs))
+
+
+def lora_modules(names: Sequence[str] | Mapping[str, Any], targets: Sequence[str]) -> list[str]:
+    """The linear maps, of those named, that the targets mean.
+
+    Args:
+      names: dotted paths.
+      targets: see `LoRAConfig.targets`.
+
+    Raises:
+      UserError: a target fits none of them.
+    """
+    found: set[str] = set()
+    for target in targets:
+        if target == "all-linear":
+            fits = {name for name in names if name.rsplit(".", 1)[-1] not in _FRONTS}
+        else:
+            fits = {name for name in names if name == target or name.endswith(f".{target}")}
+        if not fits:
+            raise UserError(
+                f"lora.targets: no linear map is called {target!r}; there are "
+                f"{', '.join(sorted(names))}, and 'all-linear'"
+            )
+        found |= fits
+    return sorted(found)
+
+
+def split_lora(tree: Mapping[str, Any]) -> tuple[Tree, Tree]:
+    """Cuts a nested dict into the adapters' leaves and the others."""
+    adapters: Tree = {}
+    others: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            for part, inner in zip((adapters, others), split_lora(value), strict=True):
+                if inner:
+                    part[key] = inner
+        else:
+            (adapters if key in LEAVES else others)[key] = value
+    return adapters, others
+
+
+def join(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+    """Puts two nested dicts without a common leaf together; the inverse of `split_lora`."""
+    joined: Tree = dict(one)
+    for key, value in other.items():
+        joined[key] = join(joined[key], value) if key in joined else value
+    return joined
+
+
+def merge_lora(parameters: Mapping[str, Any], adapter: Mapping[str, Any], scaling: float) -> Tree:
+    """Adds `scaling * A @ B` to the kernels, in full precision; the kernels keep their type.
+
+    Args:
+      parameters: of the model without adapters.
+      adapter: factors, nested like the parameters.
+      scaling: of the update, times a weight where several adapters are merged.
+
+    Raises:
+      UserError: a factor has no kernel of its shape.
+    """
+    return _merge(parameters, adapter, scaling, ())
+
+
+def _merge(
+    parameters: Mapping[str, Any], adapter: Mapping[str, Any], scaling: float, path: tuple
+) -> Tree:
+    merged: Tree = dict(parameters)
+    if LEAVES[0] in adapter:
+        a, b = (adapter[name] for name in LEAVES)
+        kernel = parameters.get("kernel")
+        if kernel is None or not _fits(kernel.shape, a.shape, b.shape):
+            found = None if kernel is None else tuple(kernel.shape)
+            raise UserError(
+                f"the adapter's {'.'.join(path)} has factors of shapes {tuple(a.shape)} and "
+                f"{tuple(b.shape)}, the model's kernel there is {found}: was it made for "
+                "another model?"
+            )
+        merged["kernel"] = _merge_kernel(kernel, a, b, scaling)
+        return merged
+    for key, inner in adapter.items():
+        merged[key] = _merge(parameters.get(key, {}), inner, scaling, (*path, key))
+    return merged
+
+
+def _fits(kernel: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    stack = len(a) + len(b) - 2 - len(kernel)
+    return (
+        stack >= 0
+        and kernel[:stack] == a[:stack] == b[:stack]
+        and a[-1] == b[stack]
+        and kernel[stack:] == (*a[stack:-1], *b[stack + 1 :])
+    )
+
+
+@jax.jit
+def _merge_kernel(kernel: jax.Array, a: jax.Array, b: jax.Array, scaling: float) -> jax.Array:
+    stack = a.ndim + b.ndim - 2 - kernel.ndim
+    layers = a.shape[:stack]
+    update = jnp.matmul(
+        a.reshape(*layers, -1, a.shape[-1]).astype(jnp.float32),
+        b.reshape(*layers, a.shape[-1], -1).astype(jnp.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return (kernel + scaling * update.reshape(kernel.shape)).astype(kernel.dtype)

@@ -1,0 +1,255 @@
+"""What a recipe means: typed settings, checked by name before anything is allocated."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import Guidance, time_sampler
+from ditfuse_jax.model import ModelConfig
+from ditfuse_jax.model.attention import IMPLEMENTATIONS
+from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
+from ditfuse_jax.parallel import MeshConfig
+from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
+from ditfuse_jax.prompts import TextSlots, load_tokenizer
+from ditfuse_jax.tasks import TASKS
+from ditfuse_jax.train.optimizer import OptimizerConfig, learning_rate
+from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.state import Network
+from ditfuse_jax.train.step import StepConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When things happen, in steps; 0 means never.
+
+    Attributes:
+      steps: updates in all.
+      log_every: metrics lines.
+      checkpoint_every: saves; the last step is always saved.
+      keep_checkpoints: how many of the newest are kept.
+      evaluate_every: evaluations with sample pictures; the last step is always evaluated.
+    """
+
+    steps: int
+    log_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    evaluate_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Defaults for making images with the trained model.
+
+    Attributes:
+      steps: Euler steps.
+      shift: time shift.
+      guidance: scales.
+      negative_prompt: text of the branch without images.
+      text_slots: room for prompts; padding costs little here, so it is larger than in training.
+      max_side: longer images are scaled down to this many pixels.
+    """
+
+    steps: int
+    shift: float
+    guidance: Guidance
+    negative_prompt: str
+    text_slots: tuple[int, int, int]
+    max_side: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated during training: `count` examples of a task on held-out images."""
+
+    source: str
+    task: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All settings of a run, typed and checked.
+
+    Attributes:
+      weights: folder of the weights it starts from, or under its adapters; empty for fresh ones.
+      autoencoder: folder of the autoencoder of a model on latents.
+      lora: the adapters that train instead of the model, if any.
+      adapter: folder of an adapter that they start from; empty for fresh ones.
+    """
+
+    seed: int
+    model: ModelConfig
+    weights: str
+    autoencoder: str
+    lora: LoRAConfig | None
+    adapter: str
+    stream: Stream
+    step: StepConfig
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    sampling: Sampling
+    evaluation: Evaluation
+    mesh: MeshConfig
+
+    @property
+    def network(self) -> Network:
+        """What is built."""
+        return Network(self.model, self.lora)
+
+
+def resolve(config: Config) -> Recipe:
+    """Checks every section and returns the typed settings.
+
+    Raises:
+      UserError: naming the bad or conflicting key.
+    """
+    config = ConfigDict(config)  # also from a checkpoint's plain dict
+    model = ModelConfig.from_dict(config.model.to_dict())
+    _choice("model.attention", model.attention, IMPLEMENTATIONS)
+    _choice("model.remat", model.remat, REMAT_NAMES)
+    data, sample, train = config.data, config.sample, config.train
+    if not isinstance(data.crop, tuple | list) or len(data.crop) != 2:
+        raise UserError(f"data.crop must be (height, width), not {data.crop}")
+    height, width = data.crop
+    for side in (height, width):
+        if side < 1 or side % model.size_multiple:
+            raise UserError(
+                f"data.crop {tuple(data.crop)} must be multiples of {model.size_multiple} pixels"
+            )
+    encoder = Encoder(
+        TextSlots(*model.text_slots), data.tokenizer or None, float(data.condition_dropout)
+    )
+    stream = Stream(
+        mixture=[
+            _section(f"data.mixture.{name}", Ingredient, part)
+            for name, part in sorted(data.mixture.items())
+        ],
+        crop=(height, width),
+        batch_size=data.batch_size,
+        seed=config.seed,
+        encoder=encoder,
+        workers=data.workers,
+    )
+    step = StepConfig(
+        seed=config.seed,
+        time_sampler=config.flow.time_sampler,
+        draws=config.flow.draws,
+        accumulation=train.accumulation,
+        ema_decay=train.ema_decay,
+        spike_factor=train.spike_factor,
+    )
+    time_sampler(step.time_sampler)
+    schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
+    _check_ranges(config)
+    optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
+    learning_rate(optimizer, schedule.steps)
+    sampling = Sampling(
+        steps=sample.steps,
+        shift=sample.shift,
+        guidance=Guidance(sample.guidance, sample.image_guidance),
+        negative_prompt=sample.negative_prompt,
+        text_slots=tuple(sample.text_slots),
+        max_side=sample.max_side,
+    )
+    evaluation = _section("evaluation", Evaluation, config.evaluation)
+    _choice("evaluation.task", evaluation.task, TASKS)
+    return Recipe(
+        seed=config.seed,
+        model=model,
+        weights=config.weights,
+        autoencoder=config.autoencoder,
+        lora=_lora(config),
+        adapter=config.lora.adapter,
+        stream=stream,
+        step=step,
+        optimizer=optimizer,
+        schedule=schedule,
+        sampling=sampling,
+        evaluation=evaluation,
+        mesh=_section("mesh", MeshConfig, config.mesh),
+    )
+
+
+def check_tokenizer(recipe: Recipe) -> None:
+    """Refuses a tokenizer with more tokens than the model has embeddings.
+
+    Raises:
+      UserError: with both numbers.
+    """
+    count = len(load_tokenizer(recipe.stream.encoder.tokenizer))
+    if count > recipe.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size {recipe.model.vocab_size} is too small for the tokenizer's {count} "
+            "tokens: raise it"
+        )
+
+
+# The least value of each number that has one.
+_AT_LEAST = {
+    "seed": 0,
+    "data.batch_size": 1,
+    "data.workers": 0,
+    "flow.draws": 1,
+    "optimizer.warmup_steps": 0,
+    "train.checkpoint_every": 0,
+    "train.evaluate_every": 0,
+    "train.spike_factor": 0,
+    "train.steps": 1,
+    "train.accumulation": 1,
+    "train.log_every": 1,
+    "train.keep_checkpoints": 1,
+    "evaluation.count": 1,
+    "sample.steps": 1,
+    "sample.max_side": 16,
+}
+
+
+def _check_ranges(config: Config) -> None:
+    for name, least in _AT_LEAST.items():
+        value: Any = config
+        for key in name.split("."):
+            value = value[key]
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+    if config.seed >= 2**32:  # JAX drops what is beyond 32 bits
+        raise UserError(f"seed must be below 2**32, not {config.seed}")
+    if not config.sample.shift > 0:
+        raise UserError(f"sample.shift must be above 0, not {config.sample.shift}")
+    if not config.optimizer.learning_rate > 0 or not config.optimizer.clip > 0:
+        raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
+    if len(config.sample.text_slots) != 3:
+        raise UserError(f"sample.text_slots must be three numbers, not {config.sample.text_slots}")
+    for section, key in (("data", "condition_dropout"), ("train", "ema_decay")):
+        if not 0 <= config[section][key] <= 1:
+            raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")
+
+
+def _lora(config: Config) -> LoRAConfig | None:
+    values = config.lora.to_dict()
+    adapter = values.pop("adapter")
+    if not config.lora.rank:
+        if adapter:
+            raise UserError("lora.adapter needs lora.rank: the rank of the adapter")
+        return None
+    return _section("lora", LoRAConfig, values | {"targets": tuple(values["targets"])})
+
+
+def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UserError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    try:
+        return kind(**dict(values))
+    except TypeError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _choice(name: str, value: str, known: Mapping[str, Any] | Sequence[str]) -> None:
+    if value not in known:
+        raise UserError(f"{name} {value!r} is unknown; choose from {', '.join(known)}")

@@ -1,0 +1,19 @@
+"""Other people's checkpoints: safetensors, the layouts of OmniGen, diffusers and PEFT."""
+
+from ditfuse_jax.weights.autoencoder import load_autoencoder
+from ditfuse_jax.weights.folder import OmniGen, open_omnigen
+from ditfuse_jax.weights.peft import Adapter, is_adapter, read_adapter, write_adapter
+from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
+
+__all__ = [
+    "Adapter",
+    "OmniGen",
+    "Tensors",
+    "is_adapter",
+    "load_autoencoder",
+    "open_omnigen",
+    "open_tensors",
+    "read_adapter",
+    "write_adapter",
+    "write_safetensors",
+]

@@ -1,0 +1,137 @@
+"""diffusers' `AutoencoderKL` folders: `config.json` and safetensors, both ways."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.autoencoder import (
+    Autoencoder,
+    AutoencoderConfig,
+    read_autoencoder_config,
+)
+from ditfuse_jax.weights.tensors import Tensors, open_tensors
+
+Names = tuple[Any, ...]
+
+# Names of the attention before diffusers 0.18.
+_OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedAutoencoder:
+    """Attributes:
+    config: its shape and scaling.
+    graph: its structure; `nnx.merge(graph, parameters)` is the module.
+    parameters: nested dict of float32 arrays.
+    """
+
+    config: AutoencoderConfig
+    graph: nnx.GraphDef
+    parameters: dict[Any, Any]
+
+
+def load_autoencoder(folder: Path | str, dtype: str = "float32") -> LoadedAutoencoder:
+    """Loads the autoencoder in a folder.
+
+    Args:
+      folder: with `config.json` and `diffusion_pytorch_model.safetensors`.
+      dtype: computation type.
+
+    Raises:
+      UserError: the folder is incomplete or damaged, or its tensors are not those of its config.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no autoencoder at {folder}: there is no such folder")
+    config = read_autoencoder_config(folder / "config.json")
+    graph, shapes = abstract_autoencoder(config, dtype)
+    tensors = open_tensors(folder)
+    parameters: dict[Any, Any] = {}
+    taken = set()
+    for path, shape in _flat(shapes):
+        name, value = _read(tensors, path, shape)
+        taken.add(name)
+        inner = parameters
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = jax.numpy.asarray(value, np.float32)
+    if surplus := sorted(tensors.names - taken):
+        raise UserError(
+            f"{tensors.path} has unknown tensor {surplus[0]} of shape "
+            f"{tensors.shape(surplus[0])} and {len(surplus) - 1} more"
+        )
+    return LoadedAutoencoder(config, graph, parameters)
+
+
+def abstract_autoencoder(
+    config: AutoencoderConfig, dtype: str = "float32"
+) -> tuple[nnx.GraphDef, dict[Any, Any]]:
+    """Structure and shapes, without allocating anything."""
+    graph, state = nnx.split(
+        nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0), dtype=dtype))
+    )
+    return graph, nnx.to_pure_dict(state)
+
+
+def autoencoder_tensors(parameters: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+    """The parameters under diffusers' names and in its layout; the inverse of loading."""
+    return {_name(path): _theirs(path, np.asarray(x)) for path, x in _flat(parameters)}
+
+
+def _read(tensors: Tensors, path: Names, shape: Any) -> tuple[str, np.ndarray]:
+    name = _name(path)
+    if name not in tensors.names and ".attentions." in name:
+        for new, old in _OLD.items():
+            name = name.replace(f".{new}.", f".{old}.")
+    expected = _theirs_shape(path, shape.shape)
+    if name not in tensors.names:
+        raise UserError(f"{tensors.path} lacks tensor {_name(path)} of shape {expected}")
+    found = tensors.shape(name)
+    value = tensors.read(name)
+    if ".attentions." in name and found == (*expected, 1, 1):  # once they were convolutions
+        value = value.reshape(expected)
+    elif found != expected:
+        raise UserError(
+            f"{tensors.path}: tensor {name} has shape {found}, the config needs {expected}"
+        )
+    return name, _ours(path, value)
+
+
+def _name(path: Names) -> str:
+    """Our path -> diffusers' name."""
+    *module, leaf = path
+    name = ".".join(map(str, module)).replace("to_out", "to_out.0")
+    return f"{name}.{'bias' if leaf == 'bias' else 'weight'}"
+
+
+def _ours(path: Names, x: np.ndarray) -> np.ndarray:
+    if path[-1] != "kernel":
+        return x
+    return x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
+
+
+def _theirs(path: Names, x: np.ndarray) -> np.ndarray:
+    if path[-1] != "kernel":
+        return x
+    return np.ascontiguousarray(x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T)
+
+
+def _theirs_shape(path: Names, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if path[-1] != "kernel":
+        return tuple(shape)
+    order = (3, 2, 0, 1) if len(shape) == 4 else (1, 0)
+    return tuple(shape[axis] for axis in order)
+
+
+def _flat(tree: Mapping[Any, Any], path: Names = ()) -> Iterator[tuple[Names, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, (*path, key))
+        else:
+            yield (*path, key), value

@@ -1,0 +1,240 @@
+"""PEFT's LoRA adapters: `adapter_config.json` and `adapter_model.safetensors`, both ways.
+
+Which maps are adapted is told by the tensors; the config gives their scaling.  Here an adapter has
+one rank and one scaling: where `rank_pattern`, `alpha_pattern` or missing layers say otherwise,
+factors are padded with zeros and the ratio of the scalings goes into B, which has the same effect.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import write_text
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.weights.maps import LinearMap, linear_maps
+from ditfuse_jax.weights.omnigen import read_json
+from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+
+_PREFIX = "base_model.model."
+_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight")
+
+# Settings that change what an adapter computes, and the values that mean what is done here.
+_PLAIN: Mapping[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "fan_in_fan_out": (False, None),
+    "use_dora": (False, None),
+    "use_qalora": (False, None),
+    "lora_bias": (False, None),
+    "modules_to_save": (None, []),
+    "layer_replication": (None, []),
+    "target_parameters": (None, []),
+    "trainable_token_indices": (None, []),
+    "alora_invocation_tokens": (None, []),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """Attributes:
+    lora: rank, scaling and targets.
+    leaves: `lora_a` and `lora_b` of every adapted map, nested like the model's parameters.
+    """
+
+    lora: LoRAConfig
+    leaves: dict[str, Any]
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder is an adapter of PEFT."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
+    """Reads an adapter for a model.
+
+    Raises:
+      UserError: there is none, it was made for another model, or it is of a kind that does more
+        than add a low-rank update.
+    """
+    folder = Path(folder).expanduser()
+    if not is_adapter(folder):
+        raise UserError(f"no adapter in {folder}: {CONFIG} is missing")
+    config = read_json(folder / CONFIG)
+    for name, values in _PLAIN.items():
+        if name in config and config[name] not in values:
+            raise UserError(
+                f"{folder / CONFIG}: {name} {config[name]!r} is not supported, only {values[0]!r}"
+            )
+    for name in ("r", "lora_alpha"):
+        if not isinstance(config.get(name), int | float):
+            raise UserError(f"{folder / CONFIG} does not say {name}")
+    tensors = open_tensors(folder)
+    return _normalise(_factors(tensors, model), config, model)
+
+
+def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
+    """Writes an adapter into a folder, as `peft.PeftModel.from_pretrained` reads it.
+
+    Raises:
+      UserError: the folder cannot be written, or a map is not OmniGen's.
+    """
+    specs: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    values: dict[str, np.ndarray] = {}
+    targets: list[str] = []
+    for linear in linear_maps(model):
+        leaves: Any = adapter.leaves
+        for key in linear.path:
+            leaves = leaves.get(key, {})
+        if not leaves:
+            continue
+        a, b = np.asarray(leaves["lora_a"]), np.asarray(leaves["lora_b"])
+        targets.append(_target(linear))
+        for number in range(model.num_layers if linear.stacked else 1):
+            one = (a[number], b[number]) if linear.stacked else (a, b)
+            name = _PREFIX + linear.name.format(number)
+            values[f"{name}.lora_A.weight"] = linear.factor_a_back(one[0])
+            values[f"{name}.lora_B.weight"] = linear.factor_b_back(one[1])
+    specs = {name: (value.dtype, value.shape) for name, value in values.items()}
+    write_safetensors(folder / TENSORS, specs, values.__getitem__, {"format": "pt"})
+    lora = adapter.lora
+    alpha = lora.alpha
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "r": lora.rank,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "target_modules": sorted(targets),
+        "use_rslora": lora.rslora,
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "fan_in_fan_out": False,
+        "init_lora_weights": "gaussian",
+        "inference_mode": True,
+        "use_dora": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "modules_to_save": None,
+    }
+    write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _target(linear: LinearMap) -> str:
+    """How PEFT is told to adapt a map: the end of its name that is its own."""
+    return linear.name.rsplit(".", 1)[-1] if linear.stacked else linear.name
+
+
+@dataclasses.dataclass(frozen=True)
+class _Factor:
+    """The pair of one map in one layer, as PEFT has it: A (r, in), B (out, r)."""
+
+    a: np.ndarray
+    b: np.ndarray
+
+
+def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, _Factor]]:
+    """The pairs of every adapted map, by layer, with checked shapes."""
+    modules = {
+        linear.name.format(number): (linear, number)
+        for linear in linear_maps(model)
+        for number in range(model.num_layers if linear.stacked else 1)
+    }
+    halves: dict[str, dict[str, tuple[str, np.ndarray]]] = {}
+    for name in sorted(tensors.names):
+        match = _KEY.fullmatch(name.removeprefix(_PREFIX))
+        module = match["module"] if match else ""
+        if match is None or module not in modules:
+            raise UserError(
+                f"{tensors.path}: tensor {name} adapts nothing that this model can adapt "
+                f"({model.num_layers} layers of width {model.hidden_size}): was it made for "
+                "another model?"
+            )
+        halves.setdefault(module, {})[match["factor"]] = name, tensors.read(name)
+    if not halves:
+        raise UserError(f"{tensors.path} holds no factors of an adapter")
+    found: dict[LinearMap, dict[int, _Factor]] = {}
+    for module, pair in halves.items():
+        linear, number = modules[module]
+        for factor in "AB":
+            if factor not in pair:
+                raise UserError(f"{tensors.path} lacks {_PREFIX}{module}.lora_{factor}.weight")
+        (name_a, a), (name_b, b) = pair["A"], pair["B"]
+        rank = a.shape[0]
+        outputs, *inputs = linear.weight_shape
+        ones = (1,) * len(linear.kernel)
+        for name, x, expected in (
+            (name_a, a, (rank, *inputs)),
+            (name_b, b, (outputs, rank, *ones)),
+        ):
+            if x.shape != expected:
+                raise UserError(
+                    f"{tensors.path}: tensor {name} has shape {x.shape}, expected {expected} for "
+                    "this model: was the adapter made for another one?"
+                )
+        found.setdefault(linear, {})[number] = _Factor(a, b)
+    return found
+
+
+def _normalise(
+    factors: dict[LinearMap, dict[int, _Factor]], config: Mapping[str, Any], model: ModelConfig
+) -> Adapter:
+    """One rank and one scaling for all maps and layers."""
+    rank = max(len(pair.a) for layers in factors.values() for pair in layers.values())
+    rslora = bool(config.get("use_rslora"))
+    plain = not config.get("rank_pattern") and not config.get("alpha_pattern")
+    # Of a plain adapter the numbers stay as they are; a padded one takes alpha for its rank.
+    alpha = float(config["lora_alpha"]) if plain and rank == config["r"] else float(rank)
+    lora = LoRAConfig(
+        rank,
+        alpha,
+        tuple(".".join(linear.path) if not linear.stacked else linear.path[-1] for linear in factors),
+        rslora,
+    )
+    leaves: dict[str, Any] = {}
+    for linear, layers in factors.items():
+        padded = []
+        for number in range(model.num_layers if linear.stacked else 1):
+            pair = layers.get(number)
+            if pair is None:  # a layer without adapter
+                example = next(iter(layers.values()))
+                pair = _Factor(np.zeros_like(example.a), np.zeros_like(example.b))
+            ratio = _scaling(config, linear.name.format(number), len(pair.a)) / lora.scaling
+            padded.append(_pad(pair, rank, ratio))
+        a = [linear.factor_a(pair.a) for pair in padded]
+        b = [linear.factor_b(pair.b) for pair in padded]
+        inner = leaves
+        for key in linear.path:
+            inner = inner.setdefault(key, {})
+        inner["lora_a"] = np.stack(a) if linear.stacked else a[0]
+        inner["lora_b"] = np.stack(b) if linear.stacked else b[0]
+    return Adapter(lora, leaves)
+
+
+def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What PEFT multiplies a map's update by; patterns are regular expressions of name ends."""
+    alpha = config["lora_alpha"]
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = value
+            break
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pad(pair: _Factor, rank: int, ratio: float) -> _Factor:
+    more = rank - len(pair.a)
+    if not more and ratio == 1:
+        return pair
+    a = np.pad(pair.a, [(0, more)] + [(0, 0)] * (pair.a.ndim - 1))
+    b = np.pad(pair.b, [(0, 0), (0, more)] + [(0, 0)] * (pair.b.ndim - 2))
+    return _Factor(a, (b.astype(np.float32) * ratio).astype(b.dtype))

@@ -1,0 +1,254 @@
+"""Safetensors files, read and written one tensor at a time.
+
+Files are read with plain seeks into fresh memory, not mapped: a 15 GB checkpoint passes through no
+more memory than its largest tensor.  Format: an 8-byte little-endian header length, a JSON header
+with type, shape and byte range of every tensor, the bytes (github.com/huggingface/safetensors).
+"""
+
+import json
+import math
+import os
+import struct
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+
+DTYPES: dict[str, np.dtype] = {
+    "F32": np.dtype(np.float32),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+# The one file that a folder is opened by, in this order.
+_KNOWN = ("model", "diffusion_pytorch_model", "adapter_model")
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+_REMEDY = (
+    'python -c "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in '
+    "torch.load('{name}', weights_only=True).items()}}, 'model.safetensors')\""
+)
+
+# No real header is near this; a wrong file's first bytes usually are far beyond.
+_LONGEST_HEADER = 100 << 20
+
+
+class Tensors:
+    """Named tensors of one file or of several shards; nothing is read before it is asked for."""
+
+    def __init__(self, entries: Mapping[str, "_Entry"], path: Path):
+        self._entries = dict(entries)
+        self.path = path
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entries[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """The stored type.
+
+        Raises:
+          UserError: it is none of `DTYPES`.
+        """
+        entry = self._entries[name]
+        if entry.dtype not in DTYPES:
+            raise UserError(
+                f"{entry.file}: tensor {name} has type {entry.dtype}; only "
+                f"{', '.join(DTYPES)} can be used: convert the file to one of them"
+            )
+        return DTYPES[entry.dtype]
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """A tensor, or those rows of its first axis, in memory of its own.
+
+        Raises:
+          UserError: the type is not supported, or the file cannot be read.
+        """
+        entry, dtype = self._entries[name], self.dtype(name)
+        shape, start = entry.shape, entry.start
+        if rows is not None:
+            first, last, step = rows.indices(shape[0])
+            assert step == 1
+            row = math.prod(shape[1:]) * dtype.itemsize
+            shape, start = (max(last - first, 0), *shape[1:]), start + first * row
+        out = np.empty(shape, dtype)
+        try:
+            with entry.file.open("rb", buffering=0) as file:
+                file.seek(start)
+                view = memoryview(out.reshape(-1).view(np.uint8))
+                while len(view):
+                    count = file.readinto(view)
+                    if not count:
+                        raise UserError(f"{entry.file} ends within tensor {name}: get it again")
+                    view = view[count:]
+        except OSError as error:
+            raise UserError(f"cannot read {entry.file}: {error.strerror}") from error
+        return out
+
+
+class _Entry:
+    """Where one tensor lies."""
+
+    def __init__(self, file: Path, dtype: str, shape: tuple[int, ...], start: int):
+        self.file, self.dtype, self.shape, self.start = file, dtype, shape, start
+
+
+def open_tensors(path: Path | str) -> Tensors:
+    """Opens a `.safetensors` file, or a folder with one or with a sharded index.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or it is a pickle.
+    """
+    path = Path(path).expanduser()
+    if path.suffix in _PICKLES:
+        raise _pickle(path)
+    if path.is_dir():
+        path = find_tensors(path)
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    if path.name.endswith(".index.json"):
+        return Tensors(_read_index(path), path)
+    return Tensors(_read_header(path), path)
+
+
+def find_tensors(folder: Path) -> Path:
+    """The file, or the index of shards, that a folder's tensors are opened by.
+
+    Raises:
+      UserError: there is none.
+    """
+    for name in _KNOWN:
+        for suffix in (".safetensors", ".safetensors.index.json"):
+            if (folder / f"{name}{suffix}").is_file():
+                return folder / f"{name}{suffix}"
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(
+            f"{folder} holds {len(found)} safetensors files and no index that joins them: name one"
+        )
+    pickles = sorted(p for p in folder.glob("*") if p.suffix in _PICKLES)
+    if pickles:
+        raise _pickle(pickles[0])
+    raise UserError(f"{folder} holds no safetensors file: is it the folder of a model?")
+
+
+def write_safetensors(
+    path: Path,
+    specs: Mapping[str, tuple[Any, tuple[int, ...]]],
+    read: Callable[[str], np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes tensors one after the other, under a temporary name that is renamed at the end.
+
+    Args:
+      path: the file.
+      specs: name -> type and shape, in the order in which they are read and written.
+      read: name -> the tensor.
+      metadata: strings for the header.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, (dtype, shape) in specs.items():
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {
+            "dtype": _NAMES[np.dtype(dtype)],
+            "shape": list(shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(struct.pack("<Q", len(text)) + text)
+                for name, (dtype, shape) in specs.items():
+                    tensor = np.ascontiguousarray(read(name))
+                    if (tensor.dtype, tensor.shape) != (np.dtype(dtype), tuple(shape)):
+                        raise ValueError(
+                            f"{name} is {tensor.dtype}{tensor.shape}, not {dtype}{shape}"
+                        )
+                    file.write(tensor.reshape(-1).view(np.uint8).data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+
+
+def _read_index(path: Path) -> dict[str, _Entry]:
+    try:
+        names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no index of shards: {error}") from error
+    entries: dict[str, _Entry] = {}
+    for shard in sorted(set(names.values())):
+        file = path.parent / shard
+        if not file.is_file():
+            raise UserError(f"{path} names the shard {shard}, which is missing: get it again")
+        held = _read_header(file)
+        for name in (name for name, where in names.items() if where == shard):
+            if name not in held:
+                raise UserError(f"{file} lacks tensor {name}, which {path.name} says it holds")
+            entries[name] = held[name]
+    return entries
+
+
+def _read_header(path: Path) -> dict[str, _Entry]:
+    """Name -> place, checked against the file's length."""
+    try:
+        length = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            size = struct.unpack("<Q", start)[0] if len(start) == 8 else length
+            if size > min(length - 8, _LONGEST_HEADER):
+                raise UserError(f"{path} is no safetensors file, or is cut short: get it again")
+            header = json.loads(file.read(size))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # JSON or UTF-8
+        raise UserError(f"{path} has an unreadable header ({error}): get it again") from error
+    entries: dict[str, _Entry] = {}
+    try:
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            begin, end = entry["data_offsets"]
+            shape = tuple(int(n) for n in entry["shape"])
+            if 8 + size + end > length:
+                raise UserError(
+                    f"{path} is cut short: tensor {name} ends at byte {8 + size + end}, the file "
+                    f"at {length}; get it again"
+                )
+            dtype = entry["dtype"]
+            if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+                raise UserError(f"{path}: tensor {name} has not the bytes of its shape {shape}")
+            entries[name] = _Entry(path, dtype, shape, 8 + size + begin)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} has an unreadable header ({error!r}): get it again") from error
+    return entries
+
+
+def _pickle(path: Path) -> UserError:
+    return UserError(
+        f"{path} is a pickle, which runs any code in it when it is read; make it safetensors where "
+        f"you trust it: {_REMEDY.format(name=path.name)}"
+    )
