@@ -29,9 +29,11 @@ def _helper(path: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def official() -> ModuleType:
-    """Reference numbers of the original PyTorch code (`golden/official.py`)."""
-    return _helper("golden/official.py")
+def official():
+    """Reference numbers of the original PyTorch code."""
+    from ditfuse_jax.convert.reference import Reference
+
+    return Reference(TESTS / "golden" / "official_tiny")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
 
 from ditfuse_jax.model.autoencoder import AutoencoderConfig
-from ditfuse_jax.prompts import instruction_groups, instruction_pool
+from ditfuse_jax.prompts import frame, instruction_groups, instruction_pool, task_prompt
 from ditfuse_jax.weights.autoencoder import abstract_autoencoder, autoencoder_tensors
 
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -33,7 +33,7 @@ CHAT_TOKENS = ("<|endoftext|>", "<|assistant|>", "<|end|>", "<|user|>")
 OMNIGEN_TOKENS = ("<|diffusion|>", "<img>", "</img>", *(f"<|image_{k}|>" for k in range(1, 5)))
 
 
-def tokenizer(image_tokens: bool = True, size: int = 320) -> Tokenizer:
+def tokenizer(image_tokens: bool = True, size: int = 900) -> Tokenizer:
     """A tokenizer of the class OmniGen has: Llama's rules over a small vocabulary.
 
     SentencePiece's prefix space, byte fallback, BOS in front; the chat tokens swallow the white
@@ -52,8 +52,9 @@ def tokenizer(image_tokens: bool = True, size: int = 320) -> Tokenizer:
         special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    sentences = [s for group in instruction_groups() for s in instruction_pool(group).sentences]
-    made.train_from_iterator(sentences, trainer)
+    pools = [instruction_pool(group) for group in instruction_groups()]
+    prompts = [frame(task_prompt(p.task, p.tag, s)) for p in pools for s in p.sentences]
+    made.train_from_iterator(prompts, trainer)
     made.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
@@ -272,9 +273,17 @@ def _full_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    for name, default in (("hidden", 64), ("layers", 2), ("heads", 4), ("kv-heads", 4), ("mlp", 128)):
+    for name, default in (
+        ("hidden", 64),
+        ("layers", 2),
+        ("heads", 4),
+        ("kv-heads", 4),
+        ("mlp", 128),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--shards", type=int, default=1)

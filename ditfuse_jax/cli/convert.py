@@ -1,11 +1,11 @@
 """Convert weights and adapters, or compare with the numbers of the original code.
 
-  ditfuse convert OmniGen-v1 -o weights/omnigen          (safetensors, or diffusers' layout)
-  ditfuse convert weights/omnigen -o OmniGen-back        (original names, bit for bit)
-  ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT folder)
-  ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
-  ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
-  ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
+ditfuse convert OmniGen-v1 -o weights/omnigen          (safetensors, or diffusers' layout)
+ditfuse convert weights/omnigen -o OmniGen-back        (original names, bit for bit)
+ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT folder)
+ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
+ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
+ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
 """
 
 import argparse

@@ -119,7 +119,7 @@ class Reference:
 
     @functools.cached_property
     def sampling(self) -> Condition:
-        """The guidance branches' conditions, leaves (R = 3, B = 1, ...), in the order of `branches`."""
+        """The guidance branches' conditions, leaves (3, 1, ...), in the order of `branches`."""
         count = len(self.branches[0][1])
         images = channels_last(self.golden["latent_images"][:count])
         flat = self._condition(self.branches, jnp.tile(images[None], (3, 1, 1, 1, 1)))

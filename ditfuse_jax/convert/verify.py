@@ -1,6 +1,6 @@
 """Every check against the original's numbers that a folder has data for.
 
-    ditfuse convert --verify tests/golden/official_tiny
+ditfuse convert --verify tests/golden/official_tiny
 """
 
 import dataclasses

@@ -46,7 +46,7 @@ def write_run(weights: Weights, output: Path, quiet: bool = False) -> None:
         checkpoints.save_config(0, config.to_dict())
         checkpoints.close()
         step = folder / FOLDER / "0"
-        part = step / ".parameters"
+        part = folder / "part"
         for path in weights.abstract:
             value = weights.read(path)
             tree: Any = jax.device_put(value, jax.devices("cpu")[0])
@@ -55,9 +55,9 @@ def write_run(weights: Weights, output: Path, quiet: bool = False) -> None:
             context = ocp.Context()
             context.array.saving.storage_options.chunk_byte_size = _CHUNK
             with context, telling_where(output):
-                ocp.partial.save(part, tree)
+                ocp.partial.save(str(part), tree)
             bar.update(value.nbytes)
-        ocp.partial.finalize(part)
+        ocp.partial.finalize(str(part))
         (part / "state").rename(step / PARAMETERS)
         shutil.rmtree(part)
         carry(weights, folder / AUTOENCODER, folder / TOKENIZER)
@@ -120,7 +120,7 @@ def check_original_shape(model: ModelConfig) -> None:
 def run_config(weights: Weights) -> Config:
     """The recipe that a folder of converted weights carries."""
     if weights.recipe is not None:
-        config = ConfigDict(weights.recipe)
+        config: Config = ConfigDict(weights.recipe)
         config.weights = config.autoencoder = config.data.tokenizer = ""
         return config
     config = default_config("omnigen")

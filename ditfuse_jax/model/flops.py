@@ -35,9 +35,7 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
         embed *= 2  # once for the image's own tokens, once for the target's
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)
-    return (
-        embed + linear + full_layers * 4 * width * condition_pairs(num_text, num_images, patches)
-    )
+    return embed + linear + full_layers * 4 * width * condition_pairs(num_text, num_images, patches)
 
 
 def draw_flops(config: ModelConfig, condition: float, patches: int) -> float:

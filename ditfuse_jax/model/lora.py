@@ -68,7 +68,7 @@ class LoRALinear(Linear):
         stack = len(axes_of(base.kernel)) - len(axes)
         shape = base.kernel.shape
         inputs = shape[: stack + self.num_inputs]
-        outputs = shape[:stack] + (config.rank,) + shape[stack + self.num_inputs :]
+        outputs = (*shape[:stack], config.rank, *shape[stack + self.num_inputs :])
         # As PEFT's "gaussian": the update starts at zero because B does.
         a = jax.random.normal(rngs.params(), (*inputs, config.rank)) / config.rank
         self.lora_a = _stacked(a, stack, *axes[: self.num_inputs], None)

@@ -28,16 +28,18 @@ class Encoder:
         """Encodes one example.
 
         Returns:
-          `images` uint8 (n, H, W, 3), `target` uint8 (H, W, 3), `tokens` int32 (T,), `token_valid`
-          bool (T,), `image_valid` bool (n,).
+          `images` uint8 (n, H, W, 3), one for each image slot, `target` uint8 (H, W, 3), `tokens`
+          int32 (T,), `token_valid` bool (T,), `image_valid` bool (n,).
 
         Raises:
           UserError: the prompt does not fit its slots.
         """
         dropped = rng.random() < self.condition_dropout
-        prompt = CONDITION_DROPPED if dropped else example.prompt
-        tokenizer = load_tokenizer(self.tokenizer)
-        encoded = encode_prompt(tokenizer, prompt, len(example.sources), self.slots)
+        tokenizer, count = load_tokenizer(self.tokenizer), len(example.sources)
+        encoded = encode_prompt(tokenizer, example.prompt, count, self.slots)
+        if dropped:  # in the slots of its prompt: examples of one batch are of one shape
+            num_slots = len(encoded.order)
+            encoded = encode_prompt(tokenizer, CONDITION_DROPPED, count, self.slots, num_slots)
         return {
             "images": np.stack([example.sources[k] for k in encoded.order]),
             "target": example.target,

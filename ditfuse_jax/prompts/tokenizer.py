@@ -85,13 +85,19 @@ def encode_prompt(
         places, and at least one for each image.
 
     Raises:
-      UserError: wrong placeholders (`split_prompt`), or a text too long (`TextSlots.pack`).
+      UserError: wrong placeholders (`split_prompt`), more of them than image slots, or a text too
+        long (`TextSlots.pack`).
     """
     shown = num_images if has_placeholders(prompt) else 0
     split = split_prompt(frame(prompt), shown)
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     placed = len(split.order)
     count = max(placed, num_images) if num_slots is None else num_slots
+    if placed > count:
+        raise UserError(
+            f"the prompt places {placed} images, repetitions included, but there is room for "
+            f"{count}: remove some of the placeholders"
+        )
     packed = slots.pack(_token_ids(tokenizer, split.segments), count, pad_id)
     unused = [k if k < num_images else 0 for k in range(placed, count)]
     return EncodedPrompt(

@@ -4,4 +4,13 @@ from ditfuse_jax.sample.files import fuse, read_prompts
 from ditfuse_jax.sample.fuser import Fuser, Job, Settings
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
-__all__ = ["Fuser", "Job", "Settings", "TrainedModel", "WeightedAdapter", "fuse", "load_trained", "read_prompts"]
+__all__ = [
+    "Fuser",
+    "Job",
+    "Settings",
+    "TrainedModel",
+    "WeightedAdapter",
+    "fuse",
+    "load_trained",
+    "read_prompts",
+]

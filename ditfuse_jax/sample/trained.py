@@ -116,6 +116,11 @@ def _load_run(
             abstract = abstract_model(recipe.model, sharder, frozen=True)
             parameters, _ = checkpoints.restore_parameters(step, abstract)
         else:
+            if not base and not Path(recipe.weights).exists():
+                raise UserError(
+                    f"{run} adapts the weights in {recipe.weights}, which are not there any more: "
+                    "say with --base where they are"
+                )
             if base:
                 moved = default_config("omnigen")
                 start_from(moved, str(base))

@@ -103,12 +103,7 @@ def load_space(recipe: Recipe) -> tuple[Space, Parameters]:
     model = recipe.model
     if model.latent_downsampling == 1:
         return PixelSpace(), {}
-    if not recipe.autoencoder:
-        raise UserError(
-            f"preset {model.preset!r} works on latents and needs an autoencoder: start from "
-            "weights that have one (e.g. --config omnigen_lora:FOLDER), or name the folder of one "
-            "with --config.autoencoder=FOLDER"
-        )
+    check_weights(recipe)
     loaded = load_autoencoder(Path(recipe.autoencoder))
     needed = (model.latent_downsampling, model.channels)
     found = (loaded.config.downsampling, loaded.config.latent_channels)
@@ -134,17 +129,34 @@ def load_frozen(recipe: Recipe, sharder: Sharder) -> tuple[Space, Frozen]:
     return space, Frozen(base, jax.device_put(autoencoder, whole))
 
 
-def load_base(recipe: Recipe, sharder: Sharder) -> Parameters:
-    """The frozen model under the adapters.
+def check_weights(recipe: Recipe) -> None:
+    """Looks at the recipe's weights and autoencoder without reading them.
 
     Raises:
-      UserError: there are no weights, or they are of another shape.
+      UserError: they are missing or of another shape.
     """
-    if not recipe.weights:
+    if recipe.model.latent_downsampling > 1 and not recipe.autoencoder:
+        raise UserError(
+            f"preset {recipe.model.preset!r} works on latents and needs an autoencoder: start from "
+            "weights that have one (e.g. --config omnigen_lora:FOLDER), or name the folder of one "
+            "with --config.autoencoder=FOLDER"
+        )
+    if recipe.lora and not recipe.weights:
         raise UserError(
             "adapters need weights under them: give the folder after the recipe's name, e.g. "
             "--config omnigen_lora:FOLDER"
         )
+    if recipe.weights:
+        _matching(recipe)
+
+
+def load_base(recipe: Recipe, sharder: Sharder) -> Parameters:
+    """The frozen model under the adapters.
+
+    Raises:
+      UserError: see `check_weights`.
+    """
+    check_weights(recipe)
     return _matching(recipe).read(abstract_model(recipe.model, sharder, frozen=True))
 
 

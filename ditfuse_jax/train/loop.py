@@ -11,7 +11,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
-from ditfuse_jax.train.base import load_frozen, load_initial
+from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
 from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
@@ -93,6 +93,7 @@ def train(
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
         recipe.stream.examples()  # a wrong path is told now, not after compilation
+        check_weights(recipe)
         if is_main():
             run.check_writable()
         checkpoints = Checkpoints(

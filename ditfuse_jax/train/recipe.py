@@ -1,7 +1,7 @@
 """Recipes: configuration as Python files, locked and changed by words of the command line.
 
-A recipe is a file with `get_config(arg)` that changes what `default_config` sets; `settings.resolve`
-checks it and turns it into the typed settings that the code takes.
+A recipe is a file with `get_config(arg)` that changes what `default_config` sets.
+`settings.resolve` checks it and turns it into the typed settings that the code takes.
 """
 
 import dataclasses
@@ -160,5 +160,3 @@ def _run_get_config(path: Path, argument: str) -> Config:
         raise
     except Exception as error:
         raise UserError(f"recipe {path} fails: {type(error).__name__}: {error}") from error
-
-

@@ -181,7 +181,5 @@ def create_state(
             donate_argnums=0,
         )
         return around(initial)
-    create = jax.jit(
-        lambda key: new_state(network, optimizer, ema, key), out_shardings=shardings
-    )
+    create = jax.jit(lambda key: new_state(network, optimizer, ema, key), out_shardings=shardings)
     return create(jax.random.key(seed))

@@ -13,7 +13,7 @@ from ditfuse_jax.flow import flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.lora import join
-from ditfuse_jax.model.space import PixelSpace, Space
+from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.train.state import Frozen, Parameters, TrainState
 
@@ -48,7 +48,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: StepConfig,
     sharder: Sharder,
-    space: Space = PixelSpace(),
+    space: Space,
 ) -> TrainStep:
     """Builds the pure step function, to be jitted with the state donated."""
     draw_times = time_sampler(config.time_sampler)

@@ -40,9 +40,7 @@ class DiffusersTensors(Tensors):
         known = {t.name: theirs(t.name) for leaf in leaves(model).values() for t in leaf.tensors}
         known[POSITIONS] = ("patch_embedding.pos_embed",)
         # A tensor that lacks a part is left out, and so told as missing; strangers keep their name.
-        self._parts = {
-            name: parts for name, parts in known.items() if set(parts) <= tensors.names
-        }
+        self._parts = {name: parts for name, parts in known.items() if set(parts) <= tensors.names}
         taken = {part for parts in self._parts.values() for part in parts}
         self._parts |= {name: (name,) for name in tensors.names - taken}
 

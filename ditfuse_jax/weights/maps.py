@@ -1,8 +1,8 @@
 """Where every tensor of the original goes: names, shapes and order of axes, in both directions.
 
-PyTorch keeps a linear weight as (out, in); ours is (*inputs, *outputs), where the flat axes are split
-by their meaning.  Each flat axis is described once, by a `Split`; weights, biases and the factors of
-adapters all go through it.  Layers are stacked.
+PyTorch keeps a linear weight as (out, in); ours is (*inputs, *outputs), where the flat axes are
+split by their meaning.  Each flat axis is described once, by a `Split`; weights, biases and the
+factors of adapters all go through it.  Layers are stacked.
 """
 
 import dataclasses
@@ -222,9 +222,7 @@ def linear_maps(config: ModelConfig) -> tuple[LinearMap, ...]:
 
     def front(name: str) -> LinearMap:
         cut = Axes((channels, patch, patch), (1, 2, 0))
-        return LinearMap(
-            (name,), f"{name}.proj", cut, Axes((width,)), kernel=(patch, patch)
-        )
+        return LinearMap((name,), f"{name}.proj", cut, Axes((width,)), kernel=(patch, patch))
 
     def time(name: str, place: str, number: int, inputs: int) -> LinearMap:
         return LinearMap((name, place), f"{name}.mlp.{number}", Axes((inputs,)), Axes((width,)))

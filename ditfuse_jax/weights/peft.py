@@ -198,7 +198,9 @@ def _normalise(
     lora = LoRAConfig(
         rank,
         alpha,
-        tuple(".".join(linear.path) if not linear.stacked else linear.path[-1] for linear in factors),
+        tuple(
+            ".".join(linear.path) if not linear.stacked else linear.path[-1] for linear in factors
+        ),
         rslora,
     )
     leaves: dict[str, Any] = {}

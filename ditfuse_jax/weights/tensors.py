@@ -83,7 +83,7 @@ class Tensors:
         try:
             with entry.file.open("rb", buffering=0) as file:
                 file.seek(start)
-                view = memoryview(out.reshape(-1).view(np.uint8))
+                view = out.reshape(-1).view(np.uint8).data
                 while len(view):
                     count = file.readinto(view)
                     if not count:

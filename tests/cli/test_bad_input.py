@@ -69,7 +69,7 @@ class TestFuse:
         ("prompt", "part"),
         [
             ("fuse <img><|image_1|></img>", "<|image_2|>"),
-            ("<img><|image_1|></img> <img><|image_1|></img>", "<|image_1|>"),
+            ("<|image_1|><|image_2|>" + 3 * " <|image_1|>", "places 5 images"),
             (
                 "<img><|image_1|></img> <img><|image_2|></img> <img><|image_3|></img>",
                 "<|image_3|>",
@@ -293,7 +293,7 @@ def test_an_unknown_command_lists_the_known(capsys):
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ditfuse: error: ")
-    assert "'train', 'fuse', 'evaluate', 'bench'" in line
+    assert "'train', 'fuse', 'evaluate', 'convert', 'bench'" in line
 
 
 def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):

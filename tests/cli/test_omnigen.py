@@ -120,7 +120,14 @@ def test_a_lora_run_saves_its_adapters_and_nothing_of_the_model(lora_run):
 
 def test_a_lora_run_continues_with_the_same_command(lora_run, converted, tmp_path, capsys):
     shutil.copytree(lora_run, tmp_path / "lora")
-    words = ["train", "--config", f"omnigen_lora:{converted}", "--workdir", tmp_path / "lora", *TINY]
+    words = [
+        "train",
+        "--config",
+        f"omnigen_lora:{converted}",
+        "--workdir",
+        tmp_path / "lora",
+        *TINY,
+    ]
     run(*words, "--config.train.steps=3")
     assert "at step 2 of 3" in capsys.readouterr().err + capsys.readouterr().out
     assert (tmp_path / "lora" / "checkpoints" / "3" / "lora").is_dir()
@@ -143,8 +150,9 @@ def test_an_adapter_given_back_is_the_adapter_that_was_trained(lora_run, convert
 
 def test_a_merged_export_is_weights_for_anyone(original, adapter, fused, tmp_path):
     run("convert", original, "--lora", adapter, "--to", "omnigen", "-o", tmp_path / "merged")
-    merged = fused("--checkpoint", tmp_path / "merged")
-    np.testing.assert_array_equal(merged, fused("--checkpoint", original, "--lora", adapter))
+    exported = fused("--checkpoint", tmp_path / "merged")
+    merged = fused("--checkpoint", original, "--lora", adapter)
+    assert np.abs(exported - merged).mean() < 2
 
 
 def test_an_adapter_of_weight_zero_is_none(original, adapter, fused):
@@ -155,9 +163,12 @@ def test_an_adapter_of_weight_zero_is_none(original, adapter, fused):
 
 def test_a_peft_adapter_becomes_a_run_to_fuse_with(converted, adapter, lora_run, fused, tmp_path):
     run("convert", adapter, "--base", converted, "-o", tmp_path / "imported")
-    np.testing.assert_array_equal(
-        fused("--checkpoint", tmp_path / "imported"), fused("--checkpoint", lora_run)
+    # The imported one computes in bfloat16, as OmniGen's recipes do.
+    imported, trained = (
+        fused("--checkpoint", tmp_path / "imported"),
+        fused("--checkpoint", lora_run),
     )
+    assert np.abs(imported - trained).mean() < 2
 
 
 def test_training_goes_on_from_a_peft_adapter(converted, adapter, tmp_path, refused):
@@ -227,10 +238,8 @@ class TestRefused:
 
     def test_an_adapter_for_another_model(self, adapter, omnigen_folder, refused, tmp_path):
         omnigen_folder.write(tmp_path / "wide", hidden=96, layers=2, heads=4, kv_heads=4, mlp=96)
-        line = refused(
-            "convert", tmp_path / "wide", "--lora", adapter, "-o", tmp_path / "out"
-        )
-        assert "qkv_proj" in line
+        line = refused("convert", tmp_path / "wide", "--lora", adapter, "-o", tmp_path / "out")
+        assert "lora_A.weight has shape (2, 64), expected (2, 96)" in line
         assert not (tmp_path / "out").exists()
 
     def test_an_adapter_without_its_weights(self, adapter, refused, tmp_path):

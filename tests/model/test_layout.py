@@ -136,12 +136,12 @@ def test_joined_images_stand_between_the_texts():
 
 
 def test_the_mask_and_the_positions_agree_with_the_original_s_on_real_tokens(official):
-    golden = official.golden()
-    condition = official.training_condition()
+    golden = official.golden
+    condition = official.condition
     layout = official.model().layout(condition)
     valid = layout.condition_valid(condition.token_valid, condition.image_valid)
     positions = jnp.concatenate(layout.positions(valid), axis=1)
-    for row, sample in enumerate(official.meta()["batch"]):
+    for row, sample in enumerate(official.meta["batch"]):
         real = np.flatnonzero(np.r_[valid[row], np.ones(layout.draw_length, bool)])
         padding = golden["input_ids"].shape[1] - len(sample["ids"])  # on the left, in the original
         mask = golden["attention_mask"][row, padding:, padding:].astype(bool)

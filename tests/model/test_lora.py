@@ -41,9 +41,7 @@ class Adapted:
         self.base = models.parameters(base)
         keys = iter(jax.random.split(jax.random.key(2), 100))
         shapes, _ = split_lora(nnx.to_pure_dict(state))
-        self.factors = jax.tree.map(
-            lambda x: 0.2 * jax.random.normal(next(keys), x.shape), shapes
-        )
+        self.factors = jax.tree.map(lambda x: 0.2 * jax.random.normal(next(keys), x.shape), shapes)
         condition = models.condition(base, batch=2)
         noisy, t = models.targets(base, batch=2)
 
@@ -158,6 +156,8 @@ def test_an_adapter_for_another_model_is_told_with_all_shapes(models):
     small = models.parameters(models.LATENT)
     other = dataclasses.replace(models.LATENT, intermediate_size=40)
     adapted = Adapted(models, other, LoRAConfig(2, 2.0, ("down_proj",)))
-    message = r"transformer\.layers\.mlp\.down_proj has factors of shapes .* was it made for another"
+    message = (
+        r"transformer\.layers\.mlp\.down_proj has factors of shapes .* was it made for another"
+    )
     with pytest.raises(UserError, match=message):
         merge_lora(small, adapted.factors, 1.0)

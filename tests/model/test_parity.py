@@ -7,10 +7,11 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from ditfuse_jax.convert.omnigen import parameters_from_original
+from ditfuse_jax.convert.reference import channels_last
 from ditfuse_jax.flow import flow_matching_loss
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.patches import position_table
+from ditfuse_jax.weights.omnigen import parameters_from_original
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -26,9 +27,9 @@ def relative_error(actual, expected) -> float:
 @pytest.fixture(scope="module")
 def inputs(official):
     """Condition, noise, image and time of the original's training batch."""
-    golden = official.golden()
-    noise, image = (official.channels_last(golden[name]) for name in ("x0", "x1"))
-    return official.training_condition(), noise[:, None], image, jnp.asarray(golden["t"])[:, None]
+    golden = official.golden
+    noise, image = (channels_last(golden[name]) for name in ("x0", "x1"))
+    return official.condition, noise[:, None], image, jnp.asarray(golden["t"])[:, None]
 
 
 @pytest.fixture(scope="module", params=sorted(IMPLEMENTATIONS))
@@ -48,22 +49,22 @@ def training(request, official, models, inputs):
         return jnp.mean(losses), (seen["velocity"], losses)
 
     run = models.jit(jax.value_and_grad(objective, has_aux=True))
-    (_, (velocity, losses)), gradients = run(official.parameters())
+    (_, (velocity, losses)), gradients = run(official.parameters)
     return {"velocity": velocity, "losses": losses, "gradients": gradients}
 
 
 def test_the_velocity_is_the_original_s(official, training):
-    expected = official.channels_last(official.golden()["velocity"])
+    expected = channels_last(official.golden["velocity"])
     assert relative_error(training["velocity"][:, 0], expected) < TOLERANCE
 
 
 def test_the_loss_of_every_sample_is_the_original_s(official, training):
-    assert relative_error(training["losses"][:, 0], official.golden()["loss"]) < TOLERANCE
+    assert relative_error(training["losses"][:, 0], official.golden["loss"]) < TOLERANCE
 
 
 def test_the_gradients_are_the_original_s(official, training):
-    golden = official.golden()
-    weights = load_file(official.FOLDER / "model.safetensors")
+    golden = official.golden
+    weights = load_file(official.folder / "model.safetensors")
     told = [name.removeprefix("grad/") for name in golden if name.startswith("grad/")]
     errors = {}
     for name in told:
@@ -88,7 +89,7 @@ def test_the_gradients_are_the_original_s(official, training):
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
 def test_the_cached_path_gives_the_original_s_velocity(official, models, inputs, implementation):
-    golden = official.golden()
+    golden = official.golden
     condition, _, _, t = inputs
     graph, state = nnx.split(official.model(attention=implementation))
 
@@ -97,14 +98,14 @@ def test_the_cached_path_gives_the_original_s_velocity(official, models, inputs,
         model = nnx.merge(graph, state)
         return model.denoise(model.encode(condition), condition, noisy, t[:, 0])
 
-    velocity = run(state, official.channels_last(golden["xt"]))
-    assert relative_error(velocity, official.channels_last(golden["velocity"])) < TOLERANCE
+    velocity = run(state, channels_last(golden["xt"]))
+    assert relative_error(velocity, channels_last(golden["velocity"])) < TOLERANCE
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (8, 12), (64, 64)])
 def test_the_position_table_is_the_original_s_cropped_to_the_centre(official, grid):
-    table = load_file(official.FOLDER / "model.safetensors")["pos_embed"]
-    side = official.meta()["pos_embed_max_size"]
+    table = load_file(official.folder / "model.safetensors")["pos_embed"]
+    side = official.meta["pos_embed_max_size"]
     top, left = ((side - size) // 2 for size in grid)
     crop = table.reshape(side, side, -1)[top : top + grid[0], left : left + grid[1]]
     ours = position_table(official.config(), grid)

@@ -110,12 +110,12 @@ def test_images_keep_the_order_in_which_the_prompt_places_them(numbers, texts):
     [
         ("<|image_1|> alone", "does not place image 2 of 2"),
         ("no image at all", "does not place image 1 of 2"),
-        ("<|image_1|><|image_2|><|image_1|>", r"<\|image_1\|> more than once"),
+        ("<|image_1|><|image_2|>" + 3 * "<|image_1|>", "places 5 images, .* at most 4"),
         ("<|image_1|><|image_2|><|image_3|>", r"<\|image_3\|> but the number of images is 2"),
         ("<|image_0|><|image_1|>", r"<\|image_0\|> but the number of images is 2"),
     ],
 )
-def test_missing_repeated_and_surplus_placeholders_are_named(prompt, told):
+def test_missing_and_surplus_placeholders_are_named(prompt, told):
     with pytest.raises(UserError, match=told):
         split_prompt(prompt, 2)
 

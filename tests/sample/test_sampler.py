@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ditfuse_jax.convert.reference import channels_last
 from ditfuse_jax.flow import Guidance, time_grid
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
@@ -17,16 +18,16 @@ pytestmark = pytest.mark.usefixtures("exact_products")
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
 def test_four_guided_steps_give_the_original_s_latents(official, implementation):
-    golden, meta = official.golden(), official.meta()["sample"]
+    golden, meta = official.golden, official.meta["sample"]
     guidance = Guidance(meta["guidance_scale"], meta["img_guidance_scale"])
     graph, parameters = nnx.split(official.model(attention=implementation))
     latents = make_sampler(graph, meta["steps"])(
         parameters,
-        official.sampling_branches(),
-        official.channels_last(golden["sample/noise"]),
+        official.sampling,
+        channels_last(golden["sample/noise"]),
         np.array([guidance.weights[name] for name in ("cond", "img", "neg")], "f4"),
     )
-    expected = np.asarray(official.channels_last(golden["sample/latents"]))
+    expected = np.asarray(channels_last(golden["sample/latents"]))
     assert np.abs(latents - expected).max() < 1e-5 * np.abs(expected).max()
 
 

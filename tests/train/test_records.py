@@ -76,7 +76,11 @@ def test_a_model_on_latents_says_what_is_missing(tmp_path):
     from ditfuse_jax.train import load_recipe
 
     with pytest.raises(UserError, match="needs an autoencoder"):
-        train(load_recipe("omnigen_lora"), tmp_path / "run", quiet=True)
+        train(
+            load_recipe("omnigen_pretrain", ["--config.data.batch_size=8"]),
+            tmp_path / "run",
+            quiet=True,
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -19,7 +19,7 @@ def load(folder, config, step):
     sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
     checkpoints = Checkpoints(folder, read_only=True)
-    abstract = abstract_state(recipe.model, optimizer, recipe.step.ema_decay > 0, sharder)
+    abstract = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
     state, position = checkpoints.restore(step, abstract)
     checkpoints.close()
     return state, position

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.train import resolve
 from ditfuse_jax.train.loop import to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
-from ditfuse_jax.train.state import abstract_state, create_state, make_graph
+from ditfuse_jax.train.state import Frozen, abstract_state, create_state, make_graph
 from ditfuse_jax.train.step import average, make_train_step
 
 
@@ -24,9 +25,9 @@ class Trial:
         self.recipe = resolve(config)
         self.sharder = Sharder(make_mesh(self.recipe.mesh))
         self.optimizer = make_optimizer(self.recipe.optimizer, self.recipe.schedule.steps)
-        self.graph, _ = make_graph(self.recipe.model)
-        abstract = abstract_state(self.recipe.model, self.optimizer, True, self.sharder)
-        self.state = create_state(self.recipe.model, self.optimizer, True, 0, abstract)
+        self.graph, _ = make_graph(self.recipe.network)
+        abstract = abstract_state(self.recipe.network, self.optimizer, True, self.sharder)
+        self.state = create_state(self.recipe.network, self.optimizer, True, 0, abstract)
         stream = self.recipe.stream
         self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.sharder)
 
@@ -35,9 +36,9 @@ class Trial:
     def step(self, state, **changes):
         config = dataclasses.replace(self.recipe.step, **changes)
         if config not in self.compiled:
-            step = make_train_step(self.graph, self.optimizer, config, self.sharder)
+            step = make_train_step(self.graph, self.optimizer, config, self.sharder, PixelSpace())
             self.compiled[config] = jax.jit(step)
-        return self.compiled[config](state, self.batch)
+        return self.compiled[config](state, Frozen({}, {}), self.batch)
 
 
 @pytest.fixture(scope="module")

@@ -204,5 +204,5 @@ class Autoencoder(nnx.Module):
             wanted = _STRIP_ROWS
         factor = self.config.downsampling
         count = height // factor  # strips must cut between latents
-        best = max(n for n in range(1, count + 1) if count % n == 0 and n * factor <= max(wanted, factor))
-        return best * factor
+        most = max(wanted // factor, 1)
+        return factor * max(n for n in range(1, most + 1) if count % n == 0)

@@ -34,7 +34,7 @@ class Conv(nnx.Module):
         rows: tuple[int, int] | None = None,
         columns: tuple[int, int] | None = None,
     ) -> jax.Array:
-        """Convolves; `rows` and `columns` are the zeros before and after, by default half a kernel."""
+        """Convolves; `rows` and `columns` are the zeros before and after, half a kernel if None."""
         half = (self.size // 2, self.size // 2)
         out = jax.lax.conv_general_dilated(
             x.astype(self.dtype),

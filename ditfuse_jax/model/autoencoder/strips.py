@@ -48,6 +48,6 @@ def join_strips(strips: jax.Array) -> jax.Array:
 
 
 def join_moments(means: jax.Array, variances: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moments of the whole from those of strips of equal size, (S, B, G) each (Chan et al. 1983)."""
+    """Moments of the whole from those of equal strips, (S, B, G) each (Chan et al. 1983)."""
     mean = jnp.mean(means, axis=0)
     return mean, jnp.mean(variances + jnp.square(means - mean), axis=0)
