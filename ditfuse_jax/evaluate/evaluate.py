@@ -56,9 +56,9 @@ def evaluate(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
+    trained = load_trained(checkpoint, adapters, base)
     if output is None and not is_run(checkpoint):
         raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
-    trained = load_trained(checkpoint, adapters, base)
     settings = sampling_settings(trained, changes or {})
     stems = scene_stems(data, count)
     standard_prompt(task, 2)  # an unknown task is told before anything is made

@@ -22,6 +22,7 @@ from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint, is_run
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph
+from ditfuse_jax.weights import is_adapter, is_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,15 @@ def load_trained(
     sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
     if is_run(path):
         recipe, parameters, name = _load_run(path, base, sharder)
+    elif is_adapter(path):
+        raise UserError(
+            f"{path} is an adapter: give the weights under it with --checkpoint, and it with --lora"
+        )
+    elif not is_weights(path):
+        raise UserError(
+            f"no checkpoint in {path}: give a run folder of `ditfuse train`, or weights in "
+            "OmniGen's layout"
+        )
     else:
         config = default_config("omnigen")
         start_from(config, str(path))

@@ -1,7 +1,7 @@
 """Other people's checkpoints: safetensors, the layouts of OmniGen, diffusers and PEFT."""
 
 from ditfuse_jax.weights.autoencoder import load_autoencoder
-from ditfuse_jax.weights.folder import OmniGen, open_omnigen
+from ditfuse_jax.weights.folder import OmniGen, is_weights, open_omnigen
 from ditfuse_jax.weights.peft import Adapter, is_adapter, read_adapter, write_adapter
 from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
 
@@ -10,6 +10,7 @@ __all__ = [
     "OmniGen",
     "Tensors",
     "is_adapter",
+    "is_weights",
     "load_autoencoder",
     "open_omnigen",
     "open_tensors",

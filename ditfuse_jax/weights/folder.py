@@ -29,6 +29,14 @@ class OmniGen:
     tokenizer: Path | None
 
 
+def is_weights(path: Path) -> bool:
+    """Whether something there looks like weights, complete or not."""
+    if path.is_file():
+        return True
+    names = ("config.json", "transformer/config.json", "model_index.json")
+    return any((path / name).is_file() for name in names) or any(path.glob("*.safetensors"))
+
+
 def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
     """Opens a folder or a `.safetensors` file with its `config.json` beside it.
 

@@ -78,7 +78,8 @@ def test_a_prompt_file_gives_a_numbered_file_per_prompt(fuse, pair, tmp_path):
 
 
 def test_placeholders_decide_the_order_of_the_images(fuse, pair):
-    words = ("--guidance", 3.0, "--image-guidance", 2.0, "--prompt")
+    # Without guidance: its branch of images alone shows them as they are given.
+    words = ("--guidance", 1.0, "--image-guidance", 1.0, "--prompt")
     swapped_in_words = fuse(*pair, *words, PLACED.format(2, 1))
     swapped_files = fuse(*reversed(pair), *words, PLACED.format(1, 2))
     # The words differ in the placeholders only, which stand for images and are no tokens.

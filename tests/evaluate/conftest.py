@@ -2,6 +2,7 @@
 
 import pytest
 
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.sample import TrainedModel
 from ditfuse_jax.train import load_recipe, resolve
 
@@ -14,4 +15,5 @@ def first_source_model(monkeypatch) -> TrainedModel:
         lambda *_: lambda parameters, branches, noise, weights: branches.images[0][:, 0],
     )
     words = ["--config.data.crop=(32, 48)", "--config.evaluation.count=5"]
-    return TrainedModel(None, None, resolve(load_recipe("nano_m3", words)), "first source")
+    recipe = resolve(load_recipe("nano_m3", words))
+    return TrainedModel(None, None, PixelSpace(), {}, recipe, "first source")

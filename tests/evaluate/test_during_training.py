@@ -13,9 +13,10 @@ from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.train import Moment
 from ditfuse_jax.train.run_folder import RunFolder
-from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.state import Frozen, TrainState
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def moment(recipe, tmp_path):
     state = TrainState(
         step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, usual_grad_norm=0.0
     )
-    return Moment(7, state, None, recipe, RunFolder(tmp_path / "run"))
+    return Moment(7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"))
 
 
 def mean_score(examples, images, name):

@@ -33,6 +33,18 @@ def test_text_without_images_runs_through_all_slots(length, num_images):
     assert packed.valid.tolist() == [True] * len(text) + [False] * (total - len(text))
 
 
+@pytest.mark.parametrize(("length", "fits"), [(7, True), (8, False)])
+def test_the_text_after_the_last_used_image_runs_through_the_slots_left_over(length, fits):
+    def pack():
+        return SLOTS.pack([[5], [6] * length], num_images=3)  # slots of 4, 2, 2 and 3 tokens
+
+    if not fits:
+        with pytest.raises(UserError, match="after the last image has 8 tokens.* limit of 7"):
+            pack()
+        return
+    assert pack().tokens.tolist() == [5, 0, 0, 0, *[6] * 7]
+
+
 @settings(deadline=None)
 @given(st.data(), st.integers(1, 4))
 def test_what_fits_is_packed_in_order_and_nothing_is_lost(data, num_images):

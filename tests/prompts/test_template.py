@@ -105,6 +105,12 @@ def test_images_keep_the_order_in_which_the_prompt_places_them(numbers, texts):
     assert split.segments == tuple(texts)
 
 
+def test_an_image_may_be_placed_several_times():
+    split = split_prompt("a<|image_2|>b<|image_1|>c<|image_2|>d<|image_2|>", 2)
+    assert split.order == (1, 0, 1, 1)
+    assert split.segments == ("a", "b", "c", "d", "")
+
+
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [

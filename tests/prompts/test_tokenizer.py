@@ -104,6 +104,30 @@ def test_swapped_images_are_told_in_the_order():
     assert encoded.image_valid.tolist() == [True, True]
 
 
+def test_an_image_placed_twice_takes_two_slots():
+    prompt = "<img><|image_1|></img> or <img><|image_2|></img> or <img><|image_1|></img>?"
+    encoded = encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
+    assert encoded.order == (0, 1, 0)
+    assert encoded.image_valid.tolist() == [True] * 3
+    assert encoded.tokens.shape == (sum(SLOTS.capacities(3)),)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"), [(image_only_prompt(2), 2), (CONDITION_DROPPED, 0), ("blurry", 0)]
+)
+def test_slots_that_a_prompt_leaves_over_are_empty_but_there(prompt, shown):
+    encoded = encode_prompt(load_tokenizer(), prompt, 2, SLOTS, num_slots=4)
+    assert encoded.image_valid.tolist() == [k < shown for k in range(4)]
+    assert encoded.tokens.shape == encoded.valid.shape == (sum(SLOTS.capacities(4)),)
+    assert len(encoded.order) == 4
+    assert set(encoded.order) <= {0, 1}  # whatever they show has to exist
+
+
+def test_more_placeholders_than_slots_are_an_error():
+    with pytest.raises(UserError, match="places 2 images.* room for 1"):
+        encode_prompt(load_tokenizer(), image_only_prompt(2), 2, SLOTS, num_slots=1)
+
+
 def test_half_of_the_images_is_an_error():
     with pytest.raises(UserError, match="does not place image 2"):
         encode_prompt(load_tokenizer(), "only <img><|image_1|></img>", 2, SLOTS)

@@ -16,6 +16,7 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.sample import Fuser, Job, TrainedModel
 from ditfuse_jax.sample.fuser import sampling_settings
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
@@ -42,7 +43,9 @@ def echo(monkeypatch):
 @pytest.fixture(scope="module")
 def trained():
     words = ["--config.model.max_images=3", "--config.sample.max_side=96"]
-    return TrainedModel(None, None, resolve(load_recipe("nano_m3", words)), "nano")
+    return TrainedModel(
+        None, None, PixelSpace(), {}, resolve(load_recipe("nano_m3", words)), "nano"
+    )
 
 
 @pytest.fixture
