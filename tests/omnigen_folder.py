@@ -266,7 +266,10 @@ def _full_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
     # Finite bf16 numbers of magnitude 2^-7 to 2^1: random sign and fraction, few exponents.
     bits = random.integers(0, 2**16, 1 << 24, dtype=np.uint16)
     block = (bits & 0x80FF) | 0x3C00
-    for number, shape in enumerate(shapes.values()):
+    for number, (name, shape) in enumerate(shapes.items()):
+        if name == "pos_embed":
+            yield positions_table(shape[-1], math.isqrt(shape[1])).astype(ml_dtypes.bfloat16)
+            continue
         count = math.prod(shape)
         repeated = np.resize(np.roll(block, 7919 * number), count)
         yield repeated.view(ml_dtypes.bfloat16)

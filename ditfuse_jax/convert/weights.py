@@ -4,13 +4,14 @@ Nothing is held but the parameter asked for, so a model of any size passes throu
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+import tensorstore as ts
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
@@ -30,6 +31,7 @@ from ditfuse_jax.weights.maps import leaves
 
 # The path of a parameter in the nested dict.
 Names = tuple[str, ...]
+Read = Callable[[Names, slice | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Weights:
     """Attributes:
     model: their shape.
     abstract: path -> shape and type, of all parameters.
-    read: path -> the parameter.
+    read: path and layers -> the parameter; of stacked layers only those asked for, if any are.
     autoencoder: folder of the autoencoder that belongs to them, if any.
     tokenizer: folder of the tokenizer, if it is not the shipped one.
     recipe: what a run was trained with, or None.
@@ -45,7 +47,7 @@ class Weights:
 
     model: ModelConfig
     abstract: Mapping[Names, jax.ShapeDtypeStruct]
-    read: Callable[[Names], np.ndarray]
+    read: Read
     autoencoder: Path | None
     tokenizer: Path | None
     recipe: dict[str, Any] | None = None
@@ -68,7 +70,10 @@ def open_weights(folder: Path) -> Weights:
             path: jax.ShapeDtypeStruct(leaf.shape, opened.tensors.dtype(leaf.tensors[0].name))
             for path, leaf in table.items()
         },
-        lambda path: table[path].read(opened.tensors),
+        lambda path, layers: table[path].read(
+            opened.tensors,
+            layers and (layers, *(slice(None) for _ in table[path].shape[1:])),
+        ),
         opened.autoencoder,
         opened.tokenizer,
     )
@@ -84,7 +89,7 @@ def cast(weights: Weights, dtype: str | None) -> Weights:
         abstract={
             path: jax.ShapeDtypeStruct(x.shape, kind) for path, x in weights.abstract.items()
         },
-        read=lambda path: weights.read(path).astype(kind, copy=False),
+        read=lambda path, layers: weights.read(path, layers).astype(kind, copy=False),
     )
 
 
@@ -98,14 +103,15 @@ def merge(weights: Weights, adapters: Sequence[WeightedAdapter]) -> Weights:
         (*open_adapter(adapter.folder, weights.model), adapter.weight) for adapter in adapters
     ]
 
-    def read(path: Names) -> np.ndarray:
-        value = weights.read(path)
+    def read(path: Names, layers: slice | None) -> np.ndarray:
+        value = weights.read(path, layers)
         for lora, adapter, weight in opened:
             factors = adapter
             for key in path[:-1]:
                 factors = factors.get(key, {})
             if path[-1] == "kernel" and "lora_a" in factors:
-                one = merge_lora({"kernel": value}, factors, lora.scaling * weight)
+                cut = {name: x if layers is None else x[layers] for name, x in factors.items()}
+                one = merge_lora({"kernel": value}, cut, lora.scaling * weight)
                 value = np.asarray(one["kernel"])
         return value
 
@@ -132,25 +138,29 @@ def _open_run(folder: Path) -> Weights:
     return Weights(
         model,
         abstract,
-        lambda path: _read_stored(stored, path),
+        lambda path, layers: _read_stored(stored, path, layers),
         Path(autoencoder) if autoencoder else None,
         Path(tokenizer) if tokenizer else None,
         config,
     )
 
 
-def _read_stored(item: Path, path: Names) -> np.ndarray:
-    wanted: Any = jax.ShapeDtypeStruct((), np.float32)  # a place; shape and type are the stored
-    how: Any = ocp.RestoreArgs(restore_type=np.ndarray)
-    for key in reversed(path):
-        wanted, how = {key: wanted}, {key: how}
-    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
+def _read_stored(item: Path, path: Names, layers: slice | None) -> np.ndarray:
+    """Reads one array of an orbax item, or some of its rows, by TensorStore.
+
+    Orbax itself reads an array whole, and holds it twice meanwhile.  Layout: orbax's checkpoint
+    format guide.
+    """
+    name = f"{'.'.join(path)}/"
+    if (item / "manifest.ocdbt").exists():
+        store = {"driver": "ocdbt", "base": f"file://{item.absolute()}", "path": name}
+    else:
+        store = {"driver": "file", "path": f"{item.absolute()}/{name}"}
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            value = checkpointer.restore(item.absolute(), args=arguments)
-    except Exception as error:  # orbax and tensorstore raise nearly any type on damaged files
+        metadata = json.loads((item / "_METADATA").read_text(encoding="utf-8"))
+        driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+        array = ts.open({"driver": driver, "kvstore": store}, open=True, read=True).result()
+        return np.asarray(array[layers or slice(None)].read().result())
+    except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"cannot read {'.'.join(path)} in {item}: {reason}") from error
-    for key in path:
-        value = value[key]
-    return np.asarray(value)

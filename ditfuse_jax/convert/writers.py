@@ -1,6 +1,7 @@
 """Writing converted weights: complete under their name, or not there at all."""
 
 import contextlib
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embeddi
 from ditfuse_jax.weights.tensors import write_safetensors
 
 # Bytes written at a time; a whole stacked parameter in one piece would be copied whole.
-_CHUNK = 64 << 20
+_CHUNK = 16 << 20
 
 _AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 _TOKENIZER_FILES = (
@@ -48,20 +49,31 @@ def write_run(weights: Weights, output: Path, quiet: bool = False) -> None:
         step = folder / FOLDER / "0"
         part = folder / "part"
         for path in weights.abstract:
-            value = weights.read(path)
-            tree: Any = jax.device_put(value, jax.devices("cpu")[0])
-            for key in reversed(path):
-                tree = {key: tree}
-            context = ocp.Context()
-            context.array.saving.storage_options.chunk_byte_size = _CHUNK
-            with context, telling_where(output):
-                ocp.partial.save(str(part), tree)
-            bar.update(value.nbytes)
+            with telling_where(output):
+                _save(part, path, weights.read(path, None))
+            gc.collect()  # or two parameters would be held at a time
+            bar.update(weights.abstract[path].size * weights.abstract[path].dtype.itemsize)
         ocp.partial.finalize(str(part))
         (part / "state").rename(step / PARAMETERS)
         shutil.rmtree(part)
         carry(weights, folder / AUTOENCODER, folder / TOKENIZER)
         write_text(folder / "config.json", to_json(config))
+
+
+def _save(part: Path, path: Names, value: np.ndarray) -> None:
+    """Adds one parameter to a checkpoint that is written in parts."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    # Unlike `device_put` this takes aligned memory as it is, without a copy.
+    tree: Any = jax.make_array_from_callback(value.shape, device, value.__getitem__)
+    for key in reversed(path):
+        tree = {key: tree}
+    context = ocp.Context()
+    saving = context.array.saving
+    saving.storage_options.chunk_byte_size = _CHUNK
+    # OCDBT would hold a copy of what it writes; compression takes longer than it saves.
+    saving.use_ocdbt = saving.use_compression = False
+    with context:
+        ocp.partial.save(str(part), tree)
 
 
 def write_original(weights: Weights, output: Path, quiet: bool = False) -> None:
@@ -81,7 +93,6 @@ def write_original(weights: Weights, output: Path, quiet: bool = False) -> None:
             specs[tensor.name] = weights.abstract[path].dtype, tensor.shape
     positions = position_embedding(weights.model)
     specs[POSITIONS] = weights.abstract[("embed_tokens",)].dtype, positions.shape
-    held: dict[Names, np.ndarray] = {}  # the stacked parameter whose layers are being written
 
     with new_folder(output) as folder, _progress(weights, quiet) as bar:
 
@@ -89,12 +100,12 @@ def write_original(weights: Weights, output: Path, quiet: bool = False) -> None:
             if name == POSITIONS:
                 return positions.astype(specs[name][0])
             path, number = places[name]
-            if path not in held:
-                held.clear()
-                held[path] = weights.read(path)
-                bar.update(held[path].nbytes)
-            leaf = table[path]
-            return leaf.to_original(held[path][number] if leaf.stacked else held[path])
+            if table[path].stacked:
+                value = weights.read(path, slice(number, number + 1))[0]
+            else:
+                value = weights.read(path, None)
+            bar.update(value.nbytes)
+            return table[path].to_original(value)
 
         write_safetensors(folder / "model.safetensors", specs, read, {"format": "pt"})
         config = json.dumps(phi3_config(weights.model), indent=2, sort_keys=True)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
@@ -121,21 +122,18 @@ def _load_run(
     run, step = find_checkpoint(path)
     checkpoints = Checkpoints(run, read_only=True)
     try:
-        recipe = resolve(carried(run, checkpoints.config(step)))
+        config = carried(run, checkpoints.config(step))
+        if base:
+            config = _moved(config, str(base))
+        recipe = resolve(config)
         if recipe.lora is None:
             abstract = abstract_model(recipe.model, sharder, frozen=True)
             parameters, _ = checkpoints.restore_parameters(step, abstract)
         else:
-            if not base and not Path(recipe.weights).exists():
+            if not Path(recipe.weights).exists():
                 raise UserError(
                     f"{run} adapts the weights in {recipe.weights}, which are not there any more: "
                     "say with --base where they are"
-                )
-            if base:
-                moved = default_config("omnigen")
-                start_from(moved, str(base))
-                recipe = dataclasses.replace(
-                    recipe, weights=moved.weights, autoencoder=moved.autoencoder
                 )
             adapter, _ = checkpoints.restore_parameters(
                 step, abstract_adapter(recipe.network, sharder)
@@ -144,3 +142,11 @@ def _load_run(
     finally:
         checkpoints.close()
     return recipe, parameters, f"{run.name}, step {step}"
+
+
+def _moved(config: dict[str, Any], base: str) -> dict[str, Any]:
+    """A checkpoint's config with weights, autoencoder and tokenizer in another folder."""
+    found = default_config("omnigen")
+    start_from(found, base)
+    data = config["data"] | {"tokenizer": found.data.tokenizer}
+    return config | {"weights": found.weights, "autoencoder": found.autoencoder, "data": data}

@@ -11,9 +11,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.during_training import HeldOut, held_out_examples
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.images import read_image, write_image
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
-from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.train import Moment
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.state import Frozen, TrainState

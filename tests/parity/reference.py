@@ -6,6 +6,10 @@ written here is only how the original joins them: the sequence `[condition | tim
 sample without padding, and who sees whom.
 """
 
+# pyright: reportMissingImports=false, reportPrivateImportUsage=false
+# PyTorch and diffusers are in no requirement of ours.
+
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +20,9 @@ from transformers import Phi3Config, Phi3Model
 
 PATCH = 2
 CHANNELS = 4
+
+# Phi-3's own ids lie outside a small vocabulary.
+NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 # The original's names on the left, those of the library modules on the right.
 NAMES = {
@@ -36,7 +43,8 @@ class Reference(torch.nn.Module):
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Any]):
         super().__init__()
-        phi3 = Phi3Config.from_dict({**config, "pad_token_id": None})
+        # A copy: transformers changes the dict inside.
+        phi3 = Phi3Config.from_dict(copy.deepcopy({**config, **NO_SPECIAL_TOKENS}))
         phi3._attn_implementation = "eager"
         self.llm = Phi3Model(phi3)
         width = phi3.hidden_size
@@ -67,7 +75,11 @@ class Reference(torch.nn.Module):
 
     def gradients(self) -> dict[str, Any]:
         """The gradients under the original's names, as NumPy arrays."""
-        return {_original(name): x.grad.numpy() for name, x in self.named_parameters()}
+        return {
+            _original(name): parameter.grad.numpy()
+            for name, parameter in self.named_parameters()
+            if parameter.grad is not None
+        }
 
     def forward(
         self,

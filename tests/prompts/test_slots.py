@@ -39,7 +39,7 @@ def test_the_text_after_the_last_used_image_runs_through_the_slots_left_over(len
         return SLOTS.pack([[5], [6] * length], num_images=3)  # slots of 4, 2, 2 and 3 tokens
 
     if not fits:
-        with pytest.raises(UserError, match="after the last image has 8 tokens.* limit of 7"):
+        with pytest.raises(UserError, match=r"after the last image has 8 tokens.* limit of 7"):
             pack()
         return
     assert pack().tokens.tolist() == [5, 0, 0, 0, *[6] * 7]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.prompts import (
     TextSlots,
     encode_prompt,
@@ -16,7 +17,6 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.sample import Fuser, Job, TrainedModel
 from ditfuse_jax.sample.fuser import sampling_settings
-from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
