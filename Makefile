@@ -7,11 +7,12 @@ RUN := runs/demo
 BIN := .venv/bin/python
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test parity test-all lint format clean
 
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
 	@echo "make test     run the tests"
+	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"
 	@echo "make test-all also the slow ones"
 	@echo "make lint     ruff and pyright"
 	@echo "make format   let ruff format the code"
@@ -34,7 +35,12 @@ demo: .venv/installed
 	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 6
 
 test: .venv/installed
-	$(BIN) -m pytest -m "not slow and not gpu and not tpu"
+	$(BIN) -m pytest -m "not slow and not gpu and not tpu and not parity"
+
+# Against PyTorch, peft and diffusers, which it installs.
+parity: .venv/installed
+	$(PIP) --editable '.[parity]'
+	$(BIN) -m pytest -m parity
 
 test-all: .venv/installed
 	$(BIN) -m pytest

@@ -16,19 +16,8 @@ PACKAGE = ROOT / "ditfuse_jax"
 # A room imports only rooms before it.
 ROOMS = (
     *("errors", "files", "resources", "images", "prompts", "degrade", "tasks", "pipeline"),
-    *(
-        "model",
-        "weights",
-        "flow",
-        "parallel",
-        "train",
-        "sample",
-        "evaluate",
-        "convert",
-        "bench",
-        "api",
-        "cli",
-    ),
+    *("model", "weights", "flow", "parallel", "train", "sample", "evaluate", "convert"),
+    *("bench", "api", "cli"),
 )
 
 
