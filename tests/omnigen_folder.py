@@ -263,7 +263,7 @@ def write_full_shape(folder: Path) -> None:
 
 def _full_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
     random = np.random.default_rng(0)
-    # Finite bf16 numbers of magnitude 2^-7 to 2^1: random sign and fraction, few exponents.
+    # Finite bf16 numbers of magnitude 2^-7 to 2^-5: random sign and fraction, few exponents.
     bits = random.integers(0, 2**16, 1 << 24, dtype=np.uint16)
     block = (bits & 0x80FF) | 0x3C00
     for number, (name, shape) in enumerate(shapes.items()):
@@ -272,6 +272,8 @@ def _full_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
             continue
         count = math.prod(shape)
         repeated = np.resize(np.roll(block, 7919 * number), count)
+        if "norm" in name:
+            repeated[:] = 0x3F80  # one
         yield repeated.view(ml_dtypes.bfloat16)
 
 

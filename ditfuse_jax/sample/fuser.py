@@ -18,6 +18,7 @@ from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
     encode_prompt,
+    has_placeholders,
     image_only_prompt,
     load_tokenizer,
 )
@@ -61,6 +62,10 @@ class Settings:
             raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
         if not 0 <= self.seed < 2**32:  # JAX drops what is beyond 32 bits
             raise UserError(f"seed must be at least 0 and below 2**32, not {self.seed}")
+        if has_placeholders(self.negative_prompt):
+            raise UserError(
+                f"the negative prompt {self.negative_prompt!r} places images: its branch shows none"
+            )
         for name, scale in (
             ("guidance", self.guidance.text),
             ("image_guidance", self.guidance.image),

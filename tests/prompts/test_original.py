@@ -1,11 +1,4 @@
-"""Token ids and image spans are those of the original's processor, for the same tokenizer.
-
-The processor is told again here from its description, on the bare `tokenizers` library: chunks
-between placeholders are tokenised one by one, BOS is dropped from all but the first, images are put
-in the order of their placeholders (VectorSpaceLab/OmniGen, processor.py).
-"""
-
-import re
+"""Token ids and image spans are those of the original's processor, prompt by prompt."""
 
 import numpy as np
 import pytest
@@ -21,7 +14,6 @@ from ditfuse_jax.prompts import (
 
 SLOTS = TextSlots(150, 150, 150)
 PATCHES = 6
-BOS = 1
 
 PROMPTS = {
     "one image": (task_prompt("SEG", None, "Mark every car.", 1), 1),
@@ -46,22 +38,7 @@ PROMPTS = {
 }
 
 
-def processed(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[list[int]], list[int]]:
-    """Ids with zeros for images, spans of the images, and which image each span shows."""
-    text = (
-        "<|user|>\nGenerate an image according to the following instructions\n"
-        f"{prompt}<|end|>\n<|assistant|>\n<|diffusion|>"
-    )
-    chunks = [tokenizer.encode(chunk).ids for chunk in re.split(r"<\|image_\d+\|>", text)]
-    chunks[1:] = [chunk[1:] if chunk[0] == BOS else chunk for chunk in chunks[1:]]
-    ids, spans = list(chunks[0]), []
-    for chunk in chunks[1:]:
-        spans.append([len(ids), len(ids) + PATCHES])
-        ids += [0] * PATCHES + chunk
-    return ids, spans, [int(number) - 1 for number in re.findall(r"<\|image_(\d+)\|>", text)]
-
-
-def unpacked(encoded, num_slots: int) -> tuple[list[int], list[list[int]], list[int]]:
+def unpacked(encoded, num_slots: int) -> tuple[list[int], list[tuple[int, int]], list[int]]:
     """The same of our fixed slots: real tokens and shown images in their order."""
     ids, spans, shown, start = [], [], [], 0
     for slot, capacity in enumerate(SLOTS.capacities(num_slots)):
@@ -69,7 +46,7 @@ def unpacked(encoded, num_slots: int) -> tuple[list[int], list[list[int]], list[
         ids += encoded.tokens[start:stop][encoded.valid[start:stop]].tolist()
         start = stop
         if slot < num_slots and encoded.image_valid[slot]:
-            spans.append([len(ids), len(ids) + PATCHES])
+            spans.append((len(ids), len(ids) + PATCHES))
             ids += [0] * PATCHES
             shown.append(encoded.order[slot])
     return ids, spans, shown
@@ -84,21 +61,21 @@ def folder(request, omnigen_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("name", PROMPTS)
 @pytest.mark.parametrize("more_slots", [0, 1])
-def test_ids_and_spans_are_the_original_s(folder, name, more_slots):
+def test_ids_and_spans_are_the_original_s(original, folder, name, more_slots):
     prompt, num_images = PROMPTS[name]
     plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    expected = processed(plain, prompt)
+    expected = original.process(plain, prompt, num_images, PATCHES)
     # A guidance branch stands in the layout of the instruction, which may show more images.
-    num_slots = max(len(expected[1]), num_images) + more_slots
+    num_slots = max(len(expected.spans), num_images) + more_slots
     encoded = encode_prompt(load_tokenizer(folder), prompt, num_images, SLOTS, num_slots)
     assert len(encoded.order) == len(encoded.image_valid) == num_slots
     assert max(encoded.order, default=0) < max(num_images, 1)
     assert unpacked(encoded, num_slots) == expected
 
 
-def test_bos_stands_once_at_the_start(folder):
+def test_bos_stands_once_at_the_start(original, folder):
     for prompt, num_images in PROMPTS.values():
         encoded = encode_prompt(load_tokenizer(folder), prompt, num_images, SLOTS)
         tokens = encoded.tokens[encoded.valid]
-        assert tokens[0] == BOS
-        assert np.count_nonzero(tokens == BOS) == 1
+        assert tokens[0] == original.BOS
+        assert np.count_nonzero(tokens == original.BOS) == 1

@@ -225,7 +225,7 @@ class Tree:
     """A module tree of PyTorch with the original's names."""
 
     def __new__(cls, config):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         def place(root, name, module):
             *parents, last = name.split(".")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.model.autoencoder.layers import Attention, Conv, GroupNorm
-from ditfuse_jax.model.autoencoder.strips import join_moments, join_strips, map_strips
+from ditfuse_jax.model.autoencoder.strips import gather_strips, join_moments, map_strips, moments_of
 
 
 class ResidualBlock(nnx.Module):
@@ -26,7 +26,7 @@ class ResidualBlock(nnx.Module):
             hidden = self.conv1(jax.nn.silu(self.norm1(x)))
             hidden = self.conv2(jax.nn.silu(self.norm2(hidden)))
             return self._shortcut(x) + hidden
-        first = self.norm1.moments(x)
+        first = moments_of(self.norm1, x, rows)
 
         def half(strip: jax.Array, inside: jax.Array) -> jax.Array:
             """The first convolution; the outermost row on either side goes."""
@@ -36,14 +36,14 @@ class ResidualBlock(nnx.Module):
         def gather(strip: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
             return self.norm2.moments(half(strip, inside))
 
-        second = join_moments(*map_strips(gather, x, rows, halo=1))
+        second = join_moments(*gather_strips(gather, x, rows, halo=1))
 
         def whole(strip: jax.Array, inside: jax.Array) -> jax.Array:
             hidden = jax.nn.silu(self.norm2.normalise(half(strip, inside), second))
             hidden = self.conv2(jnp.where(inside[1:-1], hidden, 0), rows=(0, 0))
             return self._shortcut(strip[:, 2:-2]) + hidden
 
-        return join_strips(map_strips(whole, x, rows, halo=2))
+        return map_strips(whole, x, rows, halo=2)
 
     def _shortcut(self, x: jax.Array) -> jax.Array:
         return x if self.conv_shortcut is None else self.conv_shortcut(x)
@@ -78,7 +78,7 @@ class Downsampler(nnx.Module):
             del inside  # beyond the image it is zero already
             return self.conv(strip[:, 1:], stride=2, rows=(0, 0), columns=(0, 1))
 
-        return join_strips(map_strips(strip, x, rows, halo=1))
+        return map_strips(strip, x, rows, halo=1)
 
 
 class Upsampler(nnx.Module):
@@ -96,7 +96,7 @@ class Upsampler(nnx.Module):
             del inside
             return self.conv(_double(strip)[:, 1:-1], rows=(0, 0))
 
-        return join_strips(map_strips(strip, x, rows, halo=1))
+        return map_strips(strip, x, rows, halo=1)
 
 
 def _double(x: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from ditfuse_jax.model.autoencoder.blocks import (
 )
 from ditfuse_jax.model.autoencoder.config import AutoencoderConfig
 from ditfuse_jax.model.autoencoder.layers import Conv, GroupNorm
-from ditfuse_jax.model.autoencoder.strips import join_strips, map_strips
+from ditfuse_jax.model.autoencoder.strips import map_strips, moments_of
 
 # Larger images go through in strips: a block then keeps two activations instead of about five.
 _WHOLE_PIXELS = 768 * 768
@@ -148,13 +148,13 @@ class Decoder(nnx.Module):
             x = stage(x, rows and max(rows >> (count - 1 - number), 1))
         if rows is None:
             return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
-        moments = self.conv_norm_out.moments(x)
+        moments = moments_of(self.conv_norm_out, x, rows)
 
         def out(strip: jax.Array, inside: jax.Array) -> jax.Array:
             active = jax.nn.silu(self.conv_norm_out.normalise(strip, moments))
             return self.conv_out(jnp.where(inside, active, 0), rows=(0, 0))
 
-        return join_strips(map_strips(out, x, rows, halo=1))
+        return map_strips(out, x, rows, halo=1)
 
 
 class Autoencoder(nnx.Module):

@@ -11,7 +11,7 @@ from ditfuse_jax.model.axes import parameter
 EPSILON = 1e-6
 
 # Scores of so many queries at a time: at 1024 pixels all of them would take a gigabyte.
-_QUERIES = 2048
+_QUERIES = 1024
 
 
 class Conv(nnx.Module):

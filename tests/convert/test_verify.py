@@ -1,0 +1,71 @@
+"""`ditfuse convert --verify`: the original's numbers, from any folder laid out like ours."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.convert.reference import Reference
+from ditfuse_jax.convert.verify import checks
+
+
+@pytest.fixture
+def folder(official, tmp_path):
+    shutil.copytree(official.folder, tmp_path / "numbers")
+    return tmp_path / "numbers"
+
+
+def test_every_number_of_the_original_is_matched(official):
+    found = {check.name: check for check in checks(official)}
+    assert {"velocity", "velocity, cached condition", "loss", "4 guided Euler steps"} <= set(found)
+    assert {"lora/velocity, around the model", "lora/velocity, merged"} <= set(found)
+    assert {"vae/mean", "vae/logvar", "vae/decoded"} <= set(found)
+    assert sum(name.startswith("grad/") for name in found) == 7
+    assert all(check.passed for check in found.values())
+    assert max(check.error for check in found.values()) < 1e-5
+
+
+def test_the_table_tells_what_fails_and_the_exit_code_does_too(folder, capsys):
+    shutil.rmtree(folder / "vae")
+    shutil.rmtree(folder / "lora")
+    golden = load_file(folder / "golden.safetensors")
+    golden["loss"] = golden["loss"] * 1.01
+    kept = {n: x for n, x in golden.items() if not n.startswith(("grad/", "sample/", "lora/"))}
+    save_file(kept, folder / "golden.safetensors")
+    assert main(["convert", "--verify", str(folder)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (failed,) = [line for line in lines if "FAIL" in line]
+    assert failed.startswith("loss")
+    assert lines[-1] == "2 of 3 checks passed"
+
+
+def test_a_sample_with_fewer_images_has_its_slots_masked(folder):
+    """The second sample loses its second image: its numbers change, the first sample's do not."""
+    import jax.numpy as jnp
+
+    before = Reference(folder)
+    meta = json.loads((folder / "golden.json").read_text())
+    sample = meta["batch"][1]
+    start, stop = sample["images"].pop()
+    del sample["ids"][start:stop]
+    (folder / "golden.json").write_text(json.dumps(meta))
+    golden = load_file(folder / "golden.safetensors")
+    golden["latent_images"] = golden["latent_images"][:3]
+    save_file(golden, folder / "golden.safetensors")
+    after = Reference(folder)
+    np.testing.assert_array_equal(after.condition.image_valid, [[True, True], [True, False]])
+    noisy = jnp.moveaxis(jnp.asarray(golden["xt"]), 1, -1)[:, None]
+    t = jnp.asarray(golden["t"])[:, None]
+    first, second = (r.model()(r.condition, noisy, t)[:, 0] for r in (before, after))
+    np.testing.assert_allclose(second[0], first[0], atol=1e-5)
+    assert np.abs(second[1] - first[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["golden.json", "golden.safetensors", "config.json"])
+def test_a_missing_file_is_named(folder, name, capsys):
+    (folder / name).unlink()
+    assert main(["convert", "--verify", str(folder)]) == 2
+    assert name in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""Training adapters: what is frozen, what is saved, and the same numbers on a mesh."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ditfuse_jax.train import load_recipe, train
+from ditfuse_jax.train.state import init_parameters
+from ditfuse_jax.weights import open_omnigen
+from ditfuse_jax.weights.omnigen import parameters_from_original
+
+TRAIN_AND_PRINT = """
+import json, sys
+from ditfuse_jax.train import load_recipe, train
+recipe, folder, *words = sys.argv[1:]
+train(load_recipe(recipe, words), folder, quiet=True)
+records = [json.loads(line) for line in open(folder + "/metrics.jsonl")]
+print(json.dumps([record["loss"] for record in records if "loss" in record]))
+"""
+
+TINY = (
+    "--config.data.crop=(32, 32)",
+    "--config.data.batch_size=4",
+    "--config.data.workers=0",
+    "--config.model.dtype=float32",
+    "--config.model.remat=none",
+    "--config.lora.rank=2",
+    "--config.optimizer.learning_rate=0.01",
+    "--config.optimizer.warmup_steps=1",
+    "--config.train.accumulation=1",
+    "--config.train.log_every=1",
+    "--config.train.steps=4",
+)
+
+
+@pytest.fixture(scope="module")
+def weights(omnigen_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "omnigen"
+    omnigen_folder.write(folder, hidden=32, layers=2, heads=4, kv_heads=2, mlp=48, positions=8)
+    return folder
+
+
+@pytest.fixture
+def run_losses(run_code, weights):
+    def run(folder, *words, recipe="omnigen_lora", environment=None) -> list[float]:
+        done = run_code(
+            TRAIN_AND_PRINT,
+            f"{recipe}:{weights}",
+            str(folder),
+            *TINY,
+            *words,
+            environment=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(run_losses, tmp_path):
+    mesh = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+    eight_devices = {"JAX_NUM_CPU_DEVICES": "8"}
+    one = run_losses(tmp_path / "one")
+    eight = run_losses(tmp_path / "eight", *mesh, environment=eight_devices)
+    assert len(one) == 4
+    assert one[-1] != one[0]
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+    longer = "--config.train.steps=5"
+    whole = run_losses(tmp_path / "one", longer)
+    moved = run_losses(tmp_path / "eight", longer)
+    np.testing.assert_allclose(moved, whole, rtol=1e-5)
+
+
+@pytest.fixture
+def losses_here(weights, losses):
+    """The same in this process."""
+
+    def run(folder, *words, recipe="omnigen_lora") -> list[float]:
+        train(load_recipe(f"{recipe}:{weights}", [*TINY, *words]), folder, quiet=True)
+        return list(losses(folder).values())
+
+    return run
+
+
+def test_a_stopped_run_goes_on_to_the_same_losses(losses_here, tmp_path):
+    whole = losses_here(tmp_path / "whole", recipe="omnigen_lora_paper")
+    losses_here(tmp_path / "parts", "--config.train.steps=2", recipe="omnigen_lora_paper")
+    assert losses_here(tmp_path / "parts", recipe="omnigen_lora_paper") == whole
+
+
+class TestInProcess:
+    """A run's parts, looked at from inside."""
+
+    @pytest.fixture(scope="class")
+    def moment(self, weights, tmp_path_factory):
+        seen = []
+        config = load_recipe(f"omnigen_lora:{weights}", [*TINY, "--config.train.steps=2"])
+        train(config, tmp_path_factory.mktemp("run") / "x", [lambda m: seen.append(m) or {}])
+        return seen[-1]
+
+    def test_the_optimiser_holds_moments_of_the_adapters_only(self, moment):
+        names = {
+            path[-1].key
+            for path, x in jax.tree_util.tree_leaves_with_path(moment.state.optimizer)
+            if x.ndim
+        }
+        assert names == {"lora_a", "lora_b"}
+
+    def test_the_weights_under_them_did_not_move(self, moment, weights):
+        opened = open_omnigen(weights)
+        before = parameters_from_original(opened.tensors, opened.config)
+        jax.tree.map(np.testing.assert_array_equal, before, moment.frozen.base)
+
+    def test_both_factors_moved(self, moment):
+        fresh = moment.recipe.network
+        start = jax.jit(lambda key: init_parameters(fresh, key))(jax.random.key(0))
+        moved = jax.tree.map(
+            lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))),
+            start,
+            moment.state.parameters,
+        )
+        assert all(jax.tree.leaves(moved))
+
+
+def test_all_weights_train_from_others_too(losses_here, tmp_path):
+    """Without adapters the weights are the first state: the loss is that of the adapted at rest."""
+    adapted = losses_here(tmp_path / "lora")
+    whole = losses_here(tmp_path / "full", "--config.lora.rank=0")
+    assert whole[0] == pytest.approx(adapted[0], rel=1e-5)
+    assert whole[1:] != adapted[1:]
+    assert (tmp_path / "full" / "checkpoints" / "4" / "parameters").is_dir()
