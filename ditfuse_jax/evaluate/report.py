@@ -210,7 +210,8 @@ def _data_uri(image: np.ndarray, name: str) -> str:
         picture.save(encoded, "PNG")
     else:
         kind = "jpeg"
-        picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4", optimize=True)
+        # Not optimised: that takes one buffer for all, and noise does not fit into it.
+        picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4")
     return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 

@@ -125,6 +125,12 @@ def test_embedded_pictures_show_what_was_given(tmp_path):
         assert np.sqrt((error**2).mean()) < 12
 
 
+def test_pictures_of_pure_noise_are_embedded(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    (source,) = write(tmp_path, images={"s": {"Noise": noise}}).sources()
+    assert Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).size == (512, 512)
+
+
 def test_small_pictures_are_embedded_without_loss_and_large_ones_reduced(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     wide = np.zeros((300, 3000, 3), np.uint8)
