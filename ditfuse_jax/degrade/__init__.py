@@ -1,15 +1,29 @@
-"""What training does to clean images: degradations by block, pseudo-targets."""
+"""What training does to clean images: degradations, focuses, exposures, tones, pseudo-targets."""
 
+from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
+from ditfuse_jax.degrade.defocus import FocusPair, focus_pair
 from ditfuse_jax.degrade.m3 import PRESETS, Block, M3Config, M3Views, degrade_views
+from ditfuse_jax.degrade.overlay import overlay, read_overlay
 from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS
 from ditfuse_jax.degrade.registry import OPERATIONS
+from ditfuse_jax.degrade.tone import BRIGHTNESS, CONTRAST, TONES, adjust
 
 __all__ = [
+    "BRIGHTNESS",
+    "CONTRAST",
     "OPERATIONS",
     "PRESETS",
     "PSEUDO_TARGETS",
+    "TONES",
     "Block",
+    "ExposurePair",
+    "FocusPair",
     "M3Config",
     "M3Views",
+    "adjust",
     "degrade_views",
+    "exposure_pair",
+    "focus_pair",
+    "overlay",
+    "read_overlay",
 ]

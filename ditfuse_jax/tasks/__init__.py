@@ -1,12 +1,38 @@
 """What the model is taught: each task makes training examples; a new one is a file and a line."""
 
+from ditfuse_jax.degrade import PRESETS
+from ditfuse_jax.tasks.control import Control
 from ditfuse_jax.tasks.example import Example, Task
 from ditfuse_jax.tasks.ivif import IVIF
 from ditfuse_jax.tasks.m3 import M3
+from ditfuse_jax.tasks.mef import MEF
+from ditfuse_jax.tasks.mff import MFF
+from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
+    "m3_extended": M3(PRESETS["extended"]),
     "ivif": IVIF(),
+    "ivif_pyramid": IVIF("pyramid"),
+    "ivif_gradient": IVIF("gradient"),
+    "mff": MFF(),
+    "mef": MEF(),
+    "control_m3": Control(M3()),
+    "control_ivif": Control(IVIF("pyramid")),
+    "control_mff": Control(MFF()),
+    "control_mef": Control(MEF()),
+    "segmentation": Segmentation(),
 }
 
-__all__ = ["IVIF", "M3", "TASKS", "Example", "Task"]
+__all__ = [
+    "IVIF",
+    "M3",
+    "MEF",
+    "MFF",
+    "STREET_CLASSES",
+    "TASKS",
+    "Control",
+    "Example",
+    "Segmentation",
+    "Task",
+]

@@ -1,7 +1,7 @@
 """Random views of training images; images that belong together move together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import cv2
 import numpy as np
@@ -14,14 +14,18 @@ _DOWNSCALED_SHARE = 0.5
 
 
 def random_crop(
-    images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+    images: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    crop: tuple[int, int],
+    labels: Container[int] = (),
 ) -> tuple[np.ndarray, ...]:
     """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
 
     Half of the crops are the image's own pixels, as the model meets them in use.  The other half,
     where the image has room for it, is downscaled first, log-uniformly down to the crop just
     fitting: a few photographs then give crops from bare texture to whole scenes.  An image smaller
-    than the crop is upscaled just enough.
+    than the crop is upscaled just enough.  The images with an index in `labels` hold class numbers,
+    which are never mixed.
 
     Raises:
       UserError: the images differ in size.
@@ -35,8 +39,8 @@ def random_crop(
     top = int(rng.integers(height - window_height + 1))
     left = int(rng.integers(width - window_width + 1))
     return tuple(
-        _resized(image[top : top + window_height, left : left + window_width], crop)
-        for image in images
+        _resized(image[top : top + window_height, left : left + window_width], crop, k in labels)
+        for k, image in enumerate(images)
     )
 
 
@@ -61,10 +65,12 @@ def _draw_scale(room: float, rng: np.random.Generator) -> float:
     return math.exp(rng.uniform(-math.log(room), 0.0))
 
 
-def _resized(window: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resized(window: np.ndarray, size: tuple[int, int], labels: bool) -> np.ndarray:
     height, width = window.shape[:2]
     if (height, width) == size:
         return window
     shrinks = height >= size[0] and width >= size[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    if labels:
+        interpolation = cv2.INTER_NEAREST
     return cv2.resize(window, (size[1], size[0]), interpolation=interpolation)

@@ -1,13 +1,15 @@
 import pickle
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.degrade import M3Config
+from ditfuse_jax.degrade import TONES, M3Config, adjust, read_overlay
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions
-from ditfuse_jax.tasks import IVIF, M3, TASKS
+from ditfuse_jax.tasks import IVIF, M3, STREET_CLASSES, TASKS, Segmentation
+from ditfuse_jax.tasks.crop import random_crop
 
 IMAGES = "This is the first image <img><|image_1|></img>, and this is the second image"
 
@@ -17,8 +19,18 @@ def picture(height=100, width=120, seed=0):
     return cv2.GaussianBlur(noise, (5, 5), 2)
 
 
+def labels(height=100, width=120):
+    """Road below, sky above, a car in it; the rest is void."""
+    coded = np.full((height, width, 3), 11, np.uint8)
+    coded[: height // 3], coded[height // 2 :] = 0, 3
+    coded[height // 2 : height // 2 + 30, 30:80] = 8
+    return coded
+
+
 def example_of(name, seed, crop=(48, 64)):
     images = [picture(seed=seed) for seed in range(TASKS[name].num_images)]
+    if name == "segmentation":
+        images[1] = labels()
     return TASKS[name](images, np.random.default_rng(seed), crop)
 
 
@@ -46,7 +58,12 @@ def test_equal_seeds_give_equal_examples_and_other_seeds_do_not(name):
 
 @pytest.mark.parametrize(
     ("name", "tags", "pool"),
-    [("m3", "[FUSION]. ", "fusion"), ("ivif", "[FUSION]. <MULTI-MODALITIES>. ", "ivif")],
+    [
+        ("m3", "[FUSION]. ", "fusion"),
+        ("ivif", "[FUSION]. <MULTI-MODALITIES>. ", "ivif"),
+        ("mff", "[FUSION]. <MULTI-FOCUS>. ", "mff"),
+        ("mef", "[FUSION]. <MULTI-EXPOSURE>. ", "mef"),
+    ],
 )
 def test_prompts_hold_the_tasks_tags_and_a_sentence_of_its_pool(name, tags, pool):
     prompts = [example_of(name, seed).prompt for seed in range(20)]
@@ -94,3 +111,75 @@ def test_ivif_refuses_pairs_that_are_not_registered():
     pair = (picture(100, 120), picture(120, 100))
     with pytest.raises(UserError, match="must have the same size"):
         IVIF()(pair, np.random.default_rng(0), (32, 32))
+
+
+@pytest.mark.parametrize("name", ["mff", "mef"])
+def test_sources_made_from_one_photograph_come_in_either_order(name):
+    """By what differs between them: sharpness in the middle, or brightness."""
+    dark, bright = picture() // 2, np.full((100, 120, 3), 128, np.uint8)
+    image = np.where(np.arange(120)[None, :, None] < 60, dark, bright).astype(np.uint8)
+    first = [
+        TASKS[name]((image,), np.random.default_rng(seed), (48, 64)).sources[0].mean()
+        for seed in range(60)
+    ]
+    assert 15 < sum(value > np.median(first) for value in first) < 45
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name.startswith("control")])
+def test_control_asks_for_a_level_and_shows_it(name):
+    base = TASKS[name].base
+    images = [picture(seed=seed) for seed in range(base.num_images)]
+    tags = set()
+    for seed in range(40):
+        plain = base(images, np.random.default_rng(seed), (48, 64))
+        asked = TASKS[name](images, np.random.default_rng(seed), (48, 64))
+        tag = asked.prompt.split("<", 1)[1].split(">", 1)[0]
+        tags.add(tag)
+        assert asked.prompt.startswith("[CONTROL]. ")
+        np.testing.assert_array_equal(asked.target, adjust(plain.target, tag))
+        pool = tag.lower().replace("+", "_plus").replace("-", "_minus")
+        assert asked.prompt.endswith(tuple(instructions(pool)))
+        assert any(sentence in asked.prompt for sentence in instructions("fusion"))
+        for ours, theirs in zip(asked.sources, plain.sources, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert tags == set(TONES)
+
+
+class TestSegmentation:
+    """The class that the words name is the class that is overlaid."""
+
+    def examples(self, coded, count=60, **changes):
+        task = Segmentation(config=M3Config(operations={"mask": 1}), **changes)
+        image = picture(96, 96)[..., :1].repeat(3, axis=2)  # grey: nothing has the overlay's colour
+        return [task((image, coded), np.random.default_rng(s), (96, 96)) for s in range(count)]
+
+    def named(self, example):
+        found = [
+            k
+            for k, names in enumerate(STREET_CLASSES)
+            if any(re.search(rf"\b{name}\b", example.prompt.split("</img>")[-1]) for name in names)
+        ]
+        return found
+
+    def test_the_overlay_covers_the_named_class(self):
+        coded = np.full((96, 96, 3), 3, np.uint8)
+        coded[20:60, 30:70] = 8
+        present = 0
+        for example in self.examples(coded):
+            (wanted,) = self.named(example)
+            share = read_overlay(example.target).mean()
+            expected = {3: 1 - 1600 / 96**2, 8: 1600 / 96**2}.get(wanted, 0)
+            assert share == pytest.approx(expected, abs=0.02)
+            present += wanted in (3, 8)
+        assert 40 < present < 58  # most ask for what is there, some for what is not
+
+    def test_what_is_not_there_leaves_the_image_as_it_is(self):
+        void = np.full((96, 96, 3), 11, np.uint8)
+        for example in self.examples(void, count=10):
+            assert not read_overlay(example.target).any()
+
+    def test_labels_are_never_mixed_by_resizing(self):
+        coded = np.zeros((300, 300, 3), np.uint8)
+        coded[::2] = 10  # a mean of 0 and 10 would be the fence between them
+        window = random_crop((coded, coded), np.random.default_rng(0), (64, 64), labels=(0, 1))
+        assert set(np.unique(window[0])) <= {0, 10}

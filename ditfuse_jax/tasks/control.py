@@ -1,0 +1,36 @@
+"""Brightness and contrast on demand, over any task: its target in another tone."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.degrade import TONES, adjust
+from ditfuse_jax.prompts import instructions, task_prompt
+from ditfuse_jax.tasks.example import Example, Task, draw_instruction
+
+# Tag -> instruction pool: LIGHT++ is light_plus_plus.
+_POOLS = {tag: tag.lower().replace("+", "_plus").replace("-", "_minus") for tag in TONES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """The examples of `base` with a target adjusted by a level, each of six as likely.
+
+    The instruction is a fusion sentence and one that asks for the level (DESIGN section 2).
+    """
+
+    base: Task
+
+    @property
+    def num_images(self) -> int:
+        return self.base.num_images
+
+    def __call__(
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+    ) -> Example:
+        fused = self.base(images, rng, crop)
+        tag = TONES[int(rng.integers(len(TONES)))]
+        words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", _POOLS[tag])]
+        prompt = task_prompt("CONTROL", tag, " ".join(words), len(fused.sources))
+        return Example(fused.sources, prompt, adjust(fused.target, tag))

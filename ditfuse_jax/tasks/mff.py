@@ -1,0 +1,26 @@
+"""Multi-focus fusion from single photographs: two focuses of a scene of two layers."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.degrade import focus_pair
+from ditfuse_jax.prompts import instructions, task_prompt
+from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+
+
+@dataclasses.dataclass(frozen=True)
+class MFF:
+    """Target: a crop of the photograph; sources: front in focus, back in focus, in random order."""
+
+    num_images: int = dataclasses.field(default=1, init=False)
+
+    def __call__(
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+    ) -> Example:
+        (clean,) = random_flips(random_crop(images, rng, crop), rng, upside_down=True)
+        pair = focus_pair(clean, rng)
+        prompt = task_prompt("FUSION", "MULTI-FOCUS", draw_instruction(instructions("mff"), rng))
+        return Example(shuffled((pair.near, pair.far), rng), prompt, clean)
