@@ -79,9 +79,10 @@ def disc(radius: float) -> np.ndarray:
 
 def _continued(light: np.ndarray, front: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """The back, going on under the front as it is at the nearest place where it is seen."""
-    _, nearest = cv2.distanceTransformWithLabels(
+    _, labels = cv2.distanceTransformWithLabels(
         front.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
+    nearest = labels.astype(np.intp)
     seen = np.zeros((nearest.max() + 1, 3), np.float32)
     seen[nearest[~front]] = light[~front]  # every pixel of the back has a label of its own
     return np.where(front[..., None], _blur(seen[nearest], kernel), light)

@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.degrade import TONES, M3Config, adjust, read_overlay
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions
-from ditfuse_jax.tasks import IVIF, M3, STREET_CLASSES, TASKS, Segmentation
+from ditfuse_jax.tasks import IVIF, M3, STREET_CLASSES, TASKS, Control, Segmentation
 from ditfuse_jax.tasks.crop import random_crop
 
 IMAGES = "This is the first image <img><|image_1|></img>, and this is the second image"
@@ -127,7 +127,9 @@ def test_sources_made_from_one_photograph_come_in_either_order(name):
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name.startswith("control")])
 def test_control_asks_for_a_level_and_shows_it(name):
-    base = TASKS[name].base
+    task = TASKS[name]
+    assert isinstance(task, Control)
+    base = task.base
     images = [picture(seed=seed) for seed in range(base.num_images)]
     tags = set()
     for seed in range(40):
