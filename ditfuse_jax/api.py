@@ -6,12 +6,13 @@ from pathlib import Path
 from ditfuse_jax.bench import bench
 from ditfuse_jax.convert import convert, verify
 from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
+from ditfuse_jax.pipeline.prepare import prepare
 from ditfuse_jax.sample import fuse
 from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
 from ditfuse_jax.train.recipe import Config
 
-__all__ = ["bench", "convert", "evaluate", "evaluate_files", "fuse", "train", "verify"]
+__all__ = ["bench", "convert", "evaluate", "evaluate_files", "fuse", "prepare", "train", "verify"]
 
 
 def train(

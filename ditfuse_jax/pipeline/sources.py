@@ -12,7 +12,8 @@ from typing import Protocol, SupportsIndex
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import list_images, list_stacks, read_image
+from ditfuse_jax.images import list_images, list_stacks, paired_files, read_image
+from ditfuse_jax.pipeline.packed import PackedSource, is_packed
 
 # The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
 # of the split.
@@ -70,8 +71,9 @@ def open_source(name: str) -> Source:
     """Opens a source by its name in a recipe.
 
     Args:
-      name: `samples:train`, `samples:heldout`, or a folder: of photographs, or of subfolders
-        `image1`, `image2`, ... with equally named, registered images.
+      name: `samples:train`, `samples:heldout`, `labelled:FOLDER` (`images/` and `labels/` of equal
+        names), or a folder: of photographs, of subfolders `image1`, `image2`, ... with equally
+        named, registered images, or of data packed by `ditfuse prepare`.
 
     Raises:
       UserError: it does not exist, is empty, or partners are missing.
@@ -100,6 +102,8 @@ def _folder(name: str) -> Source:
     if not folder.is_dir():
         known = ", ".join(f"{kind}:..." for kind in SOURCES)
         raise UserError(f"data source {name!r} is neither a folder nor one of {known}")
+    if is_packed(folder):
+        return PackedSource(folder)
     if (folder / "image1").is_dir():
         return FileSource(list_stacks(folder))
     return FileSource([(path.stem, [path]) for path in list_images(folder)])
@@ -112,4 +116,11 @@ def _read_and_keep(path: Path) -> np.ndarray:
     return image
 
 
-SOURCES: dict[str, Callable[[str], Source]] = {"samples": _samples}
+def _labelled(argument: str) -> Source:
+    """Scenes and their labels: `images/` and `labels/` with files of equal names."""
+    folder = Path(argument).expanduser()
+    pairs = paired_files(folder / "images", folder / "labels")
+    return FileSource([(paths[0].stem, paths) for paths in pairs])
+
+
+SOURCES: dict[str, Callable[[str], Source]] = {"samples": _samples, "labelled": _labelled}

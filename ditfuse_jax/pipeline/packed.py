@@ -1,0 +1,152 @@
+"""Packed data: ArrayRecord shards of encoded images, with a manifest that tells what they hold.
+
+A record is msgpack: `{"name": str, "images": [bytes, ...]}`, each image an encoded file.  Reading
+one opens no file and searches no folder, which is what training on many small images waits for.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import grain
+import msgpack
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import decode_image
+
+MANIFEST = "manifest.json"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of records.
+
+    Attributes:
+      file: its name in the folder.
+      names: of its records.
+      bytes: its length.
+      sha256: of its content.
+      skipped: (name, reason) of what could not be packed.
+    """
+
+    file: str
+    names: tuple[str, ...]
+    bytes: int
+    sha256: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Shard":
+        return cls(
+            values["file"],
+            tuple(values["names"]),
+            values["bytes"],
+            values["sha256"],
+            tuple((name, reason) for name, reason in values["skipped"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a folder of packed data holds.
+
+    Attributes:
+      num_images: per record.
+      shards: in order.
+      options: how it was packed.
+    """
+
+    num_images: int
+    shards: tuple[Shard, ...]
+    options: dict[str, Any]
+
+    def to_json(self) -> str:
+        fields = {"version": VERSION, "records": sum(len(s.names) for s in self.shards)}
+        return json.dumps(fields | dataclasses.asdict(self), indent=1) + "\n"
+
+
+class PackedSource:
+    """Random access to packed records; see `Source`."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        manifest = read_manifest(self.folder)
+        self.names = [name for shard in manifest.shards for name in shard.names]
+        self.num_images = manifest.num_images
+        if not self.names:
+            raise UserError(f"{self.folder} holds no records")
+        files = [str(self.folder / shard.file) for shard in manifest.shards if shard.names]
+        for file in files:
+            if not Path(file).is_file():
+                raise UserError(f"{file} is missing: pack the data again with the same command")
+        self._records = grain.sources.ArrayRecordDataSource(files)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
+        number = int(index)
+        if not 0 <= number < len(self):
+            raise IndexError(f"record {number} of {len(self)}")
+        record = msgpack.unpackb(self._records[number])
+        where = f"{self.folder} record {number} ({record['name']})"
+        return tuple(decode_image(image, where) for image in record["images"])
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder holds packed data."""
+    return (folder / MANIFEST).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads a folder's manifest.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["version"] != VERSION:
+            raise UserError(f"{path} has version {raw['version']}, this program reads {VERSION}")
+        shards = tuple(Shard.from_dict(shard) for shard in raw["shards"])
+        return Manifest(raw["num_images"], shards, raw["options"])
+    except OSError as error:
+        raise UserError(f"{path} is missing: is this folder made by `ditfuse prepare`?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): pack the data again") from error
+
+
+def pack_record(name: str, images: Sequence[bytes]) -> bytes:
+    """One record's bytes."""
+    return msgpack.packb({"name": name, "images": list(images)})
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_damage(folder: Path) -> Iterator[tuple[Shard, str]]:
+    """Compares every shard with the manifest; yields the damaged ones and what is wrong.
+
+    Raises:
+      UserError: the manifest is missing or damaged itself.
+    """
+    for shard in read_manifest(folder).shards:
+        path = Path(folder) / shard.file
+        if not path.is_file():
+            yield shard, "is missing"
+        elif path.stat().st_size != shard.bytes:
+            yield shard, f"has {path.stat().st_size} bytes instead of {shard.bytes}"
+        elif sha256(path) != shard.sha256:
+            yield shard, "has other content than was packed (sha256 differs)"

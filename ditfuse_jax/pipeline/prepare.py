@@ -1,0 +1,224 @@
+"""Packing: image files of any source into ArrayRecord shards, in several processes.
+
+A shard is written under a temporary name and renamed when it is complete; its facts stand in a
+small file beside it.  A killed run therefore goes on where it was: the same command packs what is
+missing.
+"""
+
+import concurrent.futures.process
+import contextlib
+import dataclasses
+import json
+import math
+import multiprocessing
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tqdm
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.images import decode_image
+from ditfuse_jax.pipeline.packed import (
+    MANIFEST,
+    Manifest,
+    Shard,
+    find_damage,
+    pack_record,
+    read_manifest,
+    sha256,
+)
+from ditfuse_jax.pipeline.sources import FileSource, open_source
+
+_JPEG_QUALITY = 95
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One shard to write."""
+
+    folder: Path
+    file: str
+    stacks: tuple[tuple[str, tuple[Path, ...]], ...]
+    max_side: int | None
+
+
+def prepare(
+    source: str,
+    output: Path,
+    *,
+    shard_size: int = 256,
+    max_side: int | None = None,
+    processes: int = 1,
+    max_bad_fraction: float = 0.01,
+    quiet: bool = False,
+) -> Manifest:
+    """Packs a source of image files.
+
+    Files go in as they are; with `max_side` longer images are scaled down and encoded anew, as JPEG
+    where they were JPEG and as PNG otherwise.  A file that cannot be decoded is skipped and told.
+
+    Args:
+      source: see `open_source`; it must be made of files.
+      output: a new folder, or one that an interrupted run left.
+      shard_size: records per shard.
+      max_side: in pixels.
+      processes: that pack at the same time.
+      max_bad_fraction: more skipped records than this share end in an error.
+      quiet: no progress.
+
+    Returns:
+      What the folder holds.
+
+    Raises:
+      UserError: nothing to pack, other data in the folder, too many bad files, no space.
+    """
+    opened = open_source(source)
+    if not isinstance(opened, FileSource):
+        raise UserError(f"source {source!r} is packed already or not made of files")
+    if shard_size < 1 or processes < 1:
+        raise UserError("shard_size and processes must be at least 1")
+    if max_side is not None and max_side < 16:
+        raise UserError(f"max_side must be at least 16 pixels, not {max_side}")
+    output = Path(output).expanduser()
+    make_folder(output)
+    options = {"source": source, "shard_size": shard_size, "max_side": max_side}
+    stacks = list(zip(opened.names, opened.stacks, strict=True))
+    _check_same_work(output, options, [name for name, _ in stacks])
+    jobs = [
+        _Job(
+            output, f"shard-{k:05}.arrayrecord", tuple(stacks[start : start + shard_size]), max_side
+        )
+        for k, start in enumerate(range(0, len(stacks), shard_size))
+    ]
+    shards: dict[str, Shard] = {}
+    with tqdm.tqdm(total=len(stacks), unit="rec", desc="packing", disable=quiet) as bar:
+        for shard in _run(jobs, processes):
+            shards[shard.file] = shard
+            bar.update(len(shard.names) + len(shard.skipped))
+            for name, reason in shard.skipped:
+                bar.write(f"skipped {name}: {reason}")
+    skipped = [pair for job in jobs for pair in shards[job.file].skipped]
+    if len(skipped) > max_bad_fraction * len(stacks):
+        name, reason = skipped[0]
+        raise UserError(
+            f"{len(skipped)} of {len(stacks)} records of {source} cannot be read, more than "
+            f"{max_bad_fraction:.1%}: first {name} ({reason}); mend or remove them, or allow more"
+        )
+    manifest = Manifest(opened.num_images, tuple(shards[job.file] for job in jobs), options)
+    write_text(output / MANIFEST, manifest.to_json())
+    return manifest
+
+
+def verify(folder: Path, quiet: bool = False) -> bool:
+    """Compares packed data with its manifest, tells the damaged shards, and whether all are well.
+
+    Raises:
+      UserError: there is no readable manifest.
+    """
+    damaged = list(find_damage(Path(folder).expanduser()))
+    if not quiet:
+        for shard, what in damaged:
+            print(f"{shard.file} {what}: delete it and pack again with the same command")
+        count = len(read_manifest(Path(folder).expanduser()).shards)
+        print(f"{count - len(damaged)} of {count} shards are as they were packed")
+    return not damaged
+
+
+def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> None:
+    """An interrupted run may be continued only with the data and the options that it had."""
+    path = folder / ".prepare.json"
+    wanted = json.dumps(options | {"names": list(names)})
+    if path.exists():
+        if path.read_text(encoding="utf-8") != wanted:
+            raise UserError(
+                f"{folder} holds data packed from another source or with other options: choose "
+                "another output or remove it"
+            )
+    elif any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: choose another output")
+    write_text(path, wanted)
+
+
+def _run(jobs: Sequence[_Job], processes: int) -> Iterator[Shard]:
+    if processes == 1:
+        yield from map(_pack, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(_pack, job) for job in jobs]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a packing process was killed (out of memory?): run the same command to continue"
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _pack(job: _Job) -> Shard:
+    """Writes one shard, unless it is there."""
+    facts = job.folder / f".{job.file}.json"
+    path = job.folder / job.file
+    if facts.exists() and path.exists():
+        shard = Shard.from_dict(json.loads(facts.read_text(encoding="utf-8")))
+        if not shard.skipped:  # what was damaged may have been mended since
+            return shard
+    temporary = job.folder / f".{uuid.uuid4().hex}.tmp"
+    names, skipped = [], []
+    try:
+        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        try:
+            for name, paths in job.stacks:
+                try:
+                    images = [_encoded(path, job.max_side) for path in paths]
+                except UserError as error:
+                    skipped.append((name, str(error)))
+                    continue
+                writer.write(pack_record(name, images))
+                names.append(name)
+        finally:
+            writer.close()
+        shard = Shard(
+            job.file, tuple(names), temporary.stat().st_size, sha256(temporary), tuple(skipped)
+        )
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter on a full disk
+        raise UserError(f"cannot write {path}: {error}; free space and run it again") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    write_text(facts, json.dumps(dataclasses.asdict(shard)))
+    return shard
+
+
+def _encoded(path: Path, max_side: int | None) -> bytes:
+    """A file's bytes, decoded once to know that they are an image."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    image = decode_image(data, str(path))
+    longest = max(image.shape[:2])
+    if max_side is None or longest <= max_side:
+        return data
+    scale = max_side / longest
+    size = tuple(max(1, math.floor(side * scale + 0.5)) for side in image.shape[1::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return _encode(small, ".jpg" if data[:2] == b"\xff\xd8" else ".png")
+
+
+def _encode(image: np.ndarray, suffix: str) -> bytes:
+    done, encoded = cv2.imencode(
+        suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    assert done
+    return encoded.tobytes()

@@ -1,0 +1,225 @@
+"""Packed data: complete, the same as the files, and told when damaged."""
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import read_image, write_image
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.pipeline import prepare as module
+from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.prepare import prepare, verify
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Eleven images: PNG and JPEG, grey and colour, of several sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for k in range(11):
+        size = (20 + k, 40 - k) if k % 2 else (20 + k, 40 - k, 3)
+        image = random.integers(0, 256, size, dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{k:02}.{'jpg' if k % 3 else 'png'}"), image)
+    return folder
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.glob("*.arrayrecord")}
+
+
+def test_what_is_packed_is_what_the_files_hold(photos, tmp_path):
+    manifest = prepare(str(photos), tmp_path / "packed", shard_size=4, quiet=True)
+    assert [len(shard.names) for shard in manifest.shards] == [4, 4, 3]
+    files, packed = open_source(str(photos)), open_source(str(tmp_path / "packed"))
+    assert isinstance(packed, PackedSource)
+    assert list(packed.names) == list(files.names)
+    assert (len(packed), packed.num_images) == (11, 1)
+    for k in range(11):
+        np.testing.assert_array_equal(packed[k][0], files[k][0])
+    again = pickle.loads(pickle.dumps(packed))  # as data workers get it
+    np.testing.assert_array_equal(again[10][0], files[10][0])
+
+
+def test_two_processes_pack_the_same_bytes_as_one(photos, tmp_path):
+    prepare(str(photos), tmp_path / "one", shard_size=3, quiet=True)
+    prepare(str(photos), tmp_path / "two", shard_size=3, processes=2, quiet=True)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert (tmp_path / "one" / "manifest.json").read_text() == (
+        tmp_path / "two" / "manifest.json"
+    ).read_text()
+
+
+def test_stacks_and_labelled_scenes_stay_together(tmp_path):
+    random = np.random.default_rng(0)
+    for folder in ("stacks/image1", "stacks/image2", "street/images", "street/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in "ab":
+            values = random.integers(0, 12, (9, 8, 1), dtype=np.uint8).repeat(3, axis=2)
+            write_image(tmp_path / folder / f"{name}.png", values)
+    for source in (str(tmp_path / "stacks"), f"labelled:{tmp_path / 'street'}"):
+        output = tmp_path / f"packed-{Path(source).name}"
+        assert prepare(source, output, quiet=True).num_images == 2
+        for ours, theirs in zip(open_source(str(output)), open_source(source), strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_long_images_are_scaled_down_and_short_ones_left_alone(photos, tmp_path):
+    prepare(str(photos), tmp_path / "packed", max_side=35, quiet=True)
+    packed = open_source(str(tmp_path / "packed"))
+    for k, name in enumerate(packed.names):
+        (path,) = photos.glob(f"{name}.*")
+        before, after = read_image(path), packed[k][0]
+        assert max(after.shape) == min(35, max(before.shape[:2]))
+        if max(before.shape[:2]) <= 35:
+            np.testing.assert_array_equal(after, before)
+
+
+def test_a_killed_run_goes_on_and_packs_only_what_is_missing(photos, tmp_path, monkeypatch):
+    output = tmp_path / "packed"
+    code = (
+        "import sys, time\n"
+        "from ditfuse_jax.pipeline import prepare as module\n"
+        "pack = module.pack_record\n"
+        "module.pack_record = lambda *a: (time.sleep(0.15), pack(*a))[1]\n"
+        f"module.prepare({str(photos)!r}, {str(output)!r}, shard_size=2, quiet=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while len(list(output.glob("*.arrayrecord"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = contents(output)
+    assert not (output / "manifest.json").exists()
+    with pytest.raises(UserError, match=r"manifest\.json is missing"):
+        PackedSource(output)
+    packed = []
+    record = module.pack_record
+    monkeypatch.setattr(module, "pack_record", lambda *a: packed.append(a) or record(*a))
+    prepare(str(photos), output, shard_size=2, quiet=True)
+    assert len(packed) == 11 - 2 * len(done)
+    assert done.items() <= contents(output).items()
+    assert verify(output, quiet=True)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_verify_finds_the_damaged_shard_and_packing_again_mends_it(
+    photos, tmp_path, damage, capsys
+):
+    output = tmp_path / "packed"
+    prepare(str(photos), output, shard_size=4, quiet=True)
+    assert main(["prepare", "--verify", str(output)]) == 0
+    before = contents(output)
+    path = output / "shard-00001.arrayrecord"
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[:-1])
+    else:
+        path.unlink()
+    assert main(["prepare", "--verify", str(output)]) == 1
+    told = capsys.readouterr().out
+    assert "shard-00001.arrayrecord" in told
+    assert "2 of 3 shards" in told
+    path.unlink(missing_ok=True)
+    prepare(str(photos), output, shard_size=4, quiet=True)
+    assert contents(output) == before
+
+
+class TestBadFiles:
+    """Unreadable files are skipped, counted and named, up to a share."""
+
+    @pytest.fixture
+    def broken(self, photos):
+        (photos / "05.jpg").write_bytes(b"not an image")
+        return photos
+
+    def test_up_to_the_share_they_are_left_out_and_told(self, broken, tmp_path):
+        manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=0.1, quiet=True)
+        ((name, reason),) = [pair for shard in manifest.shards for pair in shard.skipped]
+        assert name == "05"
+        assert "05.jpg" in reason
+        packed = open_source(str(tmp_path / "p"))
+        assert len(packed) == 10
+        assert "05" not in packed.names
+
+    def test_beyond_it_packing_ends_with_one_line_and_goes_on_when_mended(self, broken, tmp_path):
+        with pytest.raises(UserError, match=r"1 of 11 records .* more than 1\.0%: first 05"):
+            prepare(str(broken), tmp_path / "p", quiet=True)
+        assert not (tmp_path / "p" / "manifest.json").exists()
+        write_image(broken / "05.jpg", np.zeros((9, 9, 3), np.uint8))
+        prepare(str(broken), tmp_path / "p", quiet=True)
+        assert len(open_source(str(tmp_path / "p"))) == 11
+
+
+class TestRefused:
+    """One line each, and nothing is overwritten."""
+
+    def test_other_data_in_the_folder(self, photos, tmp_path):
+        prepare(str(photos), tmp_path / "p", quiet=True)
+        with pytest.raises(UserError, match="from another source or with other options"):
+            prepare(str(photos), tmp_path / "p", max_side=20, quiet=True)
+
+    def test_a_folder_with_something_else(self, photos):
+        with pytest.raises(UserError, match="is not empty"):
+            prepare(str(photos), photos, quiet=True)
+
+    def test_packed_data(self, photos, tmp_path):
+        prepare(str(photos), tmp_path / "p", quiet=True)
+        with pytest.raises(UserError, match="packed already"):
+            prepare(str(tmp_path / "p"), tmp_path / "q", quiet=True)
+
+    @pytest.mark.parametrize("text", ["{", "{}", '{"version": 99}'])
+    def test_a_damaged_manifest(self, photos, tmp_path, text):
+        prepare(str(photos), tmp_path / "p", quiet=True)
+        (tmp_path / "p" / "manifest.json").write_text(text)
+        with pytest.raises(UserError, match=r"manifest\.json"):
+            open_source(str(tmp_path / "p"))
+
+    @pytest.mark.parametrize(
+        "words", [["--shard-size", "0"], ["--processes", "0"], ["--max-side", "3"]]
+    )
+    def test_impossible_numbers(self, photos, tmp_path, words, capsys):
+        assert main(["prepare", str(photos), "-o", str(tmp_path / "p"), *words]) == 2
+        assert words[0].lstrip("-").replace("-", "_") in capsys.readouterr().err
+
+
+def test_a_run_trains_on_packed_data_as_on_the_files(photos, tmp_path):
+    from ditfuse_jax.train import load_recipe, resolve
+
+    prepare(str(photos), tmp_path / "packed", shard_size=4, quiet=True)
+    batches = []
+    for source in (photos, tmp_path / "packed"):
+        words = [
+            f"--config.data.mixture.photos.source={source}",
+            "--config.data.crop=(16, 16)",
+            "--config.data.batch_size=4",
+        ]
+        stream = resolve(load_recipe("nano_m3", words)).stream.batches()
+        batches.append(next(stream))
+        stream.close()
+    for name, value in batches[0].items():
+        np.testing.assert_array_equal(value, batches[1][name], name)
+
+
+def test_the_manifest_counts_records_and_bytes(photos, tmp_path):
+    prepare(str(photos), tmp_path / "packed", shard_size=5, quiet=True)
+    raw = json.loads((tmp_path / "packed" / "manifest.json").read_text())
+    assert raw["records"] == 11
+    for shard in raw["shards"]:
+        assert (tmp_path / "packed" / shard["file"]).stat().st_size == shard["bytes"]
