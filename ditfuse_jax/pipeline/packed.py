@@ -124,7 +124,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def pack_record(name: str, images: Sequence[bytes]) -> bytes:
     """One record's bytes."""
-    return msgpack.packb({"name": name, "images": list(images)})
+    packed = msgpack.packb({"name": name, "images": list(images)})
+    assert packed is not None
+    return packed
 
 
 def sha256(path: Path) -> str:
