@@ -6,20 +6,28 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from ditfuse_jax.bench.m3_script import write_views
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import read_image
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.flops import condition_flops, draw_flops
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.chips import peak_flops
-from ditfuse_jax.pipeline import fixed_batch
+from ditfuse_jax.pipeline import fixed_batch, open_source
+from ditfuse_jax.pipeline.examples import MakeExample
+from ditfuse_jax.pipeline.sources import FileSource
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.base import load_frozen
 from ditfuse_jax.train.loop import compile_step, to_devices
@@ -169,10 +177,50 @@ def bench_data(recipe: Recipe, repeats: int) -> Measurement:
     return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
 
 
+def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
+    """M3 examples from image files, on one core, beside a plain script that writes views to files.
+
+    The recipe's first source must be made of files.  The script works on whole images, ours on
+    crops of the recipe's size with their tokens; both start from the same files.
+    """
+    ingredient = recipe.stream.mixture[0]
+    source = open_source(ingredient.source)
+    if not isinstance(source, FileSource) or source.num_images != 1:
+        raise UserError(f"source {ingredient.source!r} is not made of single image files")
+    numbers = range(min(len(source), 100))
+    make = MakeExample("m3", recipe.stream.crop, recipe.stream.encoder)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+
+    def ours() -> None:
+        for number in numbers:
+            images = tuple(read_image(path) for path in source.stacks[number])
+            make(images, np.random.default_rng(number))
+
+    def script() -> None:
+        random = np.random.default_rng(0)
+        with tempfile.TemporaryDirectory() as folder:
+            for number in numbers:
+                write_views(source.stacks[number][0], Path(folder), random)
+
+    try:
+        seconds, baseline = _time(ours, repeats), _time(script, repeats)
+    finally:
+        cv2.setNumThreads(threads)
+    facts = {
+        "crop": recipe.stream.crop,
+        "files": len(numbers),
+        "script_images_per_second": len(numbers) / statistics.median(baseline),
+        "times_the_script": statistics.median(baseline) / statistics.median(seconds),
+    }
+    return Measurement(seconds, len(numbers), 0.0, facts)
+
+
 BENCHMARKS: dict[str, Callable[[Recipe, int], Measurement]] = {
     "train": bench_train,
     "sample": bench_sample,
     "data": bench_data,
+    "m3": bench_m3,
 }
 
 

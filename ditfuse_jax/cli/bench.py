@@ -9,7 +9,7 @@ HELP = "measure speed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", help="train, sample or data")
+    parser.add_argument("what", help="train, sample, data or m3")
     parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

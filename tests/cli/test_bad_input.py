@@ -317,4 +317,4 @@ def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair
 
 
 def test_an_unknown_benchmark_lists_the_known(refused):
-    assert "choose from train, sample, data" in refused("bench", "walk")
+    assert "choose from train, sample, data, m3" in refused("bench", "walk")
