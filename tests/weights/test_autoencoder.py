@@ -98,6 +98,11 @@ def test_a_missing_folder_is_named(tmp_path):
         ("latents_mean", [0.0] * 4),
         ("mid_block_add_attention", False),
         ("_class_name", "AutoencoderTiny"),
+        ("block_out_channels", [32, 0]),
+        ("layers_per_block", "2"),
+        ("scaling_factor", float("nan")),
+        ("use_quant_conv", 1),
+        ("a_setting_of_the_future", 3),
     ],
 )
 def test_what_would_compute_something_else_is_refused(folder, key, value):

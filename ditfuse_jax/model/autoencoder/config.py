@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,42 @@ _FIXED: Mapping[str, Any] = {
     "mid_block_add_attention": True,
 }
 _BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+# These change no number: the size of diffusers' own tiles, and its precision (here an argument).
+_WITHOUT_EFFECT = {"sample_size", "force_upcast"}
+# What files written before these settings existed mean.
+_DEFAULTS: Mapping[str, Any] = {
+    "shift_factor": None,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+}
+
+
+def _is_count(x: Any) -> bool:
+    return type(x) is int and x > 0
+
+
+def _is_number(x: Any) -> bool:
+    return type(x) in (int, float) and math.isfinite(x)
+
+
+def _is_bool(x: Any) -> bool:
+    return type(x) is bool
+
+
+_COUNT, _BOOL = (_is_count, "a positive whole number"), (_is_bool, "true or false")
+_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "block_out_channels": (
+        lambda x: isinstance(x, list) and bool(x) and all(map(_is_count, x)),
+        "a list of positive whole numbers",
+    ),
+    "layers_per_block": _COUNT,
+    "latent_channels": _COUNT,
+    "norm_num_groups": _COUNT,
+    "scaling_factor": (lambda x: _is_number(x) and x > 0, "a positive number"),
+    "shift_factor": (lambda x: x is None or _is_number(x), "a number or null"),
+    "use_quant_conv": _BOOL,
+    "use_post_quant_conv": _BOOL,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +102,33 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
     for name, wanted in _FIXED.items():
         if raw.get(name, wanted) != wanted:
             raise UserError(f"{path}: {name} {raw[name]!r} is not supported, only {wanted!r}")
+    settings = _DEFAULTS | raw
+    for name, (fits, wanted) in _RULES.items():
+        if name not in settings:
+            raise UserError(f"{path} lacks {name}")
+        if not fits(settings[name]):
+            raise UserError(f"{path}: {name} must be {wanted}, not {settings[name]!r}")
+    count = len(settings["block_out_channels"])
     for name, wanted in _BLOCKS.items():
-        if set(raw.get(name, [wanted])) != {wanted}:
-            raise UserError(f"{path}: {name} {raw[name]} is not supported, only {wanted}")
-    try:
-        config = AutoencoderConfig(
-            block_channels=tuple(raw["block_out_channels"]),
-            layers_per_block=raw["layers_per_block"],
-            latent_channels=raw["latent_channels"],
-            norm_groups=raw["norm_num_groups"],
-            scaling_factor=raw["scaling_factor"],
-            shift_factor=raw.get("shift_factor") or 0.0,
-            quant_conv=raw.get("use_quant_conv", True),
-            post_quant_conv=raw.get("use_post_quant_conv", True),
-        )
-    except KeyError as error:
-        raise UserError(f"{path} lacks {error.args[0]}") from error
+        if raw.get(name, [wanted] * count) != [wanted] * count:
+            raise UserError(
+                f"{path}: {name} {raw[name]!r} is not supported, only {wanted} for each of the "
+                f"{count} block_out_channels"
+            )
+    known = {*_FIXED, *_RULES, *_BLOCKS, *_WITHOUT_EFFECT}
+    for name in raw:
+        if name not in known and not name.startswith("_"):
+            raise UserError(f"{path}: {name} {raw[name]!r} is not supported: no such setting here")
+    config = AutoencoderConfig(
+        block_channels=tuple(settings["block_out_channels"]),
+        layers_per_block=settings["layers_per_block"],
+        latent_channels=settings["latent_channels"],
+        norm_groups=settings["norm_num_groups"],
+        scaling_factor=float(settings["scaling_factor"]),
+        shift_factor=float(settings["shift_factor"] or 0),
+        quant_conv=settings["use_quant_conv"],
+        post_quant_conv=settings["use_post_quant_conv"],
+    )
     for channels in config.block_channels:
         if channels % config.norm_groups:
             raise UserError(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.autoencoder.blocks import (
     Downsampler,
     MiddleBlock,
@@ -180,8 +181,18 @@ class Autoencoder(nnx.Module):
           images: in [-1, 1].
           strip_rows: rows of the image that are worked on at a time; by default the whole image
             where it is small.  The numbers are the same.
+
+        Raises:
+          UserError: a side is no multiple of `config.downsampling`.
         """
-        rows = self._rows(images.shape[1], images.shape[2], strip_rows)
+        height, width = images.shape[1:3]
+        factor = self.config.downsampling
+        if height % factor or width % factor:
+            raise UserError(
+                f"the autoencoder cannot encode {width}x{height} pixels: both sides must be "
+                f"multiples of {factor}"
+            )
+        rows = self._rows(height, width, strip_rows)
         moments = self.encoder(images, rows)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)

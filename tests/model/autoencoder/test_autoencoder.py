@@ -11,6 +11,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from ditfuse_jax.convert.reference import channels_last
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.autoencoder import AutoencoderConfig
 from ditfuse_jax.weights.autoencoder import abstract_autoencoder, load_autoencoder
 
@@ -98,6 +99,12 @@ def test_strips_give_the_numbers_of_the_whole(size, strip_rows):
     assert relative_error(apply(loaded, "decode", whole.mean, strip_rows=strip_rows), pixels) < (
         TOLERANCE
     )
+
+
+def test_sides_that_are_no_multiple_of_the_downsampling_are_refused():
+    loaded = random_autoencoder(SMALL)
+    with pytest.raises(UserError, match="30x32 pixels: both sides must be multiples of 4"):
+        apply(loaded, "encode", jnp.zeros((1, 32, 30, 3)))
 
 
 def test_a_photograph_has_no_seams_at_512_pixels():
