@@ -5,8 +5,12 @@ from pathlib import Path
 
 from ditfuse_jax.bench import bench
 from ditfuse_jax.convert import convert, verify
+from ditfuse_jax.convert.moments import MomentsPacker
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
-from ditfuse_jax.pipeline.prepare import prepare
+from ditfuse_jax.pipeline.packed import Manifest
+from ditfuse_jax.pipeline.packer import FilePacker
+from ditfuse_jax.pipeline.prepare import prepare as pack
 from ditfuse_jax.sample import fuse
 from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
@@ -36,3 +40,50 @@ def train(
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
     recipe = resolve(loaded)
     return run_training(loaded, workdir, [HeldOut(recipe)], quiet=quiet)
+
+
+def prepare(
+    source: str,
+    output: Path | str,
+    *,
+    max_side: int | None = None,
+    resize: bool = False,
+    autoencoder: Path | None = None,
+    crop: tuple[int, int] | None = None,
+    crops: int = 1,
+    shard_size: int = 256,
+    processes: int = 1,
+    max_bad_fraction: float = 0.01,
+    quiet: bool = False,
+) -> Manifest:
+    """Packs a source into shards: its files, or with an autoencoder crops and their moments.
+
+    Args:
+      source: see `pipeline.open_source`.
+      output: a new folder, or one that an interrupted run left.
+      max_side, resize: see `FilePacker`.
+      autoencoder, crop, crops: see `MomentsPacker`.
+      shard_size, processes, max_bad_fraction, quiet: see `pipeline.prepare.prepare`.
+
+    Raises:
+      UserError: bad data, folder or arguments.
+    """
+    if autoencoder is None:
+        if crop is not None or crops != 1:
+            raise UserError("crops are cut for an autoencoder's moments: name its folder too")
+        packer = FilePacker(max_side, resize)
+    else:
+        if crop is None or max_side is not None or resize or processes != 1:
+            raise UserError(
+                "moments need the size of the crops, one process, and neither max_side nor resize"
+            )
+        packer = MomentsPacker(Path(autoencoder).expanduser().absolute(), crop, crops)
+    return pack(
+        source,
+        Path(output),
+        packer,
+        shard_size=shard_size,
+        processes=processes,
+        max_bad_fraction=max_bad_fraction,
+        quiet=quiet,
+    )

@@ -1,6 +1,7 @@
 """Writing files: whole or not at all, and failing with a message that names the file."""
 
 import contextlib
+import hashlib
 import uuid
 from pathlib import Path
 
@@ -43,3 +44,12 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be made ({error.strerror})") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

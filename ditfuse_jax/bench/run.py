@@ -26,9 +26,9 @@ from ditfuse_jax.model.flops import condition_flops, draw_flops
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.chips import peak_flops
 from ditfuse_jax.pipeline import fixed_batch, open_source
-from ditfuse_jax.pipeline.examples import MakeExample
 from ditfuse_jax.pipeline.sources import FileSource
 from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.tasks import TASKS
 from ditfuse_jax.train.base import load_frozen
 from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import make_optimizer
@@ -188,14 +188,14 @@ def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
     if not isinstance(source, FileSource) or source.num_images != 1:
         raise UserError(f"source {ingredient.source!r} is not made of single image files")
     numbers = range(min(len(source), 100))
-    make = MakeExample("m3", recipe.stream.crop, recipe.stream.encoder)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
 
     def ours() -> None:
         for number in numbers:
             images = tuple(read_image(path) for path in source.stacks[number])
-            make(images, np.random.default_rng(number))
+            random = np.random.default_rng(number)
+            recipe.stream.encoder(TASKS["m3"](images, random, recipe.stream.crop), random)
 
     def script() -> None:
         random = np.random.default_rng(0)

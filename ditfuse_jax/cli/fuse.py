@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--prompt", help="what to do, in words")
     what.add_argument("--prompt-file", type=Path, help="UTF-8 text, a prompt per line")
     add("--task", default="fuse", help="fuse, ivif, mff or mef: standard prompts and tags")
+    add("--resize", action="store_true", help="scale images to the first one's size")
     add_sampling_arguments(parser)
 
 
@@ -75,4 +76,5 @@ def run(args: argparse.Namespace) -> None:
         prompts=prompts,
         task=args.task,
         changes=sampling_changes(args),
+        resize=args.resize,
     )

@@ -2,6 +2,7 @@
 
   ditfuse prepare /my/photographs -o packed/photos --max-side 512 --processes 8
   ditfuse prepare labelled:/data/camvid -o packed/camvid
+  ditfuse prepare /my/photographs -o packed/latents --autoencoder OmniGen-v1/vae --crop 256,256
   ditfuse prepare --verify packed/photos
 
 Train on what was packed: --config.data.mixture.photos.source=packed/photos.  An interrupted run
@@ -24,13 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, help="a new folder")
     add("--shard-size", type=int, default=256, help="records per shard (default: %(default)s)")
     add("--max-side", type=int, help="scale longer images down to this many pixels")
+    add("--resize", action="store_true", help="scale images to the size of their stack's first")
     add("--processes", type=int, default=1, help="that pack at once (default: %(default)s)")
     add("--max-bad", type=float, default=0.01, help="share that may be unreadable (default: 0.01)")
+    latents = parser.add_argument_group(
+        "crops with an autoencoder's moments, for models on latents"
+    )
+    latents.add_argument("--autoencoder", type=Path, help="its folder")
+    latents.add_argument("--crop", type=_size, metavar="H,W", help="size of the crops")
+    latents.add_argument("--crops", type=int, default=1, help="of each photograph (default: 1)")
     add("--verify", type=Path, metavar="DIR", help="compare packed data with its manifest")
 
 
+def _size(text: str) -> tuple[int, int]:
+    height, width = (int(side) for side in text.split(","))
+    return height, width
+
+
 def run(args: argparse.Namespace) -> int:
-    from ditfuse_jax.pipeline.prepare import prepare, verify
+    from ditfuse_jax.api import prepare
+    from ditfuse_jax.pipeline.prepare import verify
 
     if args.verify is not None:
         if args.source or args.output:
@@ -41,8 +55,12 @@ def run(args: argparse.Namespace) -> int:
     manifest = prepare(
         args.source,
         args.output,
-        shard_size=args.shard_size,
         max_side=args.max_side,
+        resize=args.resize,
+        autoencoder=args.autoencoder,
+        crop=args.crop,
+        crops=args.crops,
+        shard_size=args.shard_size,
         processes=args.processes,
         max_bad_fraction=args.max_bad,
     )

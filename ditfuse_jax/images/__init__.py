@@ -4,12 +4,15 @@ from ditfuse_jax.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     decode_image,
+    image_size,
     list_images,
     read_image,
 )
+from ditfuse_jax.images.labels import decode_labels, read_labels
 from ditfuse_jax.images.pairs import check_same_size, list_stacks, paired_files
 from ditfuse_jax.images.save import read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit
+from ditfuse_jax.images.stack import check_same_shape, read_stack, resized
 from ditfuse_jax.images.values import check_rgb, from_uint8, to_uint8
 
 __all__ = [
@@ -17,15 +20,21 @@ __all__ = [
     "MAX_PIXELS",
     "Canvas",
     "check_rgb",
+    "check_same_shape",
     "check_same_size",
     "decode_image",
+    "decode_labels",
     "fit",
     "from_uint8",
+    "image_size",
     "list_images",
     "list_stacks",
     "paired_files",
     "read_image",
+    "read_labels",
     "read_metadata",
+    "read_stack",
+    "resized",
     "to_uint8",
     "write_image",
 ]

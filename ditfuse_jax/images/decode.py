@@ -2,7 +2,8 @@
 
 - Grey becomes three equal channels; palettes and CMYK become RGB.
 - Transparent pixels are composited over black: no light came from there.
-- 16 bits per channel keep their high byte (`value >> 8`), in grey and in colour alike.
+- 16 bits per channel keep their high byte (`value >> 8`), in grey and in colour alike; but counts
+  of a 14-bit thermal sensor, which would come out black, are scaled (`grey16_to_uint8`).
 - The EXIF orientation is applied, so that height and width are those a viewer shows.
 - Of several frames (animated WebP, multi-page TIFF) the first is taken.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ditfuse_jax.errors import UserError
 
@@ -33,6 +34,10 @@ _FORMATS = {
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
+_SENSOR_RANGE = 2**14
+_PERCENTILES = (0.5, 99.5)
+_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+
 _pillow_limit_lock = threading.Lock()
 
 
@@ -44,7 +49,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         `max_pixels` (judged by the header, before anything is decoded).
     """
     with open_image(path, max_pixels=max_pixels) as image:
-        return _rgb(image, str(path))
+        return decode_opened(image, str(path))
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -55,8 +60,23 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     Raises:
       UserError: as `read_image`.
     """
-    with _opened(io.BytesIO(data), name, max_pixels) as image:
-        return _rgb(image, name)
+    with open_bytes(data, name, max_pixels=max_pixels) as image:
+        return decode_opened(image, name)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns (height, width) as a viewer shows the image, read from the file's header alone.
+
+    Raises:
+      UserError: as `read_image`, as far as the header tells.
+    """
+    with open_image(path) as image:
+        width, height = image.size
+        sideways = False
+        if image.format != "TIFF":  # whose size Pillow gives as it is shown
+            with contextlib.suppress(Exception):  # as `load_upright`
+                sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    return (width, height) if sideways else (height, width)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -106,6 +126,13 @@ def open_image(
 
 
 @contextlib.contextmanager
+def open_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """As `open_image`, of an encoded byte string."""
+    with _opened(io.BytesIO(data), name, max_pixels) as image:
+        yield image
+
+
+@contextlib.contextmanager
 def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Image]:
     try:
         if not stream.read(1):
@@ -139,13 +166,23 @@ def _pillow_open(stream: IO[bytes]) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
-def _rgb(image: Image.Image, name: str) -> np.ndarray:
+def load_upright(image: Image.Image) -> None:
+    """Decodes an opened image's pixels and turns them as its EXIF orientation says."""
     image.load()
     # With the pixels decoded, a damaged EXIF block is no reason to refuse them.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
+
+
+def decode_opened(image: Image.Image, name: str) -> np.ndarray:
+    """Returns the pixels of an opened image, `uint8 (H, W, 3)` RGB; see the module.
+
+    Raises:
+      UserError: signed or 32-bit pixels.
+    """
+    load_upright(image)
     if image.mode.startswith("I;16"):
-        grey = counts_to_uint8(np.asarray(image))
+        grey = grey16_to_uint8(np.asarray(image))
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise UserError(
@@ -161,12 +198,25 @@ def _rgb(image: Image.Image, name: str) -> np.ndarray:
     return np.array(image)
 
 
-def counts_to_uint8(counts: np.ndarray) -> np.ndarray:
-    """Returns the high byte of 16-bit grey values: `uint16 (H, W)` -> `uint8 (H, W)`.
+def grey16_to_uint8(values: np.ndarray) -> np.ndarray:
+    """Returns 16-bit grey values in 8 bits: `uint16 (H, W)` -> `uint8 (H, W)`.
 
-    Pillow reduces 16-bit colour in the same way, so a grey picture looks alike in both codings.
+    Values that reach beyond 14 bits keep their high byte, as Pillow reduces 16-bit colour, so that
+    a grey picture looks alike in both codings.  So do 8-bit values that were only stored in 16 bits
+    (all multiples of 256, or of 257) and flat pictures.
+
+    Anything else below 2^14 is taken for the counts of a thermal sensor, whose scene fills a small
+    part of its range: the 0.5th percentile becomes black and the 99.5th white, linearly between.
+    Each image is scaled by itself, so equal counts of two frames may get different greys.
     """
-    return (counts >> 8).astype(np.uint8)
+    widened = not (values % 256).any() or not (values % 257).any()
+    if values.max() >= _SENSOR_RANGE or widened or values.min() == values.max():
+        return (values >> 8).astype(np.uint8)
+    low, high = np.percentile(values, _PERCENTILES)
+    if low == high:  # all but a few pixels are equal
+        low, high = values.min(), values.max()
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
 def _known_suffixes() -> str:

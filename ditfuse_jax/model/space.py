@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.autoencoder import AutoencoderConfig
 
 Parameters = Mapping[str, Any]
@@ -29,6 +30,17 @@ class PixelSpace:
         """Images (..., H, W, 3) in [-1, 1] as they are; parameters and noise are not used."""
         del parameters, noise
         return images
+
+    def sample(self, moments: jax.Array, noise: jax.Array) -> jax.Array:
+        """There are no moments of pixels.
+
+        Raises:
+          UserError: always.
+        """
+        raise UserError(
+            "the data holds moments of an autoencoder, but the model works on pixels: pack "
+            "photographs without --autoencoder"
+        )
 
     def leave(self, parameters: Parameters, x: jax.Array) -> jax.Array:
         """The inverse of `enter`."""
@@ -57,10 +69,16 @@ class LatentSpace:
         """Images (..., H, W, 3) in [-1, 1] and standard normal noise (..., h, w, C) -> latents."""
         flat = images.reshape(-1, *images.shape[-3:])
         posterior = nnx.merge(self.graph, parameters).encode(flat)
-        noise = noise.reshape(posterior.mean.shape)
-        latents = posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
+        moments = jnp.concatenate(posterior, axis=-1)
+        latents = self.sample(moments, noise.reshape(posterior.mean.shape))
+        return latents.reshape(*images.shape[:-3], *latents.shape[1:])
+
+    def sample(self, moments: jax.Array, noise: jax.Array) -> jax.Array:
+        """Moments (B, h, w, 2 C) of raw latents, mean and log variance -> latents (B, h, w, C)."""
+        mean, log_variance = jnp.split(moments, 2, axis=-1)
+        latents = mean + jnp.exp(0.5 * log_variance) * noise
         latents = (latents - self.config.shift_factor) * self.config.scaling_factor
-        return latents.astype(jnp.float32).reshape(*images.shape[:-3], *latents.shape[1:])
+        return latents.astype(jnp.float32)
 
     def leave(self, parameters: Parameters, x: jax.Array) -> jax.Array:
         """Latents (B, h, w, C) -> images (B, H, W, 3) in about [-1, 1], float32."""

@@ -4,6 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.sources import Source
+from ditfuse_jax.pipeline.tolerance import Tolerance
 from ditfuse_jax.prompts import CONDITION_DROPPED, TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.tasks import TASKS, Example
 
@@ -51,11 +55,48 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class MakeExample:
-    """grain's random map: images of a source -> arrays of one example."""
+    """grain's random map: number of a source's item -> arrays of one example.
 
+    An item that cannot be used is passed over for the next one, if the tolerance allows it: the
+    example is still a function of the number, the generator and the files alone.
+
+    Attributes:
+      source: of images.
+      task: a name in `TASKS`.
+      crop: (height, width).
+      encoder: example -> arrays.
+      tolerance: of bad items.
+    """
+
+    source: Source
     task: str
     crop: tuple[int, int]
     encoder: Encoder
+    tolerance: Tolerance
 
-    def __call__(self, images: tuple[np.ndarray, ...], rng: np.random.Generator) -> Arrays:
-        return self.encoder(TASKS[self.task](images, rng, self.crop), rng)
+    def __call__(self, number: int, rng: np.random.Generator) -> Arrays:
+        for distance in range(len(self.source)):
+            item = (number + distance) % len(self.source)
+            try:
+                example, moments = self._make(item, rng)
+                break
+            except UserError as error:
+                self.tolerance.accept(self.source.names[item], error)
+        else:
+            raise UserError(f"{self.tolerance.source} holds no record that can be used")
+        arrays = self.encoder(example, rng)
+        if moments is not None:
+            arrays["target_moments"] = moments
+        return arrays
+
+    def _make(self, item: int, rng: np.random.Generator) -> tuple[Example, np.ndarray | None]:
+        if not isinstance(self.source, PackedSource) or self.source.moments is None:
+            return TASKS[self.task](self.source[item], rng, self.crop), None
+        images, moments = self.source.read(item)
+        example = TASKS[self.task](images, rng, None)
+        if example.target is not images[0]:
+            raise UserError(
+                f"task {self.task!r} does not aim at the photograph itself, whose moments "
+                f"{self.source.folder} holds: use a task that does (m3, mff), or pack photographs"
+            )
+        return example, moments

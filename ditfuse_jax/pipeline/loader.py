@@ -8,6 +8,7 @@ batches consumed, and a run may continue on another number of hosts.
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -15,8 +16,11 @@ import numpy as np
 from absl import flags
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.buckets import Buckets, split
 from ditfuse_jax.pipeline.examples import Arrays, Encoder, MakeExample
-from ditfuse_jax.pipeline.sources import open_source
+from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.sources import Source, open_source
+from ditfuse_jax.pipeline.tolerance import Tolerance
 from ditfuse_jax.tasks import TASKS
 
 
@@ -46,6 +50,10 @@ class Stream:
       seed: of everything random in it.
       encoder: example -> arrays.
       workers: worker processes; 0 prepares batches in threads of this process.
+      shapes: if any, every batch has one of these sizes instead of `crop`, images going where their
+        aspect ratio is nearest; see `Buckets`.
+      max_bad_fraction: of a source's records that may be unusable; see `Tolerance`.
+      log: file for the names of those.
     """
 
     mixture: Sequence[Ingredient]
@@ -54,6 +62,9 @@ class Stream:
     seed: int
     encoder: Encoder
     workers: int = 0
+    shapes: Sequence[tuple[int, int]] = ()
+    max_bad_fraction: float = 0.0
+    log: Path | None = None
 
     def examples(self) -> grain.MapDataset:
         """The endless sequence of examples, before batching.
@@ -63,11 +74,19 @@ class Stream:
         """
         if not self.mixture:
             raise UserError("data.mixture is empty: name at least one source and task")
-        parts = [self._part(i, ingredient) for i, ingredient in enumerate(self.mixture)]
-        if len(parts) == 1:
-            return parts[0]
-        weights = [ingredient.weight for ingredient in self.mixture]
-        return grain.MapDataset.mix(parts, weights)
+        sources = [self._open(ingredient) for ingredient in self.mixture]
+        if not self.shapes:
+            everything = [range(len(source)) for source in sources]
+            return self._mixed(sources, everything, self.crop)[0]
+        members = [
+            split([source.size(k) for k in range(len(source))], self.shapes) for source in sources
+        ]
+        mixed = [
+            self._mixed(sources, [of_source[b] for of_source in members], shape)
+            for b, shape in enumerate(self.shapes)
+        ]
+        parts, weights = zip(*(pair for pair in mixed if pair[1]), strict=True)
+        return grain.MapDataset.source(Buckets(parts, weights, self.batch_size))
 
     def batches(
         self, start: int = 0, host: int = 0, num_hosts: int = 1
@@ -101,7 +120,7 @@ class Stream:
             stream = stream.mp_prefetch(options)
         return iter(stream)
 
-    def _part(self, index: int, ingredient: Ingredient) -> grain.MapDataset:
+    def _open(self, ingredient: Ingredient) -> Source:
         if ingredient.task not in TASKS:
             raise UserError(f"task {ingredient.task!r} is unknown; choose from {', '.join(TASKS)}")
         if not 0 < ingredient.weight < math.inf:
@@ -115,9 +134,36 @@ class Stream:
                 f"task {ingredient.task!r} takes {task.num_images} image(s) at a time, source "
                 f"{ingredient.source!r} has {source.num_images}"
             )
-        make = MakeExample(ingredient.task, self.crop, self.encoder)
-        dataset = grain.MapDataset.source(source).seed(self.seed + index)
-        return dataset.shuffle().repeat().random_map(make)
+        if isinstance(source, PackedSource) and source.moments:
+            self._check_packed_crops(source)
+        return source
+
+    def _check_packed_crops(self, source: PackedSource) -> None:
+        packed = set(source.sizes)
+        if self.shapes or packed != {self.crop}:
+            (height, width), *_ = sorted(packed)
+            raise UserError(
+                f"{source.folder} holds crops of {height}x{width} with their moments: set "
+                f"data.crop=({height}, {width}) and no data.shapes, or pack it again"
+            )
+
+    def _mixed(
+        self, sources: Sequence[Source], members: Sequence[Sequence[int]], crop: tuple[int, int]
+    ) -> tuple[grain.MapDataset, float]:
+        """Endless examples of one size, made from the members of each source, and their weight."""
+        parts, weights = [], []
+        for i, (ingredient, source) in enumerate(zip(self.mixture, sources, strict=True)):
+            if not members[i]:
+                continue
+            tolerance = Tolerance(ingredient.source, len(source), self.max_bad_fraction, self.log)
+            make = MakeExample(source, ingredient.task, crop, self.encoder, tolerance)
+            numbers = grain.MapDataset.source(members[i]).seed(self.seed + i)
+            parts.append(numbers.shuffle().repeat().random_map(make))
+            weights.append(ingredient.weight * len(members[i]) / len(source))
+        if not parts:
+            return grain.MapDataset.source([]), 0.0
+        dataset = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
+        return dataset, sum(weights)
 
 
 def fixed_batch(stream: Stream, count: int) -> Arrays:

@@ -2,10 +2,11 @@
 
 A record is msgpack: `{"name": str, "images": [bytes, ...]}`, each image an encoded file.  Reading
 one opens no file and searches no folder, which is what training on many small images waits for.
+With `"moments"` in it (float32, little-endian, as the manifest's `moments` shape says) a record
+also holds the autoencoder's posterior of its first image.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ import msgpack
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import decode_image
+from ditfuse_jax.files import sha256
+from ditfuse_jax.images import decode_image, decode_labels
 
 MANIFEST = "manifest.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Shard:
     Attributes:
       file: its name in the folder.
       names: of its records.
+      sizes: (height, width) of each record's images.
       bytes: its length.
       sha256: of its content.
       skipped: (name, reason) of what could not be packed.
@@ -36,6 +39,7 @@ class Shard:
 
     file: str
     names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
     bytes: int
     sha256: str
     skipped: tuple[tuple[str, str], ...] = ()
@@ -45,6 +49,7 @@ class Shard:
         return cls(
             values["file"],
             tuple(values["names"]),
+            tuple((height, width) for height, width in values["sizes"]),
             values["bytes"],
             values["sha256"],
             tuple((name, reason) for name, reason in values["skipped"]),
@@ -57,13 +62,17 @@ class Manifest:
 
     Attributes:
       num_images: per record.
+      labels: the positions among them that hold class numbers, not pictures.
       shards: in order.
       options: how it was packed.
+      moments: (h, w, 2 C) of the moments that each record holds, if it does.
     """
 
     num_images: int
+    labels: tuple[int, ...]
     shards: tuple[Shard, ...]
     options: dict[str, Any]
+    moments: tuple[int, int, int] | None = None
 
     def to_json(self) -> str:
         fields = {"version": VERSION, "records": sum(len(s.names) for s in self.shards)}
@@ -77,7 +86,11 @@ class PackedSource:
         self.folder = Path(folder)
         manifest = read_manifest(self.folder)
         self.names = [name for shard in manifest.shards for name in shard.names]
+        self.sizes = [size for shard in manifest.shards for size in shard.sizes]
         self.num_images = manifest.num_images
+        self.labels = manifest.labels
+        self.options = manifest.options
+        self.moments = manifest.moments
         if not self.names:
             raise UserError(f"{self.folder} holds no records")
         files = [str(self.folder / shard.file) for shard in manifest.shards if shard.names]
@@ -90,12 +103,25 @@ class PackedSource:
         return len(self.names)
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
+        return self.read(index)[0]
+
+    def size(self, index: SupportsIndex) -> tuple[int, int]:
+        return self.sizes[index]
+
+    def read(self, index: SupportsIndex) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+        """An item's images and the moments (h, w, 2 C) of the first, if they were packed."""
         number = int(index)
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
         record = msgpack.unpackb(self._records[number])
         where = f"{self.folder} record {number} ({record['name']})"
-        return tuple(decode_image(image, where) for image in record["images"])
+        images = tuple(
+            (decode_labels if k in self.labels else decode_image)(image, where)
+            for k, image in enumerate(record["images"])
+        )
+        if self.moments is None:
+            return images, None
+        return images, np.frombuffer(record["moments"], "<f4").reshape(self.moments)
 
 
 def is_packed(folder: Path) -> bool:
@@ -115,27 +141,22 @@ def read_manifest(folder: Path) -> Manifest:
         if raw["version"] != VERSION:
             raise UserError(f"{path} has version {raw['version']}, this program reads {VERSION}")
         shards = tuple(Shard.from_dict(shard) for shard in raw["shards"])
-        return Manifest(raw["num_images"], shards, raw["options"])
+        moments = tuple(raw["moments"]) if raw["moments"] else None
+        return Manifest(raw["num_images"], tuple(raw["labels"]), shards, raw["options"], moments)
     except OSError as error:
         raise UserError(f"{path} is missing: is this folder made by `ditfuse prepare`?") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): pack the data again") from error
 
 
-def pack_record(name: str, images: Sequence[bytes]) -> bytes:
+def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None = None) -> bytes:
     """One record's bytes."""
-    packed = msgpack.packb({"name": name, "images": list(images)})
+    fields: dict[str, Any] = {"name": name, "images": list(images)}
+    if moments is not None:
+        fields["moments"] = moments.astype("<f4").tobytes()
+    packed = msgpack.packb(fields)
     assert packed is not None
     return packed
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find_damage(folder: Path) -> Iterator[tuple[Shard, str]]:

@@ -9,21 +9,17 @@ import concurrent.futures.process
 import contextlib
 import dataclasses
 import json
-import math
 import multiprocessing
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.images import decode_image
+from ditfuse_jax.files import make_folder, sha256, write_text
 from ditfuse_jax.pipeline.packed import (
     MANIFEST,
     Manifest,
@@ -31,11 +27,9 @@ from ditfuse_jax.pipeline.packed import (
     find_damage,
     pack_record,
     read_manifest,
-    sha256,
 )
+from ditfuse_jax.pipeline.packer import FilePacker, Packer
 from ditfuse_jax.pipeline.sources import FileSource, open_source
-
-_JPEG_QUALITY = 95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,29 +39,29 @@ class _Job:
     folder: Path
     file: str
     stacks: tuple[tuple[str, tuple[Path, ...]], ...]
-    max_side: int | None
+    labels: tuple[int, ...]
+    packer: Packer
 
 
 def prepare(
     source: str,
     output: Path,
+    packer: Packer = FilePacker(),  # noqa: B008 - frozen
     *,
     shard_size: int = 256,
-    max_side: int | None = None,
     processes: int = 1,
     max_bad_fraction: float = 0.01,
     quiet: bool = False,
 ) -> Manifest:
     """Packs a source of image files.
 
-    Files go in as they are; with `max_side` longer images are scaled down and encoded anew, as JPEG
-    where they were JPEG and as PNG otherwise.  A file that cannot be decoded is skipped and told.
+    A stack with a file that cannot be used is skipped and told.
 
     Args:
       source: see `open_source`; it must be made of files.
       output: a new folder, or one that an interrupted run left.
-      shard_size: records per shard.
-      max_side: in pixels.
+      packer: what becomes of the files.
+      shard_size: stacks per shard.
       processes: that pack at the same time.
       max_bad_fraction: more skipped records than this share end in an error.
       quiet: no progress.
@@ -83,24 +77,27 @@ def prepare(
         raise UserError(f"source {source!r} is packed already or not made of files")
     if shard_size < 1 or processes < 1:
         raise UserError("shard_size and processes must be at least 1")
-    if max_side is not None and max_side < 16:
-        raise UserError(f"max_side must be at least 16 pixels, not {max_side}")
     output = Path(output).expanduser()
     make_folder(output)
-    options = {"source": source, "shard_size": shard_size, "max_side": max_side}
+    options = {"source": source, "shard_size": shard_size, **packer.options}
     stacks = list(zip(opened.names, opened.stacks, strict=True))
     _check_same_work(output, options, [name for name, _ in stacks])
     jobs = [
         _Job(
-            output, f"shard-{k:05}.arrayrecord", tuple(stacks[start : start + shard_size]), max_side
+            output,
+            f"shard-{k:05}.arrayrecord",
+            tuple(stacks[start : start + shard_size]),
+            opened.labels,
+            packer,
         )
         for k, start in enumerate(range(0, len(stacks), shard_size))
     ]
     shards: dict[str, Shard] = {}
+    counts = {job.file: len(job.stacks) for job in jobs}
     with tqdm.tqdm(total=len(stacks), unit="rec", desc="packing", disable=quiet) as bar:
         for shard in _run(jobs, processes):
             shards[shard.file] = shard
-            bar.update(len(shard.names) + len(shard.skipped))
+            bar.update(counts[shard.file])
             for name, reason in shard.skipped:
                 bar.write(f"skipped {name}: {reason}")
     skipped = [pair for job in jobs for pair in shards[job.file].skipped]
@@ -110,7 +107,13 @@ def prepare(
             f"{len(skipped)} of {len(stacks)} records of {source} cannot be read, more than "
             f"{max_bad_fraction:.1%}: first {name} ({reason}); mend or remove them, or allow more"
         )
-    manifest = Manifest(opened.num_images, tuple(shards[job.file] for job in jobs), options)
+    manifest = Manifest(
+        opened.num_images,
+        opened.labels,
+        tuple(shards[job.file] for job in jobs),
+        options,
+        packer.moments,
+    )
     write_text(output / MANIFEST, manifest.to_json())
     return manifest
 
@@ -173,22 +176,29 @@ def _pack(job: _Job) -> Shard:
         if not shard.skipped:  # what was damaged may have been mended since
             return shard
     temporary = job.folder / f".{uuid.uuid4().hex}.tmp"
-    names, skipped = [], []
+    names, sizes, skipped = [], [], []
     try:
         writer = ArrayRecordWriter(str(temporary), "group_size:1")
         try:
             for name, paths in job.stacks:
                 try:
-                    images = [_encoded(path, job.max_side) for path in paths]
+                    records = job.packer(name, paths, job.labels)
                 except UserError as error:
                     skipped.append((name, str(error)))
                     continue
-                writer.write(pack_record(name, images))
-                names.append(name)
+                for record in records:
+                    writer.write(pack_record(record.name, record.images, record.moments))
+                    names.append(record.name)
+                    sizes.append(record.size)
         finally:
             writer.close()
         shard = Shard(
-            job.file, tuple(names), temporary.stat().st_size, sha256(temporary), tuple(skipped)
+            job.file,
+            tuple(names),
+            tuple(sizes),
+            temporary.stat().st_size,
+            sha256(temporary),
+            tuple(skipped),
         )
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter on a full disk
@@ -198,27 +208,3 @@ def _pack(job: _Job) -> Shard:
             temporary.unlink(missing_ok=True)
     write_text(facts, json.dumps(dataclasses.asdict(shard)))
     return shard
-
-
-def _encoded(path: Path, max_side: int | None) -> bytes:
-    """A file's bytes, decoded once to know that they are an image."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    image = decode_image(data, str(path))
-    longest = max(image.shape[:2])
-    if max_side is None or longest <= max_side:
-        return data
-    scale = max_side / longest
-    size = tuple(max(1, math.floor(side * scale + 0.5)) for side in image.shape[1::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return _encode(small, ".jpg" if data[:2] == b"\xff\xd8" else ".png")
-
-
-def _encode(image: np.ndarray, suffix: str) -> bytes:
-    done, encoded = cv2.imencode(
-        suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    assert done
-    return encoded.tobytes()

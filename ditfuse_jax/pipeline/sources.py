@@ -5,14 +5,22 @@ A source is named in a recipe as `name` or `name:argument`; anything else is a f
 
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Protocol, SupportsIndex
 
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import list_images, list_stacks, paired_files, read_image
+from ditfuse_jax.images import (
+    check_same_size,
+    image_size,
+    list_images,
+    list_stacks,
+    paired_files,
+    read_image,
+    read_labels,
+)
 from ditfuse_jax.pipeline.packed import PackedSource, is_packed
 
 # The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
@@ -48,15 +56,32 @@ class Source(Protocol):
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]: ...
 
+    def size(self, index: SupportsIndex) -> tuple[int, int]:
+        """(height, width) of an item's images, without decoding them."""
+        ...
+
 
 class FileSource:
     """Image files read on access."""
 
-    def __init__(self, stacks: Sequence[tuple[str, Sequence[Path]]], keep: bool = False):
-        """`stacks` are (name, files) with equally many files each; `keep` holds decoded images."""
+    def __init__(
+        self,
+        stacks: Sequence[tuple[str, Sequence[Path]]],
+        *,
+        labels: Container[int] = (),
+        keep: bool = False,
+    ):
+        """Names a source's files.
+
+        Args:
+          stacks: (name, files) with equally many files each.
+          labels: the positions in a stack that hold class numbers, not pictures.
+          keep: decoded images stay in memory.
+        """
         self.names = [name for name, _ in stacks]
         self.stacks = [tuple(paths) for _, paths in stacks]
         self.num_images = len(self.stacks[0])
+        self.labels = tuple(k for k in range(self.num_images) if k in labels)
         self.keep = keep
 
     def __len__(self) -> int:
@@ -64,7 +89,15 @@ class FileSource:
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
         read = _read_and_keep if self.keep else read_image
-        return tuple(read(path) for path in self.stacks[index])
+        paths = self.stacks[index]
+        images = tuple(
+            read_labels(path) if k in self.labels else read(path) for k, path in enumerate(paths)
+        )
+        check_same_size(images, paths)
+        return images
+
+    def size(self, index: SupportsIndex) -> tuple[int, int]:
+        return image_size(self.stacks[index][0])
 
 
 def open_source(name: str) -> Source:
@@ -120,7 +153,7 @@ def _labelled(argument: str) -> Source:
     """Scenes and their labels: `images/` and `labels/` with files of equal names."""
     folder = Path(argument).expanduser()
     pairs = paired_files(folder / "images", folder / "labels")
-    return FileSource([(paths[0].stem, paths) for paths in pairs])
+    return FileSource([(paths[0].stem, paths) for paths in pairs], labels={1})
 
 
 SOURCES: dict[str, Callable[[str], Source]] = {"samples": _samples, "labelled": _labelled}

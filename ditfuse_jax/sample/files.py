@@ -13,9 +13,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import (
     IMAGE_SUFFIXES,
-    check_same_size,
     list_stacks,
-    read_image,
+    read_stack,
     write_image,
 )
 from ditfuse_jax.prompts import as_prompt, instruction_pool
@@ -45,6 +44,7 @@ def fuse(
     changes: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    resize: bool = False,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -58,6 +58,7 @@ def fuse(
       changes: sampling settings that differ from the model's own; see `sampling_settings`.
       adapters: merged into the weights.
       base: where the weights under a run's adapters are now, if they were moved.
+      resize: images of another size than the first of their stack are scaled to it.
       quiet: no progress bar.
 
     Returns:
@@ -72,7 +73,7 @@ def fuse(
     orders = plan(inputs, output, prompts, task)
     for order in orders:
         fuser.check(order.prompt, len(order.sources))
-    jobs = _read(orders)
+    jobs = _read(orders, resize)
     jobs = itertools.chain([next(jobs)], jobs)  # a damaged first stack leaves no new folder
     for folder in {order.output.parent for order in orders}:
         make_folder(folder)
@@ -165,11 +166,9 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
     return as_prompt(pool.sentences[0] if text is None else text, num_images, pool.task, pool.tag)
 
 
-def _read(orders: Sequence[Order]) -> Iterator[tuple[int, Job]]:
+def _read(orders: Sequence[Order], resize: bool) -> Iterator[tuple[int, Job]]:
     for number, order in enumerate(orders):
-        images = [read_image(path) for path in order.sources]
-        check_same_size(images, order.sources)
-        yield number, Job(images, order.prompt)
+        yield number, Job(read_stack(order.sources, resize=resize), order.prompt)
 
 
 def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[str, str]:

@@ -27,7 +27,7 @@ class Control:
         return self.base.num_images
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]

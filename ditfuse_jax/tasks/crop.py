@@ -13,6 +13,23 @@ _ROOM_TO_DOWNSCALE = 2.0
 _DOWNSCALED_SHARE = 0.5
 
 
+def random_view(
+    images: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    crop: tuple[int, int] | None,
+    *,
+    upside_down: bool,
+    labels: Container[int] = (),
+) -> tuple[np.ndarray, ...]:
+    """A random crop, randomly mirrored; without a size the images as they are, cut before.
+
+    See `random_crop` and `random_flips`.
+    """
+    if crop is None:
+        return tuple(images)
+    return random_flips(random_crop(images, rng, crop, labels), rng, upside_down=upside_down)
+
+
 def random_crop(
     images: Sequence[np.ndarray],
     rng: np.random.Generator,

@@ -31,9 +31,12 @@ class Task(Protocol):
         ...
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        """Returns an example of size `crop` (height, width) from `uint8 (H, W, 3)` images."""
+        """Returns an example of size `crop` (height, width) from `uint8 (H, W, 3)` images.
+
+        Without `crop` the images are taken as they are, neither cut nor mirrored.
+        """
         ...
 
 

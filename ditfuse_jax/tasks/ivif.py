@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.degrade import PSEUDO_TARGETS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
@@ -25,9 +25,9 @@ class IVIF:
             raise UserError(f"IVIF: no pseudo-target is named {self.target} (known: {known})")
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        pair = random_flips(random_crop(images, rng, crop), rng, upside_down=False)
+        pair = random_view(images, rng, crop, upside_down=False)
         target = PSEUDO_TARGETS[self.target](pair)
         instruction = draw_instruction(instructions("ivif"), rng)
         prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
@@ -19,9 +19,9 @@ class M3:
     num_images: int = dataclasses.field(default=1, init=False)
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_flips(random_crop(images, rng, crop), rng, upside_down=True)
+        (clean,) = random_view(images, rng, crop, upside_down=True)
         views = degrade_views(clean, rng, self.config)
         prompt = task_prompt("FUSION", None, draw_instruction(instructions("fusion"), rng))
         return Example(shuffled((views.view_a, views.view_b), rng), prompt, clean)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
@@ -18,9 +18,9 @@ class MFF:
     num_images: int = dataclasses.field(default=1, init=False)
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_flips(random_crop(images, rng, crop), rng, upside_down=True)
+        (clean,) = random_view(images, rng, crop, upside_down=True)
         pair = focus_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-FOCUS", draw_instruction(instructions("mff"), rng))
         return Example(shuffled((pair.near, pair.far), rng), prompt, clean)

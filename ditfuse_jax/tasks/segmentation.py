@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views, overlay
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_crop, random_flips
+from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 # The classes of CamVid's usual eleven, by label, each with words people use for them.
@@ -25,6 +26,7 @@ STREET_CLASSES: tuple[tuple[str, ...], ...] = (
     ("cyclist", "bicycle"),
 )
 _LEAST_SHARE = 0.005  # of the crop, or a class counts as too small to be asked for
+_IGNORED = 255
 _ABSENT = 0.15  # share of examples that ask for what is not there
 
 
@@ -32,7 +34,8 @@ _ABSENT = 0.15  # share of examples that ask for what is not there
 class Segmentation:
     """Sources: two M3 views of a labelled image; target: the image with the class overlaid.
 
-    A class that is not in the crop leaves the image as it is.  Labels beyond the classes are void.
+    A class that is not in the crop leaves the image as it is.  The label after the last class, and
+    255, are void.
     """
 
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
@@ -40,12 +43,12 @@ class Segmentation:
     num_images: int = dataclasses.field(default=2, init=False)
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
         """See `Task`; `images` are the scene and its labels, a label's number in all channels."""
-        window = random_crop(images, rng, crop, labels=(1,))
-        clean, coded = random_flips(window, rng, upside_down=False)
+        clean, coded = random_view(images, rng, crop, upside_down=False, labels=(1,))
         labels = coded[..., 0]
+        self._check(labels)
         views = degrade_views(clean, rng, self.config)
         wanted = self._draw_class(labels, rng)
         names = self.classes[wanted]
@@ -56,6 +59,15 @@ class Segmentation:
             task_prompt("SEG", None, sentence),
             overlay(clean, labels == wanted),
         )
+
+    def _check(self, labels: np.ndarray) -> None:
+        void = len(self.classes)
+        unknown = np.unique(labels[(labels > void) & (labels != _IGNORED)])
+        if len(unknown):
+            raise UserError(
+                f"labels hold class {int(unknown[0])}, but only 0 to {void - 1} have names "
+                f"({void} and {_IGNORED} are void): map the labels to these classes"
+            )
 
     def _draw_class(self, labels: np.ndarray, rng: np.random.Generator) -> int:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]

@@ -19,11 +19,14 @@ from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.train.checkpoint import LORA, Checkpoints, find_checkpoint, is_run
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model
 from ditfuse_jax.weights import load_autoencoder, open_omnigen, read_adapter
+from ditfuse_jax.weights.autoencoder import fingerprint
 from ditfuse_jax.weights.maps import leaves as leaf_table
 
 # What a run folder may carry with its weights, for use anywhere.
@@ -148,6 +151,25 @@ def check_weights(recipe: Recipe) -> None:
         )
     if recipe.weights:
         _matching(recipe)
+    _check_moments(recipe)
+
+
+def _check_moments(recipe: Recipe) -> None:
+    """Moments that were packed must be those of the autoencoder that the recipe has."""
+    for ingredient in recipe.stream.mixture:
+        source = open_source(ingredient.source)
+        if not isinstance(source, PackedSource) or source.moments is None:
+            continue
+        if not recipe.autoencoder:
+            raise UserError(
+                f"{source.folder} holds moments of an autoencoder, but the model works on pixels: "
+                "pack the photographs without --autoencoder"
+            )
+        if source.options["autoencoder"] != fingerprint(recipe.autoencoder):
+            raise UserError(
+                f"{source.folder} holds moments of another autoencoder than "
+                f"{recipe.autoencoder}: pack the photographs again with this one"
+            )
 
 
 def load_base(recipe: Recipe, sharder: Sharder) -> Parameters:

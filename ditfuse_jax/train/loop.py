@@ -11,12 +11,13 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
 from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
 from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recipe import Config, to_json
-from ditfuse_jax.train.recorder import Recorder
+from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
 from ditfuse_jax.train.settings import Recipe, check_tokenizer, resolve
 from ditfuse_jax.train.signals import StopSignal
@@ -129,12 +130,15 @@ def train(
 
     if start:
         console.say(f"continuing {run.path} at step {start} of {total}")
+    recipe = dataclasses.replace(
+        recipe, stream=dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
+    )
     batches = recipe.stream.batches(start, jax.process_index(), jax.process_count())
     writer = MetricsWriter(run) if is_main() else None
     rate = learning_rate(recipe.optimizer, total)
     recorder = Recorder(recipe, rate, console, writer, goodput)
     stop = StopSignal()
-    train_step: Callable | None = None
+    compiled: dict[tuple[int, ...], tuple[Callable, float]] = {}  # by the shape of a batch
     step, stopping = start, False
 
     def save() -> None:
@@ -154,15 +158,21 @@ def train(
                     save()  # bad data costs no work
                     checkpoints.wait()
                 raise
-            if train_step is None:
+            shape = batch["target"].shape
+            if shape not in compiled:
                 with goodput.measure("compile"):
                     step_function = make_train_step(graph, optimizer, recipe.step, sharder, space)
                     train_step = compile_step(step_function, sharder, abstract, frozen, batch)
-                recorder.start(step, batch)
+                # One batch tells how much of the sequence is real.
+                flops = example_flops(recipe, batch) * recipe.stream.batch_size
+                compiled[shape] = train_step, flops
+                if len(compiled) == 1:
+                    recorder.start(step)
+            train_step, flops = compiled[shape]
             with goodput.measure("step"), jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, frozen, batch)
             step += 1
-            recorder.push(step, metrics)
+            recorder.push(step, metrics, flops)
             last, stopping = step == total, stop.requested(step)
             if last or stopping or _due(step, recipe.schedule.checkpoint_every):
                 save()

@@ -37,8 +37,10 @@ def default_config(model_preset: str) -> Config:
         {
             "mixture": {"photos": {"source": "samples:train", "task": "m3", "weight": 1.0}},
             "crop": (256, 256),
+            "shapes": (),
             "batch_size": 64,
             "workers": 8,
+            "max_bad_fraction": 0.01,
             "tokenizer": "",
             "condition_dropout": 0.1,
         }

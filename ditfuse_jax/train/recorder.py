@@ -9,6 +9,7 @@ import optax
 from ditfuse_jax.model.flops import training_flops
 from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.chips import peak_flops
+from ditfuse_jax.pipeline.tolerance import read_bad_records
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.writers import Console, MetricsWriter
@@ -31,16 +32,20 @@ class Recorder:
         self._skipped: float | None = None
         self._since: tuple[int, float] | None = None
         self._flops = 0.0
+        self._bad_records = 0
 
-    def start(self, step: int, batch: Mapping[str, jax.Array]) -> None:
-        """Begins to measure speed; the batch tells how much of the sequence is real."""
+    def start(self, step: int) -> None:
+        """Begins to measure speed."""
         self._since = (step, self._goodput.total)
-        self._flops = example_flops(self._recipe, batch)
 
-    def push(self, step: int, metrics: Any) -> None:
-        """Takes a step's metrics, still being computed, and records those of the step before."""
+    def push(self, step: int, metrics: Any, flops: float) -> None:
+        """Takes a step's metrics, still being computed, and records those of the step before.
+
+        `flops` are those of the step's batch.
+        """
         self.flush()
         self._pending = (step, metrics)
+        self._flops += flops
 
     def flush(self) -> None:
         """Records what is pending; waits for it."""
@@ -57,7 +62,7 @@ class Recorder:
         schedule = self._recipe.schedule
         if step % schedule.log_every == 0 or step == schedule.steps:
             scalars["learning_rate"] = jax.device_get(self._rate(step - 1)).item()
-            self.write(step, scalars | self._rates(step))
+            self.write(step, scalars | self._rates(step) | self._data(step))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records scalars of any kind."""
@@ -70,16 +75,29 @@ class Recorder:
         now = self._goodput.total
         steps, seconds = step - self._since[0], max(now - self._since[1], 1e-9)
         self._since = (step, now)
-        per_second = steps * self._recipe.stream.batch_size / seconds
+        flops, self._flops = self._flops, 0.0
         rates = {
-            "images_per_second": per_second,
-            "tflops_per_device": per_second * self._flops / jax.device_count() / 1e12,
+            "images_per_second": steps * self._recipe.stream.batch_size / seconds,
+            "tflops_per_device": flops / seconds / jax.device_count() / 1e12,
             "data_wait": self._goodput.shares()["data"],
         }
         peak = peak_flops(jax.devices()[0].device_kind)
         if peak:
             rates["mfu"] = rates["tflops_per_device"] * 1e12 / peak
         return rates
+
+    def _data(self, step: int) -> dict[str, float]:
+        """How many records could not be used so far; new ones are told on the console."""
+        log = self._recipe.stream.log
+        found = read_bad_records(log.parent) if log and self._writer else []
+        if len(found) > self._bad_records:
+            last = found[-1]
+            self._console.say(
+                f"step {step}: {len(found)} bad records passed over so far, see {log}; last "
+                f"{last['record']} of {last['source']}: {last['reason']}"
+            )
+            self._bad_records = len(found)
+        return {"bad_records": float(len(found))} if found else {}
 
 
 def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
@@ -88,7 +106,7 @@ def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
     The autoencoder of a model on latents is not counted: it prepares data.
     """
     valid = batch["token_valid"]
-    height, width = recipe.stream.crop
+    height, width = batch["target"].shape[1:3]
     sizes = {
         "num_text": float(valid.sum()) / valid.shape[0],
         "num_images": batch["images"].shape[1],

@@ -113,14 +113,8 @@ def resolve(config: Config) -> Recipe:
     _choice("model.attention", model.attention, IMPLEMENTATIONS)
     _choice("model.remat", model.remat, REMAT_NAMES)
     data, sample, train = config.data, config.sample, config.train
-    if not isinstance(data.crop, tuple | list) or len(data.crop) != 2:
-        raise UserError(f"data.crop must be (height, width), not {data.crop}")
-    height, width = data.crop
-    for side in (height, width):
-        if side < 1 or side % model.size_multiple:
-            raise UserError(
-                f"data.crop {tuple(data.crop)} must be multiples of {model.size_multiple} pixels"
-            )
+    crop = _size("data.crop", data.crop, model.size_multiple)
+    shapes = [_size("data.shapes", shape, model.size_multiple) for shape in data.shapes]
     encoder = Encoder(
         TextSlots(*model.text_slots), data.tokenizer or None, float(data.condition_dropout)
     )
@@ -129,11 +123,13 @@ def resolve(config: Config) -> Recipe:
             _section(f"data.mixture.{name}", Ingredient, part)
             for name, part in sorted(data.mixture.items())
         ],
-        crop=(height, width),
+        crop=crop,
         batch_size=data.batch_size,
         seed=config.seed,
         encoder=encoder,
         workers=data.workers,
+        shapes=tuple(shapes),
+        max_bad_fraction=float(data.max_bad_fraction),
     )
     step = StepConfig(
         seed=config.seed,
@@ -224,9 +220,20 @@ def _check_ranges(config: Config) -> None:
         raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
     if len(config.sample.text_slots) != 3:
         raise UserError(f"sample.text_slots must be three numbers, not {config.sample.text_slots}")
-    for section, key in (("data", "condition_dropout"), ("train", "ema_decay")):
+    shares = ("condition_dropout", "max_bad_fraction")
+    for section, key in (*(("data", share) for share in shares), ("train", "ema_decay")):
         if not 0 <= config[section][key] <= 1:
             raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")
+
+
+def _size(name: str, value: Any, multiple: int) -> tuple[int, int]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise UserError(f"{name} must be (height, width), not {value}")
+    height, width = value
+    for side in (height, width):
+        if side < 1 or side % multiple:
+            raise UserError(f"{name} {tuple(value)} must be multiples of {multiple} pixels")
+    return height, width
 
 
 def _lora(config: Config) -> LoRAConfig | None:

@@ -131,9 +131,16 @@ def model_inputs(
     Returns:
       The condition and the clean target (B, h, w, C).
     """
-    pixels = jnp.concatenate([batch["images"], batch["target"][:, None]], axis=1)
-    seen = space.enter(autoencoder, pixels.astype(jnp.float32) / 127.5 - 1.0, noise)
-    images, target = seen[:, :-1], seen[:, -1]
+
+    def enter(pixels: jax.Array, noise: jax.Array) -> jax.Array:
+        return space.enter(autoencoder, pixels.astype(jnp.float32) / 127.5 - 1.0, noise)
+
+    if "target_moments" in batch:  # encoded when the data were packed
+        images = enter(batch["images"], noise[:, :-1])
+        target = space.sample(batch["target_moments"], noise[:, -1])
+    else:
+        seen = enter(jnp.concatenate([batch["images"], batch["target"][:, None]], axis=1), noise)
+        images, target = seen[:, :-1], seen[:, -1]
     return Condition(batch["tokens"], batch["token_valid"], images, batch["image_valid"]), target
 
 

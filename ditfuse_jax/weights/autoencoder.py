@@ -1,6 +1,7 @@
 """diffusers' `AutoencoderKL` folders: `config.json` and safetensors, both ways."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import sha256
 from ditfuse_jax.model.autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -34,6 +36,21 @@ class LoadedAutoencoder:
     config: AutoencoderConfig
     graph: nnx.GraphDef
     parameters: dict[Any, Any]
+
+
+def fingerprint(folder: Path | str) -> str:
+    """SHA-256 of what decides an autoencoder's numbers: its config's meaning and its files.
+
+    Raises:
+      UserError: there is no autoencoder.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no autoencoder at {folder}: there is no such folder")
+    digest = hashlib.sha256(repr(read_autoencoder_config(folder / "config.json")).encode())
+    for file in sorted(open_tensors(folder).files):
+        digest.update(sha256(file).encode())
+    return digest.hexdigest()
 
 
 def load_autoencoder(folder: Path | str, dtype: str = "float32") -> LoadedAutoencoder:

@@ -46,6 +46,10 @@ class Tensors:
         self.path = path
 
     @property
+    def files(self) -> frozenset[Path]:
+        return frozenset(entry.file for entry in self._entries.values())
+
+    @property
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)
 

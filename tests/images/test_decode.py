@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import IMAGE_SUFFIXES, decode_image, list_images, read_image
+from ditfuse_jax.images import IMAGE_SUFFIXES, decode_image, image_size, list_images, read_image
 
 LOSSLESS = {".png": {}, ".bmp": {}, ".tif": {}, ".tiff": {}, ".webp": {"lossless": True}}
 
@@ -103,6 +103,39 @@ def test_sixteen_bits_keep_the_high_byte_in_grey_and_colour(suffix, channels):
     np.testing.assert_array_equal(image, expected)
 
 
+def thermal_counts():
+    """A scene of 14-bit counts around 8000, one very hot and one dead pixel."""
+    counts = np.random.default_rng(0).normal(8000, 100, (64, 48)).astype(np.uint16)
+    counts[3, 4], counts[5, 6] = 16383, 0
+    return counts
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_counts_of_a_thermal_sensor_fill_the_greys_between_their_percentiles(suffix):
+    counts = thermal_counts()
+    image = decode_image(cv2.imencode(suffix, counts)[1].tobytes(), "x")
+    assert (image == image[..., :1]).all()
+    grey = image[..., 0]
+    assert grey[3, 4] == 255 and grey[5, 6] == 0
+    assert 0.002 < (grey == 0).mean() < 0.02 and 0.002 < (grey == 255).mean() < 0.02
+    order = np.argsort(counts.ravel())
+    assert (np.diff(grey.ravel()[order].astype(int)) >= 0).all()
+    assert grey.std() > 40
+
+
+@pytest.mark.parametrize("factor", [256, 257])
+def test_dark_bytes_that_were_stored_in_sixteen_bits_stay_dark(factor):
+    dark = np.random.default_rng(0).integers(0, 60, (9, 7), dtype=np.uint16)
+    image = decode_image(cv2.imencode(".png", dark * factor)[1].tobytes(), "x")
+    np.testing.assert_array_equal(image[..., 0], dark)
+
+
+def test_flat_counts_are_flat():
+    for value in (0, 8000):
+        data = cv2.imencode(".png", np.full((4, 4), value, np.uint16))[1].tobytes()
+        assert (decode_image(data, "x") == value >> 8).all()
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_thirty_two_bit_pixels_are_refused_by_name(mode):
     data = encoded(Image.new(mode, (4, 4)), "TIFF")
@@ -112,7 +145,7 @@ def test_thirty_two_bit_pixels_are_refused_by_name(mode):
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(image_format, orientation):
+def test_exif_orientation_is_applied(image_format, orientation, tmp_path):
     # What a viewer must do to the stored rows, EXIF 2.32 table of orientations.
     shown = {
         1: lambda x: x,
@@ -129,6 +162,8 @@ def test_exif_orientation_is_applied(image_format, orientation):
     options = {"lossless": True} if image_format == "WEBP" else {}
     data = encoded(picture(), image_format, exif=exif, **options)
     np.testing.assert_array_equal(decode_image(data, "x"), shown(picture()))
+    (tmp_path / "x").write_bytes(data)
+    assert image_size(tmp_path / "x") == shown(picture()).shape[:2]
 
 
 def test_damaged_exif_does_not_cost_the_image():

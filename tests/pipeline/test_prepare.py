@@ -17,6 +17,7 @@ from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline import prepare as module
 from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.packer import FilePacker
 from ditfuse_jax.pipeline.prepare import prepare, verify
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def test_stacks_and_labelled_scenes_stay_together(tmp_path):
 
 
 def test_long_images_are_scaled_down_and_short_ones_left_alone(photos, tmp_path):
-    prepare(str(photos), tmp_path / "packed", max_side=35, quiet=True)
+    prepare(str(photos), tmp_path / "packed", FilePacker(max_side=35), quiet=True)
     packed = open_source(str(tmp_path / "packed"))
     for k, name in enumerate(packed.names):
         (path,) = photos.glob(f"{name}.*")
@@ -173,7 +174,7 @@ class TestRefused:
     def test_other_data_in_the_folder(self, photos, tmp_path):
         prepare(str(photos), tmp_path / "p", quiet=True)
         with pytest.raises(UserError, match="from another source or with other options"):
-            prepare(str(photos), tmp_path / "p", max_side=20, quiet=True)
+            prepare(str(photos), tmp_path / "p", FilePacker(max_side=20), quiet=True)
 
     def test_a_folder_with_something_else(self, photos):
         with pytest.raises(UserError, match="is not empty"):

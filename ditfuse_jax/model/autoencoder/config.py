@@ -102,7 +102,7 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
     for name, wanted in _FIXED.items():
         if raw.get(name, wanted) != wanted:
             raise UserError(f"{path}: {name} {raw[name]!r} is not supported, only {wanted!r}")
-    settings = _DEFAULTS | raw
+    settings = {**_DEFAULTS, **raw}
     for name, (fits, wanted) in _RULES.items():
         if name not in settings:
             raise UserError(f"{path} lacks {name}")

@@ -1,0 +1,54 @@
+"""Label images: the number of each pixel's class, never a colour, never interpolated."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images.decode import (
+    MAX_PIXELS,
+    decode_opened,
+    load_upright,
+    open_bytes,
+    open_image,
+)
+
+_BYTE = 255
+
+
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Returns the class numbers in a label file, `uint8 (H, W, 3)` with three equal channels.
+
+    Grey values are the numbers, 8 or 16 bits alike; so are the indices of a palette, whose colours
+    are only for show; so are three equal channels.
+
+    Raises:
+      UserError: as `read_image`; also for colours without a palette and for numbers above 255.
+    """
+    with open_image(path) as image:
+        return _numbers(image, str(path))
+
+
+def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """As `read_labels`, of an encoded byte string; `name` tells errors where it came from."""
+    with open_bytes(data, name, max_pixels=max_pixels) as image:
+        return _numbers(image, name)
+
+
+def _numbers(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode in ("1", "L", "P", "I") or image.mode.startswith("I;16"):
+        load_upright(image)
+        numbers = np.asarray(image)
+        if numbers.min() < 0 or numbers.max() > _BYTE:
+            raise UserError(
+                f"{name}: class numbers from {numbers.min()} to {numbers.max()}, but only 0 to "
+                f"{_BYTE} can be labels"
+            )
+        return np.repeat(numbers.astype(np.uint8)[..., None], 3, axis=2)
+    colours = decode_opened(image, name)
+    if (colours != colours[..., :1]).any():
+        raise UserError(
+            f"{name}: holds colours, not class numbers: save each pixel's class as its grey value"
+        )
+    return colours

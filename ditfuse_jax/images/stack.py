@@ -1,0 +1,59 @@
+"""Registered images read together: one size, or made so on request."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images.decode import read_image
+from ditfuse_jax.images.pairs import check_same_size
+
+_WORTH_A_DOUBT = 0.02  # relative difference of aspect ratios
+
+
+def read_stack(
+    paths: Sequence[str | os.PathLike[str]], *, resize: bool = False
+) -> tuple[np.ndarray, ...]:
+    """Reads registered images, `uint8 (H, W, 3)` each.
+
+    Args:
+      paths: one file per image.
+      resize: images of another size than the first are scaled to it.
+
+    Raises:
+      UserError: as `read_image`; without `resize`, sizes differ; with it, aspect ratios do, for
+        such images do not show the same scene and cannot be registered.
+    """
+    images = [read_image(path) for path in paths]
+    if not resize:
+        try:
+            check_same_size(images, paths)
+        except UserError as error:
+            raise UserError(f"{error}, or be scaled with --resize") from error
+        return tuple(images)
+    check_same_shape(images, paths)
+    height, width = images[0].shape[:2]
+    return (images[0], *(resized(image, height, width) for image in images[1:]))
+
+
+def check_same_shape(images: Sequence[np.ndarray], names: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises UserError unless all images `(H, W, ...)` have the first one's aspect ratio."""
+    height, width = images[0].shape[:2]
+    for image, name in zip(images[1:], names[1:], strict=True):
+        own = image.shape[1] / image.shape[0]
+        if abs(own * height / width - 1) > _WORTH_A_DOUBT:
+            raise UserError(
+                f"{name} is {image.shape[1]}x{image.shape[0]} and {names[0]} is {width}x{height}: "
+                "their shapes differ, so resizing would not register them; crop them first"
+            )
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns an image at another size: area average where it shrinks, else cubic."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=how)

@@ -1,0 +1,127 @@
+"""Files that cannot be used: passed over, named, counted, and too many of them end the stream."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import write_image
+from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, fixed_batch
+from ditfuse_jax.pipeline.tolerance import BAD_RECORDS, read_bad_records
+from ditfuse_jax.prompts import TextSlots
+
+COUNT = 12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve flat pictures, each of its own grey; two files are damaged."""
+    for i in range(COUNT):
+        write_image(tmp_path / f"photos/{i:02}.png", np.full((32, 32, 3), 20 * i, np.uint8))
+    (tmp_path / "photos/04.png").write_bytes(b"")
+    data = (tmp_path / "photos/05.png").read_bytes()
+    (tmp_path / "photos/05.png").write_bytes(data[: len(data) // 2])
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def make_folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+
+
+@pytest.fixture
+def stream(folder):
+    parts = [Ingredient(str(folder / "photos"), "m3")]
+    log = folder / BAD_RECORDS
+    tolerant = {"max_bad_fraction": 0.2, "log": log}
+    return Stream(parts, (32, 32), 4, 0, Encoder(TextSlots(24, 12, 48)), **tolerant)
+
+
+def greys(batch):
+    return [int(target.mean()) for target in batch["target"]]
+
+
+def take(batches, count):
+    found = [next(batches) for _ in range(count)]
+    batches.close()
+    return found
+
+
+def test_every_good_picture_is_seen_and_the_bad_ones_are_replaced(stream):
+    seen = [grey for batch in take(stream.batches(), 3) for grey in greys(batch)]
+    assert sorted(set(seen)) == [20 * i for i in range(COUNT) if i not in (4, 5)]
+    # The two are replaced by the next good one.
+    assert seen.count(120) == 3
+
+
+def test_bad_pictures_change_no_other_example(stream, folder):
+    with_bad = take(stream.batches(), 3)
+    for i in (4, 5):
+        write_image(folder / f"photos/{i:02}.png", np.full((32, 32, 3), 20 * i, np.uint8))
+    mended = take(stream.batches(), 3)
+    for one, other in zip(with_bad, mended, strict=True):
+        for k, (grey, true) in enumerate(zip(greys(one), greys(other), strict=True)):
+            if true not in (80, 100):
+                assert grey == true
+                np.testing.assert_array_equal(one["images"][k], other["images"][k])
+
+
+def test_hosts_and_workers_agree_on_what_stands_in(stream):
+    whole = take(stream.batches(), 3)
+    halves = [take(stream.batches(host=h, num_hosts=2), 3) for h in (0, 1)]
+    worked = take(dataclasses.replace(stream, workers=2).batches(), 3)
+    for step, batch in enumerate(whole):
+        assert greys(worked[step]) == greys(batch)
+        assert greys(halves[0][step]) + greys(halves[1][step]) == greys(batch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_log_names_each_bad_file_once(stream, folder, workers):
+    for _ in range(2):  # a restart does not repeat them
+        take(dataclasses.replace(stream, workers=workers).batches(), 6)
+    found = {record["record"]: record for record in read_bad_records(folder)}
+    assert sorted(found) == ["04", "05"]
+    if not workers:  # two workers may find the same file at the same moment
+        assert len(read_bad_records(folder)) == 2
+    assert "0 bytes" in found["04"]["reason"]
+    assert found["05"]["source"] == str(folder / "photos")
+
+
+def test_one_too_many_ends_the_stream_with_counts_and_a_name(stream):
+    strict = dataclasses.replace(stream, max_bad_fraction=0.1)
+    with pytest.raises(UserError, match=r"2 of 12 records of .*photos .* 10\.00%: first 0[45] \("):
+        fixed_batch(strict, 12)
+
+
+def test_without_tolerance_the_file_s_own_error_is_told(stream):
+    with pytest.raises(UserError, match=r"0[45]\.png: is"):
+        fixed_batch(dataclasses.replace(stream, max_bad_fraction=0.0, log=None), 12)
+
+
+def test_when_nothing_can_be_used_that_is_told(stream, folder):
+    for path in (folder / "photos").iterdir():
+        path.write_bytes(b"?")
+    with pytest.raises(UserError, match="holds no record that can be used"):
+        fixed_batch(dataclasses.replace(stream, max_bad_fraction=1.0), 1)
+
+
+def test_pairs_of_different_size_count_as_bad(folder):
+    for side in (1, 2):
+        for i in range(4):
+            size = (24, 32, 3) if (side, i) == (2, 1) else (32, 32, 3)
+            (folder / f"stacks/image{side}").mkdir(parents=True, exist_ok=True)
+            write_image(folder / f"stacks/image{side}/{i}.png", np.full(size, 9, np.uint8))
+    parts = [Ingredient(str(folder / "stacks"), "ivif")]
+    encoder = Encoder(TextSlots(24, 12, 48))
+    tolerant = {"max_bad_fraction": 0.5, "log": folder / BAD_RECORDS}
+    fixed_batch(Stream(parts, (32, 32), 4, 0, encoder, **tolerant), 8)
+    (record,) = read_bad_records(folder)
+    assert record["record"] == "1"
+    assert "32x32" in record["reason"] and "32x24" in record["reason"]
+
+
+def test_a_prompt_that_does_not_fit_is_no_bad_record(stream):
+    tight = dataclasses.replace(stream, encoder=Encoder(TextSlots(4, 2, 2)))
+    with pytest.raises(UserError, match="more than the limit of 4"):
+        fixed_batch(tight, 1)
