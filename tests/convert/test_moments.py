@@ -10,7 +10,8 @@ from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, open_source
+from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
+from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.train.step import model_inputs
 from ditfuse_jax.weights import load_autoencoder
@@ -44,7 +45,7 @@ def stream(source, task="m3"):
 
 
 def test_each_photograph_gives_its_crops_and_their_posterior(packed, vae):
-    source = open_source(str(packed))
+    source = PackedSource(packed)
     assert list(source.names) == ["0#0", "0#1", "1#0", "1#1", "2#0", "2#1"]
     loaded = load_autoencoder(vae)
     module = nnx.merge(loaded.graph, loaded.parameters)
@@ -58,7 +59,7 @@ def test_each_photograph_gives_its_crops_and_their_posterior(packed, vae):
 
 def test_training_sees_what_encoding_the_target_would_give(packed, vae):
     batch = next(stream(packed).batches())
-    assert batch["target_moments"].shape == (4, *open_source(str(packed)).moments)
+    assert batch["target_moments"].shape == (4, *PackedSource(packed).moments)
     loaded = load_autoencoder(vae)
     space = LatentSpace(loaded.config, loaded.graph)
     noise = jax.random.normal(jax.random.key(0), (4, 3, *space.shape(32, 32)))
@@ -71,7 +72,7 @@ def test_training_sees_what_encoding_the_target_would_give(packed, vae):
 
 
 def test_the_target_is_the_packed_crop_itself(packed):
-    source = open_source(str(packed))
+    source = PackedSource(packed)
     crops = [source.read(k) for k in range(6)]
     batch = next(stream(packed).batches())
     for target, moments in zip(batch["target"], batch["target_moments"], strict=True):
