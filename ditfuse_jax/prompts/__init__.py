@@ -1,10 +1,15 @@
 """Prompts: tags, chat frame, placeholders, instruction pools, fixed text slots and tokenizers."""
 
 from ditfuse_jax.prompts.pools import (
+    FORMS,
+    GRANULARITIES,
+    PARTS,
+    Instruction,
     InstructionPool,
     instruction_groups,
     instruction_pool,
     instructions,
+    read_pool,
 )
 from ditfuse_jax.prompts.slots import PackedText, TextSlots
 from ditfuse_jax.prompts.template import (
@@ -24,10 +29,14 @@ from ditfuse_jax.prompts.tokenizer import EncodedPrompt, encode_prompt, load_tok
 
 __all__ = [
     "CONDITION_DROPPED",
+    "FORMS",
+    "GRANULARITIES",
     "MAX_IMAGES",
+    "PARTS",
     "SPECIAL_TOKENS",
     "SUBTASKS",
     "EncodedPrompt",
+    "Instruction",
     "InstructionPool",
     "PackedText",
     "SplitPrompt",
@@ -41,6 +50,7 @@ __all__ = [
     "instruction_pool",
     "instructions",
     "load_tokenizer",
+    "read_pool",
     "split_prompt",
     "task_prompt",
 ]

@@ -11,7 +11,7 @@ from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
-    "m3_extended": M3(PRESETS["extended"]),
+    "m3_extended": M3(PRESETS["extended"], ("fusion", "restoration")),
     "ivif": IVIF(),
     "ivif_pyramid": IVIF("pyramid"),
     "ivif_gradient": IVIF("gradient"),

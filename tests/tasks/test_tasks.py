@@ -7,7 +7,7 @@ import pytest
 
 from ditfuse_jax.degrade import TONES, M3Config, adjust, read_overlay
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts import instructions
+from ditfuse_jax.prompts import instruction_groups, instructions
 from ditfuse_jax.tasks import IVIF, M3, STREET_CLASSES, TASKS, Control, Segmentation
 from ditfuse_jax.tasks.crop import random_crop
 
@@ -70,6 +70,25 @@ def test_prompts_hold_the_tasks_tags_and_a_sentence_of_its_pool(name, tags, pool
     assert all(prompt.startswith(tags + IMAGES) for prompt in prompts)
     assert all(prompt.endswith(tuple(instructions(pool))) for prompt in prompts)
     assert len(set(prompts)) > 5
+
+
+def test_only_m3_with_wrong_light_is_asked_to_correct_the_light():
+    asked = {
+        name: {example_of(name, seed).prompt.split("</img>. ")[-1] for seed in range(60)}
+        for name in ("m3", "m3_extended")
+    }
+    assert asked["m3"].isdisjoint(instructions("restoration"))
+    for pool in ("fusion", "restoration"):
+        assert asked["m3_extended"] & set(instructions(pool))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_draws_a_held_out_sentence(name):
+    heldout = [s for group in instruction_groups() for s in instructions(group, heldout=True)]
+    wordings = {s.replace("{class}", c) for s in heldout for names in STREET_CLASSES for c in names}
+    for seed in range(30):
+        prompt = example_of(name, seed).prompt
+        assert not [wording for wording in wordings if wording in prompt]
 
 
 def test_m3_sources_are_views_of_the_target():
