@@ -6,13 +6,24 @@ from pathlib import Path
 from ditfuse_jax.bench import bench
 from ditfuse_jax.convert import convert, verify
 from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
+from ditfuse_jax.pipeline.instruct import prepare_instructions
 from ditfuse_jax.pipeline.prepare import prepare
 from ditfuse_jax.sample import fuse
 from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
 from ditfuse_jax.train.recipe import Config
 
-__all__ = ["bench", "convert", "evaluate", "evaluate_files", "fuse", "prepare", "train", "verify"]
+__all__ = [
+    "bench",
+    "convert",
+    "evaluate",
+    "evaluate_files",
+    "fuse",
+    "prepare",
+    "prepare_instructions",
+    "train",
+    "verify",
+]
 
 
 def train(

@@ -11,6 +11,7 @@ from ditfuse_jax.prompts.pools import (
     instructions,
     read_pool,
 )
+from ditfuse_jax.prompts.records import Record, read_records, write_records
 from ditfuse_jax.prompts.slots import PackedText, TextSlots
 from ditfuse_jax.prompts.template import (
     CONDITION_DROPPED,
@@ -39,6 +40,7 @@ __all__ = [
     "Instruction",
     "InstructionPool",
     "PackedText",
+    "Record",
     "SplitPrompt",
     "TextSlots",
     "as_prompt",
@@ -51,6 +53,8 @@ __all__ = [
     "instructions",
     "load_tokenizer",
     "read_pool",
+    "read_records",
     "split_prompt",
     "task_prompt",
+    "write_records",
 ]
