@@ -1,8 +1,9 @@
 """Builds the tokenizer of the presets that are trained from scratch, from our own instructions.
 
-Run `python data/build_tokenizer.py` after a change of the instruction pools or of the tags, and
-commit what it writes to `ditfuse_jax/prompts/assets/`.  Models trained before the change do not fit
-the new token ids.
+The instructions stand in `tokenizer_corpus.tsv` and not in the pools, which may thus grow and
+change without changing a token id.  Run `python data/build_tokenizer.py` after a change of that
+file or of the tags, and commit what it writes to `ditfuse_jax/prompts/assets/`.  Models trained
+before the change do not fit the new token ids.
 
 It is a byte-level BPE, so any Unicode text goes in and comes out unchanged; the tags and the tokens
 of the chat frame have the lowest ids and are never taken apart.
@@ -20,8 +21,6 @@ from ditfuse_jax.prompts import (
     MAX_IMAGES,
     SPECIAL_TOKENS,
     frame,
-    instruction_groups,
-    instruction_pool,
     task_prompt,
 )
 from ditfuse_jax.resources import resource
@@ -33,16 +32,15 @@ CLASSES = (
     *("pedestrian", "cyclist", "person", "people", "bicycle", "bike", "bus", "truck", "lamp"),
     *("motorcycle", "traffic light", "guardrail", "vegetation", "animal", "dog", "cat"),
 )
-"""Class names that stand in for `{class}`."""
+"""Names of classes, each the whole instruction of a prompt."""
 
 
 def corpus() -> Iterator[str]:
     """Yields every instruction as it appears in its prompt, and the prompt for each image count."""
-    for group in instruction_groups():
-        pool = instruction_pool(group)
-        for index, sentence in enumerate(pool.sentences):
-            sentence = sentence.replace("{class}", CLASSES[index % len(CLASSES)])
-            yield frame(task_prompt(pool.task, pool.tag, sentence))
+    lines = resource("data", "tokenizer_corpus.tsv").read_text(encoding="utf-8").splitlines()
+    for line in lines[1:]:
+        task, tag, sentence = line.split("\t")
+        yield frame(task_prompt(task, tag or None, sentence))
     for num_images in range(1, MAX_IMAGES + 1):
         for name in CLASSES:
             yield frame(task_prompt("SEG", None, name, num_images))

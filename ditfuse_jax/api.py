@@ -8,6 +8,7 @@ from ditfuse_jax.convert import convert, verify
 from ditfuse_jax.convert.moments import MomentsPacker
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files
+from ditfuse_jax.pipeline.instruct import prepare_instructions
 from ditfuse_jax.pipeline.packed import Manifest
 from ditfuse_jax.pipeline.packer import FilePacker
 from ditfuse_jax.pipeline.prepare import prepare as pack
@@ -16,7 +17,17 @@ from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
 from ditfuse_jax.train.recipe import Config
 
-__all__ = ["bench", "convert", "evaluate", "evaluate_files", "fuse", "prepare", "train", "verify"]
+__all__ = [
+    "bench",
+    "convert",
+    "evaluate",
+    "evaluate_files",
+    "fuse",
+    "prepare",
+    "prepare_instructions",
+    "train",
+    "verify",
+]
 
 
 def train(

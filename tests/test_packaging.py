@@ -68,7 +68,8 @@ def test_setup_lists_every_package_folder():
 
 def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for path in [*(ROOT / "configs").glob("*.py"), *(ROOT / "data").rglob("*.yaml")]:
+    data = [path for suffix in ("yaml", "tsv") for path in (ROOT / "data").rglob(f"*.{suffix}")]
+    for path in [*(ROOT / "configs").glob("*.py"), *data]:
         assert f"ditfuse_jax/{path.relative_to(ROOT)}" in names
     assert "ditfuse_jax/prompts/assets/tokenizer.json" in names
     assert "ditfuse_jax/evaluate/report.html.j2" in names

@@ -1,4 +1,4 @@
-"""Pack images for training: shards that are read without opening a file per image.
+"""Prepare training data: pack images into shards, or write prompts for pairs of your own.
 
   ditfuse prepare /my/photographs -o packed/photos --max-side 512 --processes 8
   ditfuse prepare labelled:/data/camvid -o packed/camvid
@@ -7,6 +7,13 @@
 
 Train on what was packed: --config.data.mixture.photos.source=packed/photos.  An interrupted run
 goes on with the same command.
+
+Sources and targets of your own get prompts from instruction pools by
+
+  ditfuse prepare --instructions ivif my_pool.yaml --images list.txt --per-image 4 -o train.jsonl
+
+with lines like `ir/1.png,vis/1.png,fused/1.png` in the list.  The file has OmniGen's format; train
+on it as source records:train.jsonl with task records (records_3: three sources).
 """
 
 import argparse
@@ -14,7 +21,7 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 
-HELP = "pack images into shards, or check what was packed"
+HELP = "pack images into shards, check what was packed, or write prompts for pairs"
 
 EXIT_DAMAGED = 1
 
@@ -22,7 +29,7 @@ EXIT_DAMAGED = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", nargs="?", help="a folder, or another source by its name in a recipe")
-    add("-o", "--output", type=Path, help="a new folder")
+    add("-o", "--output", type=Path, help="a new folder; with --instructions a JSONL file")
     add("--shard-size", type=int, default=256, help="records per shard (default: %(default)s)")
     add("--max-side", type=int, help="scale longer images down to this many pixels")
     add("--resize", action="store_true", help="scale images to the size of their stack's first")
@@ -35,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     latents.add_argument("--crop", type=_size, metavar="H,W", help="size of the crops")
     latents.add_argument("--crops", type=int, default=1, help="of each photograph (default: 1)")
     add("--verify", type=Path, metavar="DIR", help="compare packed data with its manifest")
+    prompts = parser.add_argument_group("prompts for pairs").add_argument
+    prompts("--instructions", nargs="+", metavar="POOL", help="names of pools, or YAML files")
+    prompts("--images", type=Path, metavar="LIST", help="per line the sources, then the target")
+    prompts("--part", default="train", help="of the pools: train or heldout")
+    prompts("--per-image", type=int, metavar="N", help="prompts for every line (default: 1)")
+    prompts("--count", type=int, metavar="N", help="prompts in all")
+    prompts("--class", dest="class_name", metavar="NAME", help="what {class} stands for")
+    prompts("--seed", type=int, default=0, help="default: %(default)s")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -50,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
         if args.source or args.output:
             raise UserError("--verify takes a packed folder and nothing else")
         return 0 if verify(args.verify) else EXIT_DAMAGED
+    if args.instructions is not None:
+        return _write_prompts(args)
     if args.source is None or args.output is None:
-        raise UserError("give a source and -o OUTPUT, or --verify DIR")
+        raise UserError("give a source and -o OUTPUT, or --verify DIR, or --instructions POOL")
     manifest = prepare(
         args.source,
         args.output,
@@ -67,4 +84,24 @@ def run(args: argparse.Namespace) -> int:
     records = sum(len(shard.names) for shard in manifest.shards)
     size = sum(shard.bytes for shard in manifest.shards)
     print(f"{records} records, {size / 1e6:.1f} MB in {len(manifest.shards)} shards: {args.output}")
+    return 0
+
+
+def _write_prompts(args: argparse.Namespace) -> int:
+    from ditfuse_jax.pipeline.instruct import prepare_instructions
+
+    if args.source or args.images is None or args.output is None:
+        raise UserError("--instructions takes pools, --images LIST and -o OUTPUT, and no source")
+    records = prepare_instructions(
+        args.instructions,
+        args.images,
+        args.output,
+        part=args.part,
+        per_image=args.per_image,
+        count=args.count,
+        class_name=args.class_name,
+        seed=args.seed,
+    )
+    prompts = {record.instruction for record in records}
+    print(f"{len(records)} records with {len(prompts)} prompts: {args.output}")
     return 0

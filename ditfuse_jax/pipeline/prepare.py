@@ -74,7 +74,7 @@ def prepare(
     """
     opened = open_source(source)
     if not isinstance(opened, FileSource):
-        raise UserError(f"source {source!r} is packed already or not made of files")
+        raise UserError(f"source {source!r} is packed already or holds more than image files")
     if shard_size < 1 or processes < 1:
         raise UserError("shard_size and processes must be at least 1")
     output = Path(output).expanduser()

@@ -22,6 +22,7 @@ from ditfuse_jax.images import (
     read_labels,
 )
 from ditfuse_jax.pipeline.packed import PackedSource, is_packed
+from ditfuse_jax.pipeline.records import open_records
 
 # The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
 # of the split.
@@ -105,8 +106,9 @@ def open_source(name: str) -> Source:
 
     Args:
       name: `samples:train`, `samples:heldout`, `labelled:FOLDER` (`images/` and `labels/` of equal
-        names), or a folder: of photographs, of subfolders `image1`, `image2`, ... with equally
-        named, registered images, or of data packed by `ditfuse prepare`.
+        names), `records:FILE` (samples with prompts, see `pipeline.records`), or a folder: of
+        photographs, of subfolders `image1`, `image2`, ... with equally named, registered images, or
+        of data packed by `ditfuse prepare`.
 
     Raises:
       UserError: it does not exist, is empty, or partners are missing.
@@ -156,4 +158,8 @@ def _labelled(argument: str) -> Source:
     return FileSource([(paths[0].stem, paths) for paths in pairs], labels={1})
 
 
-SOURCES: dict[str, Callable[[str], Source]] = {"samples": _samples, "labelled": _labelled}
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "samples": _samples,
+    "labelled": _labelled,
+    "records": open_records,
+}

@@ -1,11 +1,17 @@
 """Prompts: tags, chat frame, placeholders, instruction pools, fixed text slots and tokenizers."""
 
 from ditfuse_jax.prompts.pools import (
+    FORMS,
+    GRANULARITIES,
+    PARTS,
+    Instruction,
     InstructionPool,
     instruction_groups,
     instruction_pool,
     instructions,
+    read_pool,
 )
+from ditfuse_jax.prompts.records import Record, read_records, write_records
 from ditfuse_jax.prompts.slots import PackedText, TextSlots
 from ditfuse_jax.prompts.template import (
     CONDITION_DROPPED,
@@ -24,12 +30,17 @@ from ditfuse_jax.prompts.tokenizer import EncodedPrompt, encode_prompt, load_tok
 
 __all__ = [
     "CONDITION_DROPPED",
+    "FORMS",
+    "GRANULARITIES",
     "MAX_IMAGES",
+    "PARTS",
     "SPECIAL_TOKENS",
     "SUBTASKS",
     "EncodedPrompt",
+    "Instruction",
     "InstructionPool",
     "PackedText",
+    "Record",
     "SplitPrompt",
     "TextSlots",
     "as_prompt",
@@ -41,6 +52,9 @@ __all__ = [
     "instruction_pool",
     "instructions",
     "load_tokenizer",
+    "read_pool",
+    "read_records",
     "split_prompt",
     "task_prompt",
+    "write_records",
 ]

@@ -1,14 +1,74 @@
-"""The pools of instructions that training draws from, one file data/instructions/*.yaml each."""
+"""The pools of instructions, one file data/instructions/*.yaml each; README.md there is their card.
 
+A file names its tags and lists sentences under `train:` and `heldout:`, by granularity and form:
+
+    group: ivif
+    task: FUSION
+    tag: MULTI-MODALITIES
+    train:
+      region:
+        negation:
+          - Don't lose the hot spots.
+
+Training draws from the first part; the other is kept for measuring how a model takes words that it
+was never told.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts.template import SUBTASKS
+from ditfuse_jax.prompts.template import MAX_IMAGES, SUBTASKS
 from ditfuse_jax.resources import resource
+
+PARTS = ("train", "heldout")
+
+GRANULARITIES: dict[str, str] = {
+    "task": "names the job: the kind of sources, the technique",
+    "global": "speaks of the result as a whole",
+    "attribute": "names a property: sharpness, light, colour, noise",
+    "region": "names a place, a thing or a person in the scene",
+}
+
+FORMS: dict[str, str] = {
+    "plain": "a plain request",
+    "terse": "a few words, as on a command line",
+    "technical": "the words of engineers",
+    "question": "a question",
+    "colloquial": "as one talks",
+    "negation": "tells what shall not be",
+    "wish": "tells what is wanted, or how the result shall be",
+    "context": "tells the situation, then asks",
+    "learner": "the English of somebody who is learning it",
+    "typo": "with typing errors",
+}
+
+LEVELS = ("slight", "strong")
+
+_FIELDS = ("group", "task", "tag", "level", "images", *PARTS)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One sentence.
+
+    Attributes:
+      text: in segmentation, `{class}` stands for the name of the class.
+      part: one of `PARTS`.
+      granularity: a key of `GRANULARITIES`.
+      form: a key of `FORMS`.
+    """
+
+    text: str
+    part: str
+    granularity: str
+    form: str
 
 
 @dataclass(frozen=True)
@@ -19,13 +79,32 @@ class InstructionPool:
       group: the name of the pool, which is its file's.
       task: the task tag, e.g. "FUSION".
       tag: the subtask tag, e.g. "MULTI-FOCUS", or None.
-      sentences: in segmentation, `{class}` stands for the name of the class.
+      level: how much is asked for, one of `LEVELS`, or None where there is no such choice.
+      images: for how many source images the sentences hold.
+      annotated: all sentences of both parts, in the order of the file.
     """
 
     group: str
     task: str
     tag: str | None
-    sentences: tuple[str, ...]
+    level: str | None
+    images: tuple[int, ...]
+    annotated: tuple[Instruction, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What training draws from; the first is the standard one."""
+        return self.part("train")
+
+    def part(self, part: str) -> tuple[str, ...]:
+        """Returns the sentences of one of `PARTS`.
+
+        Raises:
+          UserError: there is no such part.
+        """
+        if part not in PARTS:
+            raise UserError(f"no part of a pool is named {part!r}: choose {' or '.join(PARTS)}")
+        return tuple(sentence.text for sentence in self.annotated if sentence.part == part)
 
 
 def instruction_groups() -> tuple[str, ...]:
@@ -33,44 +112,131 @@ def instruction_groups() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in resource("data", "instructions").glob("*.yaml")))
 
 
-@cache
 def instruction_pool(group: str) -> InstructionPool:
     """Returns the pool of that name.
 
     Raises:
-      UserError: no such pool, or its file is not as it should be.
+      UserError: no such pool, or a file is not as it should be.
     """
-    known = instruction_groups()
+    known = _pools()
     if group not in known:
         raise UserError(f"unknown instruction group {group!r}: choose one of {', '.join(known)}")
-    return _read(resource("data", "instructions", f"{group}.yaml"))
+    return known[group]
 
 
-def instructions(group: str) -> tuple[str, ...]:
-    """Returns the sentences of the pool `group`.
+@cache
+def instructions(group: str, *, heldout: bool = False) -> tuple[str, ...]:
+    """Returns the sentences of the pool `group` that training draws from, or those held out.
 
     A sentence of the brightness and contrast groups follows a fusion sentence.
 
     Raises:
       UserError: as `instruction_pool`.
     """
-    return instruction_pool(group).sentences
+    return instruction_pool(group).part(PARTS[heldout])
 
 
-def _read(path: Path) -> InstructionPool:
+def read_pool(path: Path) -> InstructionPool:
+    """Reads a pool's file.
+
+    Raises:
+      UserError: it is missing or not as it should be; the message names the file and the place.
+    """
+    fields = _yaml(path)
+    for field in fields:
+        if field not in _FIELDS:
+            raise UserError(f"{path} has the unknown field {field!r}: choose {', '.join(_FIELDS)}")
+    if fields.get("group") != path.stem:
+        raise UserError(f"{path} must name its own group: begin it with `group: {path.stem}`")
+    task, tag, level = fields.get("task"), fields.get("tag"), fields.get("level")
+    if not isinstance(task, str) or task not in SUBTASKS or tag not in (None, *SUBTASKS[task]):
+        raise UserError(f"{path} has unknown tags, task {task!r} and tag {tag!r}: correct them")
+    if level is not None and level not in LEVELS:
+        raise UserError(f"{path} has the unknown level {level!r}: choose {' or '.join(LEVELS)}")
+    images = fields.get("images", [2])
+    if not isinstance(images, list) or any(n not in range(1, MAX_IMAGES + 1) for n in images):
+        raise UserError(f"{path} has images {images!r}: list numbers from 1 to {MAX_IMAGES}")
+    annotated = tuple(one for part in PARTS for one in _sentences(path, part, fields.get(part)))
+    _check_distinct([(str(path), annotated)])
+    return InstructionPool(path.stem, task, tag, level, tuple(images), annotated)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, whose first sentences would silently be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in names:
+                raise yaml.MarkedYAMLError(None, None, f"{name!r} stands twice", key.start_mark)
+            names.add(name)
+        return super().construct_mapping(node, deep)
+
+
+@cache
+def _pools() -> dict[str, InstructionPool]:
+    folder = resource("data", "instructions")
+    pools = {group: read_pool(folder / f"{group}.yaml") for group in instruction_groups()}
+    _check_distinct([(str(folder / f"{g}.yaml"), pool.annotated) for g, pool in pools.items()])
+    return pools
+
+
+def _yaml(path: Path) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        fields = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:  # a list as a name
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML ({reason}): correct it") from error
-    if not isinstance(fields, dict) or fields.get("group") != path.stem:
+    if not isinstance(fields, dict):
         raise UserError(f"{path} must name its own group: begin it with `group: {path.stem}`")
-    task, tag, sentences = fields.get("task"), fields.get("tag"), fields.get("sentences")
-    if task not in SUBTASKS or (tag is not None and tag not in SUBTASKS[task]):
-        raise UserError(f"{path} has unknown tags, task {task!r} and tag {tag!r}: correct them")
-    if not isinstance(sentences, list) or not sentences:
-        raise UserError(f"{path} has no sentences: list them under `sentences:`")
-    for sentence in sentences:
-        if not isinstance(sentence, str) or not sentence.strip():
-            raise UserError(f"{path} has {sentence!r} as a sentence: write text, quoted if need be")
-    return InstructionPool(path.stem, task, tag, tuple(sentences))
+    return fields
+
+
+def _sentences(path: Path, part: str, content: Any) -> Iterator[Instruction]:
+    if not content:
+        raise UserError(f"{path} has no sentences under `{part}:`: list them there")
+    for granularity, forms in _entries(path, part, content, GRANULARITIES):
+        where = f"{part}: {granularity}"
+        for form, sentences in _entries(path, where, forms, FORMS):
+            if not isinstance(sentences, list) or not sentences:
+                raise UserError(f"{path} has no sentences under `{where}: {form}`: list or drop it")
+            for sentence in sentences:
+                if not isinstance(sentence, str) or not sentence.strip():
+                    raise UserError(
+                        f"{path} has {sentence!r} as a sentence under `{where}: {form}`: write "
+                        "text, quoted if need be"
+                    )
+                yield Instruction(sentence, part, granularity, form)
+
+
+def _entries(
+    path: Path, where: str, content: Any, known: Mapping[str, str]
+) -> Iterator[tuple[str, Any]]:
+    if not isinstance(content, dict):
+        raise UserError(f"{path} has no names under `{where}`: choose from {', '.join(known)}")
+    for name, below in content.items():
+        if name not in known:
+            raise UserError(
+                f"{path} has the unknown name {name!r} under `{where}`: choose from "
+                f"{', '.join(known)}"
+            )
+        yield name, below
+
+
+def _check_distinct(pools: list[tuple[str, tuple[Instruction, ...]]]) -> None:
+    """No sentence may stand twice, in whatever parts or pools; case and full stops do not count."""
+    seen: dict[str, tuple[str, str]] = {}
+    for path, annotated in pools:
+        for sentence in annotated:
+            key = " ".join(re.sub(r"[.,;:!?]", " ", sentence.text).casefold().split())
+            if key in seen:
+                other, part = seen[key]
+                place = f"`{part}`" if other == path else f"{other} `{part}`"
+                raise UserError(
+                    f"{path} has {sentence.text!r} under `{sentence.part}` and it stands under "
+                    f"{place} already: keep one"
+                )
+            seen[key] = path, sentence.part

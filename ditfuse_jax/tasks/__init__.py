@@ -2,16 +2,17 @@
 
 from ditfuse_jax.degrade import PRESETS
 from ditfuse_jax.tasks.control import Control
-from ditfuse_jax.tasks.example import Example, Task
+from ditfuse_jax.tasks.example import Example, PromptedImages, Task
 from ditfuse_jax.tasks.ivif import IVIF
 from ditfuse_jax.tasks.m3 import M3
 from ditfuse_jax.tasks.mef import MEF
 from ditfuse_jax.tasks.mff import MFF
+from ditfuse_jax.tasks.records import Records
 from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
-    "m3_extended": M3(PRESETS["extended"]),
+    "m3_extended": M3(PRESETS["extended"], ("fusion", "restoration")),
     "ivif": IVIF(),
     "ivif_pyramid": IVIF("pyramid"),
     "ivif_gradient": IVIF("gradient"),
@@ -22,6 +23,10 @@ TASKS: dict[str, Task] = {
     "control_mff": Control(MFF()),
     "control_mef": Control(MEF()),
     "segmentation": Segmentation(),
+    "records": Records(),
+    "records_1": Records(1),
+    "records_3": Records(3),
+    "records_4": Records(4),
 }
 
 __all__ = [
@@ -33,6 +38,8 @@ __all__ = [
     "TASKS",
     "Control",
     "Example",
+    "PromptedImages",
+    "Records",
     "Segmentation",
     "Task",
 ]

@@ -22,6 +22,20 @@ class Example:
     target: np.ndarray
 
 
+class PromptedImages(tuple[np.ndarray, ...]):
+    """Images that bring the prompt of their example with them; otherwise a tuple like any other."""
+
+    prompt: str
+
+    def __new__(cls, images: Sequence[np.ndarray], prompt: str) -> "PromptedImages":
+        made = super().__new__(cls, images)
+        made.prompt = prompt
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[np.ndarray, ...], str]:
+        return tuple(self), self.prompt
+
+
 class Task(Protocol):
     """Makes examples; equal images and generator states give equal examples."""
 

@@ -13,9 +13,13 @@ from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 @dataclasses.dataclass(frozen=True)
 class M3:
-    """Target: a crop of the photograph; sources: two M3 views of it; no subtask in the prompt."""
+    """Target: a crop of the photograph; sources: two M3 views of it; no subtask in the prompt.
+
+    The instruction is a sentence of the named pools, each sentence as likely.
+    """
 
     config: M3Config = PRESETS["paper"]
+    pools: tuple[str, ...] = ("fusion",)
     num_images: int = dataclasses.field(default=1, init=False)
 
     def __call__(
@@ -23,5 +27,6 @@ class M3:
     ) -> Example:
         (clean,) = random_view(images, rng, crop, upside_down=True)
         views = degrade_views(clean, rng, self.config)
-        prompt = task_prompt("FUSION", None, draw_instruction(instructions("fusion"), rng))
+        sentences = [sentence for pool in self.pools for sentence in instructions(pool)]
+        prompt = task_prompt("FUSION", None, draw_instruction(sentences, rng))
         return Example(shuffled((views.view_a, views.view_b), rng), prompt, clean)

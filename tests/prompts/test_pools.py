@@ -1,53 +1,126 @@
+import difflib
+import importlib.util
+import itertools
+import shutil
+from collections import Counter
+
 import pytest
+import yaml
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import (
+    FORMS,
+    GRANULARITIES,
     SPECIAL_TOKENS,
     SUBTASKS,
     instruction_groups,
     instruction_pool,
     instructions,
     pools,
+    read_pool,
 )
+from ditfuse_jax.resources import resource
 
 GROUPS = {
     *("fusion", "ivif", "mff", "mef", "segmentation", "contrast_plus", "contrast_minus"),
     *("light_plus_plus", "light_plus", "light_minus", "light_minus_minus"),
 }
+BEYOND = {"restoration", "medical", "stack", "region"}
+EVERY = sorted(GROUPS | BEYOND)
 
 
-def test_the_eleven_groups_of_the_method_are_there():
-    assert set(instruction_groups()) == GROUPS
+def test_the_eleven_groups_of_the_method_are_there_and_four_more():
+    assert set(instruction_groups()) == GROUPS | BEYOND
 
 
 def test_pools_are_found_from_any_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    instruction_pool.cache_clear()
+    pools._pools.cache_clear()
+    instructions.cache_clear()
     assert len(instructions("mff")) >= 20
 
 
-@pytest.mark.parametrize("group", sorted(GROUPS))
-def test_a_pool_has_twenty_or_more_clean_sentences(group):
-    sentences = instructions(group)
-    assert len(sentences) >= 20
+@pytest.mark.parametrize("group", EVERY)
+def test_sentences_are_clean(group):
+    sentences = instructions(group) + instructions(group, heldout=True)
+    assert len(sentences) >= (45 if group in GROUPS else 25)
     for sentence in sentences:
         assert sentence == " ".join(sentence.split())
+        assert sentence.isascii()
         assert not any(token in sentence for token in SPECIAL_TOKENS)
 
 
-def test_no_sentence_belongs_to_two_groups():
-    folded = [s.casefold() for group in GROUPS for s in instructions(group)]
-    assert len(set(folded)) == len(folded)
+def test_there_are_more_than_six_hundred_sentences_in_the_method_s_groups():
+    assert sum(len(instruction_pool(group).annotated) for group in GROUPS) > 600
+
+
+def test_the_first_sentence_is_the_one_that_sampling_asks_by_default():
+    first = {group: instructions(group)[0] for group in ("fusion", "ivif", "mff", "mef")}
+    assert first == {
+        "fusion": "Fuse the two images into one.",
+        "ivif": "Fuse the infrared and the visible image.",
+        "mff": "Fuse the two focus settings into one sharp image.",
+        "mef": "Fuse the two exposures.",
+    }
+
+
+class TestHeldOut:
+    """A fifth of every pool, of the same kinds as the rest, and of other wording."""
+
+    @pytest.mark.parametrize("group", EVERY)
+    def test_it_is_a_fifth(self, group):
+        heldout = len(instructions(group, heldout=True))
+        assert 0.18 < heldout / len(instruction_pool(group).annotated) < 0.23
+
+    @pytest.mark.parametrize("group", EVERY)
+    def test_every_kind_with_enough_sentences_is_in_both_parts(self, group):
+        annotated = instruction_pool(group).annotated
+        for field, enough in (("form", 3), ("granularity", 5)):
+            counts = Counter(getattr(one, field) for one in annotated)
+            for kind in (kind for kind, count in counts.items() if count >= enough):
+                parts = {one.part for one in annotated if getattr(one, field) == kind}
+                assert parts == {"train", "heldout"}, kind
+
+    def test_every_form_and_granularity_is_in_both_parts_of_the_whole(self):
+        annotated = [one for group in GROUPS for one in instruction_pool(group).annotated]
+        for part in ("train", "heldout"):
+            assert {one.form for one in annotated if one.part == part} == set(FORMS)
+            assert {one.granularity for one in annotated if one.part == part} == set(GRANULARITIES)
+
+    @pytest.mark.parametrize("group", EVERY)
+    def test_no_sentence_is_a_variant_of_another(self, group):
+        words = [one.text.casefold().split() for one in instruction_pool(group).annotated]
+        for one, other in itertools.combinations(words, 2):
+            assert difflib.SequenceMatcher(None, one, other).ratio() < 0.75, (one, other)
+
+
+def test_slight_never_asks_for_much_and_strong_never_for_little():
+    much = {"much", "strongly", "dramatically", "drastic", "massively", "extremely", "heavily"}
+    little = {"slightly", "slight", "gently", "mildly", "subtle", "touch", "smidge", "modest"}
+    levels = {"slight": much, "strong": little}
+    seen = Counter()
+    for group in GROUPS:
+        pool = instruction_pool(group)
+        for one in pool.annotated if pool.level else ():
+            seen[pool.level] += 1
+            if one.form == "negation" or "Don't change much" in one.text:
+                continue  # they name what they do not want
+            words = set(one.text.casefold().replace(",", " ").replace(".", " ").split())
+            assert not words & levels[pool.level], one.text
+    assert seen.keys() == levels.keys()
+    assert {group for group in GROUPS if instruction_pool(group).level} == {
+        group for group in GROUPS if group.startswith("light")
+    }
 
 
 def test_only_segmentation_speaks_of_a_class():
-    for group in GROUPS:
-        for sentence in instructions(group):
-            assert ("{class}" in sentence) == (group == "segmentation")
-            assert not set("{}") & set(sentence.replace("{class}", ""))
+    for group in EVERY:
+        for one in instruction_pool(group).annotated:
+            assert ("{class}" in one.text) == (group == "segmentation")
+            assert not set("{}") & set(one.text.replace("{class}", ""))
 
 
-def test_every_subtask_has_exactly_one_pool():
+def test_every_subtask_has_exactly_one_of_the_eleven_pools():
     tags = [(instruction_pool(g).task, instruction_pool(g).tag) for g in GROUPS]
     tagged = sorted((task, tag) for task, tag in tags if tag is not None)
     assert tagged == sorted((task, tag) for task in SUBTASKS for tag in SUBTASKS[task])
@@ -58,20 +131,111 @@ def test_an_unknown_group_is_answered_with_the_known_ones():
         instructions("fuse")
 
 
+def test_an_unknown_part_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match="named 'test': choose train or heldout"):
+        instruction_pool("mff").part("test")
+
+
+def test_the_counts_in_the_card_are_those_of_the_files():
+    path = resource("data", "build_instruction_card.py")
+    spec = importlib.util.spec_from_file_location("build_instruction_card", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = resource("data", "instructions", "README.md").read_text(encoding="utf-8")
+    assert written == module.card(), "run data/build_instruction_card.py"
+    total = sum(len(instruction_pool(group).annotated) for group in EVERY)
+    assert f"\n{total} sentences: " in written
+
+
+GOOD = {
+    "group": "mine",
+    "task": "FUSION",
+    "train": {"task": {"plain": ["Merge."], "terse": ["merge both"]}},
+    "heldout": {"task": {"plain": ["Fuse."]}},
+}
+
+
+def mine(tmp_path, **changes):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(GOOD | changes, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_a_pool_is_read_with_its_annotations(tmp_path):
+    pool = read_pool(mine(tmp_path, images=[3], level="slight"))
+    assert pool.sentences == ("Merge.", "merge both")
+    assert pool.part("heldout") == ("Fuse.",)
+    assert (pool.task, pool.tag, pool.images, pool.level) == ("FUSION", None, (3,), "slight")
+    assert [(one.part, one.granularity, one.form) for one in pool.annotated] == [
+        ("train", "task", "plain"),
+        ("train", "task", "terse"),
+        ("heldout", "task", "plain"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"group": "other"}, "group: mine"),
+        ({"tag": "LIGHT+"}, r"tag 'LIGHT\+'"),
+        ({"task": ["FUSION"]}, r"task \['FUSION'\]"),
+        ({"level": "huge"}, "unknown level 'huge'"),
+        ({"images": [5]}, r"images \[5\]: list numbers from 1 to 4"),
+        ({"images": 2}, "images 2: list"),
+        ({"sentences": ["a"]}, "unknown field 'sentences'"),
+        ({"train": {}}, "no sentences under `train:`"),
+        ({"heldout": None}, "no sentences under `heldout:`"),
+        ({"train": ["Merge."]}, "no names under `train`: choose from task, global"),
+        ({"train": {"word": {}}}, "unknown name 'word' under `train`: choose from task"),
+        ({"train": {"task": ["Merge."]}}, "no names under `train: task`"),
+        ({"train": {"task": {"rude": ["a"]}}}, "unknown name 'rude' under `train: task`"),
+        ({"train": {"task": {"plain": []}}}, "no sentences under `train: task: plain`"),
+        ({"train": {"task": {"plain": [False]}}}, "False as a sentence under `train: task: pl"),
+        ({"train": {"task": {"plain": [" "]}}}, "' ' as a sentence"),
+        ({"heldout": {"task": {"plain": ["merge"]}}}, "'merge' under `heldout` .* `train` already"),
+        ({"train": {"task": {"plain": ["A b.", "a  b"]}}}, "'a  b' under `train` .* keep one"),
+    ],
+)
+def test_a_broken_pool_is_told_with_its_path_in_one_line(changes, told, tmp_path):
+    with pytest.raises(UserError, match=rf"mine\.yaml .*{told}") as raised:
+        read_pool(mine(tmp_path, **changes))
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("group: [", "not valid YAML"),
-        ("group: other", "group: mine"),
-        ("group: mine\ntask: FUSION\ntag: LIGHT+\nsentences: [a]", "tag 'LIGHT\\+'"),
-        ("group: mine\ntask: FUSION\nsentences: []", "no sentences"),
-        ("group: mine\ntask: FUSION\nsentences: [no]", "False as a sentence"),
+        (b"group: [", "not valid YAML"),
+        (b"group: \xff", "not valid YAML"),
+        (b"? [group]\n: mine", "not valid YAML"),
+        (b"- group", "begin it with `group: mine`"),
+        (b"train:\n  task:\n    plain: [a]\n    plain: [b]", "'plain' stands twice.* line 4"),
     ],
 )
-def test_a_broken_pool_is_told_with_its_path(text, told, tmp_path, monkeypatch):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(pools, "resource", lambda *parts: tmp_path.joinpath(*parts[2:]))
-    with pytest.raises(UserError, match=f"(?s)mine.yaml.*{told}") as raised:
-        instruction_pool("mine")
+def test_what_is_no_pool_at_all_is_told_with_its_path(text, told, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=rf"mine\.yaml.*{told}") as raised:
+        read_pool(tmp_path / "mine.yaml")
     assert "\n" not in str(raised.value)
+
+
+def test_a_missing_pool_is_told_by_its_path(tmp_path):
+    with pytest.raises(UserError, match=r"mine\.yaml cannot be read"):
+        read_pool(tmp_path / "mine.yaml")
+
+
+def test_a_sentence_of_two_pools_is_told_with_both(tmp_path, monkeypatch):
+    for group in ("mff", "mef"):
+        shutil.copy(resource("data", "instructions", f"{group}.yaml"), tmp_path)
+    text = (
+        (tmp_path / "mff.yaml").read_text().replace("- focus stack\n", "- Fuse the two exposures\n")
+    )
+    (tmp_path / "mff.yaml").write_text(text)
+    monkeypatch.setattr(pools, "resource", lambda *parts: tmp_path.joinpath(*parts[2:]))
+    pools._pools.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"mff\.yaml .*'Fuse the two exposures'.*mef\.yaml"):
+            instruction_pool("mff")
+    finally:
+        pools._pools.cache_clear()

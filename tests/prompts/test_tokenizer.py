@@ -20,7 +20,6 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     instruction_groups,
     instruction_pool,
-    instructions,
     load_tokenizer,
     task_prompt,
 )
@@ -139,16 +138,21 @@ def test_an_endless_instruction_is_told_its_limit():
         encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
 
 
-def test_what_the_pools_ask_fits_slots_of_128_tokens():
+@pytest.mark.parametrize("group", instruction_groups())
+def test_every_sentence_fits_the_slots_of_the_recipe_small_with_its_tags(group):
+    """Its last slot is the smallest of all from-scratch recipes; `nano` has twice the room."""
     tokenizer, tight = load_tokenizer(), TextSlots(first=32, middle=16, last=80)
-    longest_fusion = max(instructions("fusion"), key=len)
-    for group in instruction_groups():
-        pool = instruction_pool(group)
-        for sentence in pool.sentences:
-            if pool.task == "CONTROL":
-                sentence = f"{longest_fusion} {sentence}"
-            sentence = sentence.replace("{class}", "traffic light")
-            encode_prompt(tokenizer, task_prompt(pool.task, pool.tag, sentence), 2, tight)
+    fusion = [sentence.text for sentence in instruction_pool("fusion").annotated]
+    longest_fusion = max(fusion, key=lambda text: len(tokenizer.encode(text)))
+    pool = instruction_pool(group)
+    for text in (sentence.text for sentence in pool.annotated):
+        text = text.replace("{class}", "traffic light")
+        if pool.task == "CONTROL":
+            text = f"{longest_fusion} {text}"
+        for num_images in pool.images:
+            prompt = task_prompt(pool.task, pool.tag, text, num_images)
+            encoded = encode_prompt(tokenizer, prompt, num_images, tight)
+            assert spoken(tokenizer, encoded).endswith(frame(text).split("instructions\n")[1])
 
 
 def test_loading_again_gives_the_same_object_and_it_survives_pickling():

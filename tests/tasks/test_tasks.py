@@ -7,8 +7,17 @@ import pytest
 
 from ditfuse_jax.degrade import TONES, M3Config, adjust, read_overlay
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts import instructions
-from ditfuse_jax.tasks import IVIF, M3, STREET_CLASSES, TASKS, Control, Segmentation
+from ditfuse_jax.prompts import instruction_groups, instructions, task_prompt
+from ditfuse_jax.tasks import (
+    IVIF,
+    M3,
+    STREET_CLASSES,
+    TASKS,
+    Control,
+    PromptedImages,
+    Records,
+    Segmentation,
+)
 from ditfuse_jax.tasks.crop import random_crop
 
 IMAGES = "This is the first image <img><|image_1|></img>, and this is the second image"
@@ -31,6 +40,8 @@ def example_of(name, seed, crop=(48, 64)):
     images = [picture(seed=seed) for seed in range(TASKS[name].num_images)]
     if name == "segmentation":
         images[1] = labels()
+    if name.startswith("records"):
+        images = PromptedImages(images, task_prompt("FUSION", None, "Merge.", len(images) - 1))
     return TASKS[name](images, np.random.default_rng(seed), crop)
 
 
@@ -70,6 +81,25 @@ def test_prompts_hold_the_tasks_tags_and_a_sentence_of_its_pool(name, tags, pool
     assert all(prompt.startswith(tags + IMAGES) for prompt in prompts)
     assert all(prompt.endswith(tuple(instructions(pool))) for prompt in prompts)
     assert len(set(prompts)) > 5
+
+
+def test_only_m3_with_wrong_light_is_asked_to_correct_the_light():
+    asked = {
+        name: {example_of(name, seed).prompt.split("</img>. ")[-1] for seed in range(60)}
+        for name in ("m3", "m3_extended")
+    }
+    assert asked["m3"].isdisjoint(instructions("restoration"))
+    for pool in ("fusion", "restoration"):
+        assert asked["m3_extended"] & set(instructions(pool))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_draws_a_held_out_sentence(name):
+    heldout = [s for group in instruction_groups() for s in instructions(group, heldout=True)]
+    wordings = {s.replace("{class}", c) for s in heldout for names in STREET_CLASSES for c in names}
+    for seed in range(30):
+        prompt = example_of(name, seed).prompt
+        assert not [wording for wording in wordings if wording in prompt]
 
 
 def test_m3_sources_are_views_of_the_target():
@@ -185,3 +215,34 @@ class TestSegmentation:
         coded[::2] = 10  # a mean of 0 and 10 would be the fence between them
         window = random_crop((coded, coded), np.random.default_rng(0), (64, 64), labels=(0, 1))
         assert set(np.unique(window[0])) <= {0, 10}
+
+
+class TestRecords:
+    """Sources, target and prompt are the data's own."""
+
+    def images(self, prompt="Put <|image_2|> below <|image_1|>."):
+        flat = [np.full((60, 80, 3), value, np.uint8) for value in (10, 20)]
+        return PromptedImages([*flat, picture(60, 80)], prompt)
+
+    def test_order_and_prompt_are_kept(self):
+        for seed in range(10):
+            example = Records()(self.images(), np.random.default_rng(seed), (32, 48))
+            assert [int(source.max()) for source in example.sources] == [10, 20]
+            assert example.prompt == "Put <|image_2|> below <|image_1|>."
+
+    def test_nothing_is_mirrored(self):
+        ramp = np.repeat(np.arange(80, dtype=np.uint8)[None, :, None], 60, axis=0).repeat(3, axis=2)
+        images = PromptedImages([ramp, ramp, ramp], "<|image_1|><|image_2|>")
+        for seed in range(10):
+            target = Records()(images, np.random.default_rng(seed), (32, 48)).target
+            assert (np.diff(target[0, :, 0].astype(int)) > 0).all()
+
+    def test_images_and_prompt_survive_pickling_together(self):
+        images = self.images()
+        again = pickle.loads(pickle.dumps(images))
+        assert isinstance(again, PromptedImages) and again.prompt == images.prompt
+        np.testing.assert_array_equal(np.stack(again), np.stack(images))
+
+    def test_images_without_a_prompt_are_refused(self):
+        with pytest.raises(UserError, match="give records:FILE"):
+            Records()(tuple(self.images()), np.random.default_rng(0), (32, 48))

@@ -1,0 +1,71 @@
+"""Counts the sentences of the instruction pools into the tables of their card.
+
+Run `python data/build_instruction_card.py` after a change of `data/instructions/*.yaml`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ditfuse_jax.prompts import (
+    FORMS,
+    GRANULARITIES,
+    PARTS,
+    Instruction,
+    instruction_groups,
+    instruction_pool,
+)
+from ditfuse_jax.resources import resource
+
+BEGIN, END = "<!-- counts: data/build_instruction_card.py -->", "<!-- end of counts -->"
+
+
+def tables() -> str:
+    """Returns the counts as Markdown: by group, and by granularity and form."""
+    pools = {group: instruction_pool(group).annotated for group in instruction_groups()}
+    everything = [sentence for sentences in pools.values() for sentence in sentences]
+    parts = Counter(sentence.part for sentence in everything)
+    groups = [
+        f"| {name} | {_counts(sentences)} |"
+        for name, sentences in (*pools.items(), ("all", everything))
+    ]
+    kinds = []
+    for title, field, known in (
+        ("granularity", "granularity", GRANULARITIES),
+        ("form", "form", FORMS),
+    ):
+        kinds += ["", f"| {title} | what it is | train | heldout |", "|---|---|---|---|"]
+        for name, meaning in known.items():
+            of_kind = [sentence for sentence in everything if getattr(sentence, field) == name]
+            counts = " | ".join(str(_of_part(of_kind, part)) for part in PARTS)
+            kinds.append(f"| {name} | {meaning} | {counts} |")
+    total = f"{len(everything)} sentences: {parts['train']} to train, {parts['heldout']} held out."
+    titles = " | ".join(("group", *PARTS, *GRANULARITIES))
+    head = [total, "", f"| {titles} |", "|---" * (3 + len(GRANULARITIES)) + "|"]
+    return "\n".join([*head, *groups, *kinds])
+
+
+def card() -> str:
+    """Returns the text of the card with its tables as they should be."""
+    text = _path().read_text(encoding="utf-8")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+
+
+def _counts(sentences: Sequence[Instruction]) -> str:
+    granularities = Counter(sentence.granularity for sentence in sentences)
+    counts = [_of_part(sentences, part) for part in PARTS]
+    counts += [granularities[granularity] for granularity in GRANULARITIES]
+    return " | ".join(str(count) for count in counts)
+
+
+def _of_part(sentences: Sequence[Instruction], part: str) -> int:
+    return sum(sentence.part == part for sentence in sentences)
+
+
+def _path() -> Path:
+    return resource("data", "instructions", "README.md")
+
+
+if __name__ == "__main__":
+    _path().write_text(card(), encoding="utf-8")

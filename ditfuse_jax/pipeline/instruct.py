@@ -1,0 +1,169 @@
+"""Records from instruction pools and a list of images: somebody's own pairs with words for them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder
+from ditfuse_jax.prompts import (
+    PARTS,
+    InstructionPool,
+    Record,
+    instruction_pool,
+    instructions,
+    read_pool,
+    task_prompt,
+    write_records,
+)
+
+_CLASS = "{class}"
+_Card = TypeVar("_Card")
+
+
+def prepare_instructions(
+    pools: Sequence[str],
+    images: Path,
+    output: Path,
+    *,
+    part: str = "train",
+    per_image: int | None = None,
+    count: int | None = None,
+    class_name: str | None = None,
+    seed: int = 0,
+) -> list[Record]:
+    """Writes a file of records: prompts drawn from pools, images taken from a list.
+
+    The pools take turns, and none says a sentence again before it has said all.  A sentence of the
+    brightness and contrast pools follows a fusion sentence of the same part.
+
+    Args:
+      pools: names of groups, or files of one's own (`*.yaml`).
+      images: a text file, see `read_image_list`.
+      output: the file to write; the paths in it are relative to its folder, unless the list has
+        absolute ones.
+      part: "train" or "heldout".
+      per_image: how many records for every line of the list, in its order; 1 by default.
+      count: how many records in all instead; the lines come in a random order, again and again.
+      class_name: what `{class}` stands for in the sentences.
+      seed: equal seeds write equal files.
+
+    Returns:
+      The records.
+
+    Raises:
+      UserError: unknown pools, a bad list, pools that do not suit it, impossible numbers.
+    """
+    if per_image is not None and count is not None:
+        raise UserError("give the number of records per image or in all, not both")
+    for name, value, least in (("per_image", per_image, 1), ("count", count, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+    images, output = images.expanduser(), output.expanduser()
+    if output.exists() and output.samefile(images):
+        raise UserError(f"{output} is the list of images: choose another output")
+    opened = [read_pool(Path(p)) if p.endswith(".yaml") else instruction_pool(p) for p in pools]
+    if part not in PARTS:
+        raise UserError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
+    rows = read_image_list(images)
+    for pool in opened:
+        _check_suits(pool, len(rows[0]) - 1, images, class_name)
+    make_folder(output.parent)
+    here, there = os.path.realpath(images.parent), os.path.realpath(output.parent)
+    paths = [[_moved(path, here, there) for path in row] for row in rows]
+    rng = np.random.default_rng(seed)
+    if count is None:
+        order = np.repeat(np.arange(len(rows)), per_image or 1)
+    else:
+        order = np.resize(rng.permutation(len(rows)), count)
+    prompts = _prompts(opened, part, class_name, len(rows[0]) - 1, rng)
+    records = []
+    for number, (group, prompt) in zip(order, prompts, strict=False):
+        *sources, target = paths[number]
+        records.append(Record(prompt, tuple(sources), target, {"task_type": group}))
+    write_records(output, records)
+    return records
+
+
+def read_image_list(path: Path) -> list[list[str]]:
+    """Reads a list of images: a line names the sources and, last, the target of one sample.
+
+    Paths are separated by tabs, or by commas in lines without tabs, and are relative to the list's
+    folder.  Empty lines and lines that begin with `#` do not count.
+
+    Returns:
+      The paths of every line as they are written, equally many in each.
+
+    Raises:
+      UserError: the list is unreadable or empty, a line has fewer than two paths or not as many as
+        the first, or an image is missing; the message names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): give a list of images") from error
+    rows: list[list[str]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        where = f"{path} line {number}"
+        row = [cell.strip() for cell in line.split("\t" if "\t" in line else ",")]
+        if len(row) < 2 or not all(row):
+            raise UserError(f"{where} must name sources and a target, with tabs or commas between")
+        if rows and len(row) != len(rows[0]):
+            raise UserError(
+                f"{where} names {len(row)} images, the lines before it {len(rows[0])}: put them "
+                "into lists of their own"
+            )
+        for name in row:
+            if not (path.parent / name).is_file():
+                raise UserError(f"{where} names {path.parent / name}, which is missing")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} names no images: write the sources and the target of a sample")
+    return rows
+
+
+def _check_suits(
+    pool: InstructionPool, num_sources: int, images: Path, class_name: str | None
+) -> None:
+    if num_sources not in pool.images:
+        held = " or ".join(map(str, pool.images))
+        raise UserError(
+            f"pool {pool.group} speaks of {held} source images, {images} has {num_sources} in a "
+            "line: choose another pool"
+        )
+    if class_name is None and any(_CLASS in sentence.text for sentence in pool.annotated):
+        raise UserError(f"pool {pool.group} speaks of a class: give the name of one")
+
+
+def _prompts(
+    pools: Sequence[InstructionPool],
+    part: str,
+    class_name: str | None,
+    num_images: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, str]]:
+    """Yields (group, prompt), the pools in turn, without end."""
+    fusion = _deck(instructions("fusion", heldout=part == "heldout"), rng)
+    turns = [(pool, _deck(pool.part(part), rng)) for pool in pools]
+    for pool, deck in _deck(turns, rng):
+        sentence = next(deck).replace(_CLASS, class_name or _CLASS)
+        if pool.task == "CONTROL":
+            sentence = f"{next(fusion)} {sentence}"
+        yield pool.group, task_prompt(pool.task, pool.tag, sentence, num_images)
+
+
+def _deck(cards: Sequence[_Card], rng: np.random.Generator) -> Iterator[_Card]:
+    """Yields all cards in random order, again and again."""
+    while True:
+        for index in rng.permutation(len(cards)):
+            yield cards[index]
+
+
+def _moved(path: str, here: str, there: str) -> str:
+    """A path relative to the folder `here`, seen from the folder `there`."""
+    return path if os.path.isabs(path) else os.path.relpath(os.path.join(here, path), there)

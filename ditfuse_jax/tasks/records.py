@@ -1,0 +1,38 @@
+"""Examples as somebody prepared them: sources, target and prompt come from the data."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.tasks.crop import random_crop
+from ditfuse_jax.tasks.example import Example, PromptedImages
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Sources, target and prompt of a `PromptedImages`: its images in order, the target last.
+
+    The sources keep their order and nothing is mirrored, since a prompt may say "the first image"
+    or "on the left".
+    """
+
+    num_sources: int = 2
+
+    @property
+    def num_images(self) -> int:
+        return self.num_sources + 1
+
+    def __call__(
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+    ) -> Example:
+        """See `Task`.
+
+        Raises:
+          UserError: the images bring no prompt, or differ in size.
+        """
+        if not isinstance(images, PromptedImages):
+            raise UserError("task 'records' needs prompts with its images: give records:FILE")
+        *sources, target = map(np.ascontiguousarray, random_crop(images, rng, crop))
+        return Example(tuple(sources), images.prompt, target)
