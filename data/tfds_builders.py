@@ -1,11 +1,10 @@
 """tensorflow-datasets builders of the public data sets, made from their recipes.
 
-    python data/tfds_builders.py msrs /downloads/MSRS [--data-dir DIR] [--partial]
+    python -m ditfuse_jax.data.tfds_builders msrs /downloads/MSRS [--data-dir DIR] [--partial]
 
-prepares one without TensorFlow; `tfds build`, which needs it, does the same:
+prepares one, and needs no TensorFlow.  `tfds build`, which does need it, prepares the same:
 
-    tfds build --imports ditfuse_jax.data.tfds_builders --file_format array_record \
-        --manual_dir /downloads/MSRS msrs
+    tfds build --imports ditfuse_jax.data.tfds_builders --manual_dir /downloads/MSRS msrs
 
 Train on it with `--config.data.mixture.roads.source=tfds:msrs`.  A record holds the files as they
 are: `name`; `images`, an encoded file per role, empty where an extra lacks; `size`, their (height,
@@ -27,12 +26,17 @@ from ditfuse_jax.images import check_same_size, decode_image, decode_labels
 from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Dataset, Example, find_examples
 
 _PARTIAL = "partial"
+_logger = logging.getLogger(__name__)
 
 
 class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Prepares `dataset`; with the configuration `partial` as much of it as there is."""
 
     dataset: ClassVar[Dataset]
+
+    def __init__(self, *, file_format: str | None = None, **options: Any):
+        """As any builder, but ArrayRecord is the default: it is read without TensorFlow."""
+        super().__init__(file_format=file_format or "array_record", **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         dataset = self.dataset
@@ -58,14 +62,18 @@ class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         place = Path(dl_manager.manual_dir)
-        found, missing = {}, []
+        if (place / self.dataset.name).is_dir():  # tensorflow-datasets has one for all data sets
+            place /= self.dataset.name
+        found, problems = {}, []
         for split in self.dataset.splits:
             try:
                 found[split] = find_examples(self.dataset, place, split, partial=self._partial)
             except UserError as error:
-                missing.append(error)
-        if missing and not (found and self._partial):
-            raise missing[0]
+                problems.append(error)
+        if problems and not (found and self._partial):
+            raise problems[0]
+        for problem in problems:
+            _logger.warning("%s", problem)
         return {split: self._generate_examples(examples) for split, examples in found.items()}
 
     def _generate_examples(self, examples: list[Example]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,7 +83,7 @@ class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             except UserError as error:
                 if not self._partial:
                     raise
-                logging.getLogger(__name__).warning("left out %s: %s", example.name, error)
+                _logger.warning("left out %s: %s", example.name, error)
 
     def _record(self, example: Example) -> dict[str, Any]:
         """Reads an example, once decoded to know that it can be."""
@@ -99,7 +107,8 @@ def _builder(dataset: Dataset) -> type[RecipeBuilder]:
         "name": dataset.name,
         "dataset": dataset,
         "VERSION": tfds.core.Version(dataset.version),
-        "MANUAL_DOWNLOAD_INSTRUCTIONS": f"{dataset.download}; see docs/datasets.md",
+        "MANUAL_DOWNLOAD_INSTRUCTIONS": f"{dataset.download}.  It may stay as it was downloaded, "
+        f"in the manual directory or a folder {dataset.name} of it.",
     }
     return type(dataset.name.title().replace("_", ""), (RecipeBuilder,), fields)
 
@@ -123,9 +132,12 @@ def prepare(
     """
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; choose from {', '.join(BUILDERS)}")
+    manual_dir = manual_dir.expanduser()
+    if not manual_dir.is_dir():
+        raise UserError(f"{manual_dir}: no such folder; to get it: {DATASETS[name].download}")
     config = tfds.core.BuilderConfig(name=_PARTIAL) if partial else None
-    builder = BUILDERS[name](data_dir=data_dir, config=config, file_format="array_record")
-    downloads = tfds.download.DownloadConfig(manual_dir=manual_dir.expanduser())
+    builder = BUILDERS[name](data_dir=data_dir, config=config)
+    downloads = tfds.download.DownloadConfig(manual_dir=manual_dir)
     builder.download_and_prepare(download_config=downloads)
     return builder
 

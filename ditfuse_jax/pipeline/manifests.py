@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.errors import UserError
 
@@ -16,7 +17,7 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
     `{"name": NAME, "images": [PATH, ...]}`.  Empty lines are passed over.
 
     Returns:
-      (name, files) of every line; without a name, the first path without suffix.
+      (name, files) of every line; without a name, the first path without suffix, `-` for `/`.
 
     Raises:
       UserError: naming the line: not of its format, a file is missing, another number of images
@@ -49,6 +50,8 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
 
 
 def _check(name: str, files: tuple[Path, ...], before: dict[str, tuple[Path, ...]]) -> None:
+    if "/" in name:  # names become names of files
+        raise ValueError(f"the name {name} holds a /")
     if name in before:
         raise ValueError(f"{name} was listed before")
     if before and len(files) != len(first := next(iter(before.values()))):
@@ -71,13 +74,19 @@ def _json_line(line: str) -> tuple[str, list[str]]:
         value = json.loads(line)
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from error
-    fields = value if isinstance(value, dict) else {"images": value}
+    fields: dict[str, Any] = value if isinstance(value, dict) else {"images": value}
     paths, name = fields.get("images"), fields.get("name")
-    listed = isinstance(paths, list) and paths and all(isinstance(p, str) and p for p in paths)
-    if not listed or not isinstance(name, str | None) or fields.keys() - {"name", "images"}:
+    if (
+        not isinstance(paths, list)
+        or not paths
+        or not all(isinstance(path, str) and path for path in paths)
+        or not isinstance(name, str | None)
+        or fields.keys() - {"name", "images"}
+    ):
         raise ValueError('needs ["PATH", ...] or {"name": NAME, "images": ["PATH", ...]}')
     return name or _name(paths), paths
 
 
 def _name(paths: list[str]) -> str:
-    return Path(paths[0]).with_suffix("").as_posix()
+    path = Path(paths[0]).with_suffix("")
+    return "-".join(part for part in path.parts if part != path.anchor)

@@ -14,8 +14,8 @@ from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_sele
 class TfdsSource:
     """Random access to the examples of a prepared data set; see `Source`.
 
-    Records are read with `tfds.data_source` from ArrayRecord files; what is in them, `data/
-    tfds_builders.py` says.
+    Records are read as `tfds.data_source` does, from ArrayRecord files; what is in them,
+    `data/tfds_builders.py` says.
     """
 
     def __init__(self, argument: str):
@@ -80,7 +80,9 @@ def _open(selection: Selection) -> Any:
     tfds = _tfds()
     name = selection.dataset.name + ("/partial" if selection.partial else "")
     place = str(selection.place) if selection.place else None
-    advice = f"prepare it: python data/tfds_builders.py {selection.dataset.name} MANUAL_DIR"
+    advice = (
+        f"prepare it: python -m ditfuse_jax.data.tfds_builders {selection.dataset.name} MANUAL_DIR"
+    )
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
     except tfds.core.registered.DatasetNotFoundError as error:

@@ -36,7 +36,7 @@ LISTS = {
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_of_every_format_name_the_same_pairs(images, name):
     source = open_source(listed(images / name, LISTS[name]))
-    assert source.names == ["vi/0", "vi/2"] and source.num_images == 2
+    assert source.names == ["vi-0", "vi-2"] and source.num_images == 2
     assert [[int(image[0, 0, 0]) for image in pair] for pair in source] == [[0, 10], [2, 12]]
 
 
@@ -45,7 +45,7 @@ def test_names_absolute_paths_quotes_and_a_byte_order_mark_are_understood(images
     assert open_source(listed(images / "a.jsonl", line)).names == ["dusk"]
     (images / "vi" / "a, b.png").write_bytes((images / "vi" / "1.png").read_bytes())
     (images / "q.csv").write_bytes(b'\xef\xbb\xbf"vi/a, b.png"\n')
-    assert open_source(f"manifest:{images / 'q.csv'}").names == ["vi/a, b"]
+    assert open_source(f"manifest:{images / 'q.csv'}").names == ["vi-a, b"]
 
 
 def test_a_list_is_packed_like_a_folder(images, tmp_path):
@@ -58,7 +58,7 @@ def test_a_list_is_packed_like_a_folder(images, tmp_path):
     [
         ("l.csv", "vi/0.png\nvi/9.png\n", r"l\.csv line 2: .*vi/9\.png: no such file"),
         ("l.csv", "vi/0.png,ir/0.png\n\nvi/1.png\n", "line 3: 1 image.* the first line has 2"),
-        ("l.csv", "vi/0.png\nvi/0.png\n", "line 2: vi/0 was listed before"),
+        ("l.csv", "vi/0.png\nvi/0.png\n", "line 2: vi-0 was listed before"),
         ("l.csv", "vi/0.png,\n", "line 1: an empty path"),
         ("l.csv", 'vi/0.png\n"vi/1.png\n', "line 2: "),
         ("l.tsv", "vi/0.png,ir/0.png\n", "line 1: .*no such file"),
@@ -67,6 +67,7 @@ def test_a_list_is_packed_like_a_folder(images, tmp_path):
         ("l.jsonl", '[["vi/0.png"]]', "line 1: needs"),
         ("l.jsonl", "[]", "line 1: needs"),
         ("l.jsonl", '{"name": 3, "images": ["vi/0.png"]}', "line 1: needs"),
+        ("l.jsonl", '{"name": "a/b", "images": ["vi/0.png"]}', "line 1: the name a/b holds a /"),
         ("l.csv", "\n \n", "lists no images"),
         ("l.txt", "vi/0.png\n", "ends in .csv, .tsv or .jsonl"),
     ],

@@ -20,7 +20,7 @@ _COLORS: tuple[tuple[Color, ...], ...] = (
     ((64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)),  # pedestrian, child, pram, animal
     ((0, 128, 192), (192, 0, 192)),  # cyclist, motorcycle
 )
-_LABEL_COLORS = {color: k for k, colors in enumerate(_COLORS) for color in colors}
+_LABEL_COLORS: dict[Color, int] = {color: k for k, colors in enumerate(_COLORS) for color in colors}
 _LABEL_COLORS[(0, 0, 0)] = len(_COLORS)  # void
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES
-from ditfuse_jax.pipeline.datasets.archives import is_archive, unpack
+from ditfuse_jax.pipeline.datasets.archives import is_archive, is_readable, members, target, unpack
 from ditfuse_jax.pipeline.datasets.dataset import LABEL, Dataset, Layout, compiled
 from ditfuse_jax.pipeline.datasets.masks import numbered_mask
 
@@ -71,8 +71,8 @@ def find_examples(
     if problems:
         if not partial:
             raise UserError(
-                f"{where}: {'; '.join(problems)}: complete it or take what is there with "
-                f"{dataset.name}:partial; to get it: {dataset.download}"
+                f"{where}: {'; '.join(problems)}: complete it or take what is there "
+                f"({dataset.name}:partial in a source); to get it: {dataset.download}"
             )
         logging.getLogger(__name__).warning("%s: %s", where, "; ".join(problems))
     if not examples:
@@ -100,18 +100,33 @@ def _search_with_archives(dataset: Dataset, place: Path, split: str) -> _Found:
         raise UserError(f"{place}: is neither a folder nor an archive (.zip, .tar)")
     folder = unpack(place) if place.is_file() else place
     found = _search(dataset, folder, split)
+    archives = [path for path in sorted(folder.iterdir()) if is_archive(path)]
     if found is None:
-        archives = [path for path in sorted(folder.iterdir()) if is_archive(path)]
         for archive in archives:
-            unpack(archive)
-        found = _search(dataset, folder, split) if archives else None
+            if is_readable(archive) and _holds(dataset, archive, split):
+                unpack(archive)
+        found = _search(dataset, folder, split)
     if found is None:
+        for archive in archives:
+            if not is_readable(archive):
+                unpack(archive)  # tells what to do
         sought = ", or ".join(_shown(dataset, layout, split) for layout in dataset.layouts)
         raise UserError(
             f"{folder}: no {dataset.name}:{split} in it; looked for {sought}; to get it: "
             f"{dataset.download}"
         )
     return found
+
+
+def _holds(dataset: Dataset, archive: Path, split: str) -> bool:
+    """Whether an archive has files of the split; others may lie beside it."""
+    expressions = [
+        compiled(pattern, dataset.folders_of(split))
+        for layout in dataset.layouts
+        for pattern in layout.patterns.values()
+    ]
+    stems = {os.path.splitext(f"{target(archive).name}/{name}")[0] for name in members(archive)}
+    return any(expression.fullmatch(stem) for stem in stems for expression in expressions)
 
 
 def _search(dataset: Dataset, folder: Path, split: str) -> _Found | None:

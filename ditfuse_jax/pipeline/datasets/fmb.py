@@ -10,7 +10,7 @@ FMB = Dataset(
     homepage="https://github.com/JinyuanLiu-CV/SegMiF",
     citation="Liu, Liu, Wu, Ma, Liu, Zhong, Luo, Fan: Multi-interactive Feature Learning and a "
     "Full-time Multi-modality Benchmark for Image Fusion and Segmentation. ICCV 2023",
-    licence="none stated with the images",
+    licence="none found",
     download="the archives of both splits by the links on https://github.com/JinyuanLiu-CV/SegMiF",
     splits={"train": Split(1220, ("train", "FMB_train")), "test": Split(280, ("test", "FMB_test"))},
     inputs=("visible", "infrared"),

@@ -15,7 +15,7 @@ def _pairs_with_mri(modality: str) -> Dataset:
         download=f"{upper}-MRI of a collection of its slices, e.g. "
         "https://github.com/xianming-gu/Havard-Medical-Image-Fusion-Datasets",
         # Collections differ in their slices.
-        splits={"all": Split()},
+        splits={"full": Split()},
         inputs=("mri", modality),
         layouts=(Layout({"mri": "mri/{key}", modality: f"{modality}/{{key}}"}),),
     )

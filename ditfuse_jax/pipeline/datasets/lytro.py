@@ -10,7 +10,7 @@ LYTRO = Dataset(
     homepage="https://mansournejati.ece.iut.ac.ir/content/lytro-multi-focus-dataset",
     citation="Nejati, Samavi, Shirani: Multi-focus image fusion using dictionary-based sparse "
     "representation. Information Fusion 25, 2015",
-    licence="none stated with the images",
+    licence="none found",
     download="the archive on https://mansournejati.ece.iut.ac.ir/content/lytro-multi-focus-dataset",
     splits={"test": Split(20)},
     inputs=("a", "b"),

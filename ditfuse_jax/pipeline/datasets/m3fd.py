@@ -10,7 +10,7 @@ M3FD = Dataset(
     homepage="https://github.com/JinyuanLiu-CV/TarDAL",
     citation="Liu et al.: Target-aware Dual Adversarial Learning and a Multi-scenario "
     "Multi-Modality Benchmark to Fuse Infrared and Visible for Object Detection. CVPR 2022",
-    licence="none stated with the images",
+    licence="none found",
     download="M3FD_Detection.zip and M3FD_Fusion.zip by the links on "
     "https://github.com/JinyuanLiu-CV/TarDAL",
     splits={

@@ -10,7 +10,7 @@ MEFB = Dataset(
     homepage="https://github.com/xingchenzhang/MEFB",
     citation="Zhang: Benchmarking and comparing multi-exposure image fusion algorithms. "
     "Information Fusion 74, 2021",
-    licence="its repository states none; the images come from many sources",
+    licence="none found in its repository; the images come from many sources",
     download="clone or download https://github.com/xingchenzhang/MEFB",
     splits={"test": Split(100)},
     # Names do not tell which of the two is the darker one.

@@ -10,7 +10,7 @@ MFFW = Dataset(
     homepage="https://arxiv.org/abs/2002.04780",
     citation="Xu, Wei, Zhang, Liu, Zhang: MFFW: A new dataset for multi-focus image fusion. "
     "arXiv 2002.04780, 2020",
-    licence="none known; the images were collected on the web",
+    licence="none found; the images were collected on the web",
     download="ask its authors (https://arxiv.org/abs/2002.04780) or take a copy; of the two parts "
     "MFFW2 holds the pairs",
     # Copies hold 13 to 19 scenes, with or without those of three focuses.

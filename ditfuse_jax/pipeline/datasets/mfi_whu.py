@@ -11,7 +11,7 @@ MFI_WHU = Dataset(
     citation="Zhang, Le, Shao, Xu, Ma: MFF-GAN: An unsupervised generative adversarial network "
     "with adaptive and gradient joint constraints for multi-focus image fusion. "
     "Information Fusion, 2021",
-    licence="its repository states none; the sharp photographs come from other public sets",
+    licence="none found in its repository; the sharp photographs come from other public sets",
     download="MFI-WHU.zip in https://github.com/HaoZhang1018/MFI-WHU",
     splits={"test": Split(120)},
     inputs=("a", "b"),

@@ -10,7 +10,7 @@ MSRS = Dataset(
     homepage="https://github.com/Linfeng-Tang/MSRS",
     citation="Tang, Yuan, Zhang, Jiang, Ma: PIAFusion: A progressive infrared and visible image "
     "fusion network based on illumination aware. Information Fusion, 2022",
-    licence="its repository states none",
+    licence="none found in its repository",
     download="clone or download https://github.com/Linfeng-Tang/MSRS",
     splits={"train": Split(1083), "test": Split(361)},
     inputs=("visible", "infrared"),

@@ -11,7 +11,7 @@ REAL_MFF = Dataset(
     "dataset with ground truth. Pattern Recognition Letters 138, 2020",
     licence="its repository is under MIT",
     download="the archive by the links on https://github.com/Zancelot/Real-MFF",
-    splits={"all": Split(710)},
+    splits={"full": Split(710)},
     inputs=("a", "b"),
     extras=("sharp",),
     layouts=(

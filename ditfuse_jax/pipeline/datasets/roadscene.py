@@ -10,9 +10,9 @@ ROADSCENE = Dataset(
     homepage="https://github.com/hanna-xu/RoadScene",
     citation="Xu, Ma, Le, Jiang, Guo: FusionDN: A Unified Densely Connected Network for Image "
     "Fusion. AAAI 2020",
-    licence="its repository states none; cut from FLIR's videos, which have their own terms",
+    licence="none found; cut from FLIR's videos, which have their own terms",
     download="clone or download https://github.com/hanna-xu/RoadScene",
-    splits={"all": Split(221)},
+    splits={"full": Split(221)},
     inputs=("visible", "infrared"),
     layouts=(
         # Only the low-resolution crops have the infrared images' size.

@@ -9,7 +9,7 @@ SICE = Dataset(
     homepage="https://github.com/csjcai/SICE",
     citation="Cai, Gu, Zhang: Learning a Deep Single Image Contrast Enhancer from Multi-Exposure "
     "Images. IEEE Transactions on Image Processing 27(4), 2018",
-    licence="its repository states none",
+    licence="none found in its repository",
     download="Dataset_Part1.rar and Dataset_Part2.rar by the links on "
     "https://github.com/csjcai/SICE; unpack them",
     splits={

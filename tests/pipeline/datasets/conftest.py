@@ -65,27 +65,27 @@ LAYOUTS: dict[str, tuple[dict[str, dict[str, str]], ...]] = {
     ),
     "roadscene": (
         {
-            "all": {
+            "full": {
                 "visible": "RoadScene-master/crop_LR_visible/FLIR_{k:05}.jpg",
                 "infrared": "RoadScene-master/cropinfrared/FLIR_{k:05}.jpg",
             }
         },
-        {"all": {"visible": "vi/FLIR_{k:05}.jpg", "infrared": "ir/FLIR_{k:05}.jpg"}},
+        {"full": {"visible": "vi/FLIR_{k:05}.jpg", "infrared": "ir/FLIR_{k:05}.jpg"}},
     ),
     "tno": (
         {
-            "all": {
+            "full": {
                 "visible": "TNO/Athena_images/helicopter/VIS_meting{k:03}_r.bmp",
                 "infrared": "TNO/Athena_images/helicopter/IR_meting{k:03}_g.bmp",
             }
         },
         {
-            "all": {
+            "full": {
                 "visible": "TNO/FEL_images/camp_sequence/visual/18{k:02}v.bmp",
                 "infrared": "TNO/FEL_images/camp_sequence/thermal/18{k:02}i.bmp",
             }
         },
-        {"all": {"visible": "vi/{k:02}.png", "infrared": "ir/{k:02}.png"}},
+        {"full": {"visible": "vi/{k:02}.png", "infrared": "ir/{k:02}.png"}},
     ),
     "lytro": (
         {"test": {"a": "Lytro/lytro-{k:02}-A.jpg", "b": "Lytro/lytro-{k:02}-B.jpg"}},
@@ -108,7 +108,7 @@ LAYOUTS: dict[str, tuple[dict[str, dict[str, str]], ...]] = {
     ),
     "real_mff": (
         {
-            "all": {
+            "full": {
                 "a": "RealMFF/imageA/{k:03}_A.png",
                 "b": "RealMFF/imageB/{k:03}_B.png",
                 "sharp": "RealMFF/Fusion/{k:03}_F.png",
@@ -137,7 +137,7 @@ LAYOUTS: dict[str, tuple[dict[str, dict[str, str]], ...]] = {
     **{
         f"harvard_{modality}": (
             {
-                "all": {
+                "full": {
                     "mri": f"{modality.upper()}-MRI/MRI/20{{k:02}}.png",
                     modality: f"{modality.upper()}-MRI/{modality.upper()}/20{{k:02}}.png",
                 }

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_an_interrupted_unpacking_leaves_nothing_that_counts(make_archive, tmp_p
     packed = archive.zipped(tmp_path / "r.zip")
     packed.write_bytes(packed.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"r\.zip: is damaged or incomplete .* download it again"):
-        find_examples(archive.dataset, packed, "all")
+        find_examples(archive.dataset, packed, "full")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "r.zip"]
 
 
@@ -132,7 +133,7 @@ def test_two_copies_are_ambiguous(make_archive):
     copies = tuple(f"copy/vi/{k}.jpg" for k in "123") + tuple(f"copy/ir/{k}.jpg" for k in "123")
     archive = make_archive("roadscene", 1, extra=copies)
     with pytest.raises(UserError, match=r"more than once .*name one of them"):
-        find_examples(archive.dataset, archive.folder, "all")
+        find_examples(archive.dataset, archive.folder, "full")
 
 
 def test_roles_are_chosen_by_name_in_the_order_named(make_archive):
@@ -154,14 +155,17 @@ def test_every_recipe_names_its_source_its_licence_and_how_to_get_it():
             assert set(dataset.inputs) <= layout.patterns.keys() <= set(dataset.roles)
 
 
-def test_layouts_of_all_data_sets_have_distinct_splits():
+def test_no_folder_belongs_to_two_splits():
     for dataset in DATASETS.values():
-        for layout in dataset.layouts:
-            assert isinstance(layout, Layout)
-            if not layout.tells_split:
-                continue
-            folders = [f for split in dataset.splits for f in dataset.folders_of(split)]
-            assert len(folders) == len(set(folders))
+        folders = [f.lower() for split in dataset.splits for f in dataset.folders_of(split)]
+        assert len(folders) == len(set(folders))
+
+
+def test_no_split_has_a_name_that_tensorflow_datasets_or_a_source_needs():
+    words = {"all", "partial"}
+    for dataset in DATASETS.values():
+        assert not words & dataset.splits.keys()
+        assert not dataset.splits.keys() & set(dataset.roles)
 
 
 def test_names_are_counted():
@@ -171,14 +175,14 @@ def test_names_are_counted():
 @pytest.mark.parametrize(
     ("name", "split", "folder", "count"),
     [
-        ("roadscene", "all", "ivif/roadscene_train", 171),
-        ("roadscene", "all", "ivif/roadscene_dev", 25),
-        ("tno", "all", "ivif/tno_dev", 21),
+        ("roadscene", "full", "ivif/roadscene_train", 171),
+        ("roadscene", "full", "ivif/roadscene_dev", 25),
+        ("tno", "full", "ivif/tno_dev", 21),
         ("lytro", "test", "mff/lytro_dev", 20),
         ("mefb", "test", "mef/mefb_dev", 8),
-        ("harvard_ct", "all", "medical", 12),
-        ("harvard_pet", "all", "medical", 12),
-        ("harvard_spect", "all", "medical/spect-mri_dev", 12),
+        ("harvard_ct", "full", "medical", 12),
+        ("harvard_pet", "full", "medical", 12),
+        ("harvard_spect", "full", "medical/spect-mri_dev", 12),
         ("camvid", "train", "seg", 367),
         ("camvid", "val", "seg", 101),
     ],
@@ -217,5 +221,29 @@ def test_pieces_of_a_pattern_mean_what_they_say(tmp_path):
     )
     for name in ("v1", "v12r", "i_1", "x-12", "i112", "v7r2"):
         (tmp_path / f"{name}.png").write_bytes(b"")
-    found = find_examples(dataset, tmp_path, "all", partial=True)
+    found = find_examples(dataset, tmp_path, "full", partial=True)
     assert [(e.name, e.files["infrared"].stem) for e in found] == [("1", "i_1"), ("12", "x-12")]
+
+
+def test_only_archives_of_the_data_set_are_unpacked(make_archive, tmp_path):
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    make_archive("coco_photos").zipped(downloads / "photos.zip")
+    with zipfile.ZipFile(downloads / "annotations.zip", "w") as packed:
+        packed.writestr("annotations/captions.json", "{}")
+    assert len(open_source(f"dataset:coco_photos:val@{downloads}")) == 3
+    assert sorted(path.name for path in downloads.iterdir()) == [
+        "annotations.zip",
+        "photos",
+        "photos.zip",
+    ]
+
+
+def test_the_docs_list_every_data_set_with_its_splits_and_roles():
+    rows = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text().splitlines()
+    for name, dataset in DATASETS.items():
+        (row,) = [row for row in rows if row.startswith("| `") and f"`{name}`" in row.split("|")[1]]
+        _, _, _, splits, roles, *_ = row.split("|")
+        told = ", ".join(f"{s} ({split.count or 'any'})" for s, split in dataset.splits.items())
+        assert splits.strip() == told
+        assert all(role in roles for role in dataset.roles)

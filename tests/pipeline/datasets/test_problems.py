@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_told(make_archive, tmp_path):
     packed = archive.zipped(tmp_path / "r.zip")
     (tmp_path / "r").write_text("in the way")
     with pytest.raises(UserError, match=r"r\.zip: cannot be unpacked .* unpack it yourself"):
-        find_examples(archive.dataset, packed, "all")
+        find_examples(archive.dataset, packed, "full")
 
 
 def test_grey_masks_are_refused_as_colours(tmp_path):
