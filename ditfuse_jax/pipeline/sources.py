@@ -21,8 +21,11 @@ from ditfuse_jax.images import (
     read_image,
     read_labels,
 )
+from ditfuse_jax.pipeline.datasets import DATASETS, parse_selection, select_stacks
+from ditfuse_jax.pipeline.manifests import manifest_stacks
 from ditfuse_jax.pipeline.packed import PackedSource, is_packed
 from ditfuse_jax.pipeline.records import open_records
+from ditfuse_jax.pipeline.tfds_source import TfdsSource
 
 # The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
 # of the split.
@@ -106,9 +109,10 @@ def open_source(name: str) -> Source:
 
     Args:
       name: `samples:train`, `samples:heldout`, `labelled:FOLDER` (`images/` and `labels/` of equal
-        names), `records:FILE` (samples with prompts, see `pipeline.records`), or a folder: of
-        photographs, of subfolders `image1`, `image2`, ... with equally named, registered images, or
-        of data packed by `ditfuse prepare`.
+        names), `dataset:NAME@PLACE` or `tfds:NAME` (see `datasets.Selection`), `manifest:FILE`,
+        `records:FILE` (samples with prompts, see `pipeline.records`), or a folder: of photographs,
+        of subfolders `image1`, `image2`, ... with equally named, registered images, or of data
+        packed by `ditfuse prepare`.
 
     Raises:
       UserError: it does not exist, is empty, or partners are missing.
@@ -158,8 +162,20 @@ def _labelled(argument: str) -> Source:
     return FileSource([(paths[0].stem, paths) for paths in pairs], labels={1})
 
 
+def _dataset(argument: str) -> Source:
+    selection = parse_selection(argument, DATASETS)
+    return FileSource(select_stacks(selection), labels=selection.labels)
+
+
+def _manifest(argument: str) -> Source:
+    return FileSource(manifest_stacks(argument))
+
+
 SOURCES: dict[str, Callable[[str], Source]] = {
     "samples": _samples,
     "labelled": _labelled,
+    "dataset": _dataset,
+    "manifest": _manifest,
     "records": open_records,
+    "tfds": TfdsSource,
 }

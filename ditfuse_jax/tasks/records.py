@@ -25,7 +25,7 @@ class Records:
         return self.num_sources + 1
 
     def __call__(
-        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int]
+        self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
         """See `Task`.
 
@@ -34,5 +34,6 @@ class Records:
         """
         if not isinstance(images, PromptedImages):
             raise UserError("task 'records' needs prompts with its images: give records:FILE")
-        *sources, target = map(np.ascontiguousarray, random_crop(images, rng, crop))
+        window = images if crop is None else random_crop(images, rng, crop)
+        *sources, target = map(np.ascontiguousarray, window)
         return Example(tuple(sources), images.prompt, target)

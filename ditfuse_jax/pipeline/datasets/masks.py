@@ -1,0 +1,66 @@
+"""Masks in the colours of a table: turned into class numbers once, in a folder beside them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder, write_bytes
+from ditfuse_jax.images import read_image
+
+Color = tuple[int, int, int]
+
+_BLACK = (0, 0, 0)
+# Masks drawn by hand have stray pixels; more of them mean another table of colours.
+_STRAY_SHARE = 0.01
+
+
+def class_numbers(image: np.ndarray, colors: Mapping[Color, int], name: str) -> np.ndarray:
+    """Returns the class of every pixel of a coloured mask, `uint8 (H, W)`.
+
+    Args:
+      image: `uint8 (H, W, 3)` RGB.
+      colors: (red, green, blue) -> class number, black among them; stray colours count as black.
+      name: of the image, for errors.
+
+    Raises:
+      UserError: more than a hundredth of the pixels have colours that no class has.
+    """
+    table = sorted((_packed(np.array(color)), number) for color, number in colors.items())
+    codes = np.array([code for code, _ in table])
+    numbers = np.array([number for _, number in table], np.uint8)
+    packed = _packed(image.astype(np.int64))
+    where = np.searchsorted(codes, packed).clip(max=len(codes) - 1)
+    known = codes[where] == packed
+    stray = 1 - float(known.mean())
+    if stray > _STRAY_SHARE:
+        raise UserError(
+            f"{name}: {stray:.0%} of the pixels have colours that no class has: is it a mask of "
+            "this data set?"
+        )
+    return np.where(known, numbers[where], np.uint8(colors[_BLACK]))
+
+
+def numbered_mask(path: Path, colors: Mapping[Color, int]) -> Path:
+    """Returns the file that holds a coloured mask's class numbers, writing it if need be.
+
+    It is a grey PNG of the same name in a folder beside the mask's, which has `_classes` added.
+
+    Raises:
+      UserError: the mask cannot be used or the file cannot be written.
+    """
+    folder = path.parent.with_name(f"{path.parent.name}_classes")
+    numbered = folder / f"{path.stem}.png"
+    if not numbered.is_file():
+        numbers = class_numbers(read_image(path), colors, str(path))
+        make_folder(folder)
+        done, encoded = cv2.imencode(".png", numbers)
+        assert done
+        write_bytes(numbered, encoded.tobytes())
+    return numbered
+
+
+def _packed(colors: np.ndarray) -> np.ndarray:
+    return (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]

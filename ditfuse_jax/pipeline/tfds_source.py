@@ -1,0 +1,111 @@
+"""Data sets that tensorflow-datasets prepared from this project's recipes, without TensorFlow."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import check_same_size, decode_image, decode_labels
+from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_selection
+
+
+class TfdsSource:
+    """Random access to the examples of a prepared data set; see `Source`.
+
+    Records are read as `tfds.data_source` does, from ArrayRecord files; what is in them,
+    `data/tfds_builders.py` says.
+    """
+
+    def __init__(self, argument: str):
+        """`argument` is a `Selection`; its place is tensorflow-datasets' `data_dir`.
+
+        Raises:
+          UserError: tensorflow-datasets is not installed, or the data set is not prepared.
+        """
+        self.selection = parse_selection(argument, DATASETS)
+        self.records = _open(self.selection)
+        self.names = _Names(self)
+        self.num_images = len(self.selection.roles)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
+        record = self.record(index)
+        name, roles = record["name"].decode(), self.selection.roles
+        where = [f"{self.selection.dataset.name} {name} {role}" for role in roles]
+        images = []
+        for role, place in zip(roles, where, strict=True):
+            data = record["images"][role]
+            if not data:
+                raise UserError(f"{place}: there is none in this data set as it was prepared")
+            images.append((decode_labels if role == LABEL else decode_image)(data, place))
+        check_same_size(images, where)
+        return tuple(images)
+
+    def size(self, index: SupportsIndex) -> tuple[int, int]:
+        height, width = self.record(index)["size"]
+        return int(height), int(width)
+
+    def record(self, index: SupportsIndex) -> dict[str, Any]:
+        """An example as it was prepared: `name`, `images` (role -> encoded file) and `size`."""
+        number = index.__index__()
+        if not 0 <= number < len(self):
+            raise IndexError(f"record {number} of {len(self)}")
+        return self.records[number]
+
+
+class _Names(Sequence[str]):
+    """The names of a source's examples, read when they are asked for."""
+
+    def __init__(self, source: TfdsSource):
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        return self.source.record(index)["name"].decode()
+
+
+def _open(selection: Selection) -> Any:
+    tfds = _tfds()
+    name = selection.dataset.name + ("/partial" if selection.partial else "")
+    place = str(selection.place) if selection.place else None
+    advice = (
+        f"prepare it: python -m ditfuse_jax.data.tfds_builders {selection.dataset.name} MANUAL_DIR"
+    )
+    try:
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        where = place or "tensorflow-datasets' folder"
+        raise UserError(f"no data set {name} is prepared in {where}; {advice}") from error
+    if selection.split not in builder.info.splits:
+        known = ", ".join(builder.info.splits)
+        raise UserError(f"{builder.data_path}: holds {known}, no {selection.split}; {advice}")
+    try:
+        return builder.as_data_source(split=selection.split)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.data_path}: was not prepared with file_format=array_record; {advice}"
+        ) from error
+
+
+@functools.cache
+def _tfds() -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"sources tfds:... need tensorflow-datasets ({error}): pip install "
+            "'ditfuse-jax[datasets]', or read the files themselves with dataset:NAME@PLACE"
+        ) from error
+    return tfds
