@@ -21,8 +21,7 @@ class TpuKind:
       machines: chips per host -> GKE machine type.
       pod: chips of the largest slice.
       flat: the two-dimensional topologies, or () where a topology has three dimensions.
-      type: `--accelerator-type` without the count, or "" where the Cloud TPU API lacks the kind.
-      type_unit: TensorCores per chip where `--accelerator-type` counts those, else 1.
+      type: its name in the Cloud TPU API, or "" where that lacks it.
       runtime: software version of a TPU VM.
     """
 
@@ -31,7 +30,6 @@ class TpuKind:
     pod: int
     flat: tuple[str, ...] = ()
     type: str = ""
-    type_unit: int = 1
     runtime: str = ""
 
     def has(self, topology: str) -> bool:
@@ -76,7 +74,6 @@ TPUS = {
         machines={4: "ct5p-hightpu-4t"},
         pod=6144,
         type="v5p",
-        type_unit=2,
         runtime="v2-alpha-tpuv5",
     ),
     "v6e": TpuKind(

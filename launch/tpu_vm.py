@@ -17,7 +17,7 @@ def create(job: Job) -> list[Command]:
     tpu = _check(job)
     kind = TPUS[tpu.kind]
     if kind.flat:
-        shape = (f"--accelerator-type={kind.type}-{tpu.chips * kind.type_unit}",)
+        shape = (f"--accelerator-type={kind.type}-{tpu.chips}",)
     else:  # a number of chips has several shapes
         shape = (f"--type={kind.type}", f"--topology={tpu.topology}")
     several = (f"--node-count={tpu.slices}", f"--node-prefix={job.name}")

@@ -82,22 +82,20 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
     script.write_text(slurm.script(job(5000)))
     batch = subprocess.Popen(
         ["/bin/bash", str(script)],
-        env=environment(
-            PATH=fakes.path, SLURM_JOB_ID="7", JAX_COORDINATOR_PORT=str(free_port())
-        ),
+        env=environment(PATH=fakes.path, SLURM_JOB_ID="7", JAX_COORDINATOR_PORT=str(free_port())),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not ((run / "metrics.jsonl").exists() and losses(run)):
             assert batch.poll() is None, batch.communicate()[1][-3000:]
             assert time.monotonic() < deadline
             time.sleep(0.1)
         (srun,) = Path(f"/proc/{batch.pid}/task/{batch.pid}/children").read_text().split()
         os.kill(int(srun), signal.SIGTERM)
-        _, told = batch.communicate(timeout=120)
+        _, told = batch.communicate(timeout=240)
     finally:
         if batch.poll() is None:
             os.killpg(batch.pid, signal.SIGKILL)
@@ -125,7 +123,7 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
     ]
     try:
         for pod in pods:
-            _, told = pod.communicate(timeout=120)
+            _, told = pod.communicate(timeout=240)
             assert pod.returncode == 0, told[-3000:]
     finally:
         for pod in pods:
