@@ -75,14 +75,11 @@ def _prepare_jax() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
     from absl import logging as absl_logging
 
-    from ditfuse_jax.parallel.processes import initialize
-
     # Orbax logs, thread by thread, the failures that it then raises; we tell them once.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unraisable
-    initialize()
 
 
 def _unraisable(failure: Any) -> None:

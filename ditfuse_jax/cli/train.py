@@ -20,6 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ditfuse_jax.parallel.processes import initialize
+
+    # Only a training is shared by several processes: other commands run beside one, each alone.
+    initialize()
     from ditfuse_jax.api import train
 
     outcome = train(args.config, args.workdir, args.overrides)

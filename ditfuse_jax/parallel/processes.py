@@ -1,33 +1,143 @@
-"""Several processes as one program."""
+"""Several processes as one program: how they find each other is read from the environment.
 
+Four ways to be started are known, in this order:
+
+* `JAX_COORDINATOR_ADDRESS` and `JAX_NUM_PROCESSES` with `JAX_PROCESS_ID`, set by hand, or with
+  `JOB_COMPLETION_INDEX`, which Kubernetes gives to the pods of an Indexed Job;
+* `srun`: the `SLURM_STEP_*` variables of a step with several tasks;
+* TPU virtual machines and GKE's TPU pods: JAX asks the machine itself;
+* none of them: one process is the whole program.
+"""
+
+import dataclasses
 import os
+import re
+import zlib
+from collections.abc import Mapping
+from importlib.util import find_spec
 
 import jax
 
 from ditfuse_jax.errors import UserError
 
 
-def initialize() -> None:
-    """Joins the other processes when the environment names a coordinator.
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A process's place among its fellows.
 
-    Reads `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`; without the first it
-    does nothing.  Must run before any other use of JAX; a second call is harmless.
+    Attributes:
+      coordinator: `host:port` of process 0, the same in all.
+      count: how many they are.
+      index: which one this is.
+      local_devices: which of the visible GPUs are its own; None for all.
+    """
+
+    coordinator: str
+    count: int
+    index: int
+    local_devices: tuple[int, ...] | None = None
+
+
+def discover(environment: Mapping[str, str]) -> Group | None:
+    """Returns what the variables say, or None when they speak of no other process.
+
+    Raises:
+      UserError: they are incomplete or no numbers.
+    """
+    if "JAX_COORDINATOR_ADDRESS" in environment:
+        return _from_variables(environment)
+    # Only srun sets it: a batch script or an interactive shell inside an allocation is alone.
+    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return _from_slurm(environment)
+    return None
+
+
+def initialize() -> None:
+    """Joins the other processes, if there are any; see the module.
+
+    Must run before any other use of JAX; a second call is harmless.
 
     Raises:
       UserError: the variables are incomplete.
+      RuntimeError: the others cannot be reached.
     """
-    if "JAX_COORDINATOR_ADDRESS" not in os.environ or jax.distributed.is_initialized():
+    if jax.distributed.is_initialized():
         return
-    try:
-        count, index = (int(os.environ[k]) for k in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            "JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole "
-            f"numbers ({error})"
-        ) from error
-    jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], count, index)
+    group = discover(os.environ)
+    if group:
+        jax.distributed.initialize(
+            group.coordinator,
+            group.count,
+            group.index,
+            group.local_devices,
+            # Under SLURM, JAX's own detection would leave each process a single GPU.
+            cluster_detection_method="deactivate",
+        )
+    elif _may_have_tpus(os.environ):
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            # So it speaks where there are no TPUs, and where JAX is in use already.
+            if not re.search("coordinator_address|before any JAX calls", str(error)):
+                raise
 
 
 def is_main() -> bool:
     """True in the one process that writes logs and pictures."""
     return jax.process_index() == 0
+
+
+def _from_variables(environment: Mapping[str, str]) -> Group:
+    own = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environment else "JOB_COMPLETION_INDEX"
+    try:
+        count, index = (int(environment[name]) for name in ("JAX_NUM_PROCESSES", own))
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            "JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID (or Kubernetes' "
+            f"JOB_COMPLETION_INDEX) must be whole numbers ({error})"
+        ) from error
+    if not 0 <= index < count:
+        raise UserError(f"{own} is {index}: it counts from 0, and JAX_NUM_PROCESSES is {count}")
+    return Group(environment["JAX_COORDINATOR_ADDRESS"], count, index)
+
+
+def _from_slurm(environment: Mapping[str, str]) -> Group:
+    try:
+        count, index, local, nodes = (
+            int(environment[name])
+            for name in (
+                "SLURM_STEP_NUM_TASKS",
+                "SLURM_PROCID",
+                "SLURM_LOCALID",
+                "SLURM_STEP_NUM_NODES",
+            )
+        )
+        host = first_host(environment["SLURM_STEP_NODELIST"])
+        step = f"{environment['SLURM_JOB_ID']}.{environment['SLURM_STEP_ID']}"
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"SLURM's variables are incomplete ({error}): start the processes with srun, or set "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+    # The same port in all tasks, another one for other steps on the node; above what Linux hands
+    # out to clients (32768 to 60999).
+    port = environment.get("JAX_COORDINATOR_PORT") or 61440 + zlib.crc32(step.encode()) % 4096
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    bound = "SLURM_GPUS_PER_TASK" in environment or (visible != [""] and len(visible) == 1)
+    shares_node = count > nodes
+    return Group(f"{host}:{port}", count, index, (local,) if shares_node and not bound else None)
+
+
+def first_host(nodes: str) -> str:
+    """The first host of SLURM's compressed list: `gpu[07-09,12],big1` -> `gpu07`."""
+    first = re.split(r",(?![^\[]*\])", nodes)[0]
+    return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", first)
+
+
+def _may_have_tpus(environment: Mapping[str, str]) -> bool:
+    platforms = environment.get("JAX_PLATFORMS") or "tpu"
+    return (
+        "tpu" in platforms.split(",")
+        and find_spec("libtpu") is not None
+        and "SLURM_JOB_ID" not in environment  # JAX would look there; `discover` has
+    )

@@ -1,0 +1,10 @@
+"""The same training on many machines: one description, rendered for SLURM, Kubernetes or TPU VMs.
+
+python -m launch {slurm,jobset,tpu_vm} DESCRIPTION [ACTION] [--dry-run]
+"""
+
+from launch.errors import LaunchError
+from launch.hardware import Cpu, Gpu, Tpu
+from launch.job import Job, Kubernetes, Slurm, TpuVm
+
+__all__ = ["Cpu", "Gpu", "Job", "Kubernetes", "LaunchError", "Slurm", "Tpu", "TpuVm"]

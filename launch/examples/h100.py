@@ -1,0 +1,28 @@
+"""OmniGen's shape from scratch on two nodes of eight H100.
+
+python -m launch slurm launch/examples/h100.py --dry-run
+python -m launch jobset launch/examples/h100.py --dry-run
+"""
+
+from launch import Gpu, Job, Kubernetes, Slurm
+
+
+def get_job() -> Job:
+    return Job(
+        name="omnigen-h100",
+        hardware=Gpu("h100", nodes=2),
+        config="omnigen_pretrain",
+        workdir="/shared/runs/omnigen",
+        overrides=(
+            "--config.autoencoder=/shared/weights/vae",
+            "--config.data.mixture.photos.source=/shared/photos",
+        ),
+        env={"NCCL_DEBUG": "WARN"},
+        repo="/shared/ditfuse_jax",
+        image="registry.example.com/ditfuse:cuda",
+        slurm=Slurm(
+            directives=("--partition=gpu", "--time=24:00:00", "--exclusive"),
+            cpus_per_process=64,
+        ),
+        kubernetes=Kubernetes(claims={"/shared": "shared"}),
+    )

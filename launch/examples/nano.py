@@ -1,0 +1,18 @@
+"""The smallest training, on two CPU nodes: to try a cluster.
+
+python -m launch slurm launch/examples/nano.py --dry-run
+"""
+
+from launch import Cpu, Job, Slurm
+
+
+def get_job() -> Job:
+    return Job(
+        name="nano",
+        hardware=Cpu(nodes=2),
+        config="nano_m3",
+        workdir="/shared/runs/nano",
+        env={"JAX_PLATFORMS": "cpu"},
+        repo="/shared/ditfuse_jax",
+        slurm=Slurm(directives=("--time=00:30:00",)),
+    )

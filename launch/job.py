@@ -1,0 +1,180 @@
+"""The description of a training: what runs, on what, and what each target needs to know."""
+
+import dataclasses
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.errors import LaunchError
+from launch.hardware import Cpu, Gpu, Tpu
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What sbatch must know.
+
+    Attributes:
+      directives: further `#SBATCH` options, like "--partition=gpu", "--time=08:00:00".
+      setup: lines of bash before the training, like "module load cuda".
+      process_per_gpu: a process for each GPU instead of one per node.
+      cpus_per_process: cores for a process; 0 leaves it to the cluster.
+    """
+
+    directives: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    process_per_gpu: bool = False
+    cpus_per_process: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kubernetes:
+    """What the JobSet must know.
+
+    Attributes:
+      namespace: "" for kubectl's own.
+      claims: folder in the container -> PersistentVolumeClaim; `workdir` lies on one that all nodes
+        can write.
+      node_selector: labels of the nodes; None for GKE's labels of the hardware.
+    """
+
+    namespace: str = ""
+    claims: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    node_selector: Mapping[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TpuVm:
+    """What gcloud must know.
+
+    Attributes:
+      zone: of the TPUs.
+      project: "" for gcloud's own.
+      folders: folder in the container -> folder of the VM; `workdir` lies on one that all VMs
+        share, as Filestore or Cloud Storage FUSE give it.
+    """
+
+    zone: str = ""
+    project: str = ""
+    folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training and where it runs; targets use what concerns them.
+
+    Attributes:
+      name: of the job, its nodes and pods: lowercase letters, digits and hyphens.
+      hardware: `Tpu`, `Gpu` or `Cpu`.
+      config: `--config` of `ditfuse train`.
+      workdir: its `--workdir`, a folder that all machines share.
+      overrides: its further words, like "--config.train.steps=9".
+      env: environment variables of the training.
+      image: container image, for jobset and tpu_vm.
+      repo: folder of a checkout with its environment in `.venv`, for slurm.
+      spot: preemptible machines (Google Cloud).
+      max_restarts: how often it is started again after it was stopped or failed.
+      grace_seconds: time to save after SIGTERM.
+      slurm: SLURM's part.
+      kubernetes: Kubernetes' part.
+      tpu_vm: the TPU VMs' part.
+
+    Raises:
+      LaunchError: a value cannot be what it is meant to be.
+    """
+
+    name: str
+    hardware: Tpu | Gpu | Cpu
+    config: str
+    workdir: str
+    overrides: tuple[str, ...] = ()
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    image: str = ""
+    repo: str = ""
+    spot: bool = False
+    max_restarts: int = 20
+    grace_seconds: int = 120
+    slurm: Slurm = dataclasses.field(default_factory=Slurm)
+    kubernetes: Kubernetes = dataclasses.field(default_factory=Kubernetes)
+    tpu_vm: TpuVm = dataclasses.field(default_factory=TpuVm)
+
+    def __post_init__(self):
+        # Pods are called NAME-node-SLICE-HOST-xxxxx, and a label of a host name has 63 characters.
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", self.name):
+            raise LaunchError(
+                f"name {self.name!r}: it must be at most 40 lowercase letters, digits and hyphens, "
+                "begin with a letter and not end with a hyphen"
+            )
+        if not isinstance(self.hardware, Tpu | Gpu | Cpu):
+            raise LaunchError(f"hardware is {self.hardware!r}: it must be a Tpu, Gpu or Cpu")
+        for field in ("config", "workdir"):
+            if not getattr(self, field):
+                raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
+        for field, prefix in ("overrides", "--config."), ("slurm.directives", "--"):
+            _check_words(field, self._part(field), prefix)
+        _check_words("slurm.setup", self.slurm.setup, "")
+        for name, value in self.env.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not isinstance(value, str):
+                raise LaunchError(f"env {name!r}: {value!r}: it must be a name and a string")
+        for field in "kubernetes.claims", "tpu_vm.folders":
+            for inside, outside in self._part(field).items():
+                if not inside.startswith("/") or not outside or ":" in inside + outside:
+                    raise LaunchError(
+                        f"{field} {inside!r}: {outside!r}: it must be an absolute folder of the "
+                        "container and what is mounted there, without colons"
+                    )
+
+    def require(self, target: str, *fields: str) -> None:
+        """Checks that what a target needs is there.
+
+        Raises:
+          LaunchError: a field is empty.
+        """
+        missing = [field for field in fields if not self._part(field)]
+        if missing:
+            raise LaunchError(f"{target} needs {' and '.join(missing)} in the description")
+
+    @property
+    def arguments(self) -> list[str]:
+        """What comes after `ditfuse`."""
+        return ["train", "--config", self.config, "--workdir", self.workdir, *self.overrides]
+
+    def _part(self, field: str) -> Any:
+        value = self
+        for name in field.split("."):
+            value = getattr(value, name)
+        return value
+
+
+def load_job(path: Path) -> Job:
+    """Runs a Python file and returns what its `get_job()` does.
+
+    Raises:
+      LaunchError: there is no such file, it fails, or gives no Job.
+    """
+    if not path.is_file():
+        raise LaunchError(f"{path}: there is no such file; see launch/examples")
+    spec = importlib.util.spec_from_file_location("launch_description", path)
+    if spec is None or spec.loader is None:
+        raise LaunchError(f"{path}: a description is a Python file, NAME.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        job = module.get_job()
+    except LaunchError as error:
+        raise LaunchError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise LaunchError(f"{path}: {type(error).__name__}: {reason}") from error
+    if not isinstance(job, Job):
+        raise LaunchError(f"{path}: get_job() returns {type(job).__name__}, not a launch.Job")
+    return job
+
+
+def _check_words(field: str, words: Any, prefix: str) -> None:
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise LaunchError(f"{field} is {words!r}: it must be a tuple of strings")
+    for word in words:
+        if not word.startswith(prefix) or "\n" in word:
+            raise LaunchError(f"{field}: {word!r} must be one line that begins with {prefix!r}")

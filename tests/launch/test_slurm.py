@@ -1,0 +1,139 @@
+"""The sbatch script: its directives, and what it does when it runs."""
+
+import subprocess
+
+import pytest
+
+from launch import Cpu, Slurm, slurm
+
+# Options of sbatch that the launcher writes (`man sbatch`).
+KNOWN = {
+    "job-name",
+    "nodes",
+    "ntasks-per-node",
+    "gpus-per-node",
+    "cpus-per-task",
+    "signal",
+    "requeue",
+    "open-mode",
+    "output",
+}
+
+# Runs what comes after srun's own options, as srun would in each task.
+SRUN = """
+words = sys.argv[1:]
+while words[0].startswith("--"):
+    words.pop(0)
+sys.exit(subprocess.run(words).returncode)
+"""
+
+
+def directives(script: str) -> dict[str, str]:
+    """The `#SBATCH` options as sbatch reads them: those before the first command."""
+    found = {}
+    for line in script.splitlines():
+        if line.startswith("#SBATCH "):
+            name, _, value = line.removeprefix("#SBATCH --").partition("=")
+            assert name not in found
+            found[name] = value
+        elif line and not line.startswith("#"):
+            break
+    return found
+
+
+@pytest.fixture
+def run(fakes, tmp_path):
+    """Runs a job's script where srun and scontrol are fakes and Python ends with a code."""
+
+    def start(job, code: int = 0, **environment: str) -> int:
+        fakes.add("srun", SRUN)
+        fakes.add("scontrol")
+        fakes.add("python", f"sys.exit({code})", folder=tmp_path / "my repo's" / ".venv" / "bin")
+        done = subprocess.run(
+            ["/bin/bash"],
+            input=slurm.script(job),
+            text=True,
+            env={"PATH": fakes.path, "SLURM_JOB_ID": "7", **environment},
+            capture_output=True,
+            check=False,
+        )
+        assert not done.stderr
+        return done.returncode
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"slurm": Slurm(process_per_gpu=True, cpus_per_process=8)},
+        {"hardware": Cpu(3), "slurm": Slurm(directives=("--account=me", "--exclusive"))},
+    ],
+)
+def test_every_directive_is_known_and_stands_before_the_first_command(gpu_job, changes):
+    job = gpu_job(**changes)
+    script = slurm.script(job)
+    assert script.startswith("#!/bin/bash\n")
+    found = directives(script)
+    assert len(found) == script.count("#SBATCH")
+    own = {word.removeprefix("--").partition("=")[0] for word in job.slurm.directives}
+    assert set(found) - own <= KNOWN
+    assert own <= set(found)
+    assert found["nodes"] == str(job.hardware.nodes)
+    assert found["signal"] == "TERM@120"
+    assert found["open-mode"] == "append"
+    assert "requeue" in found
+
+
+def test_a_process_has_a_node_or_a_gpu(gpu_job):
+    per_node = directives(slurm.script(gpu_job()))
+    per_gpu = directives(slurm.script(gpu_job(slurm=Slurm(process_per_gpu=True))))
+    assert (per_node["gpus-per-node"], per_node["ntasks-per-node"]) == ("8", "1")
+    assert (per_gpu["gpus-per-node"], per_gpu["ntasks-per-node"]) == ("8", "8")
+    assert "gpus-per-node" not in directives(slurm.script(gpu_job(hardware=Cpu())))
+
+
+def test_words_and_variables_reach_the_training_unharmed(run, fakes, gpu_job, nasty, tmp_path):
+    job = gpu_job(repo=str(tmp_path / "my repo's"), **nasty)
+    assert run(job) == 0
+    assert fakes.calls("python") == [
+        [
+            *("-m", "ditfuse_jax", "train", "--config", "small", "--workdir", nasty["workdir"]),
+            *nasty["overrides"],
+        ]
+    ]
+    (environment,) = fakes.environments("python")
+    assert nasty["env"].items() <= environment.items()
+
+
+def test_lines_of_setup_come_before_the_training(run, fakes, gpu_job, tmp_path):
+    setup = ("FROM_SETUP='a b'", "export FROM_SETUP")
+    job = gpu_job(repo=str(tmp_path / "my repo's"), slurm=Slurm(setup=setup, cpus_per_process=6))
+    run(job)
+    (environment,) = fakes.environments("python")
+    assert environment["FROM_SETUP"] == "a b"
+    assert environment["SRUN_CPUS_PER_TASK"] == "6"
+
+
+def test_a_stopped_training_goes_back_into_the_queue(run, fakes, gpu_job, tmp_path):
+    job = gpu_job(repo=str(tmp_path / "my repo's"), max_restarts=2)
+    assert run(job, 143) == 143
+    assert fakes.calls("scontrol") == [["requeue", "7"]]
+    run(job, 143, SLURM_RESTART_COUNT="1")
+    assert len(fakes.calls("scontrol")) == 2
+    run(job, 143, SLURM_RESTART_COUNT="2")  # often enough
+    assert len(fakes.calls("scontrol")) == 2
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 137])
+def test_an_ended_or_broken_training_does_not(run, fakes, gpu_job, tmp_path, code):
+    job = gpu_job(repo=str(tmp_path / "my repo's"))
+    assert run(job, code) == code
+    assert not fakes.calls("scontrol")
+
+
+def test_other_processes_may_save_when_one_has_ended(run, fakes, gpu_job, tmp_path):
+    run(gpu_job(repo=str(tmp_path / "my repo's"), grace_seconds=300))
+    (words,) = fakes.calls("srun")
+    assert words[:2] == ["--kill-on-bad-exit=0", "--wait=300"]
