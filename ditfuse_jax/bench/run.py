@@ -5,8 +5,11 @@ import dataclasses
 import json
 import os
 import platform
+import resource
 import statistics
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -169,12 +172,27 @@ class _Setup:
 
 
 def bench_data(recipe: Recipe, repeats: int) -> Measurement:
-    """Batches from the pipeline alone."""
+    """Batches from the pipeline alone, with the threads and the memory that they take."""
     per_repeat = 8
+    before = _peak_mib(resource.RUSAGE_SELF)
     with contextlib.closing(recipe.stream.batches()) as batches:
         seconds = _time(lambda: [next(batches) for _ in range(per_repeat)], repeats)
-    facts = {"crop": recipe.stream.crop, "workers": recipe.stream.workers}
+        threads = threading.active_count()
+    facts = {
+        "sources": len(recipe.stream.mixture),
+        "crop": recipe.stream.crop,
+        "workers": recipe.stream.workers,
+        "threads": threads,
+        "mib": _peak_mib(resource.RUSAGE_SELF) - before,
+        "mib_of_a_worker": _peak_mib(resource.RUSAGE_CHILDREN) if recipe.stream.workers else 0.0,
+    }
     return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
+
+
+def _peak_mib(whose: int) -> float:
+    """Most memory this process, or any child that has ended, had at once."""
+    peak = resource.getrusage(whose).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def bench_m3(recipe: Recipe, repeats: int) -> Measurement:

@@ -1,6 +1,8 @@
 """The training stream: the same examples for any number of hosts and workers."""
 
+import contextlib
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -99,6 +101,16 @@ def test_a_mixture_keeps_its_weights(stream, photos, tmp_path):
     mixed = dataclasses.replace(stream, mixture=parts).examples()
     black = [not mixed[i]["target"].any() for i in range(80)]
     assert sum(black) == 20
+
+
+def test_thirty_sets_take_no_more_threads_than_one(stream, photos):
+    def threads(count):
+        mixture = [Ingredient(str(photos), "m3", 1.0 + k) for k in range(count)]
+        with contextlib.closing(dataclasses.replace(stream, mixture=mixture).batches()) as batches:
+            take(batches, 3)
+            return threading.active_count()
+
+    assert threads(30) == threads(1)
 
 
 def test_the_sample_photographs_are_split_in_two():
