@@ -23,6 +23,7 @@ from ditfuse_jax.prompts.template import (
     frame,
     has_placeholders,
     image_only_prompt,
+    one_after_another,
     split_prompt,
     task_prompt,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "instruction_pool",
     "instructions",
     "load_tokenizer",
+    "one_after_another",
     "read_pool",
     "read_records",
     "split_prompt",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ditfuse_jax.degrade import TONES, adjust
-from ditfuse_jax.prompts import instructions, task_prompt
+from ditfuse_jax.prompts import instructions, one_after_another, task_prompt
 from ditfuse_jax.tasks.example import Example, Task, draw_instruction
 
 # Tag -> instruction pool: LIGHT++ is light_plus_plus.
@@ -32,5 +32,5 @@ class Control:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]
         words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", _POOLS[tag])]
-        prompt = task_prompt("CONTROL", tag, " ".join(words), len(fused.sources))
+        prompt = task_prompt("CONTROL", tag, one_after_another(*words), len(fused.sources))
         return Example(fused.sources, prompt, adjust(fused.target, tag))

@@ -21,6 +21,7 @@ from ditfuse_jax.prompts import (
     instruction_groups,
     instruction_pool,
     load_tokenizer,
+    one_after_another,
     task_prompt,
 )
 
@@ -148,7 +149,7 @@ def test_every_sentence_fits_the_slots_of_the_recipe_small_with_its_tags(group):
     for text in (sentence.text for sentence in pool.annotated):
         text = text.replace("{class}", "traffic light")
         if pool.task == "CONTROL":
-            text = f"{longest_fusion} {text}"
+            text = one_after_another(longest_fusion, text)
         for num_images in pool.images:
             prompt = task_prompt(pool.task, pool.tag, text, num_images)
             encoded = encode_prompt(tokenizer, prompt, num_images, tight)
