@@ -5,6 +5,7 @@ made of the examples [s * B, (s + 1) * B) in order, so a position is one number,
 batches consumed, and a run may continue on another number of hosts.
 """
 
+import concurrent.futures
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -66,21 +67,27 @@ class Stream:
     max_bad_fraction: float = 0.0
     log: Path | None = None
 
-    def examples(self) -> grain.MapDataset:
-        """The endless sequence of examples, before batching.
+    def open_sources(self) -> list[Source]:
+        """Opens the mixture's sources, in order.
 
         Raises:
           UserError: unknown task or source, or a source that does not suit its task.
         """
         if not self.mixture:
             raise UserError("data.mixture is empty: name at least one source and task")
-        sources = [self._open(ingredient) for ingredient in self.mixture]
+        return [self._open(ingredient) for ingredient in self.mixture]
+
+    def examples(self) -> grain.MapDataset:
+        """The endless sequence of examples, before batching.
+
+        Raises:
+          UserError: see `open_sources`.
+        """
+        sources = self.open_sources()
         if not self.shapes:
             everything = [range(len(source)) for source in sources]
             return self._mixed(sources, everything, self.crop)[0]
-        members = [
-            split([source.size(k) for k in range(len(source))], self.shapes) for source in sources
-        ]
+        members = [split(_sizes(source), self.shapes) for source in sources]
         mixed = [
             self._mixed(sources, [of_source[b] for of_source in members], shape)
             for b, shape in enumerate(self.shapes)
@@ -170,6 +177,12 @@ def fixed_batch(stream: Stream, count: int) -> Arrays:
     """The first `count` examples of a stream in one batch, e.g. for evaluation."""
     examples = stream.examples()
     return _stack([examples[i] for i in range(count)])
+
+
+def _sizes(source: Source) -> list[tuple[int, int]]:
+    """Every item's size; headers of files are waited for side by side."""
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return list(pool.map(source.size, range(len(source))))
 
 
 def _stack(examples: Sequence[Any]) -> Arrays:

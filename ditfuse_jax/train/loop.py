@@ -93,7 +93,7 @@ def train(
         run = RunFolder(Path(folder))
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
-        recipe.stream.examples()  # a wrong path is told now, not after compilation
+        recipe.stream.open_sources()  # a wrong path is told now, not after compilation
         check_weights(recipe)
         if is_main():
             run.check_writable()
