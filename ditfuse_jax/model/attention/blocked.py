@@ -34,8 +34,8 @@ def attend(
         for x in (k, v)
     )
     bias = jnp.repeat(jnp.where(key_valid, 0.0, _HIDDEN), kv_heads, axis=0)
-    out = _attend_heads(mask, q32, k, v, bias).reshape(batch, heads, length, dim)
-    return out.transpose(0, 2, 1, 3).astype(q.dtype)
+    out: jax.Array = _attend_heads(mask, q32, k, v, bias)  # pyright: ignore
+    return out.reshape(batch, heads, length, dim).transpose(0, 2, 1, 3).astype(q.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
