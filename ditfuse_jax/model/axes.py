@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 Axes = tuple[str | None, ...]
-Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.Sharding]
+Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.NamedSharding]
 
 _resolver: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("axes", default=None)
 
@@ -28,12 +28,19 @@ def constraints(resolver: Resolver) -> Iterator[None]:
         _resolver.reset(token)
 
 
+def placement(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding | None:
+    """Where an activation of these dimensions lies, or None where no mesh is known.
+
+    For kernels that the compiler cannot partition and that therefore run under `shard_map`.
+    """
+    resolver = _resolver.get()
+    return None if resolver is None else resolver(axes, shape)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose dimensions are named by `axes`."""
-    resolver = _resolver.get()
-    if resolver is None:
-        return x
-    return jax.lax.with_sharding_constraint(x, resolver(axes, x.shape))
+    sharding = placement(axes, x.shape)
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
 def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:

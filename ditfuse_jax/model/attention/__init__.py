@@ -6,12 +6,15 @@ A new implementation is a file with an `attend` function and one line in `IMPLEM
 import jax
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.attention import reference, xla
+from ditfuse_jax.model.attention import cudnn, reference, splash, xla
 from ditfuse_jax.model.attention.mask import AttentionMask, Part, Span
 
 IMPLEMENTATIONS = {
     "reference": reference.attend,
     "xla": xla.attend,
+    "splash": splash.attend,
+    "cudnn": cudnn.attend,
+    "cudnn_split": cudnn.attend_split,
 }
 
 __all__ = ["IMPLEMENTATIONS", "AttentionMask", "Part", "Span", "attend"]

@@ -1,15 +1,17 @@
 """Attention in plain XLA operations, one call per part of the mask.
 
 Queries only meet the keys their part may see, so the masked half of the sequence costs nothing.
-Heads go to the front before the products: on CPUs XLA then calls its fast batched matrix product
-instead of a strided loop.
+Two formulations: `attend_batched` for all heads at once, as accelerators like it, and on one CPU,
+where the scores of all heads overflow the cache, `blocked` one head after the other.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ditfuse_jax.model.attention import blocked
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
+from ditfuse_jax.model.axes import placement
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -19,6 +21,29 @@ def attend(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
 ) -> jax.Array:
     """See `ditfuse_jax.model.attention.attend`."""
+    batch, num_queries, heads, _ = q.shape
+    large = batch * heads * num_queries * mask.num_keys > blocked.BLOCK_SCORES
+    formulation = blocked.attend if large and _on_one_cpu(k) else attend_batched
+    return formulation(q, k, v, mask, key_valid)
+
+
+def _on_one_cpu(k: jax.Array) -> bool:
+    """Whether the program being traced is for a single CPU; a loop over heads is not sharded."""
+    place = placement(("batch", None, "kv_heads", None), k.shape)
+    if place is None:
+        return jax.default_backend() == "cpu" and jax.device_count() == 1
+    (device, *others) = place.device_set
+    return device.platform == "cpu" and not others
+
+
+def attend_batched(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
+) -> jax.Array:
+    """All heads at once.
+
+    Heads go to the front before the products: on CPUs XLA then calls its fast batched matrix
+    product instead of a strided loop.
+    """
     batch, num_queries, heads, dim = q.shape
     kv_heads = k.shape[2]
     # (B, Hkv, G, Q, d): the G query heads that share a key head are rows of one product.

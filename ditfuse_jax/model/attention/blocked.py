@@ -1,0 +1,152 @@
+"""Attention for CPUs: one head after the other, in blocks whose scores stay in the cache.
+
+XLA's batched formulation writes the scores of all heads to memory three times over and pays for
+every page of it.  Here a loop runs over (example, key head); its body is a few plain 2-D products,
+for which XLA calls its fast library, over the parts of the mask, so what is masked costs nothing.
+The backward pass computes the probabilities again (Dao et al. 2022, arXiv 2205.14135, section 3.1)
+instead of keeping them.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ditfuse_jax.model.attention.mask import AttentionMask, Part
+
+# Far below any score, yet finite: a row without a single visible key stays finite too.
+_HIDDEN = np.float32(-1e30)
+# Scores of one block: 8 MiB, about a core's share of the last cache.
+BLOCK_SCORES = 2**21
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
+) -> jax.Array:
+    """See `ditfuse_jax.model.attention.attend`; all arithmetic is float32."""
+    batch, length, heads, dim = q.shape
+    kv_heads = k.shape[2]
+    q32 = q.astype(jnp.float32).reshape(batch, length, kv_heads, heads // kv_heads, dim)
+    q32 = (q32 * dim**-0.5).transpose(0, 2, 3, 1, 4).reshape(-1, heads // kv_heads, length, dim)
+    k, v = (
+        x.astype(jnp.float32).transpose(0, 2, 1, 3).reshape(batch * kv_heads, -1, dim)
+        for x in (k, v)
+    )
+    bias = jnp.repeat(jnp.where(key_valid, 0.0, _HIDDEN), kv_heads, axis=0)
+    out: jax.Array = _attend_heads(mask, q32, k, v, bias)  # pyright: ignore
+    return out.reshape(batch, heads, length, dim).transpose(0, 2, 1, 3).astype(q.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend_heads(
+    mask: AttentionMask, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """(N, G, Q, d), (N, K, d), (N, K, d), (N, K) -> (N, G, Q, d), N examples times key heads."""
+    return _forward(mask, q, k, v, bias)[0]
+
+
+def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    def head(x):
+        q, k, v, bias = x
+        outputs = [_forward_part(part, q, k, v, bias) for part in mask.parts]
+        outputs, lses = zip(*outputs, strict=True)
+        return jnp.concatenate(outputs, axis=1), jnp.concatenate(lses, axis=1)
+
+    out, lse = jax.lax.map(head, (q, k, v, bias))
+    return out, (q, k, v, bias, out, lse)
+
+
+def _forward_part(part: Part, q, k, v, bias):
+    k, v, bias = (_spans(x, part) for x in (k, v, bias))
+
+    def block(carry, x):
+        q, pattern = x
+        scores = _scores(q, k, bias, pattern)
+        peak = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - peak)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        out = (weights.reshape(-1, k.shape[0]) @ v).reshape(q.shape) / total
+        return carry, (out, (peak + jnp.log(total))[..., 0])
+
+    return _over_blocks(part, block, None, (q,))[1]
+
+
+def _backward(mask: AttentionMask, saved, d_out):
+    q, k, v, bias, out, lse = saved
+
+    def head(x):
+        q, k, v, bias, lse, d_out, delta = x
+        d_q, d_k, d_v = [], jnp.zeros_like(k), jnp.zeros_like(v)
+        for part in mask.parts:
+            d_rows, d_keys, d_values = _backward_part(part, q, k, v, bias, lse, d_out, delta)
+            d_q.append(d_rows)
+            start = 0
+            for a, b in part.keys:
+                piece = slice(start, start + b - a)
+                d_k, d_v = d_k.at[a:b].add(d_keys[piece]), d_v.at[a:b].add(d_values[piece])
+                start += b - a
+        return jnp.concatenate(d_q, axis=1), d_k, d_v
+
+    delta = jnp.sum(out * d_out, axis=-1)
+    d_q, d_k, d_v = jax.lax.map(head, (q, k, v, bias, lse, d_out, delta))
+    return d_q, d_k, d_v, jnp.zeros_like(bias)
+
+
+def _backward_part(part: Part, q, k, v, bias, lse, d_out, delta):
+    k, v, bias = (_spans(x, part) for x in (k, v, bias))
+
+    def block(carry, x):
+        q, lse, d_out, delta, pattern = x
+        d_k, d_v = carry
+        rows, d_rows = q.reshape(-1, q.shape[-1]), d_out.reshape(-1, q.shape[-1])
+        weights = jnp.exp(_scores(q, k, bias, pattern) - lse[..., None])
+        d_weights = (d_rows @ v.T).reshape(weights.shape)
+        d_scores = (weights * (d_weights - delta[..., None])).reshape(-1, k.shape[0])
+        d_v = d_v + weights.reshape(-1, k.shape[0]).T @ d_rows
+        d_k = d_k + d_scores.T @ rows
+        return (d_k, d_v), (d_scores @ k).reshape(q.shape)
+
+    zeros = jnp.zeros_like(k), jnp.zeros_like(v)
+    (d_k, d_v), d_q = _over_blocks(part, block, zeros, (q, lse, d_out, delta))
+    return d_q, d_k, d_v
+
+
+_attend_heads.defvjp(_forward, _backward)
+
+
+def _scores(q, k, bias, pattern):
+    """(G, rows, K) scores of (G, rows, d) queries."""
+    scores = (q.reshape(-1, q.shape[-1]) @ k.T).reshape(*q.shape[:2], -1) + bias
+    return scores if pattern is None else scores + pattern
+
+
+def _over_blocks(part: Part, step, carry, rows):
+    """Scans `step` over blocks of a part's rows; `rows` are arrays (G, Q, ...)."""
+    rows = [x[:, part.start : part.stop] for x in rows]
+    pattern = part.allowed()
+    if pattern is not None:
+        pattern = np.where(pattern, np.float32(0.0), _HIDDEN)
+    count = _num_blocks(part.num_queries, rows[0].shape[0] * part.num_keys)
+    if count == 1:
+        return step(carry, (*rows, pattern))
+    blocks = [x.reshape(x.shape[0], count, -1, *x.shape[2:]).swapaxes(0, 1) for x in rows]
+    if pattern is not None:
+        pattern = pattern.reshape(count, -1, part.num_keys)
+    carry, outputs = jax.lax.scan(step, carry, (*blocks, pattern))
+    joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(x.shape[1], -1, *x.shape[3:]), outputs)
+    return carry, joined
+
+
+def _num_blocks(rows: int, scores_per_row: int) -> int:
+    """The fewest equal blocks of at most `BLOCK_SCORES` scores."""
+    return next(
+        n
+        for n in range(1, rows + 1)
+        if rows % n == 0 and (rows // n * scores_per_row <= BLOCK_SCORES or n == rows)
+    )
+
+
+def _spans(x: jax.Array, part: Part) -> jax.Array:
+    pieces = [x[start:stop] for start, stop in part.keys]
+    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)

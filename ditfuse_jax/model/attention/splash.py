@@ -1,0 +1,99 @@
+"""Attention by JAX's Pallas kernel for TPUs ("splash": sparse flash attention).
+
+The kernel takes the static mask and skips the blocks in which nothing is seen; padding, which is
+data, comes as segment ids.  Elsewhere than on a TPU the same kernel runs interpreted, slowly.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+from jax.sharding import PartitionSpec
+
+from ditfuse_jax.model.attention.mask import AttentionMask
+from ditfuse_jax.model.axes import placement
+
+# Sides of the blocks of scores: of 128 lanes, large enough to keep the matrix unit busy.
+_LANES = 128
+_BLOCK = 512
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
+) -> jax.Array:
+    """See `ditfuse_jax.model.attention.attend`.
+
+    On a mesh it runs under `shard_map`: batch and heads where they lie, the sequence whole.  The
+    kernel has no scale of its own, so bfloat16 queries are scaled before the product; that rounds
+    them once more unless the head dimension is a power of 4.
+    """
+    place = placement(("batch", None, "kv_heads", None), k.shape)
+    if place is None:
+        return _attend_local(jax.default_backend() != "tpu", mask, q, k, v, key_valid)
+    interpret = next(iter(place.device_set)).platform != "tpu"
+    tokens = PartitionSpec(*place.spec[:1])
+    run = jax.shard_map(
+        functools.partial(_attend_local, interpret, mask),
+        mesh=place.mesh,
+        in_specs=(place.spec, place.spec, place.spec, tokens),
+        out_specs=place.spec,
+        check_vma=False,
+    )
+    return run(q, k, v, key_valid)
+
+
+def _attend_local(
+    interpret: bool,
+    mask: AttentionMask,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    key_valid: jax.Array,
+) -> jax.Array:
+    num_queries, heads, dim = q.shape[1:]
+    q_block, k_block = _block(num_queries), _block(mask.num_keys)
+    q = _padded(q * dim**-0.5, q_block)
+    k, v, key_valid = (_padded(x, k_block) for x in (k, v, key_valid))
+    # The kernel lets equal ids see each other: all queries are 0, padding is 1.
+    key_ids = jnp.where(key_valid, 0, 1).astype(jnp.int32)
+    query_ids = jnp.zeros(q.shape[:2], jnp.int32)
+    kernel = _kernel(mask, heads, interpret)
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    out = jax.vmap(kernel)(q, k, v, splash.SegmentIds(query_ids, key_ids))
+    return out.swapaxes(1, 2)[:, :num_queries]
+
+
+@functools.lru_cache(maxsize=32)
+def _kernel(mask: AttentionMask, heads: int, interpret: bool) -> Callable:
+    q_block, k_block = _block(mask.num_queries), _block(mask.num_keys)
+    dense = np.pad(mask.dense(), [(0, -mask.num_queries % q_block), (0, -mask.num_keys % k_block)])
+    # Rows without a single block would divide by zero: what pads the queries sees the first key.
+    dense[mask.num_queries :, 0] = True
+    heads_mask = splash.MultiHeadMask([splash.NumpyMask(dense)] * heads)
+    blocks = splash.BlockSizes(
+        block_q=q_block,
+        block_kv=k_block,
+        block_q_dkv=q_block,
+        block_kv_dkv=k_block,
+        block_q_dq=q_block,
+        block_kv_dq=k_block,
+    )
+    with jax.ensure_compile_time_eval():
+        kernel = splash.make_splash_mha_single_device(
+            heads_mask, block_sizes=blocks, interpret=interpret
+        )
+    # Plain arrays: the kernel outlives the trace, and the devices, it was made for.
+    return jax.tree.map(np.asarray, kernel)
+
+
+def _block(length: int) -> int:
+    return min(_BLOCK, -(-length // _LANES) * _LANES)
+
+
+def _padded(x: jax.Array, block: int) -> jax.Array:
+    """Zeros (False) to a multiple of `block` tokens along axis 1."""
+    missing = -x.shape[1] % block
+    return jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])

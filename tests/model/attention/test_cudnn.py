@@ -1,0 +1,79 @@
+"""What the calls to cuDNN look like; their numbers, without a GPU, in `test_implementations.py`."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ditfuse_jax.model import Layout
+from ditfuse_jax.model.attention import attend, cudnn
+
+LAYOUT = Layout(text=(4, 2, 2), grid=(2, 3))  # 27 tokens, an odd number
+
+
+class Version:
+    """Stands for JAX's CUDA plugin, which tracing asks for its version alone."""
+
+    @staticmethod
+    def cudnn_get_version() -> int:
+        return 91000
+
+
+@pytest.fixture
+def lowered(monkeypatch):
+    """Lowers attention with gradients for CUDA and returns cuDNN's calls with their operands."""
+    monkeypatch.setattr(cudnn.fused_attention_stablehlo, "cuda_versions", Version)
+
+    def lower(name, dtype=jnp.bfloat16, dim=96):
+        mask = LAYOUT.full_mask
+
+        def total(q, k, v, valid):
+            out = attend(q, k, v, mask, valid, implementation=name)
+            return jnp.sum(out.astype(jnp.float32))
+
+        q = jax.ShapeDtypeStruct((2, mask.num_queries, 4, dim), dtype)
+        k = jax.ShapeDtypeStruct((2, mask.num_keys, 2, dim), dtype)
+        valid = jax.ShapeDtypeStruct((2, mask.num_keys), bool)
+        gradients = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+        text = gradients.trace(q, k, k, valid).lower(lowering_platforms=("cuda",)).as_text()
+        return re.findall(r"@(__cudnn[\w$]+)\(.*: \((.*?)\) ->", text)
+
+    return lower
+
+
+def test_one_masked_call_each_way_of_even_lengths(lowered):
+    calls = lowered("cudnn")
+    names = [name for name, _ in calls]
+    assert sorted(names) == ["__cudnn$fmhaScaleBiasSoftmax", "__cudnn$fmhaScaleBiasSoftmaxBackward"]
+    for _, operands in calls:
+        assert "tensor<2x28x4x96xbf16>" in operands
+        assert "tensor<2x1x28x28xbf16>" in operands  # one bias for all heads
+
+
+def test_split_calls_carry_a_bias_only_for_text(lowered):
+    names = [name for name, _ in lowered("cudnn_split")]
+    texts = sum(part.causal_tail for part in LAYOUT.full_mask.parts)
+    assert texts == 3
+    for direction in ("", "Backward"):
+        assert names.count(f"__cudnn$fmhaScaleBiasSoftmax{direction}") == texts
+        dense = len(LAYOUT.full_mask.parts) - texts
+        assert names.count(f"__cudnn$fmhaSoftmax{direction}") == dense
+
+
+def test_split_calls_have_head_dimensions_cudnn_takes(lowered):
+    for _, operands in lowered("cudnn_split", dim=96):
+        assert "x104xbf16>" in operands
+
+
+@pytest.mark.parametrize("name", ["cudnn", "cudnn_split"])
+def test_float32_which_cudnn_does_not_know_is_not_sent_there(lowered, name):
+    assert lowered(name, jnp.float32) == []
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_padded_key_s_weight_is_zero_for_every_head_dimension(dtype):
+    for dim in (8, 96, 256, 512):
+        score = jnp.asarray(cudnn._HIDDEN, dtype).astype(jnp.float32) * dim**-0.5
+        assert np.exp(np.float32(score + 1000)) == 0.0

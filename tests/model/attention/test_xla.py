@@ -1,0 +1,94 @@
+"""The loop over heads and blocks, and when `xla` takes it."""
+
+import contextlib
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ditfuse_jax.model import Layout
+from ditfuse_jax.model.attention import attend, blocked, reference
+from ditfuse_jax.model.axes import constraints
+
+pytestmark = pytest.mark.usefixtures("exact_products")
+
+MASK = Layout(text=(6, 4, 5), grid=(3, 4), draws=2).full_mask
+
+
+@pytest.fixture(autouse=True)
+def small_cache(monkeypatch):
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 100)
+
+
+def inputs(mask=MASK, batch=2):
+    random = np.random.default_rng(0)
+    q = random.standard_normal((batch, mask.num_queries, 4, 8)).astype("f4")
+    k, v = random.standard_normal((2, batch, mask.num_keys, 2, 8)).astype("f4")
+    valid = random.uniform(size=(batch, mask.num_keys)) < 0.7
+    valid[:, 0] = True
+    return q, k, v, valid
+
+
+def loops_over_heads(sharding=None) -> bool:
+    q, k, v, valid = inputs()
+    with contextlib.nullcontext() if sharding is None else constraints(lambda *_: sharding):
+        run = jax.make_jaxpr(lambda *x: attend(*x, MASK, valid, implementation="xla"))
+        return "scan" in str(run(q, k, v))
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_values_and_gradients_do_not_depend_on_the_blocks(models, monkeypatch, limit):
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", limit)
+    q, k, v, valid = inputs()
+
+    def run(attend):
+        def total(q, k, v):
+            out = attend(q, k, v, MASK, valid)
+            return jnp.sum(jnp.sin(out)), out
+
+        (_, out), gradients = models.jit(
+            jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)
+        )(q, k, v)
+        return out, *gradients
+
+    for ours, theirs in zip(run(blocked.attend), run(reference.attend), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize(("rows", "per_row", "count"), [(12, 5, 1), (12, 20, 3), (7, 20, 7)])
+def test_blocks_are_equal_and_as_large_as_the_cache_allows(rows, per_row, count):
+    assert blocked._num_blocks(rows, per_row) == count
+
+
+def test_long_sequences_need_memory_for_a_block_of_scores_not_for_all(monkeypatch):
+    monkeypatch.undo()
+    mask = Layout(text=(64, 16, 128), grid=(32, 32)).full_mask  # 3281 tokens
+    shapes = [jax.ShapeDtypeStruct((1, mask.num_keys, 4, 32), jnp.float32)] * 3
+
+    def total(q, k, v):
+        valid = jnp.ones(q.shape[:2], bool)
+        return jnp.sum(attend(q, k, v, mask, valid, implementation="xla"))
+
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(*shapes).compile()
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    one_head = 4 * mask.num_keys**2
+    assert memory.temp_size_in_bytes < one_head
+
+
+def test_one_cpu_loops_over_heads_where_their_scores_exceed_the_cache(monkeypatch):
+    if jax.default_backend() != "cpu":
+        pytest.skip("for a CPU")
+    assert loops_over_heads()
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 10**6)
+    assert not loops_over_heads()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "loops"), [(["cpu"], True), (["cpu", "cpu"], False), (["tpu"], False)]
+)
+def test_heads_stay_together_on_meshes_and_accelerators(platforms, loops):
+    devices = [types.SimpleNamespace(platform=platform) for platform in platforms]
+    assert loops_over_heads(types.SimpleNamespace(device_set=devices)) == loops
