@@ -41,6 +41,7 @@ _PERIOD = 1.0
 # Seconds that process 0, whose end ends the others, gives them to read why.
 _FAREWELL = 10.0
 
+_CONTINUE = "run the same command to continue from the last checkpoint"
 _BEATS, _STOPS, _LEFT = "ditfuse/beats/", "ditfuse/stops/", "ditfuse/left/"
 
 # What a process is doing, and since when (`time.monotonic`).
@@ -74,11 +75,11 @@ class Watch:
         self._heard: dict[int, tuple[str, float]] = {}  # the last beat of each and when it came
         self._named: dict[int, tuple[str, float]] = {}  # doing what, and how long when last named
         self._ended, self._leaving = threading.Event(), threading.Lock()
-        self._guard = _start_guard(
-            f"{command}: error: {self.name} ended abruptly: it was killed, ran out of memory, or "
-            "lost process 0, which connects all; run the same command to continue from the last "
-            "checkpoint"
+        causes = "killed or out of memory" + (
+            ", or process 0, which connects all, was" * (index > 0)
         )
+        ended = f"{command}: error: {self.name} ended abruptly ({causes}); {_CONTINUE}"
+        self._guard = _start_guard(ended)
         threading.Thread(target=self._run, daemon=True, name="ditfuse-watch").start()
 
     def stop(self, stop: Stop) -> NoReturn:
@@ -153,8 +154,7 @@ class Watch:
             say(f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait")
 
     def _lost(self, what: str, index: int) -> Stop:
-        remedy = "run the same command to continue from the last checkpoint"
-        return Stop(EXIT_LOST, f"{self._command}: error: {what}; {remedy}", index)
+        return Stop(EXIT_LOST, f"{self._command}: error: {what}; {_CONTINUE}", index)
 
     def _leave(self, stop: Stop) -> NoReturn:
         self._leaving.acquire()  # the first thread to come here ends the process

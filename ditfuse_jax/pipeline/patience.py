@@ -44,7 +44,7 @@ class Patient(Iterator[Arrays]):
         except queue.Empty:
             self._stuck = True
             raise UserError(
-                f"no batch came for {self._seconds:.0f} s: is the disk or the network of the data "
+                f"no batch came for {self._seconds:g} s: is the disk or the network of the data "
                 "slow? More of data.workers, or packed data (ditfuse prepare), may help; "
                 "train.data_timeout changes the limit"
             ) from None
