@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
+from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "bench")
@@ -62,9 +63,8 @@ def command() -> NoReturn:
     """The console command: `main`, whose one line about bad input is the last thing said."""
     code = main()
     if code == EXIT_USER_ERROR:
-        # Threads of a failed read may still complain while the interpreter ends, past any hook.
-        sys.stderr.flush()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        # Threads of a failed read may still complain while the interpreter ends, or never return.
+        end_now(code)
     sys.exit(code)
 
 

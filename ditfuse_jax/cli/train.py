@@ -21,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ditfuse_jax.parallel.processes import initialize
+    from ditfuse_jax.parallel.watch import together
 
     # Only a training is shared by several processes: other commands run beside one, each alone.
     initialize()
-    from ditfuse_jax.api import train
+    with together("ditfuse train"):
+        from ditfuse_jax.api import train
 
-    outcome = train(args.config, args.workdir, args.overrides)
+        outcome = train(args.config, args.workdir, args.overrides)
     return EXIT_STOPPED if outcome.stopped else 0

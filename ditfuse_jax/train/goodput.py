@@ -13,15 +13,20 @@ class Goodput:
     def __init__(self):
         self.seconds = dict.fromkeys(KINDS, 0.0)
         self._start = time.monotonic()
+        # What is going on, and since when: read by other threads.
+        self.current = ("other", self._start)
 
     @contextlib.contextmanager
     def measure(self, kind: str) -> Iterator[None]:
         """Adds the time spent inside to a kind."""
         start = time.monotonic()
+        self.current = (kind, start)
         try:
             yield
         finally:
-            self.seconds[kind] += time.monotonic() - start
+            end = time.monotonic()
+            self.seconds[kind] += end - start
+            self.current = ("other", end)
 
     @property
     def total(self) -> float:

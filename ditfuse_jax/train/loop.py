@@ -9,8 +9,9 @@ import jax
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.pipeline.patience import Patient
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
 from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
 from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
@@ -87,6 +88,7 @@ def train(
       UserError: bad config, data or folder; told before anything is allocated where possible.
     """
     goodput = Goodput()
+    watch.report(lambda: goodput.current)
     with goodput.measure("init"):
         recipe = resolve(config)
         check_tokenizer(recipe)
@@ -133,7 +135,10 @@ def train(
     recipe = dataclasses.replace(
         recipe, stream=dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
     )
-    batches = recipe.stream.batches(start, jax.process_index(), jax.process_count())
+    batches = Patient(
+        recipe.stream.batches(start, jax.process_index(), jax.process_count()),
+        recipe.schedule.data_timeout,
+    )
     writer = MetricsWriter(run) if is_main() else None
     rate = learning_rate(recipe.optimizer, total)
     recorder = Recorder(recipe, rate, console, writer, goodput)
@@ -154,8 +159,9 @@ def train(
             try:
                 batch = next_batch()
             except UserError:
-                if step > (checkpoints.latest or 0):
-                    save()  # bad data costs no work
+                # Bad data costs no work, unless others are in the next step already.
+                if step > (checkpoints.latest or 0) and jax.process_count() == 1:
+                    save()
                     checkpoints.wait()
                 raise
             shape = batch["target"].shape

@@ -67,6 +67,7 @@ def default_config(model_preset: str) -> Config:
             "checkpoint_every": 1000,
             "keep_checkpoints": 2,
             "evaluate_every": 5000,
+            "data_timeout": 600.0,
         }
     )
     config.evaluation = ConfigDict({"source": "samples:heldout", "task": "m3", "count": 16})

@@ -32,6 +32,7 @@ class Schedule:
       checkpoint_every: saves; the last step is always saved.
       keep_checkpoints: how many of the newest are kept.
       evaluate_every: evaluations with sample pictures; the last step is always evaluated.
+      data_timeout: seconds to wait for a batch before the run ends.
     """
 
     steps: int
@@ -39,6 +40,7 @@ class Schedule:
     checkpoint_every: int
     keep_checkpoints: int
     evaluate_every: int
+    data_timeout: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +195,7 @@ _AT_LEAST = {
     "flow.draws": 1,
     "optimizer.warmup_steps": 0,
     "train.checkpoint_every": 0,
+    "train.data_timeout": 0,
     "train.evaluate_every": 0,
     "train.spike_factor": 0,
     "train.steps": 1,

@@ -14,12 +14,16 @@ class StopSignal:
         self._asked = False
         self._alone = jax.process_count() == 1
         self._before: dict[int, Any] = {}
-        if self._alone:  # with several processes the runtime spreads the notice to all
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
+        # With several processes the runtime has SIGTERM and spreads the notice to all.
+        for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
+            self._before[number] = signal.signal(number, self._ask)
 
     def requested(self, step: int) -> bool:
-        """Whether to stop after this step: the same answer in all processes."""
+        """Whether to stop after this step: the same answer in all processes.
+
+        Nobody waits here for another: the processes agree in the background, when one of them was
+        asked, on a step that none has reached.
+        """
         if self._alone:
             return self._asked
         return multihost_utils.reached_preemption_sync_point(step)
@@ -33,3 +37,5 @@ class StopSignal:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait
         self._asked = True
+        if not self._alone:
+            signal.raise_signal(signal.SIGTERM)

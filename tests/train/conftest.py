@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,24 @@ TINY = (
     "--config.train.checkpoint_every=0",
     "--config.evaluation.count=2",
 )
+
+
+# `ditfuse`, with little patience.  On CPUs the key of a compiled program differs from process to
+# process and only process 0 writes to the cache: with the same key all have what it compiled.
+PROGRAM = """
+import jax
+from jax._src import cache_key
+from ditfuse_jax.cli import command
+from ditfuse_jax.parallel import watch
+
+def hash_devices(key, devices):
+    key.update(bytes([jax.process_count()]))
+    cache_key._hash_devices(key, devices)
+
+cache_key._hash_accelerator_config = hash_devices
+watch.LOST_AFTER, watch.NOTICE_AFTER = 10.0, 3.0
+command()
+"""
 
 
 @pytest.fixture
@@ -71,7 +90,7 @@ def start():
     processes = []
 
     def begin(folder: Path, *overrides: str, environment: dict[str, str] | None = None):
-        command = [sys.executable, "-m", "ditfuse_jax", "train", "--config", "nano_m3"]
+        command = [sys.executable, "-c", PROGRAM, "train", "--config", "nano_m3"]
         command += ["--workdir", str(folder), *TINY, *overrides]
         process = subprocess.Popen(
             command,
@@ -87,6 +106,25 @@ def start():
     for process in processes:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def start_group(start):
+    """Starts several processes of one training; `own` gives each its own further words."""
+
+    def begin(folder: Path, count: int, *overrides: str, own=lambda index: ()):
+        if count == 1:
+            return [start(folder, *overrides, *own(0))]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+        return [
+            start(folder, *overrides, *own(i), environment=shared | {"JAX_PROCESS_ID": str(i)})
+            for i in range(count)
+        ]
+
+    return begin
 
 
 def losses(folder: Path) -> dict[int, float]:

@@ -1,7 +1,6 @@
 """Training on data as it is: pictures of many shapes, damaged files, hosts that come and go."""
 
 import json
-import socket
 
 import numpy as np
 import pytest
@@ -63,25 +62,11 @@ def test_too_many_damaged_files_end_the_run_with_one_line(overrides, photos, tmp
 
 
 @pytest.mark.slow
-def test_hosts_may_come_and_go_between_restarts(overrides, photos, start, tiny, losses, tmp_path):
+def test_hosts_may_come_and_go_between_restarts(photos, start_group, tiny, losses, tmp_path):
     """Two processes, then one, then four: the losses of one process all the way."""
     elastic, whole = tmp_path / "elastic", tmp_path / "whole"
     for last, hosts in ((2, 2), (4, 1), (6, 4)):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(hosts)}
-        processes = [
-            start(
-                elastic,
-                photos,
-                SHAPES,
-                f"--config.train.steps={last}",
-                environment=(shared | {"JAX_PROCESS_ID": str(i)}) if hosts > 1 else {},
-            )
-            for i in range(hosts)
-        ]
-        for process in processes:
+        for process in start_group(elastic, hosts, photos, SHAPES, f"--config.train.steps={last}"):
             assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
     train(tiny(photos, SHAPES, "--config.train.steps=6"), whole, quiet=True)
     found, expected = losses(elastic), losses(whole)

@@ -1,7 +1,6 @@
 """The same numbers on one device, on a mesh of many and in several processes."""
 
 import json
-import socket
 
 import numpy as np
 
@@ -38,18 +37,10 @@ def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
     np.testing.assert_allclose(moved, whole, rtol=1e-5)
 
 
-def test_two_processes_give_the_losses_of_one(overrides, start, losses, run_code, tmp_path):
+def test_two_processes_give_the_losses_of_one(overrides, start_group, losses, run_code, tmp_path):
     steps = "--config.train.steps=3"
     one = run_losses(run_code, tmp_path / "one", overrides(steps))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    pair = [
-        start(tmp_path / "two", steps, environment=environment | {"JAX_PROCESS_ID": str(i)})
-        for i in range(2)
-    ]
-    for process in pair:
+    for process in start_group(tmp_path / "two", 2, steps):
         assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
     np.testing.assert_allclose(list(losses(tmp_path / "two").values()), one, rtol=1e-5)
     assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["3"]

@@ -1,0 +1,126 @@
+"""What stops one process stops all, and says why: real processes, without a model."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ditfuse_jax.parallel.watch import EXIT_LOST, together
+
+ROOT = Path(__file__).parents[2]
+
+# Little patience; prints `ready` once all watch each other.  The case's own code is indented below.
+PROGRAM = """
+import os, sys, time
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel import watch
+from ditfuse_jax.parallel.processes import initialize
+watch.LOST_AFTER, watch.NOTICE_AFTER = 4.0, 2.0
+initialize()
+index = int(os.environ["JAX_PROCESS_ID"])
+doing = ["step", time.monotonic()]
+with watch.together("work"):
+    watch.report(lambda: tuple(doing))
+    time.sleep(2.5)
+    print("ready", flush=True)
+"""
+WAIT = "    time.sleep(60)\n"
+
+
+@pytest.fixture
+def start():
+    """Starts processes that run the same code, and ends what is left of them."""
+    processes = []
+
+    def begin(code: str, count: int = 2) -> list[subprocess.Popen]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        shared = {"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_ADDRESS": address}
+        shared["JAX_NUM_PROCESSES"] = str(count)
+        processes.extend(
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM + code],
+                cwd=ROOT,
+                env=os.environ | shared | {"JAX_PROCESS_ID": str(i)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(count)
+        )
+        return processes
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def last_lines(processes: list[subprocess.Popen]) -> list[str]:
+    return [process.communicate(timeout=60)[1].splitlines()[-1] for process in processes]
+
+
+def kill(processes: list[subprocess.Popen], index: int) -> float:
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.communicate()[1][-2000:]
+    processes[index].send_signal(signal.SIGKILL)
+    return time.monotonic()
+
+
+def test_alone_errors_come_out_as_they_are():
+    with pytest.raises(KeyError), together("work"):
+        raise KeyError
+
+
+def test_bad_input_of_one_process_ends_all_with_its_name_and_code_2(start):
+    both = start("    if index: raise UserError('no such folder')\n" + WAIT)
+    lines = last_lines(both)
+    assert lines == [f"work: error: process 1 of 2 ({socket.gethostname()}): no such folder"] * 2
+    assert [process.returncode for process in both] == [2, 2]
+
+
+def test_a_defect_in_one_process_ends_all_and_is_traced_where_it_is(start):
+    first, second = start("    if index == 0: 1 / 0\n" + WAIT)
+    (_, told), (_, heard) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert "Traceback" in told and "Traceback" not in heard
+    for text in (told, heard):
+        assert "failed: ZeroDivisionError: division by zero" in text.splitlines()[-1]
+    assert first.returncode == second.returncode == 1
+
+
+def test_who_keeps_the_others_waiting_is_named_and_all_end_together(start):
+    code = "    doing[:] = 'data' if index else 'step', time.monotonic()\n"
+    both = start(code + "    time.sleep(5 * index)\nprint(time.time())\n")
+    (first, told), (second, silent) = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert abs(float(first.split()[-1]) - float(second.split()[-1])) < 2
+    (line,) = [line for line in told.splitlines() if "others wait" in line]
+    assert line.startswith("work: process 1 of 2") and "has been at data for" in line
+    assert "others wait" not in silent
+
+
+def test_a_killed_process_is_missed_by_name(start):
+    processes = start(WAIT, count=3)
+    since = kill(processes, 1)
+    _, *lines = sorted(last_lines(processes), key=lambda line: "abruptly" in line, reverse=True)
+    assert time.monotonic() - since < 20
+    for line in lines:
+        assert "error: process 1 of 3" in line and "is lost" in line
+    assert [process.returncode for process in processes] == [EXIT_LOST, -9, EXIT_LOST]
+
+
+def test_without_process_0_the_others_end_with_a_line_that_says_so(start):
+    processes = start(WAIT)
+    since = kill(processes, 0)
+    own, other = last_lines(processes)
+    assert time.monotonic() - since < 20
+    assert "process 0 of 2" in own and "ended abruptly" in own
+    assert "process 1 of 2" in other and "or process 0, which connects all" in other
+    assert processes[1].returncode in (-signal.SIGABRT, EXIT_LOST)

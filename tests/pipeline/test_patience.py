@@ -1,0 +1,67 @@
+"""Batches are waited for only so long."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.patience import Patient
+
+
+class Source:
+    """Batches 0, 1, ...; number `stuck` comes when it is let go, number `bad` is an error."""
+
+    def __init__(self, stuck: int = -1, bad: int = -1):
+        self.number, self.stuck, self.bad = -1, stuck, bad
+        self.go, self.closed = threading.Event(), False
+
+    def __next__(self):
+        self.number += 1
+        if self.number == self.stuck:
+            self.go.wait(30)
+        if self.number == self.bad:
+            raise UserError("batch is bad")
+        return {"number": np.array(self.number)}
+
+    def close(self):
+        self.closed = True
+
+
+def test_batches_pass_in_order_and_none_is_taken_before_it_is_asked_for():
+    source = Source()
+    batches = Patient(source, 10)
+    assert source.number == -1
+    assert [int(next(batches)["number"]) for _ in range(5)] == [0, 1, 2, 3, 4]
+    time.sleep(0.05)
+    assert source.number == 4
+    batches.close()
+    assert source.closed
+
+
+def test_an_error_of_the_stream_is_raised_and_does_not_end_it():
+    batches = Patient(Source(bad=1), 10)
+    next(batches)
+    with pytest.raises(UserError, match="batch is bad"):
+        next(batches)
+    assert next(batches)["number"] == 2
+
+
+def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end():
+    source = Source(stuck=1)
+    batches = Patient(source, 0.2)
+    next(batches)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"no batch came for 0.2 s.*train\.data_timeout"):
+        next(batches)
+    batches.close()
+    assert time.monotonic() - start < 5
+    assert not source.closed
+    source.go.set()
+
+
+def test_without_a_limit_a_batch_may_take_its_time():
+    source = Source(stuck=0)
+    threading.Timer(0.3, source.go.set).start()
+    assert next(Patient(source, 0))["number"] == 0

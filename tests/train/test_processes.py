@@ -1,0 +1,123 @@
+"""Several processes of one training: asked to stop, failing, killed, and started again."""
+
+import itertools
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.images import write_image
+from ditfuse_jax.parallel.watch import EXIT_LOST
+from ditfuse_jax.train import train
+
+# Half a minute in each process would go into evaluation.
+QUICK = ("--config.sample.steps=1", "--config.evaluation.count=1")
+
+
+def photos(folder: Path, good: bool = True) -> tuple[str]:
+    """Four small pictures, or files that are none, as the source of a mixture."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        write_image(folder / f"{i}.png", rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        if not good:
+            (folder / f"{i}.png").write_bytes(b"not an image")
+    return (f"--config.data.mixture.photos.source={folder}",)
+
+
+def ends(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    """Exit codes and what was said."""
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def wait_for_step(step: int, folder: Path, losses, processes: list[subprocess.Popen]) -> None:
+    for _ in itertools.takewhile(lambda _: step not in recorded(folder, losses), itertools.count()):
+        assert all(p.poll() is None for p in processes), ends(processes)
+        time.sleep(0.1)
+
+
+def recorded(folder: Path, losses) -> dict[int, float]:
+    return losses(folder) if (folder / "metrics.jsonl").exists() else {}
+
+
+def steps_saved(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_asked_to_stop_one_all_save_the_same_step_and_leave(start_group, losses, tmp_path):
+    run = tmp_path / "run"
+    pair = start_group(run, 2, *QUICK, "--config.train.steps=5000")
+    wait_for_step(2, run, losses, pair)
+    pair[1].send_signal(signal.SIGTERM)
+    codes, said = ends(pair)
+    assert codes == [143, 143], said
+    (step,) = steps_saved(run)
+    assert f"step {step} of 5000 is saved" in said[0]
+    assert sorted(losses(run)) == list(range(1, step + 1))
+
+
+def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
+    sources = [photos(tmp_path / "good"), photos(tmp_path / "bad", good=False)]
+    pair = start_group(tmp_path / "run", 2, *QUICK, own=lambda index: sources[index])
+    codes, said = ends(pair)
+    assert codes == [2, 2], said
+    for text in said:
+        last = text.splitlines()[-1]
+        assert "error: process 1 of 2" in last and "/bad" in last and "cannot" in last
+
+
+@pytest.mark.slow
+def test_slow_data_of_one_is_named_and_then_ends_all(start_group, tmp_path):
+    slow = photos(tmp_path / "slow")
+    (tmp_path / "slow/0.png").unlink()
+    os.mkfifo(tmp_path / "slow/0.png")  # reading it waits for a writer that never comes
+    sources = [photos(tmp_path / "good"), slow]
+    pair = start_group(
+        tmp_path / "run", 2, *QUICK, "--config.train.data_timeout=15", own=lambda i: sources[i]
+    )
+    codes, said = ends(pair)
+    assert codes == [2, 2], said
+    assert "process 1 of 2" in said[0] and "has been at data for" in said[0]
+    for text in said:
+        last = text.splitlines()[-1]
+        assert "error: process 1 of 2" in last and "no batch came for 15 s" in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 3])
+def test_killed_and_restarted_on_one_and_on_four_the_losses_go_on(
+    victim, start_group, tiny, losses, tmp_path
+):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    every = (*QUICK, "--config.train.checkpoint_every=2")
+    four = start_group(run, 4, *every, "--config.train.steps=5000")
+    wait_for_step(5, run, losses, four)
+    four[victim].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    codes, said = ends(four)
+    assert time.monotonic() - killed < 40
+    assert codes.pop(victim) == -signal.SIGKILL
+    assert set(codes) <= {EXIT_LOST, -signal.SIGABRT}, said
+    for i, text in enumerate(said):
+        last = text.splitlines()[-1]
+        if victim == 0 or i == victim:  # JAX itself ends all who have lost process 0
+            assert f"process {i} of 4" in last and "ended abruptly" in last
+        else:
+            assert f"process {victim} of 4" in last and "is lost" in last
+    saved = max(steps_saved(run))
+    for count, last in ((1, saved + 1), (4, saved + 3)):
+        codes, said = ends(start_group(run, count, *every, f"--config.train.steps={last}"))
+        assert codes == [0] * count, said
+    train(tiny(*every, f"--config.train.steps={saved + 3}"), whole, quiet=True)
+    assert sorted(losses(run)) == list(range(1, saved + 4))
+    found, expected = losses(run), losses(whole)
+    np.testing.assert_allclose(
+        [found[step] for step in sorted(found)],
+        [expected[step] for step in sorted(found)],
+        rtol=1e-4,
+    )
