@@ -7,13 +7,14 @@ rules table of `parallel`) for the time of tracing.
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator
 
 import jax
 from flax import nnx
 
 Axes = tuple[str | None, ...]
-Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.Sharding]
+Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.NamedSharding]
 
 _resolver: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("axes", default=None)
 
@@ -30,10 +31,24 @@ def constraints(resolver: Resolver) -> Iterator[None]:
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose dimensions are named by `axes`."""
+    sharding = placement(axes, x.shape)
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
+
+
+def placement(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding | None:
+    """Where an activation lies, or None outside of `constraints`."""
     resolver = _resolver.get()
-    if resolver is None:
-        return x
-    return jax.lax.with_sharding_constraint(x, resolver(axes, x.shape))
+    return resolver(axes, shape) if resolver else None
+
+
+def shards(axis: str) -> int:
+    """Over how many devices the named dimension is spread where its size divides; 1 outside."""
+    sharding = placement((axis,), (0,))  # nothing divides by any number
+    if sharding is None:
+        return 1
+    entry = sharding.spec[0]
+    names = (entry,) if isinstance(entry, str) else entry or ()
+    return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:

@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
     """A condition after its pass through the transformer, ready for any number of targets.
 
     Attributes:
-      key_values: (L, B, C, Hkv, d).
+      key_values: (L, B, C', Hkv, d), C' at least C; see `Transformer`.
       valid: (B, C).
       cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
       sin: (B, 1 + P, d/2).
