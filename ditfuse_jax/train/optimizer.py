@@ -20,9 +20,6 @@ _LEAST_FACTORED = 32
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Attributes:
-    kind: `adamw` (arXiv 1711.05101), or `adafactor`, whose second moment is rows and columns only
-      (arXiv 1804.04235), here with a first moment, and with the learning rate and b2 of AdamW.
-    moment_dtype: of the first moment; `bfloat16` halves it.
     learning_rate: peak.
     schedule: after warm-up, `constant` or `cosine` down to a tenth.
     warmup_steps: linear from zero.
@@ -30,10 +27,11 @@ class OptimizerConfig:
     b1: decay of the first moment.
     b2: decay of the second moment.
     clip: global norm to which gradients are clipped.
+    kind: `adamw` (arXiv 1711.05101), or `adafactor`, whose second moment is rows and columns only
+      (arXiv 1804.04235), here with a first moment, and with the learning rate and b2 of AdamW.
+    moment_dtype: of the first moment; `bfloat16` halves it.
     """
 
-    kind: str
-    moment_dtype: str
     learning_rate: float
     schedule: str
     warmup_steps: int
@@ -41,6 +39,8 @@ class OptimizerConfig:
     b1: float
     b2: float
     clip: float
+    kind: str = "adamw"
+    moment_dtype: str = "float32"
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -77,25 +77,24 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             raise UserError(
                 f"optimizer.{name} {value!r} is unknown; choose from {', '.join(known)}"
             )
+    rate, decay = learning_rate(config, steps), config.weight_decay
     if config.kind == "adamw":
-        directions = [
-            optax.scale_by_adam(config.b1, config.b2, mu_dtype=config.moment_dtype),
-        ]
+        update = optax.adamw(
+            rate, b1=config.b1, b2=config.b2, weight_decay=decay, mu_dtype=config.moment_dtype
+        )
     else:
-        directions = [
+        update = optax.chain(
             optax.scale_by_factored_rms(
                 min_dim_size_to_factor=_LEAST_FACTORED,
                 decay_rate=config.b2,
                 decay_rate_fn=_bias_corrected_decay,
             ),
+            optax.clip_by_block_rms(1.0),
             optax.ema(config.b1, debias=True, accumulator_dtype=config.moment_dtype),
-        ]
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        *directions,
-        optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(learning_rate(config, steps)),
-    )
+            optax.add_decayed_weights(decay),
+            optax.scale_by_learning_rate(rate),
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip), update)
 
 
 def _bias_corrected_decay(step: jax.typing.ArrayLike, decay: jax.typing.ArrayLike) -> jax.Array:
