@@ -7,6 +7,7 @@ rules table of `parallel`) for the time of tracing.
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -41,6 +42,16 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose dimensions are named by `axes`."""
     sharding = placement(axes, x.shape)
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
+
+
+def shards(axis: str) -> int:
+    """Over how many devices the named dimension is spread where its size divides; 1 outside."""
+    sharding = placement((axis,), (0,))  # nothing divides by any number
+    if sharding is None:
+        return 1
+    entry = sharding.spec[0]
+    names = (entry,) if isinstance(entry, str) else entry or ()
+    return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:

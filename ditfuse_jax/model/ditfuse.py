@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
     """A condition after its pass through the transformer, ready for any number of targets.
 
     Attributes:
-      key_values: (L, B, C, Hkv, d).
+      key_values: (L, B, C', Hkv, d), C' at least C; see `Transformer`.
       valid: (B, C).
       cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
       sin: (B, 1 + P, d/2).
@@ -182,7 +182,11 @@ class DiTFuse(nnx.Module):
         return self._decode(hidden, t, condition, layout)[:, 0]
 
     def _embed_condition(self, condition: Condition, layout: Layout) -> tuple[jax.Array, jax.Array]:
-        texts = self.embed_tokens[...].astype(self.config.dtype)[condition.tokens]
+        table = self.embed_tokens[...].astype(self.config.dtype)
+        # Whole rows: of a table cut through its rows, the compiler would copy every token's to
+        # every device.
+        texts = constrain(table, "vocab", "activation")[condition.tokens]
+        texts = constrain(texts, "batch", None, "activation")
         patches = patchify(condition.images, self.config.patch_size)
         table = position_table(self.config, layout.grid)
         images = self.input_x_embedder(patches) + table.astype(self.config.dtype)

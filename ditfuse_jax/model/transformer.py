@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from ditfuse_jax.model.attention import AttentionMask, attend
-from ditfuse_jax.model.axes import constrain
+from ditfuse_jax.model.attention import AttentionMask
+from ditfuse_jax.model.axes import constrain, shards
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.context import attend_spread, pad_queries
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.remat import remat
 from ditfuse_jax.model.rope import apply_rope
@@ -36,6 +37,18 @@ class Tokens(NamedTuple):
     key_valid: jax.Array
 
 
+class Static(NamedTuple):
+    """What attention knows while the program is compiled.
+
+    Attributes:
+      mask: who sees whom, over the queries (padding included) and the real keys.
+      lengths: real keys of the prefix, if there is one, and of the tokens themselves.
+    """
+
+    mask: AttentionMask
+    lengths: tuple[int, ...]
+
+
 class SelfAttention(nnx.Module):
     """Grouped-query attention with rotary positions and one fused projection.
 
@@ -59,7 +72,7 @@ class SelfAttention(nnx.Module):
         self.implementation = config.attention
 
     def __call__(
-        self, x: jax.Array, tokens: Tokens, mask: AttentionMask, prefix: KeyValues | None
+        self, x: jax.Array, tokens: Tokens, static: Static, prefix: KeyValues | None
     ) -> tuple[jax.Array, KeyValues]:
         """(B, Q, D) -> (B, Q, D) and the keys and values of these tokens (without the prefix)."""
         qkv = checkpoint_name(self.qkv_proj(x), "qkv")
@@ -67,15 +80,18 @@ class SelfAttention(nnx.Module):
         q = qkv[:, :, :, :-2].reshape(batch, length, kv_heads * (rows - 2), dim)
         q = apply_rope(q, tokens.cos, tokens.sin)
         k = apply_rope(qkv[:, :, :, -2], tokens.cos, tokens.sin)
-        own = KeyValues(k, qkv[:, :, :, -1])
-        seen = own
-        if prefix is not None:
-            seen = KeyValues(
-                *(jnp.concatenate(pair, axis=1) for pair in zip(prefix, own, strict=True))
-            )
+        kv_axes = ("batch", "sequence", "kv_heads", "head_dim")
+        own = KeyValues(constrain(k, *kv_axes), constrain(qkv[:, :, :, -1], *kv_axes))
+        pieces = (own,) if prefix is None else (prefix, own)
         q = constrain(q, "batch", "sequence", "heads", "head_dim")
-        out = attend(
-            q, seen.keys, seen.values, mask, tokens.key_valid, implementation=self.implementation
+        out = attend_spread(
+            q,
+            [piece.keys for piece in pieces],
+            [piece.values for piece in pieces],
+            static.lengths,
+            static.mask,
+            tokens.key_valid,
+            implementation=self.implementation,
         )
         out = checkpoint_name(out, "attention")
         return self.o_proj(out), own
@@ -109,11 +125,11 @@ class Block(nnx.Module):
         self.mlp = MLP(config, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, tokens: Tokens, mask: AttentionMask, prefix: KeyValues | None
+        self, x: jax.Array, tokens: Tokens, static: Static, prefix: KeyValues | None
     ) -> tuple[jax.Array, KeyValues]:
         """(B, N, D) -> (B, N, D) and this layer's keys and values."""
         x = checkpoint_name(x, "block_input")
-        out, own = self.self_attn(self.input_layernorm(x), tokens, mask, prefix)
+        out, own = self.self_attn(self.input_layernorm(x), tokens, static, prefix)
         x = x + out
         x = x + self.mlp(self.post_attention_layernorm(x))
         return constrain(x, "batch", "sequence", "activation"), own
@@ -148,18 +164,33 @@ class Transformer(nnx.Module):
           tokens: positions and validity.
           mask: who sees whom; keys are the prefix, then x.
           prefix: (L, B, P, Hkv, d) keys and values computed before (the condition's).
-          keep_key_values: also return this pass's keys and values, (L, B, N, Hkv, d).
+          keep_key_values: also return this pass's keys and values, (L, B, N', Hkv, d).
+
+        Where the sequence is spread over devices and N does not divide by them, N' is the next
+        length that does; what is behind N is padding.
 
         Returns:
           The final hidden states (B, N, D), normalised, and the keys and values or None.
         """
         graph, parameters = nnx.split(self.layers)
 
+        length = x.shape[1]
+        before = () if prefix is None else (tokens.key_valid.shape[1] - length,)
+        padding = -length % shards("sequence")
+        static = Static(pad_queries(mask, padding), (*before, length))
+        x, cos, sin = (_pad(array, padding) for array in (x, tokens.cos, tokens.sin))
+        tokens = Tokens(cos, sin, tokens.key_valid)
+
         def layer(x, scanned):
             parameters, prefix = scanned
-            x, own = nnx.merge(graph, parameters)(x, tokens, mask, prefix)
+            x, own = nnx.merge(graph, parameters)(x, tokens, static, prefix)
             return x, own if keep_key_values else None
 
         x = constrain(x, "batch", "sequence", "activation")
         x, kept = jax.lax.scan(remat(layer, self.remat), x, (parameters, prefix))
-        return self.norm(x), kept
+        return self.norm(x)[:, :length], kept
+
+
+def _pad(x: jax.Array, count: int) -> jax.Array:
+    """(B, N, ...) -> (B, N + count, ...)."""
+    return jnp.pad(x, ((0, 0), (0, count), *[(0, 0)] * (x.ndim - 2))) if count else x

@@ -30,9 +30,9 @@ RULES: Rules = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Sharder:
-    """Turns logical axes into shardings on one mesh."""
+    """Turns logical axes into shardings on one mesh.  Equal to itself alone."""
 
     mesh: Mesh
     rules: Rules = dataclasses.field(default_factory=lambda: RULES)

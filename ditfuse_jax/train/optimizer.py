@@ -1,12 +1,20 @@
-"""AdamW with warm-up, decay and clipping, as optax composes it."""
+"""AdamW or Adafactor with warm-up, decay and clipping, as optax composes them."""
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ditfuse_jax.errors import UserError
 
 SCHEDULES = ("constant", "cosine")
+KINDS = ("adamw", "adafactor")
+MOMENT_DTYPES = ("float32", "bfloat16")
+
+# Heads have a dimension of their own, so matrices are factored along smaller sides than the paper's
+# 128; norms and biases stay whole.
+_LEAST_FACTORED = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +27,9 @@ class OptimizerConfig:
     b1: decay of the first moment.
     b2: decay of the second moment.
     clip: global norm to which gradients are clipped.
+    kind: `adamw` (arXiv 1711.05101), or `adafactor`, whose second moment is rows and columns only
+      (arXiv 1804.04235), here with a first moment, and with the learning rate and b2 of AdamW.
+    moment_dtype: of the first moment; `bfloat16` halves it.
     """
 
     learning_rate: float
@@ -28,6 +39,8 @@ class OptimizerConfig:
     b1: float
     b2: float
     clip: float
+    kind: str = "adamw"
+    moment_dtype: str = "float32"
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -51,13 +64,40 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The update rule; gradients come in unclipped."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(
-            learning_rate(config, steps),
-            b1=config.b1,
-            b2=config.b2,
-            weight_decay=config.weight_decay,
-        ),
-    )
+    """The update rule; gradients come in unclipped.
+
+    Raises:
+      UserError: unknown kind or type of moments.
+    """
+    for name, value, known in (
+        ("kind", config.kind, KINDS),
+        ("moment_dtype", config.moment_dtype, MOMENT_DTYPES),
+    ):
+        if value not in known:
+            raise UserError(
+                f"optimizer.{name} {value!r} is unknown; choose from {', '.join(known)}"
+            )
+    rate, decay = learning_rate(config, steps), config.weight_decay
+    if config.kind == "adamw":
+        update = optax.adamw(
+            rate, b1=config.b1, b2=config.b2, weight_decay=decay, mu_dtype=config.moment_dtype
+        )
+    else:
+        update = optax.chain(
+            optax.scale_by_factored_rms(
+                min_dim_size_to_factor=_LEAST_FACTORED,
+                decay_rate=config.b2,
+                decay_rate_fn=_bias_corrected_decay,
+            ),
+            optax.clip_by_block_rms(1.0),
+            optax.ema(config.b1, debias=True, accumulator_dtype=config.moment_dtype),
+            optax.add_decayed_weights(decay),
+            optax.scale_by_learning_rate(rate),
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip), update)
+
+
+def _bias_corrected_decay(step: jax.typing.ArrayLike, decay: jax.typing.ArrayLike) -> jax.Array:
+    """The decay at which a running mean from zero equals Adam's corrected one (section 7.2)."""
+    step = jnp.asarray(step, jnp.float32) + 1.0
+    return decay * (1.0 - decay ** (step - 1.0)) / (1.0 - decay**step)

@@ -48,6 +48,8 @@ def default_config(model_preset: str) -> Config:
     config.flow = ConfigDict({"time_sampler": "logit_normal", "draws": 1})
     config.optimizer = ConfigDict(
         {
+            "kind": "adamw",
+            "moment_dtype": "float32",
             "learning_rate": 1e-4,
             "schedule": "cosine",
             "warmup_steps": 1000,

@@ -16,7 +16,7 @@ from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
 from ditfuse_jax.tasks import TASKS
-from ditfuse_jax.train.optimizer import OptimizerConfig, learning_rate
+from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.state import Network
 from ditfuse_jax.train.step import StepConfig
@@ -145,7 +145,7 @@ def resolve(config: Config) -> Recipe:
     schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
     _check_ranges(config)
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
-    learning_rate(optimizer, schedule.steps)
+    make_optimizer(optimizer, schedule.steps)  # refuses what it does not know
     sampling = Sampling(
         steps=sample.steps,
         shift=sample.shift,

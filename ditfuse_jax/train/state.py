@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ditfuse_jax.model import DiTFuse, ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig, add_lora, split_lora
@@ -119,11 +120,11 @@ def abstract_state(
     _, abstract = make_graph(network)
     shardings = trained_part(network, sharder.parameters(abstract))
     whole = sharder.replicated()
-    # Moments lie where their parameters lie.
     moments = optax.tree_map_params(
         optimizer,
-        lambda _, sharding: sharding,
+        _moment_sharding,
         shapes.optimizer,
+        shapes.parameters,
         shardings,
         transform_non_params=lambda _: whole,
     )
@@ -134,6 +135,18 @@ def abstract_state(
         ema=shardings if ema else None,
     )
     return shard_like(shapes, placed)
+
+
+def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> NamedSharding:
+    """Moments lie where their parameters lie; sums over one dimension lack its part of the spec."""
+    shape = parameter.shape
+    if moment.shape == shape:
+        return sharding
+    spec = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
+    for k in range(len(shape)):
+        if moment.shape == shape[:k] + shape[k + 1 :]:
+            return NamedSharding(sharding.mesh, PartitionSpec(*spec[:k], *spec[k + 1 :]))
+    return NamedSharding(sharding.mesh, PartitionSpec())  # a placeholder of one number
 
 
 def abstract_model(model: ModelConfig, sharder: Sharder, frozen: bool = False) -> Parameters:

@@ -1,0 +1,90 @@
+"""The sequence over several devices against one, in a process of its own; prints one JSON object."""
+
+import contextlib
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import random_models as models  # pyright: ignore[reportMissingImports]
+from flax import nnx
+
+from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.sample.sampler import make_sampler
+
+MESHES = {
+    "context=4": MeshConfig(data=1, context=4),
+    "fsdp=2 context=2 tensor=2": MeshConfig(data=1, fsdp=2, context=2, tensor=2),
+}
+# Grouped heads; no length of this model divides by two.
+CONFIG = dataclasses.replace(models.LATENT, attention="xla", remat="attention")
+BATCH, DRAWS = 4, 2
+
+
+def sharder(config: MeshConfig) -> Sharder:
+    count = config.fsdp * config.context * config.tensor
+    return Sharder(make_mesh(config, jax.devices()[:count]))
+
+
+def compiled_gradients(config, sharder: Sharder | None):
+    """The program for outputs' mean square and all its gradients, and its arguments."""
+    graph, abstract = models.graph(config)
+    parameters = models.parameters(config)
+    batch = models.condition(config, batch=BATCH), *models.targets(config, BATCH, DRAWS)
+    if sharder:
+        parameters = jax.device_put(parameters, sharder.parameters(abstract))
+        batch = jax.device_put(batch, sharder.batch())
+
+    def loss(parameters, *batch):
+        with constraints(sharder.activation) if sharder else contextlib.nullcontext():
+            return jnp.mean(nnx.merge(graph, parameters)(*batch) ** 2)
+
+    compiled = models.jit(jax.value_and_grad(loss)).lower(parameters, *batch).compile()
+    return compiled, parameters, *batch
+
+
+def sample(config, sharder: Sharder | None):
+    """Two guided steps of three branches."""
+    graph, abstract = models.graph(config)
+    parameters = models.parameters(config)
+    if sharder:
+        parameters = jax.device_put(parameters, sharder.parameters(abstract))
+    condition = models.condition(config, batch=BATCH)
+    branches = jax.tree.map(lambda x: np.stack([x, np.roll(x, 1, 0), x]), condition)
+    noise = models.targets(config, batch=BATCH)[0][:, 0]
+    run = make_sampler(graph, 2, sharder=sharder)
+    return jax.device_get(run(parameters, branches, noise, np.array([2.0, -0.4, -0.6], "f4")))
+
+
+def error(found, expected) -> float:
+    """The largest over all leaves of |found - expected| beside the leaf's largest value."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6)) for a, b in pairs)
+
+
+def main():
+    program, *arguments = compiled_gradients(CONFIG, None)
+    expected = jax.device_get(program(*arguments))
+    images = sample(CONFIG, None)
+    cases = {}
+    for name, mesh in MESHES.items():
+        program, *arguments = compiled_gradients(CONFIG, sharder(mesh))
+        loss, gradients = jax.device_get(program(*arguments))
+        cases[name] = {
+            "loss": error(loss, expected[0]),
+            "gradients": error(gradients, expected[1]),
+        }
+    cases[name]["images"] = error(sample(CONFIG, sharder(mesh)), images)  # of the last mesh
+    long = dataclasses.replace(CONFIG, text_slots=(500, 20, 400), num_layers=4)
+    bytes_per_device = {}
+    for count in (1, 4):
+        spread = sharder(MeshConfig(data=1, context=count))
+        program, *_ = compiled_gradients(long, spread)
+        bytes_per_device[count] = program.memory_analysis().temp_size_in_bytes
+    print(json.dumps({"cases": cases, "temporary bytes": bytes_per_device}))
+
+
+if __name__ == "__main__":
+    main()

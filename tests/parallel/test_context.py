@@ -1,0 +1,86 @@
+"""The sequence over several devices: the same numbers, and less memory on each."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.model.context import pad_queries, rows
+from ditfuse_jax.model.layout import Layout
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LAYOUT = Layout(text=(5, 3, 6), grid=(2, 3), draws=2)
+MASKS = {
+    "training": LAYOUT.full_mask,
+    "condition": LAYOUT.condition_mask,
+    "draw": LAYOUT.draw_mask,
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_the_runs_of_all_devices_are_the_mask_row_by_row(name, count):
+    mask = MASKS[name]
+    padded = pad_queries(mask, -mask.num_queries % count)
+    size = padded.num_queries // count
+    runs = [rows(padded, size * i, size * (i + 1)) for i in range(count)]
+    assert all(run.num_queries == size for run in runs)
+    joined = np.concatenate([run.dense() for run in runs])
+    np.testing.assert_array_equal(joined[: mask.num_queries], mask.dense())
+
+
+def test_a_run_has_no_work_but_its_own_pairs():
+    mask = LAYOUT.full_mask
+    edges = np.linspace(0, mask.num_queries, 5).astype(int)
+    pairs = [rows(mask, a, b).num_pairs() for a, b in itertools.pairwise(edges)]
+    assert sum(pairs) == mask.num_pairs()
+
+
+def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
+    padded = pad_queries(LAYOUT.full_mask, 3).dense()
+    assert padded[-3:].any(axis=1).all()
+    assert padded.shape == (LAYOUT.length + 3, LAYOUT.length)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """What `context_devices.py` found."""
+    paths = [str(ROOT), str(HERE.parent / "model"), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "context_devices.py")],
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": "8",
+            # Programs that run once: optimising them would be most of the time.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])
+@pytest.mark.parametrize("what", ["loss", "gradients"])
+def test_a_spread_sequence_gives_one_device_s_numbers_though_no_length_divides(report, mesh, what):
+    assert report["cases"][mesh][what] < 1e-5
+
+
+def test_sampling_over_a_spread_sequence_gives_one_device_s_images(report):
+    assert report["cases"]["fsdp=2 context=2 tensor=2"]["images"] < 1e-5
+
+
+def test_each_device_holds_its_share_of_the_activations(report):
+    one, four = (report["temporary bytes"][n] for n in ("1", "4"))
+    assert four < 0.4 * one
