@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 ROOMS = (
     *("errors", "files", "resources", "images", "prompts", "degrade", "tasks", "pipeline"),
     *("model", "weights", "flow", "parallel", "train", "sample", "evaluate", "convert"),
-    *("bench", "api", "cli"),
+    *("aot", "bench", "api", "cli"),
 )
 
 

@@ -217,9 +217,16 @@ def compile_step(
     step: TrainStep, sharder: Sharder, abstract: TrainState, frozen: Frozen, batch: Batch
 ) -> Callable:
     """Compiles the step ahead of its first call; the state's buffers are donated."""
+    return lower_step(step, sharder, abstract, frozen, batch).compile()
+
+
+def lower_step(
+    step: TrainStep, sharder: Sharder, abstract: TrainState, frozen: Frozen, batch: Batch
+) -> jax.stages.Lowered:
+    """Traces the step; all arguments may be abstract."""
     out_shardings = (shardings_of(abstract), sharder.replicated())
     jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-    return jitted.lower(abstract, frozen, batch).compile()
+    return jitted.lower(abstract, frozen, batch)
 
 
 def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Array]:

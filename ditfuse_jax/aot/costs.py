@@ -1,0 +1,265 @@
+"""What an optimised program does per device: matrix FLOPs, HBM traffic, bytes on the links.
+
+XLA's own analysis counts the body of a loop once; here everything counts as often as it runs.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.aot.hlo import Array, Computation, Instruction, Module
+
+COLLECTIVES = (
+    *("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"),
+    *("ragged-all-to-all", "collective-broadcast"),
+)
+# These move no data of their own.
+_FREE = frozenset(
+    {
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"),
+        *("conditional", "after-all", "partition-id", "replica-id", "iota", "async-start"),
+        *("async-update", "async-done", "copy-done", "opt-barrier"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective operation.
+
+    Attributes:
+      kind: a name in `COLLECTIVES`.
+      runs: how often.
+      sent: bytes that a device sends per run, by the best (ring) algorithm.
+      crosses: it joins devices of different slices.
+    """
+
+    kind: str
+    runs: float
+    sent: float
+    crosses: bool
+
+
+def matrix_flops(module: Module) -> float:
+    """FLOPs of matrix products, convolutions and of kernels that tell their own."""
+    total = 0.0
+    for name, runs, instruction in module.instructions():
+        if instruction.opcode == "convolution":
+            total += runs * _convolution(module.computations[name], instruction)
+        elif instruction.opcode == "dot":
+            total += runs * _dot(module.computations[name], instruction)
+        elif instruction.opcode == "custom-call":
+            told = re.search(r'"cost_estimate":\{"flops":"?(\d+)', instruction.attributes)
+            total += runs * int(told.group(1)) if told else 0.0
+    return total
+
+
+def hbm_bytes(module: Module) -> float:
+    """Bytes read from and written to HBM by kernels; what stays on the chip is not counted."""
+    total = 0.0
+    for name, runs, instruction in module.instructions():
+        if name not in module.fused and not _is_free(instruction):
+            total += runs * _traffic(module, module.computations[name], instruction)
+    return total
+
+
+def collectives(module: Module, slice_of: Sequence[int]) -> list[Collective]:
+    """Every collective, with what a device sends.
+
+    Args:
+      module: the program.
+      slice_of: for each device of the program, the number of its slice.
+    """
+    found, fused = [], {}
+    for name, runs, instruction in module.instructions():
+        kind = instruction.opcode.removesuffix("-start")
+        if kind not in COLLECTIVES:
+            continue
+        groups = _groups(instruction, len(slice_of))
+        crosses = any(len({slice_of[device] for device in group}) > 1 for group in groups)
+        arrays = instruction.arrays
+        if instruction.opcode.endswith("-start") and kind in ("all-gather", "collective-permute"):
+            arrays = arrays[len(arrays) // 2 :] if kind == "all-gather" else arrays[1:2]
+        size = max((array.bytes for array in arrays), default=0)
+        if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
+            kind, size = "reduce-scatter", size / len(groups[0])
+        one = Collective(kind, runs, _sent(kind, size, len(groups[0])), crosses)
+        channel = re.search(r"channel_id=(\d+)", instruction.attributes)
+        if name in module.fused and channel:
+            # An asynchronous one stands in several kernels: where it starts, goes on and ends.
+            key = (kind, channel.group(1))
+            fused[key] = max(fused.get(key, one), one, key=lambda c: c.runs * c.sent)
+        else:
+            found.append(one)
+    return found + list(fused.values())
+
+
+def _sent(kind: str, size: float, group: int) -> float:
+    """Bytes sent per device; `size` is that of the result."""
+    others = (group - 1) / group
+    match kind:
+        case "all-gather" | "all-to-all" | "ragged-all-to-all":
+            return size * others
+        case "all-reduce":
+            return 2 * size * others
+        case "reduce-scatter":
+            return size * (group - 1)
+        case _:
+            return float(size)
+
+
+def _groups(instruction: Instruction, count: int) -> list[list[int]]:
+    """The devices that take part together."""
+    text = instruction.attributes
+    pairs = re.search(r"source_target_pairs=\{(\{.*?\})\}", text)
+    if pairs:
+        return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs.group(1))]
+    listed = re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", text)
+    if listed:
+        groups = re.findall(r"\{([\d, ]+)\}", listed.group(1))
+        return [[int(device) for device in group.split(",")] for group in groups]
+    iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
+    if iota:
+        shape, dims, order = (_ints(part) for part in iota.groups(default=""))
+        devices = np.arange(math.prod(dims)).reshape(dims)
+        if order:
+            devices = devices.transpose(order)
+        return devices.reshape(shape).tolist()
+    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\](?:[^{]*?\(([\d,]+)\))?\s*\{([^}]*)\}", text)
+    if mesh:
+        axes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh.group(1))}
+        joined = re.findall(r"'([^']+)'", mesh.group(3))
+        devices = np.arange(math.prod(axes.values())).reshape(list(axes.values()))
+        names = list(axes)
+        order = [i for i, n in enumerate(names) if n not in joined] + [
+            names.index(n) for n in joined
+        ]
+        size = math.prod(axes[name] for name in joined)
+        return devices.transpose(order).reshape(-1, size).tolist()
+    return [list(range(count))]
+
+
+def _ints(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def _array(computation: Computation, name: str) -> Array:
+    return computation[name].arrays[0]
+
+
+def _dot(computation: Computation, instruction: Instruction) -> float:
+    left = _array(computation, instruction.operands[0])
+    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+    dims = _ints(contracted.group(1)) if contracted else []
+    return 2.0 * instruction.arrays[0].size * math.prod(left.dims[dim] for dim in dims)
+
+
+def _convolution(computation: Computation, instruction: Instruction) -> float:
+    """Only products inside the image count: TPUs write batched products as dilated windows."""
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
+    assert labels is not None
+    left_labels, right_labels, out_labels = labels.groups()
+    left, right = (_array(computation, name) for name in instruction.operands[:2])
+    out = instruction.arrays[0]
+    window = _window(instruction.attributes)
+    flops = 2.0 * out.dims[out_labels.index("b")] * out.dims[out_labels.index("f")]
+    flops *= left.dims[left_labels.index("f")]
+    for group in ("feature_group_count", "batch_group_count"):
+        told = re.search(rf"{group}=(\d+)", instruction.attributes)
+        if told:
+            flops /= int(told.group(1))
+    for axis in range(len(left_labels) - 2):
+        label = str(axis)
+        flops *= _valid(
+            left.dims[left_labels.index(label)],
+            right.dims[right_labels.index(label)],
+            out.dims[out_labels.index(label)],
+            {key: values[axis] for key, values in window.items() if axis < len(values)},
+        )
+    return flops
+
+
+def _window(attributes: str) -> dict[str, list[str]]:
+    found = re.search(r"window=\{([^}]*)\}", attributes)
+    words = found.group(1).split() if found else []
+    return {key: value.split("x") for key, _, value in (word.partition("=") for word in words)}
+
+
+def _valid(image: int, kernel: int, out: int, window: dict[str, str]) -> int:
+    """Pairs (place of the result, place of the kernel) that meet a real element of the image."""
+    stride, dilation = int(window.get("stride", 1)), int(window.get("rhs_dilate", 1))
+    spread = int(window.get("lhs_dilate", 1))
+    low = int(window.get("pad", "0_0").split("_")[0])
+    place = np.arange(out)[:, None] * stride + np.arange(kernel)[None, :] * dilation - low
+    inside = (place >= 0) & (place <= (image - 1) * spread) & (place % spread == 0)
+    return int(inside.sum())
+
+
+def _is_free(instruction: Instruction) -> bool:
+    kind = instruction.opcode.removesuffix("-start").removesuffix("-done")
+    return instruction.opcode in _FREE or kind in COLLECTIVES
+
+
+def _traffic(module: Module, computation: Computation, instruction: Instruction) -> float:
+    """Bytes of one kernel."""
+    inside = None
+    if instruction.opcode == "fusion":
+        inside = module.computations[dict(instruction.called())["calls"]]
+    if inside is None:
+        if instruction.opcode in ("dynamic-slice", "slice", "gather"):
+            return 2.0 * _stored(instruction.arrays)
+        if instruction.opcode == "dynamic-update-slice":
+            return 2.0 * _stored((_array(computation, instruction.operands[1]),))
+        if instruction.opcode == "copy-start":
+            return float(_stored(instruction.arrays[:2]))
+        read = [computation[name].arrays for name in instruction.operands if name in computation]
+        return float(_stored(instruction.arrays) + sum(map(_stored, read)))
+    parameters = {int(i.literal): i for i in inside.values() if i.opcode == "parameter"}
+    total = 0.0
+    for number, name in enumerate(instruction.operands):
+        arrays = computation[name].arrays if name in computation else ()
+        total += min(_stored(arrays), _read(inside, parameters[number], arrays))
+    root = next(i for i in inside.values() if i.root)
+    return total + min(_stored(instruction.arrays), _written(inside, root, instruction.arrays))
+
+
+def _read(inside: Computation, parameter: Instruction, arrays: Sequence[Array]) -> float:
+    """Bytes that a fusion reads of a parameter: of one that is only sliced, the slices."""
+    total, names = 0.0, [parameter.name]
+    while names:
+        name = names.pop()
+        for user in inside.values():
+            if name not in user.operands:
+                continue
+            if user.opcode == "bitcast":
+                names.append(user.name)
+            elif user.opcode in ("dynamic-slice", "slice"):
+                total += user.arrays[0].bytes
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+                pass  # written in place
+            else:
+                return float(_stored(arrays))
+    return total
+
+
+def _written(inside: Computation, root: Instruction, arrays: Sequence[Array]) -> float:
+    """Bytes that a fusion writes: of a result updated in place, the update."""
+    while root.opcode == "bitcast":
+        root = inside[root.operands[0]]
+    if root.opcode == "dynamic-update-slice":
+        return float(_array(inside, root.operands[1]).bytes)
+    if root.opcode == "tuple":
+        pieces = [inside[name] for name in root.operands]
+        return sum(
+            _written(inside, piece, (array,))
+            for piece, array in zip(pieces, arrays, strict=False)
+            if not array.on_chip
+        )
+    return float(_stored(arrays))
+
+
+def _stored(arrays: Sequence[Array]) -> int:
+    return sum(array.bytes for array in arrays if not array.on_chip)

@@ -1,0 +1,172 @@
+"""The programs of a recipe, traced for devices that need not exist: nothing is allocated."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ditfuse_jax.model import Condition
+from ditfuse_jax.model.autoencoder import Autoencoder, AutoencoderConfig
+from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
+from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.sample.sampler import make_sampler, make_transfer
+from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.settings import Recipe
+from ditfuse_jax.train.state import (
+    Frozen,
+    Network,
+    Parameters,
+    abstract_model,
+    abstract_state,
+    make_graph,
+)
+from ditfuse_jax.train.step import make_train_step
+from ditfuse_jax.train.loop import lower_step
+
+# Condition images of an example: the pair that is fused.
+NUM_IMAGES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is compiled.
+
+    Attributes:
+      name: `train`, `encode`, `sample` or `decode`.
+      lower: traces it.
+      arguments: its arguments by kind, abstract.
+    """
+
+    name: str
+    lower: Callable[[], jax.stages.Lowered]
+    arguments: dict[str, Any]
+
+
+def train_program(recipe: Recipe, sharder: Sharder) -> Program:
+    """The training step as the loop compiles it, state donated.
+
+    Raises:
+      UserError: the batch or a parameter does not divide over the mesh.
+    """
+    sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
+    space, autoencoder = abstract_space(recipe, sharder)
+    base = abstract_model(recipe.model, sharder, frozen=True) if recipe.lora else {}
+    frozen, batch = Frozen(base, autoencoder), abstract_batch(recipe, sharder)
+    graph, _ = make_graph(recipe.network)
+    step = make_train_step(graph, optimizer, recipe.step, sharder, space)
+    return Program(
+        "train",
+        lambda: lower_step(step, sharder, state, frozen, batch),
+        {
+            "parameters": state.parameters,
+            "moments": state.optimizer,
+            "averaged parameters": state.ema,
+            "frozen model": base,
+            "autoencoder": autoencoder,
+            "batch": batch,
+        },
+    )
+
+
+def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
+    """What `fuse` runs for a batch at the recipe's crop: into latents, the guided flow, and back.
+
+    Raises:
+      UserError: the batch or a parameter does not divide over the mesh.
+    """
+    size, (height, width) = recipe.stream.batch_size, recipe.stream.crop
+    sharder.check_batch(size, accumulation=1)
+    sampling = recipe.sampling
+    model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
+    graph, _ = make_graph(Network(model))
+    # Adapters are merged into the weights before sampling.
+    parameters = abstract_model(model, sharder, frozen=True)
+    space, autoencoder = abstract_space(recipe, sharder)
+    shape, text = space.shape(height, width), _text_length(sampling.text_slots)
+    names = sampling.guidance.branches
+
+    def rows(dtype: Any, *shape: int, leading: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
+        spec = PartitionSpec(*(None for _ in leading), *sharder.batch().spec)
+        sharding = NamedSharding(sharder.mesh, spec)
+        return jax.ShapeDtypeStruct((*leading, size, *shape), dtype, sharding=sharding)
+
+    def branch(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return rows(dtype, *shape, leading=(len(names),))
+
+    branches = Condition(
+        branch(jnp.int32, text),
+        branch(jnp.bool_, text),
+        branch(jnp.float32, NUM_IMAGES, *shape),
+        branch(jnp.bool_, NUM_IMAGES),
+    )
+    noise = rows(jnp.float32, *shape)
+    weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=sharder.replicated())
+    sampler: Any = make_sampler(graph, sampling.steps, sampling.shift)
+
+    def lower_sampler() -> jax.stages.Lowered:
+        with constraints(sharder.activation):
+            return sampler.lower(parameters, branches, noise, weights)
+
+    flow = Program(
+        "sample", lower_sampler, {"parameters": parameters, "batch": (branches, noise, weights)}
+    )
+    if isinstance(space, PixelSpace):
+        return [flow]
+    enter, leave = make_transfer(space)
+    pixels = rows(jnp.float32, NUM_IMAGES, height, width, 3)
+    posterior_noise = rows(jnp.float32, NUM_IMAGES, *shape)
+    encode = Program(
+        "encode",
+        lambda: enter.lower(autoencoder, pixels, posterior_noise),
+        {"autoencoder": autoencoder, "batch": (pixels, posterior_noise)},
+    )
+    decode = Program(
+        "decode",
+        lambda: leave.lower(autoencoder, noise),
+        {"autoencoder": autoencoder, "batch": noise},
+    )
+    return [encode, flow, decode]
+
+
+def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of pairs as the pipeline makes it; see `pipeline.Encoder`."""
+    size, (height, width) = recipe.stream.batch_size, recipe.stream.crop
+    text = _text_length(recipe.model.text_slots)
+    shapes = {
+        "images": ((NUM_IMAGES, height, width, 3), jnp.uint8),
+        "target": ((height, width, 3), jnp.uint8),
+        "tokens": ((text,), jnp.int32),
+        "token_valid": ((text,), jnp.bool_),
+        "image_valid": ((NUM_IMAGES,), jnp.bool_),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharder.batch())
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def abstract_space(recipe: Recipe, sharder: Sharder) -> tuple[Space, Parameters]:
+    """Pixels, or the latents of an autoencoder shaped like SDXL's, whole on every device."""
+    model = recipe.model
+    if model.latent_downsampling == 1:
+        return PixelSpace(), {}
+    config = AutoencoderConfig(latent_channels=model.channels)
+    abstract = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+    parameters = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharder.replicated()),
+        nnx.to_pure_dict(state),
+    )
+    return LatentSpace(config, graph), parameters
+
+
+def _text_length(slots: tuple[int, int, int]) -> int:
+    first, middle, last = slots
+    return first + middle * (NUM_IMAGES - 1) + last

@@ -1,0 +1,77 @@
+"""The table of `docs/scaling.md`, made by compiling its cases."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ditfuse_jax.aot.plan import Case, compile_case
+from ditfuse_jax.aot.report import Report
+from ditfuse_jax.aot.topology import Topology
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import write_text
+
+# The cases of the table, in its order.
+CASES: Sequence[tuple[Case, Topology]] = (
+    (Case("omnigen", batch=256), Topology("v5p", (4, 4, 4))),
+    (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
+    (Case("omnigen", batch=1024), Topology("v6e", (16, 16))),
+    (Case("omnigen", "sample", side=1024), Topology("v6e", (2, 4))),
+    (Case("omnigen", batch=32, lora=True), Topology("v6e", (2, 4))),
+)
+_START, _END = "<!-- table -->", "<!-- end of the table -->"
+_GIB = 2.0**30
+_COLUMNS = (
+    *("program", "devices", "px", "batch", "arguments + temporaries = total GiB", "of GiB"),
+    *("model TFLOP", "executed TFLOP", "sent GB", "least ms", "set by", "MFU at most"),
+)
+
+
+def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) -> None:
+    """Puts the table of all cases into a document, between its marks.
+
+    Args:
+      path: the document.
+      quick, folder: see `compile_lowered`.
+
+    Raises:
+      UserError: the document lacks the marks, or a case cannot be compiled.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    head, start, rest = text.partition(_START)
+    _, end, tail = rest.partition(_END)
+    if not start or not end:
+        raise UserError(f"{path} has no place for the table: write {_START} and {_END} in it")
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    for case, topology in CASES:
+        print(f"{topology}: {case}", flush=True)
+        for report in compile_case(case, topology, quick=quick, folder=folder):
+            print("\n".join(report.lines()), flush=True)
+            lines.append("| " + " | ".join(row(report)) + " |")
+    write_text(path, head + start + "\n" + "\n".join(lines) + "\n" + end + tail)
+
+
+def row(report: Report) -> Iterator[str]:
+    """The cells of a program's line."""
+    facts = report.facts
+    adapters = ", adapters" if facts.get("trains") == "adapters" else ""
+    yield report.program + adapters
+    yield str(facts["topology"])
+    yield str(facts["side"])
+    yield str(facts["batch"])
+    if not report.fits or report.work is None or report.bound is None:
+        needed = report.bytes.get("needed") or report.bytes.get("total")
+        yield f"does not fit: {needed / _GIB:.1f}" if needed else "does not fit"
+        yield f"{report.hbm_bytes / _GIB:.0f}"
+        yield from ("",) * 6
+        return
+    parts = (report.bytes[kind] / _GIB for kind in ("argument", "temp", "total"))
+    yield "{:.2f} + {:.2f} = {:.2f}".format(*parts)
+    yield f"{report.hbm_bytes / _GIB:.0f}"
+    yield f"{report.model_flops / 1e12:.1f}" if report.model_flops else ""
+    yield f"{report.work.flops / 1e12:.1f}"
+    yield f"{sum(report.collective_bytes.values()) / 1e9:.2f}"
+    yield f"{report.bound.least * 1e3:.0f}"
+    yield report.bound.by
+    yield f"{report.bound.mfu:.0%}" if report.model_flops else ""

@@ -1,0 +1,56 @@
+"""Compile the training step or the sampler for TPUs that are not there: does it fit, how fast at best.
+
+ditfuse compile --preset omnigen --topology v6e:16x16 --slices 2 --json
+ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --side 1024 --config.model.remat=full
+ditfuse compile --preset omnigen --topology v6e:2x4 --what sample --side 1024
+ditfuse compile --table docs/scaling.md
+
+Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  Exit code 3: it does not fit.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from ditfuse_jax.errors import UserError
+
+HELP = "compile for TPUs that are not there: memory, work, bounds"
+
+EXIT_DOES_NOT_FIT = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--preset", default="omnigen", help="of the model (default: %(default)s)")
+    add("--topology", metavar="CHIP:AxB", help="v5e, v5p, v6e or v7x and a slice's chips per axis")
+    add("--slices", type=int, default=1, help="default: %(default)s")
+    add("--what", default="train", help="train or sample (default: %(default)s)")
+    add("--lora", action="store_true", help="train adapters, as omnigen_lora has them")
+    add("--side", type=int, default=512, help="of the images, pixels (default: %(default)s)")
+    add("--batch", type=int, default=0, help="default: four per device to train, one to sample")
+    add("--quick", action="store_true", help="with the compiler's least effort")
+    add("--json", action="store_true", help="print one JSON array of the programs' reports")
+    add("--table", type=Path, metavar="FILE", help="renew the table in docs/scaling.md instead")
+    parser.set_defaults(takes_overrides=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the devices are only described
+    from ditfuse_jax.aot import Case, Topology, compile_case
+    from ditfuse_jax.aot.table import write_table
+
+    if args.table:
+        write_table(args.table, quick=args.quick)
+        return 0
+    if not args.topology:
+        raise UserError("give --topology, like v6e:16x16, or --table docs/scaling.md")
+    case = Case(args.preset, args.what, args.side, args.batch, args.lora, tuple(args.overrides))
+    topology = Topology.parse(args.topology, args.slices)
+    reports = compile_case(case, topology, quick=args.quick)
+    if args.json:
+        print(json.dumps([report.to_dict() for report in reports], indent=2))
+    else:
+        for report in reports:
+            print("\n".join(report.lines()))
+    return 0 if all(report.fits for report in reports) else EXIT_DOES_NOT_FIT
