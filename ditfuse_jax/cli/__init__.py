@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from ditfuse_jax import __version__
 from ditfuse_jax.errors import UserError
 
-COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "bench")
+COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "bench", "sweep")
 
 # Bad input: the message says what to do.
 EXIT_USER_ERROR = 2
