@@ -91,16 +91,17 @@ class Training:
         return (self.folder / FOLDER / str(self.steps)).is_dir() and bool(self.last_scores())
 
     def check(self) -> None:
-        """Refuses a folder that another setting began.
+        """Refuses wrong words, and a folder that another setting began.
 
         Raises:
           UserError: naming the first key that differs.
         """
+        current = _flat(json.loads(to_json(self.config)))
         path = self.folder / "config.json"
         if not path.is_file():
             return
         begun = _flat(json.loads(path.read_text(encoding="utf-8")))
-        for key, value in _flat(json.loads(to_json(self.config))).items():
+        for key, value in current.items():
             if key in begun and begun[key] != value and not key.startswith(_CHANGEABLE):
                 raise UserError(
                     f"{self.folder} was begun with {key} = {begun[key]!r}, now it is {value!r}: "
