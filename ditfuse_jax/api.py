@@ -13,6 +13,7 @@ from ditfuse_jax.pipeline.packed import Manifest
 from ditfuse_jax.pipeline.packer import FilePacker
 from ditfuse_jax.pipeline.prepare import prepare as pack
 from ditfuse_jax.sample import fuse
+from ditfuse_jax.sweep import submit_sweep, sweep
 from ditfuse_jax.train import Outcome, load_recipe, resolve
 from ditfuse_jax.train import train as run_training
 from ditfuse_jax.train.recipe import Config
@@ -25,6 +26,8 @@ __all__ = [
     "fuse",
     "prepare",
     "prepare_instructions",
+    "submit_sweep",
+    "sweep",
     "train",
     "verify",
 ]

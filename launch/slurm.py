@@ -1,6 +1,7 @@
 """SLURM: an sbatch script that saves before its time is up and goes back into the queue."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,6 +20,23 @@ def script(job: Job) -> str:
     Raises:
       LaunchError: the description lacks something, or names TPUs.
     """
+    return _render(job, [])
+
+
+def array_script(jobs: Sequence[Job]) -> str:
+    """Returns the sbatch script of an array: a task for each job.
+
+    Args:
+      jobs: at least one; they differ only in `config`, `workdir` and `overrides`.
+
+    Raises:
+      LaunchError: see `script`.
+    """
+    return _render(jobs[0], [shlex.join(job.arguments) for job in jobs])
+
+
+def _render(job: Job, tasks: Sequence[str]) -> str:
+    """The script of a job, or with `tasks` of an array whose trainings have these arguments."""
     job.require("slurm", "repo")
     if isinstance(job.hardware, Tpu):
         raise LaunchError("slurm starts Gpu and Cpu nodes; TPUs are for jobset and tpu_vm")
@@ -39,7 +57,8 @@ def script(job: Job) -> str:
         nodes=job.hardware.nodes,
         gpus=gpus,
         processes=gpus if job.slurm.process_per_gpu else 1,
-        command=shlex.join([python, "-m", "ditfuse_jax", *job.arguments]),
+        command=shlex.join([python, "-m", "ditfuse_jax", *([] if tasks else job.arguments)]),
+        tasks=tasks,
     )
 
 

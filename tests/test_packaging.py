@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 ROOMS = (
     *("errors", "files", "resources", "images", "prompts", "degrade", "tasks", "pipeline"),
     *("model", "weights", "flow", "parallel", "train", "sample", "evaluate", "convert"),
-    *("aot", "bench", "api", "cli"),
+    *("aot", "sweep", "bench", "api", "cli"),
 )
 
 
@@ -69,10 +69,11 @@ def test_setup_lists_every_package_folder():
 def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     data = [path for suffix in ("yaml", "tsv") for path in (ROOT / "data").rglob(f"*.{suffix}")]
-    for path in [*(ROOT / "configs").glob("*.py"), *data]:
+    for path in [*(ROOT / "configs").rglob("*.py"), *data]:
         assert f"ditfuse_jax/{path.relative_to(ROOT)}" in names
     assert "ditfuse_jax/prompts/assets/tokenizer.json" in names
     assert "ditfuse_jax/evaluate/report.html.j2" in names
+    assert "ditfuse_jax/sweep/sweep.html.j2" in names
     assert not [name for name in names if "test" in name]
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     told = zipfile.ZipFile(wheel).read(entry_points).decode()

@@ -12,7 +12,7 @@ from ditfuse_jax import __version__
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
 
-COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "bench", "compile")
+COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
 
 # Bad input: the message says what to do.
 EXIT_USER_ERROR = 2

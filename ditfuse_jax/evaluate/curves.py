@@ -42,11 +42,11 @@ def training_curves(records: Sequence[Mapping[str, object]]) -> list[Curve]:
     """
     names = dict.fromkeys(name for record in records for name in record)
     chosen = [n for n in names if n == "loss"] + [n for n in names if n.startswith("eval/")]
-    series = {name: _series(records, name) for name in chosen}
-    return [_curve(name, points) for name, points in series.items() if len(points) > 1]
+    found = {name: series(records, name) for name in chosen}
+    return [_curve(name, points) for name, points in found.items() if len(points) > 1]
 
 
-def _series(records: Sequence[Mapping[str, object]], name: str) -> np.ndarray:
+def series(records: Sequence[Mapping[str, object]], name: str) -> np.ndarray:
     """Steps and values, `(n, 2)`, sorted by step."""
     points = {}
     for record in records:
@@ -60,43 +60,82 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _curve(title: str, series: np.ndarray) -> Curve:
-    chunks = np.array_split(series, min(len(series), _MOST_POINTS))
-    steps, values = np.array([chunk.mean(axis=0) for chunk in chunks]).T
-    low, high = values.min(), values.max()
-    logarithmic = low > 0 and high > _LOG_SCALE_FROM * low
-    value_ticks = _decades(low, high) if logarithmic else _round_numbers(low, high)
-    scale = np.log if logarithmic else np.asarray
-    bottom, top = scale(min(low, value_ticks[0])), scale(max(high, value_ticks[-1]))
-
-    def x(step: np.ndarray | float) -> np.ndarray:
-        return (np.asarray(step) - steps[0]) / (steps[-1] - steps[0]) * WIDTH
-
-    def y(value: np.ndarray | float) -> np.ndarray:
-        return (top - scale(value)) / ((top - bottom) or 1.0) * HEIGHT
-
-    def line(values: np.ndarray) -> str:
-        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x(steps), y(values), strict=True))
-
-    smooth = _running_average(values)
-    step_ticks = [t for t in _round_numbers(steps[0], steps[-1]) if steps[0] <= t <= steps[-1]]
+def _curve(title: str, points: np.ndarray) -> Curve:
+    steps, values = thinned(points).T
+    axis = value_axis(values.min(), values.max())
+    smooth = running_average(values)
+    x = across(steps, steps[0], steps[-1])
     return Curve(
-        title=title + (" (log scale)" if logarithmic else ""),
-        line=line(values),
-        smooth=line(smooth),
+        title=title + (" (log scale)" if axis.logarithmic else ""),
+        line=polyline(x, axis.position(values)),
+        smooth=polyline(x, axis.position(smooth)),
         last=f"{smooth[-1]:.4g}",
-        steps=[Tick(float(x(t)), f"{t:,.0f}") for t in step_ticks],
-        values=[Tick(float(y(t)), f"{t:.4g}") for t in value_ticks],
+        steps=step_ticks(steps[0], steps[-1]),
+        values=axis.ticks,
     )
 
 
-def _running_average(values: np.ndarray) -> np.ndarray:
+def polyline(x: np.ndarray, y: np.ndarray) -> str:
+    """The `points` of an SVG polyline or polygon."""
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+
+
+def across(step: np.ndarray | float, first: float, last: float) -> np.ndarray:
+    """Steps as SVG units from the panel's left; `first` must be below `last`."""
+    return (np.asarray(step) - first) / (last - first) * WIDTH
+
+
+def step_ticks(first: float, last: float) -> list[Tick]:
+    """Round numbers of steps from first to last."""
+    marks = [mark for mark in round_numbers(first, last) if first <= mark <= last]
+    return [Tick(float(across(mark, first, last)), f"{mark:,.0f}") for mark in marks]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The vertical axis of a panel: from the range of its values."""
+
+    bottom: float
+    top: float
+    logarithmic: bool
+    ticks: list[Tick]
+
+    def position(self, value: np.ndarray | float) -> np.ndarray:
+        """SVG units from the panel's top."""
+        return _positions(value, self.bottom, self.top, self.logarithmic)
+
+
+def value_axis(low: float, high: float) -> Axis:
+    """Round numbers cover the range; it is logarithmic where the values span decades."""
+    logarithmic = low > 0 and high > _LOG_SCALE_FROM * low
+    marks = decades(low, high) if logarithmic else round_numbers(low, high)
+    bottom, top = min(low, marks[0]), max(high, marks[-1])
+    places = _positions(np.array(marks), bottom, top, logarithmic)
+    ticks = [Tick(float(y), f"{mark:.4g}") for y, mark in zip(places, marks, strict=True)]
+    return Axis(bottom, top, logarithmic, ticks)
+
+
+def _positions(
+    value: np.ndarray | float, bottom: float, top: float, logarithmic: bool
+) -> np.ndarray:
+    scale = np.log if logarithmic else np.asarray
+    low, high = scale(bottom), scale(top)
+    return (high - scale(value)) / ((high - low) or 1.0) * HEIGHT
+
+
+def thinned(points: np.ndarray) -> np.ndarray:
+    """Means of neighbouring rows `(n, columns)`, as many as a panel can show."""
+    chunks = np.array_split(points, min(len(points), _MOST_POINTS))
+    return np.array([chunk.mean(axis=0) for chunk in chunks])
+
+
+def running_average(values: np.ndarray) -> np.ndarray:
     """Centred, so that it does not lag; of fewer values towards the ends."""
     half = int(_SMOOTHING * len(values) / 2)
     return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
+def round_numbers(low: float, high: float) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten, four to eight of them, covering the range."""
     span = (high - low) or abs(high) or 1.0
     unit = 10.0 ** math.floor(math.log10(span / 4))
@@ -104,7 +143,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [step * i for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def decades(low: float, high: float) -> list[float]:
     """Powers of ten covering the range."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return [10.0**i for i in range(first, last + 1)]

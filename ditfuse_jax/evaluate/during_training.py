@@ -15,7 +15,7 @@ from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import trained_model
-from ditfuse_jax.tasks import TASKS, Example
+from ditfuse_jax.tasks import Example, find_task
 from ditfuse_jax.train import Moment, Recipe
 from ditfuse_jax.train.state import Parameters
 
@@ -77,13 +77,13 @@ def held_out_examples(
     Raises:
       UserError: the source does not suit the task.
     """
-    if source.num_images != TASKS[task].num_images:
+    if source.num_images != find_task(task).num_images:
         raise UserError(
-            f"evaluation.task {task!r} takes {TASKS[task].num_images} image(s) at a time, "
+            f"evaluation.task {task!r} takes {find_task(task).num_images} image(s) at a time, "
             f"evaluation.source has {source.num_images}"
         )
     return [
-        TASKS[task](source[i % len(source)], np.random.default_rng((seed, i)), crop)
+        find_task(task)(source[i % len(source)], np.random.default_rng((seed, i)), crop)
         for i in range(count)
     ]
 

@@ -9,7 +9,7 @@ from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source
 from ditfuse_jax.pipeline.tolerance import Tolerance
 from ditfuse_jax.prompts import CONDITION_DROPPED, TextSlots, encode_prompt, load_tokenizer
-from ditfuse_jax.tasks import TASKS, Example
+from ditfuse_jax.tasks import Example, find_task
 
 Arrays = dict[str, np.ndarray]
 
@@ -62,7 +62,7 @@ class MakeExample:
 
     Attributes:
       source: of images.
-      task: a name in `TASKS`.
+      task: see `find_task`.
       crop: (height, width).
       encoder: example -> arrays.
       tolerance: of bad items.
@@ -91,9 +91,9 @@ class MakeExample:
 
     def _make(self, item: int, rng: np.random.Generator) -> tuple[Example, np.ndarray | None]:
         if not isinstance(self.source, PackedSource) or self.source.moments is None:
-            return TASKS[self.task](self.source[item], rng, self.crop), None
+            return find_task(self.task)(self.source[item], rng, self.crop), None
         images, moments = self.source.read(item)
-        example = TASKS[self.task](images, rng, None)
+        example = find_task(self.task)(images, rng, None)
         if example.target is not images[0]:
             raise UserError(
                 f"task {self.task!r} does not aim at the photograph itself, whose moments "

@@ -22,7 +22,7 @@ from ditfuse_jax.pipeline.examples import Arrays, Encoder, MakeExample
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
 from ditfuse_jax.pipeline.tolerance import Tolerance
-from ditfuse_jax.tasks import TASKS
+from ditfuse_jax.tasks import find_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ingredient:
 
     Attributes:
       source: see `open_source`.
-      task: a name in `TASKS`.
+      task: see `find_task`.
       weight: share in the mixture, relative to the others.
     """
 
@@ -128,14 +128,13 @@ class Stream:
         return iter(stream)
 
     def _open(self, ingredient: Ingredient) -> Source:
-        if ingredient.task not in TASKS:
-            raise UserError(f"task {ingredient.task!r} is unknown; choose from {', '.join(TASKS)}")
+        task = find_task(ingredient.task)
         if not 0 < ingredient.weight < math.inf:
             raise UserError(
                 f"weight {ingredient.weight} of source {ingredient.source!r} must be positive: "
                 "remove the ingredient to leave it out"
             )
-        source, task = open_source(ingredient.source), TASKS[ingredient.task]
+        source = open_source(ingredient.source)
         if source.num_images != task.num_images:
             raise UserError(
                 f"task {ingredient.task!r} takes {task.num_images} image(s) at a time, source "

@@ -1,6 +1,9 @@
 """What the model is taught: each task makes training examples; a new one is a file and a line."""
 
+import functools
+
 from ditfuse_jax.degrade import PRESETS
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.tasks.control import Control
 from ditfuse_jax.tasks.example import Example, PromptedImages, Task
 from ditfuse_jax.tasks.ivif import IVIF
@@ -29,6 +32,28 @@ TASKS: dict[str, Task] = {
     "records_4": Records(4),
 }
 
+
+@functools.cache
+def find_task(name: str) -> Task:
+    """Returns the task that a recipe names.
+
+    Args:
+      name: a key of `TASKS`; those of M3 take settings after a colon, see `M3.changed`.
+
+    Raises:
+      UserError: no such task or setting.
+    """
+    name, colon, settings = name.partition(":")
+    if name not in TASKS:
+        raise UserError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
+    task = TASKS[name]
+    if not colon:
+        return task
+    if not isinstance(task, M3):
+        raise UserError(f"task {name!r} has no settings to change: leave {colon + settings} away")
+    return task.changed(settings)
+
+
 __all__ = [
     "IVIF",
     "M3",
@@ -42,4 +67,5 @@ __all__ = [
     "Records",
     "Segmentation",
     "Task",
+    "find_task",
 ]

@@ -101,7 +101,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     """
     name, _, argument = name.partition(":")
     path = Path(name) if name.endswith(".py") else resource_or_error(name)
-    config = _run_get_config(path, argument)
+    config = call_file("recipe", path, "get_config", argument)
     config.lock()
     return apply_overrides(config, overrides)
 
@@ -152,16 +152,29 @@ def to_json(config: Config) -> str:
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
-def _run_get_config(path: Path, argument: str) -> Config:
+def call_file(what: str, path: Path, function: str, argument: str = "") -> Any:
+    """Runs a Python file and returns what a function in it does.
+
+    Args:
+      what: the file's kind, for messages: "recipe".
+      path: of the file.
+      function: its name.
+      argument: handed to the function unless empty.
+
+    Raises:
+      UserError: there is no such file, or it fails.
+    """
     if not path.is_file():
-        raise UserError(f"no recipe file at {path}")
-    spec = importlib.util.spec_from_file_location(f"ditfuse_recipe_{path.stem}", path)
+        raise UserError(f"no {what} file at {path}")
+    spec = importlib.util.spec_from_file_location(f"ditfuse_{what}_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config(argument) if argument else module.get_config()
+        call = getattr(module, function)
+        return call(argument) if argument else call()
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"recipe {path} fails: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{what} {path} fails: {type(error).__name__}: {reason}") from error

@@ -15,7 +15,7 @@ from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
-from ditfuse_jax.tasks import TASKS
+from ditfuse_jax.tasks import find_task
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.state import Network
@@ -155,7 +155,10 @@ def resolve(config: Config) -> Recipe:
         max_side=sample.max_side,
     )
     evaluation = _section("evaluation", Evaluation, config.evaluation)
-    _choice("evaluation.task", evaluation.task, TASKS)
+    try:
+        find_task(evaluation.task)
+    except UserError as error:
+        raise UserError(f"evaluation.task: {error}") from error
     return Recipe(
         seed=config.seed,
         model=model,

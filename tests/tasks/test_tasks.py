@@ -17,6 +17,7 @@ from ditfuse_jax.tasks import (
     PromptedImages,
     Records,
     Segmentation,
+    find_task,
 )
 from ditfuse_jax.tasks.crop import random_crop
 
@@ -109,6 +110,33 @@ def test_m3_sources_are_views_of_the_target():
         clean = [(source == example.target).all(axis=2) for source in example.sources]
         assert (clean[0] | clean[1]).all()  # where one view is hit the other is not
         assert not clean[0].all() or not clean[1].all()
+
+
+def test_a_name_may_change_the_settings_of_m3_and_nothing_else():
+    plain = find_task("m3")
+    assert plain is TASKS["m3"] and isinstance(plain, M3)
+    changed = find_task("m3_extended:block_sides=16+32,both_share=0.5,operations=mask+blur")
+    expected = M3Config((16, 32), 0.5, {"mask": 1.0, "blur": 1.0})
+    assert changed == M3(expected, ("fusion", "restoration"))
+    assert find_task("m3:both_share=1") == M3(M3Config(both_share=1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("m4", "task 'm4' is unknown; choose from m3, "),
+        ("mff:both_share=1", "task 'mff' has no settings to change"),
+        ("m3:", "no setting ''"),
+        ("m3:blocks=32", "no setting 'blocks': give some of block_sides, both_share, operations"),
+        ("m3:block_sides=wide", "block_sides cannot be 'wide'"),
+        ("m3:block_sides=0", "must be positive pixels"),
+        ("m3:both_share=2", r"must lie in 0\.\.1"),
+        ("m3:operations=mask+rain", "no operation is named rain"),
+    ],
+)
+def test_a_name_that_means_no_task_is_refused(name, told):
+    with pytest.raises(UserError, match=told):
+        find_task(name)
 
 
 def test_ivif_target_is_the_mean_of_the_sources():

@@ -1,0 +1,29 @@
+"""The target of infrared-visible fusion: the mean (paper), pyramids or gradients.
+
+    ditfuse sweep ivif_target:/my/pairs --workdir runs/ivif
+
+The folder has registered pairs (`image1/`, `image2/`), or is a source like
+`dataset:msrs@/data/MSRS.zip`.  Targets differ, so nothing is scored against one: the metrics are
+those of the fused image and its sources, on the same pairs.  To score on others than it was trained
+on, take a copy of this file with other words in `evaluate`.
+"""
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.sweep import Sweep
+
+
+def get_sweep(arg: str = "") -> Sweep:
+    """Returns the sweep; `arg` is the source of pairs."""
+    if not arg:
+        raise UserError("name the pairs: ditfuse sweep ivif_target:/my/pairs")
+    photos = "--config.data.mixture.photos"
+    targets = {"mean (paper)": "ivif", "pyramid": "ivif_pyramid", "gradient": "ivif_gradient"}
+    return Sweep(
+        {
+            name: (f"{photos}.task={task}", f"--config.evaluation.task={task}")
+            for name, task in targets.items()
+        },
+        recipe="nano_m3",
+        overrides=(f"{photos}.source={arg}", f"--config.evaluation.source={arg}"),
+        evaluate=("--data", arg, "--task", "ivif"),
+    )

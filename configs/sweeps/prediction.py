@@ -1,0 +1,20 @@
+"""What the network predicts: the clean image, directly or as a blend of the sources, or velocity.
+
+    ditfuse sweep prediction --workdir runs/prediction
+
+Losses cannot be compared where the head differs in kind; the scores can.
+"""
+
+from ditfuse_jax.sweep import Sweep
+
+
+def get_sweep(arg: str = "") -> Sweep:
+    """Returns the sweep; `arg` is not used."""
+    del arg
+    linear = "--config.model.head=linear"
+    settings = {
+        "clean, blend": (),
+        "clean": (linear,),
+        "velocity": (linear, "--config.model.prediction=velocity"),
+    }
+    return Sweep(settings, recipe="nano_m3")

@@ -1,0 +1,95 @@
+"""A sweep on a cluster: its trainings as a SLURM array, or as a JobSet each.
+
+The launchers stand beside the package, in `launch/` of a checkout; a description made for them says
+what the machines are.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.resources import resource
+from ditfuse_jax.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from launch import Job
+    from launch.commands import Command
+
+TARGETS = ("slurm", "jobset")
+
+
+def submit(plan: Plan, target: str, description: Path, dry_run: bool) -> int:
+    """Submits the trainings that are not done yet, or shows what would be submitted.
+
+    Returns:
+      The exit code of sbatch or kubectl.
+
+    Raises:
+      UserError: nothing is to be trained, the description is wrong, or a program is missing.
+    """
+    _find_launchers()
+    from launch import LaunchError, commands
+
+    try:
+        planned = render(plan, target, description)
+        if dry_run:
+            commands.show(planned)
+            return 0
+        return commands.run(planned)
+    except LaunchError as error:
+        raise UserError(str(error)) from error
+
+
+def render(plan: Plan, target: str, description: Path) -> "list[Command]":
+    """Returns the calls that submit the trainings.
+
+    Raises:
+      LaunchError: the description is wrong.
+      UserError: nothing is to be trained.
+    """
+    from launch import jobset, slurm
+    from launch.commands import Command
+
+    jobs = _jobs(plan, description)
+    if target == "slurm":
+        return [Command(("sbatch",), slurm.array_script(list(jobs.values())))]
+    named = [dataclasses.replace(job, name=f"{job.name}-{number}") for number, job in jobs.items()]
+    # One call for all: those that exist already are told and hold up none of the others.
+    calls = [command for job in named for command in jobset.run(job)]
+    return [Command(calls[0].words, "---\n".join(call.document for call in calls))]
+
+
+def _jobs(plan: Plan, description: Path) -> "dict[int, Job]":
+    """A job for each training that is not done, by the training's number in the sweep."""
+    from launch.job import load_job
+
+    if not plan.trainings:
+        raise UserError("the sweep trains nothing: run it here")
+    base = load_job(description)
+    jobs = {
+        number: dataclasses.replace(
+            base,
+            config=training.recipe,
+            workdir=str(training.folder),
+            overrides=training.words,
+        )
+        for number, training in enumerate(plan.trainings)
+        if not training.finished()
+    }
+    if not jobs:
+        raise UserError(f"all trainings of {plan.folder} are done: run the sweep without a cluster")
+    return jobs
+
+
+def _find_launchers() -> None:
+    try:
+        root = resource("launch").parent
+    except UserError as error:
+        raise UserError(
+            "the launchers are not part of an installation: start the sweep from a checkout of "
+            "ditfuse_jax"
+        ) from error
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))

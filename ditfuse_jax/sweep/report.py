@@ -1,0 +1,89 @@
+"""What a sweep leaves: `sweep.html` to look at, `table.csv`, `table.md` and `runs.csv`."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.sweep.local import Failure
+from ditfuse_jax.sweep.plan import Plan
+from ditfuse_jax.sweep.plots import bars, colour_of, curves
+from ditfuse_jax.sweep.table import Table, runs_csv, to_csv, to_markdown
+from ditfuse_jax.train.run_folder import package_versions
+
+_TEMPLATE = Path(__file__).with_name("sweep.html.j2")
+
+
+def write_report(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> Path:
+    """Writes the four files into the sweep's folder.
+
+    Returns:
+      The path of `sweep.html`, which needs no other file and no network.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    make_folder(plan.folder)
+    write_text(plan.folder / "table.csv", to_csv(table))
+    write_text(plan.folder / "table.md", to_markdown(table))
+    write_text(plan.folder / "runs.csv", runs_csv(plan))
+    page = plan.folder / "sweep.html"
+    write_text(page, report_html(plan, table, failures))
+    return page
+
+
+def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> str:
+    """Returns the text of `sweep.html`."""
+    sweep = plan.sweep
+    done = sum(row.done for row in table.rows)
+    facts = {
+        "checkpoint" if sweep.checkpoint else "recipe": sweep.checkpoint or sweep.recipe,
+        "settings": len(table.rows),
+        "seeds": ", ".join(map(str, sweep.seeds)),
+        "runs done": f"{done} of {len(plan.runs)}",
+        "scored on": " ".join(sweep.evaluate) or "the recipe's held-out examples, last step",
+    }
+    columns = {name: table.texts(name) for name in table.metrics}
+    best = {name: table.best(name) for name in table.metrics}
+    rows = [
+        {
+            "row": row,
+            "cells": [
+                {
+                    "mean": columns[name][number][0],
+                    "deviation": columns[name][number][1],
+                    "value": row.cells[name].mean,
+                    "best": row.setting in best[name],
+                }
+                for name in table.metrics
+            ],
+        }
+        for number, row in enumerate(table.rows)
+    ]
+    return _template().render(
+        title=sweep.title or plan.folder.name,
+        facts=facts,
+        metrics={name: METRICS[name] for name in table.metrics},
+        rows=rows,
+        colours=colour_of(plan),
+        bars=bars(table),
+        curves=curves(plan),
+        failures=failures,
+        words={name: " ".join(words) or "(the recipe as it is)" for name, words in sweep.items()},
+        overrides=sweep.overrides,
+        versions=package_versions(),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
