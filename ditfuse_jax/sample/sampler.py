@@ -4,6 +4,7 @@ The condition passes through the transformer once per guidance branch; the steps
 target's tokens only.  Branches are folded into the batch, so each step is one forward pass.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,9 @@ from flax import nnx
 
 from ditfuse_jax.flow import combine, euler, time_grid, to_velocity
 from ditfuse_jax.model import Condition, DiTFuse
+from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import Space
+from ditfuse_jax.parallel import Sharder
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
 
@@ -54,13 +57,16 @@ def sample(
 
 
 @functools.cache
-def make_sampler(graph: nnx.GraphDef, steps: int, shift: float = 1.0) -> Sampler:
+def make_sampler(
+    graph: nnx.GraphDef, steps: int, shift: float = 1.0, sharder: Sharder | None = None
+) -> Sampler:
     """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
     Args:
       graph: the model's graph definition, from `nnx.split`.
       steps: number of Euler steps.
       shift: time shift, see `time_grid`.
+      sharder: spreads the work over its mesh, on which the parameters must lie.
 
     Returns:
       A jitted function of (parameters, branches, noise, weights); see `sample`.
@@ -69,7 +75,9 @@ def make_sampler(graph: nnx.GraphDef, steps: int, shift: float = 1.0) -> Sampler
     @jax.jit
     def run(parameters, branches, noise, weights):
         model = nnx.merge(graph, parameters)
-        return sample(model, branches, noise, weights, time_grid(steps, shift))
+        spread = constraints(sharder.activation) if sharder else contextlib.nullcontext()
+        with spread:
+            return sample(model, branches, noise, weights, time_grid(steps, shift))
 
     return run
 
