@@ -52,8 +52,8 @@ def train(
       UserError: bad config, data or folder.
     """
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
-    recipe = resolve(loaded)
-    return run_training(loaded, workdir, [HeldOut(recipe)], quiet=quiet)
+    held_out = HeldOut(resolve(loaded))
+    return run_training(loaded, workdir, [held_out], criterion=held_out.criterion, quiet=quiet)
 
 
 def prepare(

@@ -1,36 +1,54 @@
-"""Evaluation while a model trains: a fixed set of held-out examples, scored and pictured."""
+"""Evaluation while a model trains: a fixed set of held-out examples, scored and pictured.
 
-from collections.abc import Mapping
+The model stays where it trains: the devices of the mesh share each batch of examples, in sampling
+and in scoring, and every process learns the scores.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.evaluate.metrics import METRICS, score_batch
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.model.lora import join
+from ditfuse_jax.parallel import Sharder, collect, spread
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import Example, find_task
-from ditfuse_jax.train import Moment, Recipe
-from ditfuse_jax.train.state import Parameters
+from ditfuse_jax.train import Criterion, Moment, Recipe
 
 # Rows of the sample sheet.
 _PICTURED = 6
+
+# Examples at a time, or as many as the mesh has data-parallel devices.
+_BATCH = 8
+
+# Scored in any case; the first for the mean of the sources too.
+_METRICS = ("psnr", "ssim")
 
 
 class HeldOut:
     """Fuses the same held-out examples at every call.
 
-    Returns PSNR and SSIM against the target, and PSNR of the sources' mean for comparison; writes
-    `samples/step-N.png`.
+    Returns PSNR, SSIM and the metric of `train.keep_best`, and PSNR of the sources' mean for
+    comparison; writes `samples/step-N.png`.
     """
 
     def __init__(self, recipe: Recipe):
+        """Draws the examples.
+
+        Raises:
+          UserError: the source does not suit the task, `train.keep_best` is no metric, or the
+            crops are too small for a metric.
+        """
         evaluation = recipe.evaluation
         self.examples = held_out_examples(
             open_source(evaluation.source),
@@ -39,24 +57,32 @@ class HeldOut:
             evaluation.count,
             recipe.seed,
         )
+        self.criterion = _criterion(recipe.schedule.keep_best)
+        chosen = (recipe.schedule.keep_best,) if self.criterion else ()
+        self.metrics = tuple(dict.fromkeys((*_METRICS, *chosen)))
+        _check_size(self.metrics, recipe.stream.crop)
 
     def __call__(self, moment: Moment) -> Mapping[str, float]:
         """See `train.loop.Callback`."""
         trains = moment.state.ema or moment.state.parameters
-        parameters = local_copy(join(moment.frozen.base, trains))
-        autoencoder = local_copy(moment.frozen.autoencoder)
-        if not is_main():
-            return {}
         trained = trained_model(
-            parameters, moment.space, autoencoder, moment.recipe, f"step {moment.step}"
+            join(moment.frozen.base, trains),
+            moment.space,
+            moment.frozen.autoencoder,
+            moment.recipe,
+            f"step {moment.step}",
         )
-        fuser = Fuser(
-            trained, sampling_settings(trained, {"batch_size": min(8, len(self.examples))})
-        )
-        jobs = [Job(example.sources, example.prompt) for example in self.examples]
-        images = fuser.fuse(jobs)
-        self._picture(moment, images)
-        return _scores(self.examples, images)
+        parts = moment.sharder.data_parallel
+        size = parts * math.ceil(min(_BATCH, len(self.examples)) / parts)
+        fuser = Fuser(trained, sampling_settings(trained, {"batch_size": size}), moment.sharder)
+        images = fuser.fuse([Job(example.sources, example.prompt) for example in self.examples])
+        if is_main():
+            self._picture(moment, images)
+        means = [BASELINES["mean"](example.sources) for example in self.examples]
+        scores = _mean_scores(self.examples, images, self.metrics, moment.sharder)
+        of_mean = _mean_scores(self.examples, means, _METRICS[:1], moment.sharder)
+        told = {f"eval/{name}": value for name, value in scores.items()}
+        return told | {f"eval/{name}_of_mean": value for name, value in of_mean.items()}
 
     def _picture(self, moment: Moment, images: list[np.ndarray]) -> None:
         titles = [f"View {letter}" for letter in "ABCD"[: len(self.examples[0].sources)]]
@@ -88,26 +114,45 @@ def held_out_examples(
     ]
 
 
-def local_copy(parameters: Parameters) -> Parameters:
-    """Parameters of a mesh, whole on this process's first device; of one device, themselves."""
-    leaves = jax.tree.leaves(parameters)
-    if not leaves or leaves[0].sharding.mesh.size == 1:
-        return parameters
-    mesh = leaves[0].sharding.mesh
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    gathered = jax.jit(lambda x: x, out_shardings=whole)(parameters)
-    return jax.tree.map(lambda x: x.addressable_data(0), gathered)
+def _criterion(metric: str) -> Criterion | None:
+    if not metric:
+        return None
+    if metric not in METRICS:
+        raise UserError(
+            f"train.keep_best {metric!r} is unknown; choose from {', '.join(METRICS)}, or leave it "
+            "empty"
+        )
+    return Criterion(f"eval/{metric}", METRICS[metric].direction)
 
 
-def _scores(examples: list[Example], images: list[np.ndarray]) -> dict[str, float]:
-    names = ("psnr", "ssim")
-    rows = [
-        score(image, example.sources, example.target, names)
-        for example, image in zip(examples, images, strict=True)
-    ]
-    means = [
-        score(BASELINES["mean"](example.sources), example.sources, example.target, ("psnr",))
-        for example in examples
-    ]
-    scores = {f"eval/{name}": float(np.mean([row[name] for row in rows])) for name in names}
-    return scores | {"eval/psnr_of_mean": float(np.mean([row["psnr"] for row in means]))}
+def _check_size(names: Sequence[str], crop: tuple[int, int]) -> None:
+    for name in names:
+        if min(crop) < (least := METRICS[name].smallest_side):
+            raise UserError(
+                f"data.crop {crop} is too small to evaluate: metric {name!r} needs sides of at "
+                f"least {least} pixels"
+            )
+
+
+def _mean_scores(
+    examples: Sequence[Example],
+    images: Sequence[np.ndarray],
+    names: tuple[str, ...],
+    sharder: Sharder,
+) -> dict[str, float]:
+    """Scores against sources and target, averaged; the mesh shares the work."""
+    # Filled up with copies, so that the scenes divide among the devices.
+    count = len(examples)
+    rows = list(range(count)) + [count - 1] * (-count % sharder.data_parallel)
+    stacks = (
+        [images[row] for row in rows],
+        [examples[row].sources for row in rows],
+        [examples[row].target for row in rows],
+    )
+    scores = _jitted_scores(names)(*(spread(np.stack(stack), sharder) for stack in stacks))
+    return {name: float(collect(values, sharder)[:count].mean()) for name, values in scores.items()}
+
+
+@functools.cache
+def _jitted_scores(names: tuple[str, ...]):
+    return jax.jit(functools.partial(score_batch, names=names))

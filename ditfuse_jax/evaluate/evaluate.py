@@ -18,7 +18,7 @@ from ditfuse_jax.images import check_same_size, paired_files, read_image, write_
 from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
-from ditfuse_jax.train.checkpoint import is_run
+from ditfuse_jax.train.checkpoint import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, and pictures that the report shows.
@@ -198,7 +198,7 @@ def _progress(stream: Iterator[Any], total: int, what: str, quiet: bool) -> tqdm
 
 def _run_folder(checkpoint: Path) -> Path:
     path = Path(checkpoint).expanduser()
-    return path.parent.parent if path.name.isdigit() else path
+    return find_checkpoint(path)[0] if is_run(path) else path
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:

@@ -95,13 +95,18 @@ class Sharder:
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
+    @property
+    def data_parallel(self) -> int:
+        """Over how many devices a batch is spread."""
+        return self._parts(self.spec(("batch",), "batch")[0])
+
     def check_batch(self, size: int, accumulation: int) -> None:
         """Refuses a batch that cannot be spread evenly.
 
         Raises:
           UserError: with the numbers and the nearest size that fits.
         """
-        parts = self._parts(self.spec(("batch",), "batch")[0]) * accumulation
+        parts = self.data_parallel * accumulation
         if size % parts or size < 1:
             nearest = max(parts, round(size / parts) * parts)
             raise UserError(

@@ -14,6 +14,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import Canvas, check_same_size, fit, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
+from ditfuse_jax.parallel import Sharder, collect, spread
 from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
@@ -107,16 +108,21 @@ class Job:
 
 
 class Fuser:
-    """A model with sampling settings; programs are compiled once per size."""
+    """A model with sampling settings; programs are compiled once per size.
 
-    def __init__(self, trained: TrainedModel, settings: Settings):
+    With a sharder the model lies on its mesh, whose devices share every batch: all processes make
+    the same calls and get the same images.
+    """
+
+    def __init__(self, trained: TrainedModel, settings: Settings, sharder: Sharder | None = None):
         self.trained = trained
         self.settings = settings
+        self._sharder = sharder
         recipe = trained.recipe
         check_tokenizer(recipe)
         self._slots = TextSlots(*recipe.sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
-        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift)
+        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift, sharder)
 
     def check(self, prompt: str, num_images: int) -> None:
         """Refuses what could not be fused, before any work.
@@ -179,19 +185,19 @@ class Fuser:
         key = jax.random.key(self.settings.seed)
         shape = self.trained.space.shape(*pixels.shape[2:4])
         noise, posterior_noise = (
-            jnp.broadcast_to(jax.random.normal(key, size), (len(filled), *size))
+            self._place(np.broadcast_to(jax.random.normal(key, size), (len(filled), *size)), 0)
             for key, size in (
                 (key, shape),
                 (jax.random.fold_in(key, 1), (pixels.shape[1], *shape)),
             )
         )
         enter, leave = make_transfer(self.trained.space)
-        sources = enter(self.trained.autoencoder, pixels, posterior_noise)
+        sources = enter(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
         weights = self.settings.guidance.weights
-        shares = jnp.asarray([weights[name] for name in self.settings.guidance.branches])
+        shares = np.array([weights[name] for name in self.settings.guidance.branches], np.float32)
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
-        images = to_uint8(np.asarray(leave(self.trained.autoencoder, out)))
+        images = to_uint8(self._fetch(leave(self.trained.autoencoder, out)))
         return {
             number: canvas.undo(image)
             for (number, _), canvas, image in zip(group, canvases, images, strict=False)
@@ -208,13 +214,21 @@ class Fuser:
             return np.stack([[getattr(prompt, name) for prompt in row] for row in prompts])
 
         # Image slot k of a branch shows the source that its prompt places there.
-        images = sources[np.arange(len(jobs))[None, :, None], stack("order")]
-        return Condition(
-            jnp.asarray(stack("tokens")),
-            jnp.asarray(stack("valid")),
-            images,
-            jnp.asarray(stack("image_valid")),
+        images = _arrange(sources, self._place(stack("order"), 1))
+        tokens, valid, image_valid = (
+            self._place(stack(name), 1) for name in ("tokens", "valid", "image_valid")
         )
+        return Condition(tokens, valid, images, image_valid)
+
+    def _place(self, array: np.ndarray, batch_axis: int) -> jax.Array:
+        """An array that all processes hold, on the devices; a mesh splits it along the batch."""
+        if self._sharder is None:
+            return jnp.asarray(array)
+        return spread(array, self._sharder, batch_axis)
+
+    def _fetch(self, array: jax.Array) -> np.ndarray:
+        """The whole array, in every process."""
+        return np.asarray(array) if self._sharder is None else collect(array, self._sharder)
 
     def _branch(self, job: Job, branch: str) -> EncodedPrompt:
         """The prompt of one guidance branch, in the slots of the instruction's."""
@@ -227,3 +241,10 @@ class Fuser:
 
     def _encode(self, prompt: str, count: int, num_slots: int | None = None) -> EncodedPrompt:
         return encode_prompt(self._tokenizer, prompt, count, self._slots, num_slots)
+
+
+@jax.jit
+def _arrange(sources: jax.Array, order: jax.Array) -> jax.Array:
+    """Sources (B, n, h, w, C) in the slots of each branch, (R, B, k, h, w, C)."""
+    rows = jnp.arange(sources.shape[0])[None, :, None]
+    return sources[rows, order]

@@ -1,5 +1,6 @@
 """Training: recipe, state, step, loop, checkpoints, records."""
 
+from ditfuse_jax.train.best import Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints, Position, find_checkpoint
 from ditfuse_jax.train.loop import Moment, Outcome, train
 from ditfuse_jax.train.recipe import default_config, load_recipe
@@ -8,6 +9,7 @@ from ditfuse_jax.train.state import TrainState
 
 __all__ = [
     "Checkpoints",
+    "Criterion",
     "Moment",
     "Outcome",
     "Position",

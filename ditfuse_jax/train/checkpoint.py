@@ -7,7 +7,7 @@ model reads its parameters only.  Converted weights are such a folder without tr
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ import jax
 import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.train.best import Best, find_best
 from ditfuse_jax.train.state import Parameters, TrainState
 
 FOLDER = "checkpoints"
+
+# After a run folder's name: its best checkpoint instead of its newest.
+AT_BEST = "@best"
 
 PARAMETERS = "parameters"
 LORA = "lora"
@@ -42,6 +46,7 @@ class Checkpoints:
         keep: int | None = None,
         read_only: bool = False,
         trained: str = PARAMETERS,
+        best: Best | None = None,
     ):
         """Opens `run/checkpoints`.
 
@@ -50,11 +55,12 @@ class Checkpoints:
           keep: how many of the newest steps survive a save; None means all.
           read_only: nothing is written or tidied.
           trained: the item that holds what trains, `PARAMETERS` or `LORA`.
+          best: knows the best step, which survives beside the newest.
         """
         self.folder = Path(run).absolute() / FOLDER
         self._trained = trained
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            preservation_policy=_Kept(keep, best),
             create=not read_only,
             read_only=read_only,
             # A save that was killed leaves a temporary folder; it is no checkpoint and goes.
@@ -224,9 +230,26 @@ class Checkpoints:
                 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """Which checkpoints survive a save: the newest and the best; orbax's `PreservationPolicy`."""
+
+    newest: int | None
+    best: Best | None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each of orbax's checkpoints, which come oldest first."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = set(steps if self.newest is None else steps[-self.newest :])
+        if self.best:
+            kept.add(self.best.step(steps))
+        return [step in kept for step in steps]
+
+
 def is_run(path: Path) -> bool:
-    """Whether the path is a run folder or one of its step folders."""
-    path = Path(path).expanduser()
+    """Whether the path is a run folder, `RUN@best` or one of its step folders."""
+    path = _without_best(Path(path).expanduser())
     return (path / FOLDER).is_dir() or path.parent.name == FOLDER
 
 
@@ -237,7 +260,11 @@ def holds_adapter(path: Path) -> bool:
 
 
 def find_checkpoint(path: Path) -> tuple[Path, int]:
-    """Finds what `--checkpoint` means: a run folder (its newest step) or one of its step folders.
+    """Finds what `--checkpoint` means.
+
+    Args:
+      path: a run folder (its newest step), `RUN@best` (the best by `train.keep_best`) or one of
+        its step folders.
 
     Returns:
       The run folder and the step.
@@ -248,12 +275,19 @@ def find_checkpoint(path: Path) -> tuple[Path, int]:
     path = Path(path).expanduser()
     if path.parent.name == FOLDER and path.name.isdigit() and path.is_dir():
         return path.parent.parent, int(path.name)
-    folder = path / FOLDER
+    run = _without_best(path)
+    folder = run / FOLDER
     # Orbax writes under a longer name and renames at the end: a plain number is complete.
     steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
     if not steps:
-        raise UserError(f"no checkpoint in {path}: give a run folder of `ditfuse train`")
-    return path, max(steps)
+        raise UserError(f"no checkpoint in {run}: give a run folder of `ditfuse train`")
+    return run, max(steps) if run == path else find_best(run, steps)
+
+
+def _without_best(path: Path) -> Path:
+    """`RUN` of `RUN@best`, unless a folder has that very name."""
+    named = path.name.endswith(AT_BEST) and not path.exists()
+    return path.with_name(path.name.removesuffix(AT_BEST)) if named else path
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline.patience import Patient
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
 from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
+from ditfuse_jax.train.best import Best, Criterion
 from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
@@ -44,13 +45,14 @@ class Moment:
     space: Space
     recipe: Recipe
     run: RunFolder
+    sharder: Sharder
 
 
 class Callback(Protocol):
     """Called every `train.evaluate_every` steps and at the end, in all processes alike."""
 
     def __call__(self, moment: Moment) -> Mapping[str, float]:
-        """Returns scalars to record."""
+        """Returns scalars to record, the same in all processes."""
         ...
 
 
@@ -74,6 +76,7 @@ def train(
     folder: Path | str,
     callbacks: Sequence[Callback] = (),
     *,
+    criterion: Criterion | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Trains, or continues what the folder holds.
@@ -82,6 +85,7 @@ def train(
       config: a locked recipe; see `load_recipe`.
       folder: the run folder.
       callbacks: evaluations.
+      criterion: which of their scalars decides the best checkpoint, which is kept.
       quiet: no console output.
 
     Raises:
@@ -99,10 +103,12 @@ def train(
         check_weights(recipe)
         if is_main():
             run.check_writable()
+        best = Best(run.path, criterion) if criterion else None
         checkpoints = Checkpoints(
             run.path,
             keep=recipe.schedule.keep_checkpoints,
             trained=LORA if recipe.lora else PARAMETERS,
+            best=best,
         )
         optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
         graph, _ = make_graph(recipe.network)
@@ -119,6 +125,8 @@ def train(
             check_same_model(checkpoints.config(checkpoints.latest), config, run.path)
             state, position = checkpoints.restore(checkpoints.latest, abstract)
             start = position.batches
+        if best:
+            best.forget_after(start)
         if is_main():
             run.begin(to_json(config), describe_environment(), start)
 
@@ -185,12 +193,17 @@ def train(
             if last or _due(step, recipe.schedule.evaluate_every):
                 recorder.flush()
                 with goodput.measure("evaluation"):
-                    moment = Moment(step, state, frozen, space, recipe, run)
+                    moment = Moment(step, state, frozen, space, recipe, run, sharder)
+                    scalars: dict[str, float] = {}
                     for callback in callbacks:
-                        scalars = callback(moment)
-                        recorder.write(step, scalars)
-                        told = ", ".join(f"{k} {v:.4g}" for k, v in scalars.items())
+                        found = callback(moment)
+                        recorder.write(step, found)
+                        told = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
                         console.say(f"step {step}: {told}")
+                        scalars |= found
+                improved = best is not None and best.record(step, scalars, checkpoints.steps)
+                if improved and checkpoints.latest != step:
+                    save()
         recorder.flush()
         with goodput.measure("checkpoint"):
             checkpoints.wait()

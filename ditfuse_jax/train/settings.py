@@ -31,6 +31,7 @@ class Schedule:
       log_every: metrics lines.
       checkpoint_every: saves; the last step is always saved.
       keep_checkpoints: how many of the newest are kept.
+      keep_best: metric of the evaluations whose best checkpoint is kept too; empty for none.
       evaluate_every: evaluations with sample pictures; the last step is always evaluated.
       data_timeout: seconds to wait for a batch before the run ends.
     """
@@ -39,6 +40,7 @@ class Schedule:
     log_every: int
     checkpoint_every: int
     keep_checkpoints: int
+    keep_best: str
     evaluate_every: int
     data_timeout: float
 

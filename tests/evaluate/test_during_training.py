@@ -1,20 +1,25 @@
 """Evaluation during training: fixed held-out examples, scored against what is known of them."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.during_training import HeldOut, held_out_examples
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import PixelSpace
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
-from ditfuse_jax.train import Moment
+from ditfuse_jax.train import Criterion, Moment
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.state import Frozen, TrainState
 
@@ -39,13 +44,16 @@ def recipe(first_source_model, photos):
 
 @pytest.fixture
 def moment(recipe, tmp_path):
-    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    sharding = NamedSharding(mesh, PartitionSpec())
-    raw, averaged = ({"w": jax.device_put(np.float32(value), sharding)} for value in (1, 2))
+    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    raw, averaged = (
+        {"w": jax.device_put(np.float32(value), sharder.replicated())} for value in (1, 2)
+    )
     state = TrainState(
         step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, usual_grad_norm=0.0
     )
-    return Moment(7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"))
+    return Moment(
+        7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"), sharder
+    )
 
 
 def mean_score(examples, images, name):
@@ -103,6 +111,53 @@ def test_the_examples_are_the_same_in_every_run_and_differ_from_each_other(photo
     assert (first[0].target != first[2].target).any()  # the same photograph, another crop
     other_seed = held_out_examples(source, "m3", (32, 48), 1, seed=1)
     assert (other_seed[0].target != first[0].target).any()
+
+
+def with_best(recipe, metric):
+    schedule = dataclasses.replace(recipe.schedule, keep_best=metric)
+    return dataclasses.replace(recipe, schedule=schedule)
+
+
+def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, moment):
+    held_out = HeldOut(with_best(recipe, "mse_sources"))
+    assert held_out.criterion == Criterion("eval/mse_sources", "lower")
+    copies = [example.sources[0] for example in held_out.examples]
+    expected = mean_score(held_out.examples, copies, "mse_sources")
+    assert held_out(moment)["eval/mse_sources"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_such_a_metric_none_is_the_best(recipe):
+    assert HeldOut(with_best(recipe, "")).criterion is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "crop", "told"),
+    [("beauty", (32, 32), "keep_best 'beauty' is unknown.*psnr"), ("psnr", (8, 8), "'ssim' needs")],
+)
+def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
+    stream = dataclasses.replace(recipe.stream, crop=crop)
+    with pytest.raises(UserError, match=told):
+        HeldOut(dataclasses.replace(with_best(recipe, metric), stream=stream))
+
+
+def test_eight_devices_tell_the_scores_of_one():
+    script = Path(__file__).with_name("held_out_on_meshes.py")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=Path(__file__).parents[2],
+        env=environment | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, *meshes = json.loads(done.stdout.splitlines()[-1])
+    assert len(meshes) == 1
+    for scalars in meshes:
+        assert set(scalars) == {"eval/psnr", "eval/ssim", "eval/psnr_of_mean"}
+        for name, value in scalars.items():
+            assert value == pytest.approx(one[name], rel=1e-4), name
 
 
 def test_a_source_that_does_not_suit_the_task_is_refused_before_training(photos):

@@ -58,14 +58,17 @@ def score_candidates(
     images |= {f"source {i + 1}": image for i, image in enumerate(sources)}
     images |= {} if clean is None else {"the clean image": clean}
     _check_images(images, chosen)
-    scores = jax.device_get(_score(np.stack(candidates), np.stack(sources), clean, names=chosen))
+    scores = jax.device_get(
+        score_scene(np.stack(candidates), np.stack(sources), clean, names=chosen)
+    )
     return {name: scores[name] for name in chosen}
 
 
 @functools.partial(jax.jit, static_argnames="names")
-def _score(
+def score_scene(
     candidates: jax.Array, sources: jax.Array, clean: jax.Array | None, *, names: tuple[str, ...]
 ) -> dict[str, jax.Array]:
+    """The program behind `score_candidates`: M images of a scene, unchecked -> `(M,)` each."""
     grey_sources = luminance(sources)
     clean = None if clean is None else clean.astype(jnp.float32)
 

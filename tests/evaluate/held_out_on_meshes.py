@@ -1,0 +1,65 @@
+"""Held-out scores of one model on one device and on a mesh of eight; prints a JSON list."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ditfuse_jax.evaluate import HeldOut
+from ditfuse_jax.images import write_image
+from ditfuse_jax.model.space import PixelSpace
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.train import Moment, TrainState, load_recipe, resolve
+from ditfuse_jax.train.run_folder import RunFolder
+from ditfuse_jax.train.state import Frozen, abstract_model, init_parameters, shardings_of
+
+MESHES = (MeshConfig(data=2, fsdp=2, tensor=2),)
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(0)
+    write_image(folder / "photo.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    words = [
+        "--config.model.hidden_size=32",
+        "--config.model.num_layers=1",
+        "--config.model.num_heads=4",
+        "--config.model.num_kv_heads=4",
+        "--config.model.intermediate_size=64",
+        "--config.model.vocab_size=1280",
+        "--config.data.crop=(32, 32)",
+        "--config.sample.steps=2",
+        "--config.sample.guidance=2.0",
+        "--config.evaluation.count=5",  # divides by none of the meshes
+        f"--config.evaluation.source={folder}",
+    ]
+    recipe = resolve(load_recipe("nano_m3", words))
+    held_out = HeldOut(recipe)
+    initial = jax.device_get(init_parameters(recipe.network, jax.random.key(0)))
+    # Fresh adaptive layers are zero and would hide the condition.
+    initial = jax.tree.map(
+        lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(x.dtype), initial
+    )
+    found = []
+    for mesh in (make_mesh(MeshConfig(), jax.devices()[:1]), *map(make_mesh, MESHES)):
+        sharder = Sharder(mesh)
+        shardings = shardings_of(abstract_model(recipe.model, sharder))
+        state = TrainState(
+            step=np.int32(0),
+            parameters=jax.device_put(initial, shardings),
+            optimizer=None,
+            ema=None,
+            skipped=np.int32(0),
+            usual_grad_norm=np.float32(0),
+        )
+        run = RunFolder(folder / "run")
+        moment = Moment(0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder)
+        found.append(dict(held_out(moment)))
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

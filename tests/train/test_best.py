@@ -1,0 +1,123 @@
+"""The best checkpoint: chosen by a scalar, kept beside the newest, found again after a restart."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.train import Checkpoints, Criterion, find_checkpoint, train
+from ditfuse_jax.train.best import FILE, Best
+from ditfuse_jax.train.checkpoint import is_run
+
+HIGHER = Criterion("eval/x", "higher")
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """Trains to a step with evaluations that find the given values; returns the steps left."""
+
+    def begin(values, steps, criterion=HIGHER, every=1, keep=1):
+        config = tiny(
+            f"--config.train.steps={steps}",
+            "--config.train.evaluate_every=1",
+            f"--config.train.checkpoint_every={every}",
+            f"--config.train.keep_checkpoints={keep}",
+        )
+
+        def evaluation(moment):
+            return {"eval/x": values[moment.step]}
+
+        train(config, tmp_path / "run", [evaluation], criterion=criterion, quiet=True)
+        return saved(tmp_path / "run")
+
+    return begin
+
+
+def saved(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_the_best_is_kept_beside_the_newest_and_known_after_a_restart(run, tmp_path):
+    values = {1: 1.0, 2: 5.0, 3: math.nan, 4: 3.0, 5: 4.0, 6: 2.0, 7: 6.0, 8: 1.0}
+    assert run(values, 4) == [2, 4]
+    assert run(values, 6) == [2, 6]
+    assert find_checkpoint(tmp_path / "run@best") == (tmp_path / "run", 2)
+    assert find_checkpoint(tmp_path / "run") == (tmp_path / "run", 6)
+    assert run(values, 8) == [7, 8]
+    assert find_checkpoint(tmp_path / "run@best")[1] == 7
+
+
+def test_a_best_step_that_no_schedule_saves_is_saved(run):
+    assert run({1: 3.0, 2: 1.0, 3: 2.0}, 3, Criterion("eval/x", "lower"), every=0) == [2, 3]
+
+
+def test_without_a_criterion_only_the_newest_are_kept(run, tmp_path):
+    assert run({1: 3.0, 2: 1.0, 3: 2.0}, 3, None, keep=2) == [2, 3]
+    with pytest.raises(UserError, match=r"knows no best checkpoint.*without @best"):
+        find_checkpoint(tmp_path / "run@best")
+
+
+def test_a_lost_checkpoint_leaves_the_next_best(run, tmp_path):
+    assert run({1: 5.0, 2: 3.0, 3: 4.0, 4: 1.0}, 4, keep=4) == [1, 2, 3, 4]
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "1")
+    assert find_checkpoint(tmp_path / "run@best")[1] == 3
+
+
+def test_an_evaluation_that_does_not_tell_the_scalar_is_an_error(run):
+    with pytest.raises(UserError, match=r"chosen by 'eval/y'.*choose from eval/x"):
+        run({1: 1.0}, 1, Criterion("eval/y", "higher"))
+
+
+@pytest.mark.parametrize(("direction", "winner"), [("higher", 1), ("lower", 2), ("zero", 3)])
+def test_the_direction_decides_and_neither_nan_nor_a_later_equal_wins(tmp_path, direction, winner):
+    best = Best(tmp_path, Criterion("x", direction))
+    values = {0: math.nan, 1: math.inf, 2: -9.0, 3: 0.5, 4: -0.5, 5: math.inf, 6: -9.0}
+    improved = [s for s, value in values.items() if best.record(s, {"x": value}, range(s))]
+    assert best.step(values) == winner
+    assert 0 not in improved
+    assert improved[-1] == winner
+    again = Best(tmp_path, Criterion("x", direction))
+    assert again.step(values) == winner
+    json.loads((tmp_path / FILE).read_text(), parse_constant=pytest.fail)
+
+
+def test_a_run_that_goes_back_forgets_what_came_later(tmp_path):
+    best = Best(tmp_path, HIGHER)
+    for step, value in ((1, 1.0), (2, 2.0)):
+        best.record(step, {"eval/x": value}, [1, 2])
+    best.forget_after(1)
+    assert best.step([1, 2]) == 1
+
+
+def test_values_by_another_criterion_do_not_count(tmp_path):
+    Best(tmp_path, HIGHER).record(1, {"eval/x": 9.0}, [1])
+    assert Best(tmp_path, Criterion("eval/x", "lower")).step([1]) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"metric": "x", "direction": "higher"}'])
+def test_a_damaged_record_is_told_in_one_line(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(UserError, match=r"best\.json cannot be read .*: remove it") as caught:
+        Best(tmp_path, HIGHER)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_whose_own_name_ends_so_is_itself(tiny, tmp_path):
+    folder = tmp_path / "run@best"
+    train(tiny("--config.train.steps=1"), folder, quiet=True)
+    assert is_run(folder)
+    assert find_checkpoint(folder) == (folder, 1)
+
+
+def test_a_best_step_survives_when_many_are_older_and_newer(tiny, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny("--config.train.steps=1"), folder, quiet=True)
+    best = Best(folder, HIGHER)
+    checkpoints = Checkpoints(folder, keep=2, best=best)
+    for step in range(2, 7):
+        checkpoints.save_config(step, {})
+        best.record(step, {"eval/x": 9.0 if step == 3 else float(step)}, checkpoints.steps)
+    checkpoints.close()
+    assert saved(folder) == [3, 5, 6]
