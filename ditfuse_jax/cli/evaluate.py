@@ -3,6 +3,11 @@
 ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 6
 ditfuse evaluate --checkpoint runs/nano --data DIR      (photographs, or image1/ image2/ [clean/])
 ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal names)
+ditfuse evaluate --a VIS --b IR --fused Mine=DIR1 --fused Theirs=DIR2 -o OUT
+ditfuse evaluate --checkpoint runs/nano --a VIS --b IR --fused Theirs=DIR -o OUT
+ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nano]
+
+Interrupted, the same command continues.  Images that cannot be scored are listed and left out.
 """
 
 import argparse
@@ -22,36 +27,84 @@ HELP = "score a model or fused images, write a report"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_model_arguments(parser)
-    add("--data", default="samples:heldout", help="photographs or stacks (default: %(default)s)")
+    add("--data", help="photographs or stacks (default: samples:heldout)")
     add("--count", type=int, help="scenes; photographs are reused with other degradations")
-    add("--task", default="fuse", help="whose standard prompt is used (default: %(default)s)")
-    add("--a", type=Path, help="folder of first source images")
-    add("--b", type=Path, help="folder of second source images")
-    add("--fused", type=Path, help="folder of fused images to score instead of a model's")
-    add("--clean", type=Path, help="folder of reference images, with --fused")
+    add("--task", default="fuse", help="prompt and metrics: fuse, ivif, mff, mef (default: fuse)")
+    for letter, place in zip("abcd", ("first", "second", "third", "fourth"), strict=True):
+        add(f"--{letter}", type=Path, help=f"folder of {place} source images")
+    add("--clean", type=Path, help="folder of reference images, with --a and --b")
+    add(
+        "--fused",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder of fused images; repeat it to compare methods",
+    )
+    add("--suite", help="score on a suite's data sets beside published results: dev")
+    add("--root", type=Path, help="folder of the suite's data (default: the suite's own)")
+    add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
     add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
+    for kind in ("json", "csv", "markdown", "latex"):
+        add(f"--{kind}", type=Path, metavar="FILE", help=f"write the scores as {kind} too")
     add_sampling_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ditfuse_jax.api import evaluate, evaluate_files
+    from ditfuse_jax.api import evaluate, evaluate_files, evaluate_suite
+    from ditfuse_jax.evaluate import Exports, Folders, Scoring, parse_methods
 
-    if args.fused:
-        if args.checkpoint or not (args.a and args.b and args.output):
-            raise UserError("--fused goes with --a, --b and --output, and without --checkpoint")
-        evaluate_files(
-            sources=[args.a, args.b], fused=args.fused, clean=args.clean, output=args.output
+    exports = Exports(args.json, args.csv, args.markdown, args.latex)
+    scoring = Scoring(args.metrics, exports)
+    folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
+    model = {**model_words(args), "changes": sampling_changes(args)}
+    _check(args, folders)
+    if args.suite:
+        evaluate_suite(
+            args.suite, root=args.root, output=args.output, metrics=args.metrics, **model
         )
     elif args.checkpoint:
-        if args.a or args.b or args.clean:
-            raise UserError("--a, --b and --clean go with --fused; a model's images come by --data")
+        data = Folders(tuple(folders), args.clean) if folders else args.data or "samples:heldout"
         evaluate(
-            **model_words(args),
-            data=args.data,
+            **model,
+            data=data,
+            fused=parse_methods(args.fused),
             output=args.output,
             count=args.count,
             task=args.task,
-            changes=sampling_changes(args),
+            scoring=scoring,
         )
     else:
-        raise UserError("give --checkpoint, or --a, --b and --fused")
+        evaluate_files(
+            sources=folders,
+            fused=parse_methods(args.fused),
+            clean=args.clean,
+            output=args.output,
+            task=args.task,
+            scoring=scoring,
+        )
+
+
+def _check(args: argparse.Namespace, folders: list[Path]) -> None:
+    """Raises UserError for words that do not go together."""
+    exports = (args.json, args.csv, args.markdown, args.latex)
+    if args.suite:
+        if folders or args.fused or args.data or args.clean or args.count or any(exports):
+            raise UserError("--suite brings its own data, methods and tables: leave those out")
+        if not args.output:
+            raise UserError("--suite needs --output, the folder of its reports")
+        return
+    if args.root:
+        raise UserError("--root goes with --suite")
+    if folders and not (args.a and args.b):
+        raise UserError("folders of sources are --a, --b and so on, at least two")
+    if args.clean and not folders:
+        raise UserError("--clean goes with --a and --b")
+    if args.data and folders:
+        raise UserError("the sources are either --data or --a and --b")
+    if not args.checkpoint:
+        if not (args.fused or folders):
+            raise UserError("give --checkpoint, or --a, --b and --fused, or --suite")
+        if not (args.fused and folders and args.output):
+            raise UserError("--fused goes with --a, --b and --output, or with --checkpoint")
+        if args.data or args.count:
+            raise UserError("--data and --count go with --checkpoint")

@@ -1,6 +1,19 @@
 """Scoring fused images: metrics, baselines to read them against, picture sheets and reports."""
 
 from ditfuse_jax.evaluate.during_training import HeldOut
-from ditfuse_jax.evaluate.evaluate import evaluate, evaluate_files
+from ditfuse_jax.evaluate.evaluate import Scoring, evaluate, evaluate_files
+from ditfuse_jax.evaluate.exports import Exports
+from ditfuse_jax.evaluate.methods import parse_methods
+from ditfuse_jax.evaluate.scenes import Folders
+from ditfuse_jax.evaluate.suite import evaluate_suite
 
-__all__ = ["HeldOut", "evaluate", "evaluate_files"]
+__all__ = [
+    "Exports",
+    "Folders",
+    "HeldOut",
+    "Scoring",
+    "evaluate",
+    "evaluate_files",
+    "evaluate_suite",
+    "parse_methods",
+]

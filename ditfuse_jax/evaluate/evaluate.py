@@ -1,38 +1,78 @@
 """`ditfuse evaluate`: fuse or read fused images, score them beside baselines, write the report."""
 
-import time
+import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.report import Run, write_report
-from ditfuse_jax.evaluate.scenes import Scene, read_method, read_scenes, scene_stems
-from ditfuse_jax.evaluate.scores import Example, Results, score_methods, text_table
+from ditfuse_jax.evaluate.exports import Exports
+from ditfuse_jax.evaluate.fusing import fuse_scenes, round_trips, works_on_latents
+from ditfuse_jax.evaluate.ledger import Ledger
+from ditfuse_jax.evaluate.methods import OWN, check_names, method_files
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.report import Run, telling_scenes, write_report
+from ditfuse_jax.evaluate.reported import REPORTED, chosen_metrics
+from ditfuse_jax.evaluate.scenes import Folders, Scene, Scenes, open_scenes
+from ditfuse_jax.evaluate.scores import Results, method_title
+from ditfuse_jax.evaluate.scoring import Files, read_outputs, score_scenes
 from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.evaluate.tables import text_table
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.images import check_same_size, paired_files, read_image, write_image
 from ditfuse_jax.sample.files import standard_prompt
-from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 from ditfuse_jax.train.checkpoint import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
-# Rows of one sheet, and pictures that the report shows.
+# Rows of one sheet, pictures on the sheets, and exclusions that are printed.
 _SHEET_ROWS = 4
-_SHOWN = 12
+_SHEET_SCENES = 12
+_TOLD = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """How images are scored and where the numbers go.
+
+    Attributes:
+      metrics: names of `METRICS` or "all"; by default those that the task reports.
+      exports: files besides the report.
+    """
+
+    metrics: Sequence[str] | None = None
+    exports: Exports = dataclasses.field(default_factory=Exports)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model as one of the methods.
+
+    Attributes:
+      fuser: the model with its sampling settings.
+      task: whose standard prompt is used.
+      name: in the tables.
+      suffix: of the files it is saved in; ".jpg" for sets whose images are all JPEG.
+    """
+
+    fuser: Fuser
+    task: str
+    name: str = OWN
+    suffix: str = ".png"
 
 
 def evaluate(
     *,
     checkpoint: Path,
-    data: str,
+    data: str | Folders,
+    fused: Mapping[str, Path] | None = None,
     output: Path | None = None,
     count: int | None = None,
     task: str = "fuse",
+    scoring: Scoring | None = None,
     changes: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -40,13 +80,17 @@ def evaluate(
 ) -> Results:
     """Fuses the scenes of a data source with a model and scores them.
 
+    Interrupted, the same call continues: images already fused and scored are not made again.
+
     Args:
       checkpoint: see `load_trained`.
-      data: see `read_scenes`.
-      output: where `report.html`, `report.json`, `fused/` and `sheets/` go; by default the run
-        folder.
+      data: see `open_scenes`.
+      fused: other methods' folders of fused images by name, for comparison.
+      output: where `report.html`, `report.json`, `fused/`, `scores/` and `sheets/` go; by default
+        the run folder.
       count: at most this many scenes; photographs are reused with other degradations.
-      task: whose standard prompt is used.
+      task: whose standard prompt is used, and whose metrics by default.
+      scoring: metrics and further files.
       changes: sampling settings that differ from the model's own; see `sampling_settings`.  The
         seed is that of the degradations too.
       adapters: merged into the weights.
@@ -60,140 +104,178 @@ def evaluate(
     if output is None and not is_run(checkpoint):
         raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
     settings = sampling_settings(trained, changes or {})
-    stems = scene_stems(data, count)
+    scenes = open_scenes(data, count, settings.seed)
     standard_prompt(task, 2)  # an unknown task is told before anything is made
-    folder = Path(output).expanduser() if output else _run_folder(checkpoint)
-    make_folder(folder / "fused")
-    started = time.monotonic()
-    fused = _fuse(read_scenes(data, count, settings.seed), Fuser(trained, settings), task)
-    scored, shown = _score(_progress(fused, len(stems), "evaluating", quiet), folder / "fused")
-    seconds = (time.monotonic() - started) / len(stems)
     run = Run(
         title=f"{trained.name} on {data}",
         facts={
             "checkpoint": trained.name,
-            "data": data,
+            "data": str(data),
             "steps": settings.steps,
             "guidance": settings.guidance.text,
             "image guidance": settings.guidance.image,
             "seed": settings.seed,
-            "seconds per image": seconds,
         },
         config=_config(trained),
         versions=package_versions(),
         records=read_metrics(RunFolder(_run_folder(checkpoint)).metrics),
     )
-    _write(folder, scored, shown, run, quiet)
-    return scored
+    folder = Path(output).expanduser() if output else _run_folder(checkpoint)
+    model = Model(Fuser(trained, settings), task)
+    return evaluate_scenes(
+        scenes, fused or {}, folder, run, model=model, task=task, scoring=scoring, quiet=quiet
+    )
 
 
 def evaluate_files(
     *,
     sources: Sequence[Path],
-    fused: Path,
+    fused: Path | Mapping[str, Path],
     clean: Path | None = None,
     output: Path,
+    task: str = "fuse",
+    scoring: Scoring | None = None,
     quiet: bool = False,
 ) -> Results:
-    """Scores fused images made by anyone.
+    """Scores fused images made by anyone.  Interrupted, the same call continues.
 
     Args:
       sources: two or more folders of source images with equal names.
-      fused: a folder of fused images of the same names.
+      fused: a folder of fused images of the same names, or several by their methods' names.
       clean: a folder of reference images, if there are any.
-      output: where `report.html`, `report.json` and `sheets/` go.
+      output: where `report.html`, `report.json`, `scores/` and `sheets/` go.
+      task: whose metrics are computed by default: a key of `REPORTED`.
+      scoring: metrics and further files.
       quiet: no progress, no table.
 
     Raises:
-      UserError: a missing partner, a damaged image, sizes that differ.
+      UserError: a folder is missing, or none of its images can be scored.
     """
-    stacks = paired_files(*sources)
-    stems = [paths[0].stem for paths in stacks]
-    outputs = read_method(Path(fused), stems)
-    references = read_method(Path(clean), stems) if clean else {}
-    make_folder(Path(output))
-
-    def read() -> Iterator[tuple[Scene, np.ndarray]]:
-        for stem, paths in zip(stems, stacks, strict=True):
-            files = [*paths, outputs[stem], *([references[stem]] if references else [])]
-            images = [read_image(path) for path in files]
-            check_same_size(images, files)
-            reference = images[-1] if references else None
-            yield Scene(stem, tuple(images[: len(paths)]), reference), images[len(paths)]
-
-    scored, shown = _score(_progress(read(), len(stems), "scoring", quiet), None)
-    run = Run(title=f"{fused}", facts={"fused": str(fused)}, versions=package_versions())
-    _write(Path(output), scored, shown, run, quiet)
-    return scored
-
-
-def _fuse(scenes: Iterator[Scene], fuser: Fuser, task: str) -> Iterator[tuple[Scene, np.ndarray]]:
-    waiting: dict[int, Scene] = {}
-
-    def jobs() -> Iterator[tuple[int, Job]]:
-        for number, scene in enumerate(scenes):
-            names = [f"{scene.stem} image {i + 1}" for i in range(len(scene.sources))]
-            check_same_size(scene.sources, names)
-            waiting[number] = scene
-            yield number, Job(scene.sources, standard_prompt(task, len(scene.sources)))
-
-    for done in fuser.fuse_iter(jobs()):
-        for number, image in done.items():
-            yield waiting.pop(number), image
+    if len(sources) < 2:
+        raise UserError(f"fusion needs at least two folders of sources, not {len(sources)}")
+    methods = dict(fused) if isinstance(fused, Mapping) else {OWN: Path(fused)}
+    if not methods:
+        raise UserError("no folder of fused images is named")
+    if task not in REPORTED:
+        raise UserError(f"task {task!r} is unknown; choose from {', '.join(REPORTED)}")
+    folders = Folders(tuple(map(Path, sources)), clean)
+    places = ", ".join(map(str, methods.values()))
+    run = Run(
+        title=f"{', '.join(methods)} on {folders}" if methods.keys() != {OWN} else places,
+        facts={"sources": str(folders), "fused": places},
+        versions=package_versions(),
+    )
+    scenes = open_scenes(folders)
+    return evaluate_scenes(
+        scenes, methods, Path(output).expanduser(), run, task=task, scoring=scoring, quiet=quiet
+    )
 
 
-def _score(
-    fused: tqdm.tqdm, folder: Path | None
-) -> tuple[Results, dict[str, dict[str, np.ndarray]]]:
-    """Scores a stream of (scene, output), saving to `folder`; keeps the first few to show."""
-    shown: dict[str, dict[str, np.ndarray]] = {}
+def evaluate_scenes(
+    scenes: Scenes,
+    methods: Mapping[str, Path],
+    folder: Path,
+    run: Run,
+    *,
+    model: Model | None = None,
+    task: str,
+    scoring: Scoring | None = None,
+    quiet: bool = False,
+) -> Results:
+    """What all evaluations do: fuse with the model if there is one, score, write the report.
 
-    def examples() -> Iterator[Example]:
-        for scene, image in fused:
-            if folder:
-                write_image(folder / f"{scene.stem}.png", image)
-            if len(shown) < _SHOWN:
-                shown[scene.stem] = pictures(scene, image)
-            yield Example(scene.stem, scene.sources, {"fused": image}, scene.clean)
+    Args:
+      scenes: what is fused.
+      methods: folders of fused images by method.
+      folder: where everything goes.
+      run: what the report tells beside the scores.
+      model: stands first among the methods.
+      task: whose metrics by default.
+      scoring: metrics and further files.
+      quiet: no progress, no table.
 
-    with fused:  # an error ends the bar's line before its message is printed
-        return score_methods(examples()), shown
+    Raises:
+      UserError: see `evaluate`.
+    """
+    scoring = scoring or Scoring()
+    names = chosen_metrics(scoring.metrics, task)
+    scoring.exports.check()
+    check_names([*methods, *([model.name] if model else [])])
+    if model and model.name in methods:
+        raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")
+    files, lacking = method_files(methods, scenes)
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
+    make_folder(folder)
+    if model:
+        scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
+    ledger = Ledger(folder / "scores")
+    strictly = scoring.metrics is not None and "all" not in scoring.metrics
+    results = score_scenes(scenes, files, names, ledger, strictly=strictly, quiet=quiet)
+    left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]
+    if left_out:
+        run = dataclasses.replace(run, facts={**run.facts, "images too small for": left_out})
+    _write_sheets(folder / "sheets", scenes, files, list(results.images)[:_SHEET_SCENES])
+    shown = (
+        (stem, pictures(*read_outputs(scenes, files, stem))) for stem in telling_scenes(results)
+    )
+    report = write_report(folder, results, shown, run)
+    scoring.exports.write(results)
+    tell_excluded(results)
+    if not quiet:
+        print(text_table(results))
+        print(f"report: {report}")
+    return results
 
 
-def pictures(scene: Scene, fused: np.ndarray) -> dict[str, np.ndarray]:
-    """The pictures of a scene under their titles: views, fused, clean."""
+def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The pictures of a scene under their titles: views, methods, clean."""
     titled = {f"View {letter}": image for letter, image in zip("ABCD", scene.sources, strict=False)}
-    titled["Fused"] = fused
+    for method, image in outputs.items():
+        titled["Fused" if method == OWN else method_title(method)] = image
     if scene.clean is not None:
         titled["Clean"] = scene.clean
     return titled
 
 
-def _write(
-    folder: Path,
-    scored: Results,
-    shown: Mapping[str, Mapping[str, np.ndarray]],
-    run: Run,
-    quiet: bool,
-) -> None:
-    make_folder(folder / "sheets")
-    for number, stems in enumerate(_batched(list(shown), _SHEET_ROWS), start=1):
-        titles = list(shown[stems[0]])
-        rows = [list(shown[stem].values()) for stem in stems]
-        write_sheet(folder / "sheets" / f"sheet-{number}.png", rows, titles, stems)
-    report = write_report(folder, scored, shown, run)
-    if not quiet:
-        print(text_table(scored))
-        print(f"report: {report}")
+def tell_excluded(results: Results) -> None:
+    """Says on the error stream which images were not scored; no score of them is in any mean."""
+    if results.excluded:
+        total = results.count + len(results.excluded)
+        print(f"warning: {len(results.excluded)} of {total} images excluded:", file=sys.stderr)
+        for stem, reason in list(results.excluded.items())[:_TOLD]:
+            print(f"  {stem}: {reason}", file=sys.stderr)
+        if len(results.excluded) > _TOLD:
+            print("  ...; all of them are in report.html and report.json", file=sys.stderr)
 
 
-def _batched(items: list[str], size: int) -> Iterator[list[str]]:
+def _with_model(
+    model: Model, scenes: Scenes, files: Files, folder: Path, run: Run, quiet: bool
+) -> tuple[Scenes, Files, Run]:
+    """The model's images join the methods', before them; its autoencoder's, behind them."""
+    made = fuse_scenes(model.fuser, model.task, scenes, folder / "fused", model.suffix, quiet)
+    facts = dict(run.facts)
+    if made.seconds_per_image is not None:
+        facts["seconds per image"] = made.seconds_per_image
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **made.excluded})
+    files = {model.name: made.files, **files}
+    if works_on_latents(model.fuser.trained):
+        name, trips = round_trips(model.fuser, scenes, folder / "autoencoder", quiet)
+        files[name] = trips
+        facts["ceiling"] = method_title(name)
+    return scenes, files, dataclasses.replace(run, facts=facts)
+
+
+def _write_sheets(folder: Path, scenes: Scenes, files: Files, stems: Sequence[str]) -> None:
+    make_folder(folder)
+    for number, batch in enumerate(_batched(stems, _SHEET_ROWS), start=1):
+        rows = [pictures(*read_outputs(scenes, files, stem)) for stem in batch]
+        grid = [list(row.values()) for row in rows]
+        write_sheet(folder / f"sheet-{number}.png", grid, list(rows[0]), list(batch))
+
+
+def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _progress(stream: Iterator[Any], total: int, what: str, quiet: bool) -> tqdm.tqdm:
-    return tqdm.tqdm(stream, total=total, unit="img", desc=what, disable=quiet)
 
 
 def _run_folder(checkpoint: Path) -> Path:

@@ -1,15 +1,17 @@
 """What is fused and scored: scenes with their sources and, where known, the clean image."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ditfuse_jax.degrade import degrade_views
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import list_images, paired_files, read_image
-from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.images import check_same_size, files_by_stem, paired_files, read_image
+from ditfuse_jax.pipeline import Source, open_source
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,15 +22,88 @@ class Scene:
     sources: tuple[np.ndarray, ...]
     clean: np.ndarray | None = None
 
+    @property
+    def digest(self) -> str:
+        """Of all pixels: equal for equal scenes, whatever files they came from."""
+        return digest(*self.sources, *([] if self.clean is None else [self.clean]))
 
-def scene_stems(data: str, count: int | None = None) -> list[str]:
-    """The names of the scenes that `read_scenes` yields.
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """A set of scenes that are read one at a time, as often as needed.
+
+    `readers` maps a stem to a function that reads the scene, or raises the UserError that names a
+    damaged file; `excluded` maps the stems that are known not to be usable to the reason.
+    """
+
+    readers: Mapping[str, Callable[[], Scene]]
+    excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Two to four folders of source images with equal names, and one of clean images if any."""
+
+    sources: tuple[Path, ...]
+    clean: Path | None = None
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.sources))
+
+
+def digest(*images: np.ndarray) -> str:
+    """SHA-256 of images' shapes and pixels."""
+    hashed = hashlib.sha256()
+    for image in images:
+        hashed.update(repr((image.shape, image.dtype.str)).encode())
+        hashed.update(np.ascontiguousarray(image).data)
+    return hashed.hexdigest()
+
+
+def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) -> Scenes:
+    """The scenes of a data source, or of folders.
+
+    Photographs (a folder of images, `samples:heldout`) become pairs of M3 views of the whole
+    photograph at its own size, with the photograph as the clean image; a `count` beyond the number
+    of photographs goes round again with other degradations.  A folder with `image1/`, `image2/`,
+    ... gives its stacks as they are; a `clean/` or `target/` folder beside them is the reference.
+    Of `Folders`, a stem that one of them lacks is excluded.
+
+    Args:
+      data: see `pipeline.open_source`.
+      count: at most this many scenes.
+      seed: of the degradations.
 
     Raises:
-      UserError: see `read_scenes`.
+      UserError: the source does not exist, partners are missing, or `count` is below 1.
     """
-    if count is not None and count < 1:
-        raise UserError(f"count must be at least 1, not {count}")
+    if isinstance(data, Folders):
+        return _open_folders(data, count)
+    source = open_source(data)
+    stems = scene_stems(data, count)
+    if source.num_images == 1:
+        return Scenes(
+            {
+                stem: functools.partial(_damaged_photograph, source, number, seed, stem)
+                for number, stem in enumerate(stems)
+            }
+        )
+    clean = _clean_files(Path(data).expanduser())
+    return Scenes(
+        {
+            stem: functools.partial(_stack, source, number, stem, clean.get(stem))
+            for number, stem in enumerate(stems)
+        }
+    )
+
+
+def scene_stems(data: str, count: int | None = None) -> list[str]:
+    """The names of the scenes that `open_scenes` finds in a data source.
+
+    Raises:
+      UserError: see `open_scenes`.
+    """
+    _check_count(count)
     source = open_source(data)
     if source.num_images > 1:
         return list(source.names[:count])
@@ -37,50 +112,62 @@ def scene_stems(data: str, count: int | None = None) -> list[str]:
 
 
 def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[Scene]:
-    """Reads the scenes of a data source, one at a time.
-
-    Photographs (a folder of images, `samples:heldout`) become pairs of M3 views of the whole
-    photograph at its own size, with the photograph as the clean image; a `count` beyond the number
-    of photographs goes round again with other degradations.  A folder with `image1/`, `image2/`,
-    ... gives its stacks as they are; a `clean/` or `target/` folder beside them is the reference.
-
-    Args:
-      data: see `pipeline.open_source`.
-      count: at most this many scenes.
-      seed: of the degradations.
+    """Reads the scenes of `open_scenes`, one at a time.
 
     Raises:
-      UserError: the source does not exist or is damaged, or `count` is below 1.
+      UserError: see `open_scenes`; also a damaged image.
     """
-    source = open_source(data)
-    stems = scene_stems(data, count)
-    clean = _clean_files(Path(data).expanduser(), stems) if source.num_images > 1 else {}
-    for number, stem in enumerate(stems):
-        images = source[number % len(source)]
-        if source.num_images > 1:
-            path = clean.get(stem)
-            yield Scene(stem, images, read_image(path) if path else None)
-        else:
-            views = degrade_views(images[0], np.random.default_rng((seed, number)))
-            yield Scene(stem, (views.view_a, views.view_b), images[0])
+    for read in open_scenes(data, count, seed).readers.values():
+        yield read()
 
 
-def _clean_files(folder: Path, stems: list[str]) -> dict[str, Path]:
+def _open_folders(folders: Folders, count: int | None) -> Scenes:
+    _check_count(count)
+    places = [*folders.sources, *([folders.clean] if folders.clean else [])]
+    listed = [files_by_stem(place) for place in places]
+    readers, excluded = {}, {}
+    for stem in sorted(set().union(*listed[: len(folders.sources)])):
+        lacking = [place for place, files in zip(places, listed, strict=True) if stem not in files]
+        if lacking:
+            excluded[stem] = f"{lacking[0]}: no image named {stem}"
+        elif len(readers) != count:
+            paths = [files[stem] for files in listed]
+            readers[stem] = functools.partial(_read_files, stem, paths, bool(folders.clean))
+    if not readers:
+        raise UserError(f"no scene is in all folders: {next(iter(excluded.values()))}")
+    return Scenes(readers, excluded)
+
+
+def _check_count(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise UserError(f"count must be at least 1, not {count}")
+
+
+def _damaged_photograph(source: Source, number: int, seed: int, stem: str) -> Scene:
+    (photograph,) = source[number % len(source)]
+    views = degrade_views(photograph, np.random.default_rng((seed, number)))
+    return Scene(stem, (views.view_a, views.view_b), photograph)
+
+
+def _stack(source: Source, number: int, stem: str, clean: Path | None) -> Scene:
+    images = source[number]
+    reference = read_image(clean) if clean else None
+    names = [f"{stem} image {i + 1}" for i in range(len(images))]
+    everything = [*images, *([] if reference is None else [reference])]
+    check_same_size(everything, [*names, *([clean] if clean else [])])
+    return Scene(stem, tuple(images), reference)
+
+
+def _read_files(stem: str, paths: Sequence[Path], last_is_clean: bool) -> Scene:
+    images = [read_image(path) for path in paths]
+    check_same_size(images, paths)
+    clean = images.pop() if last_is_clean else None
+    return Scene(stem, tuple(images), clean)
+
+
+def _clean_files(folder: Path) -> dict[str, Path]:
     for name in ("clean", "target"):
         if (folder / name).is_dir():
             pairs = paired_files(folder / "image1", folder / name)
             return {first.stem: second for first, second in pairs}
     return {}
-
-
-def read_method(folder: Path, stems: list[str]) -> dict[str, Path]:
-    """The files of a method's fused images, or of references, by stem.
-
-    Raises:
-      UserError: the folder is missing or empty, or lacks an image.
-    """
-    found = {path.stem: path for path in list_images(folder)}
-    for stem in stems:
-        if stem not in found:
-            raise UserError(f"{folder}: no image named {stem}, which the source folders have")
-    return {stem: found[stem] for stem in stems}

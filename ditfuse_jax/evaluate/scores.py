@@ -1,21 +1,20 @@
-"""A model's scores beside those of trivial methods, per image and on average.
+"""The scores of several methods on several images, beside those of trivial methods.
 
 Fidelity to the sources is easily gamed (copying one source scores well), so no table is complete
 without the baselines.
 """
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import METRICS, score_candidates
-from ditfuse_jax.images import check_same_size
+from ditfuse_jax.evaluate.bootstrap import mean_interval, ranks
+from ditfuse_jax.evaluate.metrics import METRICS
 
 Scores = dict[str, dict[str, float]]  # metric -> method -> value
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def mean_of_sources(sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -36,129 +35,114 @@ BASELINES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
     "copy_a": lambda sources: sources[0],
     "copy_b": lambda sources: sources[1],
 }
+# What the autoencoder alone makes of an image: a model on its latents hardly comes nearer to it.
+CEILINGS = ("autoencoder_of_clean", "autoencoder_of_a")
+_TITLES = {
+    "copy_a": "copy A",
+    "copy_b": "copy B",
+    "autoencoder_of_clean": "autoencoder of clean",
+    "autoencoder_of_a": "autoencoder of A",
+}
 
 
-@dataclass(frozen=True)
-class Example:
-    """One scene to score: uint8 RGB images `(H, W, 3)` of one size.
+def is_reference(method: str) -> bool:
+    """Whether this is no method but a line to read methods against."""
+    return method in BASELINES or method in CEILINGS
 
-    `outputs` maps a method's name to its image; the model's own is called "fused".
+
+def method_title(method: str) -> str:
+    """As tables print it."""
+    return _TITLES.get(method, method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+    """A metric's mean over the images, its 95 % interval and its place among the methods.
+
+    NaN where undefined: `low` and `high` of a single image, `rank` of a line that does not compete.
     """
 
-    stem: str
-    sources: Sequence[np.ndarray]
-    outputs: Mapping[str, np.ndarray]
-    clean: np.ndarray | None = None
+    mean: float
+    low: float
+    high: float
+    rank: float
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Results:
-    """Scores of several methods on several images."""
+    """Scores of several methods on several images.
 
-    images: dict[str, Scores]  # stem -> metric -> method -> value
+    Attributes:
+      images: stem -> metric -> method -> value.
+      excluded: stem -> why this image was not scored.
+    """
+
+    images: dict[str, Scores]
+    excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.images)
 
-    @property
+    @functools.cached_property
     def methods(self) -> list[str]:
         """All methods, in the order in which they first appear."""
         rows = [row for scores in self.images.values() for row in scores.values()]
         return list(dict.fromkeys(method for row in rows for method in row))
+
+    @property
+    def own(self) -> str:
+        """The method that the evaluation is about: the first."""
+        return self.methods[0]
+
+    @property
+    def competing(self) -> list[str]:
+        """Who is ranked: the methods; the baselines too where there are not two of them."""
+        methods = [method for method in self.methods if not is_reference(method)]
+        return methods if len(methods) > 1 else [m for m in self.methods if m not in CEILINGS]
+
+    @functools.cached_property
+    def metrics(self) -> list[str]:
+        """All metrics that some image has, in the registry's order."""
+        return [name for name in METRICS if any(name in row for row in self.images.values())]
+
+    def values(self, metric: str, method: str) -> list[float]:
+        """One per image, NaN where there is none."""
+        return [row.get(metric, {}).get(method, math.nan) for row in self.images.values()]
 
     def summary(self) -> Scores:
         """Returns the mean over the images; those where a value is missing or NaN are left out.
 
         An infinite value (PSNR of two identical images) makes the mean infinite.
         """
-        rows = list(self.images.values())
-        present = [name for name in METRICS if any(name in row for row in rows)]
         return {
-            name: {
-                method: _mean([row.get(name, {}).get(method, math.nan) for row in rows])
-                for method in self.methods
-            }
-            for name in present
+            metric: {method: _mean(self.values(metric, method)) for method in self.methods}
+            for metric in self.metrics
         }
 
+    @functools.cached_property
+    def statistics(self) -> dict[str, dict[str, Statistic]]:
+        """metric -> method -> mean, interval and rank."""
+        statistics = {}
+        for metric, means in self.summary().items():
+            places = ranks(metric, {method: means[method] for method in self.competing})
+            statistics[metric] = {
+                method: Statistic(
+                    mean,
+                    *mean_interval(self.values(metric, method)),
+                    places.get(method, math.nan),
+                )
+                for method, mean in means.items()
+            }
+        return statistics
 
-def score_methods(examples: Iterable[Example], names: Sequence[str] | None = None) -> Results:
-    """Scores every example's outputs and the baselines of `BASELINES`.
-
-    Args:
-      examples: consumed one at a time, so they can be fused as they are drawn.
-      names: metrics of `METRICS`; by default all that each example allows.
-
-    Raises:
-      UserError: no examples, two of one name, fewer than two sources, or whatever
-        `ditfuse_jax.evaluate.metrics.score` rejects; the message starts with the example's stem.
-    """
-    images: dict[str, Scores] = {}
-    for example in examples:
-        if example.stem in images:
-            raise UserError(f"{example.stem}: two examples have this name; rename one of the files")
-        try:
-            images[example.stem] = _score_example(example, names)
-        except UserError as error:
-            raise UserError(f"{example.stem}: {error}") from error
-    if not images:
-        raise UserError("nothing to score: the set holds no images")
-    return Results(images)
-
-
-def best_methods(metric: str, values: Mapping[str, float]) -> set[str]:
-    """Returns the methods with the best value of a metric, all of them on a tie; NaN never wins."""
-    valid = {method: value for method, value in values.items() if not math.isnan(value)}
-    choose = max if METRICS[metric].direction == "higher" else min
-    best = choose(valid.values(), default=math.nan)
-    return {method for method, value in valid.items() if value == best}
-
-
-def format_row(values: Iterable[float]) -> list[str]:
-    """Returns the values of one metric as text, all with the decimals that suit the largest."""
-    values = list(values)
-    size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    decimals = 1 if size >= 1000 else 2 if size >= 10 else 4
-    texts = {math.inf: "∞", -math.inf: "-∞"}
-    return [
-        "–" if math.isnan(value) else texts.get(value, f"{value:.{decimals}f}") for value in values
-    ]
-
-
-def text_table(results: Results) -> str:
-    """Returns the mean scores for a terminal: a line per metric, the best value marked `*`."""
-    methods = results.methods
-    plural = "" if results.count == 1 else "s"
-    lines = [[f"mean of {results.count} image{plural}", "", *(f"{m} " for m in methods)]]
-    for name, values in results.summary().items():
-        metric, best = METRICS[name], best_methods(name, values)
-        cells = [
-            text + ("*" if method in best else " ")
-            for method, text in zip(methods, format_row(values.values()), strict=True)
-        ]
-        title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
-        lines.append([title, ARROWS[metric.direction], *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
-def _score_example(example: Example, names: Sequence[str] | None) -> Scores:
-    if len(example.sources) < 2:
-        raise UserError(f"fusion needs at least two source images, got {len(example.sources)}")
-    check_same_size(example.sources, [f"source {i + 1}" for i in range(len(example.sources))])
-    baselines = {name: fuse(example.sources) for name, fuse in BASELINES.items()}
-    methods = {**example.outputs, **baselines}
-    scores = score_candidates(list(methods.values()), example.sources, example.clean, names)
-    return {
-        name: dict(zip(methods, map(float, values), strict=True)) for name, values in scores.items()
-    }
+    @functools.cached_property
+    def mean_ranks(self) -> dict[str, float]:
+        """Of each competing method, over all metrics."""
+        return {
+            method: _mean([row[method].rank for row in self.statistics.values()])
+            for method in self.competing
+        }
 
 
 def _mean(values: Sequence[float]) -> float:

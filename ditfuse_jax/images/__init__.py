@@ -9,7 +9,7 @@ from ditfuse_jax.images.decode import (
     read_image,
 )
 from ditfuse_jax.images.labels import decode_labels, read_labels
-from ditfuse_jax.images.pairs import check_same_size, list_stacks, paired_files
+from ditfuse_jax.images.pairs import check_same_size, files_by_stem, list_stacks, paired_files
 from ditfuse_jax.images.save import read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit
 from ditfuse_jax.images.stack import check_same_shape, read_stack, resized
@@ -24,6 +24,7 @@ __all__ = [
     "check_same_size",
     "decode_image",
     "decode_labels",
+    "files_by_stem",
     "fit",
     "from_uint8",
     "image_size",

@@ -39,7 +39,7 @@ def paired_files(
         has.
     """
     folders = [Path(folder) for folder in (folder_a, folder_b, *more)]
-    by_stem = [_files_by_stem(folder) for folder in folders]
+    by_stem = [files_by_stem(folder) for folder in folders]
     stems = set().union(*by_stem)
     for folder, files in zip(folders, by_stem, strict=True):
         lacking = sorted(stems - files.keys())
@@ -71,7 +71,12 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
     return [(paths[0].stem, list(paths)) for paths in stacks]
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def files_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Returns the image files directly inside a folder by stem, sorted.
+
+    Raises:
+      UserError: the folder is missing or empty, or holds one stem twice.
+    """
     files: dict[str, Path] = {}
     for path in list_images(folder):
         if path.stem in files:

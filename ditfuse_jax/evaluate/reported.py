@@ -1,0 +1,60 @@
+"""Which metrics a task's tables show, and which of them an image allows."""
+
+from collections.abc import Mapping, Sequence
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.scenes import Scene
+
+_IVIF = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "VIF", "Qabf", "SSIM", "Nabf", "MSSSIM")
+_CLEAN = ("PSNR_clean", "SSIM_clean")
+
+# By task, what its literature reports.
+REPORTED: Mapping[str, Sequence[str]] = {
+    "fuse": (*_CLEAN, *_IVIF),
+    "ivif": (*_CLEAN, *_IVIF),
+    "mff": (*_CLEAN, "NMI", "Qncie", "Qabf", "Qcb", "Qcv", "Qy", "Qw", "SSIM"),
+    "mef": (*_CLEAN, "MEFSSIM_multi", "Qw", "Qs", "Qcv", "Qabf", "MI", "VIF", "PSNR"),
+    "medical": _IVIF,
+}
+
+
+def chosen_metrics(words: Sequence[str] | None, task: str) -> tuple[str, ...]:
+    """The metrics that were asked for, or those that the task reports.
+
+    Args:
+      words: names of `METRICS`; "all" stands for all of them.  Upper and lower case are alike.
+      task: a key of `REPORTED`.
+
+    Raises:
+      UserError: an unknown metric.
+    """
+    if words is None:
+        return tuple(name for name in REPORTED[task] if name in METRICS)
+    known = {name.lower(): name for name in METRICS}
+    chosen = []
+    for word in words:
+        if word.lower() == "all":
+            chosen += METRICS
+        elif word.lower() in known:
+            chosen.append(known[word.lower()])
+        else:
+            raise UserError(f"unknown metric {word!r}: choose from {', '.join(METRICS)}, or all")
+    if not chosen:
+        raise UserError("no metric is named: leave --metrics out, or name some")
+    return tuple(dict.fromkeys(chosen))
+
+
+def left_out_metrics(names: Sequence[str], scene: Scene) -> dict[str, str]:
+    """Of these metrics, those that cannot be computed on a scene, with the reason."""
+    height, width = scene.sources[0].shape[:2]
+    reasons = {}
+    for name in names:
+        metric = METRICS[name]
+        if metric.needs == "clean" and scene.clean is None:
+            reasons[name] = "needs a clean image"
+        elif metric.needs == "pair" and len(scene.sources) != 2:
+            reasons[name] = "is defined for two sources"
+        elif min(height, width) < metric.smallest_side:
+            reasons[name] = f"needs sides of at least {metric.smallest_side} pixels"
+    return reasons
