@@ -105,7 +105,7 @@ def compare(steps: int, repeats: int) -> dict[str, Any]:
       UserError: PyTorch or diffusers is missing.
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         from ditfuse_jax.bench.torch_model import TorchModel
     except ImportError as error:
@@ -124,16 +124,17 @@ def compare(steps: int, repeats: int) -> dict[str, Any]:
     shares = [guidance.weights[name] for name in guidance.branches]
     size = (SIDE, SIDE, CONFIG.channels)
 
-    def condition(batch: int) -> Condition:
+    def condition(batch: int) -> Any:  # of NumPy arrays, which PyTorch takes too
         length = sum(CONFIG.text_slots)
-        return Condition(
+        leaves: list[Any] = [
             random.integers(1, CONFIG.vocab_size, (batch, length)),
             np.ones((batch, length), bool),
             random.standard_normal((batch, 2, *size)).astype("f4"),
             np.ones((batch, 2), bool),
-        )
+        ]
+        return Condition(*leaves)
 
-    def to_torch(x: np.ndarray) -> torch.Tensor:
+    def to_torch(x: np.ndarray) -> Any:
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
 
     branches, noise = condition(count), random.standard_normal((1, *size)).astype("f4")
@@ -213,7 +214,9 @@ def _take_turns(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
     args = parser.parse_args()

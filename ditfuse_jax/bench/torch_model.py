@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import OmniGenTransformer2DModel
-from torch.nn import functional
+import torch  # pyright: ignore[reportMissingImports]
+from diffusers import OmniGenTransformer2DModel  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from ditfuse_jax.model import Layout, ModelConfig
 
