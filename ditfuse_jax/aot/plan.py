@@ -58,6 +58,7 @@ class Case:
         config: Config = default_config(self.preset)
         config.data.crop = (self.side, self.side)
         config.data.batch_size = self.batch or (4 * devices if self.what == "train" else slices)
+        config.optimizer.schedule = "constant"
         config.mesh.data, config.mesh.cross_data = 1, slices
         if self.what == "train":
             config.mesh.fsdp = -1

@@ -15,6 +15,7 @@ from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
+from ditfuse_jax.train.loop import lower_step
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import (
@@ -26,7 +27,6 @@ from ditfuse_jax.train.state import (
     make_graph,
 )
 from ditfuse_jax.train.step import make_train_step
-from ditfuse_jax.train.loop import lower_step
 
 # Condition images of an example: the pair that is fused.
 NUM_IMAGES = 2
