@@ -81,9 +81,11 @@ def collectives(module: Module, slice_of: Sequence[int]) -> list[Collective]:
         groups = _groups(instruction, len(slice_of))
         crosses = any(len({slice_of[device] for device in group}) > 1 for group in groups)
         arrays = instruction.arrays
-        if instruction.opcode.endswith("-start") and kind in ("all-gather", "collective-permute"):
-            arrays = arrays[len(arrays) // 2 :] if kind == "all-gather" else arrays[1:2]
-        size = max((array.bytes for array in arrays), default=0)
+        if instruction.opcode == "all-gather-start":  # operands, then results
+            arrays = arrays[len(arrays) // 2 :]
+        elif instruction.opcode == "collective-permute-start":  # operand, result, context
+            arrays = arrays[1:2]
+        size = sum(array.bytes for array in arrays)
         if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
             kind, size = "reduce-scatter", size / len(groups[0])
         one = Collective(kind, runs, _sent(kind, size, len(groups[0])), crosses)

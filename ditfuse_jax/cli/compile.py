@@ -5,8 +5,8 @@ ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --side 1024 --confi
 ditfuse compile --preset omnigen --topology v6e:2x4 --what sample --side 1024
 ditfuse compile --table docs/scaling.md
 
-Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not fit,
-the exit code is 3 and the largest consumers of memory are named.
+Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not
+fit, the exit code is 3 and the largest consumers of memory are named.
 """
 
 import argparse

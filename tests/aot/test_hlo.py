@@ -173,6 +173,17 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {{
     assert one.sent == sent
 
 
+def test_several_arrays_reduced_in_one_operation_are_all_sent():
+    text = """
+ENTRY %main (a: f32[8,8], b: f32[4]) -> (f32[8,8], f32[4]) {
+  %a = f32[8,8]{1,0} parameter(0)
+  %b = f32[4]{0} parameter(1)
+  ROOT %c = (f32[8,8]{1,0}, f32[4]{0}) all-reduce(%a, %b), replica_groups={{0,1}}, to_apply=%add
+}
+"""
+    assert collectives(parse_hlo(text), [0] * 2)[0].sent == 256 + 16
+
+
 def test_memory_traffic_of_a_sliced_stack_is_that_of_the_slices():
     layer, stack = 32 * 32 * 4, 50 * 32 * 32 * 4
     module = parse_hlo(compiled(layers, (8, 32), (50, 32, 32)).as_text())

@@ -26,8 +26,8 @@ SHORT = (
     "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
     "(26.84G) exceeds available HBM (15.75G)."
 )
-LONG = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. \
-Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.
+LONG = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space \
+hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.
 
   Largest program allocations in hbm:
 
