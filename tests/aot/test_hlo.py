@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops
+from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo, parse_shape
+from ditfuse_jax.model import Layout
 
 
 def compiled(function, *shapes):
@@ -188,6 +189,36 @@ def test_memory_traffic_of_a_sliced_stack_is_that_of_the_slices():
     layer, stack = 32 * 32 * 4, 50 * 32 * 32 * 4
     module = parse_hlo(compiled(layers, (8, 32), (50, 32, 32)).as_text())
     assert 50 * layer <= hbm_bytes(module) < 10 * stack
+
+
+SPLASH = """
+ENTRY %main (q: bf16[2,4,1024,96], k: bf16[2,4,1024,96]) -> bf16[2,4,1024,96] {
+  %t = s8[1,2,2]{2,1,0} constant({...})
+  %q = bf16[2,4,1024,96]{3,2,1,0} parameter(0)
+  %k = bf16[2,4,1024,96]{3,2,1,0} parameter(1)
+  %splash_mha_fwd_x.1 = (f32[2,512,96]{2,1,0}, bf16[2,4,1024,96]{3,2,1,0}) custom-call(%t, %q, %k, \
+%k), custom_call_target="tpu_custom_call"
+  ROOT %splash_mha_dkv_x.1 = bf16[2,4,1024,96]{3,2,1,0} custom-call(%t, %q, %k), \
+custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_attention_kernels_count_the_pairs_that_are_seen():
+    mask = Layout((64, 16, 48), (16, 16)).full_mask
+    assert (mask.num_queries, mask.num_keys) == (897, 897)
+    module = parse_hlo(SPLASH)
+    products = 2 + 4
+    assert matrix_flops(module, [mask]) == 2 * products * 2 * 4 * mask.num_pairs() * 96
+    assert not unknown_kernels(module, [mask])
+
+
+def test_kernels_that_nobody_knows_are_named():
+    module = parse_hlo(SPLASH)
+    longer = Layout((64, 16, 48), (32, 32)).full_mask
+    for masks in ([], [longer]):
+        assert matrix_flops(module, masks) == 0
+        assert unknown_kernels(module, masks) == ("splash_mha_fwd_x.1", "splash_mha_dkv_x.1")
 
 
 def test_what_stays_on_the_chip_is_no_memory_traffic():
