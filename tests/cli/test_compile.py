@@ -15,7 +15,7 @@ from ditfuse_jax.parallel.chips import TPUS
 
 def report(refusal: str):
     text = "ENTRY %main (a: f32[2]) -> f32[2] {\n  ROOT %a = f32[2]{0} parameter(0)\n}\n"
-    facts = {"topology": "v6e:2x4", "side": 512, "batch": 8}
+    facts = {"attention": "xla", "topology": "v6e:2x4", "side": 512, "batch": 8}
     sizes = {"argument": 2**30, "output": 0, "alias": 0, "temp": 2**30}
     done = Compilation("" if refusal else text, {} if refusal else sizes, 0.0, refusal, 1.0)
     return examine("train", facts, done, {"parameters": 2**30}, 1e12, TPUS["v6e"], [0])
