@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -72,23 +73,24 @@ def compile_lowered(
     Raises:
       UserError: the compiler fails for another reason than memory.
     """
-    options = _QUICK if quick else {}
+    options: dict[str, Any] = dict(_QUICK) if quick else {}
     path = folder / f"{program_key(lowered, target, options)}.json.z"
     found = _recall(path)
     if found:
         return found
     started = time.perf_counter()
-    caching = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
+    config: Any = jax.config
+    caching = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
     try:
-        done = _examine(lowered.compile(compiler_options=dict(options)), started)
+        done = _examine(lowered.compile(compiler_options=options), started)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             reason = str(error).splitlines()[0]
             raise UserError(f"{target}: the compiler gives up ({reason})") from error
         done = Compilation("", {}, 0.0, str(error), time.perf_counter() - started)
     finally:
-        jax.config.update("jax_enable_compilation_cache", caching)
+        config.update("jax_enable_compilation_cache", caching)
     make_folder(folder)
     write_bytes(path, zlib.compress(json.dumps(dataclasses.asdict(done)).encode(), 6))
     return done

@@ -11,6 +11,7 @@ from ditfuse_jax.aot.programs import NUM_IMAGES, Program, sampling_programs, tra
 from ditfuse_jax.aot.report import Report, examine
 from ditfuse_jax.aot.topology import Topology
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.flops import condition_flops, draw_flops, training_flops
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.lora_flops import lora_training_flops
@@ -58,6 +59,7 @@ class Case:
         config: Config = default_config(self.preset)
         config.data.crop = (self.side, self.side)
         config.data.batch_size = self.batch or (4 * devices if self.what == "train" else slices)
+        config.optimizer.schedule = "constant"
         config.mesh.data, config.mesh.cross_data = 1, slices
         if self.what == "train":
             config.mesh.fsdp = -1
@@ -129,7 +131,8 @@ def compile_on(
         if program.name == "train":
             consumers |= _kept_by_a_step(recipe, sharder, program)
         flops = model_flops(recipe, program.name) / len(devices)
-        reports.append(examine(program.name, facts, done, consumers, flops, chip, placed))
+        masks = attention_masks(recipe, program.name)
+        reports.append(examine(program.name, facts, done, consumers, flops, chip, placed, masks))
     return reports
 
 
@@ -159,14 +162,26 @@ def model_flops(recipe: Recipe, program: str) -> float:
     return 0.0
 
 
+def layout(recipe: Recipe, text_slots: tuple[int, int, int]) -> Layout:
+    """The sequence of one example."""
+    first, middle, last = text_slots
+    height, width = (side // recipe.model.pixels_per_token for side in recipe.stream.crop)
+    return Layout((first, *(middle,) * (NUM_IMAGES - 1), last), (height, width), recipe.step.draws)
+
+
+def attention_masks(recipe: Recipe, program: str) -> tuple[AttentionMask, ...]:
+    """What attends to what in a program."""
+    if program == "train":
+        return (layout(recipe, recipe.model.text_slots).full_mask,)
+    sequence = layout(recipe, recipe.sampling.text_slots)
+    return (sequence.condition_mask, sequence.draw_mask)
+
+
 def _kept_by_a_step(recipe: Recipe, sharder: Sharder, program: Program) -> dict[str, int]:
     """Gradients, and what the layers keep for the backward pass."""
-    model = recipe.model
-    first, middle, last = model.text_slots
-    side = recipe.stream.crop[0] // model.pixels_per_token
-    layout = Layout((first, middle, last), (side, side), recipe.step.draws)
+    length = layout(recipe, recipe.model.text_slots).length
     batch = recipe.stream.batch_size // recipe.step.accumulation
     return {
         "gradients": device_bytes(program.arguments["parameters"]),
-        "layers' checkpoints": checkpoint_bytes(model, sharder, batch, layout.length),
+        "layers' checkpoints": checkpoint_bytes(recipe.model, sharder, batch, length),
     }

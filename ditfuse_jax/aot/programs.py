@@ -15,6 +15,7 @@ from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
+from ditfuse_jax.train.loop import lower_step
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import (
@@ -26,7 +27,6 @@ from ditfuse_jax.train.state import (
     make_graph,
 )
 from ditfuse_jax.train.step import make_train_step
-from ditfuse_jax.train.loop import lower_step
 
 # Condition images of an example: the pair that is fused.
 NUM_IMAGES = 2
@@ -92,12 +92,12 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     shape, text = space.shape(height, width), _text_length(sampling.text_slots)
     names = sampling.guidance.branches
 
-    def rows(dtype: Any, *shape: int, leading: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
+    def rows(dtype: Any, *shape: int, leading: tuple[int, ...] = ()) -> Any:
         spec = PartitionSpec(*(None for _ in leading), *sharder.batch().spec)
         sharding = NamedSharding(sharder.mesh, spec)
         return jax.ShapeDtypeStruct((*leading, size, *shape), dtype, sharding=sharding)
 
-    def branch(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+    def branch(dtype: Any, *shape: int) -> Any:
         return rows(dtype, *shape, leading=(len(names),))
 
     branches = Condition(
@@ -135,7 +135,7 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     return [encode, flow, decode]
 
 
-def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
     """A batch of pairs as the pipeline makes it; see `pipeline.Encoder`."""
     size, (height, width) = recipe.stream.batch_size, recipe.stream.crop
     text = _text_length(recipe.model.text_slots)

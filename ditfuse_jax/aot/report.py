@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ditfuse_jax.aot.compiler import Compilation
-from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops
+from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo
 from ditfuse_jax.aot.memory import refused_allocations, refused_bytes
 from ditfuse_jax.aot.roofline import Bound, Work, bound
+from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.parallel.chips import Chip
 
 _GIB = 2.0**30
@@ -31,6 +32,7 @@ class Report:
       collective_bytes: sent per kind.
       bound: the least time and the most utilisation.
       unknown_loops: loops whose trip count could not be read.
+      unknown_kernels: kernels whose FLOPs are not counted.
       seconds: that compiling took.
       recalled: it was compiled before.
     """
@@ -47,6 +49,7 @@ class Report:
     collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
     bound: Bound | None = None
     unknown_loops: tuple[str, ...] = ()
+    unknown_kernels: tuple[str, ...] = ()
     seconds: float = 0.0
     recalled: bool = False
 
@@ -86,6 +89,8 @@ class Report:
         )
         if self.unknown_loops:
             lines.append(f"    loops of unknown length, counted once: {len(self.unknown_loops)}")
+        if self.unknown_kernels:
+            lines.append(f"    kernels of unknown work, not counted: {len(self.unknown_kernels)}")
         how = "recalled; compiled in" if self.recalled else "compiled in"
         lines.append(f"  {how} {self.seconds:.0f} s")
         return lines
@@ -99,6 +104,7 @@ def examine(
     model_flops: float,
     chip: Chip,
     slice_of: Sequence[int],
+    masks: Sequence[AttentionMask] = (),
 ) -> Report:
     """Reads a compilation.
 
@@ -110,6 +116,7 @@ def examine(
       model_flops: a device's share.
       chip: peaks.
       slice_of: the slice of each device.
+      masks: of the attention in the program.
     """
     common: dict[str, Any] = {
         "program": program,
@@ -134,7 +141,7 @@ def examine(
             dcn += bytes_sent
         else:
             ici += bytes_sent
-    work = Work(matrix_flops(module), hbm_bytes(module), ici, dcn)
+    work = Work(matrix_flops(module, masks), hbm_bytes(module), ici, dcn)
     return Report(
         fits=done.total_bytes <= chip.hbm_bytes,
         bytes=done.bytes | {"total": done.total_bytes},
@@ -144,6 +151,7 @@ def examine(
         collective_bytes=sent,
         bound=bound(work, model_flops, chip),
         unknown_loops=module.unknown_loops,
+        unknown_kernels=unknown_kernels(module, masks),
         **common,
     )
 

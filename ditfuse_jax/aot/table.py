@@ -10,23 +10,27 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 
 # The cases of the table, in its order.
+_SPLASH = ("--config.model.attention=splash",)  # of TPUs; `xla` stores all scores in HBM
 CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256), Topology("v5p", (4, 4, 4))),
-    (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
     (Case("omnigen", batch=1024), Topology("v6e", (16, 16))),
-    (Case("omnigen", "sample", side=1024), Topology("v6e", (2, 4))),
-    (Case("omnigen", batch=32, lora=True), Topology("v6e", (2, 4))),
+    (Case("omnigen", batch=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
+    (Case("omnigen", batch=2048, overrides=_SPLASH), Topology("v6e", (16, 16), slices=2)),
+    (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
+    (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
+    (Case("omnigen", "sample", side=1024, batch=1, overrides=_SPLASH), Topology("v6e", (2, 4))),
 )
 _START, _END = "<!-- table -->", "<!-- end of the table -->"
 _GIB = 2.0**30
 _COLUMNS = (
-    *("program", "devices", "px", "batch", "arguments + temporaries = total GiB", "of GiB"),
+    *("program", "attention", "devices", "px", "batch"),
+    *("arguments + temporaries = total GiB", "of GiB"),
     *("model TFLOP", "executed TFLOP", "sent GB", "least ms", "set by", "MFU at most"),
 )
 
 
 def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) -> None:
-    """Puts the table of all cases into a document, between its marks.
+    """Puts the table of all cases into a document, between its marks, and renews it case by case.
 
     Args:
       path: the document.
@@ -43,13 +47,26 @@ def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) 
     _, end, tail = rest.partition(_END)
     if not start or not end:
         raise UserError(f"{path} has no place for the table: write {_START} and {_END} in it")
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-    for case, topology in CASES:
+    cells = [[list(waiting(case, topology))] for case, topology in CASES]
+    for number, (case, topology) in enumerate(CASES):
         print(f"{topology}: {case}", flush=True)
-        for report in compile_case(case, topology, quick=quick, folder=folder):
-            print("\n".join(report.lines()), flush=True)
-            lines.append("| " + " | ".join(row(report)) + " |")
-    write_text(path, head + start + "\n" + "\n".join(lines) + "\n" + end + tail)
+        reports = compile_case(case, topology, quick=quick, folder=folder)
+        print("\n".join(line for report in reports for line in report.lines()), flush=True)
+        cells[number] = [list(row(report)) for report in reports]
+        lines = [_COLUMNS, ("---",) * len(_COLUMNS), *(row for rows in cells for row in rows)]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        write_text(path, f"{head}{start}\n{table}\n{end}{tail}")
+
+
+def waiting(case: Case, topology: Topology) -> Iterator[str]:
+    """The cells of a case that is not compiled yet."""
+    yield case.what + (", adapters" if case.lora else "")
+    yield "splash" if case.overrides == _SPLASH else "xla"
+    yield str(topology)
+    yield str(case.side)
+    yield str(case.batch)
+    yield "not compiled yet"
+    yield from ("",) * (len(_COLUMNS) - 6)
 
 
 def row(report: Report) -> Iterator[str]:
@@ -57,6 +74,7 @@ def row(report: Report) -> Iterator[str]:
     facts = report.facts
     adapters = ", adapters" if facts.get("trains") == "adapters" else ""
     yield report.program + adapters
+    yield str(facts["attention"])
     yield str(facts["topology"])
     yield str(facts["side"])
     yield str(facts["batch"])

@@ -1,11 +1,12 @@
-"""Compile the training step or the sampler for TPUs that are not there: does it fit, how fast at best.
+"""Compile for TPUs that are not there: does a program fit, and how fast is it at best?
 
 ditfuse compile --preset omnigen --topology v6e:16x16 --slices 2 --json
 ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --side 1024 --config.model.remat=full
 ditfuse compile --preset omnigen --topology v6e:2x4 --what sample --side 1024
 ditfuse compile --table docs/scaling.md
 
-Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  Exit code 3: it does not fit.
+Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not
+fit, the exit code is 3 and the largest consumers of memory are named.
 """
 
 import argparse

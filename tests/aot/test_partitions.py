@@ -1,0 +1,91 @@
+"""Where everything of `omnigen`'s training lies on the machines it is meant for.
+
+After a deliberate change of the rules, `python tests/aot/test_partitions.py` writes the new tables.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from jax.sharding import AbstractMesh
+
+from ditfuse_jax.aot import Case
+from ditfuse_jax.aot.memory import checkpoints
+from ditfuse_jax.model import Layout
+from ditfuse_jax.parallel import AXES, Sharder
+from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.state import abstract_state
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "partitions"
+# name -> devices of one slice, slices
+MACHINES = {"v5p-128": (64, 1), "v6e-256": (256, 1), "2x-v6e-256": (256, 2), "8x-h100": (8, 1)}
+
+
+def training(machine: str) -> tuple[Any, Sharder, Any]:
+    """The recipe, a sharder without devices, and the abstract state."""
+    per_slice, slices = MACHINES[machine]
+    recipe = Case("omnigen").recipe(per_slice * slices, slices)
+    inner, cross = recipe.mesh.resolve(per_slice * slices)
+    sizes = tuple(a * b for a, b in zip(inner, cross, strict=True))
+    mesh: Any = AbstractMesh(sizes, AXES)
+    sharder = Sharder(mesh)
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    return recipe, sharder, abstract_state(recipe.network, optimizer, True, sharder)
+
+
+def table(machine: str) -> str:
+    """One line per leaf of the state and per checkpoint of a layer."""
+    recipe, sharder, state = training(machine)
+    parts = {
+        "parameters": state.parameters,
+        "moments": state.optimizer,
+        "averaged": state.ema,
+    }
+    lines = [f"mesh {dict(sharder.mesh.shape)}, batch {recipe.stream.batch_size}"]
+    for part, tree in parts.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            name = part + jax.tree_util.keystr(path)
+            lines.append(line(name, leaf.shape, leaf.sharding))
+    model = dataclasses.replace(recipe.model, remat="projections")  # the one that names them all
+    first, middle, last = model.text_slots
+    length = Layout((first, middle, last), (32, 32)).length
+    for name, (axes, shape) in checkpoints(model, recipe.stream.batch_size, length).items():
+        lines.append(line(f"checkpoint of a layer: {name}", shape, sharder.activation(axes, shape)))
+    return "\n".join(lines) + "\n"
+
+
+def line(name: str, shape: tuple[int, ...], sharding: Any) -> str:
+    here = list(sharding.shard_shape(shape))
+    return f"{name}  {list(shape)}  on a device {here}  {tuple(sharding.spec)}"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_everything_lies_where_the_golden_table_says(machine):
+    assert table(machine) == (GOLDEN / f"{machine}.txt").read_text()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_moments_and_averages_lie_where_their_parameters_lie(machine):
+    _, _, state = training(machine)
+    placed = [leaf.sharding for leaf in jax.tree.leaves(state.parameters)]
+    assert [leaf.sharding for leaf in jax.tree.leaves(state.ema)] == placed
+    moments = [leaf.sharding for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
+    assert moments == placed * 2
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_almost_nothing_of_the_state_is_on_every_device(machine):
+    _, sharder, state = training(machine)
+    leaves = jax.tree.leaves(state)
+    whole = sum(leaf.size for leaf in leaves)
+    here = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+    assert here < 1.02 * whole / sharder.mesh.shape["fsdp"] + 3e6  # norms and scalars are whole
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for name in MACHINES:
+        (GOLDEN / f"{name}.txt").write_text(table(name))

@@ -1,0 +1,37 @@
+"""Bounds from work and peaks."""
+
+import pytest
+
+from ditfuse_jax.aot.roofline import Work, bound
+from ditfuse_jax.parallel.chips import TPUS, Chip, peak_flops
+
+CHIP = Chip(flops=100.0, hbm_bytes=1.0, hbm_bandwidth=10.0, ici_bandwidth=5.0, dcn_bandwidth=1.0)
+
+
+@pytest.mark.parametrize(
+    ("work", "by", "seconds"),
+    [
+        (Work(400.0, 10.0, 5.0, 1.0), "matrix", 4.0),
+        (Work(100.0, 60.0, 5.0, 1.0), "hbm", 6.0),
+        (Work(100.0, 10.0, 35.0, 1.0), "ici", 7.0),
+        (Work(100.0, 10.0, 5.0, 8.0), "dcn", 8.0),
+    ],
+)
+def test_the_slowest_need_sets_the_time(work, by, seconds):
+    found = bound(work, 100.0, CHIP)
+    assert (found.by, found.least) == (by, seconds)
+    assert found.mfu == pytest.approx(100.0 / (seconds * 100.0))
+
+
+def test_recomputation_lowers_the_bound_on_utilisation():
+    plain, again = (bound(Work(flops, 0, 0, 0), 300.0, CHIP) for flops in (300.0, 400.0))
+    assert plain.mfu == 1.0
+    assert again.mfu == 0.75
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("v5e", "TPU v5 lite"), ("v5p", "TPU v5"), ("v6e", "TPU v6 lite"), ("v7x", "TPU7x")],
+)
+def test_both_tables_of_chips_agree_on_the_peak(family, kind):
+    assert TPUS[family].flops == peak_flops(kind)
