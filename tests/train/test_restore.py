@@ -2,7 +2,13 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.state import TrainState
 
 # Saves a state of random numbers from a mesh of eight devices, restores it on others, and prints
 # what was wrong (nothing, hopefully), and the bytes read and stored.
@@ -88,3 +94,28 @@ def test_what_is_restored_is_what_was_saved_where_it_belongs(report, mesh):
 def test_each_byte_is_read_about_once(report, mesh):
     assert report["stored"] > 0.8 * report["arrays"]
     assert report[mesh]["read"] < 1.06 * report["stored"]
+
+
+def state(parameters) -> TrainState:
+    number = jnp.zeros(())
+    return TrainState(number, parameters, {"mu": number}, None, number, number)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"a": 2, "b": 3, "c": 4}, r"lacks parameters/c .*expected \(4,\)\) and 0 more"),
+        ({"b": 3}, r"has surplus parameters/a .*found \(2,\).* and 0 more"),
+        ({"a": 2, "b": 5}, r"has another shape for parameters/b \(found \(3,\), expected \(5,\)"),
+    ],
+)
+def test_leaves_that_differ_are_named_in_one_line(tmp_path, wanted, message):
+    checkpoints = Checkpoints(tmp_path)
+    saved = state({"a": jnp.ones(2), "b": jnp.ones(3)})
+    checkpoints.save(1, saved, Position(1), {})
+    checkpoints.wait()
+    abstract = jax.eval_shape(lambda: state({name: jnp.ones(n) for name, n in wanted.items()}))
+    with pytest.raises(UserError, match=message) as raised:
+        checkpoints.restore(1, abstract)
+    checkpoints.close()
+    assert "\n" not in str(raised.value)
