@@ -33,14 +33,16 @@ from ditfuse_jax.pipeline.sources import FileSource
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.tasks import TASKS
 from ditfuse_jax.train.base import load_frozen
+from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.loop import compile_step, to_devices
-from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recipe import load_recipe
-from ditfuse_jax.train.recorder import example_flops
-from ditfuse_jax.train.run_folder import package_versions
+from ditfuse_jax.train.recorder import Recorder, example_flops
+from ditfuse_jax.train.run_folder import RunFolder, package_versions
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import abstract_state, create_state, make_graph
-from ditfuse_jax.train.step import make_train_step, model_inputs
+from ditfuse_jax.train.step import Metrics, make_train_step, model_inputs
+from ditfuse_jax.train.writers import Console, MetricsWriter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +115,43 @@ def bench_train(recipe: Recipe, repeats: int) -> Measurement:
 
     size = recipe.stream.batch_size
     flops = example_flops(recipe, setup.batch) * size
-    facts = {"batch_size": size, "crop": recipe.stream.crop, "compile_seconds": compile_seconds}
+    memory = step.memory_analysis()
+    facts = {
+        "batch_size": size,
+        "crop": recipe.stream.crop,
+        "compile_seconds": compile_seconds,
+        "state_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "host_ms_per_step": _host_seconds(recipe, setup, jax.block_until_ready(run())) * 1e3,
+    }
     return Measurement(_time(run, repeats), size, flops, facts)
+
+
+def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int = 200) -> float:
+    """What the loop itself costs per step: placing a batch, fetching, writing and showing metrics.
+
+    Processor time of the loop's thread, waiting for devices and for data not included.
+    """
+    batch = jax.device_get(setup.batch)
+    goodput = Goodput()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        writer = MetricsWriter(run)
+        console = Console(steps, 0, recipe.stream.batch_size, quiet=True)
+        rate = learning_rate(recipe.optimizer, recipe.schedule.steps)
+        recorder = Recorder(recipe, rate, console, writer, goodput)
+        recorder.start(0)
+        started = 0.0
+        for step in range(2 * steps):
+            if step == steps:  # the first half warms up
+                started = time.thread_time()
+            with goodput.measure("data"):
+                to_devices(batch, setup.sharder)
+            recorder.push(step + 1, metrics, 0.0)
+        seconds = time.thread_time() - started
+        writer.close()
+        console.close()
+    return seconds / steps
 
 
 def bench_sample(recipe: Recipe, repeats: int) -> Measurement:

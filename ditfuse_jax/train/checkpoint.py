@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train.best import Best, find_best
+from ditfuse_jax.train.reading import CHUNK_BYTES, restore_moving
 from ditfuse_jax.train.state import Parameters, TrainState
 
 FOLDER = "checkpoints"
@@ -90,13 +91,13 @@ class Checkpoints:
           UserError: this save or the one before it could not be written.
         """
         items = {
-            self._trained: ocp.args.StandardSave(state.parameters),
-            "training": ocp.args.StandardSave(_training_part(state)),
+            self._trained: _saved(state.parameters),
+            "training": _saved(_training_part(state)),
             "position": ocp.args.JsonSave(dataclasses.asdict(position)),
             "config": ocp.args.JsonSave(dict(config)),
         }
         if state.ema is not None:
-            items["ema"] = ocp.args.StandardSave(state.ema)
+            items["ema"] = _saved(state.ema)
         with telling_where(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -114,18 +115,14 @@ class Checkpoints:
         targets = {self._trained: abstract.parameters, "training": _training_part(abstract)}
         if abstract.ema is not None:
             targets["ema"] = abstract.ema
-        for item, target in targets.items():
-            self._check(step, item, target)
-        items: dict[str, Any] = {
-            name: ocp.args.StandardRestore(target) for name, target in targets.items()
-        }
-        restored = self._restore(step, items | {"position": ocp.args.JsonRestore()})
+        restored = self._restore_arrays(step, targets)
         state = TrainState(
             parameters=restored[self._trained],
             ema=restored["ema"] if abstract.ema is not None else None,
             **restored["training"],
         )
-        return state, Position(**restored["position"])
+        position = self._restore(step, {"position": ocp.args.JsonRestore()})["position"]
+        return state, Position(**position)
 
     def restore_parameters(self, step: int, abstract: Any) -> tuple[Any, str]:
         """Restores the parameters to use a model with: the averaged ones where there are any.
@@ -137,8 +134,7 @@ class Checkpoints:
           UserError: see `restore`.
         """
         item = next((i for i in ("ema", LORA) if self.has(step, i)), PARAMETERS)
-        self._check(step, item, abstract)
-        return self._restore(step, {item: ocp.args.StandardRestore(abstract)})[item], item
+        return self._restore_arrays(step, {item: abstract})[item], item
 
     def has(self, step: int, item: str) -> bool:
         """Whether the step holds the item."""
@@ -159,7 +155,7 @@ class Checkpoints:
         with telling_where(self.folder):
             items: dict[str, Any] = {"config": ocp.args.JsonSave(dict(config))}
             if adapter is not None:
-                items[LORA] = ocp.args.StandardSave(adapter)
+                items[LORA] = _saved(adapter)
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
             self._manager.wait_until_finished()
 
@@ -194,6 +190,26 @@ class Checkpoints:
         with telling_where(self.folder):
             self._manager.close()
 
+    def _restore_arrays(self, step: int, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """Restores items where their targets say, reading each byte about once.
+
+        Raises:
+          UserError: see `restore`.
+        """
+        chunks = {}
+        for item, target in targets.items():
+            chunks |= {f"{item}/{k}": v for k, v in self._check(step, item, target).items()}
+        flat = _flat(targets)
+
+        def read(placed: dict[str, Any]) -> dict[str, Any]:
+            trees = jax.tree.unflatten(jax.tree.structure(targets), list(placed.values()))
+            restores = {item: ocp.args.StandardRestore(tree) for item, tree in trees.items()}
+            found = self._restore(step, restores)
+            return _flat({item: found[item] for item in targets})
+
+        restored = restore_moving(read, chunks, flat)
+        return jax.tree.unflatten(jax.tree.structure(targets), [restored[name] for name in flat])
+
     def _restore(self, step: int, items: Mapping[str, Any]) -> Any:
         with self._telling_damage(step):
             return self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -210,12 +226,14 @@ class Checkpoints:
                 f"checkpoint {self.folder / str(step)} is damaged ({reason}): {remedy}"
             ) from error
 
-    def _check(self, step: int, item: str, target: Any) -> None:
+    def _check(self, step: int, item: str, target: Any) -> dict[str, tuple[int, ...]]:
+        """Compares names and shapes; returns the shapes of the chunks."""
         with self._telling_damage(step):
             if not self.has(step, item):
                 raise FileNotFoundError(f"item {item!r} is missing")
-            found = _shapes(self._manager.item_metadata(step)[item])
-        wanted = _shapes(target)
+            stored = _flat(self._manager.item_metadata(step)[item])
+        found = {name: tuple(x.shape) for name, x in stored.items()}
+        wanted = {name: tuple(x.shape) for name, x in _flat(target).items()}
         for problem, names in (
             ("lacks", sorted(set(wanted) - set(found))),
             ("has surplus", sorted(set(found) - set(wanted))),
@@ -228,6 +246,7 @@ class Checkpoints:
                     f"checkpoint {self.folder / str(step)} {problem} {item}/{first} ({shapes}) and "
                     f"{len(names) - 1} more: was it made with another preset or optimiser?"
                 )
+        return {name: x.storage.chunk_shape for name, x in stored.items() if x.storage is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,9 +314,13 @@ def _training_part(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in names}
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
+def _saved(tree: Any) -> ocp.args.StandardSave:
+    arguments = ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES)
+    return ocp.args.StandardSave(tree, save_args=jax.tree.map(lambda _: arguments, tree))
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _name(path: tuple) -> str:

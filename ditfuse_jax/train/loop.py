@@ -245,6 +245,8 @@ def lower_step(
 def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Array]:
     """This process's rows of a batch -> global arrays."""
     sharding = sharder.batch()
+    if jax.process_count() == 1:  # all arrays in one call: a third of the time
+        return jax.device_put(dict(batch), sharding)
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
         for name, array in batch.items()

@@ -26,7 +26,7 @@ class Recorder:
         writer: MetricsWriter | None,
         goodput: Goodput,
     ):
-        self._recipe, self._rate = recipe, rate
+        self._recipe, self._rate = recipe, jax.jit(rate)  # or each of its operations is a program
         self._console, self._writer, self._goodput = console, writer, goodput
         self._pending: tuple[int, Any] | None = None
         self._skipped: float | None = None

@@ -1,4 +1,4 @@
-"""The sequence over several devices against one, in a process of its own; prints one JSON object."""
+"""The sequence over several devices against one, in a process of its own; prints JSON."""
 
 import contextlib
 import dataclasses

@@ -60,13 +60,13 @@ def tiny():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def overrides():
     """The words that make the nano recipe tiny, with further ones."""
     return lambda *more: [*TINY, *more]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_code():
     """Runs code in a new process from the root of the repository."""
 

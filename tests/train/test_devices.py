@@ -24,7 +24,7 @@ def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
     overrides, run_code, tmp_path
 ):
     words = overrides("--config.train.steps=5")
-    mesh = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+    mesh = [f"--config.mesh.{size}" for size in ("data=1", "fsdp=2", "context=2", "tensor=2")]
     eight_devices = {"JAX_NUM_CPU_DEVICES": "8"}
     one = run_losses(run_code, tmp_path / "one", words)
     eight = run_losses(run_code, tmp_path / "eight", [*words, *mesh], eight_devices)

@@ -1,21 +1,24 @@
 """One training step: what it refuses, what accumulation and averaging mean."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from ditfuse_jax.flow import flow_matching_loss
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.train import resolve
-from ditfuse_jax.train.loop import to_devices
+from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.state import Frozen, abstract_state, create_state, make_graph
-from ditfuse_jax.train.step import average, make_train_step
+from ditfuse_jax.train.step import average, make_train_step, model_inputs
 
 
 class Trial:
@@ -124,6 +127,53 @@ def test_several_draws_average_their_losses(trial):
     one, many = trial.step(trial.state)[1], trial.step(trial.state, draws=3)[1]
     assert np.isfinite(float(many["loss"]))
     assert float(many["loss"]) != float(one["loss"])
+
+
+def test_k_draws_are_the_mean_of_k_plain_losses_and_gradients(trial):
+    """Sharing the condition pass changes no number."""
+    draws, space = 3, PixelSpace()
+    size, height, width, _ = trial.batch["target"].shape
+    noise = jax.random.normal(jax.random.key(5), (size, draws, *space.shape(height, width)))
+    times = jax.random.uniform(jax.random.key(6), (size, draws))
+    # A fresh output layer is zero and would hide what the draws see of each other.
+    parameters = jax.tree.map(
+        lambda x: x + 0.05 * jax.random.normal(jax.random.key(x.size), x.shape),
+        trial.state.parameters,
+    )
+    condition, image = model_inputs(trial.batch, space, {}, noise[:, :1])
+
+    def loss(parameters, noise, times):
+        model = nnx.merge(trial.graph, parameters)
+        predict = functools.partial(model, condition)
+        return jnp.mean(flow_matching_loss(predict, model.config.prediction, image, noise, times))
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    together = value_and_grad(parameters, noise, times)
+    each = [
+        value_and_grad(parameters, noise[:, k : k + 1], times[:, k : k + 1]) for k in range(draws)
+    ]
+    mean = jax.tree.map(lambda *values: sum(values) / draws, *each)
+    assert len({float(value) for value, _ in each}) == draws
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * np.abs(b).max()),
+        together,
+        mean,
+    )
+
+
+def test_the_old_state_s_memory_becomes_the_new_state_s(trial):
+    """Every buffer of the state is donated, so that the step never holds it twice."""
+    frozen = Frozen({}, {})
+    step = make_train_step(
+        trial.graph, trial.optimizer, trial.recipe.step, trial.sharder, PixelSpace()
+    )
+    abstract = abstract_state(trial.recipe.network, trial.optimizer, True, trial.sharder)
+    compiled = compile_step(step, trial.sharder, abstract, frozen, trial.batch)
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
+    assert compiled.memory_analysis().alias_size_in_bytes == held
+    state = jax.tree.map(jnp.copy, trial.state)
+    compiled(state, frozen, trial.batch)
+    assert all(x.is_deleted() for x in jax.tree.leaves(state))
 
 
 def test_the_average_follows_early_and_remembers_late():
