@@ -75,9 +75,9 @@ class Watch:
         self._heard: dict[int, tuple[str, float]] = {}  # the last beat of each and when it came
         self._named: dict[int, tuple[str, float]] = {}  # doing what, and how long when last named
         self._ended, self._leaving = threading.Event(), threading.Lock()
-        causes = "killed or out of memory" + (
-            ", or process 0, which connects all, was" * (index > 0)
-        )
+        causes = "killed or out of memory"
+        if index > 0:
+            causes += ", or process 0, which connects all, was"
         ended = f"{command}: error: {self.name} ended abruptly ({causes}); {_CONTINUE}"
         self._guard = _start_guard(ended)
         threading.Thread(target=self._run, daemon=True, name="ditfuse-watch").start()
@@ -151,14 +151,16 @@ class Watch:
         due = max(NOTICE_AFTER, 2 * last if before == doing and last < seconds else 0.0)
         if doing != "step" and seconds > due:
             self._named[index] = doing, seconds
-            say(f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait")
+            line = f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait"
+            tqdm.tqdm.write(line, file=sys.stderr)  # bars stay whole
 
     def _lost(self, what: str, index: int) -> Stop:
         return Stop(EXIT_LOST, f"{self._command}: error: {what}; {_CONTINUE}", index)
 
     def _leave(self, stop: Stop) -> NoReturn:
         self._leaving.acquire()  # the first thread to come here ends the process
-        say(stop.line)
+        sys.stderr.write(f"\n{stop.line}\n")  # tqdm would draw its bar once more, below
+        sys.stderr.flush()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._client.key_value_set(f"{_LEFT}{self._index}", "")
             deadline = time.monotonic() + _FAREWELL
@@ -218,11 +220,6 @@ def report(activity: Callable[[], Activity]) -> None:
     """Lets the others know what this process is doing, by a function that may be called anytime."""
     if _watch:
         _watch.activity = activity
-
-
-def say(line: str) -> None:
-    """Prints a line on stderr without disturbing progress bars."""
-    tqdm.tqdm.write(line, file=sys.stderr)
 
 
 def _comes_from_jax(error: BaseException | None) -> bool:
