@@ -9,10 +9,7 @@ store, misses those who fall silent and says who keeps the others waiting.
 import contextlib
 import dataclasses
 import json
-import os
-import shlex
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +22,7 @@ import tqdm
 
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel.guard import Guard
 
 # Seconds of silence after which a process is lost.
 LOST_AFTER = 60.0
@@ -76,10 +74,10 @@ class Watch:
         self._named: dict[int, tuple[str, float]] = {}  # doing what, and how long when last named
         self._ended, self._leaving = threading.Event(), threading.Lock()
         causes = "killed or out of memory"
-        if index > 0:
+        if index > 0:  # JAX aborts those who have lost process 0
             causes += ", or process 0, which connects all, was"
         ended = f"{command}: error: {self.name} ended abruptly ({causes}); {_CONTINUE}"
-        self._guard = _start_guard(ended)
+        self._guard = Guard(ended)
         threading.Thread(target=self._run, daemon=True, name="ditfuse-watch").start()
 
     def stop(self, stop: Stop) -> NoReturn:
@@ -98,7 +96,7 @@ class Watch:
         # Process 0 may still evaluate, for long; who dies meanwhile is missed as ever.
         self._client.wait_at_barrier("ditfuse/done", 7 * 24 * 3600 * 1000)
         self._ended.set()
-        self._dismiss_guard()
+        self._guard.dismiss()
 
     def _run(self) -> None:
         number, since = 0, None
@@ -169,12 +167,8 @@ class Watch:
                 if len(self._client.key_value_dir_get(_LEFT)) >= others:
                     break
                 time.sleep(0.1)
-        self._dismiss_guard()
+        self._guard.dismiss()
         end_now(stop.code)
-
-    def _dismiss_guard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._guard.communicate(b"done\n")
 
 
 _watch: Watch | None = None
@@ -228,15 +222,3 @@ def _comes_from_jax(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _start_guard(line: str) -> subprocess.Popen:
-    """Starts a process that prints a line if this one ends without a word to it.
-
-    JAX aborts a process that has lost process 0, from a thread where no Python can run.
-    """
-    script = f"read -r word || echo {shlex.quote(line)} >&2"
-    # A session of its own: Ctrl-C and the like are not for it.
-    return subprocess.Popen(
-        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True, cwd=os.sep
-    )
