@@ -42,6 +42,13 @@ _FAREWELL = 10.0
 _CONTINUE = "run the same command to continue from the last checkpoint"
 _BEATS, _STOPS, _LEFT = "ditfuse/beats/", "ditfuse/stops/", "ditfuse/left/"
 
+# Who does this needs the others to go on.
+_DONE = "end"
+_WAITING = ("step", _DONE)
+
+# How the end of another process shows in errors that are not JAX's own.
+_ECHOES = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+
 # What a process is doing, and since when (`time.monotonic`).
 Activity = tuple[str, float]
 
@@ -89,11 +96,13 @@ class Watch:
 
     def await_verdict(self) -> None:
         """Gives the watch the time to find out who is lost; it then ends this process."""
-        time.sleep(LOST_AFTER + 3 * _PERIOD)
+        time.sleep(LOST_AFTER + 10 * _PERIOD)
 
     def end(self) -> None:
         """Returns when all processes are done."""
         # Process 0 may still evaluate, for long; who dies meanwhile is missed as ever.
+        since = time.monotonic()
+        self.activity = lambda: (_DONE, since)
         self._client.wait_at_barrier("ditfuse/done", 7 * 24 * 3600 * 1000)
         self._ended.set()
         self._guard.dismiss()
@@ -139,7 +148,7 @@ class Watch:
                 text = json.dumps(dataclasses.asdict(stop))
                 self._client.key_value_set(f"{_STOPS}{self._index}", text)
                 return stop
-        if len({doing for _, doing, _ in busy.values()}) > 1:  # else nobody waits for another
+        if any(doing in _WAITING for _, doing, _ in busy.values()):
             for index, (name, doing, seconds) in busy.items():
                 self._name_if_slow(index, name, doing, seconds)
         return None
@@ -147,7 +156,7 @@ class Watch:
     def _name_if_slow(self, index: int, name: str, doing: str, seconds: float) -> None:
         before, last = self._named.get(index, ("", 0.0))
         due = max(NOTICE_AFTER, 2 * last if before == doing and last < seconds else 0.0)
-        if doing != "step" and seconds > due:
+        if doing not in _WAITING and seconds > due:
             self._named[index] = doing, seconds
             line = f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait"
             tqdm.tqdm.write(line, file=sys.stderr)  # bars stay whole
@@ -199,7 +208,7 @@ def together(command: str) -> Iterator[None]:
         watch.stop(Stop(EXIT_INTERRUPTED, f"{error} was interrupted"))
     except Exception as failure:
         # A broken collective, here or under a checkpoint, is the echo of another process's end.
-        if _comes_from_jax(failure):
+        if _may_be_an_echo(failure):
             watch.await_verdict()
         if isinstance(failure, UserError):
             watch.stop(Stop(EXIT_USER_ERROR, f"{error}: {failure}"))
@@ -216,9 +225,11 @@ def report(activity: Callable[[], Activity]) -> None:
         _watch.activity = activity
 
 
-def _comes_from_jax(error: BaseException | None) -> bool:
+def _may_be_an_echo(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError):
+            return True
+        if any(echo in str(error) for echo in _ECHOES):
             return True
         error = error.__cause__ or error.__context__
     return False
