@@ -19,6 +19,10 @@ from importlib.util import find_spec
 import jax
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel.guard import Guard
+
+# Seconds for all to come.
+JOIN_WITHIN = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +59,33 @@ def discover(environment: Mapping[str, str]) -> Group | None:
 def initialize() -> None:
     """Joins the other processes, if there are any; see the module.
 
-    Must run before any other use of JAX; a second call is harmless.
+    Must run before any other use of JAX; a second call is harmless.  When not all have come within
+    `JOIN_WITHIN`, JAX aborts the process; its last line says why.
 
     Raises:
       UserError: the variables are incomplete.
-      RuntimeError: the others cannot be reached.
     """
     if jax.distributed.is_initialized():
         return
     group = discover(os.environ)
     if group:
-        jax.distributed.initialize(
-            group.coordinator,
-            group.count,
-            group.index,
-            group.local_devices,
-            # Under SLURM, JAX's own detection would leave each process a single GPU.
-            cluster_detection_method="deactivate",
+        guard = Guard(
+            f"error: process {group.index} of {group.count} did not meet the others at "
+            f"{group.coordinator} within {JOIN_WITHIN} s: were all started, and do they reach that "
+            "address?"
         )
+        try:
+            jax.distributed.initialize(
+                group.coordinator,
+                group.count,
+                group.index,
+                group.local_devices,
+                # Under SLURM, JAX's own detection would leave each process a single GPU.
+                cluster_detection_method="deactivate",
+                initialization_timeout=JOIN_WITHIN,
+            )
+        finally:
+            guard.dismiss()
     elif _may_have_tpus(os.environ):
         try:
             jax.distributed.initialize()

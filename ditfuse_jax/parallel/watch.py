@@ -9,10 +9,7 @@ store, misses those who fall silent and says who keeps the others waiting.
 import contextlib
 import dataclasses
 import json
-import os
-import shlex
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +22,7 @@ import tqdm
 
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel.guard import Guard
 
 # Seconds of silence after which a process is lost.
 LOST_AFTER = 60.0
@@ -43,6 +41,13 @@ _FAREWELL = 10.0
 
 _CONTINUE = "run the same command to continue from the last checkpoint"
 _BEATS, _STOPS, _LEFT = "ditfuse/beats/", "ditfuse/stops/", "ditfuse/left/"
+
+# Who does this needs the others to go on.
+_DONE = "end"
+_WAITING = ("step", _DONE)
+
+# How the end of another process shows in errors that are not JAX's own.
+_ECHOES = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 # What a process is doing, and since when (`time.monotonic`).
 Activity = tuple[str, float]
@@ -75,11 +80,11 @@ class Watch:
         self._heard: dict[int, tuple[str, float]] = {}  # the last beat of each and when it came
         self._named: dict[int, tuple[str, float]] = {}  # doing what, and how long when last named
         self._ended, self._leaving = threading.Event(), threading.Lock()
-        causes = "killed or out of memory" + (
-            ", or process 0, which connects all, was" * (index > 0)
-        )
+        causes = "killed or out of memory"
+        if index > 0:  # JAX aborts those who have lost process 0
+            causes += ", or process 0, which connects all, was"
         ended = f"{command}: error: {self.name} ended abruptly ({causes}); {_CONTINUE}"
-        self._guard = _start_guard(ended)
+        self._guard = Guard(ended)
         threading.Thread(target=self._run, daemon=True, name="ditfuse-watch").start()
 
     def stop(self, stop: Stop) -> NoReturn:
@@ -91,14 +96,16 @@ class Watch:
 
     def await_verdict(self) -> None:
         """Gives the watch the time to find out who is lost; it then ends this process."""
-        time.sleep(LOST_AFTER + 3 * _PERIOD)
+        time.sleep(LOST_AFTER + 10 * _PERIOD)
 
     def end(self) -> None:
         """Returns when all processes are done."""
         # Process 0 may still evaluate, for long; who dies meanwhile is missed as ever.
+        since = time.monotonic()
+        self.activity = lambda: (_DONE, since)
         self._client.wait_at_barrier("ditfuse/done", 7 * 24 * 3600 * 1000)
         self._ended.set()
-        self._dismiss_guard()
+        self._guard.dismiss()
 
     def _run(self) -> None:
         number, since = 0, None
@@ -141,7 +148,7 @@ class Watch:
                 text = json.dumps(dataclasses.asdict(stop))
                 self._client.key_value_set(f"{_STOPS}{self._index}", text)
                 return stop
-        if len({doing for _, doing, _ in busy.values()}) > 1:  # else nobody waits for another
+        if any(doing in _WAITING for _, doing, _ in busy.values()):
             for index, (name, doing, seconds) in busy.items():
                 self._name_if_slow(index, name, doing, seconds)
         return None
@@ -149,16 +156,18 @@ class Watch:
     def _name_if_slow(self, index: int, name: str, doing: str, seconds: float) -> None:
         before, last = self._named.get(index, ("", 0.0))
         due = max(NOTICE_AFTER, 2 * last if before == doing and last < seconds else 0.0)
-        if doing != "step" and seconds > due:
+        if doing not in _WAITING and seconds > due:
             self._named[index] = doing, seconds
-            say(f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait")
+            line = f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait"
+            tqdm.tqdm.write(line, file=sys.stderr)  # bars stay whole
 
     def _lost(self, what: str, index: int) -> Stop:
         return Stop(EXIT_LOST, f"{self._command}: error: {what}; {_CONTINUE}", index)
 
     def _leave(self, stop: Stop) -> NoReturn:
         self._leaving.acquire()  # the first thread to come here ends the process
-        say(stop.line)
+        sys.stderr.write(f"\n{stop.line}\n")  # tqdm would draw its bar once more, below
+        sys.stderr.flush()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._client.key_value_set(f"{_LEFT}{self._index}", "")
             deadline = time.monotonic() + _FAREWELL
@@ -167,12 +176,8 @@ class Watch:
                 if len(self._client.key_value_dir_get(_LEFT)) >= others:
                     break
                 time.sleep(0.1)
-        self._dismiss_guard()
+        self._guard.dismiss()
         end_now(stop.code)
-
-    def _dismiss_guard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._guard.communicate(b"done\n")
 
 
 _watch: Watch | None = None
@@ -203,7 +208,7 @@ def together(command: str) -> Iterator[None]:
         watch.stop(Stop(EXIT_INTERRUPTED, f"{error} was interrupted"))
     except Exception as failure:
         # A broken collective, here or under a checkpoint, is the echo of another process's end.
-        if _comes_from_jax(failure):
+        if _may_be_an_echo(failure):
             watch.await_verdict()
         if isinstance(failure, UserError):
             watch.stop(Stop(EXIT_USER_ERROR, f"{error}: {failure}"))
@@ -220,26 +225,11 @@ def report(activity: Callable[[], Activity]) -> None:
         _watch.activity = activity
 
 
-def say(line: str) -> None:
-    """Prints a line on stderr without disturbing progress bars."""
-    tqdm.tqdm.write(line, file=sys.stderr)
-
-
-def _comes_from_jax(error: BaseException | None) -> bool:
+def _may_be_an_echo(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError):
             return True
+        if any(echo in str(error) for echo in _ECHOES):
+            return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _start_guard(line: str) -> subprocess.Popen:
-    """Starts a process that prints a line if this one ends without a word to it.
-
-    JAX aborts a process that has lost process 0, from a thread where no Python can run.
-    """
-    script = f"read -r word || echo {shlex.quote(line)} >&2"
-    # A session of its own: Ctrl-C and the like are not for it.
-    return subprocess.Popen(
-        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True, cwd=os.sep
-    )

@@ -116,6 +116,23 @@ def test_a_killed_process_is_missed_by_name(start):
     assert [process.returncode for process in processes] == [EXIT_LOST, -9, EXIT_LOST]
 
 
+def test_who_waits_for_the_others_in_vain_ends_with_a_line_that_says_so():
+    code = "from ditfuse_jax.parallel import processes\nprocesses.JOIN_WITHIN = 2\n"
+    address = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:9", "JAX_NUM_PROCESSES": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code + "processes.initialize()"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PROCESS_ID": "1"} | address,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGABRT
+    last = done.stderr.splitlines()[-1]
+    assert "process 1 of 2 did not meet the others at 127.0.0.1:9 within 2 s" in last
+
+
 def test_without_process_0_the_others_end_with_a_line_that_says_so(start):
     processes = start(WAIT)
     since = kill(processes, 0)

@@ -49,6 +49,9 @@ watch.LOST_AFTER, watch.NOTICE_AFTER = 10.0, 3.0
 command()
 """
 
+# Half the time of a short run goes into LLVM's optimisations.
+COMPILE_FAST = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
 
 @pytest.fixture
 def tiny():
@@ -95,7 +98,7 @@ def start():
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"} | (environment or {}),
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | COMPILE_FAST | (environment or {}),
             stderr=subprocess.PIPE,
             text=True,
         )
