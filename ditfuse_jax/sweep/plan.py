@@ -220,8 +220,9 @@ def _scoring(
         return ()
     model = str(training.folder) if training else sweep.checkpoint
     flags = [f"{SAMPLING[key]}={value}" for key, value in _pairs(sampling)]
-    where = ("evaluate", "--checkpoint", model, "--output", str(output))
-    return (*where, *sweep.evaluate, f"--seed={seed}", *flags)
+    if not training:  # trainings of all seeds are scored with the same noise on the same scenes
+        flags.append(f"--seed={seed}")
+    return ("evaluate", "--checkpoint", model, "--output", str(output), *sweep.evaluate, *flags)
 
 
 def _slugs(names: Sequence[str]) -> dict[str, str]:

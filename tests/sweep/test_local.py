@@ -58,7 +58,7 @@ def test_what_shares_a_training_is_scored_after_it_and_fails_with_it(fake, plan)
     made = plan(sampled, seeds=(1,), evaluate=("--data", "x"))
     outcome = run_plan(made, 3, quiet=True)
     assert [command for command, *_ in fake.calls()] == ["train", *["evaluate"] * 3]
-    assert [run.scores() for run in made.runs] == [{"psnr": 3.0}, {"psnr": 9.0}, None]
+    assert [run.scores() for run in made.runs] == [{"psnr": 2.0}, {"psnr": 8.0}, None]
     assert [failure.name for failure in outcome.failures] == ["13 steps, seed 1"]
     fake.forget()
     run_plan(made, 1, quiet=True)

@@ -38,7 +38,7 @@ def test_settings_of_sampling_share_a_training_and_are_scored_apart(plan):
     assert few.scoring[2] == str(few.training.folder)
     assert few.folder != many.folder
     assert not [word for word in few.training.words if "sample" in word]
-    assert made.runs[4].scoring[-1] == "--seed=0"  # samples as its recipe says
+    assert made.runs[4].scoring[-2:] == ON  # samples as its recipe says
 
 
 def test_sampling_decides_a_training_of_ones_own_where_the_training_evaluates(plan):
@@ -60,6 +60,7 @@ def test_a_checkpoint_can_be_sampled_and_not_trained(plan):
     changes = {"recipe": "", "overrides": (), "checkpoint": "runs/mine", "evaluate": ON}
     made = plan(SAMPLED, **changes)
     assert not made.trainings and len({run.folder for run in made.runs}) == 4
+    assert [run.scoring[-1] for run in made.runs[:2]] == ["--seed=0", "--seed=1"]
     with pytest.raises(UserError, match=r"draws=2 changes a training, and runs/mine is trained"):
         plan({"a": ("--config.flow.draws=2",)}, **changes)
 
