@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -89,6 +91,23 @@ def test_asked_to_stop_it_lets_trainings_save_and_the_same_call_continues(fake, 
 
     outcome = run_plan(made, 1, quiet=True)
     assert not outcome.stopped and all(run.scores() for run in made.runs)
+
+
+def test_the_sweep_itself_takes_no_accelerator_from_its_trainings(tmp_path):
+    code = (
+        "import sys, jax\n"
+        "from ditfuse_jax.sweep import sweep\n"
+        "sweep('noise_draws', sys.argv[1], workers=0, quiet=True)\n"
+        "assert not jax._src.xla_bridge.backends_are_initialized()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "sweep.html").exists()
 
 
 def test_workers_share_the_devices_out(fake, plan, monkeypatch):
