@@ -32,7 +32,7 @@ def test_a_true_sweep_is_trained_told_and_not_trained_again(
     told = capsys.readouterr().out
     assert "failed: bad, seed 0: ditfuse train: error: data source 'nowhere'" in told
     page = (tmp_path / "out" / "sweep.html").read_text()
-    assert "A small sweep." in page and "<svg" in page
+    assert "A small sweep" in page and "<svg" in page
     rows = {row["setting"]: row for row in csv.DictReader((tmp_path / "out/table.csv").open())}
     assert float(rows["good"]["psnr_mean"]) > 5 and rows["bad"]["psnr_mean"] == ""
     assert main([*command, "--dry-run"]) == 0
