@@ -79,16 +79,21 @@ class Training:
 
     def last_scores(self) -> dict[str, float]:
         """Metric -> value of the evaluation at the last step; empty where there is none."""
-        scores: dict[str, float] = {}
-        for record in self.records():
-            if record.get("step") == self.steps:
-                found = {name.removeprefix("eval/"): value for name, value in record.items()}
-                scores |= {name: value for name, value in found.items() if name in METRICS}
-        return scores
+        found = {name.removeprefix("eval/"): value for name, value in self._last_record().items()}
+        return {name: value for name, value in found.items() if name in METRICS}
 
     def finished(self) -> bool:
         """Whether the last step is saved and evaluated."""
-        return (self.folder / FOLDER / str(self.steps)).is_dir() and bool(self.last_scores())
+        evaluated = any(name.startswith("eval/") for name in self._last_record())
+        return evaluated and (self.folder / FOLDER / str(self.steps)).is_dir()
+
+    def _last_record(self) -> dict[str, Any]:
+        """All that was recorded of the last step."""
+        whole: dict[str, Any] = {}
+        for record in self.records():
+            if record.get("step") == self.steps:
+                whole |= record
+        return whole
 
     def check(self) -> None:
         """Refuses wrong words, and a folder that another setting began.

@@ -21,7 +21,7 @@ def points(line: str) -> list[tuple[float, float]]:
 
 @pytest.fixture
 def done(plan):
-    """A plan whose trainings have PSNR 10 x setting + seed at the end, rising from half of it."""
+    """A plan whose trainings end at quality 10 x setting + seed, rising from half of it."""
 
     def build(settings, lengths=(), **changes):
         words = (f"--config.train.steps={STEPS}",)
@@ -31,7 +31,7 @@ def done(plan):
             score = 10.0 * (number // len(made.sweep.seeds) + 1) + number % len(made.sweep.seeds)
             (training.folder / "checkpoints" / str(steps)).mkdir(parents=True)
             lines = [
-                {"step": s, "loss": 100 / s, "eval/psnr": score * (STEPS + s) / (2 * STEPS)}
+                {"step": s, "loss": 100 / s, "eval/quality": score * (STEPS + s) / (2 * STEPS)}
                 for s in range(1, steps + 1)
             ]
             text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -45,9 +45,9 @@ AB = {"a": ("--config.flow.draws=1",), "b": ("--config.flow.draws=4",)}
 
 
 def test_a_curve_is_the_mean_of_the_seeds_and_its_band_reaches_to_all_of_them(done):
-    loss, psnr = curves(done(AB))
-    assert loss.title.startswith("loss") and psnr.title == "PSNR to clean (RGB)"
-    line = psnr.lines[1]
+    loss, quality = curves(done(AB))
+    assert loss.title.startswith("loss") and quality.title == "Quality"
+    line = quality.lines[1]
     mean, band = points(line.mean), points(line.band)
     assert [x for x, _ in mean] == pytest.approx([i * WIDTH / 3 for i in range(4)], abs=0.06)
     low, high = band[: len(mean)], band[: len(mean) - 1 : -1]
@@ -55,14 +55,14 @@ def test_a_curve_is_the_mean_of_the_seeds_and_its_band_reaches_to_all_of_them(do
         assert x == left == right
         assert y == pytest.approx((below + above) / 2, abs=0.11)  # two seeds: the mean is midway
         assert 0 <= above < y < below <= HEIGHT
-    assert mean[-1][1] < points(psnr.lines[0].mean)[-1][1]  # better is higher up
+    assert mean[-1][1] < points(quality.lines[0].mean)[-1][1]  # better is higher up
 
 
 def test_a_seed_that_came_less_far_does_not_make_the_mean_jump(done):
     # Seed 1, the better one, has two of four steps.
     made = done(AB, lengths=(STEPS, 2))
-    psnr = curves(made)[1]
-    short = points(psnr.lines[0].band)
+    quality = curves(made)[1]
+    short = points(quality.lines[0].band)
     assert len(short) == 2 * STEPS
     assert short[2] == short[5]  # from step 3 on one seed is left: the band has no height
 

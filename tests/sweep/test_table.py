@@ -32,8 +32,8 @@ def table(**values: dict[str, tuple[float, ...]]) -> Table:
 
 
 TWO = table(
-    a={"psnr": (20.0, 22.0), "mse_sources": (100.0, 120.0)},
-    b={"psnr": (23.0,), "mse_sources": (150.0,)},
+    a={"quality": (20.0, 22.0), "error": (100.0, 120.0)},
+    b={"quality": (23.0,), "error": (150.0,)},
 )
 
 
@@ -52,23 +52,25 @@ def test_what_has_no_deviation_has_none():
 
 
 def test_the_best_follows_the_metrics_direction_and_all_of_a_tie_are_best():
-    assert TWO.best("psnr") == {"b"} and TWO.best("mse_sources") == {"a"}
-    tie = table(a={"psnr": (1.0, 3.0)}, b={"psnr": (2.0, 2.0)}, c={"psnr": (1.0,)})
-    assert tie.best("psnr") == {"a", "b"}
+    assert TWO.best("quality") == {"b"} and TWO.best("error") == {"a"}
+    nearest = table(a={"bias": (-3.0,)}, b={"bias": (0.5,)}, c={"bias": (1.0,)})
+    assert nearest.best("bias") == {"b"}
+    tie = table(a={"quality": (1.0, 3.0)}, b={"quality": (2.0, 2.0)}, c={"quality": (1.0,)})
+    assert tie.best("quality") == {"a", "b"}
 
 
 def test_nothing_is_best_without_something_to_compare_with():
-    assert table(a={"psnr": (1.0,)}, b={"psnr": ()}).best("psnr") == set()
+    assert table(a={"quality": (1.0,)}, b={"quality": ()}).best("quality") == set()
 
 
 def test_settings_without_a_value_are_never_best():
-    cells = table(a={"psnr": (1.0,)}, b={"psnr": ()}, c={"psnr": (0.5,)})
-    assert cells.best("psnr") == {"a"}
+    cells = table(a={"quality": (1.0,)}, b={"quality": ()}, c={"quality": (0.5,)})
+    assert cells.best("quality") == {"a"}
 
 
 def test_markdown_has_a_line_per_setting_with_the_best_in_bold():
     assert to_markdown(TWO).splitlines() == [
-        "| setting | seeds | PSNR to clean (RGB), dB ↑ | MSE to sources (mean), levels² ↓ |",
+        "| setting | seeds | Quality, dB ↑ | Error, levels² ↓ |",
         "| --- | --- | --- | --- |",
         "| a | 2 | 21.00 ± 1.41 | **110.00** ± 14.14 |",
         "| b | 1 of 2 | **23.00** | 150.00 |",
@@ -76,7 +78,7 @@ def test_markdown_has_a_line_per_setting_with_the_best_in_bold():
 
 
 def test_a_setting_cannot_break_a_markdown_table():
-    text = to_markdown(table(**{"a|b": {"psnr": (1.0,)}}))
+    text = to_markdown(table(**{"a|b": {"quality": (1.0,)}}))
     assert text.splitlines()[2].startswith("| a\\|b | 1 of 2 |")
 
 
@@ -84,18 +86,18 @@ def test_the_terminals_table_is_aligned_and_marks_the_best():
     header, first, second = to_text(TWO).splitlines()
     assert first.split() == ["a", "2", "21.00", "±", "1.41", "110.00", "±", "14.14*"]
     assert second.split() == ["b", "1", "of", "2", "23.00*", "150.00"]
-    assert header.index(" ↑") < header.index("MSE")
+    assert header.index(" ↑") < header.index("Error")
     assert second.index("23.00*") + len("23.00*") == first.index("1.41") + len("1.41") + 1
 
 
 def test_csv_holds_the_numbers_unrounded():
     values = (1 / 3, 2 / 7)
-    rows = list(csv.DictReader(io.StringIO(to_csv(table(**{'a, "b"': {"psnr": values}})))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table(**{'a, "b"': {"quality": values}})))))
     assert rows[0]["setting"] == 'a, "b"' and rows[0]["seeds"] == "2"
-    assert float(rows[0]["psnr_mean"]) == np.mean(values)
-    assert float(rows[0]["psnr_deviation"]) == pytest.approx(np.std(values, ddof=1), rel=1e-12)
-    (single,) = csv.DictReader(io.StringIO(to_csv(table(b={"psnr": (3.0,)}))))
-    assert single["psnr_deviation"] == ""
+    assert float(rows[0]["quality_mean"]) == np.mean(values)
+    assert float(rows[0]["quality_deviation"]) == pytest.approx(np.std(values, ddof=1), rel=1e-12)
+    (single,) = csv.DictReader(io.StringIO(to_csv(table(b={"quality": (3.0,)}))))
+    assert single["quality_deviation"] == ""
 
 
 def test_runs_that_are_not_done_are_counted_and_left_out(fake, plan):
@@ -106,24 +108,24 @@ def test_runs_that_are_not_done_are_counted_and_left_out(fake, plan):
     made = plan({"good": (rate,), "bad": (failing,)})
     run_plan(made, 2, quiet=True)
     gathered = make_table(made)
-    assert gathered.metrics == ("psnr",)
+    assert gathered.metrics == ("quality",)
     assert [row.seeds for row in gathered.rows] == ["2", "0 of 2"]
-    assert gathered.rows[0].cells["psnr"].values == (2.0, 3.0)
+    assert gathered.rows[0].cells["quality"].values == (2.0, 3.0)
     assert "**" not in to_markdown(gathered)
     lines = list(csv.DictReader(io.StringIO(runs_csv(made))))
-    assert [line["psnr"] for line in lines] == ["2.0", "3.0", "", ""]
+    assert [line["quality"] for line in lines] == ["2.0", "3.0", "", ""]
     assert lines[0]["words"] == rate
 
 
 def test_only_the_metrics_that_were_asked_for_are_shown_in_their_order(plan):
     made = plan(recipe="", overrides=(), checkpoint="m", evaluate=("--data", "x"),
-                settings={"a": ()}, seeds=(0,), metrics=("sd", "psnr"))  # fmt: skip
+                settings={"a": ()}, seeds=(0,), metrics=("spread", "quality"))  # fmt: skip
     (run,) = made.runs
     run.folder.mkdir(parents=True)
-    report = '{"psnr": {"fused": 2.0}, "en": {"fused": 7.0}, "sd": {"fused": 50.0}}'
+    report = '{"quality": {"fused": 2.0}, "detail": {"fused": 7.0}, "spread": {"fused": 50.0}}'
     (run.folder / "report.json").write_text(report)
     run.scored()
-    assert make_table(made).metrics == ("sd", "psnr")
+    assert make_table(made).metrics == ("spread", "quality")
 
 
 def test_a_sweep_without_any_score_has_a_table_of_names(plan):
