@@ -55,7 +55,7 @@ class HeldOut:
             evaluation.task,
             recipe.stream.crop,
             evaluation.count,
-            recipe.seed,
+            seed=0,  # the same for trainings of any seed, whose scores are compared
         )
         self.criterion = _criterion(recipe.schedule.keep_best)
         chosen = (recipe.schedule.keep_best,) if self.criterion else ()

@@ -110,7 +110,7 @@ def load_sweep(name: str, recipe: str = "", overrides: Sequence[str] = ()) -> Sw
         made,
         recipe=recipe or made.recipe,
         overrides=(*made.overrides, *overrides),
-        title=made.title or docstring.splitlines()[0],
+        title=made.title or docstring.splitlines()[0].rstrip("."),
     )
 
 

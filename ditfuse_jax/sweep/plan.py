@@ -79,16 +79,21 @@ class Training:
 
     def last_scores(self) -> dict[str, float]:
         """Metric -> value of the evaluation at the last step; empty where there is none."""
-        scores: dict[str, float] = {}
-        for record in self.records():
-            if record.get("step") == self.steps:
-                found = {name.removeprefix("eval/"): value for name, value in record.items()}
-                scores |= {name: value for name, value in found.items() if name in METRICS}
-        return scores
+        found = {name.removeprefix("eval/"): value for name, value in self._last_record().items()}
+        return {name: value for name, value in found.items() if name in METRICS}
 
     def finished(self) -> bool:
         """Whether the last step is saved and evaluated."""
-        return (self.folder / FOLDER / str(self.steps)).is_dir() and bool(self.last_scores())
+        evaluated = any(name.startswith("eval/") for name in self._last_record())
+        return evaluated and (self.folder / FOLDER / str(self.steps)).is_dir()
+
+    def _last_record(self) -> dict[str, Any]:
+        """All that was recorded of the last step."""
+        whole: dict[str, Any] = {}
+        for record in self.records():
+            if record.get("step") == self.steps:
+                whole |= record
+        return whole
 
     def check(self) -> None:
         """Refuses wrong words, and a folder that another setting began.
@@ -220,8 +225,9 @@ def _scoring(
         return ()
     model = str(training.folder) if training else sweep.checkpoint
     flags = [f"{SAMPLING[key]}={value}" for key, value in _pairs(sampling)]
-    where = ("evaluate", "--checkpoint", model, "--output", str(output))
-    return (*where, *sweep.evaluate, f"--seed={seed}", *flags)
+    if not training:  # trainings of all seeds are scored with the same noise on the same scenes
+        flags.append(f"--seed={seed}")
+    return ("evaluate", "--checkpoint", model, "--output", str(output), *sweep.evaluate, *flags)
 
 
 def _slugs(names: Sequence[str]) -> dict[str, str]:

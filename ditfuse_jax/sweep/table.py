@@ -4,11 +4,18 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.scores import ARROWS, best_methods, format_row
 from ditfuse_jax.sweep.plan import Plan
+
+# Direction of a metric -> its sign in a table, and what is larger for better values.
+ARROWS: dict[str, str] = {"higher": "↑", "lower": "↓", "zero": "→0"}
+_MERIT: dict[str, Callable[[float], float]] = {
+    "higher": lambda value: value,
+    "lower": lambda value: -value,
+    "zero": lambda value: -abs(value),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +62,28 @@ class Table:
 
     def best(self, metric: str) -> set[str]:
         """The settings with the best mean; none where only one setting has a value."""
-        means = {row.setting: row.cells[metric].mean for row in self.rows}
-        if sum(not math.isnan(mean) for mean in means.values()) < 2:
+        merit = _MERIT[METRICS[metric].direction]
+        merits = {row.setting: merit(row.cells[metric].mean) for row in self.rows}
+        merits = {name: value for name, value in merits.items() if not math.isnan(value)}
+        if len(merits) < 2:
             return set()
-        return best_methods(metric, means)
+        return {name for name, value in merits.items() if value == max(merits.values())}
 
     def texts(self, metric: str) -> list[tuple[str, str]]:
         """Mean and deviation of each row, with equal decimals; `` where there is no deviation."""
         cells = [row.cells[metric] for row in self.rows]
-        texts = format_row(value for cell in cells for value in (cell.mean, cell.deviation))
-        pairs = zip(texts[::2], texts[1::2], cells, strict=True)
+        numbers = [number for cell in cells for number in (cell.mean, cell.deviation)]
+        size = max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
+        decimals = 1 if size >= 1000 else 2 if size >= 10 else 4
         return [
-            (mean, "" if math.isnan(cell.deviation) else deviation)
-            for mean, deviation, cell in pairs
+            (_text(cell.mean, decimals), _text(cell.deviation, decimals, none="")) for cell in cells
         ]
+
+
+def _text(number: float, decimals: int, none: str = "–") -> str:
+    if math.isfinite(number):
+        return f"{number:.{decimals}f}"
+    return none if math.isnan(number) else "∞" if number > 0 else "-∞"
 
 
 def make_table(plan: Plan) -> Table:

@@ -61,6 +61,12 @@ def mean_score(examples, images, name):
     return np.mean([score(image, e.sources, e.target, (name,))[name] for e, image in pairs])
 
 
+def test_trainings_of_any_seed_are_scored_on_the_same_examples(recipe):
+    first, other = (HeldOut(dataclasses.replace(recipe, seed=seed)).examples for seed in (0, 5))
+    for left, right in zip(first, other, strict=True):
+        np.testing.assert_array_equal(left.sources, right.sources)
+
+
 def test_a_model_that_copies_scores_like_the_copy(recipe, moment):
     held_out = HeldOut(recipe)
     scalars = held_out(moment)

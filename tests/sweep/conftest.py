@@ -2,15 +2,17 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.sweep import Sweep
 from ditfuse_jax.sweep.plan import Plan, make_plan
 
-# Trains in no time: PSNR is the learning rate's thousands plus the seed.  Warm-up steps tell it to
-# fail (13), to wait until it is asked to stop (14), to end without an evaluation (15).
+# Trains in no time: quality is the learning rate's thousands plus the seed.  Warm-up steps tell it
+# to fail (13), to wait until it is asked to stop (14), to end without an evaluation (15).
 FAKE = """
 import json, os, pathlib, signal, sys, time
 log, command, *words = sys.argv[1:]
@@ -27,7 +29,7 @@ if command == "evaluate":
     if steps == 13:
         print("Traceback\\nValueError: unlucky", file=sys.stderr)
         sys.exit(1)
-    content = {"psnr": {"fused": steps + float(values["seed"]), "mean": 1.0}, "count": 1}
+    content = {"quality": {"fused": steps + float(values.get("seed", 0)), "mean": 1.0}, "count": 1}
     (folder / "report.json").write_text(json.dumps(content))
     sys.exit(0)
 folder, kind = option("--workdir"), values.get("config.optimizer.warmup_steps")
@@ -46,11 +48,28 @@ steps = int(values["config.train.steps"])
 score = 1000 * float(values.get("config.optimizer.learning_rate", 0)) + int(values["config.seed"])
 lines = [{"step": step, "loss": score / step} for step in range(1, steps + 1)]
 if kind != "15":
-    lines.append({"step": steps, "eval/psnr": score, "eval/psnr_of_mean": 1.0})
+    lines.append({"step": steps, "eval/quality": score, "eval/quality_of_mean": 1.0})
 (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
 (folder / "checkpoints" / str(steps)).mkdir(parents=True, exist_ok=True)
 time.sleep(0.05)
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def metrics():
+    """Metrics that no table of metrics need have."""
+    facts = {
+        "quality": ("Quality", "dB", "higher"),
+        "error": ("Error", "levels²", "lower"),
+        "bias": ("Bias", "", "zero"),
+        "detail": ("Detail", "bits", "higher"),
+        "spread": ("Spread", "levels", "higher"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (title, unit, direction) in facts.items():
+            made = types.SimpleNamespace(name=name, title=title, unit=unit, direction=direction)
+            patch.setitem(METRICS, name, made)
+        yield
 
 
 class Fake:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -21,7 +23,7 @@ def test_all_is_done_once_and_then_skipped(fake, plan):
     outcome = run_plan(made, 2, quiet=True)
     assert not outcome.failures and not outcome.stopped
     assert sorted(names(fake.calls())) == ["fast-seed0", "fast-seed1", "slow-seed0", "slow-seed1"]
-    assert [run.scores() for run in made.runs] == [{"psnr": v} for v in (1.0, 2.0, 3.0, 4.0)]
+    assert [run.scores() for run in made.runs] == [{"quality": v} for v in (1.0, 2.0, 3.0, 4.0)]
     fake.forget()
     run_plan(plan(), 2, quiet=True)
     assert not fake.calls()
@@ -41,7 +43,7 @@ def test_a_failing_run_is_told_by_its_last_line_and_the_others_go_on(fake, plan,
     (failure,) = outcome.failures
     assert str(failure) == f"bad, seed 0: ValueError: unlucky (see {failure.log})"
     assert "step 2" in failure.log.read_text()
-    assert made.runs[1].scores() == {"psnr": 2.0}
+    assert made.runs[1].scores() == {"quality": 2.0}
     assert "failed: bad, seed 0: ValueError: unlucky" in capsys.readouterr().err
     fake.forget()
     assert len(run_plan(made, 1, quiet=True).failures) == 1  # tried again
@@ -58,7 +60,7 @@ def test_what_shares_a_training_is_scored_after_it_and_fails_with_it(fake, plan)
     made = plan(sampled, seeds=(1,), evaluate=("--data", "x"))
     outcome = run_plan(made, 3, quiet=True)
     assert [command for command, *_ in fake.calls()] == ["train", *["evaluate"] * 3]
-    assert [run.scores() for run in made.runs] == [{"psnr": 3.0}, {"psnr": 9.0}, None]
+    assert [run.scores() for run in made.runs] == [{"quality": 2.0}, {"quality": 8.0}, None]
     assert [failure.name for failure in outcome.failures] == ["13 steps, seed 1"]
     fake.forget()
     run_plan(made, 1, quiet=True)
@@ -89,6 +91,23 @@ def test_asked_to_stop_it_lets_trainings_save_and_the_same_call_continues(fake, 
 
     outcome = run_plan(made, 1, quiet=True)
     assert not outcome.stopped and all(run.scores() for run in made.runs)
+
+
+def test_the_sweep_itself_takes_no_accelerator_from_its_trainings(tmp_path):
+    code = (
+        "import sys, jax\n"
+        "from ditfuse_jax.sweep import sweep\n"
+        "sweep('noise_draws', sys.argv[1], workers=0, quiet=True)\n"
+        "assert not jax._src.xla_bridge.backends_are_initialized()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "sweep.html").exists()
 
 
 def test_workers_share_the_devices_out(fake, plan, monkeypatch):

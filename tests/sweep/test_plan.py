@@ -38,7 +38,7 @@ def test_settings_of_sampling_share_a_training_and_are_scored_apart(plan):
     assert few.scoring[2] == str(few.training.folder)
     assert few.folder != many.folder
     assert not [word for word in few.training.words if "sample" in word]
-    assert made.runs[4].scoring[-1] == "--seed=0"  # samples as its recipe says
+    assert made.runs[4].scoring[-2:] == ON  # samples as its recipe says
 
 
 def test_sampling_decides_a_training_of_ones_own_where_the_training_evaluates(plan):
@@ -60,6 +60,7 @@ def test_a_checkpoint_can_be_sampled_and_not_trained(plan):
     changes = {"recipe": "", "overrides": (), "checkpoint": "runs/mine", "evaluate": ON}
     made = plan(SAMPLED, **changes)
     assert not made.trainings and len({run.folder for run in made.runs}) == 4
+    assert [run.scoring[-1] for run in made.runs[:2]] == ["--seed=0", "--seed=1"]
     with pytest.raises(UserError, match=r"draws=2 changes a training, and runs/mine is trained"):
         plan({"a": ("--config.flow.draws=2",)}, **changes)
 
@@ -89,15 +90,15 @@ def test_a_training_is_done_when_its_last_step_is_saved_and_evaluated(plan):
     assert not training.finished()
     training.folder.mkdir(parents=True)
     metrics = training.folder / "metrics.jsonl"
-    metrics.write_text('{"step": 2, "eval/psnr": 1.0}\n{"step": 3, "loss": 1.0}\n')
+    metrics.write_text('{"step": 2, "eval/quality": 1.0}\n{"step": 3, "loss": 1.0}\n')
     (training.folder / "checkpoints" / "3").mkdir(parents=True)
     assert not training.finished()
     with metrics.open("a") as file:
         file.write(
-            '{"step": 3, "eval/psnr": 2.0, "eval/other": 3.0}\n{"step": 3, "goodput/x": 1}\n'
+            '{"step": 3, "eval/quality": 2.0, "eval/other": 3.0}\n{"step": 3, "goodput/x": 1}\n'
         )
     assert training.finished()
-    assert training.last_scores() == {"psnr": 2.0}
+    assert training.last_scores() == {"quality": 2.0}
     (training.folder / "checkpoints" / "3").rename(training.folder / "checkpoints" / "2")
     assert not training.finished()
 
@@ -123,11 +124,11 @@ def test_scores_count_for_the_words_they_were_made_with(plan):
                evaluate=ON).runs[0]  # fmt: skip
     assert run.scores() is None
     run.folder.mkdir(parents=True)
-    report = {"psnr": {"fused": 2.0, "mean": 9.0}, "ssim": {"fused": None}, "count": 3}
+    report = {"quality": {"fused": 2.0, "mean": 9.0}, "detail": {"fused": None}, "count": 3}
     (run.folder / "report.json").write_text(json.dumps(report))
     assert run.scores() is None  # whose it is nobody knows: the scoring was interrupted
     run.scored()
-    assert run.scores() == {"psnr": 2.0}
+    assert run.scores() == {"quality": 2.0}
     other = plan({"few": ("--config.sample.steps=3",)}, recipe="", overrides=(), checkpoint="m",
                  evaluate=ON).runs[0]  # fmt: skip
     assert other.folder == run.folder and other.scores() is None

@@ -1,0 +1,147 @@
+"""What is handed to clusters: every training that is not done, with its words unharmed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.sweep.cluster import render, submit
+
+DESCRIPTION = """
+from launch import Gpu, Job, Kubernetes
+def get_job():
+    return Job(
+        name="sweep", hardware=Gpu("h100"), config="replaced", workdir="/replaced",
+        overrides=("--config.replaced=1",), repo={repo!r}, image="image:cuda", max_restarts=2,
+        kubernetes=Kubernetes(claims={{"/shared": "shared"}}),
+    )
+"""
+# Words that a careless script would break.
+NASTY = "--config.data.tokenizer=a 'b' \"c\" $HOME $(id) `id` \\ ; & | (x)"
+SETTINGS = {"plain": (), "nasty": (NASTY, "--config.data.crop=(64, 64)")}
+
+
+@pytest.fixture
+def description(tmp_path):
+    """A job on one node, whose Python writes down its arguments."""
+    python = tmp_path / "repo" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    note = (
+        f"import json, sys; open({str(tmp_path / 'words')!r}, 'a').write(json.dumps(sys.argv[1:]))"
+    )
+    (tmp_path / "note.py").write_text(note + "; sys.exit(int(open('code').read()))")
+    python.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path}/note.py "$@"\n')
+    python.chmod(0o755)
+    path = tmp_path / "job.py"
+    path.write_text(DESCRIPTION.format(repo=str(tmp_path / "repo")))
+    return path
+
+
+def finish(training) -> None:
+    """Leaves what a finished training leaves."""
+    (training.folder / "checkpoints" / str(training.steps)).mkdir(parents=True)
+    line = {"step": training.steps, "eval/quality": 1.0}
+    (training.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def document(plan, target, description) -> str:
+    (call,) = render(plan, target, description)
+    return call.document
+
+
+def run_task(script: str, task: int, folder, code: int = 0) -> tuple[int, list, list]:
+    """Runs a task of an array as SLURM would: exit code, the program's words, scontrol's words."""
+    (folder / "bin").mkdir(exist_ok=True)
+    srun = 'while [ "${1:0:2}" = -- ]; do shift; done; exec "$@"'
+    for name, body in {"srun": srun, "scontrol": f'echo "$@" > {folder}/requeued'}.items():
+        (folder / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    for name in ("words", "requeued"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "code").write_text(str(code))
+    numbers = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "70", "SLURM_JOB_ID": "71"}
+    done = subprocess.run(
+        ["/bin/bash"],
+        input=script,
+        text=True,
+        cwd=folder,
+        env={"PATH": f"{folder}/bin:/bin:/usr/bin", **numbers},
+        capture_output=True,
+        check=False,
+    )
+    assert not done.stderr
+    requeued = folder / "requeued"
+    words = json.loads((folder / "words").read_text())
+    return done.returncode, words, requeued.read_text().split() if requeued.exists() else []
+
+
+def test_each_task_of_the_array_is_a_training_with_its_own_words(plan, description, tmp_path):
+    made = plan(SETTINGS)
+    script = document(made, "slurm", description)
+    assert "#SBATCH --job-name=sweep\n" in script and "#SBATCH --array=0-3\n" in script
+    before_commands = script.partition("\ncase")[0]
+    assert before_commands.count("#SBATCH") == script.count("#SBATCH")
+    assert "replaced" not in script
+    for number, training in enumerate(made.trainings):
+        code, words, _ = run_task(script, number, tmp_path)
+        assert code == 0
+        assert words == ["-m", "ditfuse_jax", *training.command]
+
+
+def test_a_stopped_task_alone_goes_back_into_the_queue(plan, description, tmp_path):
+    script = document(plan(SETTINGS), "slurm", description)
+    code, _, requeued = run_task(script, 2, tmp_path, code=143)
+    assert code == 143 and requeued == ["requeue", "70_2"]
+    code, _, requeued = run_task(script, 2, tmp_path, code=1)
+    assert code == 1 and not requeued
+
+
+def test_each_training_is_a_jobset_of_its_own(plan, description):
+    made = plan(SETTINGS)
+    sets = list(yaml.safe_load_all(document(made, "jobset", description)))
+    assert [one["metadata"]["name"] for one in sets] == [f"sweep-{n}" for n in range(4)]
+    for one, training in zip(sets, made.trainings, strict=True):
+        (part,) = one["spec"]["replicatedJobs"]
+        (container,) = part["template"]["spec"]["template"]["spec"]["containers"]
+        assert [word.replace("$$", "$") for word in container["args"]] == list(training.command)
+
+
+def test_what_is_done_is_left_out_and_names_stay(plan, description):
+    made = plan(SETTINGS)
+    finish(made.trainings[0])
+    sets = list(yaml.safe_load_all(document(made, "jobset", description)))
+    assert [one["metadata"]["name"] for one in sets] == ["sweep-1", "sweep-2", "sweep-3"]
+    script = document(made, "slurm", description)
+    assert "--array=0-2" in script and str(made.trainings[0].folder) not in script
+    for training in made.trainings[1:]:
+        finish(training)
+    with pytest.raises(UserError, match="are done: run the sweep without a cluster"):
+        render(made, "slurm", description)
+
+
+def test_a_sweep_that_trains_nothing_is_no_matter_for_a_cluster(plan, description):
+    made = plan({"a": ()}, recipe="", overrides=(), checkpoint="m", evaluate=("--data", "x"))
+    with pytest.raises(UserError, match="the sweep trains nothing: run it here"):
+        render(made, "slurm", description)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "get_job"), (DESCRIPTION.format(repo=""), "slurm needs repo"), (None, "no such file")],
+)
+def test_a_wrong_description_is_told_in_one_line(plan, tmp_path, text, told):
+    path = tmp_path / "wrong.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        submit(plan(SETTINGS), "slurm", path, dry_run=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_sbatch_is_told(plan, description, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="sbatch is not on the PATH"):
+        submit(plan(SETTINGS), "slurm", description, dry_run=False)
