@@ -161,7 +161,7 @@ def evaluate_files(
     folders = Folders(tuple(map(Path, sources)), clean)
     places = ", ".join(map(str, methods.values()))
     run = Run(
-        title=f"{', '.join(methods)} on {folders}" if methods.keys() != {OWN} else places,
+        title=places if methods.keys() == {OWN} else ", ".join(methods),
         facts={"sources": str(folders), "fused": places},
         versions=package_versions(),
     )

@@ -124,12 +124,16 @@ def score_table(results: Results) -> dict[str, object]:
                 "own": method == results.own,
                 "reference": is_reference(method),
                 "cells": [column[place] for column in columns],
-                "rank": format_row([results.mean_ranks.get(method, math.nan)])[0],
+                "rank": _rank(results.mean_ranks.get(method, math.nan)),
             }
             for place, method in enumerate(results.methods)
         ],
         "all_compete": any(is_reference(method) for method in results.competing),
     }
+
+
+def _rank(rank: float) -> str:
+    return "–" if math.isnan(rank) else f"{rank:.2f}"
 
 
 def _cells(results: Results, metric: str) -> list[Cell]:

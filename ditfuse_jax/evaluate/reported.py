@@ -30,7 +30,7 @@ def chosen_metrics(words: Sequence[str] | None, task: str) -> tuple[str, ...]:
       UserError: an unknown metric.
     """
     if words is None:
-        return tuple(name for name in REPORTED[task] if name in METRICS)
+        return tuple(name for name in REPORTED[task] if name in METRICS) or tuple(METRICS)
     known = {name.lower(): name for name in METRICS}
     chosen = []
     for word in words:
