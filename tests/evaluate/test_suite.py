@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
@@ -82,6 +83,7 @@ def test_a_model_stands_first_and_is_saved_as_the_set_is(
     fused = tmp_path / "out" / "last" / "fused"
     assert sorted(path.name for path in fused.iterdir()) == ["x.jpg", "y.jpg"]
     with Image.open(fused / "x.jpg") as image:
+        assert isinstance(image, JpegImageFile)
         tables = image.quantization
     assert tables[0][0] == 2  # of quality 95; 16 at quality 50
     assert "`fused` is first source" in (tmp_path / "out" / "overview.md").read_text()
