@@ -6,30 +6,26 @@ from typing import Literal
 
 import jax
 
-Needs = Literal["fused", "sources", "clean"]
-Direction = Literal["higher", "lower"]
+from ditfuse_jax.evaluate.metrics.comparison import Comparison
+
+Needs = Literal["fused", "sources", "pair", "clean"]
+Direction = Literal["higher", "lower", "zero"]
 
 
 @dataclass(frozen=True)
 class Metric:
     """One entry of the registry.
 
-    `function` is pure JAX on one image, so it can be jitted and vmapped.  What it is called with
-    follows from `needs`:
-
-      "fused":   function(fused)            grey `(H, W)`
-      "sources": function(fused, sources)   grey `(H, W)` and `(K, H, W)`, K >= 1
-      "clean":   function(fused, clean)     RGB `(H, W, 3)` twice
-
-    Every image is float32 holding the integers 0..255 exactly; grey is
-    `ditfuse_jax.evaluate.metrics.grey.luminance`.  The function returns a float32 scalar.
+    `function` is pure JAX and returns one float32 score for each of the M fused images, `(M,)`.
+    `needs` says what it looks at: the fused image alone, any number of sources, exactly two
+    ("pair"), or the clean image instead.
     """
 
-    name: str  # lower case: the key in tables and in report.json
+    name: str  # the key in tables and in report.json
     title: str  # as the literature prints it, with "sum" or "mean" where sources are pooled
-    function: Callable[..., jax.Array]
+    function: Callable[[Comparison], jax.Array]
     needs: Needs
-    direction: Direction  # which values are better
-    unit: str  # "" where the number has none
-    family: str
+    direction: Direction  # which values are better: "zero" is the nearest to it
+    unit: str = ""  # where the number has one
     smallest_side: int = 1  # pixels: images smaller than this cannot be scored
+    undefined: str = ""  # when the value is NaN: "where an image is flat"

@@ -1,57 +1,66 @@
 """The table of metrics: adding one is a function in its family's file and an entry here.
 
-Two kinds stand beside each other.  *Full-reference* metrics compare the output with the clean
-photograph it should restore; *fusion* metrics judge it alone or against its sources, on grey.
+Two kinds stand beside each other.  *Fusion* metrics judge a fused image alone or against its
+sources, on grey; *full-reference* metrics compare it with the clean photograph it should restore.
+`docs/metrics.md` is this table with the formulas' sources.
 """
 
-from ditfuse_jax.evaluate.metrics import information, statistics, structural
+from ditfuse_jax.evaluate.metrics import (
+    chen,
+    frequency,
+    information,
+    mef,
+    piella,
+    statistics,
+    structural,
+    vif,
+    xydeas,
+)
 from ditfuse_jax.evaluate.metrics.metric import Metric
 
+_FLAT = "where an image is flat"
+_ALL_FLAT = "where all sources are flat"
+_SSIM = structural.WINDOW
+
 _ENTRIES = (
-    Metric("psnr", "PSNR to clean (RGB)", statistics.psnr, "clean", "higher", "dB", "statistics"),
-    Metric(
-        "ssim",
-        "SSIM to clean (luminance)",
-        structural.ssim,
-        "clean",
-        "higher",
-        "",
-        "structural",
-        structural.WINDOW,
-    ),
-    Metric("en", "EN", information.entropy, "fused", "higher", "bits", "information"),
-    Metric("sd", "SD", statistics.standard_deviation, "fused", "higher", "levels", "statistics"),
-    Metric(
-        "mi", "MI (sum)", information.mutual_information, "sources", "higher", "bits", "information"
-    ),
-    Metric(
-        "ssim_sources",
-        "SSIM to sources (mean)",
-        structural.source_ssim,
-        "sources",
-        "higher",
-        "",
-        "structural",
-        structural.WINDOW,
-    ),
-    Metric(
-        "mse_sources",
-        "MSE to sources (mean)",
-        statistics.source_mse,
-        "sources",
-        "lower",
-        "levels²",
-        "statistics",
-    ),
-    Metric(
-        "psnr_sources",
-        "PSNR to sources (of mean MSE)",
-        statistics.source_psnr,
-        "sources",
-        "higher",
-        "dB",
-        "statistics",
-    ),
+    Metric("PSNR_clean", "PSNR to clean (RGB)", statistics.clean_psnr, "clean", "higher", "dB"),
+    Metric("SSIM_clean", "SSIM to clean (luminance)", structural.clean_ssim, "clean", "higher", "", _SSIM),
+    Metric("EN", "EN", information.entropy, "fused", "higher", "bits"),
+    Metric("SD", "SD", statistics.standard_deviation, "fused", "higher", "levels"),
+    Metric("SF", "SF", frequency.spatial_frequency, "fused", "higher", "levels", 2),
+    Metric("AG", "AG", frequency.average_gradient, "fused", "higher", "levels", 2),
+    Metric("EI", "EI", frequency.edge_intensity, "fused", "higher", "levels"),
+    Metric("MI", "MI (sum)", information.mutual_information, "sources", "higher", "bits"),
+    Metric("NMI", "NMI (sum)", information.normalised_mutual_information, "sources", "higher", undefined="where a source and the fused image are flat"),
+    Metric("Qte", "Q_TE, Cvejic (sum)", information.tsallis_information, "sources", "higher"),
+    Metric("Qte_nava", "Q_TE, Nava", information.normalised_tsallis_information, "pair", "higher", undefined=_ALL_FLAT),
+    Metric("Qncie", "Q_NCIE", information.nonlinear_correlation, "sources", "higher"),
+    Metric("CE", "CE (mean)", information.cross_entropy, "sources", "lower", "bits"),
+    Metric("CC", "CC (mean)", statistics.correlation_coefficient, "sources", "higher", undefined=_FLAT),
+    Metric("SCD", "SCD (sum)", statistics.correlations_of_differences, "pair", "higher", undefined="where a source is flat or the fused image equals one up to a constant"),
+    Metric("MSE", "MSE (mean)", statistics.mean_squared_error, "sources", "lower", "levels²"),
+    Metric("RMSE", "RMSE (of mean MSE)", statistics.root_mean_squared_error, "sources", "lower", "levels"),
+    Metric("PSNR", "PSNR (of mean MSE)", statistics.psnr, "sources", "higher", "dB"),
+    Metric("Qabf", "Qabf", xydeas.edges_kept, "sources", "higher", undefined=_ALL_FLAT),
+    Metric("Qabf_kumar", "Qabf, Kumar", xydeas.edges_kept_kumar, "sources", "higher", "", 2),
+    Metric("Qg", "Q_G", xydeas.local_edge_ratio, "sources", "higher"),
+    Metric("Labf", "Labf", xydeas.loss_of_information, "sources", "lower", "", 2),
+    Metric("Nabf", "Nabf (modified)", xydeas.artefacts, "sources", "lower", "", 2),
+    Metric("Nabf_petrovic", "Nabf, Petrovic", xydeas.artefacts_petrovic, "sources", "lower", "", 2),
+    Metric("Qsf", "Q_SF", frequency.extended_spatial_frequency, "sources", "zero", "", 2, _ALL_FLAT),
+    Metric("Qs", "Q_S", piella.fusion_quality, "sources", "higher", "", _SSIM),
+    Metric("Qw", "Q_W", piella.weighted_fusion_quality, "sources", "higher", "", _SSIM, _ALL_FLAT),
+    Metric("Qe", "Q_E", piella.edge_fusion_quality, "sources", "higher", "", _SSIM, _ALL_FLAT),
+    Metric("Qc", "Q_C", piella.cvejic_quality, "pair", "higher", "", piella.SMALL),
+    Metric("Qy", "Q_Y", piella.yang_quality, "pair", "higher", "", piella.SMALL),
+    Metric("VIF", "VIF (sum)", vif.visual_information_fidelity, "sources", "higher", "", vif.SMALLEST, "where a source is flat"),
+    Metric("VIFF", "VIFF", vif.visual_information_fidelity_for_fusion, "sources", "higher", "", vif.SMALLEST),
+    Metric("SSIM", "SSIM (mean)", structural.source_ssim, "sources", "higher", "", _SSIM),
+    Metric("MSSSIM", "MS-SSIM (mean)", structural.multiscale_ssim, "sources", "higher", "", structural.MULTISCALE_SMALLEST),
+    Metric("MEFSSIM", "MEF-SSIM, 1 scale", mef.mef_ssim, "sources", "higher", "", _SSIM),
+    Metric("MEFSSIM_multi", "MEF-SSIM, 3 scales", mef.multiscale_mef_ssim, "sources", "higher", "", mef.MULTISCALE_SMALLEST),
+    Metric("Qcb", "Q_CB", chen.contrast_preservation, "sources", "higher", "", 1, _FLAT),
+    Metric("Qcv", "Q_CV", chen.regional_distance, "sources", "lower", "", 1, _ALL_FLAT),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
