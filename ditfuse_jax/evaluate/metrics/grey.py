@@ -29,10 +29,12 @@ def luminance(rgb: jax.Array) -> jax.Array:
       `(...)` float32 holding integers 0..255 exactly; a grey input (R = G = B) is unchanged.
     """
     # In integers: float32 would round some of the half-way cases the wrong way.
-    channels = rgb.astype(jnp.int32)
-    millionths = jnp.sum(channels * jnp.array(_WEIGHTS), axis=-1)
-    millionths += jnp.sum(channels * jnp.array(_REMAINDERS), axis=-1) // _MILLION
-    return ((millionths + _MILLION // 2) // _MILLION).astype(jnp.float32)
+    channels = [rgb[..., i].astype(jnp.int32) for i in range(3)]
+    millionths = sum(weight * x for weight, x in zip(_WEIGHTS, channels, strict=True))
+    remainder = sum(weight * x for weight, x in zip(_REMAINDERS, channels, strict=True))
+    # Lifted above zero, where the division that rounds towards zero rounds down, and is fast.
+    millionths += jax.lax.div(remainder + 25 * _MILLION, jnp.int32(_MILLION)) - 25
+    return jax.lax.div(millionths + _MILLION // 2, jnp.int32(_MILLION)).astype(jnp.float32)
 
 
 def stretched(images: jax.Array) -> jax.Array:

@@ -7,9 +7,12 @@ sources, on grey; *full-reference* metrics compare it with the clean photograph 
 
 from ditfuse_jax.evaluate.metrics import (
     chen,
+    fmi,
     frequency,
+    haar,
     information,
     mef,
+    phase,
     piella,
     statistics,
     structural,
@@ -47,6 +50,7 @@ _ENTRIES = (
     Metric("Labf", "Labf", xydeas.loss_of_information, "sources", "lower", "", 2),
     Metric("Nabf", "Nabf (modified)", xydeas.artefacts, "sources", "lower", "", 2),
     Metric("Nabf_petrovic", "Nabf, Petrovic", xydeas.artefacts_petrovic, "sources", "lower", "", 2),
+    Metric("Qm", "Q_M", haar.multiscale_edges_kept, "sources", "higher", "", haar.SMALLEST, "where the sources lack details"),
     Metric("Qsf", "Q_SF", frequency.extended_spatial_frequency, "sources", "zero", "", 2, _ALL_FLAT),
     Metric("Qs", "Q_S", piella.fusion_quality, "sources", "higher", "", _SSIM),
     Metric("Qw", "Q_W", piella.weighted_fusion_quality, "sources", "higher", "", _SSIM, _ALL_FLAT),
@@ -59,6 +63,12 @@ _ENTRIES = (
     Metric("MSSSIM", "MS-SSIM (mean)", structural.multiscale_ssim, "sources", "higher", "", structural.MULTISCALE_SMALLEST),
     Metric("MEFSSIM", "MEF-SSIM, 1 scale", mef.mef_ssim, "sources", "higher", "", _SSIM),
     Metric("MEFSSIM_multi", "MEF-SSIM, 3 scales", mef.multiscale_mef_ssim, "sources", "higher", "", mef.MULTISCALE_SMALLEST),
+    Metric("FMI_pixel", "FMI, pixels (mean)", fmi.pixel_information, "sources", "higher", "", 3),
+    Metric("FMI_gradient", "FMI, gradient (mean)", fmi.gradient_information, "sources", "higher", "", 3),
+    Metric("FMI_edge", "FMI, edges (mean)", fmi.edge_information, "sources", "higher", "", 3),
+    Metric("FMI_dct", "FMI, DCT (mean)", fmi.cosine_information, "sources", "higher", "", 3),
+    Metric("FMI_wavelet", "FMI, wavelet (mean)", fmi.wavelet_information, "sources", "higher"),
+    Metric("Qp", "Q_P", phase.phase_congruency_quality, "sources", "higher", "", 2, "where no source has a feature"),
     Metric("Qcb", "Q_CB", chen.contrast_preservation, "sources", "higher", "", 1, _FLAT),
     Metric("Qcv", "Q_CV", chen.regional_distance, "sources", "lower", "", 1, _ALL_FLAT),
 )

@@ -24,7 +24,7 @@ _GUARD = 1e-10
 
 
 class Information(NamedTuple):
-    """Of sources and fused images at one scale, each `(K, M, h, w)`."""
+    """Of sources and fused images at one scale, each `(K, M, h, w)` or as `there` `(K, 1, h, w)`."""
 
     kept: jax.Array  # log10(1 + g^2 s_X^2 / (s_V^2 + noise))
     there: jax.Array  # log10(1 + s_X^2 / noise)
@@ -56,14 +56,13 @@ def visual_information_fidelity_for_fusion(images: Comparison) -> jax.Array:
     """
     value = jnp.float32(0)
     for weight, (sources, fused) in zip(_HAN_WEIGHTS, images.once(_scales), strict=True):
-        chosen = jax.tree.map(lambda x: x[0], _information(sources, fused, _HAN_NOISE))
-        for other in range(1, len(images.sources)):
-            this = jax.tree.map(
-                lambda x, k=other: x[k], _information(sources, fused, _HAN_NOISE)
-            )
-            first = chosen.gain < this.gain
-            chosen = jax.tree.map(lambda a, b, first=first: jnp.where(first, a, b), chosen, this)
-        value += weight * mean(chosen.kept + 1e-7) / mean(chosen.there + 1e-7)
+        information = _information(sources, fused, _HAN_NOISE)
+        kept, there, gain = (x[0] for x in information)
+        for other_kept, other_there, other_gain in zip(*information[:], strict=True):
+            first = gain < other_gain
+            kept, there = jnp.where(first, kept, other_kept), jnp.where(first, there, other_there)
+            gain = jnp.minimum(gain, other_gain)
+        value += weight * mean(kept + 1e-7) / mean(there + 1e-7)
     return value
 
 
@@ -81,17 +80,11 @@ def _scales(images: Comparison) -> list[tuple[Windows, Windows]]:
 def _information(source: Windows, fused: Windows, noise: float) -> Information:
     of_source, of_fused = source.variance, fused.variance
     together = source.covariance(fused)
-    gain = together / (of_source + _GUARD)
-    rest = of_fused - gain * together
-    flat_source, flat_fused = of_source < _GUARD, of_fused < _GUARD
-    gain = jnp.where(flat_source | flat_fused, 0, gain)
-    rest = jnp.where(flat_source, of_fused, rest)
-    rest = jnp.where(flat_fused, 0, rest)
-    of_source = jnp.where(flat_source, 0, of_source)
-    rest = jnp.maximum(jnp.where(gain < 0, of_fused, rest), _GUARD)
-    gain = jnp.maximum(gain, 0)
+    flat = (of_source < _GUARD) | (of_fused < _GUARD)
+    gain = jnp.where(flat, 0, jnp.maximum(together / (of_source + _GUARD), 0))
+    rest = jnp.maximum(of_fused - gain * together, _GUARD)
     kept = _log10_1p(gain**2 * of_source / (rest + noise))
-    there = jnp.broadcast_to(_log10_1p(of_source / noise), kept.shape)
+    there = _log10_1p(jnp.where(of_source < _GUARD, 0, of_source) / noise)
     return Information(kept, there, gain)
 
 

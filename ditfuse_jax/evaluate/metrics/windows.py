@@ -7,6 +7,7 @@ unrolled, which the compiler merges with what follows and then computes many tim
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class Windows:
 
     def __init__(self, images: jax.Array, weights: np.ndarray):
         """`images` are float32 `(..., H, W)`, sides at least n; `weights` `(n,)`, summing to 1."""
-        self._images, self._weights = images, weights
+        self._images, self._weights, self._index = images, weights, ...
         self._columns = _mean(images, weights, -2)
         self.mean = _mean(self._columns, weights, -1)
 
@@ -68,26 +69,26 @@ class Windows:
         """Of the shape of `mean`."""
         return self.covariance(self)
 
-    def __getitem__(self, index) -> "Windows":
-        """Some of the images, by the leading axes."""
+    def __getitem__(self, index: Any) -> "Windows":
+        """Some of the images, by the leading axes; of some images, not some of some."""
         some = copy.copy(self)
-        some._images, some._columns = self._images[index], self._columns[index]
-        some.mean, some.variance = self.mean[index], self.variance[index]
+        some._index, some.mean, some.variance = index, self.mean[index], self.variance[index]
         return some
 
     def covariance(self, other: "Windows") -> jax.Array:
         """With images of the same sides under the same window; leading axes broadcast."""
-        a, b, weights = self, other, self._weights
-        within = _sum_of_cells(
-            lambda cell: (cell(a._images, -2) - a._columns) * (cell(b._images, -2) - b._columns),
-            weights,
-        )
+        within = _sum_of_cells(lambda cell: self._within(cell) * other._within(cell), self._weights)
         return _sum_of_cells(
-            lambda cell: (
-                cell(within, -1) + (cell(a._columns, -1) - a.mean) * (cell(b._columns, -1) - b.mean)
-            ),
-            weights,
+            lambda cell: cell(within, -1) + self._between(cell) * other._between(cell),
+            self._weights,
         )
+
+    # Chosen inside the loop, where it costs nothing, rather than copied before it.
+    def _within(self, cell: "Cell") -> jax.Array:
+        return cell(self._images[self._index], -2) - self._columns[self._index]
+
+    def _between(self, cell: "Cell") -> jax.Array:
+        return cell(self._columns[self._index], -1) - self.mean
 
 
 Cell = Callable[[jax.Array, int], jax.Array]

@@ -89,7 +89,7 @@ def local_edge_ratio(images: Comparison) -> jax.Array:
     angle, angle_f = images.split(jnp.arctan(y / jnp.where(x == 0, _TINY, x)))
     strength, strength_f = images.split(magnitude(x, y))
     weight, own = (jnp.where(g == 0, _TINY, g) for g in (strength, strength_f))
-    relative = jnp.where(strength > strength_f, strength_f / weight, strength / own)
+    relative = jnp.where(strength > strength_f, strength_f / weight, weight / own)
     alike = _agreement(angle, angle_f)
     kept = _logistic(relative, 1, -10, 0.5) * _logistic(alike, 1, -20, 0.75)
     return mean(jnp.sum(kept * weight, axis=0) / jnp.sum(weight, axis=0))

@@ -76,7 +76,7 @@ def halved(image):
 def stretched(image):
     """Min-max to 0..255, rounded half up."""
     low, high = image.min(), image.max()
-    return np.floor((image - low) / (high - low) * 255 + 0.5) if high > low else image
+    return np.floor((image - low) / (high - low) * 255 + 0.5) if high > low else 0 * image
 
 
 # Information
@@ -539,6 +539,160 @@ def chen_varshney(fused, sources):
     return np.float64(above) / below
 
 
+# Feature mutual information
+
+
+def bits_of(p):
+    """Zero and negative parts as that code counts them."""
+    return sum(-v * math.log2(abs(v)) for v in np.ravel(p) if v != 0)
+
+
+def window_information(x, f):
+    """2 MI / (H + H) of two 3 x 3 windows."""
+    if (x == f).all():
+        return 1.0
+
+    def distribution(window):
+        cells = window.T.ravel()  # column by column
+        low, high = cells.min(), cells.max()
+        cells = np.ones(9) if low == high else (cells - low) / (high - low)
+        return cells / cells.sum()
+
+    def spread(p):
+        place = np.arange(9)
+        return math.sqrt((p * (place - (p * place).sum()) ** 2).sum())
+
+    p, q = distribution(x), distribution(f)
+    a, b = p - 1 / 9, q - 1 / 9
+    flat = np.ptp(x) == 0 or np.ptp(f) == 0
+    c = 0.0 if flat else (a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum())
+    above, below = np.cumsum(p), np.cumsum(q)
+    bound = np.minimum.outer(below, above) if c >= 0 else np.add.outer(below, above) - 1
+    bound = np.maximum(bound, 0)
+    covariance = (bound - np.outer(below, above)).sum()
+    spreads = spread(p) * spread(q)
+    weight = c * spreads / covariance if c and spreads else 0.0
+    corner = np.pad(bound, ((1, 0), (1, 0)))
+    extreme = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
+    extreme = np.where(np.abs(extreme) < 1e-14, 0, extreme)
+    both = weight * extreme + (1 - weight) * np.outer(q, p)
+    apart = bits_of(p) + bits_of(q)
+    shared = apart - bits_of(both)
+    return 2 * shared / apart if abs(shared) > 1e-12 else 0.0
+
+
+def feature_information(feature):
+    def information(fused, sources):
+        f, total = feature(fused), []
+        for x in map(feature, sources):
+            for i in range(f.shape[0] - 2):
+                for j in range(f.shape[1] - 2):
+                    where = slice(i, i + 3), slice(j, j + 3)
+                    total.append(window_information(x[where], f[where]))
+        return np.mean(total)
+
+    return information
+
+
+def sobel_edges(image):
+    """MATLAB's edge(image), pixel by pixel."""
+    x, y = same(image, SOBEL, "edge"), same(image, SOBEL.T, "edge")
+    strength, edges = x**2 + y**2, np.zeros(image.shape)
+    for (i, j), s in np.ndenumerate(strength):
+
+        def at(row, column):
+            inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
+            return strength[row, column] if inside else -1
+
+        along_x = abs(x[i, j]) >= abs(y[i, j]) and at(i, j - 1) <= s > at(i, j + 1)
+        along_y = abs(y[i, j]) >= abs(x[i, j]) and at(i - 1, j) <= s > at(i + 1, j)
+        edges[i, j] = s > 4 * strength.mean() and (along_x or along_y)
+    return edges
+
+
+def cosine_transform(image):
+    def matrix(n):
+        k, x = np.arange(n)[:, None], np.arange(n)[None, :]
+        rows = np.cos(math.pi * k * (2 * x + 1) / (2 * n)) * math.sqrt(2 / n)
+        rows[0] /= math.sqrt(2)
+        return rows
+
+    return matrix(image.shape[0]) @ image @ matrix(image.shape[1]).T
+
+
+# Phase congruency
+
+
+def phase_congruency(image):
+    """Kovesi's, as Liu's toolbox calls it: congruency, largest and smallest moment."""
+    height, width = image.shape
+    rows, columns = np.fft.fftfreq(height) * height, np.fft.fftfreq(width) * width
+    low_pass = np.hypot(rows[:, None] / height, columns[None] / width)
+    low_pass = 1 / (1 + (low_pass / 0.45) ** 30)
+    y, x = rows[:, None] / (height - height % 2), columns[None] / (width - width % 2)
+    radius, theta = np.hypot(y, x), np.arctan2(-y, x + 0 * y)
+    radius[0, 0] = 1
+    radial = []
+    for scale in range(4):
+        band = np.exp(-(np.log(radius * 3 * 2.1**scale) ** 2) / (2 * math.log(0.55) ** 2))
+        band *= low_pass
+        band[0, 0] = 0
+        radial.append(band)
+    spectrum, eps = np.fft.fft2(image), 1e-4
+    energies = amplitudes = xx = yy = xy = 0.0
+    for orientation in np.arange(6) * math.pi / 6:
+        off = theta - orientation
+        off = np.abs(np.arctan2(np.sin(off), np.cos(off)))
+        spread = np.exp(-(off**2) / (2 * (math.pi / 6 / 1.2) ** 2))
+        responses = [np.fft.ifft2(spectrum * band * spread) for band in radial]
+        kernels = [np.fft.ifft2(band * spread).real * math.sqrt(height * width) for band in radial]
+        amplitude = np.sum([np.abs(r) for r in responses], axis=0)
+        even, odd = sum(r.real for r in responses), sum(r.imag for r in responses)
+        length = np.hypot(even, odd) + eps
+        even, odd = even / length, odd / length
+        energy = sum(
+            r.real * even + r.imag * odd - np.abs(r.real * odd - r.imag * even) for r in responses
+        )
+        power = np.median(np.abs(responses[0]) ** 2) / math.log(2)
+        power /= ((radial[0] * spread) ** 2).sum()
+        squares = sum((k**2).sum() for k in kernels)
+        products = sum((kernels[i] * kernels[j]).sum() for i in range(4) for j in range(i + 1, 4))
+        tau = math.sqrt((2 * power * squares + 4 * power * products) / 2)
+        noise = tau * math.sqrt(math.pi / 2) + 2 * math.sqrt((2 - math.pi / 2) * tau**2)
+        energy = np.maximum(energy - noise / 1.7, 0)
+        largest = np.max([np.abs(r) for r in responses], axis=0)
+        weight = 1 / (1 + np.exp(10 * (0.5 - amplitude / (largest + eps) / 4)))
+        energies, amplitudes = energies + weight * energy, amplitudes + amplitude
+        here = weight * energy / np.where(amplitude == 0, 1, amplitude)
+        cos, sin = here * math.cos(orientation), here * math.sin(orientation)
+        xx, yy, xy = xx + cos**2 / 3, yy + sin**2 / 3, xy + cos * sin / 6
+    root = np.hypot(xy, xx - yy) + eps
+    return energies / (amplitudes + eps), (xx + yy + root) / 2, (xx + yy - root) / 2
+
+
+def phase_quality(fused, sources):
+    own = phase_congruency(fused)
+    a, b = (phase_congruency(source) for source in sources)
+    first = a[0] > b[0]
+    strongest = [np.where(first, x, y) for x, y in zip(a, b, strict=True)]
+    masks = [features[0] > 0.1 for features in (a, b, strongest)]
+
+    def mean(image):
+        return same(image, WINDOW)
+
+    value = 1.0
+    for k in range(3):
+        maps = []
+        for features, mask in zip((a, b, strongest), masks, strict=True):
+            x, y = features[k] * mask, own[k]
+            covariance = mean(x * y) - mean(x) * mean(y)
+            vx, vy = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2
+            local = (covariance + 1e-4) / (np.sqrt(np.abs(vx * vy)) + 1e-4)
+            maps.append(np.where(mask, local, 0))
+        value *= np.float64(np.max(maps, axis=0).sum()) / masks[2].sum()
+    return value
+
+
 METRICS = {
     "EN": entropy,
     "MI": mutual_information,
@@ -567,6 +721,7 @@ METRICS = {
     "SSIM": source_ssim,
     "MSSSIM": multiscale_ssim,
     "MEFSSIM": mef_ssim,
+    "MEFSSIM_multi": multiscale_mef_ssim,
     "Qs": piella,
     "Qw": piella_weighted,
     "Qe": piella_edges,
@@ -576,8 +731,13 @@ METRICS = {
     "VIFF": vif_for_fusion,
     "Qcb": chen_blum,
     "Qcv": chen_varshney,
+    "Qp": phase_quality,
+    "FMI_pixel": feature_information(lambda image: image),
+    "FMI_gradient": feature_information(lambda image: np.gradient(image, axis=1)),
+    "FMI_edge": feature_information(sobel_edges),
+    "FMI_dct": feature_information(cosine_transform),
 }
 
-SMALLEST = {"MSSSIM": 176, "VIF": 41, "VIFF": 41}
+SMALLEST = {"VIF": 41, "VIFF": 41}
 SMALLEST |= dict.fromkeys(("SSIM", "MEFSSIM", "Qs", "Qw", "Qe"), 11)
-SMALLEST |= dict.fromkeys(("Qc", "Qy"), 7)
+SMALLEST |= {"Qm": 4} | dict.fromkeys(("Qc", "Qy"), 7) | {"MEFSSIM_multi": 41, "MSSSIM": 161}
