@@ -16,7 +16,7 @@ from PIL import Image
 
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.scores import ARROWS, Results, best_methods, format_row
+from ditfuse_jax.evaluate.scores import Results, best_methods, format_row
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.images import check_rgb
 
@@ -45,7 +45,7 @@ def write_report(
 ) -> Path:
     """Writes `report.html`, which needs no other file and no network, and `report.json`.
 
-    `report.json` holds, by metric, the mean score of each method, `{"psnr": {"fused": 31.2, ...}}`,
+    `report.json` holds, by metric, the mean score of each method, `{"PSNR": {"fused": 31.2, ...}}`,
     and under "images" the same for each image; "count" and "run" tell the rest.  A value that is
     infinite (PSNR of identical images) or undefined is `null` there.
 
@@ -130,7 +130,7 @@ def _groups(results: Results) -> list[dict[str, object]]:
         ("Fused image and its sources", False),
     ):
         rows = [
-            {"metric": METRICS[name], "arrow": ARROWS[METRICS[name].direction], "cells": cells}
+            {"metric": METRICS[name], "cells": cells}
             for name, values in summary.items()
             if (METRICS[name].needs == "clean") == against_clean
             for cells in [_cells(name, values)]
@@ -155,7 +155,7 @@ def _highlights(results: Results) -> list[dict[str, object]]:
             continue
         rivals = sorted(best_methods(name, others))
         lead = values[_OWN] - others[rivals[0]] if rivals else math.nan
-        ahead = lead > 0 if METRICS[name].direction == "higher" else lead < 0
+        ahead = METRICS[name].merit(lead) > 0
         highlights.append(
             {
                 "metric": METRICS[name],

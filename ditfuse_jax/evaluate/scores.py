@@ -15,7 +15,6 @@ from ditfuse_jax.evaluate.metrics import METRICS, score_candidates
 from ditfuse_jax.images import check_same_size
 
 Scores = dict[str, dict[str, float]]  # metric -> method -> value
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def mean_of_sources(sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -88,7 +87,7 @@ def score_methods(examples: Iterable[Example], names: Sequence[str] | None = Non
 
     Args:
       examples: consumed one at a time, so they can be fused as they are drawn.
-      names: metrics of `METRICS`; by default all that each example allows.
+      names: metrics of `METRICS`; by default those of `SUITES["default"]` that each example allows.
 
     Raises:
       UserError: no examples, two of one name, fewer than two sources, or whatever
@@ -110,9 +109,9 @@ def score_methods(examples: Iterable[Example], names: Sequence[str] | None = Non
 def best_methods(metric: str, values: Mapping[str, float]) -> set[str]:
     """Returns the methods with the best value of a metric, all of them on a tie; NaN never wins."""
     valid = {method: value for method, value in values.items() if not math.isnan(value)}
-    choose = max if METRICS[metric].direction == "higher" else min
-    best = choose(valid.values(), default=math.nan)
-    return {method for method, value in valid.items() if value == best}
+    merits = {method: METRICS[metric].merit(value) for method, value in valid.items()}
+    best = max(merits.values(), default=math.nan)
+    return {method for method, merit in merits.items() if merit == best}
 
 
 def format_row(values: Iterable[float]) -> list[str]:
@@ -138,7 +137,7 @@ def text_table(results: Results) -> str:
             for method, text in zip(methods, format_row(values.values()), strict=True)
         ]
         title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
-        lines.append([title, ARROWS[metric.direction], *cells])
+        lines.append([title, metric.arrow, *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -107,7 +107,7 @@ class TestEvaluate:
         for metric, scores in report.items():
             if metric not in ("count", "run", "images"):
                 assert scores["fused"] == scores["copy_a"], metric
-        assert report["psnr"]["fused"] != report["psnr"]["mean"]
+        assert report["PSNR_clean"]["fused"] != report["PSNR_clean"]["mean"]
         fused = sorted(path.name for path in (tmp_path / "out" / "fused").iterdir())
         assert fused == ["x-2.png", "x.png", "y-2.png", "y.png", "z.png"]
         sheets = sorted(path.name for path in (tmp_path / "out" / "sheets").iterdir())
@@ -128,8 +128,8 @@ class TestEvaluate:
     def test_stacks_of_three_without_reference_are_scored(self, evaluate, make, tmp_path):
         make(*(f"in/image{k}/x.png" for k in (1, 2, 3)))
         report = evaluate(tmp_path / "in")
-        assert "psnr" not in report
-        assert report["mse_sources"]["fused"] > 0
+        assert "PSNR_clean" not in report
+        assert report["MSE"]["fused"] > 0
 
     def test_nothing_is_made_for_an_unknown_task_or_source(self, evaluate, make, tmp_path):
         make("photos/x.png")
@@ -167,11 +167,11 @@ class TestEvaluateFiles:
         (tmp_path / "fused" / "x.txt").write_text("remarks")
         results = score("a", "b")
         assert list(results.images) == ["x", "y"]
-        assert "psnr" not in results.summary()
+        assert "PSNR_clean" not in results.summary()
 
     def test_a_perfect_copy_is_infinitely_good(self, score, make, tmp_path):
         make("a/x.png", "b/x.png", "fused/x.png")
-        psnr = score("a", "b", clean="fused").summary()["psnr"]
+        psnr = score("a", "b", clean="fused").summary()["PSNR_clean"]
         assert psnr["fused"] == float("inf")
         assert psnr["copy_a"] < 20
 

@@ -22,7 +22,7 @@ TITLES = ("View A", "View B", "Fused", "Clean")
 
 def results() -> Results:
     def scores(offset: float) -> dict[str, dict[str, float]]:
-        rows = {"psnr": 30.0, "ssim": 0.9, "en": 7.0, "mse_sources": 400.0}
+        rows = {"PSNR_clean": 30.0, "SSIM_clean": 0.9, "EN": 7.0, "MSE": 400.0}
         return {
             metric: {method: value - i + offset for i, method in enumerate(METHODS)}
             for metric, value in rows.items()
@@ -85,23 +85,23 @@ def write(folder: Path, run: Run = RUN, images=None, scores: Results | None = No
 def test_json_holds_means_images_count_and_run(tmp_path):
     write(tmp_path / "new" / "folder")
     content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
-    assert content["psnr"] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
-    assert {"ssim", "en", "mse_sources"} < set(content)
-    assert content["images"]["dog"]["psnr"]["mean"] == 30.0
+    assert content["PSNR_clean"] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
+    assert {"SSIM_clean", "EN", "MSE"} < set(content)
+    assert content["images"]["dog"]["PSNR_clean"]["mean"] == 30.0
     assert content["count"] == 2
     assert content["run"]["checkpoint"] == "step 6000" and content["run"]["path"] == "runs/a"
     assert content["run"]["config"]["model"]["preset"] == "small"
 
 
 def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page(tmp_path):
-    scores = Results({"same": {"psnr": {"fused": math.inf, "mean": math.nan, "max": 9.0}}})
+    scores = Results({"same": {"PSNR_clean": {"fused": math.inf, "mean": math.nan, "max": 9.0}}})
     page = write(tmp_path, scores=scores)
 
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
-    assert content["psnr"] == {"fused": None, "mean": None, "max": 9.0}
+    assert content["PSNR_clean"] == {"fused": None, "mean": None, "max": 9.0}
     assert "∞" in page.text and "–" in page.text
 
 
@@ -163,7 +163,7 @@ def test_names_cannot_inject_markup(tmp_path):
     evil = '"><script>alert(1)</script>'
     run = Run(title=evil, facts={evil: evil}, config={evil: evil}, versions={evil: evil})
     image = np.zeros((20, 20, 3), np.uint8)
-    scores = Results({evil: {"psnr": {"fused": 1.0, evil: 2.0}}})
+    scores = Results({evil: {"PSNR_clean": {"fused": 1.0, evil: 2.0}}})
     page = write(tmp_path, run, {evil: {evil: image}}, scores)
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert evil in page.text
@@ -182,7 +182,7 @@ def test_the_training_curve_is_drawn_only_when_there_are_records(tmp_path):
 
 
 def test_a_report_without_pictures_or_clean_images_is_still_a_page(tmp_path):
-    scores = Results({"pair": {"en": {"fused": 7.1, "mean": 6.5}}})
+    scores = Results({"pair": {"EN": {"fused": 7.1, "mean": 6.5}}})
     page = write(tmp_path, Run(title="plain"), {}, scores)
     assert page.sources() == [] and "7.1" in page.text
 

@@ -18,7 +18,7 @@ from ditfuse_jax.evaluate.scores import (
     text_table,
 )
 
-NAMES = ["psnr", "en", "mse_sources"]  # no windows: quick to compile
+NAMES = ["PSNR_clean", "EN", "MSE"]  # no windows: quick to compile
 
 
 def image(seed: int, shape: tuple[int, ...] = (9, 14, 3)) -> np.ndarray:
@@ -72,25 +72,30 @@ def test_the_summary_is_the_mean_over_the_images():
 
 def test_images_without_a_clean_one_are_left_out_of_its_mean_only():
     pair, photo = example("pair", clean=False), example("photo", seed=5)
-    results = score_methods([pair], ["en"]).images | score_methods([photo], ["psnr", "en"]).images
+    results = (
+        score_methods([pair], ["EN"]).images | score_methods([photo], ["PSNR_clean", "EN"]).images
+    )
     summary = Results(results).summary()
-    assert summary["psnr"]["fused"] == results["photo"]["psnr"]["fused"]
-    assert summary["en"]["fused"] == pytest.approx(
-        (results["pair"]["en"]["fused"] + results["photo"]["en"]["fused"]) / 2
+    assert summary["PSNR_clean"]["fused"] == results["photo"]["PSNR_clean"]["fused"]
+    assert summary["EN"]["fused"] == pytest.approx(
+        (results["pair"]["EN"]["fused"] + results["photo"]["EN"]["fused"]) / 2
     )
 
 
 def test_undefined_values_do_not_spoil_the_mean_but_infinite_ones_show():
-    rows = [{"psnr": {"fused": math.nan, "mean": math.inf}}, {"psnr": {"fused": 20.0, "mean": 1.0}}]
+    rows = [
+        {"PSNR_clean": {"fused": math.nan, "mean": math.inf}},
+        {"PSNR_clean": {"fused": 20.0, "mean": 1.0}},
+    ]
     summary = Results({str(i): row for i, row in enumerate(rows)}).summary()
-    assert summary["psnr"] == {"fused": 20.0, "mean": math.inf}
+    assert summary["PSNR_clean"] == {"fused": 20.0, "mean": math.inf}
 
 
 def test_the_best_method_follows_the_metrics_direction_and_ties_share_it():
-    assert best_methods("psnr", {"a": 1.0, "b": 3.0, "c": math.nan}) == {"b"}
-    assert best_methods("mse_sources", {"a": 1.0, "b": 3.0, "c": 1.0}) == {"a", "c"}
-    assert best_methods("psnr", {"a": math.nan}) == set()
-    assert best_methods("psnr", {"a": math.inf, "b": 9.0}) == {"a"}
+    assert best_methods("PSNR_clean", {"a": 1.0, "b": 3.0, "c": math.nan}) == {"b"}
+    assert best_methods("MSE", {"a": 1.0, "b": 3.0, "c": 1.0}) == {"a", "c"}
+    assert best_methods("PSNR_clean", {"a": math.nan}) == set()
+    assert best_methods("PSNR_clean", {"a": math.inf, "b": 9.0}) == {"a"}
 
 
 def test_values_of_a_row_share_their_decimals():
@@ -120,7 +125,7 @@ def test_the_table_has_a_line_per_metric_in_aligned_columns_with_the_best_marked
             [Example("z", [image(0), image(1, (9, 13, 3))], {"fused": image(2)})],
             "^z: source 1 is 14x9 but source 2 is 13x9",
         ),
-        ([example("w", clean=False)], "^w: metric 'psnr' compares with a clean image"),
+        ([example("w", clean=False)], "^w: metric 'PSNR_clean' compares with a clean image"),
     ],
 )
 def test_errors_name_the_example(examples, message):

@@ -34,10 +34,10 @@ def contrast_preservation(images: Comparison) -> jax.Array:
 def regional_distance(images: Comparison) -> jax.Array:
     """Q_CV = [sum over X, blocks of S_X D_X] / [sum over X, blocks of S_X], blocks of 16 x 16.
 
-    S = sum of |Sobel|^5 is a block's saliency, D = mean (X - F)^2 as the eye filters the difference:
-    2.6 (0.0192 + 0.144 r) e^(-(0.144 r)^1.1), r the frequency over 4.  Blocks that reach beyond the
-    border count zeros there.  Squared grey levels, at least 0; lower is better; undefined where all
-    sources are flat.  Chen and Varshney 2007.
+    S = sum of |Sobel|^5 is a block's saliency, D = mean (X - F)^2 of the difference as the eye
+    filters it: 2.6 (0.0192 + 0.144 r) e^(-(0.144 r)^1.1), r the frequency over 4.  Blocks that
+    reach beyond the border count zeros there.  Squared grey levels, at least 0; lower is better;
+    undefined where all sources are flat.  Chen and Varshney 2007.
     """
     stack = images.once(_stretched)
     sources, fused = images.split(stack)

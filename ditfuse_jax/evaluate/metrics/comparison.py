@@ -53,7 +53,7 @@ class Comparison:
         return self._done[function]
 
     def split(self, stack: Any) -> tuple[Any, Any]:
-        """Splits what was computed of `stack`, `(K + M, ...)`, into `(K, 1, ...)`, `(1, M, ...)`."""
+        """Splits what is known of `stack`, `(K + M, ...)`, into `(K, 1, ...)` and `(1, M, ...)`."""
         count = len(self.sources)
         return stack[:count, None], stack[None, count:]
 

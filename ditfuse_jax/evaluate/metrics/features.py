@@ -10,22 +10,45 @@ from ditfuse_jax.evaluate.metrics.sums import mean
 # The left half and the middle of the symmetric low-pass filter of 61 taps known as "dmey", Abry's
 # finite approximation of Meyer's wavelet.
 _MEYER = (
-    (-1.009999956941423e-12, 8.519459636796214e-09, -1.111944952595278e-08, -1.079881953962196e-08)
-    + (6.066975741351135e-08, -1.086651653673588e-07, 8.200680650386481e-08, 1.178300449766393e-07)
-    + (-5.506340565252278e-07, 1.130794701791671e-06, -1.489549216497156e-06)
-    + (7.367572885903746e-07, 3.20544191334478e-06, -1.631269973455281e-05, 6.554305930575149e-05)
-    + (-0.0006011502343516092, -0.002704672124643725, 0.002202534100911002, 0.006045814097323304)
-    + (-0.006387718318497156, -0.01106149639251345, 0.0152700151309348, 0.01742343410372969)
-    + (-0.03213079399021176, -0.02434874590607802, 0.0637390243228016, 0.03065509196082426)
-    + (-0.1328452004362294, -0.03508755565625835, 0.4445930027575772, 0.7445855923188063)
+    -1.009999956941423e-12,
+    8.519459636796214e-09,
+    -1.111944952595278e-08,
+    -1.079881953962196e-08,
+    6.066975741351135e-08,
+    -1.086651653673588e-07,
+    8.200680650386481e-08,
+    1.178300449766393e-07,
+    -5.506340565252278e-07,
+    1.130794701791671e-06,
+    -1.489549216497156e-06,
+    7.367572885903746e-07,
+    3.20544191334478e-06,
+    -1.631269973455281e-05,
+    6.554305930575149e-05,
+    -0.0006011502343516092,
+    -0.002704672124643725,
+    0.002202534100911002,
+    0.006045814097323304,
+    -0.006387718318497156,
+    -0.01106149639251345,
+    0.0152700151309348,
+    0.01742343410372969,
+    -0.03213079399021176,
+    -0.02434874590607802,
+    0.0637390243228016,
+    0.03065509196082426,
+    -0.1328452004362294,
+    -0.03508755565625835,
+    0.4445930027575772,
+    0.7445855923188063,
 )
 
 
 def edges(images: jax.Array) -> jax.Array:
     """Returns 1 where MATLAB's `edge` sees a Sobel edge, else 0.
 
-    Where the squared response exceeds 4 times its mean and is a crest: along x where the response is
-    steeper along x, or along y where it is steeper along y.
+    Where the squared response exceeds 4 times its mean and is a crest along x, if it is at least as
+    steep along x as along y, or along y, if it is at least as steep along y.
     """
     x, y = sobel(images, "edge")
     strength = x * x + y * y
@@ -48,18 +71,23 @@ def cosine_transform(images: jax.Array) -> jax.Array:
 
 
 def wavelet(images: jax.Array) -> jax.Array:
-    """Returns one level of the discrete Meyer wavelet: [cA cH; cV cD], stretched to 0..1.
+    """Returns one level of the discrete Meyer wavelet, all bands together stretched to 0..1."""
+    bands = wavelet_bands(images)
+    low, high = (limit(bands, axis=(1, 2), keepdims=True) for limit in (jnp.min, jnp.max))
+    return jnp.where(high == low, 1, (bands - low) / jnp.where(high == low, 1, high - low))
 
-    Borders are mirrored, as in MATLAB's `dwt2`; a side of n pixels gives 2 floor((n + 61) / 2).
+
+def wavelet_bands(images: jax.Array) -> jax.Array:
+    """Returns [cA cH; cV cD] of MATLAB's `dwt2` with "dmey", borders mirrored.
+
+    A side of n pixels gives 2 floor((n + 61) / 2).  cV holds what varies along x.
     """
     low, high = _split(images, axis=2)
     approximation, horizontal = _split(low, axis=1)
     vertical, diagonal = _split(high, axis=1)
     top = jnp.concatenate([approximation, horizontal], axis=2)
-    all_bands = jnp.concatenate([top, jnp.concatenate([vertical, diagonal], axis=2)], axis=1)
-    least, most = (limit(all_bands, axis=(1, 2), keepdims=True) for limit in (jnp.min, jnp.max))
-    flat = most == least
-    return jnp.where(flat, 1, (all_bands - least) / jnp.where(flat, 1, most - least))
+    bottom = jnp.concatenate([vertical, diagonal], axis=2)
+    return jnp.concatenate([top, bottom], axis=1)
 
 
 def _split(images: jax.Array, axis: int) -> jax.Array:

@@ -1,7 +1,7 @@
 """3 x 3 gradient filters: exact in float32 on images of integers.
 
-Images are `(..., H, W)` and keep their sides; `mode` says how borders are extended, as in `jnp.pad`:
-"constant" with zeros, "edge", or "reflect" (the border pixel not repeated).
+Images are `(..., H, W)` and keep their sides; `mode` is that of `jnp.pad` and says how borders are
+extended: "constant" with zeros, "edge", or "reflect" (the border pixel not repeated).
 """
 
 import jax
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 
 def sobel(images: jax.Array, mode: str = "constant") -> tuple[jax.Array, jax.Array]:
-    """Returns the responses to [-1 0 1; -2 0 2; -1 0 1] and its transpose, growing right and down."""
+    """Returns the responses to [-1 0 1; -2 0 2; -1 0 1] (to the right) and its transpose (down)."""
     return _gradient(images, 2.0, mode)
 
 
 def prewitt(images: jax.Array, mode: str = "constant") -> tuple[jax.Array, jax.Array]:
-    """Returns the responses to [-1 0 1; -1 0 1; -1 0 1] and its transpose, growing right and down."""
+    """Returns the responses to [-1 0 1; -1 0 1; -1 0 1] (to the right) and its transpose (down)."""
     return _gradient(images, 1.0, mode)
 
 

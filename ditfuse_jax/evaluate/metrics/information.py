@@ -135,5 +135,3 @@ def _expected(joint: jax.Array, values: jax.Array) -> jax.Array:
     """The mean of what has a value for each pair of levels."""
     by_row = jnp.sum(joint * values, axis=-1)
     return jnp.sum(by_row, axis=-1) / joint.sum(axis=(-2, -1))
-
-

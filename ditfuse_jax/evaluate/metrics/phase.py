@@ -42,8 +42,8 @@ def phase_congruency_quality(images: Comparison) -> jax.Array:
     The mean, over places where the largest p of the sources exceeds 0.1, of the best of several
     local correlations: of the map of F with that of each source where its p exceeds 0.1, and with
     the map of whichever source has the largest p.  Correlation: [c + 1e-4] / [s s' + 1e-4] under
-    SSIM's window, zeros beyond the borders.  0 to 1; higher is better; undefined where no source has
-    a feature.
+    SSIM's window, zeros beyond the borders.  0 to 1; higher is better; undefined where the sources
+    have no feature.
     """
     features = phase_congruency(images.stack)
     count = len(images.sources)

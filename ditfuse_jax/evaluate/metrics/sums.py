@@ -37,7 +37,7 @@ def exact_mean(integers: jax.Array) -> jax.Array:
 
 
 def centred(integers: jax.Array) -> jax.Array:
-    """Returns int32 `(..., H, W)` less its rounded mean: integers still, but nothing large cancels."""
+    """Returns int32 `(..., H, W)` less its rounded mean: still integers, and nothing cancels."""
     return integers - jnp.round(exact_mean(integers)).astype(jnp.int32)[..., None, None]
 
 

@@ -40,9 +40,9 @@ def edges_kept(images: Comparison) -> jax.Array:
 def edges_kept_kumar(images: Comparison) -> jax.Array:
     """Qabf (b), Kumar's code = [sum over X of Q_XF w_X] / [sum over X of w_X].
 
-    Q is the root of 0.9999 / (1 + e^(-19(G-0.5))) x 0.9995 / (1 + e^(-22(A-0.5))), Sobel over 8 with
-    mirrored borders, w = g^1.5 where g >= 2, else 0.001.  0 to 1; higher is better.  Shreyamsha
-    Kumar 2013.
+    Q is the root of 0.9999 / (1 + e^(-19(G-0.5))) x 0.9995 / (1 + e^(-22(A-0.5))), Sobel over 8
+    with mirrored borders, w = g^1.5 where g >= 2, else 0.001.  0 to 1; higher is better.
+    Shreyamsha Kumar 2013.
     """
     kept, weight, _ = images.once(_kumar)
     return jnp.sum(mean(kept * weight), axis=0) / jnp.sum(mean(weight), axis=0)
@@ -82,8 +82,8 @@ def artefacts_petrovic(images: Comparison) -> jax.Array:
 def local_edge_ratio(images: Comparison) -> jax.Array:
     """Q_G, Qabf (c) of Liu's toolbox = mean of [sum over X of Q_XF g_X] / [sum over X of g_X].
 
-    Q = 1 / (1 + e^(-10(G-0.5))) x 1 / (1 + e^(-20(A-0.75))).  The mean of local ratios, not the ratio
-    of sums: flat places count as much as edges.  0 to 1; higher is better.
+    Q = 1 / (1 + e^(-10(G-0.5))) x 1 / (1 + e^(-20(A-0.75))).  The mean of local ratios, not the
+    ratio of sums: flat places count as much as edges.  0 to 1; higher is better.
     """
     x, y = images.sobel
     angle, angle_f = images.split(jnp.arctan(y / jnp.where(x == 0, _TINY, x)))

@@ -15,14 +15,10 @@ def grey(rgb):
     return np.floor(rgb.astype(np.float64) @ weights + 0.5)
 
 
-def scores(fused, sources):
-    """All metrics of grey images that are large enough for them."""
-    found = {}
-    for name, function in METRICS.items():
-        if min(fused.shape) >= SMALLEST.get(name, 1):
-            with np.errstate(all="ignore"):
-                found[name] = float(function(fused, sources))
-    return found
+def scores(fused, sources, names):
+    """The named metrics of grey images."""
+    with np.errstate(all="ignore"):
+        return {name: float(METRICS[name](fused, sources)) for name in names}
 
 
 # Windows
@@ -501,9 +497,7 @@ def chen_blum(fused, sources):
 
     def contrast(image):
         image = through(stretched(image), response)
-        fine, coarse = (
-            same(image, gaussian(31, s) * gaussian_mass(31, s)) for s in (2.0, 4.0)
-        )
+        fine, coarse = (same(image, gaussian(31, s) * gaussian_mass(31, s)) for s in (2.0, 4.0))
         local = np.abs(fine / coarse - 1)
         return local**3 / (local**2 + 1e-4)
 
@@ -737,7 +731,3 @@ METRICS = {
     "FMI_edge": feature_information(sobel_edges),
     "FMI_dct": feature_information(cosine_transform),
 }
-
-SMALLEST = {"VIF": 41, "VIFF": 41}
-SMALLEST |= dict.fromkeys(("SSIM", "MEFSSIM", "Qs", "Qw", "Qe"), 11)
-SMALLEST |= {"Qm": 4} | dict.fromkeys(("Qc", "Qy"), 7) | {"MEFSSIM_multi": 41, "MSSSIM": 161}
