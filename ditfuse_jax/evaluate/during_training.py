@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.evaluate.metrics import SUITES, score_candidates
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.files import make_folder
@@ -100,14 +100,16 @@ def local_copy(parameters: Parameters) -> Parameters:
 
 
 def _scores(examples: list[Example], images: list[np.ndarray]) -> dict[str, float]:
-    names = ("psnr", "ssim")
+    names = SUITES["restoration"]
     rows = [
-        score(image, example.sources, example.target, names)
+        score_candidates(
+            [image, BASELINES["mean"](example.sources)], example.sources, example.target, names
+        )
         for example, image in zip(examples, images, strict=True)
     ]
-    means = [
-        score(BASELINES["mean"](example.sources), example.sources, example.target, ("psnr",))
-        for example in examples
-    ]
-    scores = {f"eval/{name}": float(np.mean([row[name] for row in rows])) for name in names}
-    return scores | {"eval/psnr_of_mean": float(np.mean([row["psnr"] for row in means]))}
+    (psnr, psnr_of_mean), (ssim, _) = (np.mean([row[name] for row in rows], 0) for name in names)
+    return {
+        "eval/psnr": float(psnr),
+        "eval/ssim": float(ssim),
+        "eval/psnr_of_mean": float(psnr_of_mean),
+    }

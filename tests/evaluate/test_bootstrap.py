@@ -7,7 +7,7 @@ import pytest
 
 from ditfuse_jax.evaluate.bootstrap import best_methods, mean_interval, ranks
 
-EN, MSE = "en", "mse_sources"  # higher is better, lower is better
+EN, MSE = "EN", "MSE"  # higher is better, lower is better
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from ditfuse_jax.evaluate.report import Run, write_report
 from ditfuse_jax.evaluate.scores import Results
 
-EN, MSE = "en", "mse_sources"
+EN, MSE = "EN", "MSE"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 

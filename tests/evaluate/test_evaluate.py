@@ -15,7 +15,7 @@ from ditfuse_jax.images import read_image, write_image
 # The package's attribute of this name is the function.
 MODULE = importlib.import_module("ditfuse_jax.evaluate.evaluate")
 FUSING = importlib.import_module("ditfuse_jax.evaluate.fusing")
-PSNR, EN, MSE = "psnr", "en", "mse_sources"
+PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
 
 @pytest.fixture

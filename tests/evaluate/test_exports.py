@@ -10,7 +10,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.exports import Exports
 from ditfuse_jax.evaluate.scores import Results
 
-EN, MSE = "en", "mse_sources"
+EN, MSE = "EN", "MSE"
 
 
 @pytest.fixture

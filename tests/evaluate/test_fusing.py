@@ -14,7 +14,7 @@ from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fuser import Fuser, sampling_settings
 
 MODULE = importlib.import_module("ditfuse_jax.evaluate.evaluate")
-PSNR, EN, MSE = "psnr", "en", "mse_sources"
+PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.report import Run, telling_scenes, write_report
 from ditfuse_jax.evaluate.scores import Results
 
-PSNR, SSIM, EN, MSE = "psnr", "ssim", "en", "mse_sources"
+PSNR, SSIM, EN, MSE = "PSNR_clean", "SSIM_clean", "EN", "MSE"
 METHODS = ("fused", "mean", "max", "copy_a", "copy_b")
 TITLES = ("View A", "View B", "Fused", "Clean")
 

@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.scores import BASELINES, Results, mean_of_sources
 
-EN, PSNR = "en", "psnr"
+EN, PSNR = "EN", "PSNR_clean"
 
 
 def image(seed: int, shape: tuple[int, ...] = (9, 14, 3)) -> np.ndarray:

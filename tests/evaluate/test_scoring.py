@@ -15,7 +15,7 @@ from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.images import read_image, write_image
 
 SCORING = importlib.import_module("ditfuse_jax.evaluate.scoring")
-EN, MSE, PSNR, SSIM = "en", "mse_sources", "psnr", "ssim_sources"
+EN, MSE, PSNR, SSIM = "EN", "MSE", "PSNR_clean", "SSIM"
 NAMES = (EN, MSE)  # no windows: quick to compile
 
 
@@ -51,7 +51,7 @@ def scored(monkeypatch):
 def run(tmp_path):
     """Scores `tmp_path/METHOD/*` against `a/` and `b/`."""
 
-    def run(*methods, names=NAMES, clean=None, preset="", **options):
+    def run(*methods, names=NAMES, clean=None, preset="canonical", **options):
         folders = Folders((tmp_path / "a", tmp_path / "b"), clean)
         scenes = open_scenes(folders)
         files, lacking = method_files({name: tmp_path / name for name in methods}, scenes)
@@ -141,8 +141,8 @@ def test_a_method_or_metric_that_joins_is_scored_alone(make, run, scored, tmp_pa
     run("one", "two")
     assert scored == [read_image(tmp_path / "two" / "x.png").tobytes()]
     scored.clear()
-    results = run("one", "two", names=(*NAMES, "sd"))
-    assert len(scored) == 6 and set(results.metrics) == {*NAMES, "sd"}
+    results = run("one", "two", names=(*NAMES, "SD"))
+    assert len(scored) == 6 and set(results.metrics) == {*NAMES, "SD"}
 
 
 def test_another_metric_code_or_preset_makes_old_scores_void(make, run, scored, monkeypatch):

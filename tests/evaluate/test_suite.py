@@ -16,7 +16,7 @@ from ditfuse_jax.evaluate.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
 from ditfuse_jax.sample.files import STANDARD_TASKS
 
-EN, MSE = "en", "mse_sources"
+EN, MSE = "EN", "MSE"
 SETS = (
     EvaluationSet("first", "First", ("first/vi", "first/ir"), "ivif", "first/published", "ivif"),
     EvaluationSet("absent", "Absent", ("absent/a", "absent/b"), "mff"),

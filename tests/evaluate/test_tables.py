@@ -13,7 +13,7 @@ from ditfuse_jax.evaluate.tables import (
     text_table,
 )
 
-EN, MSE, SSIM = "en", "mse_sources", "ssim_sources"
+EN, MSE, SSIM = "EN", "MSE", "SSIM"
 
 
 def results(*methods: str, excluded: int = 0) -> Results:
