@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--suite", help="score on a suite's data sets beside published results: dev")
     add("--root", type=Path, help="folder of the suite's data (default: the suite's own)")
     add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
+    add("--preset", default="canonical", help="conventions of published tables: linfeng ...")
     add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=Path, metavar="FILE", help=f"write the scores as {kind} too")
@@ -54,13 +55,18 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.evaluate import Exports, Folders, Scoring, parse_methods
 
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
-    scoring = Scoring(args.metrics, exports)
+    scoring = Scoring(args.metrics, args.preset, exports)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
     model = {**model_words(args), "changes": sampling_changes(args)}
     _check(args, folders)
     if args.suite:
         evaluate_suite(
-            args.suite, root=args.root, output=args.output, metrics=args.metrics, **model
+            args.suite,
+            root=args.root,
+            output=args.output,
+            metrics=args.metrics,
+            preset=args.preset,
+            **model,
         )
     elif args.checkpoint:
         data = Folders(tuple(folders), args.clean) if folders else args.data or "samples:heldout"

@@ -58,8 +58,7 @@ def best_methods(metric: str, values: Mapping[str, float], place: int = 1) -> se
 
 def _badness(metric: str, value: float) -> float:
     """Smaller is better, whatever the metric's direction."""
-    direction = METRICS[metric].direction
-    return {"higher": -value, "lower": value}.get(direction, abs(value))  # else nearest to zero
+    return -METRICS[metric].merit(value)
 
 
 @functools.lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import METRICS, score_batch
+from ditfuse_jax.evaluate.metrics import METRICS, SUITES, score_batch
 from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.files import make_folder
@@ -32,7 +32,7 @@ _PICTURED = 6
 _BATCH = 8
 
 # Scored in any case; the first for the mean of the sources too.
-_METRICS = ("psnr", "ssim")
+_METRICS = SUITES["restoration"]
 
 
 class HeldOut:

@@ -13,7 +13,7 @@ from ditfuse_jax.evaluate.exports import Exports
 from ditfuse_jax.evaluate.fusing import fuse_scenes, round_trips, works_on_latents
 from ditfuse_jax.evaluate.ledger import Ledger
 from ditfuse_jax.evaluate.methods import OWN, check_names, method_files
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRICS, PRESETS
 from ditfuse_jax.evaluate.report import Run, telling_scenes, write_report
 from ditfuse_jax.evaluate.reported import REPORTED, chosen_metrics
 from ditfuse_jax.evaluate.scenes import Folders, Scene, Scenes, open_scenes
@@ -40,10 +40,12 @@ class Scoring:
 
     Attributes:
       metrics: names of `METRICS` or "all"; by default those that the task reports.
+      preset: of `PRESETS`: the conventions of the code that a published table was made with.
       exports: files besides the report.
     """
 
     metrics: Sequence[str] | None = None
+    preset: str = "canonical"
     exports: Exports = dataclasses.field(default_factory=Exports)
 
 
@@ -161,7 +163,7 @@ def evaluate_files(
     folders = Folders(tuple(map(Path, sources)), clean)
     places = ", ".join(map(str, methods.values()))
     run = Run(
-        title=f"{', '.join(methods)} on {folders}" if methods.keys() != {OWN} else places,
+        title=places if methods.keys() == {OWN} else ", ".join(methods),
         facts={"sources": str(folders), "fused": places},
         versions=package_versions(),
     )
@@ -200,6 +202,8 @@ def evaluate_scenes(
     scoring = scoring or Scoring()
     names = chosen_metrics(scoring.metrics, task)
     scoring.exports.check()
+    if scoring.preset not in PRESETS:
+        raise UserError(f"unknown preset {scoring.preset!r}: choose from {', '.join(PRESETS)}")
     check_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:
         raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")
@@ -208,7 +212,7 @@ def evaluate_scenes(
     make_folder(folder)
     if model:
         scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
-    ledger = Ledger(folder / "scores")
+    ledger = Ledger(folder / "scores", scoring.preset)
     strictly = scoring.metrics is not None and "all" not in scoring.metrics
     results = score_scenes(scenes, files, names, ledger, strictly=strictly, quiet=quiet)
     left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]

@@ -18,10 +18,11 @@ class Ledger:
     were none.  JSON with Python's NaN and Infinity.
     """
 
-    def __init__(self, folder: Path, preset: str = ""):
-        """Opens the folder, which is made with the first scores; `preset` is the metrics' form."""
+    def __init__(self, folder: Path, preset: str = "canonical"):
+        """Opens the folder, which is made with the first scores; `preset` is of `PRESETS`."""
         self.folder = folder
-        self.code = _code_digest() + preset
+        self.preset = preset
+        self._code = _code_digest()
 
     def read(self, stem: str, fingerprints: Mapping[str, str]) -> MethodScores:
         """The scores of the methods whose fingerprints are still the same; see `fingerprint`."""
@@ -50,7 +51,7 @@ class Ledger:
 
     def fingerprint(self, scene_digest: str, output_digest: str) -> str:
         """Of what a score depends on."""
-        text = f"{self.code} {scene_digest} {output_digest}"
+        text = f"{self._code} {self.preset} {scene_digest} {output_digest}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _file(self, stem: str) -> Path:

@@ -14,9 +14,8 @@ from PIL import Image
 
 from ditfuse_jax.evaluate.bootstrap import best_methods
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
-from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.scores import Results, is_reference, method_title
-from ditfuse_jax.evaluate.tables import ARROWS, format_row, marked
+from ditfuse_jax.evaluate.tables import format_row, marked
 from ditfuse_jax.images import check_rgb
 
 _FOLDER = Path(__file__).parent
@@ -49,6 +48,7 @@ def report_page(
         config=_flatten(run.config),
         count=results.count,
         excluded=results.excluded,
+        preset=results.preset,
         table=score_table(results),
         highlights=_highlights(results),
         gallery=[_gallery_row(stem, row, results) for stem, row in pictures],
@@ -70,7 +70,7 @@ def render(template: str, **values: object) -> str:
             ("report_js", "report.js"),
         )
     }
-    return _environment().get_template(template).render(arrows=ARROWS, **parts, **values)
+    return _environment().get_template(template).render(**parts, **values)
 
 
 def telling_scenes(results: Results) -> list[str]:
@@ -108,7 +108,7 @@ class Cell:
 
 def score_table(results: Results) -> dict[str, object]:
     """The table of means: a row per method, the metrics against the clean image first."""
-    clean = [name for name in results.metrics if METRICS[name].needs == "clean"]
+    clean = [name for name in results.metrics if results.metric(name).needs == "clean"]
     names = clean + [name for name in results.metrics if name not in clean]
     groups = [
         {"title": "Against the clean image", "size": len(clean)},
@@ -117,19 +117,23 @@ def score_table(results: Results) -> dict[str, object]:
     columns = [_cells(results, name) for name in names]
     return {
         "groups": [group for group in groups if group["size"]],
-        "metrics": [METRICS[name] for name in names],
+        "metrics": [results.metric(name) for name in names],
         "rows": [
             {
                 "title": method_title(method),
                 "own": method == results.own,
                 "reference": is_reference(method),
                 "cells": [column[place] for column in columns],
-                "rank": format_row([results.mean_ranks.get(method, math.nan)])[0],
+                "rank": _rank(results.mean_ranks.get(method, math.nan)),
             }
             for place, method in enumerate(results.methods)
         ],
         "all_compete": any(is_reference(method) for method in results.competing),
     }
+
+
+def _rank(rank: float) -> str:
+    return "–" if math.isnan(rank) else f"{rank:.2f}"
 
 
 def _cells(results: Results, metric: str) -> list[Cell]:
@@ -157,15 +161,15 @@ def _highlights(results: Results) -> list[dict[str, object]]:
     highlights = []
     for name, values in results.summary().items():
         others = {m: values[m] for m in results.competing if m != results.own}
-        if METRICS[name].needs != "clean" or is_reference(results.own) or not others:
+        if results.metric(name).needs != "clean" or is_reference(results.own) or not others:
             continue
         own = values[results.own]
         rivals = sorted(best_methods(name, others))
         lead = own - others[rivals[0]] if rivals else math.nan
-        ahead = lead > 0 if METRICS[name].direction == "higher" else lead < 0
+        ahead = results.metric(name).merit(lead) > 0
         highlights.append(
             {
-                "metric": METRICS[name],
+                "metric": results.metric(name),
                 "value": format_row([own])[0],
                 "lead": format_row([abs(lead), own])[0] if math.isfinite(lead) else "",
                 "sign": "+" if lead > 0 else "−",
@@ -179,7 +183,9 @@ def _highlights(results: Results) -> list[dict[str, object]]:
 def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> dict[str, object]:
     scores = results.images.get(stem, {})
     shown = {
-        METRICS[n]: values[results.own] for n, values in scores.items() if results.own in values
+        results.metric(n): values[results.own]
+        for n, values in scores.items()
+        if results.own in values
     }
     against_clean = {m: value for m, value in shown.items() if m.needs == "clean"}
     return {
@@ -205,7 +211,7 @@ def _per_image(results: Results) -> dict[str, object]:
     rows = zip(results.images, zip(*texts, strict=True), strict=True)
     return {
         "method": method_title(results.own),
-        "metrics": [METRICS[name] for name in results.metrics],
+        "metrics": [results.metric(name) for name in results.metrics],
         "rows": list(rows),
     }
 
@@ -216,7 +222,7 @@ def _explored(results: Results) -> dict[str, object]:
         "stems": list(results.images),
         "own": results.own,
         "metrics": [
-            {"name": n, "title": METRICS[n].title, "direction": METRICS[n].direction}
+            {"name": n, "title": results.metric(n).title, "direction": results.metric(n).direction}
             for n in results.metrics
         ],
         "methods": [

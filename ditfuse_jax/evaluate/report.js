@@ -54,12 +54,17 @@ if (one(".scatter")) {
         circle.onclick = () => reveal(p.stem);
         svg.append(circle);
       }
-      for (const p of means) {
+      const labels = [];  // those of near means are moved apart
+      for (const p of means.sort((a, b) => b.y - a.y)) {
         const circle = element("circle", { cx: px(p.x), cy: py(p.y), r: 8, fill: colour.get(p.method.name), style: "stroke: var(--ink); stroke-width: 1.5" });
         circle.append(element("title", {}, `mean of ${p.method.title}: ${round(p.x)}, ${round(p.y)}`));
-        const end = px(p.x) > W - 130;
-        svg.append(circle, element("text", { class: "name", x: px(p.x) + (end ? -13 : 13), y: py(p.y) + 4, "text-anchor": end ? "end" : "start" }, p.method.title));
+        const end = px(p.x) > W - 130, x = px(p.x) + (end ? -13 : 13);
+        let y = py(p.y) + 4;
+        for (const other of labels) if (Math.abs(other.x - x) < 70 && y - other.y < 15) y = other.y + 15;
+        labels.push({ x, y, text: element("text", { class: "name", x, y, "text-anchor": end ? "end" : "start" }, p.method.title) });
+        svg.append(circle);
       }
+      svg.append(...labels.map(label => label.text));
     }
     const title = name => { const m = metricOf(name); return `${m.title} ${{ higher: "→ better", lower: "← better" }[m.direction] ?? ""}`; };
     svg.append(element("text", { class: "title", x: W / 2, y: H + 44, "text-anchor": "middle" }, title(across.value)),

@@ -23,7 +23,7 @@ def write_report(
 ) -> Path:
     """Writes `report.html`, which needs no other file and no network, and `report.json`.
 
-    `report.json` holds, by metric, the mean score of each method, `{"psnr": {"fused": 31.2, ...}}`,
+    `report.json` holds, by metric, the mean score of each method, `{"VIF": {"fused": 0.71, ...}}`,
     and under "images" the same for each image; "count", "excluded" and "run" tell the rest.  A
     value that is infinite (PSNR of identical images) or undefined is `null` there.
 

@@ -3,19 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRICS, PRESETS, SUITES
 from ditfuse_jax.evaluate.scenes import Scene
 
-_IVIF = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "VIF", "Qabf", "SSIM", "Nabf", "MSSSIM")
-_CLEAN = ("PSNR_clean", "SSIM_clean")
-
-# By task, what its literature reports.
+# By task, what its literature reports; and where there is a clean image, how near that is.
 REPORTED: Mapping[str, Sequence[str]] = {
-    "fuse": (*_CLEAN, *_IVIF),
-    "ivif": (*_CLEAN, *_IVIF),
-    "mff": (*_CLEAN, "NMI", "Qncie", "Qabf", "Qcb", "Qcv", "Qy", "Qw", "SSIM"),
-    "mef": (*_CLEAN, "MEFSSIM_multi", "Qw", "Qs", "Qcv", "Qabf", "MI", "VIF", "PSNR"),
-    "medical": _IVIF,
+    "fuse": SUITES["default"],
+    **{task: (*SUITES["restoration"], *SUITES[task]) for task in ("ivif", "mff", "mef", "medical")},
 }
 
 
@@ -30,7 +24,7 @@ def chosen_metrics(words: Sequence[str] | None, task: str) -> tuple[str, ...]:
       UserError: an unknown metric.
     """
     if words is None:
-        return tuple(name for name in REPORTED[task] if name in METRICS)
+        return tuple(REPORTED[task])
     known = {name.lower(): name for name in METRICS}
     chosen = []
     for word in words:
@@ -45,12 +39,12 @@ def chosen_metrics(words: Sequence[str] | None, task: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def left_out_metrics(names: Sequence[str], scene: Scene) -> dict[str, str]:
+def left_out_metrics(names: Sequence[str], preset: str, scene: Scene) -> dict[str, str]:
     """Of these metrics, those that cannot be computed on a scene, with the reason."""
     height, width = scene.sources[0].shape[:2]
     reasons = {}
     for name in names:
-        metric = METRICS[name]
+        metric = PRESETS[preset].metric(name)
         if metric.needs == "clean" and scene.clean is None:
             reasons[name] = "needs a clean image"
         elif metric.needs == "pair" and len(scene.sources) != 2:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ditfuse_jax.evaluate.bootstrap import mean_interval, ranks
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRICS, PRESETS, Metric
 
 Scores = dict[str, dict[str, float]]  # metric -> method -> value
 
@@ -75,10 +75,12 @@ class Results:
     Attributes:
       images: stem -> metric -> method -> value.
       excluded: stem -> why this image was not scored.
+      preset: of `PRESETS`: the metrics' conventions.
     """
 
     images: dict[str, Scores]
     excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    preset: str = "canonical"
 
     @property
     def count(self) -> int:
@@ -105,6 +107,10 @@ class Results:
     def metrics(self) -> list[str]:
         """All metrics that some image has, in the registry's order."""
         return [name for name in METRICS if any(name in row for row in self.images.values())]
+
+    def metric(self, name: str) -> Metric:
+        """The metric as the preset computes it."""
+        return PRESETS[self.preset].metric(name)
 
     def values(self, metric: str, method: str) -> list[float]:
         """One per image, NaN where there is none."""

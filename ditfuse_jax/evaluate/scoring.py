@@ -34,6 +34,7 @@ def score_scenes(
       scenes: those in `scenes.excluded` are excluded here too.
       files: every method has a file for every scene that is not excluded.
       names: metrics.
+      ledger: keeps the scores, and says in which preset's form the metrics are.
       strictly: a scene that does not allow one of the metrics is excluded; otherwise only that
         value is missing.
       quiet: no progress bar.
@@ -61,7 +62,7 @@ def score_scenes(
             if excluded
             else f"nothing to score: no image allows any of {', '.join(names)}"
         )
-    return Results(images, excluded)
+    return Results(images, excluded, ledger.preset)
 
 
 def read_outputs(scenes: Scenes, files: Files, stem: str) -> tuple[Scene, dict[str, np.ndarray]]:
@@ -88,7 +89,7 @@ def _scores(
     strictly: bool,
 ) -> tuple[MethodScores, dict[str, str], bool]:
     """Scores by method, their fingerprints, and whether any of them is new."""
-    left_out = left_out_metrics(names, scene)
+    left_out = left_out_metrics(names, ledger.preset, scene)
     if strictly and left_out:
         name, reason = next(iter(left_out.items()))
         raise UserError(f"{scene.stem}: metric {name} {reason}")
@@ -103,7 +104,7 @@ def _scores(
     lacking = [m for m, row in scores.items() if any(name not in row for name in wanted)]
     if lacking:
         images = [candidates[method] for method in lacking]
-        new = score_candidates(images, scene.sources, scene.clean, wanted)
+        new = score_candidates(images, scene.sources, scene.clean, wanted, ledger.preset)
         for place, method in enumerate(lacking):
             scores[method] |= {name: float(new[name][place]) for name in wanted}
     return scores, fingerprints, bool(lacking)

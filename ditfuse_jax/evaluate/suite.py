@@ -1,5 +1,6 @@
 """`ditfuse evaluate --suite`: a model and published results on several sets, and an overview."""
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ def evaluate_suite(
     base: Path | None = None,
     changes: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
+    preset: str = "canonical",
     quiet: bool = False,
 ) -> dict[str, Results]:
     """Scores a model and published fused images on a suite's sets, on luminance.
@@ -45,6 +47,7 @@ def evaluate_suite(
       adapters, base: see `load_trained`.
       changes: see `sampling_settings`.
       metrics: on all sets, instead of those that each kind of fusion reports.
+      preset: see `Scoring`.
       quiet: no progress, no tables.
 
     Returns:
@@ -69,11 +72,11 @@ def evaluate_suite(
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
     fuser = Fuser(trained, sampling_settings(trained, changes or {})) if trained else None
     make_folder(output)
-    results = {}
+    scoring, results = Scoring(metrics, preset), {}
     for s in present:
         if not quiet:
             print(f"\n{s.title}", flush=True)
-        results[s.name] = _evaluate_set(s, root, output / s.name, fuser, metrics, quiet)
+        results[s.name] = _evaluate_set(s, root, output / s.name, fuser, scoring, quiet)
     _write_overview(suite, present, absent, results, output, fuser)
     if not quiet:
         print(f"\noverview: {output / 'overview.html'}")
@@ -93,7 +96,7 @@ def _evaluate_set(
     root: Path,
     folder: Path,
     fuser: Fuser | None,
-    metrics: Sequence[str] | None,
+    scoring: Scoring,
     quiet: bool,
 ) -> Results:
     facts: dict[str, object] = {"set": s.name, "compared on": "luminance"}
@@ -110,7 +113,7 @@ def _evaluate_set(
         Run(title=s.title, facts=facts, versions=package_versions()),
         model=Model(fuser, s.task, suffix=s.suffix) if fuser else None,
         task=s.reports,
-        scoring=Scoring(metrics, Exports(**files)),
+        scoring=dataclasses.replace(scoring, exports=Exports(**files)),
         quiet=quiet,
     )
 

@@ -7,12 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from ditfuse_jax.evaluate.bootstrap import best_methods
-from ditfuse_jax.evaluate.metrics import METRICS, Metric
+from ditfuse_jax.evaluate.metrics import Metric
 from ditfuse_jax.evaluate.scores import Results, is_reference, method_title
 
 Mark = Callable[[str], str]
 
-ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
 _LATEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "zero": r"$\to 0$"}
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -65,20 +64,20 @@ def text_table(results: Results) -> str:
         ]
     ]
     for name, row in results.statistics.items():
-        metric, (best, _) = METRICS[name], marked(results, name)
+        metric, (best, _) = results.metric(name), marked(results, name)
         texts = format_row(row[method].mean for method in methods)
         cells = [
             text + ("*" if method in best else " ")
             for method, text in zip(methods, texts, strict=True)
         ]
-        lines.append([heading(metric), ARROWS[metric.direction], *cells, _interval(results, name)])
+        lines.append([heading(metric), metric.arrow, *cells, _interval(results, name)])
     return _aligned(lines)
 
 
 def markdown_table(results: Results) -> str:
     """Returns the mean scores, a row per method, and a second table of their intervals."""
     names = results.metrics
-    titles = [f"{METRICS[n].title} {ARROWS[METRICS[n].direction]}" for n in names]
+    titles = [f"{metric.title} {metric.arrow}" for metric in map(results.metric, names)]
     means = [["method", *titles, "mean rank"]]
     intervals = [["method", *titles]]
     columns = [_decorated(results, name, "**{}**".format, "<u>{}</u>".format) for name in names]
@@ -100,7 +99,10 @@ def markdown_table(results: Results) -> str:
 def latex_table(results: Results) -> str:
     r"""Returns a `booktabs` table of the mean scores, a row per method; every name is escaped."""
     names = results.metrics
-    arrows = [f"{escape_latex(METRICS[n].title)} {_latex_arrow(n)}" for n in names]
+    arrows = [
+        f"{escape_latex(results.metric(n).title)} {_LATEX_ARROWS[results.metric(n).direction]}"
+        for n in names
+    ]
     columns = [
         _decorated(results, name, r"\textbf{{{}}}".format, r"\underline{{{}}}".format, escape_latex)
         for name in names
@@ -138,10 +140,6 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _latex_arrow(name: str) -> str:
-    return _LATEX_ARROWS[METRICS[name].direction]
-
-
 def _decorated(
     results: Results, name: str, bold: Mark, underline: Mark, escape: Mark = str
 ) -> list[str]:
@@ -170,7 +168,8 @@ def _rank(results: Results, method: str) -> str:
 
 def _images(results: Results) -> str:
     left_out = f", {len(results.excluded)} excluded" if results.excluded else ""
-    return f"{results.count} image{'' if results.count == 1 else 's'}{left_out}"
+    preset = "" if results.preset == "canonical" else f", preset {results.preset}"
+    return f"{results.count} image{'' if results.count == 1 else 's'}{left_out}{preset}"
 
 
 def _who_competes(results: Results) -> str:

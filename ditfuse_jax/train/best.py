@@ -23,7 +23,7 @@ class Criterion:
     """What decides.
 
     Attributes:
-      name: of a scalar that an evaluation returns, e.g. `eval/psnr`.
+      name: of a scalar that an evaluation returns, e.g. `eval/PSNR_clean`.
       direction: which values are better; `zero` means those nearest to it.
     """
 

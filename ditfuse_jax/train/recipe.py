@@ -68,7 +68,7 @@ def default_config(model_preset: str) -> Config:
             "log_every": 50,
             "checkpoint_every": 1000,
             "keep_checkpoints": 2,
-            "keep_best": "psnr",
+            "keep_best": "PSNR_clean",
             "evaluate_every": 5000,
             "data_timeout": 600.0,
         }

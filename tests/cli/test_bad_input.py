@@ -245,8 +245,15 @@ def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
         (["--fused", "x"], "--fused goes with --a, --b and --output"),
         ([], "give --checkpoint"),
         (["--checkpoint", "/nowhere"], "no checkpoint in /nowhere"),
-        (["--checkpoint", "/nowhere", "--a", "x"], "--a, --b and --clean go with --fused"),
-        (["--a", "x", "--b", "y"], "give --checkpoint"),
+        (["--checkpoint", "/nowhere", "--a", "x"], "at least two"),
+        (["--checkpoint", "/nowhere", "--clean", "x"], "--clean goes with --a and --b"),
+        (["--checkpoint", "x", "--a", "x", "--b", "y", "--data", "z"], "either --data or --a"),
+        (["--a", "x", "--b", "y"], "--fused goes with --a, --b and --output"),
+        (["--suite", "dev"], "--suite needs --output"),
+        (["--suite", "dev", "-o", "x", "--data", "y"], "--suite brings its own data"),
+        (["--suite", "best", "-o", "x"], "suite 'best' is unknown; choose from dev"),
+        (["--suite", "dev", "-o", "x", "--root", "/nowhere"], "say with --root where they are"),
+        (["--root", "x", "--checkpoint", "y"], "--root goes with --suite"),
         (["--count", "few"], "--count: invalid int value"),
     ],
 )
@@ -267,10 +274,28 @@ def test_evaluate_names_a_missing_fused_image(refused, stacks, tmp_path):
 
 def test_evaluate_ends_the_progress_line_before_it_tells(refused, stacks, tmp_path):
     shutil.copytree(stacks / "image1", tmp_path / "fused")
-    write_image(tmp_path / "fused" / "two.png", np.zeros((5, 9, 3), np.uint8))
+    for path in (tmp_path / "fused").iterdir():
+        write_image(path, np.zeros((5, 9, 3), np.uint8))
     words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
-    assert "two.png is 9x5" in refused("evaluate", *words, "--fused", tmp_path / "fused")
+    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
+    assert "nothing to score: all 3 image(s) were excluded" in told and "is 9x5" in told
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--metrics", "EN", "QABF2"], "unknown metric 'QABF2'"),
+        (["--csv", "/nowhere/x.csv"], "no folder /nowhere"),
+        (["--fused", "mean=x"], "cannot be called 'mean'"),
+        (["--task", "paint"], "task 'paint' is unknown"),
+    ],
+)
+def test_evaluate_of_files_refuses_before_it_makes_anything(stacks, refused, tmp_path, words, part):
+    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out", *words]
+    words = words if "--fused" in words else [*words, "--fused", stacks / "image1"]
+    assert part in refused("evaluate", *words)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

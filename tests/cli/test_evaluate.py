@@ -22,8 +22,8 @@ def test_a_model_is_scored_beside_its_baselines(checkpoint, tmp_path, capsys):
     words = ["--checkpoint", str(checkpoint), "--count", "2", "--max-side", "64"]
     assert main(["evaluate", *words, "--steps", "1", "-o", str(tmp_path / "out")]) == 0
     report = strict_json((tmp_path / "out" / "report.json").read_text())
-    assert {"fused", "mean", "copy_a", "copy_b"} <= set(report["psnr"])
-    assert all(math.isfinite(value) for value in report["psnr"].values())
+    assert {"fused", "mean", "copy_a", "copy_b"} <= set(report["PSNR_clean"])
+    assert all(math.isfinite(value) for value in report["PSNR_clean"].values())
     assert report["count"] == 2
     assert report["run"]["checkpoint"] == "tiny, step 2"
     page = (tmp_path / "out" / "report.html").read_text()
@@ -42,9 +42,9 @@ def test_fused_images_of_others_are_scored(stacks, tmp_path):
     words += ["--fused", tmp_path / "fused", "--clean", tmp_path / "clean"]
     assert main(["evaluate", *map(str, words)]) == 0
     report = strict_json((tmp_path / "out" / "report.json").read_text())
-    assert report["psnr"]["fused"] is None  # infinite: the output equals the reference
-    assert report["ssim"]["fused"] == pytest.approx(1.0)
-    assert report["psnr"]["copy_b"] < 10
+    assert report["PSNR_clean"]["fused"] is None  # infinite: the output equals the reference
+    assert report["SSIM_clean"]["fused"] == pytest.approx(1.0)
+    assert report["PSNR_clean"]["copy_b"] < 10
     assert set(report["images"]) == {"one", "two", "three"}
 
 

@@ -71,13 +71,13 @@ def test_a_model_that_copies_scores_like_the_copy(recipe, moment):
     held_out = HeldOut(recipe)
     scalars = held_out(moment)
     copies = [example.sources[0] for example in held_out.examples]
-    assert set(scalars) == {"eval/psnr", "eval/ssim", "eval/psnr_of_mean"}
-    for name in ("psnr", "ssim"):
-        expected = mean_score(held_out.examples, copies, name)
+    assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
+    for name in ("PSNR_clean", "SSIM_clean"):
+        expected = mean_score(held_out.examples, copies, f"{name.upper()}_clean")
         assert scalars[f"eval/{name}"] == pytest.approx(expected)
     means = [np.mean(e.sources, axis=0).round().astype(np.uint8) for e in held_out.examples]
-    expected = mean_score(held_out.examples, means, "psnr")
-    assert scalars["eval/psnr_of_mean"] == pytest.approx(expected, abs=0.05)
+    expected = mean_score(held_out.examples, means, "PSNR_clean")
+    assert scalars["eval/PSNR_clean_of_mean"] == pytest.approx(expected, abs=0.05)
 
 
 def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, moment):
@@ -138,7 +138,7 @@ def test_without_such_a_metric_none_is_the_best(recipe):
 
 @pytest.mark.parametrize(
     ("metric", "crop", "told"),
-    [("beauty", (32, 32), "keep_best 'beauty' is unknown.*psnr"), ("psnr", (8, 8), "'ssim' needs")],
+    [("beauty", (32, 32), "keep_best 'beauty' is unknown.*PSNR_clean"), ("PSNR_clean", (8, 8), "'SSIM_clean' needs")],
 )
 def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
     stream = dataclasses.replace(recipe.stream, crop=crop)
@@ -161,7 +161,7 @@ def test_eight_devices_tell_the_scores_of_one():
     one, *meshes = json.loads(done.stdout.splitlines()[-1])
     assert len(meshes) == 1
     for scalars in meshes:
-        assert set(scalars) == {"eval/psnr", "eval/ssim", "eval/psnr_of_mean"}
+        assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
         for name, value in scalars.items():
             assert value == pytest.approx(one[name], rel=1e-4), name
 

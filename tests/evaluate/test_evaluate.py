@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate import evaluate_files
+from ditfuse_jax.evaluate import Folders, Scoring, evaluate_files
 from ditfuse_jax.evaluate.scenes import read_scenes, scene_stems
 from ditfuse_jax.images import read_image, write_image
 
 # The package's attribute of this name is the function.
 MODULE = importlib.import_module("ditfuse_jax.evaluate.evaluate")
+FUSING = importlib.import_module("ditfuse_jax.evaluate.fusing")
+PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
 
 @pytest.fixture
@@ -35,10 +37,15 @@ def evaluate(first_source_model, monkeypatch, tmp_path):
     """Evaluates the stand-in; returns the content of report.json."""
     monkeypatch.setattr(MODULE, "load_trained", lambda *args: first_source_model)
 
-    def run(data, **options):
-        out = tmp_path / "out"
+    def run(data, output=None, **options):
+        out = output or tmp_path / "out"
+        options.setdefault("scoring", Scoring([EN, MSE]))  # no windows: quick to compile
         MODULE.evaluate(
-            checkpoint=tmp_path / "run", data=str(data), output=out, quiet=True, **options
+            checkpoint=tmp_path / "run",
+            data=data if isinstance(data, Folders) else str(data),
+            output=out,
+            quiet=True,
+            **options,
         )
         return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
 
@@ -102,12 +109,12 @@ class TestEvaluate:
 
     def test_a_model_that_copies_scores_like_the_copy(self, evaluate, make, tmp_path):
         make("photos/x.png", "photos/y.png", "photos/z.png")
-        report = evaluate(tmp_path / "photos", count=5)
+        report = evaluate(tmp_path / "photos", count=5, scoring=Scoring([PSNR, EN, MSE]))
         assert report["count"] == 5
         for metric, scores in report.items():
-            if metric not in ("count", "run", "images"):
+            if metric not in ("count", "run", "images", "excluded"):
                 assert scores["fused"] == scores["copy_a"], metric
-        assert report["psnr"]["fused"] != report["psnr"]["mean"]
+        assert report[PSNR]["fused"] != report[PSNR]["mean"]
         fused = sorted(path.name for path in (tmp_path / "out" / "fused").iterdir())
         assert fused == ["x-2.png", "x.png", "y-2.png", "y.png", "z.png"]
         sheets = sorted(path.name for path in (tmp_path / "out" / "sheets").iterdir())
@@ -128,8 +135,8 @@ class TestEvaluate:
     def test_stacks_of_three_without_reference_are_scored(self, evaluate, make, tmp_path):
         make(*(f"in/image{k}/x.png" for k in (1, 2, 3)))
         report = evaluate(tmp_path / "in")
-        assert "psnr" not in report
-        assert report["mse_sources"]["fused"] > 0
+        assert PSNR not in report
+        assert report[MSE]["fused"] > 0
 
     def test_nothing_is_made_for_an_unknown_task_or_source(self, evaluate, make, tmp_path):
         make("photos/x.png")
@@ -142,8 +149,60 @@ class TestEvaluate:
     def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):
         make("in/image1/x.png")
         make("in/image2/x.png", size=(36, 40))
-        with pytest.raises(UserError, match="x image 1 is 36x40 but x image 2 is 40x36"):
+        make(*(f"in/image{k}/y.png" for k in (1, 2)))
+        report = evaluate(tmp_path / "in")
+        assert list(report["images"]) == ["y"]
+        assert "36x40" in report["excluded"]["x"] and "40x36" in report["excluded"]["x"]
+
+    def test_a_killed_evaluation_fuses_only_what_is_not_yet_fused(
+        self, evaluate, make, tmp_path, monkeypatch
+    ):
+        stems = [f"{i}" for i in range(5)]
+        make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in stems))
+        whole = evaluate(tmp_path / "in", output=tmp_path / "whole")
+        fused = []
+        write = FUSING.write_image
+
+        def killed(path, *rest):
+            if len(fused) == 3:
+                raise KeyboardInterrupt
+            fused.append(path.stem)
+            write(path, *rest)
+
+        monkeypatch.setattr(FUSING, "write_image", killed)
+        with pytest.raises(KeyboardInterrupt):
             evaluate(tmp_path / "in")
+        fused.clear()
+        monkeypatch.setattr(
+            FUSING, "write_image", lambda path, *rest: (fused.append(path.stem), write(path, *rest))
+        )
+        resumed = evaluate(tmp_path / "in")
+        assert fused == stems[3:]
+        assert resumed["images"] == whole["images"]
+        fused.clear()
+        evaluate(tmp_path / "in")
+        assert fused == []
+        evaluate(tmp_path / "in", changes={"steps": 7})
+        assert fused == stems
+
+    def test_another_methods_images_stand_beside_the_models(self, evaluate, make, tmp_path):
+        make("in/image1/x.png", "in/image2/x.png", "other/x.png")
+        report = evaluate(tmp_path / "in", fused={"Other": tmp_path / "other"})
+        assert list(report[EN]) == ["fused", "Other", "mean", "max", "copy_a", "copy_b"]
+        with pytest.raises(UserError, match="cannot be called 'fused' beside a model"):
+            evaluate(tmp_path / "in", fused={"fused": tmp_path / "other"})
+
+    def test_a_model_fuses_folders_given_one_by_one(self, evaluate, make, tmp_path):
+        make("vi/x.png", "ir/x.tif", "ir/y.png")
+        report = evaluate(Folders((tmp_path / "vi", tmp_path / "ir")))
+        assert list(report["images"]) == ["x"] and list(report["excluded"]) == ["y"]
+
+    def test_a_damaged_source_is_excluded_and_the_others_are_fused(self, evaluate, make, tmp_path):
+        make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in ("x", "y", "z")))
+        (tmp_path / "in" / "image2" / "y.png").write_bytes(b"\x89PNG broken")
+        report = evaluate(tmp_path / "in", changes={"batch_size": 2})
+        assert list(report["images"]) == ["x", "z"]
+        assert "image2/y.png" in report["excluded"]["y"]
 
 
 class TestEvaluateFiles:
@@ -156,7 +215,12 @@ class TestEvaluateFiles:
             reference = tmp_path / clean if clean else None
             out = tmp_path / "out"
             return evaluate_files(
-                sources=folders, fused=tmp_path / "fused", clean=reference, output=out, quiet=True
+                sources=folders,
+                fused=tmp_path / "fused",
+                clean=reference,
+                output=out,
+                scoring=Scoring([EN, PSNR] if clean else [EN]),
+                quiet=True,
             )
 
         return run
@@ -167,18 +231,17 @@ class TestEvaluateFiles:
         (tmp_path / "fused" / "x.txt").write_text("remarks")
         results = score("a", "b")
         assert list(results.images) == ["x", "y"]
-        assert "psnr" not in results.summary()
 
     def test_a_perfect_copy_is_infinitely_good(self, score, make, tmp_path):
         make("a/x.png", "b/x.png", "fused/x.png")
-        psnr = score("a", "b", clean="fused").summary()["psnr"]
+        psnr = score("a", "b", clean="fused").summary()[PSNR]
         assert psnr["fused"] == float("inf")
         assert psnr["copy_a"] < 20
 
     def test_images_of_another_size_are_named_with_their_paths(self, score, make, tmp_path):
         make("a/x.png", "b/x.png")
         make("fused/x.png", size=(40, 35))
-        with pytest.raises(UserError, match=r"a/x\.png is 36x40 but .*fused/x\.png is 35x40"):
+        with pytest.raises(UserError, match=r"x is 36x40 but .*fused/x\.png is 35x40"):
             score("a", "b")
 
     @pytest.mark.parametrize(

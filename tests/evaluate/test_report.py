@@ -13,16 +13,17 @@ import pytest
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.report import Run, write_report
+from ditfuse_jax.evaluate.report import Run, telling_scenes, write_report
 from ditfuse_jax.evaluate.scores import Results
 
+PSNR, SSIM, EN, MSE = "PSNR_clean", "SSIM_clean", "EN", "MSE"
 METHODS = ("fused", "mean", "max", "copy_a", "copy_b")
 TITLES = ("View A", "View B", "Fused", "Clean")
 
 
 def results() -> Results:
     def scores(offset: float) -> dict[str, dict[str, float]]:
-        rows = {"psnr": 30.0, "ssim": 0.9, "en": 7.0, "mse_sources": 400.0}
+        rows = {PSNR: 30.0, SSIM: 0.9, EN: 7.0, MSE: 400.0}
         return {
             metric: {method: value - i + offset for i, method in enumerate(METHODS)}
             for metric, value in rows.items()
@@ -78,30 +79,32 @@ class Page(HTMLParser):
 
 
 def write(folder: Path, run: Run = RUN, images=None, scores: Results | None = None) -> Page:
-    path = write_report(folder, scores or results(), pictures() if images is None else images, run)
+    shown = pictures() if images is None else images
+    path = write_report(folder, scores or results(), shown.items(), run)
     return Page(path.read_text(encoding="utf-8"))
 
 
 def test_json_holds_means_images_count_and_run(tmp_path):
     write(tmp_path / "new" / "folder")
     content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
-    assert content["psnr"] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
-    assert {"ssim", "en", "mse_sources"} < set(content)
-    assert content["images"]["dog"]["psnr"]["mean"] == 30.0
+    assert content[PSNR] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
+    assert {SSIM, EN, MSE} < set(content)
+    assert content["images"]["dog"][PSNR]["mean"] == 30.0
     assert content["count"] == 2
     assert content["run"]["checkpoint"] == "step 6000" and content["run"]["path"] == "runs/a"
     assert content["run"]["config"]["model"]["preset"] == "small"
 
 
 def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page(tmp_path):
-    scores = Results({"same": {"psnr": {"fused": math.inf, "mean": math.nan, "max": 9.0}}})
+    values = {"fused": math.inf, "mean": math.nan, "max": 9.0}
+    scores = Results({"same": {PSNR: values, EN: dict.fromkeys(values, 7.0)}})
     page = write(tmp_path, scores=scores)
 
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
-    assert content["psnr"] == {"fused": None, "mean": None, "max": 9.0}
+    assert content[PSNR] == {"fused": None, "mean": None, "max": 9.0}
     assert "∞" in page.text and "–" in page.text
 
 
@@ -111,6 +114,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert all(source.startswith("data:image/") for source in page.sources())
     for tag, attrs in page.tags:
         assert tag not in ("link", "iframe", "object") and not {"href", "srcset"} & set(attrs)
+        assert tag != "script" or "src" not in attrs
     html = (tmp_path / "report.html").read_text()
     assert not re.search(r"https?://|url\(|@import|import\(", html)
     assert "default-src 'none'" in html
@@ -163,10 +167,16 @@ def test_names_cannot_inject_markup(tmp_path):
     evil = '"><script>alert(1)</script>'
     run = Run(title=evil, facts={evil: evil}, config={evil: evil}, versions={evil: evil})
     image = np.zeros((20, 20, 3), np.uint8)
-    scores = Results({evil: {"psnr": {"fused": 1.0, evil: 2.0}}})
+    scores = Results({evil: {PSNR: {"fused": 1.0, evil: 2.0}}}, {evil: evil})
     page = write(tmp_path, run, {evil: {evil: image}}, scores)
-    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    plain = write(tmp_path / "plain")
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert [tag for tag, _ in plain.tags].count("script") == 2
     assert evil in page.text
+    # Nor can they end the script that holds the scores.
+    html = (tmp_path / "report.html").read_text()
+    data = re.search(r'id="scores">(.*?)</script>', html, re.DOTALL)
+    assert data and json.loads(data[1])["stems"] == [evil]
 
 
 def test_config_and_versions_are_folded_away_with_dotted_names(tmp_path):
@@ -177,14 +187,60 @@ def test_config_and_versions_are_folded_away_with_dotted_names(tmp_path):
 
 
 def test_the_training_curve_is_drawn_only_when_there_are_records(tmp_path):
-    assert any(tag == "svg" for tag, _ in write(tmp_path / "a").tags)
-    assert not any(tag == "svg" for tag, _ in write(tmp_path / "b", Run(title="x")).tags)
+    assert any(tag == "polyline" for tag, _ in write(tmp_path / "a").tags)
+    assert not any(tag == "polyline" for tag, _ in write(tmp_path / "b", Run(title="x")).tags)
 
 
 def test_a_report_without_pictures_or_clean_images_is_still_a_page(tmp_path):
-    scores = Results({"pair": {"en": {"fused": 7.1, "mean": 6.5}}})
+    scores = Results({"pair": {EN: {"fused": 7.1, "mean": 6.5}}})
     page = write(tmp_path, Run(title="plain"), {}, scores)
     assert page.sources() == [] and "7.1" in page.text
+
+
+def test_excluded_images_are_listed_with_their_reasons(tmp_path):
+    scores = Results(results().images, {"bad": "a/bad.png: is damaged or truncated"})
+    page = write(tmp_path, scores=scores)
+    assert "a/bad.png: is damaged or truncated" in page.text and "1 of 3" in page.text
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["excluded"] == {"bad": "a/bad.png: is damaged or truncated"}
+
+
+def test_the_script_has_every_score_of_every_method(tmp_path):
+    write(tmp_path)
+    html = (tmp_path / "report.html").read_text()
+    (text,) = re.findall(r'id="scores">(.*?)</script>', html, re.DOTALL)
+    data = json.loads(text)
+    assert data["own"] == "fused" and data["stems"] == ["cat", "dog"]
+    for metric in (PSNR, SSIM, EN, MSE):
+        for method in METHODS:
+            expected = [row[metric][method] for row in results().images.values()]
+            assert data["values"][method][metric] == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_cell_of_a_sortable_table_has_the_value_it_is_sorted_by(tmp_path):
+    write(tmp_path)
+    html = (tmp_path / "report.html").read_text()
+    for table in re.findall(r'<table class="sortable.*?</table>', html, re.DOTALL):
+        body = table[table.index("<tbody>") :]
+        for row in re.findall(r"<tr.*?</tr>", body, re.DOTALL):
+            first, *cells = re.findall(r"<td[^>]*>", row)
+            assert cells and all("data-value=" in cell for cell in cells) and first
+
+
+def test_of_many_scenes_the_worst_and_the_best_of_every_metric_are_pictured():
+    rng = np.random.default_rng(0)
+    images = {
+        f"{i:03d}": {EN: {"fused": float(rng.normal())}, MSE: {"fused": float(rng.normal())}}
+        for i in range(200)
+    }
+    scores = Results(images)
+    shown = telling_scenes(scores)
+    assert len(shown) == 40 and shown == sorted(shown)
+    for metric in (EN, MSE):
+        order = sorted(images, key=lambda stem: images[stem][metric]["fused"])
+        assert {*order[:5], *order[-5:]} <= set(shown)
+    few = dict(list(images.items())[:40])
+    assert telling_scenes(Results(few)) == list(few)
 
 
 def test_a_failed_write_leaves_the_old_report_and_no_remains(tmp_path, monkeypatch):

@@ -1,33 +1,18 @@
-"""Baselines, means over images and the terminal's table."""
+"""Baselines, and what is computed from scores of many images."""
 
 import math
 
 import numpy as np
 import pytest
 
-from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.metrics import METRICS, score
-from ditfuse_jax.evaluate.scores import (
-    BASELINES,
-    Example,
-    Results,
-    best_methods,
-    format_row,
-    mean_of_sources,
-    score_methods,
-    text_table,
-)
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.scores import BASELINES, Results, mean_of_sources
 
-NAMES = ["psnr", "en", "mse_sources"]  # no windows: quick to compile
+EN, PSNR = "EN", "PSNR_clean"
 
 
 def image(seed: int, shape: tuple[int, ...] = (9, 14, 3)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def example(stem: str, seed: int = 0, clean: bool = True) -> Example:
-    sources = [image(seed), image(seed + 1)]
-    return Example(stem, sources, {"fused": image(seed + 2)}, image(seed + 3) if clean else None)
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -48,81 +33,51 @@ def test_baselines_are_what_their_names_say():
     assert all(image.dtype == np.uint8 and image.shape == a.shape for image in fused.values())
 
 
-def test_each_method_gets_the_score_of_its_own_image():
-    one = example("one")
-    assert one.clean is not None
-    results = score_methods([one], NAMES)
-    outputs = dict(one.outputs) | {name: f(one.sources) for name, f in BASELINES.items()}
-    assert results.methods == ["fused", "mean", "max", "copy_a", "copy_b"]
-    for method, output in outputs.items():
-        alone = score(output, one.sources, one.clean, NAMES)
-        for metric, value in alone.items():
-            assert results.images["one"][metric][method] == pytest.approx(value, rel=1e-6)
+def results(**rows: dict[str, float]) -> Results:
+    """One image per word, its methods' scores of one metric."""
+    return Results({stem: {EN: row} for stem, row in rows.items()})
 
 
 def test_the_summary_is_the_mean_over_the_images():
-    results = score_methods((example(f"{i}", seed=10 * i) for i in range(3)), NAMES)
-    summary = results.summary()
-    assert results.count == 3 and set(summary) == set(NAMES)
-    for metric, values in summary.items():
-        for method, value in values.items():
-            of_images = [scores[metric][method] for scores in results.images.values()]
-            assert value == pytest.approx(np.mean(of_images))
+    rows = {str(i): {"fused": float(i), "mean": i / 2} for i in range(3)}
+    summary = results(**rows).summary()
+    assert summary == {EN: {"fused": 1.0, "mean": 0.5}}
 
 
 def test_images_without_a_clean_one_are_left_out_of_its_mean_only():
-    pair, photo = example("pair", clean=False), example("photo", seed=5)
-    results = score_methods([pair], ["en"]).images | score_methods([photo], ["psnr", "en"]).images
-    summary = Results(results).summary()
-    assert summary["psnr"]["fused"] == results["photo"]["psnr"]["fused"]
-    assert summary["en"]["fused"] == pytest.approx(
-        (results["pair"]["en"]["fused"] + results["photo"]["en"]["fused"]) / 2
+    scored = Results(
+        {"pair": {EN: {"fused": 6.0}}, "photo": {PSNR: {"fused": 30.0}, EN: {"fused": 7.0}}}
     )
+    assert scored.metrics == [name for name in METRICS if name in (EN, PSNR)]
+    assert scored.summary() == {PSNR: {"fused": 30.0}, EN: {"fused": 6.5}}
 
 
 def test_undefined_values_do_not_spoil_the_mean_but_infinite_ones_show():
-    rows = [{"psnr": {"fused": math.nan, "mean": math.inf}}, {"psnr": {"fused": 20.0, "mean": 1.0}}]
-    summary = Results({str(i): row for i, row in enumerate(rows)}).summary()
-    assert summary["psnr"] == {"fused": 20.0, "mean": math.inf}
+    rows = {"0": {"fused": math.nan, "mean": math.inf}, "1": {"fused": 20.0, "mean": 1.0}}
+    assert results(**rows).summary()[EN] == {"fused": 20.0, "mean": math.inf}
 
 
-def test_the_best_method_follows_the_metrics_direction_and_ties_share_it():
-    assert best_methods("psnr", {"a": 1.0, "b": 3.0, "c": math.nan}) == {"b"}
-    assert best_methods("mse_sources", {"a": 1.0, "b": 3.0, "c": 1.0}) == {"a", "c"}
-    assert best_methods("psnr", {"a": math.nan}) == set()
-    assert best_methods("psnr", {"a": math.inf, "b": 9.0}) == {"a"}
+def test_a_single_method_competes_with_the_baselines_but_not_with_its_autoencoder():
+    row = {"fused": 2.0, "autoencoder_of_clean": 9.0, "mean": 3.0, "copy_a": 1.0}
+    scored = results(x=row, y=row)
+    assert scored.own == "fused"
+    assert scored.competing == ["fused", "mean", "copy_a"]
+    ranks = {method: s.rank for method, s in scored.statistics[EN].items() if s.rank == s.rank}
+    assert ranks == {"mean": 1.0, "fused": 2.0, "copy_a": 3.0}
 
 
-def test_values_of_a_row_share_their_decimals():
-    assert format_row([31.256, 8.1, math.inf, math.nan]) == ["31.26", "8.10", "∞", "–"]
-    assert format_row([0.51234, 0.9]) == ["0.5123", "0.9000"]
-    assert format_row([1234.56]) == ["1234.6"]
+def test_several_methods_compete_among_themselves():
+    row = {"one": 2.0, "two": 2.0, "three": 1.0, "mean": 3.0, "copy_a": 1.0}
+    scored = results(x=row, y=row)
+    assert scored.own == "one"
+    assert scored.mean_ranks == {"one": 1.5, "two": 1.5, "three": 3.0}
+    assert math.isnan(scored.statistics[EN]["mean"].rank)
 
 
-def test_the_table_has_a_line_per_metric_in_aligned_columns_with_the_best_marked():
-    results = score_methods([example("one"), example("two", seed=20)], NAMES)
-    header, *lines = text_table(results).splitlines()
-    assert header.startswith("mean of 2 images") and len(lines) == len(NAMES)
-    for line, name in zip(lines, sorted(NAMES, key=list(METRICS).index), strict=True):
-        assert line.startswith(METRICS[name].title)
-        assert line.count("*") == len(best_methods(name, results.summary()[name]))
-    column = header.index("fused") + len("fused")
-    assert all(line[column - 1].isdigit() and line[column : column + 1] in "* " for line in lines)
-
-
-@pytest.mark.parametrize(
-    "examples, message",
-    [
-        ([], "holds no images"),
-        ([example("x"), example("x")], "^x: two examples have this name"),
-        ([Example("y", [image(0)], {"fused": image(1)})], "^y: fusion needs at least two source"),
-        (
-            [Example("z", [image(0), image(1, (9, 13, 3))], {"fused": image(2)})],
-            "^z: source 1 is 14x9 but source 2 is 13x9",
-        ),
-        ([example("w", clean=False)], "^w: metric 'psnr' compares with a clean image"),
-    ],
-)
-def test_errors_name_the_example(examples, message):
-    with pytest.raises(UserError, match=message):
-        score_methods(examples, NAMES)
+def test_intervals_stand_around_the_means_they_belong_to():
+    rng = np.random.default_rng(0)
+    rows = {str(i): {"a": rng.normal(5), "b": rng.normal(9)} for i in range(40)}
+    for method, statistic in results(**rows).statistics[EN].items():
+        assert statistic.mean == pytest.approx(np.mean([row[method] for row in rows.values()]))
+        assert statistic.low < statistic.mean < statistic.high
+        assert statistic.high - statistic.low < 1

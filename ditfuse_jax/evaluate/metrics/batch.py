@@ -21,7 +21,7 @@ def score_batch(
     """
 
     def one(fused: jax.Array, sources: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
-        scores = score_scene(fused[None], sources, clean, names=names)
+        scores = score_scene(fused[None], sources, clean, names)
         return {name: value[0] for name, value in scores.items()}
 
     return jax.vmap(one)(fused, sources, clean)

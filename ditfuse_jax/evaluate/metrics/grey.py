@@ -2,11 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # 0.298936021294, 0.587043074451, 0.114020904255: millionths, and millionths of those.
 _WEIGHTS = (298_936, 587_043, 114_021)
 _REMAINDERS = (21_294, 74_451, -95_745)
 _MILLION = 1_000_000
+
+
+def _stretch_table() -> np.ndarray:
+    """Row d, column v: v stretched from 0..d to 0..255; in float64, as MATLAB rounds it."""
+    top = np.arange(256)[:, None]
+    return np.floor(np.minimum(np.arange(256) / np.maximum(top, 1), 1) * 255 + 0.5)
+
+
+_STRETCHED = _stretch_table().astype(np.float32)
 
 
 def luminance(rgb: jax.Array) -> jax.Array:
@@ -19,7 +29,19 @@ def luminance(rgb: jax.Array) -> jax.Array:
       `(...)` float32 holding integers 0..255 exactly; a grey input (R = G = B) is unchanged.
     """
     # In integers: float32 would round some of the half-way cases the wrong way.
-    channels = rgb.astype(jnp.int32)
-    millionths = jnp.sum(channels * jnp.array(_WEIGHTS), axis=-1)
-    millionths += jnp.sum(channels * jnp.array(_REMAINDERS), axis=-1) // _MILLION
-    return ((millionths + _MILLION // 2) // _MILLION).astype(jnp.float32)
+    channels = [rgb[..., i].astype(jnp.int32) for i in range(3)]
+    millionths = sum(weight * x for weight, x in zip(_WEIGHTS, channels, strict=True))
+    remainder = sum(weight * x for weight, x in zip(_REMAINDERS, channels, strict=True))
+    # Lifted above zero, where the division that rounds towards zero rounds down, and is fast.
+    millionths += jax.lax.div(remainder + 25 * _MILLION, jnp.int32(_MILLION)) - 25
+    return jax.lax.div(millionths + _MILLION // 2, jnp.int32(_MILLION)).astype(jnp.float32)
+
+
+def stretched(images: jax.Array) -> jax.Array:
+    """Returns grey `(..., H, W)`, each with its darkest level at 0 and its brightest at 255.
+
+    Rounded half up; a flat image becomes black.
+    """
+    levels = images.astype(jnp.int32)
+    low, high = (limit(levels, axis=(-2, -1), keepdims=True) for limit in (jnp.min, jnp.max))
+    return jnp.asarray(_STRETCHED)[high - low, levels - low]

@@ -2,34 +2,37 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import jax
-
-Needs = Literal["fused", "sources", "clean"]
-Direction = Literal["higher", "lower"]
+Needs = Literal["fused", "sources", "pair", "clean", "host"]
+Direction = Literal["higher", "lower", "zero"]
 
 
 @dataclass(frozen=True)
 class Metric:
     """One entry of the registry.
 
-    `function` is pure JAX on one image, so it can be jitted and vmapped.  What it is called with
-    follows from `needs`:
-
-      "fused":   function(fused)            grey `(H, W)`
-      "sources": function(fused, sources)   grey `(H, W)` and `(K, H, W)`, K >= 1
-      "clean":   function(fused, clean)     RGB `(H, W, 3)` twice
-
-    Every image is float32 holding the integers 0..255 exactly; grey is
-    `ditfuse_jax.evaluate.metrics.grey.luminance`.  The function returns a float32 scalar.
+    `function` is pure JAX, takes a `Comparison` and returns a float32 score for each of its M fused
+    images, `(M,)`.  `needs` says what it looks at: the fused image alone, any number of sources,
+    exactly two ("pair"), or the clean image.  Where that is "host" it is any Python instead, takes
+    one fused image, a uint8 RGB array `(H, W, 3)`, and returns a number: for metrics that bring
+    their own weights and framework.
     """
 
-    name: str  # lower case: the key in tables and in report.json
+    name: str  # the key in tables and in report.json
     title: str  # as the literature prints it, with "sum" or "mean" where sources are pooled
-    function: Callable[..., jax.Array]
-    needs: Needs
-    direction: Direction  # which values are better
-    unit: str  # "" where the number has none
-    family: str
+    function: Callable[..., Any]
+    needs: Needs = "sources"
+    direction: Direction = "higher"  # which values are better: "zero" is the nearest to it
+    unit: str = ""  # where the number has one
     smallest_side: int = 1  # pixels: images smaller than this cannot be scored
+    undefined: str = ""  # when the value is NaN: "where an image is flat"
+
+    @property
+    def arrow(self) -> str:
+        """The direction as one character."""
+        return {"higher": "↑", "lower": "↓", "zero": "0"}[self.direction]
+
+    def merit(self, value: float) -> float:
+        """Returns a number that is larger for better values."""
+        return {"higher": value, "lower": -value, "zero": -abs(value)}[self.direction]

@@ -1,49 +1,83 @@
-"""Moments of pixel values: contrast, squared error and the signal-to-noise ratio."""
+"""Moments of pixel values: contrast, correlation, squared error and the signal-to-noise ratio."""
 
 import jax
 import jax.numpy as jnp
 
-from ditfuse_jax.evaluate.metrics.information import LEVELS, histogram
+from ditfuse_jax.evaluate.metrics.comparison import Comparison
+from ditfuse_jax.evaluate.metrics.sums import centred, covariance, exact_mean
 
 PEAK = 255.0
 
 
-def standard_deviation(image: jax.Array) -> jax.Array:
-    """SD = sqrt(mean (F - mean F)^2) of the grey image `(H, W)`; grey levels, divided by MN."""
-    # Over the 256 levels, not the pixels: the counts are exact, so the only rounding is in 256
-    # terms however large the image.  A level that occurs as origin makes a flat image exactly 0.
-    p = histogram(image) / image.size
-    level = jnp.arange(LEVELS, dtype=jnp.float32) - image[0, 0]
-    mean = jnp.sum(p * level)
-    return jnp.sqrt(jnp.sum(p * (level - mean) ** 2))
+def standard_deviation(images: Comparison) -> jax.Array:
+    """SD = sqrt(mean (F - mean F)^2), divided by the number of pixels.
 
-
-def mean_squared_error(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns the mean of (a - b)^2 over two arrays of one shape `(H, ...)` of integers 0..255."""
-    difference = a.astype(jnp.int32) - b.astype(jnp.int32)
-    # Exact within a row (rows to 11,000 RGB pixels), so float32 adds only H numbers.
-    rows = jnp.sum((difference * difference).reshape(len(a), -1), axis=1)
-    return jnp.sum(rows.astype(jnp.float32)) / a.size
-
-
-def peak_signal_to_noise(squared_error: jax.Array) -> jax.Array:
-    """Returns 10 log10(255^2 / MSE) in dB; `inf` where the MSE is zero."""
-    return 10.0 * jnp.log10(PEAK**2 / squared_error)
-
-
-def psnr(fused: jax.Array, clean: jax.Array) -> jax.Array:
-    """PSNR against the clean image, over all three channels of RGB `(H, W, 3)`; dB.
-
-    Two identical images give `inf`.
+    Grey levels, 0 (flat) to 127.5; higher is more contrast.
     """
-    return peak_signal_to_noise(mean_squared_error(fused, clean))
+    _, fused = images.integers
+    return jnp.sqrt(covariance(fused, fused))[0]
 
 
-def source_mse(fused: jax.Array, sources: jax.Array) -> jax.Array:
-    """MSE against grey sources `(K, H, W)`, **mean** over the sources; squared grey levels."""
-    return jnp.mean(jax.vmap(lambda source: mean_squared_error(fused, source))(sources))
+def correlation_coefficient(images: Comparison) -> jax.Array:
+    """CC = mean over the sources of r(X, F), Pearson's correlation.
+
+    -1 to 1; higher is better; undefined where an image is flat.
+    """
+    return jnp.mean(_correlation(*images.integers), axis=0)
 
 
-def source_psnr(fused: jax.Array, sources: jax.Array) -> jax.Array:
-    """PSNR of the mean MSE over the grey sources `(K, H, W)` (not the mean of their PSNRs); dB."""
-    return peak_signal_to_noise(source_mse(fused, sources))
+def correlations_of_differences(images: Comparison) -> jax.Array:
+    """SCD = r(F - B, A) + r(F - A, B): what F adds to one source should be the other.
+
+    Of two sources, **summed**; -2 to 2; higher is better; undefined where F equals a source up to a
+    constant, or a source is flat.  Aslantas and Bendes 2015.
+    """
+    sources, fused = images.integers
+    return jnp.sum(_correlation(centred(fused - sources[::-1]), sources), axis=0)
+
+
+def mean_squared_error(images: Comparison) -> jax.Array:
+    """MSE = mean over the sources of mean (F - X)^2.
+
+    Squared grey levels, 0 to 65,025; lower is closer to the sources' mean.
+    """
+    differences = (images.fused - images.sources).astype(jnp.int32)
+    return jnp.mean(exact_mean(differences**2), axis=0)
+
+
+def root_mean_squared_error(images: Comparison) -> jax.Array:
+    """RMSE = sqrt(MSE), of the mean over the sources.
+
+    Grey levels, 0 to 255; lower is closer to the sources' mean.
+    """
+    return jnp.sqrt(images.once(mean_squared_error))
+
+
+def psnr(images: Comparison) -> jax.Array:
+    """PSNR = 10 log10(255^2 / MSE), of the mean MSE over the sources (not the mean of their PSNRs).
+
+    dB; 12 to 16 for real infrared-visible results, infinite where F equals all sources; higher is
+    closer to the sources' mean.
+    """
+    return decibels(images.once(mean_squared_error))
+
+
+def clean_psnr(images: Comparison) -> jax.Array:
+    """PSNR of the fused image against the clean one, over all three channels.
+
+    dB; infinite for identical images; higher is better.
+    """
+    assert images.fused_rgb is not None and images.clean_rgb is not None
+    differences = images.fused_rgb.astype(jnp.int32) - images.clean_rgb.astype(jnp.int32)
+    count, height, width, channels = differences.shape
+    return decibels(exact_mean(differences.reshape(count, height, width * channels) ** 2))
+
+
+def decibels(error: jax.Array) -> jax.Array:
+    """Returns 10 log10(255^2 / error); infinite where the squared error is zero."""
+    return 10.0 * jnp.log10(PEAK**2 / error)
+
+
+def _correlation(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Pearson's, of centred images."""
+    return covariance(a, b) / jnp.sqrt(covariance(a, a) * covariance(b, b))

@@ -1,0 +1,114 @@
+"""Feature images for feature mutual information, of grey images `(N, H, W)`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ditfuse_jax.evaluate.metrics.gradients import sobel
+from ditfuse_jax.evaluate.metrics.sums import mean
+
+# The left half and the middle of the symmetric low-pass filter of 61 taps known as "dmey", Abry's
+# finite approximation of Meyer's wavelet.
+_MEYER = (
+    -1.009999956941423e-12,
+    8.519459636796214e-09,
+    -1.111944952595278e-08,
+    -1.079881953962196e-08,
+    6.066975741351135e-08,
+    -1.086651653673588e-07,
+    8.200680650386481e-08,
+    1.178300449766393e-07,
+    -5.506340565252278e-07,
+    1.130794701791671e-06,
+    -1.489549216497156e-06,
+    7.367572885903746e-07,
+    3.20544191334478e-06,
+    -1.631269973455281e-05,
+    6.554305930575149e-05,
+    -0.0006011502343516092,
+    -0.002704672124643725,
+    0.002202534100911002,
+    0.006045814097323304,
+    -0.006387718318497156,
+    -0.01106149639251345,
+    0.0152700151309348,
+    0.01742343410372969,
+    -0.03213079399021176,
+    -0.02434874590607802,
+    0.0637390243228016,
+    0.03065509196082426,
+    -0.1328452004362294,
+    -0.03508755565625835,
+    0.4445930027575772,
+    0.7445855923188063,
+)
+
+
+def edges(images: jax.Array) -> jax.Array:
+    """Returns 1 where MATLAB's `edge` sees a Sobel edge, else 0.
+
+    Where the squared response exceeds 4 times its mean and is a crest along x, if it is at least as
+    steep along x as along y, or along y, if it is at least as steep along y.
+    """
+    x, y = sobel(images, "edge")
+    strength = x * x + y * y
+    padded = jnp.pad(strength, [(0, 0), (1, 1), (1, 1)], constant_values=-1)
+    left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
+    above, below = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
+    crest_x = (jnp.abs(x) >= jnp.abs(y)) & (left <= strength) & (strength > right)
+    crest_y = (jnp.abs(y) >= jnp.abs(x)) & (above <= strength) & (strength > below)
+    strong = strength > 4 * mean(strength)[:, None, None]
+    return (strong & (crest_x | crest_y)).astype(jnp.float32)
+
+
+def cosine_transform(images: jax.Array) -> jax.Array:
+    """Returns the orthonormal two-dimensional DCT-II."""
+    height, width = images.shape[1:]
+    # Without the mean, whose coefficient is so large that the others would lose digits to it.
+    level = jnp.round(mean(images))
+    coefficients = jax.scipy.fft.dctn(images - level[:, None, None], axes=(1, 2), norm="ortho")
+    return coefficients.at[:, 0, 0].add(level * np.sqrt(height * width))
+
+
+def wavelet(images: jax.Array) -> jax.Array:
+    """Returns one level of the discrete Meyer wavelet, all bands together stretched to 0..1."""
+    bands = wavelet_bands(images)
+    low, high = (limit(bands, axis=(1, 2), keepdims=True) for limit in (jnp.min, jnp.max))
+    return jnp.where(high == low, 1, (bands - low) / jnp.where(high == low, 1, high - low))
+
+
+def wavelet_bands(images: jax.Array) -> jax.Array:
+    """Returns [cA cH; cV cD] of MATLAB's `dwt2` with "dmey", borders mirrored.
+
+    A side of n pixels gives 2 floor((n + 61) / 2).  cV holds what varies along x.
+    """
+    low, high = _split(images, axis=2)
+    approximation, horizontal = _split(low, axis=1)
+    vertical, diagonal = _split(high, axis=1)
+    top = jnp.concatenate([approximation, horizontal], axis=2)
+    bottom = jnp.concatenate([vertical, diagonal], axis=2)
+    return jnp.concatenate([top, bottom], axis=1)
+
+
+def _split(images: jax.Array, axis: int) -> jax.Array:
+    """Low and high band along an axis, `(2, N, ...)`: filtered, every other value kept."""
+    filters = jnp.asarray(_filters(), jnp.float32)
+    taps, size = filters.shape[1], images.shape[axis]
+    borders = [(taps - 1, taps - 1) if i == axis else (0, 0) for i in range(images.ndim)]
+    padded = jnp.pad(images, borders, mode="symmetric")
+    count = (size + taps - 1) // 2
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        seen = jax.lax.dynamic_slice_in_dim(padded, taps - i, 2 * count - 1, axis)
+        seen = jax.lax.slice_in_dim(seen, 0, None, stride=2, axis=axis)
+        return total + filters[:, i].reshape(2, 1, 1, 1) * seen
+
+    shape = tuple(count if i == axis else side for i, side in enumerate(images.shape))
+    return jax.lax.fori_loop(0, taps, add, jnp.zeros((2, *shape)))
+
+
+def _filters() -> np.ndarray:
+    """Low-pass and high-pass of an orthogonal wavelet, `(2, 62)`."""
+    low = np.array([0.0, *_MEYER, *_MEYER[-2::-1]])
+    signs = np.where(np.arange(len(low)) % 2, 1.0, -1.0)
+    return np.stack([low, signs * low[::-1]])

@@ -1,0 +1,71 @@
+"""How steep a picture is: differences between neighbouring pixels."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from ditfuse_jax.evaluate.metrics.comparison import Comparison
+from ditfuse_jax.evaluate.metrics.gradients import magnitude, sobel
+from ditfuse_jax.evaluate.metrics.sums import exact_mean, mean, total
+
+_DIAGONAL = math.sqrt(0.5)
+
+
+def spatial_frequency(images: Comparison) -> jax.Array:
+    """SF = sqrt(RF^2 + CF^2), the mean squared differences along rows and along columns.
+
+    Divided by the number of differences.  Grey levels, at least 0; higher is sharper, noise
+    included.  Eskicioglu and Fisher 1995.
+    """
+    fused = images.fused[0].astype(jnp.int32)
+    across, down = fused[..., 1:] - fused[..., :-1], fused[..., 1:, :] - fused[..., :-1, :]
+    return jnp.sqrt(exact_mean(across**2) + exact_mean(down**2))
+
+
+def average_gradient(images: Comparison) -> jax.Array:
+    """AG = sum sqrt((g_x^2 + g_y^2) / 2) / ((M-1)(N-1)), g by central differences.
+
+    One-sided at the borders.  Grey levels, at least 0; higher is sharper, noise included.  Cui et
+    al. 2015.
+    """
+    height, width = images.fused.shape[-2:]
+    return mean_gradient(images) * (height * width / ((height - 1) * (width - 1)))
+
+
+def mean_gradient(images: Comparison) -> jax.Array:
+    """Returns the mean over the pixels of what AG sums."""
+    down, across = jnp.gradient(images.fused[0], axis=(-2, -1))
+    return mean(jnp.sqrt((across**2 + down**2) / 2))
+
+
+def edge_intensity(images: Comparison) -> jax.Array:
+    """EI = mean magnitude of the Sobel response, borders repeated.
+
+    Grey levels, at least 0; higher is sharper, noise included.  Rajalingam and Priya 2018.
+    """
+    return mean(magnitude(*sobel(images.fused[0], "edge")))
+
+
+def extended_spatial_frequency(images: Comparison) -> jax.Array:
+    """Q_SF = (SF_F - SF_R) / SF_R, SF with rows, columns and both diagonals (weight sqrt(1/2)).
+
+    SF_R takes at each place the steepest difference of any source.  At least -1; 0 is best, below
+    it detail was lost, above it was added; undefined where all sources are flat.  Zheng, Essock,
+    Hansen and Haun 2007.
+    """
+    sources, fused = (x.astype(jnp.int32) for x in (images.sources[:, 0], images.fused[0]))
+    own = sum(weight * total(d**2) for weight, d in _differences(fused))
+    steepest = ((weight, jnp.max(jnp.abs(d), axis=0)) for weight, d in _differences(sources))
+    reference = jnp.sqrt(sum(weight * total(d**2) for weight, d in steepest))
+    return (jnp.sqrt(own) - reference) / reference
+
+
+def _differences(x: jax.Array) -> list[tuple[float, jax.Array]]:
+    """Weight and differences in each direction."""
+    return [
+        (1.0, x[..., :, 1:] - x[..., :, :-1]),
+        (1.0, x[..., 1:, :] - x[..., :-1, :]),
+        (_DIAGONAL, x[..., 1:, 1:] - x[..., :-1, :-1]),
+        (_DIAGONAL, x[..., 1:, :-1] - x[..., :-1, 1:]),
+    ]

@@ -1,0 +1,135 @@
+"""Every metric against an independent float64 oracle, on images kind and unkind."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from ditfuse_jax.evaluate.metrics import METRICS, score, why_undefined
+from ditfuse_jax.evaluate.metrics.features import wavelet_bands
+
+# Relative.  Values below 0.1 are small differences of larger terms and may be off by a tenth of it.
+TOLERANCE = 2e-6
+LOOSER = {
+    "VIF": 1e-4,
+    "VIFF": 1e-5,
+    "Qcb": 1e-3,  # ratios of contrasts that are themselves differences of nearly equal numbers
+    "Qp": 1e-4,
+    "Qy": 1e-4,  # a place where the sources are just alike enough may fall on the other side
+    "FMI_dct": 1e-3,  # the smallest of the coefficients have few digits
+}
+FMI = [name for name in METRICS if name.startswith("FMI")]
+
+
+def agrees(name: str, ours: float, theirs: float) -> bool:
+    if math.isnan(theirs):
+        return math.isnan(ours) and why_undefined(name) != ""
+    tolerance = LOOSER.get(name, TOLERANCE)
+    return ours == pytest.approx(theirs, rel=tolerance, abs=0.1 * tolerance)
+
+
+@pytest.fixture
+def compare(oracle):
+    """Scores with both and returns those that disagree."""
+
+    def run(fused, sources, names):
+        ours = score(fused, sources, names=names)
+        theirs = oracle.scores(oracle.grey(fused), [oracle.grey(x) for x in sources], names)
+        return {n: (ours[n], theirs[n]) for n in names if not agrees(n, ours[n], theirs[n])}
+
+    return run
+
+
+@pytest.fixture
+def fitting(oracle):
+    """Names of the metrics that the oracle knows and that fit an image."""
+
+    def choose(image):
+        side = min(image.shape[:2])
+        return [n for n in oracle.METRICS if side >= METRICS[n].smallest_side and n not in FMI]
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    "fused, a, b",
+    [
+        ("photo", "other", "noise"),
+        ("harsh", "photo", "other"),
+        ("harsh", "harsh", "night"),
+        ("photo", "photo", "photo"),
+        ("photo", "photo", "flat0"),
+        ("night", "photo", "night"),
+        ("flat200", "photo", "other"),
+        ("flat0", "flat255", "flat128"),
+        ("noise", "flat255", "photo"),
+    ],
+)
+def test_every_metric_agrees_with_the_oracle(scene, compare, fitting, fused, a, b):
+    images = scene(fused), [scene(a), scene(b)]
+    assert compare(*images, fitting(images[0])) == {}
+
+
+@pytest.mark.parametrize("side", [8, 11])
+def test_small_images_get_all_metrics_whose_windows_fit(scene, compare, fitting, side):
+    fused, *sources = (scene(kind, side, side) for kind in ("photo", "other", "noise"))
+    names = fitting(fused)
+    assert ("SSIM" in names) == (side == 11) and "Qabf" in names
+    assert compare(fused, sources, names) == {}
+
+
+def test_multiscale_ssim_agrees_with_the_oracle(scene, compare):
+    fused, *sources = (scene(kind, 161, 175) for kind in ("photo", "other", "noise"))
+    assert compare(fused, sources, ["MSSSIM"]) == {}
+    assert compare(sources[0], sources, ["MSSSIM"]) == {}
+
+
+@pytest.mark.parametrize(
+    "fused, a, b",
+    [("photo", "other", "noise"), ("harsh", "photo", "harsh"), ("night", "night", "photo")],
+)
+def test_feature_mutual_information_agrees_with_the_oracle(scene, compare, oracle, fused, a, b):
+    images = [scene(kind, 13, 18) for kind in (fused, a, b)]
+    assert compare(images[0], images[1:], [n for n in FMI if n in oracle.METRICS]) == {}
+
+
+def test_the_wavelet_keeps_the_energy_and_sorts_it_into_its_bands():
+    bands = jax.jit(wavelet_bands)
+    patch = np.zeros((1, 180, 180), np.float32)  # far from the borders, which are mirrored
+    patch[0, 80:100, 80:100] = np.random.default_rng(0).normal(size=(20, 20))
+    energy = np.square(np.asarray(bands(patch), np.float64)).sum()
+    assert energy == pytest.approx(np.square(patch.astype(np.float64)).sum(), rel=1e-5)
+
+    stripes = np.tile(np.float32([1, -1]), (1, 180, 90))  # varying along x
+    high = np.asarray(bands(stripes))[0]
+    half = high.shape[0] // 2
+    assert np.abs(high[half:, :half]).mean() == pytest.approx(2, rel=1e-3)
+    high[half:, :half] = 0
+    assert np.abs(high).max() < 0.05
+    flat = np.asarray(bands(np.ones((1, 180, 180), np.float32)))[0]
+    np.testing.assert_allclose(flat[:half, :half], 2, rtol=1e-5)
+
+
+def test_three_sources_are_pooled(scene, compare, oracle):
+    fused, sources = scene("photo"), [scene("other"), scene("noise"), scene("night")]
+    pooled = [
+        "MI",
+        "NMI",
+        "CE",
+        "CC",
+        "MSE",
+        "PSNR",
+        "Qabf",
+        "Labf",
+        "Nabf",
+        "Qm",
+        "Qsf",
+        "SSIM",
+        "MEFSSIM",
+        "VIF",
+        "Qcb",
+        "Qcv",
+        "Qncie",
+    ]
+    assert compare(fused, sources, pooled) == {}
