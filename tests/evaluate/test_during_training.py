@@ -138,7 +138,10 @@ def test_without_such_a_metric_none_is_the_best(recipe):
 
 @pytest.mark.parametrize(
     ("metric", "crop", "told"),
-    [("beauty", (32, 32), "keep_best 'beauty' is unknown.*PSNR_clean"), ("PSNR_clean", (8, 8), "'SSIM_clean' needs")],
+    [
+        ("beauty", (32, 32), "keep_best 'beauty' is unknown.*PSNR_clean"),
+        ("PSNR_clean", (8, 8), "'SSIM_clean' needs"),
+    ],
 )
 def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
     stream = dataclasses.replace(recipe.stream, crop=crop)
