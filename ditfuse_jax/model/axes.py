@@ -38,6 +38,12 @@ def placement(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding 
     return None if resolver is None else resolver(axes, shape)
 
 
+def spread() -> bool:
+    """Whether activations may lie on several devices."""
+    place = placement(("batch",), (1,))
+    return jax.device_count() > 1 if place is None else len(place.device_set) > 1
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose dimensions are named by `axes`."""
     sharding = placement(axes, x.shape)

@@ -1,12 +1,13 @@
 """The small pieces: linear maps with named axes and RMSNorm."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.axes import Axes, parameter
+from ditfuse_jax.model.axes import Axes, parameter, spread
 
 # Standard deviation of from-scratch weights (Phi-3 `initializer_range`).
 INIT_STD = 0.02
@@ -48,8 +49,13 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., *inputs) to (..., *outputs)."""
-        kernel = self.kernel[...].astype(self.dtype)
-        out = jnp.tensordot(x.astype(self.dtype), kernel, axes=self.num_inputs)
+        kernel, x = self.kernel[...].astype(self.dtype), x.astype(self.dtype)
+        if spread():
+            out = jnp.tensordot(x, kernel, axes=self.num_inputs)
+        else:  # as one 2-D product, whose gradients XLA computes a fifth faster on CPUs
+            rows, columns = x.shape[: -self.num_inputs], kernel.shape[self.num_inputs :]
+            inputs = math.prod(kernel.shape[: self.num_inputs])
+            out = (x.reshape(-1, inputs) @ kernel.reshape(inputs, -1)).reshape(*rows, *columns)
         if self.bias is not None:
             out = out + self.bias[...].astype(self.dtype)
         return out

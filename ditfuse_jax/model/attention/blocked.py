@@ -50,11 +50,11 @@ def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.A
     def head(x):
         q, k, v, bias = x
         outputs = [_forward_part(part, q, k, v, bias) for part in mask.parts]
-        outputs, lses = zip(*outputs, strict=True)
-        return jnp.concatenate(outputs, axis=1), jnp.concatenate(lses, axis=1)
+        return tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*outputs, strict=True))
 
-    out, lse = jax.lax.map(head, (q, k, v, bias))
-    return out, (q, k, v, bias, out, lse)
+    # The logarithm is taken of all at once: inside the loop XLA takes half as long again.
+    out, peak, total = jax.lax.map(head, (q, k, v, bias))
+    return out, (q, k, v, bias, out, peak + jnp.log(total))
 
 
 def _forward_part(part: Part, q, k, v, bias):
@@ -67,7 +67,7 @@ def _forward_part(part: Part, q, k, v, bias):
         weights = jnp.exp(scores - peak)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         out = (weights.reshape(-1, k.shape[0]) @ v).reshape(q.shape) / total
-        return carry, (out, (peak + jnp.log(total))[..., 0])
+        return carry, (out, peak[..., 0], total[..., 0])
 
     return _over_blocks(part, block, None, (q,))[1]
 

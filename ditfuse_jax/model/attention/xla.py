@@ -11,7 +11,7 @@ import numpy as np
 
 from ditfuse_jax.model.attention import blocked
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
-from ditfuse_jax.model.axes import placement
+from ditfuse_jax.model.axes import placement, spread
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -31,9 +31,8 @@ def _on_one_cpu(k: jax.Array) -> bool:
     """Whether the program being traced is for a single CPU; a loop over heads is not sharded."""
     place = placement(("batch", None, "kv_heads", None), k.shape)
     if place is None:
-        return jax.default_backend() == "cpu" and jax.device_count() == 1
-    (device, *others) = place.device_set
-    return device.platform == "cpu" and not others
+        return jax.default_backend() == "cpu" and not spread()
+    return next(iter(place.device_set)).platform == "cpu" and not spread()
 
 
 def attend_batched(
