@@ -203,7 +203,9 @@ ENTRY %main (q: bf16[2,4,1024,96], k: bf16[2,4,1024,96]) -> bf16[2,4,1024,96] {
   %q = bf16[2,4,1024,96]{3,2,1,0} parameter(0)
   %k = bf16[2,4,1024,96]{3,2,1,0} parameter(1)
   %splash_mha_fwd_x.1 = (f32[2,512,96]{2,1,0}, bf16[2,4,1024,96]{3,2,1,0}) custom-call(%t, %q, %k, \
-%k), custom_call_target="tpu_custom_call"
+%k), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"mask": "static"
+}}, metadata={op_name="attention"}
   ROOT %splash_mha_dkv_x.1 = bf16[2,4,1024,96]{3,2,1,0} custom-call(%t, %q, %k), \
 custom_call_target="tpu_custom_call"
 }
