@@ -60,7 +60,7 @@ def matrix_flops(module: Module, masks: Sequence[AttentionMask] = ()) -> float:
         elif instruction.opcode == "dot":
             total += runs * _dot(computation, instruction)
         elif instruction.opcode == "custom-call":
-            total += runs * (_splash(computation, instruction, masks) or 0.0)
+            total += runs * (_kernel(computation, instruction, masks) or 0.0)
     return total
 
 
@@ -70,7 +70,7 @@ def unknown_kernels(module: Module, masks: Sequence[AttentionMask] = ()) -> tupl
         instruction.name
         for name, _, instruction in module.instructions()
         if 'custom_call_target="tpu_custom_call"' in instruction.attributes
-        and _splash(module.computations[name], instruction, masks) is None
+        and _kernel(module.computations[name], instruction, masks) is None
     )
 
 
@@ -222,13 +222,15 @@ _SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 _SPLASH_PADDING = 512  # tokens are padded to blocks of at most this many
 
 
-def _splash(
+def _kernel(
     computation: Computation, instruction: Instruction, masks: Sequence[AttentionMask]
 ) -> float | None:
+    arrays = [_array(computation, n) for n in instruction.operands if n in computation]
+    if instruction.name.startswith("online-softmax"):  # XLA's: scores, values -> their product
+        return 2.0 * arrays[0].size * instruction.arrays[0].dims[-1]
     kernel = re.match(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.name)
     if not kernel:
         return None
-    arrays = [_array(computation, n) for n in instruction.operands if n in computation]
     q, k = [array for array in arrays if len(array.dims) == 4][:2]
     for mask in masks:
         padding = (q.dims[2] - mask.num_queries, k.dims[2] - mask.num_keys)
@@ -261,12 +263,14 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
     total = 0.0
     for number, name in enumerate(instruction.operands):
         arrays = computation[name].arrays if name in computation else ()
-        total += min(_stored(arrays), _read(inside, parameters[number], arrays))
+        total += min(_stored(arrays), _read(module, inside, parameters[number], arrays))
     root = next(i for i in inside.values() if i.root)
     return total + min(_stored(instruction.arrays), _written(inside, root, instruction.arrays))
 
 
-def _read(inside: Computation, parameter: Instruction, arrays: Sequence[Array]) -> float:
+def _read(
+    module: Module, inside: Computation, parameter: Instruction, arrays: Sequence[Array]
+) -> float:
     """Bytes that a fusion reads of a parameter: of one that is only sliced, the slices."""
     total, names = 0.0, [parameter.name]
     while names:
@@ -280,6 +284,13 @@ def _read(inside: Computation, parameter: Instruction, arrays: Sequence[Array]) 
                 total += user.arrays[0].bytes
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
                 pass  # written in place
+            elif user.opcode == "fusion":  # one inside the other
+                inner = module.computations[dict(user.called())["calls"]]
+                place = str(user.operands.index(name))
+                (same,) = (
+                    i for i in inner.values() if i.opcode == "parameter" and i.literal == place
+                )
+                total += _read(module, inner, same, arrays)
             else:
                 return float(_stored(arrays))
     return total

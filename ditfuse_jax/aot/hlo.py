@@ -115,7 +115,7 @@ def parse_hlo(text: str) -> Module:
             if header:
                 current = computations.setdefault(header.group(2), {})
                 entry = header.group(2) if header.group(1) else entry
-        elif line.startswith("}"):
+        elif line.startswith("}") and not line.startswith("}}"):  # that ends a line's attribute
             current = None
         else:
             instruction = _parse_line(line)

@@ -203,7 +203,9 @@ ENTRY %main (q: bf16[2,4,1024,96], k: bf16[2,4,1024,96]) -> bf16[2,4,1024,96] {
   %q = bf16[2,4,1024,96]{3,2,1,0} parameter(0)
   %k = bf16[2,4,1024,96]{3,2,1,0} parameter(1)
   %splash_mha_fwd_x.1 = (f32[2,512,96]{2,1,0}, bf16[2,4,1024,96]{3,2,1,0}) custom-call(%t, %q, %k, \
-%k), custom_call_target="tpu_custom_call"
+%k), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"mask": "static"
+}}, metadata={op_name="attention"}
   ROOT %splash_mha_dkv_x.1 = bf16[2,4,1024,96]{3,2,1,0} custom-call(%t, %q, %k), \
 custom_call_target="tpu_custom_call"
 }
@@ -225,6 +227,29 @@ def test_kernels_that_nobody_knows_are_named():
     for masks in ([], [longer]):
         assert matrix_flops(module, masks) == 0
         assert unknown_kernels(module, masks) == ("splash_mha_fwd_x.1", "splash_mha_dkv_x.1")
+
+
+def test_a_slice_taken_in_a_kernel_inside_a_kernel_is_read_alone():
+    text = """
+%inner (p: f32[50,8], i: s32[]) -> f32[1,8] {
+  %p = f32[50,8]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %z = s32[] constant(0)
+  ROOT %d = f32[1,8]{1,0} dynamic-slice(%p, %i, %z), dynamic_slice_sizes={1,8}
+}
+%outer (q: f32[50,8], j: s32[]) -> f32[1,8] {
+  %q = f32[50,8]{1,0} parameter(0)
+  %j = s32[] parameter(1)
+  %f = f32[1,8]{1,0} fusion(%q, %j), kind=kLoop, calls=%inner
+  ROOT %n = f32[1,8]{1,0} negate(%f)
+}
+ENTRY %main (a: f32[50,8], k: s32[]) -> f32[1,8] {
+  %a = f32[50,8]{1,0} parameter(0)
+  %k = s32[] parameter(1)
+  ROOT %r = f32[1,8]{1,0} fusion(%a, %k), kind=kLoop, calls=%outer
+}
+"""
+    assert hbm_bytes(parse_hlo(text)) == 8 * 4 + 8 * 4 + 4
 
 
 def test_what_stays_on_the_chip_is_no_memory_traffic():
