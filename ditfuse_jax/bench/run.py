@@ -120,7 +120,7 @@ def bench_train(recipe: Recipe, repeats: int) -> Measurement:
         "batch_size": size,
         "crop": recipe.stream.crop,
         "compile_seconds": compile_seconds,
-        "state_bytes": memory.argument_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "host_ms_per_step": _host_seconds(recipe, setup, jax.block_until_ready(run())) * 1e3,
     }

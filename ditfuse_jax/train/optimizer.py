@@ -99,5 +99,5 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 def _bias_corrected_decay(step: jax.typing.ArrayLike, decay: jax.typing.ArrayLike) -> jax.Array:
     """The decay at which a running mean from zero equals Adam's corrected one (section 7.2)."""
-    step = jnp.asarray(step, jnp.float32) + 1.0
+    step, decay = jnp.asarray(step, jnp.float32) + 1.0, jnp.asarray(decay)
     return decay * (1.0 - decay ** (step - 1.0)) / (1.0 - decay**step)

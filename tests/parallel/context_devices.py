@@ -82,7 +82,9 @@ def main():
     for count in (1, 4):
         spread = sharder(MeshConfig(data=1, context=count))
         program, *_ = compiled_gradients(long, spread)
-        bytes_per_device[count] = program.memory_analysis().temp_size_in_bytes
+        memory = program.memory_analysis()
+        assert memory is not None
+        bytes_per_device[count] = memory.temp_size_in_bytes
     print(json.dumps({"cases": cases, "temporary bytes": bytes_per_device}))
 
 

@@ -1,6 +1,7 @@
 """Optimisers: what their options save, that they train, and that their state is kept."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +120,8 @@ def test_factored_moments_lie_with_their_parameters():
     optimizer = make_optimizer(recipe.optimizer, 10)
     abstract = abstract_state(recipe.network, optimizer, False, Sharder(mesh))
     total = sum(x.size for x in jax.tree.leaves(abstract.parameters))
-    factored = abstract.optimizer[1][0]
+    optimizer_state: Any = abstract.optimizer
+    factored = optimizer_state[1][0]
     assert sum(x.size for x in jax.tree.leaves(factored)) < 0.02 * total
     down = ("transformer", "layers", "mlp", "down_proj", "kernel")  # (layers, mlp, embed)
     specs = []
