@@ -42,9 +42,9 @@ _FAREWELL = 10.0
 _CONTINUE = "run the same command to continue from the last checkpoint"
 _BEATS, _STOPS, _LEFT = "ditfuse/beats/", "ditfuse/stops/", "ditfuse/left/"
 
-# Who does this needs the others to go on.
+# Who does this needs the others to go on; `other` holds small computations between the steps.
 _DONE = "end"
-_WAITING = ("step", _DONE)
+_WAITING = ("step", "other", _DONE)
 
 # How the end of another process shows in errors that are not JAX's own.
 _ECHOES = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED")

@@ -73,14 +73,15 @@ def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
 
 
 @pytest.mark.slow
-def test_slow_data_of_one_is_named_and_then_ends_all(start_group, tmp_path):
-    slow = photos(tmp_path / "slow")
-    (tmp_path / "slow/0.png").unlink()
-    os.mkfifo(tmp_path / "slow/0.png")  # reading it waits for a writer that never comes
-    sources = [photos(tmp_path / "good"), slow]
-    pair = start_group(
-        tmp_path / "run", 2, *QUICK, "--config.train.data_timeout=15", own=lambda i: sources[i]
-    )
+def test_slow_data_of_one_is_named_and_then_ends_all(start_group, losses, tmp_path):
+    run, sources = tmp_path / "run", [photos(tmp_path / "good"), photos(tmp_path / "slow")]
+    words = (*QUICK, "--config.train.steps=5000", "--config.train.data_timeout=15")
+    pair = start_group(run, 2, *words, own=lambda index: sources[index])
+    wait_for_step(1, run, losses, pair)
+    os.mkfifo(tmp_path / "pipe")  # reading it waits for a writer that never comes
+    for i in range(4):
+        (tmp_path / f"slow/{i}.png").unlink()
+        os.link(tmp_path / "pipe", tmp_path / f"slow/{i}.png")
     codes, said = ends(pair)
     assert codes == [2, 2], said
     assert "process 1 of 2" in said[0] and "has been at data for" in said[0]
@@ -103,7 +104,7 @@ def test_killed_and_restarted_on_one_and_on_four_the_losses_go_on(
     codes, said = ends(four)
     assert time.monotonic() - killed < 40
     assert codes.pop(victim) == -signal.SIGKILL
-    assert set(codes) <= {EXIT_LOST, -signal.SIGABRT}, print(codes, *said)
+    assert set(codes) <= {EXIT_LOST, -signal.SIGABRT}, said
     for i, text in enumerate(said):
         last = text.splitlines()[-1]
         if victim == 0 or i == victim:  # JAX itself ends all who have lost process 0
