@@ -1,4 +1,4 @@
-"""Measure speed: training steps, sampling or the data pipeline of a recipe.
+"""Measure speed: training steps, sampling or the data pipeline of a recipe; fusion metrics.
 
 ditfuse bench train --config nano_m3 --json
 """
@@ -9,7 +9,7 @@ HELP = "measure speed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", help="train, sample, data or m3")
+    parser.add_argument("what", help="train, sample, data, m3 or metrics")
     parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

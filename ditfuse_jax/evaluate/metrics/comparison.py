@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.gradients import sobel
 from ditfuse_jax.evaluate.metrics.histograms import joint_histogram
-from ditfuse_jax.evaluate.metrics.sums import centred
+from ditfuse_jax.evaluate.metrics.sums import Centred, centred
 from ditfuse_jax.evaluate.metrics.windows import Windows, gaussian_window
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ class Comparison:
         return stack[:count, None], stack[None, count:]
 
     @functools.cached_property
-    def integers(self) -> tuple[jax.Array, jax.Array]:
-        """Sources and fused images as int32, less the rounded mean of each."""
+    def centred(self) -> tuple[Centred, Centred]:
+        """Sources and fused images as integers less the rounded mean of each."""
         return self.split(centred(self.stack.astype(jnp.int32)))
 
     @functools.cached_property

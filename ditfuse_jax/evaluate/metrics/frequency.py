@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
 from ditfuse_jax.evaluate.metrics.gradients import magnitude, sobel
-from ditfuse_jax.evaluate.metrics.sums import exact_mean, mean, total
+from ditfuse_jax.evaluate.metrics.sums import integer_mean, mean
 
 _DIAGONAL = math.sqrt(0.5)
 
@@ -20,7 +20,7 @@ def spatial_frequency(images: Comparison) -> jax.Array:
     """
     fused = images.fused[0].astype(jnp.int32)
     across, down = fused[..., 1:] - fused[..., :-1], fused[..., 1:, :] - fused[..., :-1, :]
-    return jnp.sqrt(exact_mean(across**2) + exact_mean(down**2))
+    return jnp.sqrt(integer_mean(across**2) + integer_mean(down**2))
 
 
 def average_gradient(images: Comparison) -> jax.Array:
@@ -55,10 +55,14 @@ def extended_spatial_frequency(images: Comparison) -> jax.Array:
     Hansen and Haun 2007.
     """
     sources, fused = (x.astype(jnp.int32) for x in (images.sources[:, 0], images.fused[0]))
-    own = sum(weight * total(d**2) for weight, d in _differences(fused))
-    steepest = ((weight, jnp.max(jnp.abs(d), axis=0)) for weight, d in _differences(sources))
-    reference = jnp.sqrt(sum(weight * total(d**2) for weight, d in steepest))
-    return (jnp.sqrt(own) - reference) / reference
+    own, reference = jnp.float32(0), jnp.float32(0)
+    for (weight, of_fused), (_, of_sources) in zip(
+        _differences(fused), _differences(sources), strict=True
+    ):
+        weight *= math.prod(of_fused.shape[-2:])
+        own += weight * integer_mean(of_fused**2)
+        reference += weight * integer_mean(jnp.max(jnp.abs(of_sources), axis=0) ** 2)
+    return (jnp.sqrt(own) - jnp.sqrt(reference)) / jnp.sqrt(reference)
 
 
 def _differences(x: jax.Array) -> list[tuple[float, jax.Array]]:

@@ -18,7 +18,7 @@ from ditfuse_jax.evaluate.metrics.histograms import LEVELS
 from ditfuse_jax.evaluate.metrics.metric import Metric
 from ditfuse_jax.evaluate.metrics.registry import METRICS
 from ditfuse_jax.evaluate.metrics.structural import similarity
-from ditfuse_jax.evaluate.metrics.sums import exact_mean, mean, total
+from ditfuse_jax.evaluate.metrics.sums import integer_mean, mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window
 
 _PEAK = statistics.PEAK
@@ -73,7 +73,7 @@ def unit_ssim(images: Comparison) -> jax.Array:
 def saturated_standard_deviation(images: Comparison) -> jax.Array:
     """SD of differences F - mean F that are rounded, at least 0, and squared to at most 255."""
     fused = images.fused[0].astype(jnp.int32)
-    centre = exact_mean(fused)[..., None, None]
+    centre = integer_mean(fused)[..., None, None]
     above = jnp.maximum(jnp.round(fused - centre), 0)
     return jnp.sqrt(mean(jnp.minimum(above**2, _PEAK)))
 
@@ -108,7 +108,7 @@ def divided_root_error(images: Comparison) -> jax.Array:
     """RMSE = **mean** over the sources of sqrt(sum (F - X)^2) / MN: divided twice."""
     differences = (images.fused - images.sources).astype(jnp.int32)
     height, width = images.fused.shape[-2:]
-    return jnp.mean(jnp.sqrt(total(differences**2)) / (height * width), axis=0)
+    return jnp.mean(jnp.sqrt(integer_mean(differences**2) / (height * width)), axis=0)
 
 
 def divided_psnr(images: Comparison) -> jax.Array:
@@ -129,8 +129,11 @@ def colour_spatial_frequency(images: Comparison) -> jax.Array:
 
 
 def _frequency(x: jax.Array) -> jax.Array:
+    height, width = x.shape[-2:]
     across, down = x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
-    return jnp.sqrt((total(across**2) + total(down**2)) / (x.shape[-1] * x.shape[-2]))
+    of_rows = integer_mean(across**2) * (1 - 1 / width)
+    of_columns = integer_mean(down**2) * (1 - 1 / height)
+    return jnp.sqrt(of_rows + of_columns)
 
 
 def _scaled(function: Callable[[Comparison], jax.Array], factor: float):

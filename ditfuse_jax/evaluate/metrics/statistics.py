@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
-from ditfuse_jax.evaluate.metrics.sums import centred, covariance, exact_mean
+from ditfuse_jax.evaluate.metrics.sums import Centred, covariance, integer_mean
 
 PEAK = 255.0
 
@@ -14,7 +14,7 @@ def standard_deviation(images: Comparison) -> jax.Array:
 
     Grey levels, 0 (flat) to 127.5; higher is more contrast.
     """
-    _, fused = images.integers
+    _, fused = images.centred
     return jnp.sqrt(covariance(fused, fused))[0]
 
 
@@ -23,7 +23,7 @@ def correlation_coefficient(images: Comparison) -> jax.Array:
 
     -1 to 1; higher is better; undefined where an image is flat.
     """
-    return jnp.mean(_correlation(*images.integers), axis=0)
+    return jnp.mean(_correlation(*images.centred), axis=0)
 
 
 def correlations_of_differences(images: Comparison) -> jax.Array:
@@ -32,8 +32,8 @@ def correlations_of_differences(images: Comparison) -> jax.Array:
     Of two sources, **summed**; -2 to 2; higher is better; undefined where F equals a source up to a
     constant, or a source is flat.  Aslantas and Bendes 2015.
     """
-    sources, fused = images.integers
-    return jnp.sum(_correlation(centred(fused - sources[::-1]), sources), axis=0)
+    sources, fused = images.centred
+    return jnp.sum(_correlation(fused - sources[::-1], sources), axis=0)
 
 
 def mean_squared_error(images: Comparison) -> jax.Array:
@@ -42,7 +42,7 @@ def mean_squared_error(images: Comparison) -> jax.Array:
     Squared grey levels, 0 to 65,025; lower is closer to the sources' mean.
     """
     differences = (images.fused - images.sources).astype(jnp.int32)
-    return jnp.mean(exact_mean(differences**2), axis=0)
+    return jnp.mean(integer_mean(differences**2), axis=0)
 
 
 def root_mean_squared_error(images: Comparison) -> jax.Array:
@@ -70,7 +70,7 @@ def clean_psnr(images: Comparison) -> jax.Array:
     assert images.fused_rgb is not None and images.clean_rgb is not None
     differences = images.fused_rgb.astype(jnp.int32) - images.clean_rgb.astype(jnp.int32)
     count, height, width, channels = differences.shape
-    return decibels(exact_mean(differences.reshape(count, height, width * channels) ** 2))
+    return decibels(integer_mean(differences.reshape(count, height, width * channels) ** 2))
 
 
 def decibels(error: jax.Array) -> jax.Array:
@@ -78,6 +78,5 @@ def decibels(error: jax.Array) -> jax.Array:
     return 10.0 * jnp.log10(PEAK**2 / error)
 
 
-def _correlation(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Pearson's, of centred images."""
+def _correlation(a: Centred, b: Centred) -> jax.Array:
     return covariance(a, b) / jnp.sqrt(covariance(a, a) * covariance(b, b))

@@ -1,26 +1,11 @@
-"""Sums and means over the last two axes that keep float32's digits however large the image."""
+"""Means over the last two axes that keep float32's digits however large the image."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 _ROW = 4096
-_SPLIT = 1 << 16
-
-
-def total(integers: jax.Array) -> jax.Array:
-    """Sums int32 `(..., H, W)`, magnitudes to 2^19, exactly; returns float32, rounded once.
-
-    H x W may be up to 2^27.
-    """
-    *leading, height, width = integers.shape
-    if width > _ROW:
-        flat = integers.reshape(*leading, height * width)
-        borders = [(0, 0)] * len(leading) + [(0, -height * width % _ROW)]
-        integers = jnp.pad(flat, borders).reshape(*leading, -1, _ROW)
-    rows = integers.sum(axis=-1)
-    # In two halves, neither of which can overflow: the sum of an image's squares would.
-    high, low = (rows // _SPLIT).sum(axis=-1), (rows % _SPLIT).sum(axis=-1)
-    return high.astype(jnp.float32) * _SPLIT + low.astype(jnp.float32)
 
 
 def mean(values: jax.Array) -> jax.Array:
@@ -31,16 +16,37 @@ def mean(values: jax.Array) -> jax.Array:
     return jnp.mean(jnp.mean(values, axis=-1), axis=-1)
 
 
-def exact_mean(integers: jax.Array) -> jax.Array:
-    """Returns the mean of int32 `(..., H, W)`; see `total`."""
-    return total(integers) / (integers.shape[-1] * integers.shape[-2])
+def integer_mean(integers: jax.Array) -> jax.Array:
+    """Returns the mean of int32 `(..., H, W)`, magnitudes to 2^19, as float32; rows sum exactly."""
+    *leading, height, width = integers.shape
+    if width > _ROW:
+        flat = integers.reshape(*leading, height * width)
+        borders = [(0, 0)] * len(leading) + [(0, -height * width % _ROW)]
+        integers = jnp.pad(flat, borders).reshape(*leading, -1, _ROW)
+    return jnp.sum(integers.sum(axis=-1).astype(jnp.float32), axis=-1) / (height * width)
 
 
-def centred(integers: jax.Array) -> jax.Array:
-    """Returns int32 `(..., H, W)` less its rounded mean: still integers, and nothing cancels."""
-    return integers - jnp.round(exact_mean(integers)).astype(jnp.int32)[..., None, None]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Centred:
+    """Integers less their rounded mean: integers still, so that nothing large cancels."""
+
+    values: jax.Array  # int32 (..., H, W)
+    offset: jax.Array  # their mean, (...)
+
+    def __getitem__(self, index) -> "Centred":
+        return Centred(self.values[index], self.offset[index])
+
+    def __sub__(self, other: "Centred") -> "Centred":
+        return Centred(self.values - other.values, self.offset - other.offset)
 
 
-def covariance(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Returns mean((x - mean x)(y - mean y)) of two `centred` images; leading axes broadcast."""
-    return exact_mean(x * y) - exact_mean(x) * exact_mean(y)
+def centred(integers: jax.Array) -> Centred:
+    """Centres int32 `(..., H, W)`."""
+    average = integer_mean(integers)
+    middle = jnp.round(average)
+    return Centred(integers - middle.astype(jnp.int32)[..., None, None], average - middle)
+
+
+def covariance(x: Centred, y: Centred) -> jax.Array:
+    """Returns mean((x - mean x)(y - mean y)); leading axes broadcast."""
+    return integer_mean(x.values * y.values) - x.offset * y.offset

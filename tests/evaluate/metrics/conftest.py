@@ -8,6 +8,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from ditfuse_jax.evaluate.metrics import METRICS, score_candidates
+
 
 @pytest.fixture(scope="session")
 def oracle() -> ModuleType:
@@ -45,3 +47,25 @@ def scene() -> Callable[..., np.ndarray]:
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def score_five(scene) -> Callable[..., dict[str, np.ndarray]]:
+    """Scores up to five fused images, by kind or as arrays, with most metrics and one program.
+
+    All that need not a clean image or many seconds and fit images of 43 pixels.
+    """
+    names = [
+        name
+        for name, metric in METRICS.items()
+        if metric.needs != "clean" and metric.smallest_side <= 43 and not name.startswith("FMI")
+    ]
+
+    def run(fused, sources) -> dict[str, np.ndarray]:
+        images = [scene(x) if isinstance(x, str) else x for x in (*fused, *sources)]
+        candidates, sources = images[: len(fused)], images[len(fused) :]
+        five = candidates + candidates[:1] * (5 - len(candidates))
+        scores = score_candidates(five, sources, names=names)
+        return {name: values[: len(candidates)] for name, values in scores.items()}
+
+    return run
