@@ -3,11 +3,14 @@
 ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 6
 ditfuse evaluate --checkpoint runs/nano --data DIR      (photographs, or image1/ image2/ [clean/])
 ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal names)
+ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
+ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
 """
 
 import argparse
 from pathlib import Path
 
+from ditfuse_jax.cli import capabilities
 from ditfuse_jax.cli.fuse import (
     add_model_arguments,
     add_sampling_arguments,
@@ -30,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fused", type=Path, help="folder of fused images to score instead of a model's")
     add("--clean", type=Path, help="folder of reference images, with --fused")
     add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
+    capabilities.add_arguments(parser)
     add_sampling_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import evaluate, evaluate_files
 
+    if capabilities.chosen(args):
+        return capabilities.run(args)
     if args.fused:
         if args.checkpoint or not (args.a and args.b and args.output):
             raise UserError("--fused goes with --a, --b and --output, and without --checkpoint")
