@@ -134,6 +134,7 @@ def _examine(
         levels=levels,
         asked=wanted,
         structure={tag: structure_kept(standard[tag], plain) for tag in TONES},
+        structure_asked={tag: structure_kept(targets[tag], plain) for tag in TONES},
         agreement={
             _group(level, task): _agreement(standard[level], images, _scale_of(level), levels)
             for level, images in worded.items()

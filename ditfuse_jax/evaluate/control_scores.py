@@ -53,12 +53,14 @@ class SceneControl:
       levels: scale -> level -> value.
       asked: the same of the plain output adjusted as training targets are.
       structure: tag -> `structure_kept` beside the plain output.
+      structure_asked: the same of the plain output adjusted.
       agreement: group of instructions -> agreement of its held-out sentences.
     """
 
     levels: dict[str, dict[str, float]]
     asked: dict[str, dict[str, float]]
     structure: dict[str, float]
+    structure_asked: dict[str, float]
     agreement: dict[str, Agreement]
 
 
@@ -69,11 +71,17 @@ class ControlScores:
     images: dict[str, SceneControl]
 
     def summary(self) -> dict[str, Any]:
-        """Returns `scales`, `structure`, `paraphrases` and `forms`, means over the scenes."""
+        """Returns `scales`, `structure`, `structure_asked`, `paraphrases` and `forms`.
+
+        All are means over the scenes.
+        """
         rows = list(self.images.values())
         return {
             "scales": {name: self._scale(name) for name in SCALES},
             "structure": {tag: mean([row.structure[tag] for row in rows]) for tag in TONES},
+            "structure_asked": {
+                tag: mean([row.structure_asked[tag] for row in rows]) for tag in TONES
+            },
             "paraphrases": {
                 group: _summary_of([row.agreement[group] for row in rows])
                 for group in rows[0].agreement
@@ -118,7 +126,13 @@ class ControlScores:
                 (name, *levels),
                 ("measured", *(number(value, 1) for value in levels.values())),
                 ("asked for", *(number(scale["asked"][level], 1) for level in levels)),
-                ("structure", *(number(summary["structure"].get(tag, math.nan)) for tag in levels)),
+                *(
+                    (title, *(number(summary[key].get(tag, math.nan)) for tag in levels))
+                    for title, key in (
+                        ("structure kept", "structure"),
+                        ("of what is asked", "structure_asked"),
+                    )
+                ),
             ]
             parts.append(text_columns(lines))
             order = (scale[key] for key in ("strictly_ordered", "ordered_neighbours"))

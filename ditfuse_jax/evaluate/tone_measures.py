@@ -70,7 +70,8 @@ def match_luminance(image: np.ndarray, like: np.ndarray) -> np.ndarray:
 def structure_kept(image: np.ndarray, plain: np.ndarray) -> float:
     """SSIM of the luminances of two uint8 RGB images `(H, W, 3)`, the first one's matched before.
 
-    1 for any strictly monotone change of tone, so only what else was changed counts.
+    1 for any strictly monotone curve over the luminance.  A curve over each channel of a colourful
+    picture is nearly one, so read the value beside that of such a picture.
 
     Raises:
       UserError: sides below 11 pixels.
