@@ -197,7 +197,7 @@ def _agreement(
 
 
 def _shown_levels() -> list[str]:
-    return [*SCALES["brightness"][0], *(level for level in CONTRAST)]
+    return [*SCALES["brightness"][0], "CONTRAST-", "CONTRAST+"]
 
 
 def _write(subject: Subject, data: str, scores: ControlScores) -> Path:

@@ -31,8 +31,8 @@ _PICTURED = 6
 # Examples at a time, or as many as the mesh has data-parallel devices.
 _BATCH = 8
 
-# Scored in any case; the first for the mean of the sources too.
-_METRICS = ("psnr", "ssim")
+# What is told in any case, by the metric behind it; the first of the mean of the sources too.
+_TOLD = {"psnr": "psnr", "ssim": "ssim"}
 
 
 class HeldOut:
@@ -57,10 +57,12 @@ class HeldOut:
             evaluation.count,
             recipe.seed,
         )
-        self.criterion = _criterion(recipe.schedule.keep_best)
-        chosen = (recipe.schedule.keep_best,) if self.criterion else ()
-        self.metrics = tuple(dict.fromkeys((*_METRICS, *chosen)))
-        _check_size(self.metrics, recipe.stream.crop)
+        best = recipe.schedule.keep_best
+        self.metrics = _TOLD | ({best: best} if best and best not in _TOLD else {})
+        _check(self.metrics, recipe.stream.crop)
+        self.criterion = (
+            Criterion(f"eval/{best}", METRICS[self.metrics[best]].direction) if best else None
+        )
 
     def __call__(self, moment: Moment) -> Mapping[str, float]:
         """See `train.loop.Callback`."""
@@ -79,10 +81,12 @@ class HeldOut:
         if is_main():
             self._picture(moment, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]
-        scores = _mean_scores(self.examples, images, self.metrics, moment.sharder)
-        of_mean = _mean_scores(self.examples, means, _METRICS[:1], moment.sharder)
-        told = {f"eval/{name}": value for name, value in scores.items()}
-        return told | {f"eval/{name}_of_mean": value for name, value in of_mean.items()}
+        names = tuple(self.metrics.values())
+        scores = _mean_scores(self.examples, images, names, moment.sharder)
+        told = {f"eval/{told}": scores[name] for told, name in self.metrics.items()}
+        first, name = next(iter(_TOLD.items()))
+        of_mean = _mean_scores(self.examples, means, (name,), moment.sharder)
+        return told | {f"eval/{first}_of_mean": of_mean[name]}
 
     def _picture(self, moment: Moment, images: list[np.ndarray]) -> None:
         titles = [f"View {letter}" for letter in "ABCD"[: len(self.examples[0].sources)]]
@@ -114,19 +118,13 @@ def held_out_examples(
     ]
 
 
-def _criterion(metric: str) -> Criterion | None:
-    if not metric:
-        return None
-    if metric not in METRICS:
-        raise UserError(
-            f"train.keep_best {metric!r} is unknown; choose from {', '.join(METRICS)}, or leave it "
-            "empty"
-        )
-    return Criterion(f"eval/{metric}", METRICS[metric].direction)
-
-
-def _check_size(names: Sequence[str], crop: tuple[int, int]) -> None:
-    for name in names:
+def _check(metrics: Mapping[str, str], crop: tuple[int, int]) -> None:
+    for told, name in metrics.items():
+        if name not in METRICS:
+            raise UserError(
+                f"train.keep_best {told!r} is unknown; choose from "
+                f"{', '.join(dict.fromkeys((*_TOLD, *METRICS)))}, or leave it empty"
+            )
         if min(crop) < (least := METRICS[name].smallest_side):
             raise UserError(
                 f"data.crop {crop} is too small to evaluate: metric {name!r} needs sides of at "
