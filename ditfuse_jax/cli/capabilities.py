@@ -5,6 +5,9 @@ import argparse
 from ditfuse_jax.cli.fuse import model_words, sampling_changes
 from ditfuse_jax.errors import UserError
 
+# Words of the report on fused images.
+_OF_REPORTS = ("a", "b", "fused", "clean")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words that choose an examination instead of a report."""
@@ -42,10 +45,11 @@ def run(args: argparse.Namespace) -> None:
     flag = "--control" if args.control else "--segmentation"
     if not args.checkpoint:
         raise UserError(f"{flag} needs --checkpoint: the model to examine")
-    if args.a or args.b or args.fused or args.clean:
-        raise UserError(f"--a, --b, --fused and --clean do not go with {flag}: give --data")
+    for name in _OF_REPORTS:
+        if getattr(args, name, None):
+            raise UserError(f"--{name} does not go with {flag}: give --data")
     common = model_words(args) | {
-        "data": args.data,
+        "data": args.data or "samples:heldout",
         "output": args.output,
         "count": args.count,
         "changes": sampling_changes(args),
