@@ -7,7 +7,14 @@ from ditfuse_jax.bench import bench
 from ditfuse_jax.convert import convert, verify
 from ditfuse_jax.convert.moments import MomentsPacker
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate import HeldOut, evaluate, evaluate_files, evaluate_suite
+from ditfuse_jax.evaluate import (
+    HeldOut,
+    evaluate,
+    evaluate_control,
+    evaluate_files,
+    evaluate_segmentation,
+    evaluate_suite,
+)
 from ditfuse_jax.pipeline.instruct import prepare_instructions
 from ditfuse_jax.pipeline.packed import Manifest
 from ditfuse_jax.pipeline.packer import FilePacker
@@ -22,7 +29,9 @@ __all__ = [
     "bench",
     "convert",
     "evaluate",
+    "evaluate_control",
     "evaluate_files",
+    "evaluate_segmentation",
     "evaluate_suite",
     "fuse",
     "prepare",

@@ -6,6 +6,8 @@ ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal name
 ditfuse evaluate --a VIS --b IR --fused Mine=DIR1 --fused Theirs=DIR2 -o OUT
 ditfuse evaluate --checkpoint runs/nano --a VIS --b IR --fused Theirs=DIR -o OUT
 ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nano]
+ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
+ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
 
 Interrupted, the same command continues.  Images that cannot be scored are listed and left out.
 """
@@ -13,6 +15,7 @@ Interrupted, the same command continues.  Images that cannot be scored are liste
 import argparse
 from pathlib import Path
 
+from ditfuse_jax.cli import capabilities
 from ditfuse_jax.cli.fuse import (
     add_model_arguments,
     add_sampling_arguments,
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=Path, metavar="FILE", help=f"write the scores as {kind} too")
+    capabilities.add_arguments(parser)
     add_sampling_arguments(parser)
 
 
@@ -54,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import evaluate, evaluate_files, evaluate_suite
     from ditfuse_jax.evaluate import Exports, Folders, Scoring, parse_methods
 
+    if capabilities.chosen(args):
+        return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
     scoring = Scoring(args.metrics, args.preset, exports)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="run folder, one of its steps, or OmniGen's folder")
+    add("--checkpoint", type=Path, help="run folder, RUN@best, a step, or OmniGen's folder")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
 

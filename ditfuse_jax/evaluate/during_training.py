@@ -57,10 +57,10 @@ class HeldOut:
             evaluation.count,
             seed=0,  # the same for trainings of any seed, whose scores are compared
         )
-        self.criterion = _criterion(recipe.schedule.keep_best)
-        chosen = (recipe.schedule.keep_best,) if self.criterion else ()
-        self.metrics = tuple(dict.fromkeys((*_METRICS, *chosen)))
-        _check_size(self.metrics, recipe.stream.crop)
+        best = recipe.schedule.keep_best
+        self.metrics = tuple(dict.fromkeys((*_METRICS, best) if best else _METRICS))
+        _check(self.metrics, recipe.stream.crop)
+        self.criterion = Criterion(f"eval/{best}", METRICS[best].direction) if best else None
 
     def __call__(self, moment: Moment) -> Mapping[str, float]:
         """See `train.loop.Callback`."""
@@ -114,19 +114,13 @@ def held_out_examples(
     ]
 
 
-def _criterion(metric: str) -> Criterion | None:
-    if not metric:
-        return None
-    if metric not in METRICS:
-        raise UserError(
-            f"train.keep_best {metric!r} is unknown; choose from {', '.join(METRICS)}, or leave it "
-            "empty"
-        )
-    return Criterion(f"eval/{metric}", METRICS[metric].direction)
-
-
-def _check_size(names: Sequence[str], crop: tuple[int, int]) -> None:
-    for name in names:
+def _check(metrics: Sequence[str], crop: tuple[int, int]) -> None:
+    for name in metrics:
+        if name not in METRICS or METRICS[name].needs == "host":
+            raise UserError(
+                f"train.keep_best {name!r} is unknown; choose from {', '.join(METRICS)}, or leave "
+                "it empty"
+            )
         if min(crop) < (least := METRICS[name].smallest_side):
             raise UserError(
                 f"data.crop {crop} is too small to evaluate: metric {name!r} needs sides of at "

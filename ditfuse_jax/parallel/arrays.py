@@ -6,10 +6,10 @@ import numpy as np
 from ditfuse_jax.parallel.rules import Sharder
 
 
-def spread(array: np.ndarray, sharder: Sharder, batch_axis: int = 0) -> jax.Array:
+def spread(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) -> jax.Array:
     """Puts an array, the same in all processes, on the mesh: its batch over the data axes.
 
-    A batch that does not divide evenly lies whole on every device.
+    What has no batch axis, or one that does not divide evenly, lies whole on every device.
     """
     axes = ["batch" if axis == batch_axis else None for axis in range(array.ndim)]
     sharding = sharder.activation(tuple(axes), array.shape)

@@ -195,6 +195,7 @@ class Fuser:
         sources = enter(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
         weights = self.settings.guidance.weights
         shares = np.array([weights[name] for name in self.settings.guidance.branches], np.float32)
+        shares = self._place(shares, None)
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
         images = to_uint8(self._fetch(leave(self.trained.autoencoder, out)))
@@ -220,7 +221,7 @@ class Fuser:
         )
         return Condition(tokens, valid, images, image_valid)
 
-    def _place(self, array: np.ndarray, batch_axis: int) -> jax.Array:
+    def _place(self, array: np.ndarray, batch_axis: int | None) -> jax.Array:
         """An array that all processes hold, on the devices; a mesh splits it along the batch."""
         if self._sharder is None:
             return jnp.asarray(array)

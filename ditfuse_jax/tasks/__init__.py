@@ -11,7 +11,7 @@ from ditfuse_jax.tasks.m3 import M3
 from ditfuse_jax.tasks.mef import MEF
 from ditfuse_jax.tasks.mff import MFF
 from ditfuse_jax.tasks.records import Records
-from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation
+from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation, check_labels
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
@@ -67,5 +67,6 @@ __all__ = [
     "Records",
     "Segmentation",
     "Task",
+    "check_labels",
     "find_task",
 ]

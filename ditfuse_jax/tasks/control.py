@@ -10,7 +10,7 @@ from ditfuse_jax.prompts import instructions, one_after_another, task_prompt
 from ditfuse_jax.tasks.example import Example, Task, draw_instruction
 
 # Tag -> instruction pool: LIGHT++ is light_plus_plus.
-_POOLS = {tag: tag.lower().replace("+", "_plus").replace("-", "_minus") for tag in TONES}
+POOLS = {tag: tag.lower().replace("+", "_plus").replace("-", "_minus") for tag in TONES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,6 @@ class Control:
     ) -> Example:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]
-        words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", _POOLS[tag])]
+        words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", POOLS[tag])]
         prompt = task_prompt("CONTROL", tag, one_after_another(*words), len(fused.sources))
         return Example(fused.sources, prompt, adjust(fused.target, tag))

@@ -48,7 +48,7 @@ class Segmentation:
         """See `Task`; `images` are the scene and its labels, a label's number in all channels."""
         clean, coded = random_view(images, rng, crop, upside_down=False, labels=(1,))
         labels = coded[..., 0]
-        self._check(labels)
+        check_labels(labels, self.classes)
         views = degrade_views(clean, rng, self.config)
         wanted = self._draw_class(labels, rng)
         names = self.classes[wanted]
@@ -60,15 +60,6 @@ class Segmentation:
             overlay(clean, labels == wanted),
         )
 
-    def _check(self, labels: np.ndarray) -> None:
-        void = len(self.classes)
-        unknown = np.unique(labels[(labels > void) & (labels != _IGNORED)])
-        if len(unknown):
-            raise UserError(
-                f"labels hold class {int(unknown[0])}, but only 0 to {void - 1} have names "
-                f"({void} and {_IGNORED} are void): map the labels to these classes"
-            )
-
     def _draw_class(self, labels: np.ndarray, rng: np.random.Generator) -> int:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
         present = np.flatnonzero(counts >= _LEAST_SHARE * labels.size)
@@ -78,3 +69,18 @@ class Segmentation:
         if not len(pool):  # nothing but specks
             pool = np.flatnonzero(counts)
         return int(pool[int(rng.integers(len(pool)))])
+
+
+def check_labels(labels: np.ndarray, classes: Sequence[tuple[str, ...]]) -> None:
+    """Refuses label numbers (H, W) that stand for no class and are not void.
+
+    Raises:
+      UserError: with the first such number.
+    """
+    void = len(classes)
+    unknown = np.unique(labels[(labels > void) & (labels != _IGNORED)])
+    if len(unknown):
+        raise UserError(
+            f"labels hold class {int(unknown[0])}, but only 0 to {void - 1} have names "
+            f"({void} and {_IGNORED} are void): map the labels to these classes"
+        )

@@ -21,7 +21,7 @@ from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.train.checkpoint import LORA, Checkpoints, find_checkpoint, is_run
+from ditfuse_jax.train.checkpoint import LORA, Checkpoints, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model
@@ -82,7 +82,7 @@ def start_from(config: Config, folder: str) -> None:
     base = open_base(folder)
     kept = {name: config.model[name] for name in _OF_THE_RECIPE}
     config.model = ConfigDict(base.model.to_dict() | kept)
-    config.weights = str(Path(folder).expanduser().absolute())
+    config.weights = str(pinned(Path(folder)).absolute())
     config.autoencoder = str(base.autoencoder.absolute()) if base.autoencoder else ""
     config.data.tokenizer = str(base.tokenizer.absolute()) if base.tokenizer else ""
 

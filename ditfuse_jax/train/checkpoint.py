@@ -303,6 +303,19 @@ def find_checkpoint(path: Path) -> tuple[Path, int]:
     return run, max(steps) if run == path else find_best(run, steps)
 
 
+def pinned(path: Path) -> Path:
+    """A path that means the same when the run goes on: of `RUN@best`, the step folder.
+
+    Raises:
+      UserError: see `find_checkpoint`.
+    """
+    path = Path(path).expanduser()
+    if _without_best(path) == path:
+        return path
+    run, step = find_checkpoint(path)
+    return run / FOLDER / str(step)
+
+
 def _without_best(path: Path) -> Path:
     """`RUN` of `RUN@best`, unless a folder has that very name."""
     named = path.name.endswith(AT_BEST) and not path.exists()

@@ -2,10 +2,12 @@
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 
 from ditfuse_jax.degrade import BRIGHTNESS, CONTRAST, TONES, adjust, overlay, read_overlay
+from ditfuse_jax.degrade.overlay import COLOUR
 from ditfuse_jax.prompts import SUBTASKS
 
 
@@ -48,6 +50,79 @@ def test_an_overlay_is_read_back_exactly_beside_its_scene():
         image = picture(seed)
         where = np.random.default_rng(seed).random((40, 50)) < 0.3
         np.testing.assert_array_equal(read_overlay(overlay(image, where), image), where)
+
+
+def colours(*axes):
+    """Every combination of three channels' values, `(1, N, 3)`."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        colours(*[range(0, 256, 5)] * 3),
+        colours(range(225, 256), range(31), range(170, 231)),  # about the overlay's own colour
+    ],
+    ids=["everywhere", "near the colour"],
+)
+def test_an_overlay_on_any_colour_that_it_changes_is_read_back_exactly(scene):
+    where = np.random.default_rng(0).random(scene.shape[:2]) < 0.5
+    shown = overlay(scene, where)
+    own = (scene == COLOUR).all(-1)
+    changed = (overlay(scene, ~own) != scene).any(-1)
+    np.testing.assert_array_equal(changed, ~own)  # it changes every other colour
+    np.testing.assert_array_equal(read_overlay(shown, scene)[~own], where[~own])
+
+
+@pytest.mark.parametrize("covered", [True, False])
+def test_a_pixel_of_the_very_colour_goes_with_its_neighbours(covered):
+    scene = np.full((9, 9, 3), 90, np.uint8)
+    scene[4, 4] = COLOUR
+    where = np.full((9, 9), covered)
+    np.testing.assert_array_equal(read_overlay(overlay(scene, where), scene), where)
+
+
+def coarse(seed, shape=(96, 128)):
+    """A scene of patches, one of them nearly of the overlay's colour, and a mask of its own."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    small[2, 3] = np.add(COLOUR, (-6, 5, 4))
+    scene = cv2.resize(small, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(rng.random((3, 4)), shape[::-1], interpolation=cv2.INTER_CUBIC) > 0.5
+    return scene, mask
+
+
+def agreement(read, where):
+    return (read & where).sum() / (read | where).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_overlay_survives_jpeg(seed):
+    scene, where = coarse(seed)
+    _, data = cv2.imencode(".jpg", overlay(scene, where), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    assert agreement(read_overlay(cv2.imdecode(data, cv2.IMREAD_COLOR), scene), where) > 0.97
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_overlay_on_a_poor_picture_of_the_scene_is_read_less_well_but_not_lost(seed):
+    scene, where = coarse(seed)
+    noise = np.random.default_rng(seed).standard_normal(scene.shape)
+    found = []
+    for strength in (0, 12, 24, 48):
+        poor = cv2.GaussianBlur(overlay(scene, where), (3, 3), 0) * 0.93 + strength * noise
+        found.append(agreement(read_overlay(np.clip(poor, 0, 255).astype(np.uint8), scene), where))
+    assert found[0] > 0.97
+    assert found[1] > 0.93
+    assert found[3] > 0.6
+    assert found == sorted(found, reverse=True)
+
+
+def test_hardly_anything_is_read_where_a_poor_picture_has_no_overlay():
+    for seed in range(4):
+        scene, _ = coarse(seed)
+        noise = 12 * np.random.default_rng(seed).standard_normal(scene.shape)
+        poor = np.clip(cv2.GaussianBlur(scene, (3, 3), 0) * 0.93 + noise, 0, 255).astype(np.uint8)
+        assert read_overlay(poor, scene).mean() < 0.02
 
 
 def test_an_overlay_is_read_without_its_scene_where_colours_are_ordinary():

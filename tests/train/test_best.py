@@ -9,7 +9,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Checkpoints, Criterion, find_checkpoint, train
 from ditfuse_jax.train.best import FILE, Best
-from ditfuse_jax.train.checkpoint import is_run
+from ditfuse_jax.train.checkpoint import is_run, pinned
 
 HIGHER = Criterion("eval/x", "higher")
 
@@ -45,6 +45,7 @@ def test_the_best_is_kept_beside_the_newest_and_known_after_a_restart(run, tmp_p
     assert run(values, 6) == [2, 6]
     assert find_checkpoint(tmp_path / "run@best") == (tmp_path / "run", 2)
     assert find_checkpoint(tmp_path / "run") == (tmp_path / "run", 6)
+    assert pinned(tmp_path / "run@best") == tmp_path / "run" / "checkpoints" / "2"
     assert run(values, 8) == [7, 8]
     assert find_checkpoint(tmp_path / "run@best")[1] == 7
 

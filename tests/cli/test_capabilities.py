@@ -1,0 +1,67 @@
+"""`ditfuse evaluate --control` and `--segmentation` with a real, tiny model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.images import read_image, write_image
+
+FAST = ("--steps", "1", "--batch-size", "7", "--max-side", "32")
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    folder = tmp_path / "labelled"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write_image(folder / "images" / "scene.png", image)
+    coded = np.where(np.arange(32) < 16, 0, 3)[:, None, None].repeat(32, 1).repeat(3, 2)
+    write_image(folder / "labels" / "scene.png", coded.astype(np.uint8))
+    return folder
+
+
+def test_control_is_measured_and_pictured(checkpoint, stacks, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--checkpoint", f"{checkpoint}@best", "--data", stacks, "--count", "1", "-o", out]
+    assert main(["evaluate", *map(str, words), "--control", *FAST]) == 0
+    found = json.loads((out / "control.json").read_text())
+    assert found["run"]["checkpoint"] == "tiny, step 2"
+    assert set(found["scales"]) == {"brightness", "contrast"}
+    assert read_image(out / "control.png").size
+    told = capsys.readouterr().out
+    assert "LIGHT++" in told
+    assert "spread / step" in told
+    assert f"{out / 'control.json'} (1 scenes)" in told
+
+
+def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--checkpoint", checkpoint, "--data", f"labelled:{labelled}", "-o", out]
+    words += ["--segmentation", "--classes", "road, car"]
+    assert main(["evaluate", *map(str, words), *FAST]) == 0
+    found = json.loads((out / "segmentation.json").read_text())
+    assert list(found["classes"]) == ["road", "car"]
+    assert 0 <= found["miou"] <= 1
+    assert read_image(out / "segmentation.png").size
+    assert "painted there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--control"], "--control needs --checkpoint"),
+        (["--classes", "road"], "--classes goes with --segmentation"),
+        (["--control", "--checkpoint", "x", "--a", "y"], "--a does not go with --control"),
+        (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "unknown class 'moon'"),
+        (["--segmentation", "--checkpoint", "x", "--data", "samples:heldout"], "has no labels"),
+        (["--control", "--segmentation"], "not allowed with"),
+        (["--control", "--checkpoint", "/no/run"], "is no run folder"),
+        (["--control", "--checkpoint", "/no/run@best", "-o", "o"], "no checkpoint in /no/run"),
+    ],
+)
+def test_bad_words_are_told_in_one_line(refused, words, told):
+    assert told in refused("evaluate", *words)
