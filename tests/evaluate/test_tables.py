@@ -1,5 +1,6 @@
 """Tables for terminals, Markdown and LaTeX."""
 
+import dataclasses
 import math
 import re
 
@@ -54,6 +55,13 @@ def test_excluded_images_are_counted_in_every_table():
     scored = results("fused", excluded=2)
     for table in (text_table, markdown_table, latex_table):
         assert "5 images, 2 excluded" in table(scored)
+
+
+def test_a_preset_is_told_in_every_table_and_names_its_own_form_of_a_metric():
+    scored = dataclasses.replace(results("fused"), preset="vifb")
+    for table in (text_table, markdown_table, latex_table):
+        assert "preset vifb" in table(scored) and "SSIM (sum)" in table(scored)
+        assert "preset" not in table(results("fused")) and "SSIM (mean)" in table(results("fused"))
 
 
 def test_markdown_marks_best_and_second_and_has_as_many_cells_in_every_row():
