@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         evaluate(
             **model,
             data=data,
-            fused=parse_methods(args.fused),
+            fused=parse_methods(args.fused, beside_model=True),
             output=args.output,
             count=args.count,
             task=args.task,
