@@ -25,7 +25,7 @@ from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, sampling_settings
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
-from ditfuse_jax.train.checkpoint import is_run
+from ditfuse_jax.train.checkpoint import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, pictures on the sheets, and exclusions that are printed.
@@ -284,7 +284,7 @@ def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 def _run_folder(checkpoint: Path) -> Path:
     path = Path(checkpoint).expanduser()
-    return path.parent.parent if path.name.isdigit() else path
+    return find_checkpoint(path)[0] if is_run(path) else path
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:
