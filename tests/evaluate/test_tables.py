@@ -9,6 +9,7 @@ from ditfuse_jax.evaluate.scores import Results
 from ditfuse_jax.evaluate.tables import (
     escape_latex,
     format_row,
+    interval_text,
     latex_table,
     markdown_table,
     text_table,
@@ -37,6 +38,14 @@ def test_values_of_a_row_share_their_decimals():
     assert format_row([31.256, 8.1, math.inf, math.nan]) == ["31.26", "8.10", "∞", "–"]
     assert format_row([0.51234, 0.9]) == ["0.5123", "0.9000"]
     assert format_row([1234.56]) == ["1234.6"]
+
+
+def test_an_interval_has_the_decimals_of_the_means_it_stands_beside():
+    values = {"small": (7.0, 7.2), "large": (11.0, 12.0)}
+    images = {str(i): {EN: {m: v[i] for m, v in values.items()}} for i in (0, 1)}
+    scored = Results(images)
+    assert interval_text(scored, EN, "small") == "7.00 … 7.20"
+    assert interval_text(Results({"0": images["0"]}), EN, "small") == ""
 
 
 def test_the_terminals_table_has_a_line_per_metric_in_aligned_columns_with_the_best_marked():
