@@ -25,12 +25,13 @@ from ditfuse_jax.cli.fuse import (
 from ditfuse_jax.errors import UserError
 
 HELP = "score a model or fused images, write a report"
+_DATA = "samples:heldout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_model_arguments(parser)
-    add("--data", help="photographs or stacks (default: samples:heldout)")
+    add("--data", default=_DATA, help="photographs or stacks (default: %(default)s)")
     add("--count", type=int, help="scenes; photographs are reused with other degradations")
     add("--task", default="fuse", help="prompt and metrics: fuse, ivif, mff, mef (default: fuse)")
     for letter, place in zip("abcd", ("first", "second", "third", "fourth"), strict=True):
@@ -75,11 +76,11 @@ def run(args: argparse.Namespace) -> None:
             **model,
         )
     elif args.checkpoint:
-        data = Folders(tuple(folders), args.clean) if folders else args.data or "samples:heldout"
+        data = Folders(tuple(folders), args.clean) if folders else args.data
         evaluate(
             **model,
             data=data,
-            fused=parse_methods(args.fused),
+            fused=parse_methods(args.fused, beside_model=True),
             output=args.output,
             count=args.count,
             task=args.task,
@@ -99,8 +100,9 @@ def run(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     """Raises UserError for words that do not go together."""
     exports = (args.json, args.csv, args.markdown, args.latex)
+    has_data = args.data != _DATA
     if args.suite:
-        if folders or args.fused or args.data or args.clean or args.count or any(exports):
+        if folders or args.fused or has_data or args.clean or args.count or any(exports):
             raise UserError("--suite brings its own data, methods and tables: leave those out")
         if not args.output:
             raise UserError("--suite needs --output, the folder of its reports")
@@ -111,12 +113,12 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
         raise UserError("folders of sources are --a, --b and so on, at least two")
     if args.clean and not folders:
         raise UserError("--clean goes with --a and --b")
-    if args.data and folders:
+    if has_data and folders:
         raise UserError("the sources are either --data or --a and --b")
     if not args.checkpoint:
         if not (args.fused or folders):
             raise UserError("give --checkpoint, or --a, --b and --fused, or --suite")
         if not (args.fused and folders and args.output):
             raise UserError("--fused goes with --a, --b and --output, or with --checkpoint")
-        if args.data or args.count:
+        if has_data or args.count:
             raise UserError("--data and --count go with --checkpoint")

@@ -61,7 +61,7 @@ def _badness(metric: str, value: float) -> float:
     return -METRICS[metric].merit(value)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)
 def _resampling(count: int) -> np.ndarray:
     """The share of each value in each resample's mean, `(resamples, count)`."""
     generator = np.random.default_rng(_SEED)

@@ -11,8 +11,10 @@ from ditfuse_jax.images import files_by_stem
 OWN = "fused"  # the name of a model's images, and of a single folder without a name
 
 
-def parse_methods(words: Iterable[str]) -> dict[str, Path]:
-    """Reads `NAME=DIR` or `DIR`; a single unnamed folder is "fused", several have their own names.
+def parse_methods(words: Iterable[str], beside_model: bool = False) -> dict[str, Path]:
+    """Reads `NAME=DIR` or `DIR`: an unnamed folder's method is called like the folder.
+
+    A single unnamed folder is "fused", unless a model is: then `beside_model` is true.
 
     Raises:
       UserError: two methods of one name, or a baseline's name.
@@ -24,7 +26,7 @@ def parse_methods(words: Iterable[str]) -> dict[str, Path]:
         pairs.append((name, Path(folder)) if named else ("", Path(word)))
     methods: dict[str, Path] = {}
     for name, folder in pairs:
-        name = name or (OWN if len(pairs) == 1 else folder.name)
+        name = name or (OWN if len(pairs) == 1 and not beside_model else folder.name)
         if name in methods:
             raise UserError(f"two methods are called {name!r}: give them names, NAME=DIR")
         methods[name] = folder.expanduser()

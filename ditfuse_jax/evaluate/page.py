@@ -15,7 +15,7 @@ from PIL import Image
 from ditfuse_jax.evaluate.bootstrap import best_methods
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
 from ditfuse_jax.evaluate.scores import Results, is_reference, method_title
-from ditfuse_jax.evaluate.tables import format_row, marked
+from ditfuse_jax.evaluate.tables import format_row, interval_text, marked
 from ditfuse_jax.images import check_rgb
 
 _FOLDER = Path(__file__).parent
@@ -140,20 +140,16 @@ def _cells(results: Results, metric: str) -> list[Cell]:
     best, second = marked(results, metric)
     row = results.statistics[metric]
     texts = format_row(row[method].mean for method in results.methods)
-    cells = []
-    for method, text in zip(results.methods, texts, strict=True):
-        s = row[method]
-        _, low, high = format_row([s.mean, s.low, s.high])
-        cells.append(
-            Cell(
-                text=text,
-                interval="" if math.isnan(s.low) else f"{low} … {high}",
-                value="" if math.isnan(s.mean) else s.mean,
-                best=method in best,
-                second=method in second,
-            )
+    return [
+        Cell(
+            text=text,
+            interval=interval_text(results, metric, method),
+            value="" if math.isnan(row[method].mean) else row[method].mean,
+            best=method in best,
+            second=method in second,
         )
-    return cells
+        for method, text in zip(results.methods, texts, strict=True)
+    ]
 
 
 def _highlights(results: Results) -> list[dict[str, object]]:

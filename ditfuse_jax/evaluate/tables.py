@@ -27,10 +27,14 @@ _LATEX = {
 }
 
 
-def format_row(values: Iterable[float]) -> list[str]:
-    """Returns the values of one metric as text, all with the decimals that suit the largest."""
+def format_row(values: Iterable[float], like: Iterable[float] = ()) -> list[str]:
+    """Returns the values of one metric as text, all with the decimals that suit the largest.
+
+    With `like`, the decimals are those of that row.
+    """
     values = list(values)
-    size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    sizes = list(like) or values
+    size = max((abs(value) for value in sizes if math.isfinite(value)), default=0.0)
     decimals = 1 if size >= 1000 else 2 if size >= 10 else 4
     texts = {math.inf: "∞", -math.inf: "-∞"}
     return [
@@ -70,7 +74,14 @@ def text_table(results: Results) -> str:
             text + ("*" if method in best else " ")
             for method, text in zip(methods, texts, strict=True)
         ]
-        lines.append([heading(metric), metric.arrow, *cells, _interval(results, name)])
+        lines.append(
+            [
+                heading(metric),
+                metric.arrow,
+                *cells,
+                interval_text(results, name, results.own) or "–",
+            ]
+        )
     return _aligned(lines)
 
 
@@ -84,7 +95,7 @@ def markdown_table(results: Results) -> str:
     for place, method in enumerate(results.methods):
         label = _italic_reference(method)
         means.append([label, *(column[place] for column in columns), _rank(results, method)])
-        intervals.append([label, *(_interval(results, name, method) for name in names)])
+        intervals.append([label, *(interval_text(results, name, method) or "–" for name in names)])
     return "\n\n".join(
         [
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
@@ -153,11 +164,13 @@ def _decorated(
     return [mark(method, escape(text)) for method, text in zip(results.methods, texts, strict=True)]
 
 
-def _interval(results: Results, name: str, method: str | None = None) -> str:
-    statistic = results.statistics[name][method or results.own]
-    if math.isnan(statistic.low):
-        return "–"
-    _, low, high = format_row([statistic.mean, statistic.low, statistic.high])
+def interval_text(results: Results, name: str, method: str) -> str:
+    """Returns the interval of a method's mean, with the decimals of the means; "" if undefined."""
+    row = results.statistics[name]
+    if math.isnan(row[method].low):
+        return ""
+    means = [statistic.mean for statistic in row.values()]
+    low, high = format_row([row[method].low, row[method].high], like=means)
     return f"{low} … {high}"
 
 

@@ -287,6 +287,7 @@ def test_evaluate_ends_the_progress_line_before_it_tells(refused, stacks, tmp_pa
     [
         (["--metrics", "EN", "QABF2"], "unknown metric 'QABF2'"),
         (["--csv", "/nowhere/x.csv"], "no folder /nowhere"),
+        (["--preset", "paper"], "unknown preset 'paper': choose from canonical, linfeng"),
         (["--fused", "mean=x"], "cannot be called 'mean'"),
         (["--task", "paint"], "task 'paint' is unknown"),
     ],

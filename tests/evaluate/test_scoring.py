@@ -228,6 +228,7 @@ def test_a_full_disk_is_an_error_and_not_an_excluded_image(make, run, monkeypatc
 def test_methods_are_named_or_take_their_folders_names(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert list(parse_methods([str(tmp_path / "a=b")])) == ["fused"]
+    assert list(parse_methods([str(tmp_path / "a=b")], beside_model=True)) == ["a=b"]
     named = parse_methods([f"Mine={tmp_path}", str(tmp_path / "a=b")])
     assert named == {"Mine": tmp_path, "a=b": tmp_path / "a=b"}
     for words in (["A=x", "A=y"], ["mean=x"], ["autoencoder_of_a=x"]):

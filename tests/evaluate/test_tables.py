@@ -1,5 +1,6 @@
 """Tables for terminals, Markdown and LaTeX."""
 
+import dataclasses
 import math
 import re
 
@@ -8,6 +9,7 @@ from ditfuse_jax.evaluate.scores import Results
 from ditfuse_jax.evaluate.tables import (
     escape_latex,
     format_row,
+    interval_text,
     latex_table,
     markdown_table,
     text_table,
@@ -38,6 +40,14 @@ def test_values_of_a_row_share_their_decimals():
     assert format_row([1234.56]) == ["1234.6"]
 
 
+def test_an_interval_has_the_decimals_of_the_means_it_stands_beside():
+    values = {"small": (7.0, 7.2), "large": (11.0, 12.0)}
+    images = {str(i): {EN: {m: v[i] for m, v in values.items()}} for i in (0, 1)}
+    scored = Results(images)
+    assert interval_text(scored, EN, "small") == "7.00 … 7.20"
+    assert interval_text(Results({"0": images["0"]}), EN, "small") == ""
+
+
 def test_the_terminals_table_has_a_line_per_metric_in_aligned_columns_with_the_best_marked():
     header, *lines = text_table(results("fused")).splitlines()
     assert header.startswith("mean of 5 images") and len(lines) == 3
@@ -54,6 +64,13 @@ def test_excluded_images_are_counted_in_every_table():
     scored = results("fused", excluded=2)
     for table in (text_table, markdown_table, latex_table):
         assert "5 images, 2 excluded" in table(scored)
+
+
+def test_a_preset_is_told_in_every_table_and_names_its_own_form_of_a_metric():
+    scored = dataclasses.replace(results("fused"), preset="vifb")
+    for table in (text_table, markdown_table, latex_table):
+        assert "preset vifb" in table(scored) and "SSIM (sum)" in table(scored)
+        assert "preset" not in table(results("fused")) and "SSIM (mean)" in table(results("fused"))
 
 
 def test_markdown_marks_best_and_second_and_has_as_many_cells_in_every_row():
