@@ -23,6 +23,7 @@ _FREE = frozenset(
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"),
         *("conditional", "after-all", "partition-id", "replica-id", "iota", "async-start"),
         *("async-update", "async-done", "copy-done", "opt-barrier"),
+        *("send", "send-done", "recv", "recv-done"),
     }
 )
 
@@ -32,7 +33,7 @@ class Collective:
     """One collective operation.
 
     Attributes:
-      kind: a name in `COLLECTIVES`.
+      kind: a name in `COLLECTIVES`, or `between slices`.
       runs: how often.
       sent: bytes that a device sends per run, by the best (ring) algorithm.
       crosses: it joins devices of different slices.
@@ -93,6 +94,10 @@ def collectives(module: Module, slice_of: Sequence[int]) -> list[Collective]:
     found, fused = [], {}
     for name, runs, instruction in module.instructions():
         kind = instruction.opcode.removesuffix("-start")
+        if kind == "send" and "xla_megascale_runtime" in instruction.attributes:
+            # Hosts join slices: what a device hands to its own leaves it at least once.
+            sent = float(instruction.arrays[0].bytes)
+            found.append(Collective("between slices", runs, sent, crosses=True))
         if kind not in COLLECTIVES:
             continue
         groups = _groups(instruction, len(slice_of))

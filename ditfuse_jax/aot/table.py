@@ -15,10 +15,10 @@ CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256), Topology("v5p", (4, 4, 4))),
     (Case("omnigen", batch=1024), Topology("v6e", (16, 16))),
     (Case("omnigen", batch=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
-    (Case("omnigen", batch=2048, overrides=_SPLASH), Topology("v6e", (16, 16), slices=2)),
-    (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
-    (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
     (Case("omnigen", "sample", side=1024, batch=1, overrides=_SPLASH), Topology("v6e", (2, 4))),
+    (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
+    (Case("omnigen", batch=2048, overrides=_SPLASH), Topology("v6e", (16, 16), slices=2)),
+    (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
 )
 _START, _END = "<!-- table -->", "<!-- end of the table -->"
 _GIB = 2.0**30

@@ -180,6 +180,20 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {{
     assert one.sent == sent
 
 
+def test_what_hosts_exchange_between_slices_crosses_them():
+    text = """
+ENTRY %main (a: bf16[8,8]) -> token[] {
+  %a = bf16[8,8]{1,0} parameter(0)
+  %t = token[] after-all()
+  %s = (bf16[8,8]{1,0}, u32[], token[]) send(%a, %t), channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  ROOT %d = token[] send-done(%s)
+}
+"""
+    (one,) = collectives(parse_hlo(text), [0, 1])
+    assert (one.kind, one.sent, one.crosses) == ("between slices", 8 * 8 * 2, True)
+
+
 def test_several_arrays_reduced_in_one_operation_are_all_sent():
     text = """
 ENTRY %main (a: f32[8,8], b: f32[4]) -> (f32[8,8], f32[4]) {
