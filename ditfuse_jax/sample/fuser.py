@@ -185,7 +185,7 @@ class Fuser:
         key = jax.random.key(self.settings.seed)
         shape = self.trained.space.shape(*pixels.shape[2:4])
         noise, posterior_noise = (
-            self._place(np.broadcast_to(jax.random.normal(key, size), (len(filled), *size)), 0)
+            self._rows(jax.random.normal(key, size), len(filled))
             for key, size in (
                 (key, shape),
                 (jax.random.fold_in(key, 1), (pixels.shape[1], *shape)),
@@ -226,6 +226,12 @@ class Fuser:
         if self._sharder is None:
             return jnp.asarray(array)
         return spread(array, self._sharder, batch_axis)
+
+    def _rows(self, row: jax.Array, count: int) -> jax.Array:
+        """A batch of equal rows."""
+        if self._sharder is None:
+            return jnp.broadcast_to(row, (count, *row.shape))
+        return spread(np.broadcast_to(row, (count, *row.shape)), self._sharder)
 
     def _fetch(self, array: jax.Array) -> np.ndarray:
         """The whole array, in every process."""

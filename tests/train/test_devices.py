@@ -44,3 +44,7 @@ def test_two_processes_give_the_losses_of_one(overrides, start_group, losses, ru
         assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
     np.testing.assert_allclose(list(losses(tmp_path / "two").values()), one, rtol=1e-5)
     assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["3"]
+    # Both evaluated, and agreed on what they found.
+    best = json.loads((tmp_path / "two" / "best.json").read_text())
+    assert list(best["values"]) == ["3"]
+    assert 0 < best["values"]["3"] < 60
