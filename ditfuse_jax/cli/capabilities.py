@@ -6,7 +6,10 @@ from ditfuse_jax.cli.fuse import model_words, sampling_changes
 from ditfuse_jax.errors import UserError
 
 # Words of the report on fused images.
-_OF_REPORTS = ("a", "b", "fused", "clean")
+_OF_REPORTS = (
+    *("a", "b", "c", "d", "fused", "clean", "suite", "root", "metrics"),
+    *("json", "csv", "markdown", "latex"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

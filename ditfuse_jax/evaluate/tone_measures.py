@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.evaluate.metrics import SUITES, score
 
 _LEVELS = np.arange(256)
 
@@ -87,7 +87,8 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
       UserError: sides below 11 pixels.
     """
     rgb = [np.repeat(image[..., None], 3, axis=2) for image in (a, b)]
-    return score(rgb[0], [rgb[1]], rgb[1], ("ssim",))["ssim"]
+    _, name = SUITES["restoration"]
+    return score(rgb[0], [rgb[1]], rgb[1], (name,))[name]
 
 
 def squared_error(a: np.ndarray, b: np.ndarray) -> float:
