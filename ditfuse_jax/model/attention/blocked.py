@@ -1,7 +1,7 @@
 """Attention for CPUs: one head after the other, in blocks whose scores stay in the cache.
 
-XLA's batched formulation writes the scores of all heads to memory three times over and pays for
-every page of it.  Here a loop runs over (example, key head); its body is a few plain 2-D products,
+The batched formulation writes the scores of all heads to memory, which takes longer than all of the
+arithmetic.  Here a loop runs over (example, key head); its body is a few plain 2-D products,
 for which XLA calls its fast library, over the parts of the mask, so what is masked costs nothing.
 The backward pass computes the probabilities again (Dao et al. 2022, arXiv 2205.14135, section 3.1)
 instead of keeping them.
