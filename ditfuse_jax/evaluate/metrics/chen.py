@@ -77,7 +77,10 @@ def _frequencies(shape: tuple[int, ...]) -> jax.Array:
 
 
 def _seen(images: jax.Array, response: jax.Array) -> jax.Array:
-    return jnp.fft.irfft2(jnp.fft.rfft2(images) * response, s=images.shape[-2:])
+    # The mean apart: it is so large that the other frequencies would lose digits to it.
+    level = jnp.round(mean(images))[..., None, None]
+    detail = jnp.fft.irfft2(jnp.fft.rfft2(images - level) * response, s=images.shape[-2:])
+    return detail + level * response[0, 0]
 
 
 def _blocks(images: jax.Array) -> jax.Array:

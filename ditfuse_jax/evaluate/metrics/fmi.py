@@ -31,7 +31,7 @@ def pixel_information(images: Comparison) -> jax.Array:
 
 def gradient_information(images: Comparison) -> jax.Array:
     """FMI_gradient: the feature is the horizontal central difference; see `pixel_information`."""
-    return _information(images, jnp.gradient(images.stack, axis=-1))
+    return _information(images, jnp.asarray(jnp.gradient(images.stack, axis=-1)))
 
 
 def edge_information(images: Comparison) -> jax.Array:

@@ -88,8 +88,7 @@ def _energy(
     """Local energy above the noise, weighted by its spread over the scales; summed amplitudes."""
     responses = [jnp.fft.ifft2(spectrum * (scale * spread)) for scale in radial]
     amplitudes = [jnp.abs(response) for response in responses]
-    amplitude = sum(amplitudes)
-    together = sum(responses)
+    amplitude, together = jnp.sum(jnp.stack(amplitudes), 0), jnp.sum(jnp.stack(responses), 0)
     direction = together / (jnp.abs(together) + _EPSILON)
     energy = 0.0
     for response in responses:
@@ -166,8 +165,8 @@ def _median(values: jax.Array) -> jax.Array:
     often = jnp.sum(flat <= lower[:, None], axis=1) > middle + 1
     beyond = jnp.min(jnp.where(flat > lower[:, None], flat, jnp.iinfo(jnp.int32).max), axis=1)
     upper = lower if flat.shape[1] % 2 else jnp.where(often, lower, beyond)
-    as_float = [jax.lax.bitcast_convert_type(x, jnp.float32) for x in (lower, upper)]
-    return sum(as_float) / 2
+    lower, upper = (jax.lax.bitcast_convert_type(x, jnp.float32) for x in (lower, upper))
+    return (lower + upper) / 2
 
 
 def _correlation(x: jax.Array, y: jax.Array) -> jax.Array:

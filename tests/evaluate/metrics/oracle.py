@@ -270,7 +270,7 @@ def artefacts_petrovic(fused, sources):
     stronger = np.all([part[2] for part in parts], axis=0)
     weights = sum(weight for _, weight, _ in parts)
     lost = sum(1 - kept for kept, _, _ in parts)
-    return (stronger * lost * weights).sum() / weights.sum()
+    return np.sum(stronger * lost * weights) / np.sum(weights)
 
 
 def local_edge_ratio(fused, sources):
@@ -292,7 +292,7 @@ def local_edge_ratio(fused, sources):
         alike = np.abs(np.abs(angle - angle_f) - math.pi / 2) * 2 / math.pi
         kept = logistic(ratio, 1, -10, 0.5) * logistic(alike, 1, -20, 0.75)
         above, below = above + kept * strength, below + strength
-    return (above / below).mean()
+    return np.mean(above / below)
 
 
 def multiscale_edges(fused, sources):
@@ -313,7 +313,7 @@ def multiscale_edges(fused, sources):
         for _, bands in split:
             kept = sum(np.exp(-np.abs(x - y)) for x, y in zip(bands, own, strict=True))
             weight = sum(band**2 for band in bands)
-            above, below = above + (kept * weight).sum(), below + weight.sum()
+            above, below = above + np.sum(kept * weight), below + np.sum(weight)
         value *= (np.float64(above) / below) ** exponent
     return value
 
@@ -507,7 +507,7 @@ def chen_blum(fused, sources):
         c = contrast(source)
         above = above + c**2 * np.minimum(c, own) / np.maximum(c, own)
         below = below + c**2
-    return (above / below).mean()
+    return np.mean(above / below)
 
 
 def gaussian_mass(n, sigma):
@@ -600,7 +600,7 @@ def sobel_edges(image):
 
         along_x = abs(x[i, j]) >= abs(y[i, j]) and at(i, j - 1) <= s > at(i, j + 1)
         along_y = abs(y[i, j]) >= abs(x[i, j]) and at(i - 1, j) <= s > at(i + 1, j)
-        edges[i, j] = s > 4 * strength.mean() and (along_x or along_y)
+        edges[i, j] = s > 4 * np.mean(strength) and (along_x or along_y)
     return edges
 
 
@@ -683,7 +683,7 @@ def phase_quality(fused, sources):
             vx, vy = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2
             local = (covariance + 1e-4) / (np.sqrt(np.abs(vx * vy)) + 1e-4)
             maps.append(np.where(mask, local, 0))
-        value *= np.float64(np.max(maps, axis=0).sum()) / masks[2].sum()
+        value *= np.float64(np.max(maps, axis=0).sum()) / np.sum(masks[2])
     return value
 
 

@@ -15,8 +15,10 @@ VIEWS = {
     "mef/mefb_dev": ("under", "over"),
     "mff/lytro_dev": ("a", "b"),
 }
-# Golden names that are written otherwise in METRICS are none: all 18 are the same.
-TOLERANCE = {"SSIM": 2e-6, "VIF": 1e-4, "Qcb": 2e-3}
+# Relative; 1e-6 for all others.  Q_CB divides by contrasts that can come out near zero.
+TOLERANCE = {"SSIM": 2e-6, "VIF": 1e-4, "Qcb": 5e-4, "Qcv": 1e-5}
+# Absolute: the two correlations that SCD adds can nearly cancel.
+LEAST = 5e-8
 SMALL = {"ivif/tno_dev": "11", "mef/mefb_dev": "507", "mff/lytro_dev": "lytro_12"}
 
 
@@ -41,7 +43,7 @@ def deviations(golden: dict, dataset: str, stem: str) -> dict[tuple[str, str], f
     fused = [read(folder / "published" / method, stem) for method in methods]
     scores = score_candidates(fused, sources, names=list(expected[methods[0]][stem]))
     return {
-        (method, name): abs(float(values[i]) / expected[method][stem][name] - 1)
+        (method, name): (abs(values[i] - (e := expected[method][stem][name])) - LEAST) / abs(e)
         for name, values in scores.items()
         for i, method in enumerate(methods)
     }
@@ -66,7 +68,7 @@ def test_copying_a_source_games_the_fidelity_to_the_sources(golden):
     """The ceiling that makes baselines necessary: VIF about 1 and Qabf .54 for a copy, on TNO."""
     folder = SHARED / "data" / "ivif/tno_dev"
     rows = []
-    for stem in ("11", "12", "14"):
+    for stem in ("19", "23", "29"):
         a, b = (read(folder / view, stem) for view in VIEWS["ivif/tno_dev"])
         model = read(folder / "published" / "SeAFusion", stem)
         rows.append(score_candidates([a, np.maximum(a, b), model], [a, b], names=["VIF", "Qabf"]))
