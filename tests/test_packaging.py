@@ -15,7 +15,17 @@ PACKAGE = ROOT / "ditfuse_jax"
 
 # A room imports only rooms before it.
 ROOMS = (
-    *("ending", "errors", "files", "resources", "images", "prompts", "degrade", "tasks", "pipeline"),
+    *(
+        "ending",
+        "errors",
+        "files",
+        "resources",
+        "images",
+        "prompts",
+        "degrade",
+        "tasks",
+        "pipeline",
+    ),
     *("model", "weights", "flow", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "bench", "api", "cli"),
 )

@@ -17,7 +17,7 @@ from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
 from ditfuse_jax.tasks import find_task
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.recipe import Config, default_config
 from ditfuse_jax.train.state import Network
 from ditfuse_jax.train.step import StepConfig
 
@@ -112,7 +112,7 @@ def resolve(config: Config) -> Recipe:
     Raises:
       UserError: naming the bad or conflicting key.
     """
-    config = ConfigDict(config)  # also from a checkpoint's plain dict
+    config = _completed(config)
     model = ModelConfig.from_dict(config.model.to_dict())
     _choice("model.attention", model.attention, IMPLEMENTATIONS)
     _choice("model.remat", model.remat, REMAT_NAMES)
@@ -176,6 +176,17 @@ def resolve(config: Config) -> Recipe:
         evaluation=evaluation,
         mesh=_section("mesh", MeshConfig, config.mesh),
     )
+
+
+def _completed(config: Config) -> Config:
+    """A config, also a checkpoint's plain dict, with the settings that it is older than."""
+    values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for name, default in default_config("nano").to_dict().items():
+        if isinstance(default, dict) and name != "model":
+            values[name] = default | values.get(name, {})
+        else:
+            values.setdefault(name, default)
+    return ConfigDict(values)
 
 
 def check_tokenizer(recipe: Recipe) -> None:

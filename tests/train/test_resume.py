@@ -161,3 +161,9 @@ def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypat
         train(tiny("--config.train.steps=5"), tmp_path / "run", quiet=True)
     monkeypatch.undo()
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
+
+
+def test_a_config_older_than_a_setting_takes_its_default(tiny):
+    saved = tiny().to_dict()
+    del saved["data"]["max_bad_fraction"], saved["train"]["keep_best"], saved["autoencoder"]
+    assert resolve(saved) == resolve(tiny())
