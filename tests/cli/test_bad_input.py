@@ -319,7 +319,7 @@ def test_an_unknown_command_lists_the_known(capsys):
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ditfuse: error: ")
-    assert "'train', 'fuse', 'evaluate', 'prepare', 'convert', 'bench'" in line
+    assert "'train', 'fuse', 'evaluate', 'prepare', 'convert', 'compile', 'bench', 'sweep'" in line
 
 
 def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
