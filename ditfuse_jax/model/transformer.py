@@ -188,7 +188,9 @@ class Transformer(nnx.Module):
 
         x = constrain(x, "batch", "sequence", "activation")
         x, kept = jax.lax.scan(remat(layer, self.remat), x, (parameters, prefix))
-        return self.norm(x)[:, :length], kept
+        # Whole again before it is cut: of a spread sequence cut inside a device's run, XLA was seen
+        # to compute a wrong gradient (fsdp=2, context=2, tensor=2).
+        return constrain(self.norm(x), "batch", None, "activation")[:, :length], kept
 
 
 def _pad(x: jax.Array, count: int) -> jax.Array:
