@@ -7,6 +7,8 @@ independence and a Frechet bound, as far as their correlation c goes.  The numbe
 features have nothing in common, so each metric is named by its feature.
 """
 
+import functools
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -80,8 +82,9 @@ def _windows(feature: jax.Array) -> jax.Array:
 
 def _local(x: jax.Array, f: jax.Array) -> jax.Array:
     """2 MI / (H_X + H_F) of windows `(K, 1, 9, h, w)` and `(1, M, 9, h, w)`."""
-    p, q = (jnp.moveaxis(_distribution(cells), 2, 0) for cells in (x, f))
-    to_x, to_f = jnp.cumsum(p, axis=0), jnp.cumsum(q, axis=0)
+    x, f = jnp.moveaxis(x, 2, 0), jnp.moveaxis(f, 2, 0)
+    p, q = _distribution(x), _distribution(f)
+    to_x, to_f = _cumulative(p), _cumulative(q)
     correlation = _correlation(p, q)
     upper = correlation >= 0  # which of the two bounds on the joint distribution
 
@@ -90,8 +93,7 @@ def _local(x: jax.Array, f: jax.Array) -> jax.Array:
             upper, jnp.minimum(to_x[i], to_f[j]), jnp.maximum(to_x[i] + to_f[j] - 1, 0)
         )
 
-    product = jnp.sum(to_x, axis=0) * jnp.sum(to_f, axis=0)
-    covariance = _over_pairs(bound, upper.shape) - product
+    covariance = _over_pairs(bound, upper.shape) - _over_cells(to_x) * _over_cells(to_f)
     spread = _spread(p) * _spread(q)
     weight = jnp.where((correlation == 0) | (spread == 0), 0, correlation * spread / covariance)
 
@@ -102,10 +104,21 @@ def _local(x: jax.Array, f: jax.Array) -> jax.Array:
         shared = jnp.minimum(end, to_f[j]) - jnp.maximum(end - p[i], to_f[j] - q[j])
         return _bits(weight * jnp.maximum(shared, 0) + (1 - weight) * p[i] * q[j])
 
-    apart = jnp.sum(_bits(p), axis=0) + jnp.sum(_bits(q), axis=0)
+    apart = _over_cells(_bits(p)) + _over_cells(_bits(q))
     information = apart - _over_pairs(bits, upper.shape)
     local = jnp.where(information == 0, 0, 2 * information / apart)
-    return jnp.where(jnp.all(x == f, axis=2), 1, local)
+    return jnp.where(_over_cells(x == f, jnp.logical_and), 1, local)
+
+
+def _over_cells(
+    values: jax.Array, combine: Callable[[jax.Array, jax.Array], jax.Array] = jnp.add
+) -> jax.Array:
+    """Reduces the leading axis as nine images; a reduction proper takes a CPU much longer."""
+    return functools.reduce(combine, [values[i] for i in range(_CELLS)])
+
+
+def _cumulative(p: jax.Array) -> jax.Array:
+    return jnp.stack(list(itertools.accumulate(p[i] for i in range(_CELLS))))
 
 
 def _over_pairs(
@@ -120,24 +133,25 @@ def _over_pairs(
 
 
 def _distribution(cells: jax.Array) -> jax.Array:
-    low, high = cells.min(axis=2, keepdims=True), cells.max(axis=2, keepdims=True)
+    """`(9, ...)`, summing to one."""
+    low, high = _over_cells(cells, jnp.minimum), _over_cells(cells, jnp.maximum)
     values = jnp.where(high == low, 1, (cells - low) / jnp.where(high == low, 1, high - low))
-    return values / values.sum(axis=2, keepdims=True)
+    return values / _over_cells(values)
 
 
 def _correlation(p: jax.Array, q: jax.Array) -> jax.Array:
     """Pearson's, 0 where there is none."""
     p, q = p - 1 / _CELLS, q - 1 / _CELLS
-    shared = jnp.sum(p * q, axis=0)
-    size = jnp.sqrt(jnp.sum(p * p, axis=0) * jnp.sum(q * q, axis=0))
+    shared = _over_cells(p * q)
+    size = jnp.sqrt(_over_cells(p * p) * _over_cells(q * q))
     return jnp.where(shared == 0, 0, shared / size)
 
 
 def _spread(p: jax.Array) -> jax.Array:
-    """The standard deviation of the place."""
-    place = jnp.arange(_CELLS, dtype=jnp.float32).reshape(_CELLS, 1, 1, 1, 1)
-    centre = jnp.sum(place * p, axis=0)
-    return jnp.sqrt(jnp.sum((place - centre) ** 2 * p, axis=0))
+    """The standard deviation of the place, counted from the middle; of a single place exactly 0."""
+    place = jnp.arange(_CELLS, dtype=jnp.float32).reshape(_CELLS, 1, 1, 1, 1) - _CELLS // 2
+    variance = _over_cells(place**2 * p) - _over_cells(place * p) ** 2
+    return jnp.sqrt(jnp.maximum(variance, 0))
 
 
 def _bits(p: jax.Array) -> jax.Array:

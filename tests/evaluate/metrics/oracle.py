@@ -133,7 +133,8 @@ def tsallis_cvejic(fused, sources):
 def tsallis_nava(fused, sources):
     q, (a, b) = 0.43137, sources
     shared = tsallis(a, fused, q) + tsallis(b, fused, q)
-    return np.float64(shared) / (entropy(a) ** q + entropy(b) ** q + tsallis(a, b, q))
+    there = entropy(a) ** q + entropy(b) ** q + tsallis(a, b, q)
+    return np.float64(round(shared, 12)) / round(there, 12)  # what is zero, exactly zero
 
 
 def nonlinear_correlation(fused, sources):

@@ -57,7 +57,8 @@ def test_every_metric_agrees_with_the_oracle(score_five, oracle, scene, fused, a
     for i, kind in enumerate(fused):
         theirs = oracle.scores(oracle.grey(scene(kind)), sources, list(scores))
         for name, value in theirs.items():
-            assert agrees(name, scores[name][i], value), (kind, name, scores[name][i], value)
+            ours = float(scores[name][i])
+            assert agrees(name, ours, value), f"{name} of {kind}: {ours}, oracle {value}"
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,9 @@ def test_the_wavelet_nearly_keeps_the_energy_and_sorts_it_into_its_bands():
     assert energy == pytest.approx(np.square(patch.astype(np.float64)).sum(), rel=0.01)
 
     stripes = np.tile(np.float32([1, -1]), (1, 180, 90))  # varying along x
-    high = np.asarray(bands(stripes))[0]
+    high = np.asarray(bands(stripes), np.float64)[0]
     half = high.shape[0] // 2
-    assert np.abs(high[half:, :half]).mean() == pytest.approx(2, rel=1e-3)
-    high[half:, :half] = 0
-    assert np.abs(high).max() < 0.05
+    assert np.square(high[half:, :half]).sum() > 0.97 * np.square(high).sum()
     flat = np.asarray(bands(np.ones((1, 180, 180), np.float32)))[0]
     np.testing.assert_allclose(flat[:half, :half], 2, rtol=1e-5)
 

@@ -19,8 +19,8 @@ def close(values, rel=2e-5):
 def test_the_order_of_the_sources_does_not_matter(score_five):
     fused = ("harsh", "photo", "noise", "night")
     one, other = score_five(fused, ("photo", "other")), score_five(fused, ("other", "photo"))
-    for name, values in one.items():
-        assert list(other[name]) == close(list(values)), name
+    for name in set(one) - {"VIFF"}:  # which gives places of equal gains to the last source
+        assert list(other[name]) == close(list(one[name])), name
 
 
 @pytest.mark.parametrize("a", ["photo", "night", "flat0", "flat255"])
