@@ -4,6 +4,7 @@ Phase congruency after Kovesi, "Image features from phase congruency", Videre 1(
 log-Gabor filters of 4 scales and 6 orientations; the metric after Zhao, Laganiere and Liu 2007.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import SSIM_WINDOW, Comparison
+from ditfuse_jax.evaluate.metrics.gradients import magnitude
 from ditfuse_jax.evaluate.metrics.sums import mean
 from ditfuse_jax.evaluate.metrics.windows import same_size
 
@@ -86,19 +88,25 @@ def _energy(
     spectrum: jax.Array, radial: jax.Array, spread: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Local energy above the noise, weighted by its spread over the scales; summed amplitudes."""
+    # Even and odd parts apart: complex division is slow and not needed.
     responses = [jnp.fft.ifft2(spectrum * (scale * spread)) for scale in radial]
-    amplitudes = [jnp.abs(response) for response in responses]
-    amplitude, together = jnp.sum(jnp.stack(amplitudes), 0), jnp.sum(jnp.stack(responses), 0)
-    direction = together / (jnp.abs(together) + _EPSILON)
-    energy = 0.0
-    for response in responses:
-        aligned = response * jnp.conj(direction)
-        energy += aligned.real - jnp.abs(aligned.imag)
+    evens, odds = [r.real for r in responses], [r.imag for r in responses]
+    amplitudes = [magnitude(even, odd) for even, odd in zip(evens, odds, strict=True)]
+    amplitude, largest = _total(amplitudes), functools.reduce(jnp.maximum, amplitudes)
+    even, odd = _total(evens), _total(odds)
+    length = magnitude(even, odd) + _EPSILON
+    # What of the responses points in their common direction, less what points across it.
+    along = even * even + odd * odd
+    across = [jnp.abs(e * odd - o * even) for e, o in zip(evens, odds, strict=True)]
+    energy = (along - _total(across)) / length
     noise = _noise(amplitudes[0], radial, spread)
-    largest = jnp.max(jnp.stack(amplitudes), axis=0)
     width = amplitude / (largest + _EPSILON) / _SCALES
     weight = jax.nn.sigmoid(_STEEPNESS * (width - _CUTOFF))
     return weight * jnp.maximum(energy - noise, 0), amplitude
+
+
+def _total(images: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, images)
 
 
 def _noise(finest: jax.Array, radial: jax.Array, spread: jax.Array) -> jax.Array:
@@ -143,8 +151,8 @@ def _frequencies(count: int, period: int) -> jax.Array:
 
 
 def _spread(angle: jax.Array, orientation: jax.Array) -> jax.Array:
-    difference = angle - orientation
-    distance = jnp.abs(jnp.arctan2(jnp.sin(difference), jnp.cos(difference)))
+    distance = jnp.abs(angle - orientation)
+    distance = jnp.minimum(distance, 2 * math.pi - distance)
     return jnp.exp(-(distance**2) / (2 * _ANGULAR_SIGMA**2))
 
 

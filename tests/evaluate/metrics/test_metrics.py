@@ -2,6 +2,7 @@
 
 import math
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,15 @@ class TestRegistry:
             assert "sum" in METRICS[name].title
         for name in ("CC", "CE", "MSE", "SSIM", "MSSSIM", "FMI_pixel"):
             assert "mean" in METRICS[name].title
+
+    def test_the_documentation_names_every_metric_suite_and_preset(self):
+        text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+        for name in METRICS:
+            feature = name.removeprefix("FMI")  # in one row
+            assert f"`{name}`" in text or f"`{feature}`" in text, name
+        for name in (*SUITES, *PRESETS):
+            assert name == "canonical" or f"`{name}`" in text, name
+        assert f"computes {len(METRICS)} metrics" in text
 
     def test_every_public_docstring_tells_range_and_direction(self):
         for metric in METRICS.values():
