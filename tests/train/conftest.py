@@ -98,7 +98,7 @@ def start():
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"} | COMPILE_FAST | (environment or {}),
+            env=os.environ | {"JAX_PLATFORMS": "cpu"} | (environment or {}),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -117,11 +117,14 @@ def start_group(start):
 
     def begin(folder: Path, count: int, *overrides: str, own=lambda index: ()):
         if count == 1:
-            return [start(folder, *overrides, *own(0))]
+            return [start(folder, *overrides, *own(0), environment=COMPILE_FAST)]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+        shared = COMPILE_FAST | {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": str(count),
+        }
         return [
             start(folder, *overrides, *own(i), environment=shared | {"JAX_PROCESS_ID": str(i)})
             for i in range(count)
