@@ -5,18 +5,21 @@ source: an infrared image has none.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.poisson import screened_poisson
+from ditfuse_jax.errors import UserError
 
 # Detail is weighed in windows of this sigma, in pixels.
 _SALIENCY_SIGMA = 5.0
 # How strongly the more salient source wins, and what share every source keeps.
 _SHARPNESS = 2.0
 _FLOOR = 1e-3
+# A band's strength is compared over this sigma, in pixels of its own level.
+_BAND_SIGMA = 1.0
 # How firmly gradient fusion holds on to the brightness it starts from.
 _SCREENING = 0.05
 
@@ -40,18 +43,26 @@ def pyramid(sources: Sequence[np.ndarray]) -> np.ndarray:
       sources: `uint8 (H, W, 3)` images of one size.
     """
     lumas, colours = _split(sources)
-    weights = _normalised([_saliency(luma) ** _SHARPNESS + _FLOOR for luma in lumas])
     depth = max(1, int(np.log2(min(lumas[0].shape))) - 2)
-    blended: list[np.ndarray] = []
-    for luma, weight in zip(lumas, weights, strict=True):
-        shares = _gaussian_pyramid(weight, depth)
-        bands = _laplacian_pyramid(luma, depth)
-        parts = [share * band for share, band in zip(shares, bands, strict=True)]
-        blended = [a + b for a, b in zip(blended, parts, strict=True)] if blended else parts
-    fused = blended[-1]
-    for band in blended[-2::-1]:
-        fused = cv2.pyrUp(fused, dstsize=band.shape[::-1]) + band
-    return _join(fused, colours)
+    shares = _saliency_pyramids(lumas, depth)
+    bands = [_laplacian_pyramid(luma, depth) for luma in lumas]
+    return _join(_collapse([_weighed(*level) for level in _by_level(shares, bands)]), colours)
+
+
+def detail(sources: Sequence[np.ndarray]) -> np.ndarray:
+    """Takes each band of the pyramid where it is strongest (Burt and Kolczynski 1993).
+
+    Only what is smoother than all bands is blended, by saliency, as `pyramid` does.
+
+    Args:
+      sources: `uint8 (H, W, 3)` images of one size.
+    """
+    lumas, colours = _split(sources)
+    depth = max(1, int(np.log2(min(lumas[0].shape))) - 2)
+    bands = [_laplacian_pyramid(luma, depth) for luma in lumas]
+    *details, rest = zip(*bands, strict=True)
+    *_, shares = zip(*_saliency_pyramids(lumas, depth), strict=True)
+    return _join(_collapse([*map(_strongest, details), _weighed(shares, rest)]), colours)
 
 
 def gradient(sources: Sequence[np.ndarray]) -> np.ndarray:
@@ -71,11 +82,25 @@ def gradient(sources: Sequence[np.ndarray]) -> np.ndarray:
     return _join(screened_poisson(across, down, level, _SCREENING), colours)
 
 
-PSEUDO_TARGETS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
+PseudoTarget = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+PSEUDO_TARGETS: dict[str, PseudoTarget] = {
     "mean": mean,
     "pyramid": pyramid,
     "gradient": gradient,
+    "detail": detail,
 }
+
+
+def find_pseudo_target(name: str) -> PseudoTarget:
+    """Returns the function of this name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in PSEUDO_TARGETS:
+        raise UserError(f"no pseudo-target is named {name} (known: {', '.join(PSEUDO_TARGETS)})")
+    return PSEUDO_TARGETS[name]
 
 
 def _split(sources: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -99,6 +124,27 @@ def _saliency(luma: np.ndarray) -> np.ndarray:
     return (detail + prominence) / 255
 
 
+def _saliency_pyramids(lumas: Sequence[np.ndarray], depth: int) -> list[list[np.ndarray]]:
+    weights = _normalised([_saliency(luma) ** _SHARPNESS + _FLOOR for luma in lumas])
+    return [_gaussian_pyramid(weight, depth) for weight in weights]
+
+
+def _by_level(
+    shares: list[list[np.ndarray]], bands: list[list[np.ndarray]]
+) -> Iterator[tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
+    return zip(zip(*shares, strict=True), zip(*bands, strict=True), strict=True)
+
+
+def _weighed(shares: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> np.ndarray:
+    return np.sum([share * image for share, image in zip(shares, images, strict=True)], axis=0)
+
+
+def _strongest(bands: Sequence[np.ndarray]) -> np.ndarray:
+    strengths = [cv2.GaussianBlur(np.abs(band), (0, 0), _BAND_SIGMA) for band in bands]
+    chosen = np.argmax(strengths, axis=0)[None]
+    return np.take_along_axis(np.stack(bands), chosen, axis=0)[0]
+
+
 def _normalised(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     total = np.sum(weights, axis=0)
     return [weight / total for weight in weights]
@@ -118,3 +164,11 @@ def _laplacian_pyramid(image: np.ndarray, depth: int) -> list[np.ndarray]:
         for fine, coarse in itertools.pairwise(levels)
     ]
     return [*bands, levels[-1]]
+
+
+def _collapse(bands: Sequence[np.ndarray]) -> np.ndarray:
+    """The image whose Laplacian pyramid has these bands."""
+    image = bands[-1]
+    for band in bands[-2::-1]:
+        image = cv2.pyrUp(image, dstsize=band.shape[::-1]) + band
+    return image

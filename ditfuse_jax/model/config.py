@@ -7,7 +7,7 @@ from typing import Any
 from ditfuse_jax.errors import UserError
 
 PREDICTIONS = ("velocity", "clean")
-HEADS = ("linear", "blend")
+HEADS = ("linear", "blend", "bands")
 DTYPES = ("float32", "bfloat16")
 
 _AT_LEAST_ONE = (
@@ -34,7 +34,8 @@ class ModelConfig:
       latent_downsampling: pixels per latent side; 1 means the model works on pixels.
       patch_size: side of a patch, in latents or pixels.
       prediction: what the head's output means, `velocity` or `clean` (the image itself).
-      head: `linear` (the original) or `blend`: per-pixel weights over the sources and a painting.
+      head: `linear` (the original), `blend` (per-pixel weights over the sources and a painting) or
+        `bands` (weights for every frequency band of the sources, and a painting).
       target_sees_sources: adds the sources' patches to the target tokens at the same place.
       pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
       rms_norm_eps: epsilon of RMSNorm.
@@ -100,9 +101,9 @@ class ModelConfig:
         need(self.head in HEADS, f"head must be one of {HEADS}")
         need(self.dtype in DTYPES, f"dtype must be one of {DTYPES}")
         need(
-            self.head != "blend" or (self.prediction == "clean" and self.latent_downsampling == 1),
-            "head 'blend' weighs the sources' pixels: it needs prediction='clean' and pixels "
-            "(latent_downsampling=1)",
+            self.head == "linear" or (self.prediction == "clean" and self.latent_downsampling == 1),
+            f"head {self.head!r} weighs the sources' pixels: it needs prediction='clean' and "
+            "pixels (latent_downsampling=1)",
         )
         need(
             bool(self.rope_short_factor) == bool(self.rope_long_factor),

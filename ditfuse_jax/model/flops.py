@@ -6,6 +6,7 @@ two.
 """
 
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads.bands import GATES
 
 
 def forward_flops(
@@ -43,9 +44,7 @@ def draw_flops(config: ModelConfig, condition: float, patches: int) -> float:
     width = config.hidden_size
     tokens = 1 + patches
     pairs = patches * (condition + tokens) + condition + 1
-    out_channels = config.channels
-    if config.head == "blend":
-        out_channels += config.max_images + 1
+    out_channels = config.channels + _head_channels(config)
     head = patches * 2 * width * config.patch_size**2 * out_channels + 2 * width * 2 * width
     embed = patches * _patch_flops(config)
     time = 2 * (2 * 256 * width + 2 * width * width)
@@ -60,6 +59,14 @@ def training_flops(
     return 3 * forward_flops(
         config, num_text=num_text, num_images=num_images, patches=patches, draws=draws
     )
+
+
+def _head_channels(config: ModelConfig) -> int:
+    """Values per pixel that the head takes from the tokens beside the prediction's own.
+
+    What `bands` does per pixel and source is left out: a hundredth of the transformer's work.
+    """
+    return {"linear": 0, "blend": config.max_images + 1, "bands": GATES}[config.head]
 
 
 def _layer_flops(config: ModelConfig) -> float:

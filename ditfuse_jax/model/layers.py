@@ -21,7 +21,8 @@ class Linear(nnx.Module):
       outputs: shape of the new dimensions.
       axes: logical names of `(*inputs, *outputs)`.
       bias: whether to add a bias of shape `outputs`.
-      zero: start from zeros (output layers) instead of a normal of `INIT_STD`.
+      zero: start from zeros (output layers) instead of a normal.
+      std: the normal's standard deviation.
       dtype: computation type.
     """
 
@@ -35,9 +36,10 @@ class Linear(nnx.Module):
         dtype: str,
         bias: bool = False,
         zero: bool = False,
+        std: float = INIT_STD,
     ):
         shape = (*inputs, *outputs)
-        draw = jax.nn.initializers.zeros if zero else jax.nn.initializers.normal(INIT_STD)
+        draw = jax.nn.initializers.zeros if zero else jax.nn.initializers.normal(std)
         self.kernel = parameter(draw(rngs.params(), shape, jnp.float32), *axes)
         self.bias = (
             parameter(jnp.zeros(tuple(outputs), jnp.float32), *axes[len(inputs) :])

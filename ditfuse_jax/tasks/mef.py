@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import exposure_pair
+from ditfuse_jax.degrade import exposure_pair, find_pseudo_target
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
@@ -13,9 +13,20 @@ from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 @dataclasses.dataclass(frozen=True)
 class MEF:
-    """Target: a crop of the photograph; sources: under- and overexposed, in random order."""
+    """Sources: a crop of the photograph, under- and overexposed, in random order.
 
+    Target: the photograph as it is, or what a pseudo-target makes of the two exposures.
+
+    Attributes:
+      target: a name in `degrade.PSEUDO_TARGETS`; None for the photograph.
+    """
+
+    target: str | None = None
     num_images: int = dataclasses.field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            find_pseudo_target(self.target)
 
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
@@ -23,4 +34,6 @@ class MEF:
         (clean,) = random_view(images, rng, crop, upside_down=False)
         pair = exposure_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-EXPOSURE", draw_instruction(instructions("mef"), rng))
-        return Example(shuffled((pair.under, pair.over), rng), prompt, clean)
+        exposures = (pair.under, pair.over)
+        target = clean if self.target is None else find_pseudo_target(self.target)(exposures)
+        return Example(shuffled(exposures, rng), prompt, target)

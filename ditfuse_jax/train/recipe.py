@@ -45,7 +45,9 @@ def default_config(model_preset: str) -> Config:
             "condition_dropout": 0.1,
         }
     )
-    config.flow = ConfigDict({"time_sampler": "logit_normal", "draws": 1})
+    config.flow = ConfigDict(
+        {"time_sampler": "logit_normal", "draws": 1, "weighting": "velocity", "detail": 0.0}
+    )
     config.optimizer = ConfigDict(
         {
             "kind": "adamw",

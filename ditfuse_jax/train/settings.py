@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Guidance, time_sampler
+from ditfuse_jax.flow import Guidance, Objective, time_sampler
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
@@ -138,6 +138,7 @@ def resolve(config: Config) -> Recipe:
     step = StepConfig(
         seed=config.seed,
         time_sampler=config.flow.time_sampler,
+        objective=Objective(config.flow.weighting, float(config.flow.detail)),
         draws=config.flow.draws,
         accumulation=train.accumulation,
         ema_decay=train.ema_decay,

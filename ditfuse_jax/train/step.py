@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ditfuse_jax.flow import flow_matching_loss, time_sampler
+from ditfuse_jax.flow import Objective, flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.lora import join
@@ -29,6 +29,7 @@ class StepConfig:
     Attributes:
       seed: all randomness is `fold_in(seed, step)`.
       time_sampler: how t is drawn.
+      objective: what the loss counts.
       draws: noise draws that share one condition pass (K).
       accumulation: micro-batches whose gradients are averaged before the update.
       ema_decay: of the averaged parameters; 0 keeps none.
@@ -37,6 +38,7 @@ class StepConfig:
 
     seed: int
     time_sampler: str
+    objective: Objective
     draws: int
     accumulation: int
     ema_decay: float
@@ -62,6 +64,7 @@ def make_train_step(
             image,
             noise,
             t,
+            config.objective,
         )
         return jnp.mean(losses)
 

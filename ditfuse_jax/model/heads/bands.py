@@ -1,0 +1,111 @@
+"""Per-pixel weights over the frequency bands of the sources, and a painting on top."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.model.bands import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads.output import OutputLayer
+from ditfuse_jax.model.layers import Linear
+
+GATES = 12  # values per pixel with which the tokens steer the weighing
+WIDTH = 32  # of the network that weighs
+_PARTS = LEVELS + 2  # bands, the smooth rest, the colour
+_FEATURES = 2 * LEVELS + 5
+_QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
+
+
+class BandsHead(nnx.Module):
+    """Fuses band by band: what is sharp in one source meets what is bright in another.
+
+    Every source's luma is cut into bands.  A small network, the same for every pixel and every
+    source, sees how active the bands are there, in this source and beside the others, and what the
+    tokens say of the place; it answers a share and a strength for each band, the smooth rest and
+    the colour.  Shares are a softmax over the sources.  The tokens add a painting.  Since sources
+    are treated alike and any number may be compared, stacks larger than those of training work.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        def layer(inputs: int, outputs: int, **kwargs) -> Linear:
+            axes = (None, None)
+            return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
+
+        self.output = OutputLayer(config, GATES + config.channels, rngs=rngs)
+        # Inputs are of order one: variance is kept.
+        self.of_source = layer(_FEATURES, WIDTH, std=_FEATURES**-0.5, bias=True)
+        self.of_tokens = layer(GATES, WIDTH, std=GATES**-0.5)
+        self.hidden = layer(WIDTH, WIDTH, std=WIDTH**-0.5, bias=True)
+        self.weigh = layer(WIDTH, 2 * _PARTS, zero=True)
+
+    def __call__(
+        self,
+        hidden: jax.Array,
+        time: jax.Array,
+        sources: jax.Array,
+        source_valid: jax.Array,
+        grid: tuple[int, int],
+    ) -> jax.Array:
+        """See `Head`."""
+        out = self.output(hidden, time, grid)
+        gates, painting = out[..., :GATES], out[..., GATES:]
+        # Tokens are squares; the weights shall not show their borders.
+        gates = jnp.moveaxis(gates, -1, -3)
+        gates = jnp.moveaxis(smooth(smooth(gates, 1), 2), -3, -1)
+
+        valid = source_valid[:, :, None, None]
+        sources = jnp.where(valid[..., None], sources, 0.0)
+        luma, chroma = to_luma_chroma(sources)
+        bands = decompose(luma)
+        features = _features(luma, bands, chroma, valid)
+
+        # (B, K, n, H, W, .): each draw's tokens beside each source.
+        x = self.of_source(features)[:, None] + self.of_tokens(gates)[:, :, None]
+        x = jax.nn.silu(self.hidden(jax.nn.silu(x)))
+        shares, strengths = jnp.split(self.weigh(x).astype(jnp.float32), 2, axis=-1)
+        present = valid[:, None, ..., None]
+        shares = jax.nn.softmax(jnp.where(present, shares, -1e9), axis=2)
+        weights = jnp.where(present, shares * 2 * jax.nn.sigmoid(strengths), 0.0)
+
+        fused = sum(
+            jnp.sum(weights[..., part] * band[:, None], axis=2) for part, band in enumerate(bands)
+        )
+        colour = jnp.sum(weights[..., -1:] * chroma[:, None], axis=2)
+        return to_rgb(fused, colour) + painting
+
+
+def _features(
+    luma: jax.Array, bands: list[jax.Array], chroma: jax.Array, valid: jax.Array
+) -> jax.Array:
+    """What the network sees of every source at every pixel, of order one.
+
+    Args:
+      luma: (B, n, H, W), zero where a source is absent.
+      bands: of it.
+      chroma: (B, n, H, W, 2).
+      valid: (B, n, 1, 1).
+
+    Returns:
+      (B, n, H, W, F).
+    """
+    count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
+
+    def beside_others(strength: jax.Array) -> jax.Array:
+        total = jnp.sum(strength * valid, axis=1, keepdims=True)
+        return strength / (total + _QUIET) - 1 / count
+
+    *details, low = bands
+    strengths = activity(details)
+    saturation = jnp.sqrt(jnp.sum(jnp.square(chroma), axis=-1) + 1e-6)
+    return jnp.stack(
+        [
+            *(2 * beside_others(strength) for strength in strengths),
+            *(jnp.log(strength + _QUIET) / 2 + 1.5 for strength in strengths),
+            luma,
+            low,
+            low - jnp.sum(low, axis=1, keepdims=True) / count,
+            2 * beside_others(saturation),
+            saturation,
+        ],
+        axis=-1,
+    )

@@ -1,0 +1,41 @@
+"""The modulated output layer: hidden states to values per pixel."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.layers import Linear, layer_norm
+from ditfuse_jax.model.patches import unpatchify
+
+
+class OutputLayer(nnx.Module):
+    """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023)."""
+
+    def __init__(self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs):
+        width, patch, dtype = config.hidden_size, config.patch_size, config.dtype
+        self.modulation = Linear(
+            (width,),
+            (2, width),
+            ("embed", None, None),
+            rngs=rngs,
+            dtype=dtype,
+            bias=True,
+            zero=True,
+        )
+        self.linear = Linear(
+            (width,),
+            (patch, patch, channels),
+            ("embed", None, None, None),
+            rngs=rngs,
+            dtype=dtype,
+            bias=True,
+            zero=True,
+        )
+
+    def __call__(self, hidden: jax.Array, time: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        """Hidden states (B, K, P, D) and time embedding (B, K, D) -> (B, K, H, W, channels)."""
+        modulation = self.modulation(jax.nn.silu(time))[:, :, None].astype(jnp.float32)
+        shift, scale = modulation[..., 0, :], modulation[..., 1, :]
+        x = layer_norm(hidden) * (1 + scale) + shift
+        return unpatchify(self.linear(x), grid).astype(jnp.float32)
