@@ -13,7 +13,7 @@ from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline.patience import Patient
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
-from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
+from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
 from ditfuse_jax.train.best import Best, Criterion
 from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
@@ -99,8 +99,9 @@ def train(
         run = RunFolder(Path(folder))
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
-        recipe.stream.open_sources()  # a wrong path is told now, not after compilation
+        sources = recipe.stream.open_sources()  # a wrong path is told now, not after compilation
         check_weights(recipe)
+        check_moments(recipe, sources)
         if is_main():
             run.check_writable()
         best = Best(run.path, criterion) if criterion else None
