@@ -97,9 +97,11 @@ def train(
         recipe = resolve(config)
         check_tokenizer(recipe)
         run = RunFolder(Path(folder))
+        stream = dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
+        recipe = dataclasses.replace(recipe, stream=stream)
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
-        sources = recipe.stream.open_sources()  # a wrong path is told now, not after compilation
+        sources = stream.sources  # a wrong path is told now, not after compilation
         check_weights(recipe)
         check_moments(recipe, sources)
         if is_main():
@@ -141,11 +143,8 @@ def train(
 
     if start:
         console.say(f"continuing {run.path} at step {start} of {total}")
-    recipe = dataclasses.replace(
-        recipe, stream=dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
-    )
     batches = Patient(
-        recipe.stream.batches(start, jax.process_index(), jax.process_count()),
+        stream.batches(start, jax.process_index(), jax.process_count()),
         recipe.schedule.data_timeout,
     )
     writer = MetricsWriter(run) if is_main() else None
