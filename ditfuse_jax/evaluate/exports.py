@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def images_csv(results: Results) -> str:
         for stem, scores in results.images.items():
             values = [scores.get(metric, {}).get(method) for metric in results.metrics]
             rows.append([method, stem, *map(_text, values)])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def summary_csv(results: Results) -> str:
@@ -75,7 +76,7 @@ def summary_csv(results: Results) -> str:
         for metric, row in results.statistics.items():
             s = row[method]
             rows.append([method, metric, *map(_text, (s.mean, s.low, s.high, s.rank))])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _method_json(results: Results, method: str) -> dict[str, dict]:
@@ -98,7 +99,8 @@ def _text(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 
-def _csv(rows: list[list[str]]) -> str:
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
