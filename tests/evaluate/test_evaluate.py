@@ -35,7 +35,9 @@ def make(tmp_path):
 @pytest.fixture
 def evaluate(first_source_model, monkeypatch, tmp_path):
     """Evaluates the stand-in; returns the content of report.json."""
-    monkeypatch.setattr(MODULE, "load_trained", lambda *args: first_source_model)
+    monkeypatch.setattr(
+        "ditfuse_jax.evaluate.subject.load_trained", lambda *args: first_source_model
+    )
 
     def run(data, output=None, **options):
         out = output or tmp_path / "out"
@@ -145,6 +147,12 @@ class TestEvaluate:
         with pytest.raises(UserError, match="nowhere"):
             evaluate(tmp_path / "nowhere")
         assert not (tmp_path / "out").exists()
+
+    def test_weights_do_not_say_where_the_report_goes(self, make, tmp_path):
+        make("photos/x.png")
+        (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(UserError, match="is no run folder: say with --output"):
+            MODULE.evaluate(checkpoint=tmp_path, data=str(tmp_path / "photos"), quiet=True)
 
     def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):
         make("in/image1/x.png")
