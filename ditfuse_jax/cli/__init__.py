@@ -10,12 +10,9 @@ from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
 from ditfuse_jax.ending import end_now
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
-
-# Bad input: the message says what to do.
-EXIT_USER_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):
