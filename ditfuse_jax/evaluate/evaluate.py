@@ -26,7 +26,7 @@ from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
-from ditfuse_jax.train.checkpoint import find_checkpoint, is_run
+from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, pictures on the sheets, and exclusions that are printed.

@@ -21,7 +21,8 @@ from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.train.checkpoint import LORA, Checkpoints, find_checkpoint, is_run, pinned
+from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.paths import LORA, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model

@@ -15,9 +15,10 @@ from ditfuse_jax.pipeline.patience import Patient
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
 from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
 from ditfuse_jax.train.best import Best, Criterion
-from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
+from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
+from ditfuse_jax.train.paths import LORA, PARAMETERS
 from ditfuse_jax.train.recipe import Config, to_json
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
