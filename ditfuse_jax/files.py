@@ -2,10 +2,14 @@
 
 import contextlib
 import hashlib
+import os
 import uuid
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
+
+# JAX's own, which says where it keeps compiled programs.
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -53,3 +57,9 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def compilation_cache() -> Path:
+    """Where compiled programs are kept between runs: in the user's cache, or where JAX is told."""
+    default = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
+    return Path(os.environ.get(CACHE_VARIABLE) or default)

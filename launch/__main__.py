@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch import commands, jobset, slurm, tpu_vm
-from launch.errors import LaunchError
+from launch.errors import EXIT_USER_ERROR, LaunchError
 from launch.job import load_job
 
 TARGETS = {"slurm": slurm, "jobset": jobset, "tpu_vm": tpu_vm}
-
-EXIT_USER_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,14 +5,11 @@ from typing import Any
 import yaml
 
 from launch.commands import Command
-from launch.errors import LaunchError
+from launch.errors import EXIT_USER_ERROR, LaunchError
 from launch.hardware import GPUS, GPUS_PER_NODE, TPUS, Cpu, Gpu, Tpu
 from launch.job import Job
 
 PORT = 1234
-
-# What `ditfuse` ends with when its input is bad: starting it again changes nothing.
-EXIT_USER_ERROR = 2
 
 
 def manifest(job: Job) -> dict[str, Any]:
@@ -36,6 +33,7 @@ def manifest(job: Job) -> dict[str, Any]:
         # A node pool is a slice: each job has one for itself.
         exclusive = "alpha.jobset.sigs.k8s.io/exclusive-topology"
         metadata["annotations"] = {exclusive: "cloud.google.com/gke-nodepool"}
+    # What `ditfuse` ends with when its input is bad: starting it again changes nothing.
     rules = [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_USER_ERROR]}}]
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",

@@ -48,6 +48,12 @@ def omnigen_folder() -> ModuleType:
     return _helper("omnigen_folder.py")
 
 
+@pytest.fixture(scope="session")
+def html_page() -> ModuleType:
+    """Reads pages of reports (`html_page.py`)."""
+    return _helper("html_page.py")
+
+
 @pytest.fixture(scope="module")
 def exact_products():
     """Float32 matrix products in full: without it accelerators round their inputs."""

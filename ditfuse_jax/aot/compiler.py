@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder, write_bytes
+from ditfuse_jax.files import compilation_cache, make_folder, write_bytes
 
 _PACKAGES = ("jax", "jaxlib", "libtpu")
 # XLA's least effort: it compiles several times faster to a program that is, if anything, worse.
@@ -55,8 +55,7 @@ class Compilation:
 
 def cache_folder() -> Path:
     """Beside JAX's own compiled programs."""
-    default = Path.home() / ".cache" / "ditfuse_jax" / "xla"
-    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or default) / "aot"
+    return compilation_cache() / "aot"
 
 
 def compile_lowered(

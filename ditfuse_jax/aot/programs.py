@@ -11,7 +11,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.autoencoder import Autoencoder, AutoencoderConfig
-from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
@@ -108,14 +107,11 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     )
     noise = rows(jnp.float32, *shape)
     weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=sharder.replicated())
-    sampler: Any = make_sampler(graph, sampling.steps, sampling.shift)
-
-    def lower_sampler() -> jax.stages.Lowered:
-        with constraints(sharder.activation):
-            return sampler.lower(parameters, branches, noise, weights)
-
+    sampler: Any = make_sampler(graph, sampling.steps, sampling.shift, sharder)
     flow = Program(
-        "sample", lower_sampler, {"parameters": parameters, "batch": (branches, noise, weights)}
+        "sample",
+        lambda: sampler.lower(parameters, branches, noise, weights),
+        {"parameters": parameters, "batch": (branches, noise, weights)},
     )
     if isinstance(space, PixelSpace):
         return [flow]

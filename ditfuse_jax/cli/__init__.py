@@ -10,12 +10,10 @@ from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
 from ditfuse_jax.ending import end_now
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
-
-# Bad input: the message says what to do.
-EXIT_USER_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,8 +69,7 @@ def command() -> NoReturn:
 def _prepare_jax() -> None:
     """Settings that must precede the first use of JAX."""
     # Compiled programs are kept between runs; the variable is JAX's own, so users can move it.
-    cache = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    os.environ.setdefault(CACHE_VARIABLE, str(compilation_cache()))
     from absl import logging as absl_logging
 
     # Orbax logs, thread by thread, the failures that it then raises; we tell them once.

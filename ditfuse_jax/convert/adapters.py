@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from ditfuse_jax.convert.writers import new_folder
 from ditfuse_jax.files import write_text
 from ditfuse_jax.train.base import open_adapter, start_from
-from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint
+from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.paths import find_checkpoint
 from ditfuse_jax.train.recipe import default_config, to_json
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights import write_adapter

@@ -8,7 +8,7 @@ from ditfuse_jax.convert.weights import cast, merge, open_weights
 from ditfuse_jax.convert.writers import write_original, write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.train.checkpoint import holds_adapter, is_run
+from ditfuse_jax.train.paths import holds_adapter, is_run
 from ditfuse_jax.weights.peft import is_adapter
 
 LAYOUTS = ("run", "omnigen", "peft")

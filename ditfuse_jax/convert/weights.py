@@ -18,14 +18,8 @@ from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.lora import merge_lora
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.train.base import carried, open_adapter
-from ditfuse_jax.train.checkpoint import (
-    FOLDER,
-    LORA,
-    PARAMETERS,
-    Checkpoints,
-    find_checkpoint,
-    is_run,
-)
+from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.paths import FOLDER, LORA, PARAMETERS, find_checkpoint, is_run
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.maps import leaves
 

@@ -19,7 +19,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.train.base import AUTOENCODER, TOKENIZER
-from ditfuse_jax.train.checkpoint import FOLDER, PARAMETERS, Checkpoints, telling_where
+from ditfuse_jax.train.checkpoint import Checkpoints, telling_where
+from ditfuse_jax.train.paths import FOLDER, PARAMETERS
 from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embedding

@@ -205,5 +205,4 @@ def _write(subject: Subject, data: str, scores: ControlScores) -> Path:
         stem: {"levels": row.levels, "structure": row.structure}
         for stem, row in scores.images.items()
     }
-    findings = {"run": subject.facts(data)} | scores.summary() | {"images": images}
-    return subject.write("control.json", findings)
+    return subject.write("control.json", data, scores.summary() | {"images": images})

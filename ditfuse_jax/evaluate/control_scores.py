@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ditfuse_jax.degrade import TONES
-from ditfuse_jax.evaluate.subject import mean, number, text_columns
+from ditfuse_jax.evaluate.scores import mean
+from ditfuse_jax.evaluate.subject import number
+from ditfuse_jax.evaluate.tables import aligned_text
 from ditfuse_jax.evaluate.tone_measures import (
     brightness,
     contrast,
@@ -134,7 +136,7 @@ class ControlScores:
                     )
                 ),
             ]
-            parts.append(text_columns(lines))
+            parts.append(aligned_text(lines))
             order = (scale[key] for key in ("strictly_ordered", "ordered_neighbours"))
             told = "ordered strictly in {:.0%} of the scenes, {:.0%} of neighbours".format(*order)
             parts.append(f"{told}, tau {scale['kendall_tau']:.2f}\n")
@@ -144,12 +146,12 @@ class ControlScores:
             (group, *(number(row[key], 1 if "psnr" in key else 3) for key in keys))
             for group, row in summary["paraphrases"].items()
         ]
-        parts.append(text_columns([head, *rows]) + "\n")
+        parts.append(aligned_text([head, *rows]) + "\n")
         forms = [
             (form, str(row["outputs"]), number(row["psnr"], 1), number(row["ssim"]))
             for form, row in summary["forms"].items()
         ]
-        parts.append(text_columns([("form", "outputs", "PSNR", "SSIM"), *forms]))
+        parts.append(aligned_text([("form", "outputs", "PSNR", "SSIM"), *forms]))
         return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from ditfuse_jax.evaluate.scores import BASELINES
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.model.lora import join
-from ditfuse_jax.parallel import Sharder, collect, spread
+from ditfuse_jax.parallel import Sharder, collect, distribute
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
@@ -143,7 +143,7 @@ def _mean_scores(
         [examples[row].sources for row in rows],
         [examples[row].target for row in rows],
     )
-    scores = _jitted_scores(names)(*(spread(np.stack(stack), sharder) for stack in stacks))
+    scores = _jitted_scores(names)(*(distribute(np.stack(stack), sharder) for stack in stacks))
     return {name: float(collect(values, sharder)[:count].mean()) for name, values in scores.items()}
 
 

@@ -20,12 +20,13 @@ from ditfuse_jax.evaluate.scenes import Folders, Scene, Scenes, open_scenes
 from ditfuse_jax.evaluate.scores import Results, method_title
 from ditfuse_jax.evaluate.scoring import Files, read_outputs, score_scenes
 from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.evaluate.subject import open_subject
 from ditfuse_jax.evaluate.tables import text_table
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.files import standard_prompt
-from ditfuse_jax.sample.fuser import Fuser, sampling_settings
-from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
-from ditfuse_jax.train.checkpoint import find_checkpoint, is_run
+from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
+from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 
 # Rows of one sheet, pictures on the sheets, and exclusions that are printed.
@@ -102,30 +103,26 @@ def evaluate(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
-    trained = load_trained(checkpoint, adapters, base)
-    if output is None and not is_run(checkpoint):
-        raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
-    settings = sampling_settings(trained, changes or {})
-    scenes = open_scenes(data, count, settings.seed)
+    subject = open_subject(checkpoint, output, changes, adapters, base)
+    trained = subject.fuser.trained
+    scenes = open_scenes(data, count, subject.fuser.settings.seed)
     standard_prompt(task, 2)  # an unknown task is told before anything is made
     run = Run(
         title=f"{trained.name} on {data}",
-        facts={
-            "checkpoint": trained.name,
-            "data": str(data),
-            "steps": settings.steps,
-            "guidance": settings.guidance.text,
-            "image guidance": settings.guidance.image,
-            "seed": settings.seed,
-        },
+        facts=subject.facts(str(data)),
         config=_config(trained),
         versions=package_versions(),
         records=read_metrics(RunFolder(_run_folder(checkpoint)).metrics),
     )
-    folder = Path(output).expanduser() if output else _run_folder(checkpoint)
-    model = Model(Fuser(trained, settings), task)
     return evaluate_scenes(
-        scenes, fused or {}, folder, run, model=model, task=task, scoring=scoring, quiet=quiet
+        scenes,
+        fused or {},
+        subject.folder,
+        run,
+        model=Model(subject.fuser, task),
+        task=task,
+        scoring=scoring,
+        quiet=quiet,
     )
 
 

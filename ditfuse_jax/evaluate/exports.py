@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.scores import Results
@@ -40,8 +43,7 @@ class Exports:
           UserError: a file cannot be written.
         """
         if self.json:
-            text = json.dumps(scores_json(results), indent=2, ensure_ascii=False, allow_nan=False)
-            write_text(Path(self.json).expanduser(), text + "\n")
+            write_text(Path(self.json).expanduser(), json_text(scores_json(results)))
         if self.csv:
             path = Path(self.csv).expanduser()
             write_text(path, images_csv(results))
@@ -53,7 +55,7 @@ class Exports:
 
 
 def scores_json(results: Results) -> dict[str, dict]:
-    """Returns the content of the JSON file; see `Exports.write`."""
+    """Returns the content of the JSON file, its numbers as they are; see `Exports.write`."""
     methods = {method: _method_json(results, method) for method in results.methods}
     return {**methods[results.own], "methods": methods}
 
@@ -65,7 +67,7 @@ def images_csv(results: Results) -> str:
         for stem, scores in results.images.items():
             values = [scores.get(metric, {}).get(method) for metric in results.metrics]
             rows.append([method, stem, *map(_text, values)])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def summary_csv(results: Results) -> str:
@@ -75,30 +77,44 @@ def summary_csv(results: Results) -> str:
         for metric, row in results.statistics.items():
             s = row[method]
             rows.append([method, metric, *map(_text, (s.mean, s.low, s.high, s.rank))])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _method_json(results: Results, method: str) -> dict[str, dict]:
     images = {
-        stem: {metric: _finite(row[method]) for metric, row in scores.items() if method in row}
+        stem: {metric: row[method] for metric, row in scores.items() if method in row}
         for stem, scores in results.images.items()
     }
     summary = {
-        metric: {name: _finite(getattr(row[method], name)) for name in ("mean", "low", "high")}
+        metric: {name: getattr(row[method], name) for name in ("mean", "low", "high")}
         for metric, row in results.statistics.items()
     }
     return {"images": images, "summary": summary}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _text(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else repr(float(value))
 
 
-def _csv(rows: list[list[str]]) -> str:
+def json_text(content: Mapping[str, object]) -> str:
+    """Returns JSON: numbers that are not finite become null, types unknown to it text."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -15,7 +15,7 @@ from PIL import Image
 from ditfuse_jax.evaluate.bootstrap import best_methods
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH, training_curves
 from ditfuse_jax.evaluate.scores import Results, is_reference, method_title
-from ditfuse_jax.evaluate.tables import format_row, interval_text, marked
+from ditfuse_jax.evaluate.tables import MEANINGS, format_row, interval_text, marked
 from ditfuse_jax.images import check_rgb
 
 _FOLDER = Path(__file__).parent
@@ -245,13 +245,15 @@ def _sort_key(value: float) -> tuple[bool, float]:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["meanings"] = MEANINGS
+    return environment
 
 
 def _show(value: object) -> str:

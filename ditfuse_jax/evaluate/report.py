@@ -1,13 +1,12 @@
 """The report of an evaluation: a page to look at and the same numbers for programs."""
 
-import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ditfuse_jax.evaluate.exports import json_text
 from ditfuse_jax.evaluate.page import Run, report_page, telling_scenes
 from ditfuse_jax.evaluate.scores import Results
 from ditfuse_jax.files import make_folder, write_text
@@ -62,17 +61,4 @@ def report_json(results: Results, run: Run) -> str:
         },
         "images": results.images,
     }
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: object) -> object:
-    """What JSON can hold: numbers that are not finite become null, the unknown becomes text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+    return json_text(content)

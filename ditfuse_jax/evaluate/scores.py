@@ -122,7 +122,7 @@ class Results:
         An infinite value (PSNR of two identical images) makes the mean infinite.
         """
         return {
-            metric: {method: _mean(self.values(metric, method)) for method in self.methods}
+            metric: {method: mean(self.values(metric, method)) for method in self.methods}
             for metric in self.metrics
         }
 
@@ -146,11 +146,12 @@ class Results:
     def mean_ranks(self) -> dict[str, float]:
         """Of each competing method, over all metrics."""
         return {
-            method: _mean([row[method].rank for row in self.statistics.values()])
+            method: mean([row[method].rank for row in self.statistics.values()])
             for method in self.competing
         }
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean of the values that are not NaN; NaN of none."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan

@@ -11,8 +11,10 @@ import tqdm
 
 from ditfuse_jax.degrade import degrade_views, overlay, read_overlay
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.scores import mean
 from ditfuse_jax.evaluate.sheets import write_sheet
-from ditfuse_jax.evaluate.subject import Subject, mean, number, open_subject, text_columns
+from ditfuse_jax.evaluate.subject import Subject, number, open_subject
+from ditfuse_jax.evaluate.tables import aligned_text
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.sample.files import standard_prompt
@@ -129,7 +131,7 @@ class SegmentationScores:
             counts = (str(row["present"]), str(row["absent"]), number(row["false_area"]))
             lines.append((name, *texts, *counts))
         means = (number(summary["miou"]), "", number(summary["miou_of_everything"]))
-        return text_columns([*lines, ("mean", *means, "", "", "")])
+        return aligned_text([*lines, ("mean", *means, "", "", "")])
 
 
 def evaluate_segmentation(
@@ -276,8 +278,7 @@ def _write(
         }
         for stem, row in scores.images.items()
     }
-    findings = {"run": subject.facts(data)} | scores.summary() | {"images": images}
-    path = subject.write("segmentation.json", findings)
+    path = subject.write("segmentation.json", data, scores.summary() | {"images": images})
     if pictures:
         sheet = path.with_suffix(".png")
         titles = ("View A", "Output", "As read", "Truth")

@@ -12,6 +12,12 @@ from ditfuse_jax.evaluate.scores import Results, is_reference, method_title
 
 Mark = Callable[[str], str]
 
+# Direction of a metric -> what its arrow says.
+MEANINGS = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "zero": "nearer to zero is better",
+}
 _LATEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "zero": r"$\to 0$"}
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -82,7 +88,7 @@ def text_table(results: Results) -> str:
                 interval_text(results, name, results.own) or "–",
             ]
         )
-    return _aligned(lines)
+    return aligned_text(lines)
 
 
 def markdown_table(results: Results) -> str:
@@ -100,9 +106,9 @@ def markdown_table(results: Results) -> str:
         [
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
             f" among {_who_competes(results)}.",
-            _pipes(means),
+            markdown_rows(means),
             "95 % intervals of the means (percentile bootstrap over images).",
-            _pipes(intervals),
+            markdown_rows(intervals),
         ]
     )
 
@@ -151,6 +157,11 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+def escape_markdown(text: str) -> str:
+    r"""Returns text that cannot end a cell: `a|b` as `a\|b`."""
+    return text.replace("|", r"\|")
+
+
 def _decorated(
     results: Results, name: str, bold: Mark, underline: Mark, escape: Mark = str
 ) -> list[str]:
@@ -190,17 +201,19 @@ def _who_competes(results: Results) -> str:
 
 
 def _italic_reference(method: str) -> str:
-    title = method_title(method).replace("|", r"\|")
+    title = escape_markdown(method_title(method))
     return f"*{title}*" if is_reference(method) else title
 
 
-def _pipes(rows: Sequence[Sequence[str]]) -> str:
+def markdown_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells, the header first, as Markdown; numbers stand to the right."""
     header, *body = rows
     rule = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *body))
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned_text(lines: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells for a terminal, the first column to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

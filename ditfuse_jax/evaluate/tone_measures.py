@@ -4,16 +4,17 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
-from ditfuse_jax.evaluate.metrics import SUITES, score
+from ditfuse_jax.evaluate.metrics import SUITES, grey, score
 
 _LEVELS = np.arange(256)
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-    """ITU-R BT.601 luma of uint8 RGB `(H, W, 3)`, rounded: uint8 `(H, W)`."""
-    return np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    """The metrics' grey of uint8 RGB `(H, W, 3)`: uint8 `(H, W)`."""
+    return np.asarray(grey.luminance(jnp.asarray(image))).astype(np.uint8)
 
 
 def brightness(image: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from ditfuse_jax.parallel.rules import Sharder
 
 
-def spread(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) -> jax.Array:
+def distribute(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) -> jax.Array:
     """Puts an array, the same in all processes, on the mesh: its batch over the data axes.
 
     What has no batch axis, or one that does not divide evenly, lies whole on every device.

@@ -21,7 +21,7 @@ import jax
 import tqdm
 
 from ditfuse_jax.ending import end_now
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.parallel.guard import Guard
 
 # Seconds of silence after which a process is lost.
@@ -32,7 +32,6 @@ NOTICE_AFTER = 60.0
 
 # Exit code of the others when one is lost: nothing is wrong with the input, so start again.
 EXIT_LOST = 75
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 _PERIOD = 1.0

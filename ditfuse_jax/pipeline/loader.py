@@ -7,6 +7,7 @@ batches consumed, and a run may continue on another number of hosts.
 
 import concurrent.futures
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +68,9 @@ class Stream:
     max_bad_fraction: float = 0.0
     log: Path | None = None
 
-    def open_sources(self) -> list[Source]:
-        """Opens the mixture's sources, in order.
+    @functools.cached_property
+    def sources(self) -> list[Source]:
+        """The mixture's sources, in order, opened at the first use.
 
         Raises:
           UserError: unknown task or source, or a source that does not suit its task.
@@ -81,15 +83,14 @@ class Stream:
         """The endless sequence of examples, before batching.
 
         Raises:
-          UserError: see `open_sources`.
+          UserError: see `sources`.
         """
-        sources = self.open_sources()
         if not self.shapes:
-            everything = [range(len(source)) for source in sources]
-            return self._mixed(sources, everything, self.crop)[0]
-        members = [split(_sizes(source), self.shapes) for source in sources]
+            everything = [range(len(source)) for source in self.sources]
+            return self._mixed(everything, self.crop)[0]
+        members = [split(_sizes(source), self.shapes) for source in self.sources]
         mixed = [
-            self._mixed(sources, [of_source[b] for of_source in members], shape)
+            self._mixed([of_source[b] for of_source in members], shape)
             for b, shape in enumerate(self.shapes)
         ]
         parts, weights = zip(*(pair for pair in mixed if pair[1]), strict=True)
@@ -154,11 +155,11 @@ class Stream:
             )
 
     def _mixed(
-        self, sources: Sequence[Source], members: Sequence[Sequence[int]], crop: tuple[int, int]
+        self, members: Sequence[Sequence[int]], crop: tuple[int, int]
     ) -> tuple[grain.MapDataset, float]:
         """Endless examples of one size, made from the members of each source, and their weight."""
         parts, weights = [], []
-        for i, (ingredient, source) in enumerate(zip(self.mixture, sources, strict=True)):
+        for i, (ingredient, source) in enumerate(zip(self.mixture, self.sources, strict=True)):
             if not members[i]:
                 continue
             tolerance = Tolerance(ingredient.source, len(source), self.max_bad_fraction, self.log)

@@ -31,6 +31,8 @@ from ditfuse_jax.pipeline.packed import (
 from ditfuse_jax.pipeline.packer import FilePacker, Packer
 from ditfuse_jax.pipeline.sources import FileSource, open_source
 
+AS_THEY_ARE = FilePacker()
+
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
@@ -46,7 +48,7 @@ class _Job:
 def prepare(
     source: str,
     output: Path,
-    packer: Packer = FilePacker(),  # noqa: B008 - frozen
+    packer: Packer = AS_THEY_ARE,
     *,
     shard_size: int = 256,
     processes: int = 1,

@@ -14,7 +14,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import Canvas, check_same_size, fit, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
-from ditfuse_jax.parallel import Sharder, collect, spread
+from ditfuse_jax.parallel import Sharder, collect, distribute
 from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
@@ -225,13 +225,13 @@ class Fuser:
         """An array that all processes hold, on the devices; a mesh splits it along the batch."""
         if self._sharder is None:
             return jnp.asarray(array)
-        return spread(array, self._sharder, batch_axis)
+        return distribute(array, self._sharder, batch_axis)
 
     def _rows(self, row: jax.Array, count: int) -> jax.Array:
         """A batch of equal rows."""
         if self._sharder is None:
             return jnp.broadcast_to(row, (count, *row.shape))
-        return spread(np.broadcast_to(row, (count, *row.shape)), self._sharder)
+        return distribute(np.broadcast_to(row, (count, *row.shape)), self._sharder)
 
     def _fetch(self, array: jax.Array) -> np.ndarray:
         """The whole array, in every process."""

@@ -19,7 +19,8 @@ from ditfuse_jax.train.base import (
     open_adapter,
     start_from,
 )
-from ditfuse_jax.train.checkpoint import Checkpoints, find_checkpoint, is_run
+from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph

@@ -18,7 +18,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.files import write_text
 from ditfuse_jax.sweep.definition import Sweep, Words
-from ditfuse_jax.train.checkpoint import FOLDER
+from ditfuse_jax.train.paths import FOLDER
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 from ditfuse_jax.train.settings import resolve

@@ -8,18 +8,14 @@ import jinja2
 
 from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH
 from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.tables import MEANINGS
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sweep.local import Failure
 from ditfuse_jax.sweep.plan import Plan
 from ditfuse_jax.sweep.plots import bars, colour_of, curves
-from ditfuse_jax.sweep.table import ARROWS, Table, runs_csv, to_csv, to_markdown
+from ditfuse_jax.sweep.table import Table, runs_csv, to_csv, to_markdown
 from ditfuse_jax.train.run_folder import package_versions
 
-_MEANINGS = {
-    "higher": "higher is better",
-    "lower": "lower is better",
-    "zero": "nearer to zero is better",
-}
 _TEMPLATE = Path(__file__).with_name("sweep.html.j2")
 
 
@@ -81,8 +77,7 @@ def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> s
         words={name: " ".join(words) or "(the recipe as it is)" for name, words in sweep.items()},
         overrides=sweep.overrides,
         versions=package_versions(),
-        arrows=ARROWS,
-        meanings=_MEANINGS,
+        meanings=MEANINGS,
         width=WIDTH,
         height=HEIGHT,
     )

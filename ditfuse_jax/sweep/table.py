@@ -1,21 +1,20 @@
 """The scores of a sweep in one table: mean and deviation over the seeds, the best marked."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from ditfuse_jax.evaluate.bootstrap import best_methods
+from ditfuse_jax.evaluate.exports import csv_text
 from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.tables import (
+    aligned_text,
+    escape_markdown,
+    format_row,
+    heading,
+    markdown_rows,
+)
 from ditfuse_jax.sweep.plan import Plan
-
-# Direction of a metric -> its sign in a table, and what is larger for better values.
-ARROWS: dict[str, str] = {"higher": "↑", "lower": "↓", "zero": "→0"}
-_MERIT: dict[str, Callable[[float], float]] = {
-    "higher": lambda value: value,
-    "lower": lambda value: -value,
-    "zero": lambda value: -abs(value),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,28 +61,21 @@ class Table:
 
     def best(self, metric: str) -> set[str]:
         """The settings with the best mean; none where only one setting has a value."""
-        merit = _MERIT[METRICS[metric].direction]
-        merits = {row.setting: merit(row.cells[metric].mean) for row in self.rows}
-        merits = {name: value for name, value in merits.items() if not math.isnan(value)}
-        if len(merits) < 2:
+        means = {row.setting: row.cells[metric].mean for row in self.rows}
+        if sum(not math.isnan(mean) for mean in means.values()) < 2:
             return set()
-        return {name for name, value in merits.items() if value == max(merits.values())}
+        return best_methods(metric, means)
 
     def texts(self, metric: str) -> list[tuple[str, str]]:
         """Mean and deviation of each row, with equal decimals; `` where there is no deviation."""
-        cells = [row.cells[metric] for row in self.rows]
-        numbers = [number for cell in cells for number in (cell.mean, cell.deviation)]
-        size = max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
-        decimals = 1 if size >= 1000 else 2 if size >= 10 else 4
-        return [
-            (_text(cell.mean, decimals), _text(cell.deviation, decimals, none="")) for cell in cells
+        means = [row.cells[metric].mean for row in self.rows]
+        deviations = [row.cells[metric].deviation for row in self.rows]
+        both = means + deviations
+        told = [
+            "" if math.isnan(deviation) else text
+            for deviation, text in zip(deviations, format_row(deviations, both), strict=True)
         ]
-
-
-def _text(number: float, decimals: int, none: str = "–") -> str:
-    if math.isfinite(number):
-        return f"{number:.{decimals}f}"
-    return none if math.isnan(number) else "∞" if number > 0 else "-∞"
+        return list(zip(format_row(means, both), told, strict=True))
 
 
 def make_table(plan: Plan) -> Table:
@@ -107,7 +99,7 @@ def to_csv(table: Table) -> str:
     for row in table.rows:
         numbers = [n for cell in row.cells.values() for n in (cell.mean, cell.deviation)]
         lines.append([row.setting, row.done, *("" if math.isnan(n) else n for n in numbers)])
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def runs_csv(plan: Plan) -> str:
@@ -119,53 +111,34 @@ def runs_csv(plan: Plan) -> str:
         scores = run.scores() or {}
         values = [scores.get(name, "") for name in metrics]
         lines.append([run.setting, run.seed, words[run.setting], *values])
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def to_markdown(table: Table) -> str:
     """Means and deviations, the best mean of each metric in bold."""
-    header = ["setting", "seeds", *(heading(name) for name in table.metrics)]
-    lines = [header, ["---"] * len(header)]
-    columns = {name: table.texts(name) for name in table.metrics}
-    for number, row in enumerate(table.rows):
-        cells = []
-        for name in table.metrics:
-            mean, deviation = columns[name][number]
-            bold = f"**{mean}**" if row.setting in table.best(name) else mean
-            cells.append(bold + (f" ± {deviation}" if deviation else ""))
-        lines.append([row.setting.replace("|", "\\|"), row.seeds, *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    titles = [_title(name) for name in table.metrics]
+    lines = _lines(table, lambda mean, rest, best: (f"**{mean}**" if best else mean) + rest)
+    rows = [[escape_markdown(setting), *cells] for setting, *cells in lines]
+    return markdown_rows([["setting", "seeds", *titles], *rows]) + "\n"
 
 
 def to_text(table: Table) -> str:
     """For a terminal; the best mean of each metric has a `*`."""
-    lines = [["setting", "seeds", *(f"{heading(name)} " for name in table.metrics)]]
-    columns = {name: table.texts(name) for name in table.metrics}
-    for number, row in enumerate(table.rows):
-        cells = []
-        for name in table.metrics:
-            mean, deviation = columns[name][number]
-            star = "*" if row.setting in table.best(name) else " "
-            cells.append(mean + (f" ± {deviation}" if deviation else "") + star)
-        lines.append([row.setting, row.seeds, *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    titles = [f"{_title(name)} " for name in table.metrics]
+    lines = _lines(table, lambda mean, rest, best: mean + rest + ("*" if best else " "))
+    return aligned_text([["setting", "seeds", *titles], *lines])
 
 
-def heading(metric: str) -> str:
+def _lines(table: Table, cell: Callable[[str, str, bool], str]) -> list[list[str]]:
+    """A line per setting; `cell` joins a mean, its deviation and whether the mean is the best."""
+    lines = [[row.setting, row.seeds] for row in table.rows]
+    for name in table.metrics:
+        best = table.best(name)
+        for line, (mean, deviation) in zip(lines, table.texts(name), strict=True):
+            line.append(cell(mean, f" ± {deviation}" if deviation else "", line[0] in best))
+    return lines
+
+
+def _title(metric: str) -> str:
     """`PSNR to clean (RGB), dB ↑`."""
-    known = METRICS[metric]
-    unit = f", {known.unit}" if known.unit else ""
-    return f"{known.title}{unit} {ARROWS[known.direction]}"
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return f"{heading(METRICS[metric])} {METRICS[metric].arrow}"

@@ -1,8 +1,9 @@
 """Training: recipe, state, step, loop, checkpoints, records."""
 
 from ditfuse_jax.train.best import Criterion
-from ditfuse_jax.train.checkpoint import Checkpoints, Position, find_checkpoint
+from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.loop import Moment, Outcome, train
+from ditfuse_jax.train.paths import find_checkpoint
 from ditfuse_jax.train.recipe import default_config, load_recipe
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import TrainState

@@ -5,7 +5,7 @@ the tokenizer that belong to weights are found beside them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main
-from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.train.checkpoint import LORA, Checkpoints, find_checkpoint, is_run, pinned
+from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.paths import LORA, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model
@@ -151,13 +152,19 @@ def check_weights(recipe: Recipe) -> None:
         )
     if recipe.weights:
         _matching(recipe)
-    _check_moments(recipe)
 
 
-def _check_moments(recipe: Recipe) -> None:
-    """Moments that were packed must be those of the autoencoder that the recipe has."""
-    for ingredient in recipe.stream.mixture:
-        source = open_source(ingredient.source)
+def check_moments(recipe: Recipe, sources: Sequence[Source]) -> None:
+    """Moments that were packed must be those of the autoencoder that the recipe trains with.
+
+    Args:
+      recipe: names the autoencoder.
+      sources: of its stream.
+
+    Raises:
+      UserError: they are of another autoencoder, or the model works on pixels.
+    """
+    for source in sources:
         if not isinstance(source, PackedSource) or source.moments is None:
             continue
         if not recipe.autoencoder:

@@ -1,4 +1,4 @@
-"""Which checkpoint is the best: the evaluations' values of one scalar, kept beside the checkpoints.
+"""Which checkpoint is the best, and which survive: one scalar of the evaluations decides.
 
 `best.json` of a run folder holds the value of every evaluated step.  The best is the best of those
 whose checkpoint exists, so a checkpoint that was lost, or never finished, is no answer.
@@ -6,10 +6,10 @@ whose checkpoint exists, so a checkpoint that was lost, or never finished, is no
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
@@ -91,6 +91,23 @@ class Best:
     def step(self, saved: Collection[int]) -> int | None:
         """The best of the steps whose checkpoints exist."""
         return best_step(self.criterion, self.values, saved)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints survive a save: the newest and the best; orbax's `PreservationPolicy`."""
+
+    newest: int | None
+    best: Best | None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each of orbax's checkpoints, which come oldest first."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = set(steps if self.newest is None else steps[-self.newest :])
+        if self.best:
+            kept.add(self.best.step(steps))
+        return [step in kept for step in steps]
 
 
 def find_best(run: Path, saved: Collection[int]) -> int:

@@ -7,7 +7,7 @@ model reads its parameters only.  Converted weights are such a folder without tr
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,11 @@ import jax
 import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train.best import Best, find_best
+from ditfuse_jax.train.best import Best, Kept
+from ditfuse_jax.train.paths import FOLDER, LORA, PARAMETERS
 from ditfuse_jax.train.reading import CHUNK_BYTES, restore_moving
 from ditfuse_jax.train.state import Parameters, TrainState
 
-FOLDER = "checkpoints"
-
-# After a run folder's name: its best checkpoint instead of its newest.
-AT_BEST = "@best"
-
-PARAMETERS = "parameters"
-LORA = "lora"
 ARRAY_ITEMS = (PARAMETERS, LORA, "ema", "training")
 
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
@@ -61,7 +55,7 @@ class Checkpoints:
         self.folder = Path(run).absolute() / FOLDER
         self._trained = trained
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_Kept(keep, best),
+            preservation_policy=Kept(keep, best),
             create=not read_only,
             read_only=read_only,
             # A save that was killed leaves a temporary folder; it is no checkpoint and goes.
@@ -247,79 +241,6 @@ class Checkpoints:
                     f"{len(names) - 1} more: was it made with another preset or optimiser?"
                 )
         return {name: x.storage.chunk_shape for name, x in stored.items() if x.storage is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kept:
-    """Which checkpoints survive a save: the newest and the best; orbax's `PreservationPolicy`."""
-
-    newest: int | None
-    best: Best | None
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """One answer for each of orbax's checkpoints, which come oldest first."""
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = set(steps if self.newest is None else steps[-self.newest :])
-        if self.best:
-            kept.add(self.best.step(steps))
-        return [step in kept for step in steps]
-
-
-def is_run(path: Path) -> bool:
-    """Whether the path is a run folder, `RUN@best` or one of its step folders."""
-    path = _without_best(Path(path).expanduser())
-    return (path / FOLDER).is_dir() or path.parent.name == FOLDER
-
-
-def holds_adapter(path: Path) -> bool:
-    """Whether the run or step folder holds an adapter instead of a whole model."""
-    run, step = find_checkpoint(path)
-    return (run / FOLDER / str(step) / LORA).is_dir()
-
-
-def find_checkpoint(path: Path) -> tuple[Path, int]:
-    """Finds what `--checkpoint` means.
-
-    Args:
-      path: a run folder (its newest step), `RUN@best` (the best by `train.keep_best`) or one of
-        its step folders.
-
-    Returns:
-      The run folder and the step.
-
-    Raises:
-      UserError: there is no checkpoint.
-    """
-    path = Path(path).expanduser()
-    if path.parent.name == FOLDER and path.name.isdigit() and path.is_dir():
-        return path.parent.parent, int(path.name)
-    run = _without_best(path)
-    folder = run / FOLDER
-    # Orbax writes under a longer name and renames at the end: a plain number is complete.
-    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
-    if not steps:
-        raise UserError(f"no checkpoint in {run}: give a run folder of `ditfuse train`")
-    return run, max(steps) if run == path else find_best(run, steps)
-
-
-def pinned(path: Path) -> Path:
-    """A path that means the same when the run goes on: of `RUN@best`, the step folder.
-
-    Raises:
-      UserError: see `find_checkpoint`.
-    """
-    path = Path(path).expanduser()
-    if _without_best(path) == path:
-        return path
-    run, step = find_checkpoint(path)
-    return run / FOLDER / str(step)
-
-
-def _without_best(path: Path) -> Path:
-    """`RUN` of `RUN@best`, unless a folder has that very name."""
-    named = path.name.endswith(AT_BEST) and not path.exists()
-    return path.with_name(path.name.removesuffix(AT_BEST)) if named else path
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline.patience import Patient
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
-from ditfuse_jax.train.base import check_weights, load_frozen, load_initial
+from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
 from ditfuse_jax.train.best import Best, Criterion
-from ditfuse_jax.train.checkpoint import LORA, PARAMETERS, Checkpoints, Position
+from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
+from ditfuse_jax.train.paths import LORA, PARAMETERS
 from ditfuse_jax.train.recipe import Config, to_json
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
@@ -97,10 +98,13 @@ def train(
         recipe = resolve(config)
         check_tokenizer(recipe)
         run = RunFolder(Path(folder))
+        stream = dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
+        recipe = dataclasses.replace(recipe, stream=stream)
         sharder = Sharder(make_mesh(recipe.mesh))
         sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
-        recipe.stream.open_sources()  # a wrong path is told now, not after compilation
+        sources = stream.sources  # a wrong path is told now, not after compilation
         check_weights(recipe)
+        check_moments(recipe, sources)
         if is_main():
             run.check_writable()
         best = Best(run.path, criterion) if criterion else None
@@ -140,11 +144,8 @@ def train(
 
     if start:
         console.say(f"continuing {run.path} at step {start} of {total}")
-    recipe = dataclasses.replace(
-        recipe, stream=dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
-    )
     batches = Patient(
-        recipe.stream.batches(start, jax.process_index(), jax.process_count()),
+        stream.batches(start, jax.process_index(), jax.process_count()),
         recipe.schedule.data_timeout,
     )
     writer = MetricsWriter(run) if is_main() else None

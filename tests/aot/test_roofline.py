@@ -3,7 +3,7 @@
 import pytest
 
 from ditfuse_jax.aot.roofline import Work, bound
-from ditfuse_jax.parallel.chips import TPUS, Chip, peak_flops
+from ditfuse_jax.parallel.chips import Chip
 
 CHIP = Chip(flops=100.0, hbm_bytes=1.0, hbm_bandwidth=10.0, ici_bandwidth=5.0, dcn_bandwidth=1.0)
 
@@ -27,11 +27,3 @@ def test_recomputation_lowers_the_bound_on_utilisation():
     plain, again = (bound(Work(flops, 0, 0, 0), 300.0, CHIP) for flops in (300.0, 400.0))
     assert plain.mfu == 1.0
     assert again.mfu == 0.75
-
-
-@pytest.mark.parametrize(
-    ("family", "kind"),
-    [("v5e", "TPU v5 lite"), ("v5p", "TPU v5"), ("v6e", "TPU v6 lite"), ("v7x", "TPU7x")],
-)
-def test_both_tables_of_chips_agree_on_the_peak(family, kind):
-    assert TPUS[family].flops == peak_flops(kind)

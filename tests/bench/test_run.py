@@ -4,7 +4,8 @@ import jax
 import pytest
 
 from ditfuse_jax.bench import bench
-from ditfuse_jax.bench.run import Measurement, summarise
+from ditfuse_jax.bench.measurement import Measurement
+from ditfuse_jax.bench.run import summarise
 from ditfuse_jax.errors import UserError
 
 

@@ -59,7 +59,7 @@ def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, c
         (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "unknown class 'moon'"),
         (["--segmentation", "--checkpoint", "x", "--data", "samples:heldout"], "has no labels"),
         (["--control", "--segmentation"], "not allowed with"),
-        (["--control", "--checkpoint", "/no/run"], "is no run folder"),
+        (["--control", "--checkpoint", "/no/run"], "no checkpoint in"),
         (["--control", "--checkpoint", "/no/run@best", "-o", "o"], "no checkpoint in /no/run"),
     ],
 )

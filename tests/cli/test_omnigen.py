@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ditfuse_jax.cli import main
-from ditfuse_jax.images import read_image
+from ditfuse_jax.images import read_image, write_image
 
 # A model this small samples and trains in a second; what is big about OmniGen is only its size.
 TINY = (
@@ -131,6 +131,16 @@ def test_a_lora_run_continues_with_the_same_command(lora_run, converted, tmp_pat
     run(*words, "--config.train.steps=3")
     assert "at step 2 of 3" in capsys.readouterr().err + capsys.readouterr().out
     assert (tmp_path / "lora" / "checkpoints" / "3" / "lora").is_dir()
+
+
+def test_a_run_on_latents_fuses_where_its_training_data_is_gone(converted, fused, tmp_path):
+    photos, folder = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    write_image(photos / "one.png", np.full((70, 70, 3), 90, np.uint8))
+    source = f"--config.data.mixture.photos.source={photos}"
+    run("train", "--config", f"omnigen_lora:{converted}", "--workdir", folder, *TINY, source)
+    shutil.rmtree(photos)
+    assert fused("--checkpoint", folder).shape == (37, 53, 3)
 
 
 def test_training_changed_the_output(lora_run, converted, fused):

@@ -1,7 +1,9 @@
-"""A stand-in for a trained model: its fused image is the first source."""
+"""Images to evaluate, and a stand-in for a trained model: it fuses to the first source."""
 
+import numpy as np
 import pytest
 
+from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.sample import TrainedModel
 from ditfuse_jax.train import load_recipe, resolve
@@ -17,3 +19,17 @@ def first_source_model(monkeypatch) -> TrainedModel:
     words = ["--config.data.crop=(32, 48)", "--config.evaluation.count=5"]
     recipe = resolve(load_recipe("nano_m3", words))
     return TrainedModel(None, None, PixelSpace(), {}, recipe, "first source")
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes noise images, other noise at each call: `make("a/x.png", ...)` below `tmp_path`."""
+    rng = np.random.default_rng(0)
+
+    def write(*names, size=(40, 36)):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+    return write

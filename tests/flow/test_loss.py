@@ -44,7 +44,10 @@ def test_the_network_sees_the_path_s_points_and_their_times(batch):
 def test_each_draw_costs_its_own_mean_squared_velocity_error(batch):
     image, noise, t = batch
     error = np.arange(6, dtype="f4").reshape(3, 2, 1, 1, 1)
-    predict = lambda *_: image[:, None] - noise + error  # noqa: E731
+
+    def predict(*_):
+        return image[:, None] - noise + error
+
     loss = flow_matching_loss(predict, "velocity", image, noise, t)
     np.testing.assert_allclose(loss, error[..., 0, 0, 0] ** 2, rtol=1e-5)
 
@@ -53,6 +56,9 @@ def test_a_clean_error_weighs_more_the_nearer_the_image_is(batch):
     """An error e of the clean prediction is one of e / (1 - t) in velocity."""
     image, noise, _ = batch
     t = np.array([[0.1, 0.9]] * 3, np.float32)
-    predict = lambda *_: np.broadcast_to(image[:, None] + 0.5, noise.shape)  # noqa: E731
+
+    def predict(*_):
+        return np.broadcast_to(image[:, None] + 0.5, noise.shape)
+
     loss = flow_matching_loss(predict, "clean", image, noise, t)
     np.testing.assert_allclose(loss, (0.5 / (1 - t)) ** 2, rtol=1e-4)

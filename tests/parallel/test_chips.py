@@ -13,6 +13,7 @@ from ditfuse_jax.parallel.chips import peak_flops
         ("TPU v5", 459),
         ("TPU v5p", 459),
         ("TPU v6 lite", 918),
+        ("TPU7x", 2307 / 2),  # a device is half a chip
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA H100 80GB HBM3", 989),
         ("NVIDIA H200", 989),

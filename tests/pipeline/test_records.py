@@ -16,6 +16,7 @@ from ditfuse_jax.prompts import (
     task_prompt,
     write_records,
 )
+from ditfuse_jax.tasks import PromptedImages
 from ditfuse_jax.train import load_recipe, resolve
 
 SLOTS = TextSlots(32, 16, 80)
@@ -47,7 +48,9 @@ def test_an_element_is_the_sources_the_target_and_their_prompt(file):
     assert (len(source), source.num_images) == (3, 3)
     assert list(source.names) == ["1-0-1", "2-0-2", "3-0-3"]
     assert [int(image.max()) for image in source[1]] == [21, 22, 20]
-    assert source[1].prompt.endswith("Make number 2.")  # type: ignore[attr-defined]
+    element = source[1]
+    assert isinstance(element, PromptedImages)
+    assert element.prompt.endswith("Make number 2.")
 
 
 def test_paths_may_be_relative_to_another_folder(file, tmp_path):

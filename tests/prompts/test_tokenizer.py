@@ -193,7 +193,7 @@ def llama_json():
     """A tokenizer of Llama's kind: SentencePiece's rules, a prefix space for every piece of text,
     BOS added by default, chat tokens that swallow the white space behind them."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -205,10 +205,10 @@ def llama_json():
     tokenizer.add_special_tokens([AddedToken(t, rstrip=True, normalized=False) for t in chat])
     others = ("<|diffusion|>", "<img>", "</img>")
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in others])
-    tokenizer.decoder = decoders.Sequence(  # type: ignore[assignment]
+    tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
     return tokenizer.to_str()

@@ -2,12 +2,12 @@
 
 import json
 import sys
-import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRICS, Metric
 from ditfuse_jax.sweep import Sweep
 from ditfuse_jax.sweep.plan import Plan, make_plan
 
@@ -58,7 +58,7 @@ time.sleep(0.05)
 @pytest.fixture(scope="session", autouse=True)
 def metrics():
     """Metrics that no table of metrics need have."""
-    facts = {
+    facts: dict[str, tuple[str, str, Any]] = {
         "quality": ("Quality", "dB", "higher"),
         "error": ("Error", "levels²", "lower"),
         "bias": ("Bias", "", "zero"),
@@ -67,7 +67,7 @@ def metrics():
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, (title, unit, direction) in facts.items():
-            made = types.SimpleNamespace(name=name, title=title, unit=unit, direction=direction)
+            made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
             patch.setitem(METRICS, name, made)
         yield
 

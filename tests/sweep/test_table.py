@@ -71,7 +71,7 @@ def test_settings_without_a_value_are_never_best():
 def test_markdown_has_a_line_per_setting_with_the_best_in_bold():
     assert to_markdown(TWO).splitlines() == [
         "| setting | seeds | Quality, dB ↑ | Error, levels² ↓ |",
-        "| --- | --- | --- | --- |",
+        "| --- | ---: | ---: | ---: |",
         "| a | 2 | 21.00 ± 1.41 | **110.00** ± 14.14 |",
         "| b | 1 of 2 | **23.00** | 150.00 |",
     ]

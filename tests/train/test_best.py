@@ -9,7 +9,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Checkpoints, Criterion, find_checkpoint, train
 from ditfuse_jax.train.best import FILE, Best
-from ditfuse_jax.train.checkpoint import is_run, pinned
+from ditfuse_jax.train.paths import is_run, pinned
 
 HIGHER = Criterion("eval/x", "higher")
 

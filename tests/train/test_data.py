@@ -7,6 +7,7 @@ import pytest
 
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import write_image
+from ditfuse_jax.pipeline import sources
 from ditfuse_jax.pipeline.tolerance import BAD_RECORDS, read_bad_records
 from ditfuse_jax.train import resolve, train
 
@@ -36,6 +37,18 @@ def test_a_run_in_buckets_continues_to_the_bit(tiny, photos, losses, tmp_path):
     assert losses(whole) == losses(parts)
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert all(r["tflops_per_device"] > 0 for r in records if "tflops_per_device" in r)
+
+
+def test_a_run_opens_each_source_once(tiny, photos, monkeypatch, tmp_path):
+    opened = []
+
+    def open_source(name):
+        opened.append(name)
+        return sources.open_source(name)
+
+    monkeypatch.setattr("ditfuse_jax.pipeline.loader.open_source", open_source)
+    train(tiny(photos, "--config.train.steps=1"), tmp_path / "run", quiet=True)
+    assert opened == [str(tmp_path / "photos")]
 
 
 def test_a_damaged_file_is_passed_over_told_and_counted(overrides, photos, tmp_path, capsys):

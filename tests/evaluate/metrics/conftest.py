@@ -1,6 +1,7 @@
 """Images to score and the float64 oracle to score them with."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +14,12 @@ from ditfuse_jax.evaluate.metrics import METRICS, score_candidates
 
 @pytest.fixture(scope="session")
 def oracle() -> ModuleType:
-    """Every metric in float64 NumPy (`oracle.py`)."""
-    path = Path(__file__).with_name("oracle.py")
+    """Every metric in float64 NumPy (`oracle/`)."""
+    path = Path(__file__).parent / "oracle" / "__init__.py"
     spec = importlib.util.spec_from_file_location("metrics_oracle", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its files import each other
     spec.loader.exec_module(module)
     return module
 

@@ -1,0 +1,84 @@
+"""Benchmarks of the data: the pipeline, and M3 beside a plain script."""
+
+import contextlib
+import resource
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.bench.m3_script import write_views
+from ditfuse_jax.bench.measurement import Measurement, time_repeats
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import read_image
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.pipeline.sources import FileSource
+from ditfuse_jax.tasks import TASKS
+from ditfuse_jax.train.settings import Recipe
+
+
+def bench_data(recipe: Recipe, repeats: int) -> Measurement:
+    """Batches from the pipeline alone, with the threads and the memory that they take."""
+    per_repeat = 8
+    before = _peak_mib(resource.RUSAGE_SELF)
+    with contextlib.closing(recipe.stream.batches()) as batches:
+        seconds = time_repeats(lambda: [next(batches) for _ in range(per_repeat)], repeats)
+        threads = threading.active_count()
+    facts = {
+        "sources": len(recipe.stream.mixture),
+        "crop": recipe.stream.crop,
+        "workers": recipe.stream.workers,
+        "threads": threads,
+        "mib": _peak_mib(resource.RUSAGE_SELF) - before,
+        "mib_of_a_worker": _peak_mib(resource.RUSAGE_CHILDREN) if recipe.stream.workers else 0.0,
+    }
+    return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
+
+
+def _peak_mib(whose: int) -> float:
+    """Most memory this process, or any child that has ended, had at once."""
+    peak = resource.getrusage(whose).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
+    """M3 examples from image files, on one core, beside a plain script that writes views to files.
+
+    The recipe's first source must be made of files.  The script works on whole images, ours on
+    crops of the recipe's size with their tokens; both start from the same files.
+    """
+    ingredient = recipe.stream.mixture[0]
+    source = open_source(ingredient.source)
+    if not isinstance(source, FileSource) or source.num_images != 1:
+        raise UserError(f"source {ingredient.source!r} is not made of single image files")
+    numbers = range(min(len(source), 100))
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+
+    def ours() -> None:
+        for number in numbers:
+            images = tuple(read_image(path) for path in source.stacks[number])
+            random = np.random.default_rng(number)
+            recipe.stream.encoder(TASKS["m3"](images, random, recipe.stream.crop), random)
+
+    def script() -> None:
+        random = np.random.default_rng(0)
+        with tempfile.TemporaryDirectory() as folder:
+            for number in numbers:
+                write_views(source.stacks[number][0], Path(folder), random)
+
+    try:
+        seconds, baseline = time_repeats(ours, repeats), time_repeats(script, repeats)
+    finally:
+        cv2.setNumThreads(threads)
+    facts = {
+        "crop": recipe.stream.crop,
+        "files": len(numbers),
+        "script_images_per_second": len(numbers) / statistics.median(baseline),
+        "times_the_script": statistics.median(baseline) / statistics.median(seconds),
+    }
+    return Measurement(seconds, len(numbers), 0.0, facts)

@@ -1,0 +1,48 @@
+"""Benchmark of the metrics, beside a plain script."""
+
+import statistics
+import time
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.bench.measurement import Measurement, time_repeats
+from ditfuse_jax.bench.metrics_script import twelve_metrics
+from ditfuse_jax.evaluate.metrics import METRICS, score
+from ditfuse_jax.train.settings import Recipe
+
+
+def bench_metrics(recipe: Recipe, repeats: int) -> Measurement:
+    """Twelve fusion metrics of one pair of 640 x 480, all metrics, and a plain script's twelve.
+
+    The recipe does not matter.  Compiling is told apart: it happens once for each image size.
+    """
+    del recipe
+    random = np.random.default_rng(0)
+    noise = [random.normal(0, 60, (480, 640, 3)) for _ in range(2)]
+    smooth = [128 + cv2.GaussianBlur(x, (0, 0), 4) * 6 + x / 12 for x in noise]
+    a, b = (np.clip(np.rint(x), 0, 255).astype(np.uint8) for x in smooth)
+    fused = np.maximum(a, b)
+    greys = [image[..., 0].astype(np.float64) for image in (fused, a, b)]
+    few = tuple(twelve_metrics(*greys))
+    every = tuple(name for name, metric in METRICS.items() if metric.needs != "host")
+
+    compile_seconds = []
+    for names in (few, every):
+        started = time.perf_counter()
+        score(fused, [a, b], a, names)
+        compile_seconds.append(time.perf_counter() - started)
+    seconds = time_repeats(lambda: score(fused, [a, b], a, few), repeats)
+    all_seconds = time_repeats(lambda: score(fused, [a, b], a, every), repeats)
+    script_seconds = time_repeats(lambda: twelve_metrics(*greys), min(repeats, 3))
+    facts = {
+        "size": "640x480",
+        "metrics": len(few),
+        "first_call_seconds": compile_seconds[0],
+        "all_metrics": len(every),
+        "all_median_seconds": statistics.median(all_seconds),
+        "all_first_call_seconds": compile_seconds[1],
+        "script_median_seconds": statistics.median(script_seconds),
+        "times_the_script": statistics.median(script_seconds) / statistics.median(seconds),
+    }
+    return Measurement(seconds, 1, 0.0, facts)

@@ -1,0 +1,141 @@
+"""Benchmarks of the model: a training step, and sampling."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.bench.measurement import Measurement, time_repeats
+from ditfuse_jax.model import Condition
+from ditfuse_jax.model.flops import condition_flops, draw_flops
+from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.pipeline import fixed_batch
+from ditfuse_jax.sample.sampler import make_sampler
+from ditfuse_jax.train.base import load_frozen
+from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.loop import compile_step, to_devices
+from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
+from ditfuse_jax.train.recorder import Recorder, example_flops
+from ditfuse_jax.train.run_folder import RunFolder
+from ditfuse_jax.train.settings import Recipe
+from ditfuse_jax.train.state import abstract_state, create_state, make_graph
+from ditfuse_jax.train.step import Metrics, make_train_step, model_inputs
+from ditfuse_jax.train.writers import Console, MetricsWriter
+
+
+def bench_train(recipe: Recipe, repeats: int) -> Measurement:
+    """Training steps on one fixed batch, as the loop runs them."""
+    setup = _Setup(recipe)
+    setup.sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    ema = recipe.step.ema_decay > 0
+    abstract = abstract_state(recipe.network, optimizer, ema, setup.sharder)
+    state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
+    graph, _ = make_graph(recipe.network)
+    started = time.perf_counter()
+    function = make_train_step(graph, optimizer, recipe.step, setup.sharder, setup.space)
+    step = compile_step(function, setup.sharder, abstract, setup.frozen, setup.batch)
+    compile_seconds = time.perf_counter() - started
+
+    def run() -> Any:
+        nonlocal state
+        state, metrics = step(state, setup.frozen, setup.batch)
+        return metrics
+
+    size = recipe.stream.batch_size
+    flops = example_flops(recipe, setup.batch) * size
+    memory = step.memory_analysis()
+    facts = {
+        "batch_size": size,
+        "crop": recipe.stream.crop,
+        "compile_seconds": compile_seconds,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "host_ms_per_step": _host_seconds(recipe, setup, jax.block_until_ready(run())) * 1e3,
+    }
+    return Measurement(time_repeats(run, repeats), size, flops, facts)
+
+
+def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int = 200) -> float:
+    """What the loop itself costs per step: placing a batch, fetching, writing and showing metrics.
+
+    Processor time of the loop's thread, waiting for devices and for data not included.
+    """
+    batch = jax.device_get(setup.batch)
+    goodput = Goodput()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        writer = MetricsWriter(run)
+        console = Console(steps, 0, recipe.stream.batch_size, quiet=True)
+        rate = learning_rate(recipe.optimizer, recipe.schedule.steps)
+        recorder = Recorder(recipe, rate, console, writer, goodput)
+        recorder.start(0)
+        started = 0.0
+        for step in range(2 * steps):
+            if step == steps:  # the first half warms up
+                started = time.thread_time()
+            with goodput.measure("data"):
+                to_devices(batch, setup.sharder)
+            recorder.push(step + 1, metrics, 0.0)
+        seconds = time.thread_time() - started
+        writer.close()
+        console.close()
+    return seconds / steps
+
+
+def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
+    """Guided sampling of one batch at the recipe's crop, from random parameters.
+
+    Of a model on latents the transformer alone is measured, without the autoencoder.
+    """
+    setup = _Setup(recipe)
+    model, sampling = recipe.model, recipe.sampling
+    _, state = make_graph(recipe.network)
+    shardings = setup.sharder.parameters(state)
+    initialise = jax.jit(
+        lambda key: nnx.to_pure_dict(nnx.state(recipe.network.build(key), nnx.Param)),
+        out_shardings=shardings,
+    )
+    parameters = initialise(jax.random.key(recipe.seed))
+    size = recipe.stream.batch_size
+    height, width = recipe.stream.crop
+    shape = setup.space.shape(height, width)
+    count = setup.batch["images"].shape[1]
+    posterior_noise = jax.random.normal(jax.random.key(1), (size, count + 1, *shape))
+    condition, image = model_inputs(
+        setup.batch, setup.space, setup.frozen.autoencoder, posterior_noise
+    )
+    branches = sampling.guidance.branches
+    stacked = Condition(*(jnp.stack([leaf] * len(branches)) for leaf in condition))
+    weights = sampling.guidance.weights
+    shares = jnp.asarray([weights[name] for name in branches])
+    noise = jax.random.normal(jax.random.key(0), image.shape)
+    sampler = make_sampler(make_graph(recipe.network)[0], sampling.steps, sampling.shift)
+
+    patches = height * width // model.pixels_per_token**2
+    text = float(setup.batch["token_valid"].sum()) / size
+    per_branch = condition_flops(model, text, count, patches) + sampling.steps * draw_flops(
+        model, text + count * patches, patches
+    )
+    facts = {
+        "batch_size": size,
+        "crop": recipe.stream.crop,
+        "steps": sampling.steps,
+        "branches": len(branches),
+    }
+    seconds = time_repeats(lambda: sampler(parameters, stacked, noise, shares), repeats)
+    return Measurement(seconds, size, per_branch * len(branches) * size, facts)
+
+
+class _Setup:
+    """What both benchmarks of the model need: devices, the frozen parts, one batch."""
+
+    def __init__(self, recipe: Recipe):
+        self.sharder = Sharder(make_mesh(recipe.mesh))
+        self.space, self.frozen = load_frozen(recipe, self.sharder)
+        batch = fixed_batch(recipe.stream, recipe.stream.batch_size)
+        self.batch = to_devices(batch, self.sharder)
