@@ -14,9 +14,9 @@ LEVELS = 4  # dilations 1, 2, 4, 8: the rest is smooth over about 6.5 pixels
 _RED, _BLUE = 0.299, 0.114  # of luma (BT.601)
 
 
-def smooth(x: jax.Array, dilation: int) -> jax.Array:
-    """Binomial smoothing of (..., H, W) in both directions; borders continue as they end."""
-    for axis in (x.ndim - 2, x.ndim - 1):
+def smooth(x: jax.Array, dilation: int, axes: tuple[int, int] = (-2, -1)) -> jax.Array:
+    """Binomial smoothing of (..., H, W), or along other axes; borders continue as they end."""
+    for axis in (axis % x.ndim for axis in axes):
         margins = [(0, 0)] * x.ndim
         margins[axis] = (dilation, dilation)
         size, wide = x.shape[axis], jnp.pad(x, margins, mode="edge")

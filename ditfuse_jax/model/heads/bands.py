@@ -9,8 +9,8 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.output import OutputLayer
 from ditfuse_jax.model.layers import Linear
 
-GATES = 12  # values per pixel with which the tokens steer the weighing
-WIDTH = 32  # of the network that weighs
+GATES = 8  # values per pixel with which the tokens steer the weighing
+WIDTH = 24  # of the network that weighs
 _PARTS = LEVELS + 2  # bands, the smooth rest, the colour
 _FEATURES = 2 * LEVELS + 5
 _QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
@@ -50,8 +50,7 @@ class BandsHead(nnx.Module):
         out = self.output(hidden, time, grid)
         gates, painting = out[..., :GATES], out[..., GATES:]
         # Tokens are squares; the weights shall not show their borders.
-        gates = jnp.moveaxis(gates, -1, -3)
-        gates = jnp.moveaxis(smooth(smooth(gates, 1), 2), -3, -1)
+        gates = smooth(smooth(gates, 1, (-3, -2)), 2, (-3, -2))
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
