@@ -46,8 +46,9 @@ parity: .venv/installed
 	$(PIP) --editable '.[parity]'
 	$(BIN) -m pytest -m parity
 
+# Here XLA optimises what it compiles, as in use.
 test-all: .venv/installed
-	$(BIN) -m pytest
+	XLA_FLAGS= $(BIN) -m pytest
 
 lint: .venv/installed-dev
 	$(BIN) -m ruff check .

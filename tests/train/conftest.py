@@ -49,9 +49,6 @@ watch.LOST_AFTER, watch.NOTICE_AFTER = 10.0, 3.0
 command()
 """
 
-# Half the time of a short run goes into LLVM's optimisations.
-COMPILE_FAST = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-
 
 @pytest.fixture
 def tiny():
@@ -117,14 +114,11 @@ def start_group(start):
 
     def begin(folder: Path, count: int, *overrides: str, own=lambda index: ()):
         if count == 1:
-            return [start(folder, *overrides, *own(0), environment=COMPILE_FAST)]
+            return [start(folder, *overrides, *own(0))]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        shared = COMPILE_FAST | {
-            "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(count),
-        }
+        shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
         return [
             start(folder, *overrides, *own(i), environment=shared | {"JAX_PROCESS_ID": str(i)})
             for i in range(count)
