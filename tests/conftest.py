@@ -13,6 +13,7 @@ TESTS = Path(__file__).parent
 # Many tests compile the same programs, some in processes of their own: they share the results.
 # Set before JAX is first used; JAX's own variable, so it can be moved.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Most programs run once: optimising them would be most of the tests' time.  Processes that tests
 # start inherit this, so runs can be compared to the bit.  Accelerators' programs stay as they are;

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 TINY = (
     "--config.model.hidden_size=32",
-    "--config.model.num_layers=2",
+    "--config.model.num_layers=1",
     "--config.model.num_heads=4",
     "--config.model.num_kv_heads=4",
     "--config.model.intermediate_size=64",
@@ -29,6 +29,7 @@ TINY = (
     "--config.train.evaluate_every=0",
     "--config.train.checkpoint_every=0",
     "--config.evaluation.count=2",
+    "--config.sample.steps=1",
 )
 
 
@@ -50,7 +51,7 @@ command()
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """Builds a locked config from the nano recipe with further overrides."""
 
@@ -138,6 +139,6 @@ def losses(folder: Path) -> dict[int, float]:
     return found
 
 
-@pytest.fixture(name="losses")
+@pytest.fixture(scope="session", name="losses")
 def losses_fixture():
     return losses
