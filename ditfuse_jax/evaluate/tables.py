@@ -56,7 +56,7 @@ def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
 def text_table(results: Results) -> str:
     """Returns the mean scores for a terminal: a line per metric, the best value marked `*`.
 
-    The interval is that of the first method.
+    The interval is that of the first method.  Below stands when values are undefined, if any are.
     """
     methods = results.methods
     lines = [
@@ -82,7 +82,7 @@ def text_table(results: Results) -> str:
                 interval_text(results, name, results.own) or "–",
             ]
         )
-    return _aligned(lines)
+    return "\n".join([_aligned(lines), *results.undefined])
 
 
 def markdown_table(results: Results) -> str:
@@ -101,6 +101,7 @@ def markdown_table(results: Results) -> str:
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
             f" among {_who_competes(results)}.",
             _pipes(means),
+            *results.undefined,
             "95 % intervals of the means (percentile bootstrap over images).",
             _pipes(intervals),
         ]
