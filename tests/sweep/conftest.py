@@ -65,13 +65,8 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
         "detail": ("Detail", "bits", "higher"),
         "spread": ("Spread", "levels", "higher"),
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, (title, unit, direction) in facts.items():
-            made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
-            patch.setitem(METRICS, name, made)
-        yield
     for name, (title, unit, direction) in facts.items():
-        made = types.SimpleNamespace(name=name, title=title, unit=unit, direction=direction)
+        made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
         monkeypatch.setitem(METRICS, name, made)
 
 
