@@ -34,16 +34,21 @@ demo: .venv/installed
 	$(BIN) -m ditfuse_jax train --config nano_m3 --workdir $(RUN)
 	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 6
 
+# A file's tests stay together: they share what they set up.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+WORKERS := $(if $(filter-out 1,$(CORES)),-n logical --maxprocesses 8 --dist loadfile)
+
 test: .venv/installed
-	$(BIN) -m pytest -m "not slow and not gpu and not tpu and not parity"
+	$(BIN) -m pytest $(WORKERS) -m "not slow and not gpu and not tpu and not parity"
 
 # Against PyTorch, peft and diffusers, which it installs.
 parity: .venv/installed
 	$(PIP) --editable '.[parity]'
 	$(BIN) -m pytest -m parity
 
+# Here XLA optimises what it compiles, as in use.
 test-all: .venv/installed
-	$(BIN) -m pytest
+	XLA_FLAGS= $(BIN) -m pytest
 
 lint: .venv/installed-dev
 	$(BIN) -m ruff check .

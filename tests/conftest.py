@@ -1,5 +1,6 @@
 """What the tests of all rooms share."""
 
+import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
@@ -13,6 +14,19 @@ TESTS = Path(__file__).parent
 # Many tests compile the same programs, some in processes of their own: they share the results.
 # Set before JAX is first used; JAX's own variable, so it can be moved.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Most programs run once: optimising them would be most of the tests' time.  Processes that tests
+# start inherit this, so runs can be compared to the bit.  Accelerators' programs stay as they are;
+# so do all with `XLA_FLAGS=` set, as `make test-all` has it.
+COMPILE_FAST = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if importlib.metadata.version("jaxlib") < "0.11":  # later ones end at flags they do not know
+    COMPILE_FAST.append("--xla_cpu_use_fusion_emitters=false")
+if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))):
+    os.environ.setdefault("XLA_FLAGS", " ".join(COMPILE_FAST))
 
 # The first example of a property often compiles something: time limits per example mean nothing.
 hypothesis.settings.register_profile("ditfuse", deadline=None)

@@ -128,6 +128,7 @@ def score_table(results: Results) -> dict[str, object]:
             }
             for place, method in enumerate(results.methods)
         ],
+        "undefined": results.undefined,
         "all_compete": any(is_reference(method) for method in results.competing),
     }
 

@@ -127,6 +127,20 @@ class Results:
         }
 
     @functools.cached_property
+    def undefined(self) -> list[str]:
+        """A sentence on each metric that is NaN somewhere: when that is."""
+        return [
+            f"{self.metric(name).title} is undefined (–, in no mean)"
+            f" {self.metric(name).undefined or 'for some images'}."
+            for name in self.metrics
+            if any(
+                math.isnan(value)
+                for scores in self.images.values()
+                for value in scores.get(name, {}).values()
+            )
+        ]
+
+    @functools.cached_property
     def statistics(self) -> dict[str, dict[str, Statistic]]:
         """metric -> method -> mean, interval and rank."""
         statistics = {}

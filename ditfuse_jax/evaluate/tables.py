@@ -62,7 +62,7 @@ def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
 def text_table(results: Results) -> str:
     """Returns the mean scores for a terminal: a line per metric, the best value marked `*`.
 
-    The interval is that of the first method.
+    The interval is that of the first method.  Below stands when values are undefined, if any are.
     """
     methods = results.methods
     lines = [
@@ -88,7 +88,7 @@ def text_table(results: Results) -> str:
                 interval_text(results, name, results.own) or "–",
             ]
         )
-    return aligned_text(lines)
+    return "\n".join([aligned_text(lines), *results.undefined])
 
 
 def markdown_table(results: Results) -> str:
@@ -107,6 +107,7 @@ def markdown_table(results: Results) -> str:
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
             f" among {_who_competes(results)}.",
             markdown_rows(means),
+            *results.undefined,
             "95 % intervals of the means (percentile bootstrap over images).",
             markdown_rows(intervals),
         ]

@@ -1,5 +1,6 @@
 """Other people's weights through the command line: convert, fine-tune, give back, fuse."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -33,6 +34,14 @@ TINY = (
 def run(*words) -> None:
     """Runs a command that has to succeed."""
     assert main([str(word) for word in words]) == 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect():
+    """Orbax collects garbage with every leaf that a conversion writes: most of its time here."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,8 @@ def test_json_holds_means_images_count_and_run(write, tmp_path):
 
 def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page(write, tmp_path):
     values = {"fused": math.inf, "mean": math.nan, "max": 9.0}
-    scores = Results({"same": {PSNR: values, EN: dict.fromkeys(values, 7.0)}})
+    correlations = {"fused": 0.5, "mean": math.nan, "max": 0.4}
+    scores = Results({"same": {PSNR: values, "CC": correlations}})
     page = write(tmp_path, scores=scores)
 
     def refuse(constant: str):
@@ -81,6 +82,7 @@ def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
     assert content[PSNR] == {"fused": None, "mean": None, "max": 9.0}
     assert "∞" in page.text and "–" in page.text
+    assert "CC (mean) is undefined (–, in no mean) where an image is flat." in page.text
 
 
 def test_the_page_needs_nothing_from_outside(write, tmp_path):

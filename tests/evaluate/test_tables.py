@@ -66,6 +66,19 @@ def test_excluded_images_are_counted_in_every_table():
         assert "5 images, 2 excluded" in table(scored)
 
 
+def test_a_table_says_when_a_metric_is_undefined_if_it_is_anywhere():
+    images = {"a": {"SCD": {"fused": 1.5, "copy_a": math.nan}, EN: {"fused": 7.0, "copy_a": 6.0}}}
+    for table in (text_table, markdown_table):
+        (note,) = re.findall(r"^.* is undefined .*$", table(Results(images)), re.MULTILINE)
+        assert note.startswith("SCD (sum)") and "the fused image equals one" in note
+        assert "undefined" not in table(results("fused"))
+
+
+def test_an_image_without_a_metric_does_not_make_it_undefined():
+    large, small = {EN: {"fused": 7.0}, SSIM: {"fused": 0.9}}, {EN: {"fused": 7.0}}
+    assert not Results({"large": large, "small": small}).undefined
+
+
 def test_a_preset_is_told_in_every_table_and_names_its_own_form_of_a_metric():
     scored = dataclasses.replace(results("fused"), preset="vifb")
     for table in (text_table, markdown_table, latex_table):

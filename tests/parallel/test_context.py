@@ -58,8 +58,6 @@ def report():
         | {
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": "8",
-            # Programs that run once: optimising them would be most of the time.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         },
         capture_output=True,

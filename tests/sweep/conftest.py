@@ -55,9 +55,9 @@ time.sleep(0.05)
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def metrics():
-    """Metrics that no table of metrics need have."""
+@pytest.fixture(autouse=True)
+def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that no table of metrics need have; other tests do not meet them."""
     facts: dict[str, tuple[str, str, Any]] = {
         "quality": ("Quality", "dB", "higher"),
         "error": ("Error", "levels²", "lower"),
@@ -65,11 +65,9 @@ def metrics():
         "detail": ("Detail", "bits", "higher"),
         "spread": ("Spread", "levels", "higher"),
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, (title, unit, direction) in facts.items():
-            made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
-            patch.setitem(METRICS, name, made)
-        yield
+    for name, (title, unit, direction) in facts.items():
+        made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
+        monkeypatch.setitem(METRICS, name, made)
 
 
 class Fake:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 TINY = (
     "--config.model.hidden_size=32",
-    "--config.model.num_layers=2",
+    "--config.model.num_layers=1",
     "--config.model.num_heads=4",
     "--config.model.num_kv_heads=4",
     "--config.model.intermediate_size=64",
@@ -29,6 +29,7 @@ TINY = (
     "--config.train.evaluate_every=0",
     "--config.train.checkpoint_every=0",
     "--config.evaluation.count=2",
+    "--config.sample.steps=1",
 )
 
 
@@ -49,11 +50,8 @@ watch.LOST_AFTER, watch.NOTICE_AFTER = 10.0, 3.0
 command()
 """
 
-# Half the time of a short run goes into LLVM's optimisations.
-COMPILE_FAST = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """Builds a locked config from the nano recipe with further overrides."""
 
@@ -117,14 +115,11 @@ def start_group(start):
 
     def begin(folder: Path, count: int, *overrides: str, own=lambda index: ()):
         if count == 1:
-            return [start(folder, *overrides, *own(0), environment=COMPILE_FAST)]
+            return [start(folder, *overrides, *own(0))]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        shared = COMPILE_FAST | {
-            "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(count),
-        }
+        shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
         return [
             start(folder, *overrides, *own(i), environment=shared | {"JAX_PROCESS_ID": str(i)})
             for i in range(count)
@@ -144,6 +139,6 @@ def losses(folder: Path) -> dict[int, float]:
     return found
 
 
-@pytest.fixture(name="losses")
+@pytest.fixture(scope="session", name="losses")
 def losses_fixture():
     return losses

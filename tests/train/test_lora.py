@@ -11,13 +11,12 @@ from ditfuse_jax.train.state import init_parameters
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 
-TRAIN_AND_PRINT = """
+TRAIN = """
 import json, sys
 from ditfuse_jax.train import load_recipe, train
-recipe, folder, *words = sys.argv[1:]
-train(load_recipe(recipe, words), folder, quiet=True)
-records = [json.loads(line) for line in open(folder + "/metrics.jsonl")]
-print(json.dumps([record["loss"] for record in records if "loss" in record]))
+recipe, folders, *words = sys.argv[1:]
+for folder in json.loads(folders):
+    train(load_recipe(recipe, words), folder, quiet=True)
 """
 
 TINY = (
@@ -42,35 +41,23 @@ def weights(omnigen_folder, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run_losses(run_code, weights):
-    def run(folder, *words, recipe="omnigen_lora", environment=None) -> list[float]:
-        done = run_code(
-            TRAIN_AND_PRINT,
-            f"{recipe}:{weights}",
-            str(folder),
-            *TINY,
-            *words,
-            environment=environment,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
-
-
-def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(run_losses, tmp_path):
+def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
+    run_code, weights, losses, tmp_path
+):
+    """The fifth step of the mesh's run is made on one device."""
+    one, eight = str(tmp_path / "one"), str(tmp_path / "eight")
     mesh = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
-    eight_devices = {"JAX_NUM_CPU_DEVICES": "8"}
-    one = run_losses(tmp_path / "one")
-    eight = run_losses(tmp_path / "eight", *mesh, environment=eight_devices)
-    assert len(one) == 4
-    assert one[-1] != one[0]
-    np.testing.assert_allclose(eight, one, rtol=1e-5)
-    longer = "--config.train.steps=5"
-    whole = run_losses(tmp_path / "one", longer)
-    moved = run_losses(tmp_path / "eight", longer)
-    np.testing.assert_allclose(moved, whole, rtol=1e-5)
+    for folders, words, environment in (
+        ([eight], mesh, {"JAX_NUM_CPU_DEVICES": "8"}),
+        ([one, eight], ["--config.train.steps=5"], {}),
+    ):
+        words = [f"omnigen_lora:{weights}", json.dumps(folders), *TINY, *words]
+        done = run_code(TRAIN, *words, environment=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+    found, expected = losses(tmp_path / "eight"), losses(tmp_path / "one")
+    assert list(found) == list(expected) == list(range(1, 6))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+    assert expected[5] != expected[1]
 
 
 @pytest.fixture

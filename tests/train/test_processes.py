@@ -13,9 +13,6 @@ from ditfuse_jax.images import write_image
 from ditfuse_jax.parallel.watch import EXIT_LOST
 from ditfuse_jax.train import train
 
-# Half a minute in each process would go into evaluation.
-QUICK = ("--config.sample.steps=1", "--config.evaluation.count=1")
-
 
 def photos(folder: Path, good: bool = True) -> tuple[str]:
     """Four small pictures, or files that are none, as the source of a mixture."""
@@ -52,7 +49,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 def test_asked_to_stop_one_all_save_the_same_step_and_leave(start_group, losses, tmp_path):
     run = tmp_path / "run"
-    pair = start_group(run, 2, *QUICK, "--config.train.steps=5000")
+    pair = start_group(run, 2, "--config.train.steps=5000")
     wait_for_step(2, run, losses, pair)
     pair[1].send_signal(signal.SIGTERM)
     codes, said = ends(pair)
@@ -64,7 +61,7 @@ def test_asked_to_stop_one_all_save_the_same_step_and_leave(start_group, losses,
 
 def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
     sources = [photos(tmp_path / "good"), photos(tmp_path / "bad", good=False)]
-    pair = start_group(tmp_path / "run", 2, *QUICK, own=lambda index: sources[index])
+    pair = start_group(tmp_path / "run", 2, own=lambda index: sources[index])
     codes, said = ends(pair)
     assert codes == [2, 2], said
     for text in said:
@@ -75,7 +72,7 @@ def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
 @pytest.mark.slow
 def test_slow_data_of_one_is_named_and_then_ends_all(start_group, losses, tmp_path):
     run, sources = tmp_path / "run", [photos(tmp_path / "good"), photos(tmp_path / "slow")]
-    words = (*QUICK, "--config.train.steps=5000", "--config.train.data_timeout=15")
+    words = ("--config.train.steps=5000", "--config.train.data_timeout=15")
     pair = start_group(run, 2, *words, own=lambda index: sources[index])
     wait_for_step(1, run, losses, pair)
     os.mkfifo(tmp_path / "pipe")  # reading it waits for a writer that never comes
@@ -96,7 +93,7 @@ def test_killed_and_restarted_on_one_and_on_four_the_losses_go_on(
     victim, start_group, tiny, losses, tmp_path
 ):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    every = (*QUICK, "--config.train.checkpoint_every=2")
+    every = ("--config.train.checkpoint_every=2",)
     four = start_group(run, 4, *every, "--config.train.steps=5000")
     wait_for_step(5, run, losses, four)
     four[victim].send_signal(signal.SIGKILL)

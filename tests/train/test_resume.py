@@ -33,27 +33,25 @@ def assert_bitwise_equal(one, other):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_six_steps_equal_three_and_three_in_a_new_process_bit_by_bit(tiny, start, losses, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    six = tiny("--config.train.steps=6")
-    assert train(six, whole, quiet=True).step == 6
-    for steps in (3, 6):
-        process = start(parts, f"--config.train.steps={steps}")
-        assert process.wait() == 0, process.stderr.read()[-2000:]
-    state_whole, position_whole = load(whole, six, 6)
-    state_parts, position_parts = load(parts, six, 6)
-    assert_bitwise_equal(state_whole, state_parts)  # parameters, moments, EMA, counters
-    assert position_whole == position_parts
-    assert losses(whole) == losses(parts)
+@pytest.fixture(scope="module")
+def six(tiny):
+    """A training of six steps."""
+    return tiny("--config.train.steps=6")
 
 
-def test_the_batch_after_a_restart_is_the_one_that_was_due(tiny, tmp_path):
-    config = tiny("--config.train.steps=3")
-    train(config, tmp_path / "run", quiet=True)
-    _, position = load(tmp_path / "run", config, 3)
-    stream = resolve(config).stream
+@pytest.fixture(scope="module")
+def whole(six, tmp_path_factory):
+    """It, never stopped; to be read only."""
+    folder = tmp_path_factory.mktemp("six") / "whole"
+    assert train(six, folder, quiet=True).step == 6
+    return folder
+
+
+def test_the_batch_after_a_restart_is_the_one_that_was_due(six, whole):
+    _, position = load(whole, six, 6)
+    stream = resolve(six).stream
     batches = stream.batches()
-    for _ in range(3):
+    for _ in range(6):
         next(batches)
     due, restarted = next(batches), next(stream.batches(position.batches))
     for name in due:
@@ -78,7 +76,7 @@ train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], quiet=True)
 
 
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
-    tiny, overrides, run_code, losses, tmp_path
+    tiny, overrides, run_code, losses, whole, tmp_path
 ):
     run = tmp_path / "run"
     words = overrides("--config.train.steps=6", "--config.train.checkpoint_every=2")
@@ -91,13 +89,12 @@ def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     config = tiny("--config.train.steps=6", "--config.train.checkpoint_every=2")
     load(run, config, 2)
     assert train(config, run, quiet=True).step == 6
-    train(config, tmp_path / "whole", quiet=True)
-    assert losses(run) == losses(tmp_path / "whole")
+    assert losses(run) == losses(whole)
     assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
 
 
-def test_sigterm_saves_and_the_same_command_continues(start, losses, tmp_path):
-    run = tmp_path / "run"
+def test_sigterm_saves_and_the_same_command_continues_bit_by_bit(tiny, start, losses, tmp_path):
+    run, whole = tmp_path / "run", tmp_path / "whole"
     process = start(run, "--config.train.steps=2000")
     deadline = time.monotonic() + 120
     while not ((run / "metrics.jsonl").exists() and losses(run)):
@@ -109,40 +106,44 @@ def test_sigterm_saves_and_the_same_command_continues(start, losses, tmp_path):
     told = process.stderr.read()
     (saved,) = [int(path.name) for path in (run / "checkpoints").iterdir()]
     assert f"step {saved} of 2000 is saved in {run}; run the same command to continue" in told
-    again = start(run, f"--config.train.steps={saved + 1}")
+    last = saved + 3
+    again = start(run, f"--config.train.steps={last}")
     assert again.wait(timeout=120) == 0
     assert f"continuing {run} at step {saved}" in again.stderr.read()
-    assert sorted(losses(run)) == list(range(1, saved + 2))
+    assert sorted(losses(run)) == list(range(1, last + 1))
+    # In parts and processes of its own or in one go: the same.
+    config = tiny(f"--config.train.steps={last}")
+    assert train(config, whole, quiet=True).step == last
+    state_whole, position_whole = load(whole, config, last)
+    state_parts, position_parts = load(run, config, last)
+    assert_bitwise_equal(state_whole, state_parts)  # parameters, moments, EMA, counters
+    assert position_whole == position_parts
+    assert losses(whole) == losses(run)
 
 
-def test_a_finished_run_is_left_alone(tiny, tmp_path):
-    config = tiny("--config.train.steps=1")
-    train(config, tmp_path / "run", quiet=True)
-    before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert train(config, tmp_path / "run", quiet=True).step == 1
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+def test_a_finished_run_is_left_alone(six, whole):
+    before = (whole / "metrics.jsonl").read_text()
+    assert train(six, whole, quiet=True).step == 6
+    assert (whole / "metrics.jsonl").read_text() == before
 
 
-def test_another_model_in_the_same_folder_is_refused_by_name(tiny, tmp_path):
-    train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
-    other = tiny("--config.train.steps=2", "--config.model.intermediate_size=96")
+def test_another_model_in_the_same_folder_is_refused_by_name(tiny, whole):
+    other = tiny("--config.train.steps=7", "--config.model.intermediate_size=96")
     with pytest.raises(UserError, match=r"model\.intermediate_size is 64 there and 96"):
-        train(other, tmp_path / "run", quiet=True)
-    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+        train(other, whole, quiet=True)
+    assert [p.name for p in (whole / "checkpoints").iterdir()] == ["6"]
 
 
-def test_a_missing_and_a_surplus_leaf_are_named(tiny, tmp_path):
-    config = tiny("--config.train.steps=1")
-    train(config, tmp_path / "run", quiet=True)
-    deeper = tiny("--config.train.steps=1", "--config.model.num_layers=3")
+def test_a_missing_and_a_surplus_leaf_are_named(tiny, six, whole, tmp_path):
+    deeper = tiny("--config.train.steps=6", "--config.model.num_layers=3")
     with pytest.raises(UserError, match="another shape for parameters/transformer/layers"):
-        load(tmp_path / "run", deeper, 1)
+        load(whole, deeper, 6)
     plain = tiny("--config.train.steps=1", "--config.model.target_sees_sources=False")
     with pytest.raises(UserError, match="surplus parameters/source_embedder/kernel"):
-        load(tmp_path / "run", plain, 1)
+        load(whole, plain, 6)
     train(plain, tmp_path / "plain", quiet=True)
     with pytest.raises(UserError, match="lacks parameters/source_embedder/kernel"):
-        load(tmp_path / "plain", config, 1)
+        load(tmp_path / "plain", six, 1)
 
 
 def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypatch):

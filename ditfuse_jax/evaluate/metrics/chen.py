@@ -16,6 +16,7 @@ from ditfuse_jax.evaluate.metrics.windows import gaussian_window, same_size
 
 _WINDOW = 31
 _BLOCK = 16
+_LEAST_WEIGHT = 1e-37  # of float32
 
 
 def contrast_preservation(images: Comparison) -> jax.Array:
@@ -26,9 +27,11 @@ def contrast_preservation(images: Comparison) -> jax.Array:
     0 to 1; higher is better; undefined where an image is flat.  Chen and Blum 2009.
     """
     sources, fused = images.split(_contrast(images.once(_stretched)))
-    weight = sources**2
+    # Where rounding leaves both sources without any contrast, they count alike.
+    weight = jnp.maximum(sources**2, _LEAST_WEIGHT)
     low, high = jnp.minimum(sources, fused), jnp.maximum(sources, fused)
-    return mean(jnp.sum(weight * low / high, axis=0) / jnp.sum(weight, axis=0))
+    kept = jnp.where(low == high, 1, low / high)
+    return mean(jnp.sum(weight * kept, axis=0) / jnp.sum(weight, axis=0))
 
 
 def regional_distance(images: Comparison) -> jax.Array:

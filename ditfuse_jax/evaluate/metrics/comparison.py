@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.gradients import sobel
 from ditfuse_jax.evaluate.metrics.histograms import joint_histogram
-from ditfuse_jax.evaluate.metrics.sums import Centred, centred
+from ditfuse_jax.evaluate.metrics.sums import Centred, Size, centred, count, integer_mean, mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, gaussian_window
 
 T = TypeVar("T")
@@ -25,12 +25,17 @@ class Comparison:
     images alone (1, M), so that they broadcast.  Lives within one trace; all is computed when first
     asked for.
 
+    The images may be larger than the scene, with zeros to the right and below, so that scenes of
+    many sizes share a program.  Metrics marked `padded` in the registry ignore what lies there:
+    they take means with the methods here, and look beyond a border only where zeros belong.
+
     Attributes:
       sources: grey `(K, 1, H, W)`.
       fused: grey `(1, M, H, W)`.
       stack: sources and fused images, `(K + M, H, W)`.
       fused_rgb: `(M, H, W, 3)` as given, or None where only grey is looked at.
       clean_rgb: `(H, W, 3)`, or None where nobody knows the clean image.
+      size: height and width of the scene, or None where the images have no padding.
     """
 
     def __init__(
@@ -39,11 +44,12 @@ class Comparison:
         fused: jax.Array,
         fused_rgb: jax.Array | None = None,
         clean_rgb: jax.Array | None = None,
+        size: Size = None,
     ):
         """`sources` are grey `(K, H, W)` and `fused` `(M, H, W)`."""
         self.stack = jnp.concatenate([sources, fused])
         self.sources, self.fused = sources[:, None], fused[None]
-        self.fused_rgb, self.clean_rgb = fused_rgb, clean_rgb
+        self.fused_rgb, self.clean_rgb, self.size = fused_rgb, clean_rgb, size
         self._done: dict[Callable[[Comparison], Any], Any] = {}
 
     def once(self, function: "Callable[[Comparison], T]") -> T:
@@ -54,18 +60,36 @@ class Comparison:
 
     def split(self, stack: Any) -> tuple[Any, Any]:
         """Splits what is known of `stack`, `(K + M, ...)`, into `(K, 1, ...)` and `(1, M, ...)`."""
-        count = len(self.sources)
-        return stack[:count, None], stack[None, count:]
+        sources = len(self.sources)
+        return stack[:sources, None], stack[None, sources:]
+
+    def mean(self, maps: jax.Array) -> jax.Array:
+        """Returns the mean over the scene of `(..., h, w)`, less than `(H, W)` by whole windows."""
+        return mean(maps, self._size_of(maps))
+
+    def integer_mean(self, maps: jax.Array) -> jax.Array:
+        """As `mean`, of int32."""
+        return integer_mean(maps, self._size_of(maps))
+
+    def count(self, maps: jax.Array) -> jax.Array | int:
+        """Returns how many places of such maps belong to the scene."""
+        return count(maps, self._size_of(maps))
+
+    def _size_of(self, maps: jax.Array) -> Size:
+        if self.size is None:
+            return None
+        (full_height, full_width), (height, width) = self.stack.shape[-2:], maps.shape[-2:]
+        return self.size[0] - (full_height - height), self.size[1] - (full_width - width)
 
     @functools.cached_property
     def centred(self) -> tuple[Centred, Centred]:
         """Sources and fused images as integers less the rounded mean of each."""
-        return self.split(centred(self.stack.astype(jnp.int32)))
+        return self.split(centred(self.stack.astype(jnp.int32), self.size))
 
     @functools.cached_property
     def joint_histograms(self) -> jax.Array:
         """Counts of level pairs, `(K, M, 256, 256)` float32: rows source, columns fused image."""
-        return joint_histogram(self.sources, self.fused)
+        return joint_histogram(self.sources, self.fused, self.size)
 
     @functools.cached_property
     def sobel(self) -> tuple[jax.Array, jax.Array]:
@@ -86,6 +110,7 @@ class Comparison:
     @functools.cached_property
     def half(self) -> "Comparison":
         """At half the size, by means of 2 x 2 pixels; a last odd row or column is doubled first."""
+        assert self.size is None
         height, width = self.stack.shape[1:]
         borders = [(0, 0), (0, height % 2), (0, width % 2)]
         stack = jnp.pad(self.stack, borders, mode="edge")

@@ -135,8 +135,11 @@ def _over_pairs(
 def _distribution(cells: jax.Array) -> jax.Array:
     """`(9, ...)`, summing to one."""
     low, high = _over_cells(cells, jnp.minimum), _over_cells(cells, jnp.maximum)
-    values = jnp.where(high == low, 1, (cells - low) / jnp.where(high == low, 1, high - low))
-    return values / _over_cells(values)
+    span = jnp.where(high == low, 1, high - low)
+    # Loops, lest the compiler divide anew for every use.
+    values = jax.lax.map(lambda cell: jnp.where(high == low, 1, (cell - low) / span), cells)
+    total = _over_cells(values)
+    return jax.lax.map(lambda value: value / total, values)
 
 
 def _correlation(p: jax.Array, q: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
 from ditfuse_jax.evaluate.metrics.gradients import magnitude, sobel
-from ditfuse_jax.evaluate.metrics.sums import integer_mean, mean
+from ditfuse_jax.evaluate.metrics.sums import mean
 
 _DIAGONAL = math.sqrt(0.5)
 
@@ -20,7 +20,7 @@ def spatial_frequency(images: Comparison) -> jax.Array:
     """
     fused = images.fused[0].astype(jnp.int32)
     across, down = fused[..., 1:] - fused[..., :-1], fused[..., 1:, :] - fused[..., :-1, :]
-    return jnp.sqrt(integer_mean(across**2) + integer_mean(down**2))
+    return jnp.sqrt(images.integer_mean(across**2) + images.integer_mean(down**2))
 
 
 def average_gradient(images: Comparison) -> jax.Array:
@@ -29,14 +29,21 @@ def average_gradient(images: Comparison) -> jax.Array:
     One-sided at the borders.  Grey levels, at least 0; higher is sharper, noise included.  Cui et
     al. 2015.
     """
-    height, width = images.fused.shape[-2:]
+    height, width = images.size or images.fused.shape[-2:]
     return mean_gradient(images) * (height * width / ((height - 1) * (width - 1)))
 
 
 def mean_gradient(images: Comparison) -> jax.Array:
     """Returns the mean over the pixels of what AG sums."""
-    down, across = jnp.gradient(images.fused[0], axis=(-2, -1))
-    return mean(jnp.sqrt((across**2 + down**2) / 2))
+    fused = images.fused[0]
+    down, across = jnp.gradient(fused, axis=(-2, -1))
+    if images.size is not None:
+        height, width = images.size
+        last_row = jnp.arange(fused.shape[-2])[:, None] == height - 1
+        last_column = jnp.arange(fused.shape[-1]) == width - 1
+        down = jnp.where(last_row, fused - jnp.roll(fused, 1, -2), down)
+        across = jnp.where(last_column, fused - jnp.roll(fused, 1, -1), across)
+    return images.mean(jnp.sqrt((across**2 + down**2) / 2))
 
 
 def edge_intensity(images: Comparison) -> jax.Array:
@@ -59,9 +66,9 @@ def extended_spatial_frequency(images: Comparison) -> jax.Array:
     for (weight, of_fused), (_, of_sources) in zip(
         _differences(fused), _differences(sources), strict=True
     ):
-        weight *= math.prod(of_fused.shape[-2:])
-        own += weight * integer_mean(of_fused**2)
-        reference += weight * integer_mean(jnp.max(jnp.abs(of_sources), axis=0) ** 2)
+        weight *= images.count(of_fused)
+        own += weight * images.integer_mean(of_fused**2)
+        reference += weight * images.integer_mean(jnp.max(jnp.abs(of_sources), axis=0) ** 2)
     return (jnp.sqrt(own) - jnp.sqrt(reference)) / jnp.sqrt(reference)
 
 

@@ -68,7 +68,7 @@ def normalised_tsallis_information(images: Comparison) -> jax.Array:
     Nava, Cristobal and Escalante-Ramirez 2007.
     """
     q, joint = _NAVA_ORDER, images.joint_histograms
-    between = _tsallis(joint_histogram(*images.sources), q)
+    between = _tsallis(joint_histogram(images.sources[0], images.sources[1], images.size), q)
     entropies = bits(joint.sum(axis=-1)) ** q
     return jnp.sum(_tsallis(joint, q), axis=0) / (jnp.sum(entropies, axis=0) + between)
 
@@ -86,7 +86,9 @@ def nonlinear_correlation(images: Comparison) -> jax.Array:
     matrix = jnp.broadcast_to(jnp.eye(size), (fused, size, size))
     matrix = matrix.at[:, :-1, -1].set(shared.T).at[:, -1, :-1].set(shared.T)
     for i, j in itertools.combinations(range(sources), 2):
-        between = shared_bits(joint_histogram(images.sources[i], images.sources[j])) / 8
+        between = (
+            shared_bits(joint_histogram(images.sources[i], images.sources[j], images.size)) / 8
+        )
         matrix = matrix.at[:, i, j].set(between).at[:, j, i].set(between)
     shares = jnp.maximum(jnp.linalg.eigvalsh(matrix), 0) / size
     logs = jnp.log2(jnp.where(shares > 0, shares, 1)) / 8

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import SSIM_WINDOW, Comparison
 from ditfuse_jax.evaluate.metrics.structural import C2
-from ditfuse_jax.evaluate.metrics.sums import mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window
 
 _SIDE = len(SSIM_WINDOW)
@@ -35,7 +34,7 @@ def mef_ssim(images: Comparison) -> jax.Array:
     sources, fused = images.windows
     variance = _form(factor, _pairs(sources[:, 0]))
     covariance = jnp.sum(factor[:, None] * images.covariances, axis=0)
-    return mean((2 * covariance + C2) / (variance + fused.variance[0] + C2))
+    return images.mean((2 * covariance + C2) / (variance + fused.variance[0] + C2))
 
 
 def multiscale_mef_ssim(images: Comparison) -> jax.Array:

@@ -26,6 +26,7 @@ class Metric:
     direction: Direction = "higher"  # which values are better: "zero" is the nearest to it
     unit: str = ""  # where the number has one
     smallest_side: int = 1  # pixels: images smaller than this cannot be scored
+    padded: bool = False  # whether what lies beyond `Comparison.size` does not matter
     undefined: str = ""  # when the value is NaN: "where an image is flat"
 
     @property

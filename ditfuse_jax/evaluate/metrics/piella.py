@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
 from ditfuse_jax.evaluate.metrics.gradients import magnitude, prewitt
 from ditfuse_jax.evaluate.metrics.structural import similarity, ssim_maps
-from ditfuse_jax.evaluate.metrics.sums import mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, gaussian_window
 
 _SMALL_WINDOW = gaussian_window(7, sigma=1.5)
@@ -22,7 +21,7 @@ def fusion_quality(images: Comparison) -> jax.Array:
     better.  Piella and Heijmans 2003.
     """
     quality, _ = images.once(_weighted)
-    return mean(quality)
+    return images.mean(quality)
 
 
 def weighted_fusion_quality(images: Comparison) -> jax.Array:
@@ -31,7 +30,7 @@ def weighted_fusion_quality(images: Comparison) -> jax.Array:
     -1 to 1; higher is better; undefined where all sources are flat.  Piella and Heijmans 2003.
     """
     quality, saliency = images.once(_weighted)
-    return mean(quality * saliency) / mean(saliency)
+    return images.mean(quality * saliency) / images.mean(saliency)
 
 
 def edge_fusion_quality(images: Comparison) -> jax.Array:
@@ -41,7 +40,7 @@ def edge_fusion_quality(images: Comparison) -> jax.Array:
     the exponent 1.
     """
     edges, count = magnitude(*prewitt(images.stack)), len(images.sources)
-    of_edges = weighted_fusion_quality(Comparison(edges[:count], edges[count:]))
+    of_edges = weighted_fusion_quality(Comparison(edges[:count], edges[count:], size=images.size))
     return images.once(weighted_fusion_quality) * of_edges
 
 
@@ -54,7 +53,7 @@ def cvejic_quality(images: Comparison) -> jax.Array:
     """
     _, covariances, (to_a, to_b) = images.once(_small_windows)
     share = jnp.clip(_share(*covariances), 0, 1)
-    return mean(share * to_a + (1 - share) * to_b)
+    return images.mean(share * to_a + (1 - share) * to_b)
 
 
 def yang_quality(images: Comparison) -> jax.Array:
@@ -67,7 +66,7 @@ def yang_quality(images: Comparison) -> jax.Array:
     a, b = sources[0], sources[1]
     alike = similarity(a, b, a.covariance(b), _TINY, _TINY) >= _ALIKE
     share = _share(a.variance, b.variance)
-    return mean(jnp.where(alike, share * to_a + (1 - share) * to_b, jnp.maximum(to_a, to_b)))
+    return images.mean(jnp.where(alike, share * to_a + (1 - share) * to_b, jnp.maximum(to_a, to_b)))
 
 
 def _weighted(images: Comparison) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Scoring images: checks, choice of metrics and one compiled program per image size."""
+"""Scoring images: checks, choice of metrics and compiled programs for them."""
 
 import functools
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
 from ditfuse_jax.evaluate.metrics.metric import Metric
 from ditfuse_jax.evaluate.metrics.presets import PRESETS, Preset
 from ditfuse_jax.evaluate.metrics.registry import METRICS, SUITES
+from ditfuse_jax.evaluate.metrics.sums import Size
 from ditfuse_jax.images import check_rgb, check_same_size
 
 # Every size, choice of metrics and preset is a program of its own.  So many are kept.
 _PROGRAMS = 64
+# Sides are padded to multiples of it where a metric can ignore padding, for fewer sizes.
+_STEP = 128
 # Pixels of all candidates that are scored at once, lest large images fill the memory.
 _PIXELS_AT_ONCE = 1 << 23
 
@@ -111,8 +114,32 @@ def _compute(
     names: tuple[str, ...],
     preset: Preset,
 ) -> dict[str, np.ndarray]:
-    if not names:
-        return {}
+    scores = {}
+    # Presets are used for a table now and then: only canonical metrics are told what is padding.
+    can_pad = {name for name in names if METRICS[name].padded and preset.name == "canonical"}
+    if padded := tuple(name for name in names if name in can_pad):
+        size = np.int32(candidates.shape[1]), np.int32(candidates.shape[2])
+        images = _pad(candidates), _pad(sources), None if clean is None else _pad(clean)
+        scores |= _run(*images, size, padded, preset)
+    if whole := tuple(name for name in names if name not in can_pad):
+        scores |= _run(candidates, sources, clean, None, whole, preset)
+    return scores
+
+
+def _pad(images: np.ndarray) -> np.ndarray:
+    """Adds zeros to the right of and below uint8 `(..., H, W, 3)`."""
+    borders = [(0, -side % _STEP) for side in images.shape[-3:-1]]
+    return np.pad(images, [*((0, 0),) * (images.ndim - 3), *borders, (0, 0)])
+
+
+def _run(
+    candidates: np.ndarray,
+    sources: np.ndarray,
+    clean: np.ndarray | None,
+    size: tuple[np.int32, np.int32] | None,
+    names: tuple[str, ...],
+    preset: Preset,
+) -> dict[str, np.ndarray]:
     count, height, width, _ = candidates.shape
     at_once = min(count, max(1, _PIXELS_AT_ONCE // (height * width)))
     program = _program(names, preset.name, at_once, sources.shape, clean is not None)
@@ -120,7 +147,7 @@ def _compute(
     for first in range(0, count, at_once):
         # The last part reaches back, so that all have the same shape.
         first = min(first, count - at_once)
-        part = jax.device_get(program(candidates[first : first + at_once], sources, clean))
+        part = jax.device_get(program(candidates[first : first + at_once], sources, clean, size))
         parts.append((first, part))
     scores = {name: np.empty(count, np.float32) for name in names}
     for first, part in parts:
@@ -141,13 +168,14 @@ def _score(
     candidates: jax.Array,
     sources: jax.Array,
     clean: jax.Array | None,
+    size: Size = None,
     *,
     names: tuple[str, ...],
     preset: Preset,
 ) -> dict[str, jax.Array]:
     def score_grey(sources: jax.Array, fused: jax.Array) -> dict[str, jax.Array]:
         fused = stretched(fused) if preset.stretches else fused
-        images = Comparison(sources, fused, candidates, clean)
+        images = Comparison(sources, fused, candidates, clean, size)
         return {name: preset.metric(name).function(images) for name in names}
 
     if not preset.by_channel:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
-from ditfuse_jax.evaluate.metrics.sums import Centred, covariance, integer_mean
+from ditfuse_jax.evaluate.metrics.sums import Centred, covariance
 
 PEAK = 255.0
 
@@ -42,7 +42,7 @@ def mean_squared_error(images: Comparison) -> jax.Array:
     Squared grey levels, 0 to 65,025; lower is closer to the sources' mean.
     """
     differences = (images.fused - images.sources).astype(jnp.int32)
-    return jnp.mean(integer_mean(differences**2), axis=0)
+    return jnp.mean(images.integer_mean(differences**2), axis=0)
 
 
 def root_mean_squared_error(images: Comparison) -> jax.Array:
@@ -69,8 +69,8 @@ def clean_psnr(images: Comparison) -> jax.Array:
     """
     assert images.fused_rgb is not None and images.clean_rgb is not None
     differences = images.fused_rgb.astype(jnp.int32) - images.clean_rgb.astype(jnp.int32)
-    count, height, width, channels = differences.shape
-    return decibels(integer_mean(differences.reshape(count, height, width * channels) ** 2))
+    by_channel = images.integer_mean(jnp.moveaxis(differences, -1, 1) ** 2)
+    return decibels(jnp.mean(by_channel, axis=-1))
 
 
 def decibels(error: jax.Array) -> jax.Array:

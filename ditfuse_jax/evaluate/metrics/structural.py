@@ -26,14 +26,14 @@ def source_ssim(images: Comparison) -> jax.Array:
     [2 m_X m_F + C1] [2 c_XF + C2] / [m_X^2 + m_F^2 + C1] [s_X^2 + s_F^2 + C2] of local means m,
     variances s^2 and covariance c.  -1 to 1; higher is closer to the sources' structure.
     """
-    return jnp.mean(mean(ssim_maps(images)), axis=0)
+    return jnp.mean(images.mean(ssim_maps(images)), axis=0)
 
 
 def clean_ssim(images: Comparison) -> jax.Array:
     """SSIM of the fused image against the clean one, on luminance.  -1 to 1; higher is better."""
     assert images.fused_rgb is not None and images.clean_rgb is not None
     fused, clean = luminance(images.fused_rgb), luminance(images.clean_rgb)
-    return source_ssim(Comparison(clean[None], fused))
+    return source_ssim(Comparison(clean[None], fused, size=images.size))
 
 
 def multiscale_ssim(images: Comparison) -> jax.Array:

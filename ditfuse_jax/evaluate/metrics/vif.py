@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
-from ditfuse_jax.evaluate.metrics.sums import mean
+from ditfuse_jax.evaluate.metrics.sums import Size, count, mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, filtered, gaussian_window
 
 _SIDES = (17, 9, 5, 3)
@@ -29,6 +29,7 @@ class Moments(NamedTuple):
     source: jax.Array
     fused: jax.Array
     together: jax.Array
+    size: Size
 
 
 def visual_information_fidelity(images: Comparison) -> jax.Array:
@@ -53,11 +54,12 @@ def saturated_visual_information_fidelity(images: Comparison) -> jax.Array:
     def excess(products: jax.Array) -> jax.Array:
         return filtered(jnp.maximum(products - 255, 0), window)
 
-    source, fused, together = images.once(_scales)[0]
+    source, fused, together, size = images.once(_scales)[0]
     finest = Moments(
         jnp.maximum(source - excess(images.sources**2), 0),
         jnp.maximum(fused - excess(images.fused**2), 0),
         together - excess(images.sources * images.fused),
+        size,
     )
     return _fidelity([finest, *others])
 
@@ -76,34 +78,39 @@ def visual_information_fidelity_for_fusion(images: Comparison) -> jax.Array:
         for other in zip(kept[1:], there[1:], gain[1:], strict=True):
             first = chosen[2] < other[2]
             chosen = tuple(jnp.where(first, a, b) for a, b in zip(chosen, other, strict=True))
-        value += weight * mean(chosen[0] + 1e-7) / mean(chosen[1] + 1e-7)
+        size = moments.size
+        value += weight * mean(chosen[0] + 1e-7, size) / mean(chosen[1] + 1e-7, size)
     return value
 
 
 def _scales(images: Comparison) -> list[Moments]:
-    scales, stack = [], images.stack
+    scales, stack, size = [], images.stack, images.size
     for scale, side in enumerate(_SIDES):
         window = gaussian_window(side, side / 5)
         if scale:
             stack = filtered(stack, window)[:, ::2, ::2]
+            size = size and ((size[0] - side + 2) // 2, (size[1] - side + 2) // 2)
+        of_windows = size and (size[0] - side + 1, size[1] - side + 1)
         source, fused = images.split(Windows(stack, window))
-        scales.append(Moments(source.variance, fused.variance, source.covariance(fused)))
+        scales.append(
+            Moments(source.variance, fused.variance, source.covariance(fused), of_windows)
+        )
     return scales
 
 
 def _fidelity(scales: list[Moments]) -> jax.Array:
     kept, there = jnp.float32(0), jnp.float32(0)
     for moments in scales:
-        size = moments.together[0, 0].size
+        places = count(moments.together, moments.size)
         of_fused, of_source, _ = _information(moments, _NOISE)
-        kept += mean(of_fused) * size
-        there += mean(of_source) * size
+        kept += mean(of_fused, moments.size) * places
+        there += mean(of_source, moments.size) * places
     return jnp.sum(kept / there, axis=0)
 
 
 def _information(moments: Moments, noise: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What is kept and what was there, both as log10, and the gain, at least 0."""
-    source, fused, together = moments
+    source, fused, together, _ = moments
     flat = (source < _GUARD) | (fused < _GUARD)
     gain = jnp.where(flat, 0, jnp.maximum(together / (source + _GUARD), 0))
     rest = jnp.maximum(fused - gain * together, _GUARD)

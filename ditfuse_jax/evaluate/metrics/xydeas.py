@@ -34,7 +34,7 @@ def edges_kept(images: Comparison) -> jax.Array:
     relative = jnp.where(low == high, low, low / high)
     alike = 1 - jnp.abs(angle - angle_f) / _RIGHT_ANGLE
     kept = _logistic(relative, 0.9994, -15, 0.5) * _logistic(alike, 0.9879, -22, 0.8)
-    return jnp.sum(mean(kept * strength), axis=0) / jnp.sum(mean(strength), axis=0)
+    return jnp.sum(images.mean(kept * strength), axis=0) / jnp.sum(images.mean(strength), axis=0)
 
 
 def edges_kept_kumar(images: Comparison) -> jax.Array:
@@ -92,7 +92,7 @@ def local_edge_ratio(images: Comparison) -> jax.Array:
     relative = jnp.where(strength > strength_f, strength_f / weight, weight / own)
     alike = _agreement(angle, angle_f)
     kept = _logistic(relative, 1, -10, 0.5) * _logistic(alike, 1, -20, 0.75)
-    return mean(jnp.sum(kept * weight, axis=0) / jnp.sum(weight, axis=0))
+    return images.mean(jnp.sum(kept * weight, axis=0) / jnp.sum(weight, axis=0))
 
 
 def _kumar(images: Comparison) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -1,5 +1,6 @@
 """What `score` takes, gives and refuses; grey; local windows."""
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ from ditfuse_jax.evaluate.metrics import (
     why_undefined,
 )
 from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
+from ditfuse_jax.evaluate.metrics.score import score_scene
 from ditfuse_jax.evaluate.metrics.sums import integer_mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window, filtered, gaussian_window
 
+score_module = sys.modules[score_scene.__module__]  # the package has a function of that name
 QUICK = ["EN", "SD", "CC", "MSE", "PSNR", "PSNR_clean"]  # no windows: quick to compile
 
 
@@ -111,6 +114,34 @@ class TestScore:
         with pytest.raises(UserError, match=message) as caught:
             call(scene("photo"))
         assert "\n" not in str(caught.value)
+
+
+class TestPadding:
+    """Images are padded, so that many sizes share a program."""
+
+    def test_scores_with_padding_are_those_without(self, scene):
+        names = ("EN", "SD", "SCD", "AG", "PSNR_clean", "Qabf", "SSIM")
+        assert all(METRICS[name].padded for name in names)
+        fused, a, b = (np.stack([scene(kind)]) for kind in ("photo", "other", "noise"))
+        sources, clean = np.concatenate([a, b]), a[0]
+        padded = score_candidates(list(fused), list(sources), clean, names)
+        whole = jax.jit(functools.partial(score_scene, names=names))(fused, sources, clean)
+        for name in names:
+            np.testing.assert_allclose(padded[name], whole[name], 1e-6, 1e-7, err_msg=name)
+
+    def test_images_of_different_sizes_share_a_program_and_no_score(self, scene, monkeypatch):
+        made = []
+        program = score_module._program
+        monkeypatch.setattr(
+            score_module, "_program", lambda *key: made.append(key) or program(*key)
+        )
+        values = {
+            score(scene("photo", *size), [scene("other", *size)], names=["EN"])["EN"]
+            for size in [(43, 50), (128, 20), (17, 128)]
+        }
+        assert len(values) == 3 and len(set(made)) == 1
+        score(scene("photo", 129, 20), [scene("other", 129, 20)], names=["EN"])
+        assert len(set(made)) == 2
 
 
 class TestRegistry:

@@ -1,6 +1,7 @@
 """The TPU kernel, interpreted: sequences of several blocks, and a mesh."""
 
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,15 @@ def test_blocks_in_which_nothing_is_seen_are_skipped(small_blocks):
 def test_on_a_mesh_batch_and_heads_stay_where_they_are():
     """See `splash_on_mesh.py`."""
     script = Path(__file__).parent / "splash_on_mesh.py"
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    paths = [str(script.parents[3]), os.environ.get("PYTHONPATH", "")]
+    run = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     error, spec = run.stdout.strip().splitlines()[-1].split(maxsplit=1)
     assert float(error) < 3e-6

@@ -55,7 +55,7 @@ def test_moments_and_images_are_the_original_s(tiny, golden, strip_rows):
 def test_every_image_of_a_batch_is_its_own(tiny, golden):
     whole = apply(tiny, "decode", golden["latents"])
     alone = apply(tiny, "decode", golden["latents"][1:])
-    np.testing.assert_allclose(whole[1:], alone, atol=1e-5)
+    np.testing.assert_allclose(whole[1:], alone, atol=1e-4)
 
 
 def test_sdxl_has_its_number_of_parameters():
