@@ -13,6 +13,7 @@ GATES = 8  # values per pixel with which the tokens steer the weighing
 WIDTH = 24  # of the network that weighs
 _PARTS = LEVELS + 2  # bands, the smooth rest, the colour
 _FEATURES = 2 * LEVELS + 5
+_ROWS_AND_COLUMNS = (-3, -2)
 _QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
 
 
@@ -22,8 +23,9 @@ class BandsHead(nnx.Module):
     Every source's luma is cut into bands.  A small network, the same for every pixel and every
     source, sees how active the bands are there, in this source and beside the others, and what the
     tokens say of the place; it answers a share and a strength for each band, the smooth rest and
-    the colour.  Shares are a softmax over the sources.  The tokens add a painting.  Since sources
-    are treated alike and any number may be compared, stacks larger than those of training work.
+    the colour, and how much brighter the place shall be.  Shares are a softmax over the sources.
+    The tokens add a painting without detail.  Since sources are treated alike and any number may be
+    compared, stacks larger than those of training work.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -36,7 +38,7 @@ class BandsHead(nnx.Module):
         self.of_source = layer(_FEATURES, WIDTH, std=_FEATURES**-0.5, bias=True)
         self.of_tokens = layer(GATES, WIDTH, std=GATES**-0.5)
         self.hidden = layer(WIDTH, WIDTH, std=WIDTH**-0.5, bias=True)
-        self.weigh = layer(WIDTH, 2 * _PARTS, zero=True)
+        self.weigh = layer(WIDTH, 2 * _PARTS + 1, zero=True)
 
     def __call__(
         self,
@@ -49,8 +51,11 @@ class BandsHead(nnx.Module):
         """See `Head`."""
         out = self.output(hidden, time, grid)
         gates, painting = out[..., :GATES], out[..., GATES:]
-        # Tokens are squares; the weights shall not show their borders.
-        gates = smooth(smooth(gates, 1, (-3, -2)), 2, (-3, -2))
+        # Tokens are squares, whose borders shall not show.
+        for level in range(2):
+            gates = smooth(gates, 2**level, _ROWS_AND_COLUMNS)
+        for level in range(3):
+            painting = smooth(painting, 2**level, _ROWS_AND_COLUMNS)
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
@@ -61,14 +66,16 @@ class BandsHead(nnx.Module):
         # (B, K, n, H, W, .): each draw's tokens beside each source.
         x = self.of_source(features)[:, None] + self.of_tokens(gates)[:, :, None]
         x = jax.nn.silu(self.hidden(jax.nn.silu(x)))
-        shares, strengths = jnp.split(self.weigh(x).astype(jnp.float32), 2, axis=-1)
+        answers = self.weigh(x).astype(jnp.float32)
+        shares, strengths, lift = jnp.split(answers, [_PARTS, 2 * _PARTS], axis=-1)
         present = valid[:, None, ..., None]
         shares = jax.nn.softmax(jnp.where(present, shares, -1e9), axis=2)
-        weights = jnp.where(present, shares * 2 * jax.nn.sigmoid(strengths), 0.0)
+        shares = jnp.where(present, shares, 0.0)
+        weights = shares * 2 * jax.nn.sigmoid(strengths)
 
-        fused = sum(
-            jnp.sum(weights[..., part] * band[:, None], axis=2) for part, band in enumerate(bands)
-        )
+        fused = jnp.sum(shares[..., LEVELS] * lift[..., 0], axis=2)
+        for part, band in enumerate(bands):
+            fused += jnp.sum(weights[..., part] * band[:, None], axis=2)
         colour = jnp.sum(weights[..., -1:] * chroma[:, None], axis=2)
         return to_rgb(fused, colour) + painting
 
