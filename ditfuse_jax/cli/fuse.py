@@ -1,6 +1,6 @@
 """Fuse images that show the same scene.
 
-  ditfuse fuse vis.png ir.png -o fused.png --checkpoint runs/nano
+  ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the model in the box)
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
 
@@ -9,8 +9,6 @@ A prompt may be a plain sentence, or place the images itself: "... <img><|image_
 
 import argparse
 from pathlib import Path
-
-from ditfuse_jax.errors import UserError
 
 HELP = "fuse images with a trained model"
 
@@ -30,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="run folder, RUN@best, a step, or OmniGen's folder")
+    add(
+        "--checkpoint",
+        type=Path,
+        help="small (the box), run folder, RUN@best, a step, or OmniGen's",
+    )
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
 
@@ -52,27 +54,27 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image-guidance", type=float, help="how far to follow the images (default: the model's)")
     add("--seed", type=int, help="of the noise (default: 0)")
     add("--max-side", type=int, help="compute longer images at this many pixels")
+    add("--tile", type=int, help="cut larger images into tiles of this side; 0 never cuts")
     add("--batch-size", type=int, help="images at a time (default: 1)")
 
 
 def sampling_changes(args: argparse.Namespace) -> dict:
-    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "batch_size")
+    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "batch_size")
     return {name: getattr(args, name) for name in names}
 
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import fuse
     from ditfuse_jax.sample import read_prompts
+    from ditfuse_jax.weights import SHIPPED
 
-    if args.checkpoint is None:
-        raise UserError("--checkpoint is missing: name a run folder or weights")
     prompts = [args.prompt] if args.prompt is not None else []
     if args.prompt_file:
         prompts = read_prompts(args.prompt_file)
     fuse(
         args.inputs,
         args.output,
-        **model_words(args),
+        **model_words(args) | {"checkpoint": args.checkpoint or SHIPPED},
         prompts=prompts,
         task=args.task,
         changes=sampling_changes(args),

@@ -22,6 +22,7 @@ from ditfuse_jax.train.base import AUTOENCODER, TOKENIZER
 from ditfuse_jax.train.checkpoint import Checkpoints, telling_where
 from ditfuse_jax.train.paths import FOLDER, PARAMETERS
 from ditfuse_jax.train.recipe import Config, default_config, to_json
+from ditfuse_jax.weights.box import RECIPE, TENSORS, without_paths
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embedding
 from ditfuse_jax.weights.tensors import write_safetensors
@@ -112,6 +113,34 @@ def write_original(weights: Weights, output: Path, quiet: bool = False) -> None:
         config = json.dumps(phi3_config(weights.model), indent=2, sort_keys=True)
         write_text(folder / "config.json", config + "\n")
         carry(weights, folder / "vae", folder)
+
+
+def write_box(weights: Weights, output: Path, quiet: bool = False) -> None:
+    """Writes a trained model for travelling; see `weights.box`.
+
+    Raises:
+      UserError: the weights come without a recipe, or with an autoencoder or a tokenizer of their
+        own, or the folder exists or cannot be written; nothing is left then.
+    """
+    if weights.recipe is None or weights.autoencoder or weights.tokenizer:
+        raise UserError(
+            "a box holds a model on pixels that was trained here, with the shipped tokenizer: "
+            "convert to a run folder instead"
+        )
+    paths = {".".join(path): path for path in weights.abstract}
+    specs = {
+        name: (weights.abstract[path].dtype, weights.abstract[path].shape)
+        for name, path in paths.items()
+    }
+    with new_folder(output) as folder, _progress(weights, quiet) as bar:
+
+        def read(name: str) -> np.ndarray:
+            value = weights.read(paths[name], None)
+            bar.update(value.nbytes)
+            return value
+
+        write_safetensors(folder / TENSORS, specs, read, {"format": "ditfuse_jax"})
+        write_text(folder / RECIPE, to_json(without_paths(weights.recipe)))
 
 
 def check_original_shape(model: ModelConfig) -> None:

@@ -45,6 +45,7 @@ class Settings:
       negative_prompt: text of the branch without images.
       shift: time shift.
       batch_size: images per program run.
+      tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Settings:
     negative_prompt: str
     shift: float = 1.0
     batch_size: int = 1
+    tile: int = 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
@@ -61,6 +63,8 @@ class Settings:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_side < 16:
             raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
+        if self.tile and self.tile < 64:
+            raise UserError(f"tile must be at least 64 pixels, or 0 for none, not {self.tile}")
         if not 0 <= self.seed < 2**32:  # JAX drops what is beyond 32 bits
             raise UserError(f"seed must be at least 0 and below 2**32, not {self.seed}")
         if has_placeholders(self.negative_prompt):
@@ -95,6 +99,7 @@ def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Sett
         "max_side": sampling.max_side,
         "negative_prompt": sampling.negative_prompt,
         "shift": sampling.shift,
+        "tile": sampling.tile,
     }
     return Settings(**values | changes)
 
@@ -122,7 +127,13 @@ class Fuser:
         check_tokenizer(recipe)
         self._slots = TextSlots(*recipe.sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
-        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift, sharder)
+        model = recipe.model
+        if settings.tile % model.size_multiple:
+            raise UserError(
+                f"tile must be a multiple of {model.size_multiple} pixels, not {settings.tile}"
+            )
+        tile = settings.tile // model.latent_downsampling or None
+        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift, sharder, tile)
 
     def check(self, prompt: str, num_images: int) -> None:
         """Refuses what could not be fused, before any work.

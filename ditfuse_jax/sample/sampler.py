@@ -11,13 +11,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ditfuse_jax.flow import combine, euler, time_grid, to_velocity
-from ditfuse_jax.model import Condition, DiTFuse
+from ditfuse_jax.flow.solver import VelocityFn
+from ditfuse_jax.model import Condition, DiTFuse, Encoded
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.sample.tiles import Tiles, plan_tiles
+
+_TILES_AT_A_TIME = 8
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
 
@@ -28,6 +33,7 @@ def sample(
     noise: jax.Array,
     weights: jax.Array,
     times: jax.Array,
+    tile: int | None = None,
 ) -> jax.Array:
     """Integrates the guided flow from noise to image.
 
@@ -37,28 +43,101 @@ def sample(
       noise: (B, H, W, C) standard normal.
       weights: (R,) share of each branch; see `Guidance.weights`.
       times: (S + 1,) from 0 to 1.
+      tile: side of the tiles, in pixels or latents, that larger images are cut into; None never
+        cuts.
 
     Returns:
       (B, H, W, C): pixels in about [-1, 1], or latents.
     """
     num_branches, batch = branches.tokens.shape[:2]
     condition = jax.tree.map(lambda x: x.reshape(num_branches * batch, *x.shape[2:]), branches)
+    if tile is not None and max(noise.shape[1:3]) > tile:
+        tiles = plan_tiles(noise.shape[1:3], tile, model.config.patch_size)
+        return euler(_tiled(model, condition, weights, tiles), noise, times)
     encoded = model.encode(condition, _longest_per_branch(model, condition, num_branches))
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-        noisy = jnp.tile(x, (num_branches, 1, 1, 1))
-        t = jnp.broadcast_to(t, (num_branches * batch,))
-        output = model.denoise(encoded, condition, noisy, t)
-        # No floor: the last Euler step then lands on the prediction, however many steps there are.
-        guided = to_velocity(model.config.prediction, output, noisy, t, min_remaining=1e-6)
-        return combine(guided.reshape(num_branches, batch, *x.shape[1:]), weights)
+        return _guided(model, encoded, condition, x, t, weights)
 
     return euler(velocity, noise, times)
 
 
+def _guided(
+    model: DiTFuse,
+    encoded: Encoded,
+    condition: Condition,
+    x: jax.Array,
+    t: jax.Array,
+    weights: jax.Array,
+) -> jax.Array:
+    """The guided velocity at x (B, H, W, C) and a scalar time; conditions have R * B rows."""
+    num_branches = weights.shape[0]
+    noisy = jnp.tile(x, (num_branches, 1, 1, 1))
+    t = jnp.broadcast_to(t, noisy.shape[:1])
+    output = model.denoise(encoded, condition, noisy, t)
+    # No floor: the last Euler step then lands on the prediction, however many steps there are.
+    guided = to_velocity(model.config.prediction, output, noisy, t, min_remaining=1e-6)
+    return combine(guided.reshape(num_branches, *x.shape), weights)
+
+
+def _tiled(model: DiTFuse, condition: Condition, weights: jax.Array, tiles: Tiles) -> VelocityFn:
+    """The guided velocity of a large image: that of its tiles, blended.
+
+    Tiles join the batch, some at a time, so that memory does not grow with the image.
+    """
+    num_branches = weights.shape[0]
+    corners = tiles.corners
+    together = min(len(corners), _TILES_AT_A_TIME)
+    padding = -len(corners) % together
+    groups = jnp.asarray(np.pad(corners, ((0, padding), (0, 0)), mode="edge"))
+    groups = groups.reshape(-1, together, 2)
+
+    def cut(images: jax.Array, corners: jax.Array) -> jax.Array:
+        """Rows (R * B, ...) to rows (R * tiles * B, ...), as `_guided` has them."""
+        parts = jax.vmap(lambda corner: tiles.cut(images, corner))(corners)
+        parts = parts.reshape(together, -1, images.shape[0] // num_branches, *parts.shape[2:])
+        return jnp.swapaxes(parts, 0, 1).reshape(-1, *parts.shape[3:])
+
+    def at(corners: jax.Array) -> Condition:
+        def repeat(x: jax.Array) -> jax.Array:
+            rows = x.reshape(num_branches, 1, -1, *x.shape[1:])
+            rows = jnp.broadcast_to(rows, (num_branches, together, *rows.shape[2:]))
+            return rows.reshape(-1, *x.shape[1:])
+
+        return Condition(
+            repeat(condition.tokens),
+            repeat(condition.token_valid),
+            cut(condition.images, corners),
+            repeat(condition.image_valid),
+        )
+
+    def encode(corners: jax.Array) -> Encoded:
+        there = at(corners)
+        return model.encode(there, _longest_per_branch(model, there, num_branches))
+
+    encoded = jax.lax.map(encode, groups)
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        def of_group(group: tuple[Encoded, jax.Array]) -> jax.Array:
+            encoded, corners = group
+            noisy = jax.vmap(lambda corner: tiles.cut(x, corner))(corners)
+            rows = noisy.reshape(-1, *noisy.shape[2:])
+            return _guided(model, encoded, at(corners), rows, t, weights).reshape(noisy.shape)
+
+        parts = jax.lax.map(of_group, (encoded, groups))
+        parts = parts.reshape(-1, *parts.shape[2:])[: len(corners)]
+        return tiles.blend(parts)
+
+    return velocity
+
+
 @functools.cache
 def make_sampler(
-    graph: nnx.GraphDef, steps: int, shift: float = 1.0, sharder: Sharder | None = None
+    graph: nnx.GraphDef,
+    steps: int,
+    shift: float = 1.0,
+    sharder: Sharder | None = None,
+    tile: int | None = None,
 ) -> Sampler:
     """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
@@ -67,6 +146,7 @@ def make_sampler(
       steps: number of Euler steps.
       shift: time shift, see `time_grid`.
       sharder: spreads the work over its mesh, on which the parameters must lie.
+      tile: see `sample`.
 
     Returns:
       A jitted function of (parameters, branches, noise, weights); see `sample`.
@@ -77,7 +157,7 @@ def make_sampler(
         model = nnx.merge(graph, parameters)
         spread = constraints(sharder.activation) if sharder else contextlib.nullcontext()
         with spread:
-            return sample(model, branches, noise, weights, time_grid(steps, shift))
+            return sample(model, branches, noise, weights, time_grid(steps, shift), tile)
 
     return run
 

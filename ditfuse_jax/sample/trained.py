@@ -24,7 +24,7 @@ from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph
-from ditfuse_jax.weights import is_adapter, is_weights
+from ditfuse_jax.weights import find_box, is_adapter, is_box, is_weights, open_box, read_box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +75,23 @@ def load_trained(
     """Loads a model to be used.
 
     Args:
-      path: a run folder (its newest checkpoint), one of its step folders, or weights in OmniGen's
-        or diffusers' layout.  Averaged parameters are used where a run kept them.
+      path: `small`, the model in the box; a run folder (its newest checkpoint), one of its step
+        folders, a box of another model, or weights in OmniGen's or diffusers' layout.  Averaged
+        parameters are used where a run kept them.
       adapters: merged into the weights, each with its share.
       base: where the weights under a run's adapters are now, if they were moved.
 
     Raises:
       UserError: no checkpoint there, or it does not fit its own config or the adapters.
     """
-    path = Path(path).expanduser()
+    path = find_box(path)
     sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
     if is_run(path):
         recipe, parameters, name = _load_run(path, base, sharder)
+    elif is_box(path):
+        config, tensors = open_box(path)
+        recipe, name = resolve(config), path.name
+        parameters = read_box(tensors, abstract_model(recipe.model, sharder, frozen=True))
     elif is_adapter(path):
         raise UserError(
             f"{path} is an adapter: give the weights under it with --checkpoint, and it with --lora"

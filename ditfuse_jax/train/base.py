@@ -26,7 +26,15 @@ from ditfuse_jax.train.paths import LORA, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model
-from ditfuse_jax.weights import load_autoencoder, open_omnigen, read_adapter
+from ditfuse_jax.weights import (
+    find_box,
+    is_box,
+    load_autoencoder,
+    open_box,
+    open_omnigen,
+    read_adapter,
+    read_box,
+)
 from ditfuse_jax.weights.autoencoder import fingerprint
 from ditfuse_jax.weights.maps import leaves as leaf_table
 
@@ -60,9 +68,13 @@ def open_base(folder: Path | str) -> Base:
     Raises:
       UserError: it holds none that can be used, or they contradict their config.
     """
-    folder = Path(folder).expanduser()
+    folder = find_box(folder)
     if is_run(folder):
         return _open_run(folder)
+    if is_box(folder):
+        recipe, tensors = open_box(folder)
+        model = ModelConfig.from_dict(recipe["model"])
+        return Base(model, None, None, lambda abstract: read_box(tensors, abstract))
     opened = open_omnigen(folder)
     return Base(
         opened.config,
@@ -83,7 +95,7 @@ def start_from(config: Config, folder: str) -> None:
     base = open_base(folder)
     kept = {name: config.model[name] for name in _OF_THE_RECIPE}
     config.model = ConfigDict(base.model.to_dict() | kept)
-    config.weights = str(pinned(Path(folder)).absolute())
+    config.weights = str(pinned(find_box(folder)).absolute())
     config.autoencoder = str(base.autoencoder.absolute()) if base.autoencoder else ""
     config.data.tokenizer = str(base.tokenizer.absolute()) if base.tokenizer else ""
 

@@ -85,6 +85,7 @@ def default_config(model_preset: str) -> Config:
             "negative_prompt": "<cfg>",
             "text_slots": (64, 32, 160),
             "max_side": 1024,
+            "tile": 0,
         }
     )
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))

@@ -56,6 +56,7 @@ class Sampling:
       negative_prompt: text of the branch without images.
       text_slots: room for prompts; padding costs little here, so it is larger than in training.
       max_side: longer images are scaled down to this many pixels.
+      tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class Sampling:
     negative_prompt: str
     text_slots: tuple[int, int, int]
     max_side: int
+    tile: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,7 @@ def resolve(config: Config) -> Recipe:
         negative_prompt=sample.negative_prompt,
         text_slots=tuple(sample.text_slots),
         max_side=sample.max_side,
+        tile=sample.tile,
     )
     evaluation = _section("evaluation", Evaluation, config.evaluation)
     try:
@@ -222,6 +225,7 @@ _AT_LEAST = {
     "evaluation.count": 1,
     "sample.steps": 1,
     "sample.max_side": 16,
+    "sample.tile": 0,
 }
 
 

@@ -26,7 +26,7 @@ def scene():
     return visible, infrared
 
 
-@pytest.mark.parametrize("name", ["pyramid", "gradient"])
+@pytest.mark.parametrize("name", ["pyramid", "gradient", "detail"])
 class TestBetterTargets:
     """Targets that choose, where the mean halves everything."""
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ditfuse_jax.flow import flow_matching_loss, interpolate
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import Objective, flow_matching_loss, interpolate
 
 
 @pytest.fixture
@@ -62,3 +63,47 @@ def test_a_clean_error_weighs_more_the_nearer_the_image_is(batch):
 
     loss = flow_matching_loss(predict, "clean", image, noise, t)
     np.testing.assert_allclose(loss, (0.5 / (1 - t)) ** 2, rtol=1e-4)
+
+
+def test_the_image_s_error_counts_the_same_at_every_time(batch):
+    """A clean prediction that is off by e costs e^2, however near the image is."""
+    image, noise, _ = batch
+    t = np.array([[0.1, 0.9]] * 3, np.float32)
+    loss = flow_matching_loss(
+        lambda *_: image[:, None] + 0.5 * np.ones_like(noise),
+        "clean",
+        image,
+        noise,
+        t,
+        Objective(weighting="image"),
+    )
+    np.testing.assert_allclose(loss, np.full((3, 2), 0.25), rtol=1e-5)
+
+
+def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
+    image, noise, t = batch
+    ramp = 0.5 * np.arange(6, dtype="f4")[:, None] + 2 * np.arange(4, dtype="f4")[:, None, None]
+
+    def loss(objective):
+        return flow_matching_loss(
+            lambda *_: image[:, None] - noise + ramp, "velocity", image, noise, t, objective
+        )
+
+    extra = loss(Objective(detail=3.0)) - loss(Objective())
+    np.testing.assert_allclose(extra, np.full((3, 2), 3 * (0.5**2 + 2**2)), rtol=1e-4)
+    shifted = flow_matching_loss(
+        lambda *_: image[:, None] - noise + 1, "velocity", image, noise, t, Objective(detail=9.0)
+    )
+    np.testing.assert_allclose(shifted, np.ones((3, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"weighting": "latent"}, "flow.weighting 'latent' is unknown"),
+        ({"detail": -1.0}, "flow.detail must be at least 0"),
+    ],
+)
+def test_an_objective_that_means_nothing_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        Objective(**values)

@@ -1,0 +1,104 @@
+"""Large images in tiles."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from ditfuse_jax.flow import Guidance, time_grid
+from ditfuse_jax.model import Condition
+from ditfuse_jax.sample.sampler import sample
+from ditfuse_jax.sample.tiles import plan_tiles
+
+pytestmark = pytest.mark.usefixtures("exact_products")
+
+SIZES = [(64, 64), (64, 80), (160, 2048), (480, 640), (208, 112)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_cover_every_pixel_overlap_by_a_quarter_and_begin_with_a_patch(size):
+    tiles = plan_tiles(size, 64, 16)
+    for starts, side, tile in zip((tiles.rows, tiles.columns), size, tiles.tile, strict=True):
+        assert starts[0] == 0 and starts[-1] + tile == side
+        assert not any(start % 16 for start in starts)
+        assert all(0 < step <= tile - 16 for step in np.diff(starts))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_image_cut_and_blended_is_the_image(size):
+    tiles = plan_tiles(size, 64, 16)
+    image = np.random.default_rng(0).standard_normal((2, *size, 3)).astype("f4")
+    parts = jax.numpy.stack([tiles.cut(image, corner) for corner in tiles.corners])
+    assert parts.shape == (len(tiles.rows) * len(tiles.columns), 2, *tiles.tile, 3)
+    np.testing.assert_allclose(tiles.blend(parts), image, atol=1e-5)
+
+
+def test_tiles_that_disagree_meet_without_a_step():
+    """Two tiles of unequal grey: the blend goes over from one to the other in small steps."""
+    tiles = plan_tiles((64, 112), 64, 16)
+    parts = np.stack([np.full((1, 64, 64, 1), grey, "f4") for grey in (-1.0, 1.0)])
+    row = np.asarray(tiles.blend(parts))[0, 30, :, 0]
+    assert row[0] == -1 and row[-1] == 1
+    assert np.diff(row).min() >= -1e-6
+    assert np.diff(row).max() < 2.5 * 2 / (112 - 2 * 48)
+
+
+@pytest.fixture(scope="module")
+def large(models):
+    """A model, conditions (R = 3, B = 2) of 9 x 7 patches, noise, shares of the branches."""
+    config = models.PIXEL
+    grid = (9, 7)
+    full = models.condition(config, batch=2, grid=grid)
+    without_text = full._replace(token_valid=np.zeros_like(full.token_valid) | (np.arange(14) < 2))
+    alone = without_text._replace(image_valid=np.zeros_like(full.image_valid))
+    parts = (full, without_text, alone)
+    branches = Condition(*(np.stack(leaves) for leaves in zip(*parts, strict=True)))
+    noise = np.random.default_rng(5).standard_normal((2, *models.image_shape(config, grid)))
+    weights = Guidance(2.0, 1.6).weights
+    return (
+        models.build(config),
+        branches,
+        noise.astype("f4"),
+        np.array([weights[name] for name in ("cond", "img", "neg")], "f4"),
+    )
+
+
+def test_every_step_blends_the_velocities_of_the_tiles(large, models):
+    """Beside a loop over tiles, each sampled by itself for one step, and over steps."""
+    model, branches, noise, weights = large
+    side, times = 16, np.asarray(time_grid(2))
+    graph, parameters = nnx.split(model)
+    run = models.jit(
+        lambda parameters, *rest: sample(nnx.merge(graph, parameters), *rest, tile=side)
+    )
+    found = run(parameters, branches, noise, weights, times)
+
+    tiles = plan_tiles(noise.shape[1:3], side, model.config.patch_size)
+    assert len(tiles.corners) == 6
+    one = models.jit(lambda parameters, *rest: sample(nnx.merge(graph, parameters), *rest))
+    x = noise
+    for begin, end in itertools.pairwise(times):
+        moved = []
+        for corner in tiles.corners:
+            there = branches._replace(images=tiles.cut(branches.images, corner))
+            start = tiles.cut(x, corner)
+            moved.append(one(parameters, there, start, weights, np.array([begin, end])))
+        x = np.asarray(tiles.blend(np.stack(moved)))
+    np.testing.assert_allclose(found, x, atol=2e-4 * np.abs(x).max())
+
+
+def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large, models):
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    times = np.asarray(time_grid(1))
+
+    def run(tile):
+        return models.jit(
+            lambda parameters: sample(
+                nnx.merge(graph, parameters), branches, noise, weights, times, tile
+            )
+        )(parameters)
+
+    np.testing.assert_array_equal(run(36), run(None))
