@@ -9,6 +9,7 @@ A prompt may be a plain sentence, or place the images itself: "... <img><|image_
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 HELP = "fuse images with a trained model"
 
@@ -37,7 +38,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
 
 
-def model_words(args: argparse.Namespace) -> dict:
+def model_words(args: argparse.Namespace) -> dict[str, Any]:
     from ditfuse_jax.sample import WeightedAdapter
 
     return {
@@ -71,10 +72,12 @@ def run(args: argparse.Namespace) -> None:
     prompts = [args.prompt] if args.prompt is not None else []
     if args.prompt_file:
         prompts = read_prompts(args.prompt_file)
+    words = model_words(args)
+    words["checkpoint"] = args.checkpoint or Path(SHIPPED)
     fuse(
         args.inputs,
         args.output,
-        **model_words(args) | {"checkpoint": args.checkpoint or SHIPPED},
+        **words,
         prompts=prompts,
         task=args.task,
         changes=sampling_changes(args),

@@ -51,8 +51,9 @@ def sample(
     """
     num_branches, batch = branches.tokens.shape[:2]
     condition = jax.tree.map(lambda x: x.reshape(num_branches * batch, *x.shape[2:]), branches)
-    if tile is not None and max(noise.shape[1:3]) > tile:
-        tiles = plan_tiles(noise.shape[1:3], tile, model.config.patch_size)
+    _, height, width, _ = noise.shape
+    if tile is not None and max(height, width) > tile:
+        tiles = plan_tiles((height, width), tile, model.config.patch_size)
         return euler(_tiled(model, condition, weights, tiles), noise, times)
     encoded = model.encode(condition, _longest_per_branch(model, condition, num_branches))
 

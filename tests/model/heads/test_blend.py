@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.model.heads import make_head
+from ditfuse_jax.model.heads.blend import BlendHead
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -90,6 +91,7 @@ def test_every_pixel_weighs_the_sources_and_the_painting(random_head, inputs):
 def test_the_pixels_of_a_trusted_source_come_through_exactly(models, inputs):
     _, _, sources, _, _ = inputs
     head = make_head(models.PIXEL, rngs=nnx.Rngs(0))
+    assert isinstance(head, BlendHead)
     parameter = head.output.linear.bias
     assert parameter is not None
     bias = np.zeros(parameter.shape, "f4")

@@ -1,0 +1,111 @@
+"""Models in a box: two files that mean the same anywhere."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from ditfuse_jax.convert.convert import convert
+from ditfuse_jax.convert.weights import Weights, cast
+from ditfuse_jax.convert.writers import write_box
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.sample.trained import load_trained
+from ditfuse_jax.train.base import open_base, start_from
+from ditfuse_jax.train.recipe import default_config
+from ditfuse_jax.weights import write_safetensors
+from ditfuse_jax.weights.box import RECIPE, TENSORS
+
+
+@pytest.fixture(scope="module")
+def weights(models):
+    """Random weights of a model on pixels, as a run gives them to a conversion."""
+    config = default_config("nano")
+    # The embedding must have a row for every token.
+    model = dataclasses.replace(models.PIXEL, preset="nano", vocab_size=2048)
+    config.model = ConfigDict(model.to_dict())
+    config.sample.steps = 3
+    flat = {
+        tuple(key.key for key in path): value
+        for path, value in jax.tree_util.tree_leaves_with_path(models.parameters(model))
+    }
+    abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}
+    return Weights(model, abstract, lambda path, _: flat[path], None, None, config.to_dict()), flat
+
+
+@pytest.fixture
+def box(weights, tmp_path):
+    write_box(weights[0], tmp_path / "box", quiet=True)
+    return tmp_path / "box"
+
+
+def leaves(tree):
+    return {
+        tuple(key.key for key in path): np.asarray(value)
+        for path, value in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def test_what_is_in_the_box_comes_out_of_it(weights, box):
+    trained = load_trained(box)
+    assert trained.recipe.sampling.steps == 3 and trained.name == "box"
+    found = leaves(trained.parameters)
+    assert found.keys() == weights[1].keys()
+    for path, value in weights[1].items():
+        np.testing.assert_array_equal(found[path], value)
+
+
+def test_half_the_bytes_keep_the_weights_to_bfloat16(weights, tmp_path):
+    write_box(cast(weights[0], "bfloat16"), tmp_path / "half", quiet=True)
+    found = leaves(load_trained(tmp_path / "half").parameters)
+    for path, value in weights[1].items():
+        assert found[path].dtype == np.float32
+        np.testing.assert_allclose(found[path], value, rtol=2**-8)
+
+
+def test_a_box_tells_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
+    recipe = json.loads(json.dumps(weights[0].recipe))
+    recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
+    there = dataclasses.replace(weights[0], recipe=recipe)
+    write_box(there, tmp_path / "box", quiet=True)
+    assert "somebody" not in (tmp_path / "box" / RECIPE).read_text()
+
+
+def test_training_starts_from_a_box(weights, box):
+    config = default_config("nano")
+    start_from(config, str(box))
+    assert config.weights == str(box)
+    assert open_base(box).model == weights[0].model
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda flat: flat.pop("embed_tokens"), "lacks embed_tokens"),
+        (lambda flat: flat.update(extra=np.zeros(3, "f4")), "has the unknown tensor extra"),
+        (lambda flat: flat.update(embed_tokens=np.zeros((2, 2), "f4")), "has shape .2, 2., the"),
+    ],
+)
+def test_a_box_of_another_model_is_refused_by_the_tensor(weights, box, change, message):
+    flat = {".".join(path): value for path, value in weights[1].items()}
+    change(flat)
+    specs = {name: (value.dtype, value.shape) for name, value in flat.items()}
+    write_safetensors(box / TENSORS, specs, flat.__getitem__)
+    with pytest.raises(UserError, match=message):
+        load_trained(box)
+
+
+def test_a_damaged_recipe_is_named(box):
+    (box / RECIPE).write_text('{"model": 3}')
+    with pytest.raises(UserError, match=r"recipe\.json is no recipe of a trained model"):
+        load_trained(box)
+
+
+def test_weights_without_a_recipe_do_not_go_into_a_box(omnigen_folder, tmp_path):
+    source = tmp_path / "omnigen"
+    omnigen_folder.write(source)
+    with pytest.raises(UserError, match="a model on pixels that was trained here"):
+        convert(source, tmp_path / "box", to="box")
+    assert not (tmp_path / "box").exists()
