@@ -34,10 +34,9 @@ class BandsHead(nnx.Module):
             return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
 
         self.output = OutputLayer(config, GATES + config.channels, rngs=rngs)
-        # Inputs are of order one: variance is kept.
-        self.of_source = layer(_FEATURES, WIDTH, std=_FEATURES**-0.5, bias=True)
-        self.of_tokens = layer(GATES, WIDTH, std=GATES**-0.5)
-        self.hidden = layer(WIDTH, WIDTH, std=WIDTH**-0.5, bias=True)
+        self.of_source = layer(_FEATURES, WIDTH, bias=True)
+        self.of_tokens = layer(GATES, WIDTH)
+        self.hidden = layer(WIDTH, WIDTH, bias=True)
         self.weigh = layer(WIDTH, 2 * _PARTS + 1, zero=True)
 
     def __call__(
