@@ -101,16 +101,17 @@ def make_train_step(
             optimizer=moments,
             ema=ema,
             skipped=state.skipped,
-            usual_grad_norm=jnp.where(
-                state.usual_grad_norm == 0,
-                grad_norm,
-                0.98 * state.usual_grad_norm + 0.02 * grad_norm,
-            ),
+            usual_grad_norm=state.usual_grad_norm,
         )
-        # A refused update leaves everything as it was, but for the counts.
+        # A refused update leaves everything as it was, but for the counts and what is usual.
         new = jax.tree.map(lambda new, old: jnp.where(accept, new, old), new, state)
         skipped = state.skipped + jnp.where(accept, 0, 1)
-        new = dataclasses.replace(new, step=state.step + 1, skipped=skipped)
+        new = dataclasses.replace(
+            new,
+            step=state.step + 1,
+            skipped=skipped,
+            usual_grad_norm=usual_norm(state.usual_grad_norm, grad_norm, config.spike_factor),
+        )
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
     def constrained(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -166,6 +167,18 @@ def accumulate(
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters))
     total, _ = jax.lax.scan(add, zero, jax.tree.map(deal, batched))
     return jax.tree.map(lambda x: x / parts, total)
+
+
+def usual_norm(usual: jax.Array, norm: jax.Array, spike_factor: float) -> jax.Array:
+    """Moving average of gradient norms, 0 before the first.
+
+    A spike counts as one at the limit: a single one changes little, but where gradients have grown
+    for good, a dozen refused updates later they are usual.  One that is no number does not count.
+    """
+    if spike_factor:
+        norm = jnp.where(usual == 0, norm, jnp.minimum(norm, spike_factor * usual))
+    moved = jnp.where(usual == 0, norm, 0.98 * usual + 0.02 * norm)
+    return jnp.where(jnp.isfinite(norm), moved, usual)
 
 
 def average(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:

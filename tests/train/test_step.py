@@ -18,7 +18,7 @@ from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.state import Frozen, abstract_state, create_state, make_graph
-from ditfuse_jax.train.step import average, make_train_step, model_inputs
+from ditfuse_jax.train.step import average, make_train_step, model_inputs, usual_norm
 
 
 class Trial:
@@ -106,6 +106,24 @@ def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
     assert_same(kept(new), kept(state))
     assert int(trial.step(near)[0].skipped) == 0
     assert int(trial.step(state, spike_factor=0.0)[0].skipped) == 0
+
+
+def test_gradients_that_have_grown_for_good_are_accepted_soon():
+    """A hundred times the usual norm, whose updates are refused above ten times it."""
+    usual, refused = jnp.float32(1.0), 0
+    while usual <= 100 / 10:
+        usual, refused = usual_norm(usual, jnp.float32(100.0), 10.0), refused + 1
+    assert 5 < refused < 20
+    for _ in range(200):
+        usual = usual_norm(usual, jnp.float32(100.0), 10.0)
+    assert float(usual) == pytest.approx(100, rel=0.05)
+
+
+def test_a_single_spike_and_a_norm_that_is_no_number_are_hardly_usual():
+    assert float(usual_norm(jnp.float32(1.0), jnp.float32(1e9), 10.0)) < 1.2
+    assert float(usual_norm(jnp.float32(1.0), jnp.float32(np.inf), 10.0)) < 1.2
+    assert float(usual_norm(jnp.float32(1.0), jnp.float32(np.nan), 10.0)) == 1.0
+    assert float(usual_norm(jnp.float32(0.0), jnp.float32(np.nan), 10.0)) == 0.0
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(trial):
