@@ -6,7 +6,7 @@ two.
 """
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads.bands import GATES
+from ditfuse_jax.model.heads.bands import EXTRA
 
 
 def forward_flops(
@@ -66,7 +66,7 @@ def _head_channels(config: ModelConfig) -> int:
 
     What `bands` does per pixel and source is left out: a hundredth of the transformer's work.
     """
-    return {"linear": 0, "blend": config.max_images + 1, "bands": GATES}[config.head]
+    return {"linear": 0, "blend": config.max_images + 1, "bands": EXTRA}[config.head]
 
 
 def _layer_flops(config: ModelConfig) -> float:

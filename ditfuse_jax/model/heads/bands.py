@@ -10,10 +10,12 @@ from ditfuse_jax.model.heads.output import OutputLayer
 from ditfuse_jax.model.layers import Linear
 
 GATES = 8  # values per pixel with which the tokens steer the weighing
+EXTRA = GATES + 1  # with the trust in the painting
 WIDTH = 24  # of the network that weighs
 _PARTS = LEVELS + 2  # bands, the smooth rest, the colour
 _FEATURES = 2 * LEVELS + 5
 _ROWS_AND_COLUMNS = (-3, -2)
+_DOUBT = 3.0  # a fresh painting is trusted by e to this power less than a source
 _QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
 
 
@@ -23,9 +25,10 @@ class BandsHead(nnx.Module):
     Every source's luma is cut into bands.  A small network, the same for every pixel and every
     source, sees how active the bands are there, in this source and beside the others, and what the
     tokens say of the place; it answers a share and a strength for each band, the smooth rest and
-    the colour, and how much brighter the place shall be.  Shares are a softmax over the sources.
-    The tokens add a painting without detail.  Since sources are treated alike and any number may be
-    compared, stacks larger than those of training work.
+    the colour, and how much brighter the place shall be.  Shares are a softmax over the sources;
+    for the smooth rest and the colour a painting of the tokens' competes with them, so that where a
+    source is trusted nothing is laid over it.  Since sources are treated alike and any number may
+    be compared, stacks larger than those of training work.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -33,7 +36,7 @@ class BandsHead(nnx.Module):
             axes = (None, None)
             return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
 
-        self.output = OutputLayer(config, GATES + config.channels, rngs=rngs)
+        self.output = OutputLayer(config, EXTRA + config.channels, rngs=rngs)
         self.of_source = layer(_FEATURES, WIDTH, bias=True)
         self.of_tokens = layer(GATES, WIDTH)
         self.hidden = layer(WIDTH, WIDTH, bias=True)
@@ -49,12 +52,13 @@ class BandsHead(nnx.Module):
     ) -> jax.Array:
         """See `Head`."""
         out = self.output(hidden, time, grid)
-        gates, painting = out[..., :GATES], out[..., GATES:]
         # Tokens are squares, whose borders shall not show.
+        gates, painting = out[..., :GATES], out[..., GATES:]
         for level in range(2):
             gates = smooth(gates, 2**level, _ROWS_AND_COLUMNS)
         for level in range(3):
             painting = smooth(painting, 2**level, _ROWS_AND_COLUMNS)
+        painted, trust = painting[..., :-1], painting[..., -1] - _DOUBT
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
@@ -68,15 +72,20 @@ class BandsHead(nnx.Module):
         answers = self.weigh(x).astype(jnp.float32)
         shares, strengths, lift = jnp.split(answers, [_PARTS, 2 * _PARTS], axis=-1)
         present = valid[:, None, ..., None]
-        shares = jax.nn.softmax(jnp.where(present, shares, -1e9), axis=2)
-        shares = jnp.where(present, shares, 0.0)
+        shares = jnp.where(present, shares, -jnp.inf)
+        # The painting stands last; it has no detail.
+        rivals = jnp.stack([jnp.full_like(trust, -1e9)] * LEVELS + [trust] * 2, axis=-1)
+        shares = jax.nn.softmax(jnp.concatenate([shares, rivals[:, :, None]], axis=2), axis=2)
+        shares, of_painting = shares[:, :, :-1], shares[:, :, -1]
         weights = shares * 2 * jax.nn.sigmoid(strengths)
 
-        fused = jnp.sum(shares[..., LEVELS] * lift[..., 0], axis=2)
+        paint_luma, paint_chroma = to_luma_chroma(painted)
+        fused = of_painting[..., LEVELS] * paint_luma
+        fused += jnp.sum(shares[..., LEVELS] * lift[..., 0], axis=2)
         for part, band in enumerate(bands):
             fused += jnp.sum(weights[..., part] * band[:, None], axis=2)
         colour = jnp.sum(weights[..., -1:] * chroma[:, None], axis=2)
-        return to_rgb(fused, colour) + painting
+        return to_rgb(fused, colour + of_painting[..., -1:] * paint_chroma)
 
 
 def _features(
