@@ -1,4 +1,4 @@
-"""The target of infrared-visible fusion: the mean (paper), pyramids or gradients.
+"""The target of infrared-visible fusion: the mean (paper), pyramids, gradients, strongest detail.
 
     ditfuse sweep ivif_target:/my/pairs --workdir runs/ivif
 
@@ -17,7 +17,12 @@ def get_sweep(arg: str = "") -> Sweep:
     if not arg:
         raise UserError("name the pairs: ditfuse sweep ivif_target:/my/pairs")
     photos = "--config.data.mixture.photos"
-    targets = {"mean (paper)": "ivif", "pyramid": "ivif_pyramid", "gradient": "ivif_gradient"}
+    targets = {
+        "mean (paper)": "ivif",
+        "pyramid": "ivif_pyramid",
+        "gradient": "ivif_gradient",
+        "detail": "ivif_detail",
+    }
     return Sweep(
         {
             name: (f"{photos}.task={task}", f"--config.evaluation.task={task}")

@@ -1,4 +1,4 @@
-"""What the network predicts: the clean image, directly or as a blend of the sources, or velocity.
+"""What the network predicts: velocity, or the clean image: drawn, or of the sources' parts.
 
     ditfuse sweep prediction --workdir runs/prediction
 
@@ -14,6 +14,7 @@ def get_sweep(arg: str = "") -> Sweep:
     linear = "--config.model.head=linear"
     settings = {
         "clean, blend": (),
+        "clean, bands": ("--config.model.head=bands",),
         "clean": (linear,),
         "velocity": (linear, "--config.model.prediction=velocity"),
     }
