@@ -1,0 +1,65 @@
+"""The model in the box: what users see who only install and fuse."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ditfuse_jax.degrade import focus_pair
+from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.resources import resource
+from ditfuse_jax.sample.files import standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.trained import load_trained
+from ditfuse_jax.weights import SHIPPED
+
+
+@pytest.fixture(scope="module")
+def fuser():
+    trained = load_trained(SHIPPED)
+    return Fuser(trained, sampling_settings(trained, {}))
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """256 x 224 pixels of a photograph that no model here was trained on: four tiles."""
+    source = open_source("samples:heldout")
+    image = source[list(source.names).index("chelsea")][0]
+    return np.ascontiguousarray(image[20:276, 100:324])
+
+
+def test_it_is_small_enough_to_travel():
+    size = sum(path.stat().st_size for path in resource("data", SHIPPED).iterdir())
+    assert size < 60e6
+
+
+def test_two_focuses_become_one_sharp_picture(fuser, photograph):
+    """Nearer to the sharp photograph than their mean is, and sharper than either."""
+    pair = focus_pair(photograph, np.random.default_rng(3))
+    sources = [pair.near, pair.far]
+    (fused,) = fuser.fuse([Job(sources, standard_prompt("mff", 2))])
+    mean = np.mean(sources, axis=0).round().astype(np.uint8)
+    error, of_mean = (np.mean((x.astype(float) - photograph) ** 2) for x in (fused, mean))
+    assert error < of_mean
+    sharpness = [score(x, sources, names=["SF"])["SF"] for x in (fused, *sources)]
+    assert sharpness[0] > max(sharpness[1:])
+
+
+def test_flat_images_stay_flat_across_tiles(fuser):
+    flat = [np.full((192, 288, 3), grey, np.uint8) for grey in (90, 160)]
+    (fused,) = fuser.fuse([Job(flat, standard_prompt("ivif", 2))])
+    smooth = cv2.GaussianBlur(fused.astype(np.float32).mean(-1), (0, 0), 2)
+    steps = max(np.abs(np.diff(smooth, axis=axis)).max() for axis in (0, 1))
+    assert steps < 1.5  # levels from one pixel to the next: no line to be seen
+
+
+def test_a_file_is_fused_without_naming_a_model(photograph, tmp_path):
+    from ditfuse_jax.cli import main
+
+    pair = focus_pair(photograph, np.random.default_rng(3))
+    for name, image in (("a", pair.near), ("b", pair.far)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image[..., ::-1])
+    inputs = [str(tmp_path / f"{name}.png") for name in "ab"]
+    assert not main(["fuse", *inputs, "-o", str(tmp_path / "fused.png"), "--task", "mff"])
+    fused = cv2.imread(str(tmp_path / "fused.png"))
+    assert fused.shape == photograph.shape
