@@ -53,7 +53,8 @@ def stacks(tmp_path):
 
 @pytest.fixture
 def evaluate(latent_model, monkeypatch, tmp_path):
-    monkeypatch.setattr(MODULE, "load_trained", lambda *_: latent_model)
+    subject = importlib.import_module("ditfuse_jax.evaluate.subject")
+    monkeypatch.setattr(subject, "load_trained", lambda *_: latent_model)
 
     def run(data, metrics):
         return MODULE.evaluate(
