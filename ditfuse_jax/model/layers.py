@@ -17,7 +17,7 @@ class Linear(nnx.Module):
     """`x @ kernel + bias` where input and output may have several dimensions.
 
     Fresh kernels keep the variance of their inputs: a normal of 1 / sqrt(inputs).  At OmniGen's
-    width that is Phi-3's 0.02; narrow models would hardly hear each other's tokens with 0.02.
+    width that is Phi-3's 0.02, which would shrink the signals of narrow models.
 
     Args:
       inputs: shape of the contracted dimensions.
