@@ -23,6 +23,13 @@ from ditfuse_jax.files import compilation_cache, make_folder, write_bytes
 _PACKAGES = ("jax", "jaxlib", "libtpu")
 # XLA's least effort: it compiles several times faster to a program that is, if anything, worse.
 _QUICK = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
+# Of v7x, libtpu 0.0.42 ends with a failed check when it puts a collective on the sparse cores.
+_OPTIONS = {
+    "v7x": {
+        f"xla_tpu_enable_sparse_core_collective_offload_{kind}": "false"
+        for kind in ("all_reduce", "reduce_scatter", "all_gather")
+    }
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,7 @@ def compile_lowered(
       UserError: the compiler fails for another reason than memory.
     """
     options: dict[str, Any] = dict(_QUICK) if quick else {}
+    options |= _OPTIONS.get(target.partition(":")[0].split()[-1], {})
     path = folder / f"{program_key(lowered, target, options)}.json.z"
     found = _recall(path)
     if found:
@@ -95,7 +103,7 @@ def compile_lowered(
     return done
 
 
-def program_key(lowered: jax.stages.Lowered, target: str, options: Mapping[str, float]) -> str:
+def program_key(lowered: jax.stages.Lowered, target: str, options: Mapping[str, Any]) -> str:
     """SHA-256 of the program's text, its target and the compiler's versions and options."""
     versions = {}
     for package in _PACKAGES:

@@ -224,6 +224,7 @@ def _valid(image: int, kernel: int, out: int, window: dict[str, str]) -> int:
 
 # Products of queries, keys, values and their gradients in each of the kernels.
 _SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
+_FLOATS = ("bf16", "f32")
 _SPLASH_PADDING = 512  # tokens are padded to blocks of at most this many
 
 
@@ -236,12 +237,14 @@ def _kernel(
     kernel = re.match(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.name)
     if not kernel:
         return None
-    q, k = [array for array in arrays if len(array.dims) == 4][:2]
+    # (batch, heads, tokens, head dim); a batch of one has no dimension of its own.
+    q, k = [x for x in arrays if x.dtype in _FLOATS and len(x.dims) >= 3][:2]
+    *stack, queries, depth = q.dims
     for mask in masks:
-        padding = (q.dims[2] - mask.num_queries, k.dims[2] - mask.num_keys)
+        padding = (queries - mask.num_queries, k.dims[-2] - mask.num_keys)
         if all(0 <= tokens < _SPLASH_PADDING for tokens in padding):
-            pairs = q.dims[0] * q.dims[1] * mask.num_pairs()
-            return 2.0 * _SPLASH_PRODUCTS[kernel.group(1)] * pairs * q.dims[3]
+            pairs = math.prod(stack) * mask.num_pairs()
+            return 2.0 * _SPLASH_PRODUCTS[kernel.group(1)] * pairs * depth
     return None
 
 

@@ -18,9 +18,15 @@ CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", "sample", side=1024, batch=1, overrides=_SPLASH), Topology("v6e", (2, 4))),
     (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
     (Case("omnigen", batch=2048, overrides=_SPLASH), Topology("v6e", (16, 16), slices=2)),
+    (Case("omnigen", batch=2048, side=256, overrides=_SPLASH), Topology("v6e", (16, 16))),
+    (Case("omnigen", batch=256, side=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
+    (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v5e", (16, 16))),
     (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
+    (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v7x", (4, 4, 4))),
 )
 _START, _END = "<!-- table -->", "<!-- end of the table -->"
+_NOT_YET = "not compiled yet"
+_KEY = 5  # cells that tell which case a row is of; what was found follows
 _GIB = 2.0**30
 _COLUMNS = (
     *("program", "attention", "devices", "px", "batch"),
@@ -29,11 +35,16 @@ _COLUMNS = (
 )
 
 
-def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) -> None:
+def write_table(
+    path: Path, *, missing: bool = False, quick: bool = False, folder: Path | None = None
+) -> None:
     """Puts the table of all cases into a document, between its marks, and renews it case by case.
+
+    A case's rows stay as they are until it is compiled.
 
     Args:
       path: the document.
+      missing: compile only the cases whose rows the document does not have.
       quick, folder: see `compile_lowered`.
 
     Raises:
@@ -44,11 +55,14 @@ def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) 
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     head, start, rest = text.partition(_START)
-    _, end, tail = rest.partition(_END)
+    old, end, tail = rest.partition(_END)
     if not start or not end:
         raise UserError(f"{path} has no place for the table: write {_START} and {_END} in it")
-    cells = [[list(waiting(case, topology))] for case, topology in CASES]
+    known = _rows(old)
+    cells = [_known_or_waiting(case, topology, known) for case, topology in CASES]
     for number, (case, topology) in enumerate(CASES):
+        if missing and cells[number][0][_KEY] != _NOT_YET:
+            continue
         print(f"{topology}: {case}", flush=True)
         reports = compile_case(case, topology, quick=quick, folder=folder)
         print("\n".join(line for report in reports for line in report.lines()), flush=True)
@@ -58,15 +72,24 @@ def write_table(path: Path, *, quick: bool = False, folder: Path | None = None) 
         write_text(path, f"{head}{start}\n{table}\n{end}{tail}")
 
 
-def waiting(case: Case, topology: Topology) -> Iterator[str]:
-    """The cells of a case that is not compiled yet."""
-    yield case.what + (", adapters" if case.lora else "")
-    yield "splash" if case.overrides == _SPLASH else "xla"
-    yield str(topology)
-    yield str(case.side)
-    yield str(case.batch)
-    yield "not compiled yet"
-    yield from ("",) * (len(_COLUMNS) - 6)
+def _rows(table: str) -> dict[tuple[str, ...], list[str]]:
+    """The rows of a Markdown table by their first cells."""
+    lines = (line.strip() for line in table.splitlines())
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line)
+    return {tuple(cells[:_KEY]): cells for cells in rows if len(cells) == len(_COLUMNS)}
+
+
+def _known_or_waiting(
+    case: Case, topology: Topology, known: dict[tuple[str, ...], list[str]]
+) -> list[list[str]]:
+    """A case's rows in the document, or one that says it is not compiled yet."""
+    attention = "splash" if case.overrides == _SPLASH else "xla"
+    names = ["encode", "sample", "decode"] if case.what == "sample" else [case.what]
+    if case.lora:
+        names = [f"{name}, adapters" for name in names]
+    keys = [(name, attention, f"{topology}", f"{case.side}", f"{case.batch}") for name in names]
+    rows = [known[key] for key in keys if key in known]
+    return rows or [[*keys[0], _NOT_YET, *[""] * (len(_COLUMNS) - _KEY - 1)]]
 
 
 def row(report: Report) -> Iterator[str]:

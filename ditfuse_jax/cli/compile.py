@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="with the compiler's least effort")
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
     add("--table", type=Path, metavar="FILE", help="renew the table in docs/scaling.md instead")
+    add("--missing", action="store_true", help="with --table: only the rows it does not have")
     parser.set_defaults(takes_overrides=True)
 
 
@@ -41,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from ditfuse_jax.aot import Case, Topology, compile_case
     from ditfuse_jax.aot.table import write_table
 
+    if args.missing and not args.table:
+        raise UserError("--missing needs --table docs/scaling.md")
     if args.table:
-        write_table(args.table, quick=args.quick)
+        write_table(args.table, missing=args.missing, quick=args.quick)
         return 0
     if not args.topology:
         raise UserError("give --topology, like v6e:16x16, or --table docs/scaling.md")

@@ -235,6 +235,13 @@ def test_attention_kernels_count_the_pairs_that_are_seen():
     assert not unknown_kernels(module, [mask])
 
 
+def test_attention_of_a_batch_of_one_has_no_batch_dimension():
+    mask = Layout((64, 16, 48), (16, 16)).full_mask
+    module = parse_hlo(SPLASH.replace("bf16[2,4,1024,96]{3,2,1,0}", "bf16[4,1024,96]{2,1,0}"))
+    assert matrix_flops(module, [mask]) == 2 * (2 + 4) * 4 * mask.num_pairs() * 96
+    assert not unknown_kernels(module, [mask])
+
+
 def test_kernels_that_nobody_knows_are_named():
     module = parse_hlo(SPLASH)
     longer = Layout((64, 16, 48), (32, 32)).full_mask

@@ -62,6 +62,31 @@ def test_the_table_replaces_what_stands_between_its_marks(monkeypatch, tmp_path)
     assert path.read_text() == once
 
 
+def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for(
+    monkeypatch, tmp_path
+):
+    compiled = []
+
+    def compile_case(case, topology, **_):
+        if case.lora:
+            raise UserError("interrupted")
+        compiled.append((case, topology))
+        return []
+
+    monkeypatch.setattr("ditfuse_jax.aot.table.compile_case", compile_case)
+    path = tmp_path / "scaling.md"
+    known = "| train | xla | v5p:4x4x4 | 512 | 256 |" + " 1 |" * 8
+    lost = "| train | xla | v5p:4x4x4 | 512 | 999 |" + " 1 |" * 8
+    path.write_text(f"<!-- table -->\n{lost}\n{known}\n<!-- end of the table -->\n")
+    with pytest.raises(UserError, match="interrupted"):
+        write_table(path, missing=True)
+    assert known in path.read_text() and lost not in path.read_text()
+    assert len(compiled) == len(CASES) - 2 and CASES[0] not in compiled
+    with pytest.raises(UserError, match="interrupted"):
+        write_table(path)
+    assert known not in path.read_text()
+
+
 def test_a_document_without_a_place_for_the_table_is_left_alone(tmp_path):
     path = tmp_path / "scaling.md"
     path.write_text("nothing here\n")

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
-from jax.sharding import PartitionSpec
 
 from ditfuse_jax.model.attention.mask import AttentionMask
 from ditfuse_jax.model.axes import placement
@@ -26,33 +25,12 @@ def attend(
 ) -> jax.Array:
     """See `ditfuse_jax.model.attention.attend`.
 
-    On a mesh it runs under `shard_map`: batch and heads where they lie, the sequence whole.  The
-    kernel has no scale of its own, so bfloat16 queries are scaled before the product; that rounds
-    them once more unless the head dimension is a power of 4.
+    On a mesh the caller runs it per device (`model.context.attend_spread`): the compiler cannot
+    partition the kernel.  It has no scale of its own, so bfloat16 queries are scaled before the
+    product; that rounds them once more unless the head dimension is a power of 4.
     """
-    place = placement(("batch", None, "kv_heads", None), k.shape)
-    if place is None:
-        return _attend_local(jax.default_backend() != "tpu", mask, q, k, v, key_valid)
-    interpret = next(iter(place.device_set)).platform != "tpu"
-    tokens = PartitionSpec(*place.spec[:1])
-    run = jax.shard_map(
-        functools.partial(_attend_local, interpret, mask),
-        mesh=place.mesh,
-        in_specs=(place.spec, place.spec, place.spec, tokens),
-        out_specs=place.spec,
-        check_vma=False,
-    )
-    return run(q, k, v, key_valid)
-
-
-def _attend_local(
-    interpret: bool,
-    mask: AttentionMask,
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    key_valid: jax.Array,
-) -> jax.Array:
+    place = placement(("batch",), q.shape[:1])  # programs may be compiled for devices elsewhere
+    platform = jax.default_backend() if place is None else next(iter(place.device_set)).platform
     num_queries, heads, dim = q.shape[1:]
     q_block, k_block = _block(num_queries), _block(mask.num_keys)
     q = _padded(q * dim**-0.5, q_block)
@@ -60,7 +38,7 @@ def _attend_local(
     # The kernel lets equal ids see each other: all queries are 0, padding is 1.
     key_ids = jnp.where(key_valid, 0, 1).astype(jnp.int32)
     query_ids = jnp.zeros(q.shape[:2], jnp.int32)
-    kernel = _kernel(mask, heads, interpret)
+    kernel = _kernel(mask, heads, platform != "tpu")
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     out = jax.vmap(kernel)(q, k, v, splash.SegmentIds(query_ids, key_ids))
     return out.swapaxes(1, 2)[:, :num_queries]

@@ -12,13 +12,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import attend
 from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.context import attend_spread
 
 MASK = Layout(text=(2, 1), grid=(1, 2), draws=2).full_mask
 
 
 def main():
     mesh = jax.make_mesh((2, 2), ("data", "tensor"))
-    rules = {"batch": "data", "kv_heads": "tensor"}
+    rules = {"batch": "data", "heads": "tensor", "kv_heads": "tensor"}
 
     def resolver(axes, shape):
         return NamedSharding(mesh, PartitionSpec(*(rules.get(axis) for axis in axes)))
@@ -33,7 +34,7 @@ def main():
     @jax.jit
     def run(q, k, v, valid):
         with constraints(resolver):
-            return attend(q, k, v, MASK, valid, implementation="splash")
+            return attend_spread(q, [k], [v], [MASK.num_keys], MASK, valid, implementation="splash")
 
     heads = NamedSharding(mesh, PartitionSpec("data", None, "tensor", None))
     tokens = NamedSharding(mesh, PartitionSpec("data"))
