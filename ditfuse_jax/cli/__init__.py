@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
+from ditfuse_jax.cli.huge_pages import ask_for_huge_pages
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """The console command: `main`, whose one line about bad input is the last thing said."""
+    ask_for_huge_pages()
     code = main()
     if code == EXIT_USER_ERROR:
         # Threads of a failed read may still complain while the interpreter ends, or never return.
