@@ -43,9 +43,10 @@ def run(job: Job) -> list[Command]:
         *(f"--volume={outside}:{inside}" for inside, outside in job.tpu_vm.folders.items()),
         *("--entrypoint=ditfuse", job.image, *job.arguments),
     ]
-    # `docker rm` takes an ended container away and refuses a running one.
-    remove = f"sudo docker rm {job.name} >/dev/null 2>&1"
-    return _on_every_host(job, f"{remove}; {shlex.join(container)}")
+    running = f"[ -n \"$(sudo docker ps --quiet --filter name='^{job.name}$')\" ]"
+    remove = f"sudo docker rm {job.name} >/dev/null 2>&1"  # an ended one
+    start = f"{remove}; {shlex.join(container)}"
+    return _on_every_host(job, f"if {running}; then echo runs already; else {start}; fi")
 
 
 def status(job: Job) -> list[Command]:

@@ -126,6 +126,12 @@ def test_a_stopped_training_goes_back_into_the_queue(run, fakes, gpu_job, tmp_pa
     assert len(fakes.calls("scontrol")) == 2
 
 
+@pytest.mark.parametrize("code", [75, 134])
+def test_so_does_one_that_lost_a_machine(run, fakes, gpu_job, tmp_path, code):
+    assert run(gpu_job(repo=str(tmp_path / "my repo's")), code) == code
+    assert fakes.calls("scontrol") == [["requeue", "7"]]
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 137])
 def test_an_ended_or_broken_training_does_not(run, fakes, gpu_job, tmp_path, code):
     job = gpu_job(repo=str(tmp_path / "my repo's"))

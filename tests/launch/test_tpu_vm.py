@@ -30,7 +30,7 @@ def options(words: list[str]) -> dict[str, str]:
 
 def test_words_and_variables_reach_the_training_unharmed(hosts, tpu_job, nasty):
     assert run(tpu_vm.run(tpu_job(**nasty))) == 0
-    removed, words = hosts.calls("docker")
+    _, removed, words = hosts.calls("docker")
     assert removed == ["rm", "run"]
     image = words.index("image:tpu")
     assert words[image + 1 :] == [
@@ -71,8 +71,10 @@ def test_status_shows_the_container_and_its_last_words(hosts, tpu_job):
 
 
 def test_a_running_training_is_not_started_twice(hosts, tpu_job):
-    hosts.add("docker", "sys.exit(1)")  # neither removed nor, its name being taken, run
-    assert run(tpu_vm.run(tpu_job())) == 1
+    """And that is no failure: the hosts after it get theirs."""
+    hosts.add("docker", "print('0123abc')")
+    assert run(tpu_vm.run(tpu_job(slices=2))) == 0
+    assert [call[:2] for call in hosts.calls("docker")] == [["ps", "--quiet"]] * 2
 
 
 @pytest.mark.parametrize(
