@@ -1,11 +1,6 @@
 """The sequence over several devices: the same numbers, and less memory on each."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +8,6 @@ import pytest
 from ditfuse_jax.model.context import pad_queries, rows
 from ditfuse_jax.model.layout import Layout
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 LAYOUT = Layout(text=(5, 3, 6), grid=(2, 3), draws=2)
 MASKS = {
     "training": LAYOUT.full_mask,
@@ -49,24 +42,9 @@ def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
 
 
 @pytest.fixture(scope="module")
-def report():
+def report(on_eight_devices):
     """What `context_devices.py` found."""
-    paths = [str(ROOT), str(HERE.parent / "model"), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, str(HERE / "context_devices.py")],
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": "8",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return on_eight_devices("context_devices.py")
 
 
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])

@@ -1,36 +1,12 @@
 """The model on a real mesh, of eight devices that a CPU pretends to have."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 
 
 @pytest.fixture(scope="module")
-def report():
+def report(on_eight_devices):
     """What `eight_devices.py` found."""
-    paths = [str(ROOT), str(HERE.parent / "model"), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, str(HERE / "eight_devices.py")],
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": "8",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = on_eight_devices("eight_devices.py")
     assert found["devices"] == 8
     return found
 
