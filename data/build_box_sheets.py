@@ -7,8 +7,9 @@ carries no infrared images, so a photograph's dimmed colours and its equalised r
 MODEL is anything `ditfuse fuse --checkpoint` takes; by default the model in the box.
 """
 
+import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,8 @@ from ditfuse_jax.degrade import PRESETS, degrade_views, exposure_pair, focus_pai
 from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.standard import CONTROLS, standard_prompt
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
 
@@ -53,35 +54,55 @@ def three(image: np.ndarray, rng: np.random.Generator) -> Stack:
     return *mff(image, rng), exposure_pair(image, rng).under
 
 
-# Sheet -> how sources are made, the task they are fused as, the columns.
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """How sources are made of a photograph, their titles, and the tasks they are fused by."""
+
+    make: Callable[[np.ndarray, np.random.Generator], Stack]
+    titles: tuple[str, ...]
+    tasks: tuple[str, ...]
+    photographs: tuple[str, ...] = ("camera", "chelsea", "coffee")
+
+
 SHEETS = {
-    "ivif": (ivif, "ivif", ("Dim", "Equalised red", "Fused")),
-    "mff": (mff, "mff", ("Front in focus", "Back in focus", "Fused")),
-    "mef": (mef, "mef", ("Underexposed", "Overexposed", "Fused")),
-    "m3": (fuse, "fuse", ("View A", "View B", "Fused")),
-    "three": (three, "fuse", ("Front", "Back", "Dark", "Fused")),
+    "ivif": Sheet(ivif, ("Dim", "Equalised red"), ("ivif",)),
+    "mff": Sheet(mff, ("Front in focus", "Back in focus"), ("mff",)),
+    "mef": Sheet(mef, ("Underexposed", "Overexposed"), ("mef",)),
+    "m3": Sheet(fuse, ("View A", "View B"), ("fuse",)),
+    "three": Sheet(three, ("Front", "Back", "Dark"), ("fuse",)),
+    "control": Sheet(mff, ("Front", "Back"), ("mff", *CONTROLS)),
+    "segmentation": Sheet(
+        fuse,
+        ("View A", "View B"),
+        ("segment:sky", "segment:building", "segment:tree"),
+        ("camera", "rocket"),
+    ),
 }
 
 
 def photographs() -> Mapping[str, np.ndarray]:
-    source = open_source("samples:heldout")
-    return {name: source[k][0] for k, name in enumerate(source.names)}
+    """Samples that the model in the box was not trained on, some of which `nano_m3` was."""
+    sources = [open_source(f"samples:{part}") for part in ("heldout", "train")]
+    return {name: source[k][0] for source in sources for k, name in enumerate(source.names)}
 
 
 def main(model: str) -> None:
     trained = load_trained(model)
     fuser = Fuser(trained, sampling_settings(trained, {}))
-    for name, (make, task, columns) in SHEETS.items():
-        rows, names = [], []
-        for stem, image in photographs().items():
-            stack = make(image, np.random.default_rng(SEED))
-            (fused,) = fuser.fuse([Job(stack, standard_prompt(task, len(stack)))])
-            rows.append([*stack, fused])
-            names.append(stem)
+    images = photographs()
+    for name, sheet in SHEETS.items():
+        rows = []
+        for stem in sheet.photographs:
+            stack = sheet.make(images[stem], np.random.default_rng(SEED))
+            prompts = [standard_prompt(task, len(stack)) for task in sheet.tasks]
+            rows.append([*stack, *fuser.fuse([Job(stack, prompt) for prompt in prompts])])
         path = IMAGES / f"box_{name}.png"
-        write_sheet(path, rows, columns, names, tile_width=300)
-        sheet = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(path.with_suffix(".jpg")), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
+        titles = sheet.tasks if len(sheet.tasks) > 1 else ("Fused",)
+        columns = (*sheet.titles, *titles)
+        width = 300 if len(columns) < 6 else 170
+        write_sheet(path, rows, columns, sheet.photographs, tile_width=width)
+        picture = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(path.with_suffix(".jpg")), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
         path.unlink()
         print(path.with_suffix(".jpg"))
 

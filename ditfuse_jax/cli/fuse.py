@@ -1,6 +1,7 @@
 """Fuse images that show the same scene.
 
   ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the model in the box)
+  ditfuse fuse vis.png ir.png -o brighter.png --task light+
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
 
@@ -22,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--prompt", help="what to do, in words")
     what.add_argument("--prompt-file", type=Path, help="UTF-8 text, a prompt per line")
-    add("--task", default="fuse", help="fuse, ivif, mff or mef: standard prompts and tags")
+    add(
+        "--task",
+        default="fuse",
+        help="standard prompts and tags: fuse, ivif, mff, mef; light++, light+, light-, light--, "
+        "contrast+, contrast-; segment:CLASS, like segment:car",
+    )
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_sampling_arguments(parser)
 
@@ -56,12 +62,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the noise (default: 0)")
     add("--max-side", type=int, help="compute longer images at this many pixels")
     add("--tile", type=int, help="cut larger images into tiles of this side; 0 never cuts")
+    add("--overview", type=int, help="steps that an image in tiles takes as a whole, in small")
     add("--batch-size", type=int, help="images at a time (default: 1)")
 
 
 def sampling_changes(args: argparse.Namespace) -> dict:
-    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "batch_size")
-    return {name: getattr(args, name) for name in names}
+    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "overview")
+    return {name: getattr(args, name) for name in (*names, "batch_size")}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -64,7 +64,10 @@ def convert(
         return output
     if base is not None:
         raise UserError(f"{source} holds weights: --base is for adapters")
-    weights = cast(merge(open_weights(source), adapters), dtype)
+    weights = open_weights(source)
+    if dtype == "float32":  # before anything is rounded into a narrower type
+        weights = cast(weights, dtype)
+    weights = cast(merge(weights, adapters), dtype)
     target = to or ("omnigen" if is_run(source) and not adapters else "run")
     if target == "peft":
         raise UserError(f"{source} holds weights, no adapter: it cannot become a PEFT folder")

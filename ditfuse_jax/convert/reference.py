@@ -25,6 +25,7 @@ from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 
 _FILES = ("golden.json", "golden.safetensors")
+_PROMPTS = ("cond_ids", "cond_images", "img_cond_ids", "img_cond_images", "uncond_ids")
 
 # Token ids of a prompt with zeros where its images stand, and the images' (start, stop).
 Sample = tuple[list[int], list[list[int]]]
@@ -52,9 +53,17 @@ class Reference:
         """What `golden.json` says."""
         path = self.folder / "golden.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} is not readable JSON: {error}") from error
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            # Looked at now, so that what is missing is told with the file's name.
+            samples = [(sample["ids"], sample["images"]) for sample in meta["batch"]]
+            if not any(images for _, images in samples):
+                raise ValueError("no prompt of its batch shows an image")
+            if "sample" in meta:
+                for name in _PROMPTS:
+                    meta["sample"][name]
+            return meta
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no reference numbers: {error!r}") from error
 
     @functools.cached_property
     def batch(self) -> list[Sample]:

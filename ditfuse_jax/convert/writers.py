@@ -149,7 +149,12 @@ def check_original_shape(model: ModelConfig) -> None:
     Raises:
       UserError: naming what differs.
     """
-    wanted = {"head": "linear", "prediction": "velocity", "target_sees_sources": False}
+    wanted = {
+        "head": "linear",
+        "prediction": "velocity",
+        "target_sees_sources": False,
+        "target_hears_prompt": False,
+    }
     for name, value in wanted.items():
         if getattr(model, name) != value:
             raise UserError(

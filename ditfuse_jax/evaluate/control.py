@@ -29,9 +29,9 @@ from ditfuse_jax.evaluate.tone_measures import (
     structure_kept,
 )
 from ditfuse_jax.images import check_same_size
-from ditfuse_jax.prompts import Instruction, instruction_pool, one_after_another, task_prompt
-from ditfuse_jax.sample.files import STANDARD_TASKS, standard_prompt
+from ditfuse_jax.prompts import Instruction, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job
+from ditfuse_jax.sample.standard import STANDARD_TASKS, check_plain, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
 
@@ -69,7 +69,7 @@ def evaluate_control(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
-    standard_prompt(task, 2)  # an unknown task is told before anything is loaded
+    check_plain(task)  # before anything is loaded
     stems = scene_stems(data, count)
     subject = open_subject(checkpoint, output, changes, adapters, base)
     images: dict[str, SceneControl] = {}
@@ -99,12 +99,6 @@ def held_out_turn(sentences: Sequence[Instruction], turn: int) -> list[Instructi
     """The `SENTENCES` held-out sentences whose turn it is; all, if there are no more."""
     count = min(SENTENCES, len(sentences))
     return [sentences[(turn * count + k) % len(sentences)] for k in range(count)]
-
-
-def control_prompt(tag: str, sentence: str, num_images: int) -> str:
-    """The prompt that asks for a level: the standard fusion sentence, then `sentence`."""
-    fusion = instruction_pool("fusion").sentences[0]
-    return task_prompt("CONTROL", tag, one_after_another(fusion, sentence), num_images)
 
 
 def _examine(
@@ -161,7 +155,7 @@ def _requests(task: str, count: int, turn: int) -> Iterator[_Request]:
             if level == PLAIN:
                 prompt = standard_prompt(task, count, text)
             else:
-                prompt = control_prompt(level, text, count)
+                prompt = standard_prompt(level.lower(), count, text)
             yield _Request(level, sentence, prompt)
 
 

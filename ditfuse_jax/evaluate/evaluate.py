@@ -23,8 +23,8 @@ from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.evaluate.subject import open_subject
 from ditfuse_jax.evaluate.tables import text_table
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.standard import check_plain
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
 from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
@@ -103,10 +103,10 @@ def evaluate(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
+    check_plain(task)  # before anything is loaded
     subject = open_subject(checkpoint, output, changes, adapters, base)
     trained = subject.fuser.trained
     scenes = open_scenes(data, count, subject.fuser.settings.seed)
-    standard_prompt(task, 2)  # an unknown task is told before anything is made
     run = Run(
         title=f"{trained.name} on {data}",
         facts=subject.facts(str(data)),

@@ -22,9 +22,9 @@ from ditfuse_jax.images import (
     write_image,
 )
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.sampler import make_transfer
+from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel
 
 _KEY = "fingerprint"  # in an image's metadata

@@ -16,9 +16,8 @@ from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.evaluate.subject import Subject, number, open_subject
 from ditfuse_jax.evaluate.tables import aligned_text
 from ditfuse_jax.pipeline import Source, open_source
-from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job
+from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks import STREET_CLASSES, check_labels
 
@@ -242,10 +241,7 @@ def _segment(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Class name, mask as read, output, for every class that is asked for."""
     count = len(scene.sources)
-    sentence = instructions("segmentation")[0]
-    prompts = [
-        task_prompt("SEG", None, sentence.replace("{class}", name), count) for name in wanted
-    ]
+    prompts = [standard_prompt(f"segment:{name}", count) for name in wanted]
     if scene.clean is None:
         prompts.append(standard_prompt("fuse", count))
     outputs = fuser.fuse([Job(scene.sources, prompt) for prompt in prompts])

@@ -14,6 +14,7 @@ from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import is_weights
+from ditfuse_jax.weights.box import find_box, is_box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Subject:
             "guidance": settings.guidance.text,
             "image guidance": settings.guidance.image,
             "seed": settings.seed,
+            "max side": settings.max_side,
+            "shift": settings.shift,
+            "tile": settings.tile,
+            "overview": settings.overview,
         }
 
     def write(self, name: str, data: str, findings: Mapping[str, Any]) -> Path:
@@ -64,7 +69,8 @@ def open_subject(
       UserError: no model there, bad settings, or nowhere to write.
     """
     checkpoint = Path(checkpoint).expanduser()
-    if output is None and not is_run(checkpoint) and is_weights(checkpoint):
+    is_model = is_box(find_box(checkpoint)) or is_weights(checkpoint)
+    if output is None and not is_run(checkpoint) and is_model:
         raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
     trained = load_trained(checkpoint, adapters, base)
     folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()

@@ -26,10 +26,22 @@ def noisy_logit_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.nn.sigmoid(jax.random.normal(key, shape) * 0.8 - 0.8)
 
 
+def half_at_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Half of the draws at noise itself, the others as `noisy_logit_normal`.
+
+    The first step of sampling stands at t = 0 and settles what the words ask for.  A little later
+    x_t gives it away: the mean of 256 noisy pixels tells brightness and colour, and a model that
+    meets t = 0 hardly ever has no need to read the prompt.
+    """
+    coins, rest = jax.random.split(key)
+    return jnp.where(jax.random.bernoulli(coins, 0.5, shape), 0.0, noisy_logit_normal(rest, shape))
+
+
 TIME_SAMPLERS: dict[str, TimeSampler] = {
     "logit_normal": logit_normal,
     "uniform": uniform,
     "noisy_logit_normal": noisy_logit_normal,
+    "half_at_noise": half_at_noise,
 }
 
 

@@ -1,6 +1,7 @@
 """The shape of a model: everything that decides its parameters and its numbers."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class ModelConfig:
       head: `linear` (the original), `blend` (per-pixel weights over the sources and a painting) or
         `bands` (weights for every frequency band of the sources, and a painting).
       target_sees_sources: adds the sources' patches to the target tokens at the same place.
+      target_hears_prompt: adds the prompt, pooled to one vector, to all target tokens.
       pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
       rms_norm_eps: epsilon of RMSNorm.
       rope_theta: base of the rotary frequencies.
@@ -64,6 +66,7 @@ class ModelConfig:
     prediction: str = "velocity"
     head: str = "linear"
     target_sees_sources: bool = False
+    target_hears_prompt: bool = False
     pos_embed_max_size: int = 192
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
@@ -106,6 +109,10 @@ class ModelConfig:
             "pixels (latent_downsampling=1)",
         )
         need(
+            self.latent_downsampling > 1 or self.channels == 3,
+            f"pixels (latent_downsampling=1) have 3 channels, not {self.channels}",
+        )
+        need(
             bool(self.rope_short_factor) == bool(self.rope_long_factor),
             "rope_short_factor and rope_long_factor must be given both or not at all",
         )
@@ -129,7 +136,7 @@ class ModelConfig:
     @property
     def size_multiple(self) -> int:
         """Image sides must be multiples of this (DESIGN section 2: 16)."""
-        return max(16, self.pixels_per_token)
+        return math.lcm(16, self.pixels_per_token)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":

@@ -18,6 +18,7 @@ from ditfuse_jax.model.heads import make_head
 from ditfuse_jax.model.layers import INIT_STD, Linear
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.patches import patchify, position_table
+from ditfuse_jax.model.prompt_pool import PromptPool
 from ditfuse_jax.model.rope import rope_tables
 from ditfuse_jax.model.time import TimeMLP, time_features
 from ditfuse_jax.model.transformer import KeyValues, Tokens, Transformer
@@ -47,7 +48,7 @@ class Encoded(NamedTuple):
       valid: (B, C).
       cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
       sin: (B, 1 + P, d/2).
-      aligned: (B, P, D) what the sources add to the target tokens, or zeros.
+      aligned: (B, P, D) what sources and prompt add to the target tokens, or zeros.
     """
 
     key_values: KeyValues
@@ -89,6 +90,7 @@ class DiTFuse(nnx.Module):
             if config.target_sees_sources
             else None
         )
+        self.prompt_pool = PromptPool(config, rngs=rngs) if config.target_hears_prompt else None
         self.time_token = TimeMLP(width, rngs=rngs, dtype=config.dtype)
         self.t_embedder = TimeMLP(width, rngs=rngs, dtype=config.dtype)
         self.transformer = Transformer(config, rngs=rngs)
@@ -182,19 +184,33 @@ class DiTFuse(nnx.Module):
         return self._decode(hidden, t, condition, layout)[:, 0]
 
     def _embed_condition(self, condition: Condition, layout: Layout) -> tuple[jax.Array, jax.Array]:
-        table = self.embed_tokens[...].astype(self.config.dtype)
-        # Whole rows: of a table cut through its rows, the compiler would copy every token's to
-        # every device.
-        texts = constrain(table, "vocab", "activation")[condition.tokens]
-        texts = constrain(texts, "batch", None, "activation")
+        texts = self._embed_texts(condition)
         patches = patchify(condition.images, self.config.patch_size)
         table = position_table(self.config, layout.grid)
         images = self.input_x_embedder(patches) + table.astype(self.config.dtype)
         valid = layout.condition_valid(condition.token_valid, condition.image_valid)
         return constrain(layout.join(texts, images), "batch", "sequence", "activation"), valid
 
+    def _embed_texts(self, condition: Condition) -> jax.Array:
+        """(B, T, D)."""
+        table = self.embed_tokens[...].astype(self.config.dtype)
+        # Whole rows: of a table cut through its rows, the compiler would copy every token's to
+        # every device.
+        texts = constrain(table, "vocab", "activation")[condition.tokens]
+        return constrain(texts, "batch", None, "activation")
+
     def _aligned(self, condition: Condition) -> jax.Array:
-        """(B, P, D): the sources' patches, embedded for the target tokens at the same place."""
+        """(B, P, D): what the condition adds to the target tokens without attention's help.
+
+        The sources' patches at the same place, embedded together, and the pooled prompt.
+        """
+        aligned = self._aligned_sources(condition)
+        if self.prompt_pool is not None:
+            texts = self._embed_texts(condition)
+            aligned += self.prompt_pool(texts, condition.token_valid)[:, None]
+        return aligned
+
+    def _aligned_sources(self, condition: Condition) -> jax.Array:
         patches = patchify(condition.images, self.config.patch_size)
         batch, count, length = patches.shape[:3]
         if self.source_embedder is None:

@@ -6,7 +6,7 @@ two.
 """
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads.bands import EXTRA
+from ditfuse_jax.model.heads.bands import EXTRA, cells_per_side
 
 
 def forward_flops(
@@ -34,6 +34,8 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     embed = num_images * patches * _patch_flops(config)
     if config.target_sees_sources:
         embed *= 2  # once for the image's own tokens, once for the target's
+    if config.target_hears_prompt:
+        embed += 2 * width * (num_text * (width + config.num_heads) + width)
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)
     return embed + linear + full_layers * 4 * width * condition_pairs(num_text, num_images, patches)
@@ -44,8 +46,7 @@ def draw_flops(config: ModelConfig, condition: float, patches: int) -> float:
     width = config.hidden_size
     tokens = 1 + patches
     pairs = patches * (condition + tokens) + condition + 1
-    out_channels = config.channels + _head_channels(config)
-    head = patches * 2 * width * config.patch_size**2 * out_channels + 2 * width * 2 * width
+    head = patches * 2 * width * head_values(config) + 2 * width * 2 * width
     embed = patches * _patch_flops(config)
     time = 2 * (2 * 256 * width + 2 * width * width)
     layers = config.num_layers * (tokens * _layer_flops(config) + 4 * width * pairs)
@@ -61,12 +62,15 @@ def training_flops(
     )
 
 
-def _head_channels(config: ModelConfig) -> int:
-    """Values per pixel that the head takes from the tokens beside the prediction's own.
+def head_values(config: ModelConfig) -> int:
+    """Values that the head takes from each token of the target.
 
-    What `bands` does per pixel and source is left out: a hundredth of the transformer's work.
+    What `bands` does per pixel and source is left out: some hundredths of a small model's work.
     """
-    return {"linear": 0, "blend": config.max_images + 1, "bands": EXTRA}[config.head]
+    if config.head == "bands":
+        return cells_per_side(config) ** 2 * (config.channels + EXTRA)
+    weights = config.max_images + 1 if config.head == "blend" else 0
+    return config.patch_size**2 * (config.channels + weights)
 
 
 def _layer_flops(config: ModelConfig) -> float:

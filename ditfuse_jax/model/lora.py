@@ -24,7 +24,7 @@ Tree = dict[str, Any]
 LEAVES = ("lora_a", "lora_b")
 
 # The fronts are convolutions in PyTorch; "all linear layers" does not mean them.
-_FRONTS = ("x_embedder", "input_x_embedder", "source_embedder")
+FRONTS = ("x_embedder", "input_x_embedder", "source_embedder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def lora_modules(names: Sequence[str] | Mapping[str, Any], targets: Sequence[str
     found: set[str] = set()
     for target in targets:
         if target == "all-linear":
-            fits = {name for name in names if name.rsplit(".", 1)[-1] not in _FRONTS}
+            fits = {name for name in names if name.rsplit(".", 1)[-1] not in FRONTS}
         else:
             fits = {name for name in names if name == target or name.endswith(f".{target}")}
         if not fits:

@@ -6,13 +6,13 @@ that the method does not need; the two small time embedders' input gradients are
 """
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.flops import condition_pairs, forward_flops
-from ditfuse_jax.model.lora import LoRAConfig, lora_modules
+from ditfuse_jax.model.flops import condition_pairs, forward_flops, head_values
+from ditfuse_jax.model.heads import bands
+from ditfuse_jax.model.lora import FRONTS, LoRAConfig, lora_modules
 
 _LAYER = "transformer.layers"
 _QKV, _OUT = f"{_LAYER}.self_attn.qkv_proj", f"{_LAYER}.self_attn.o_proj"
 _GATE_UP, _DOWN = f"{_LAYER}.mlp.gate_up_proj", f"{_LAYER}.mlp.down_proj"
-_FRONTS = ("x_embedder", "input_x_embedder", "source_embedder")
 
 
 def lora_training_flops(
@@ -117,7 +117,6 @@ class _Sizes:
         layers, images = config.num_layers, num_images * patches
         inside = (layers - 1) * self.condition + layers * self.draws
         heads = (config.num_heads + 2 * config.num_kv_heads) * dim
-        out = config.channels + (config.max_images + 1 if config.head == "blend" else 0)
         # name -> inputs, outputs, applications
         self.modules: dict[str, tuple[int, int, float]] = {
             _QKV: (width, heads, layers * (self.condition + self.draws)),
@@ -134,14 +133,26 @@ class _Sizes:
         }
         if config.target_sees_sources:
             self.modules["source_embedder"] = (patch, width, images)
-        self.of_data = ("time_token.inner", *_FRONTS, "t_embedder.inner")
+        if config.target_hears_prompt:
+            self.modules |= {
+                "prompt_pool.weigh": (width, config.num_heads, num_text),
+                "prompt_pool.value": (width, width, num_text),
+                "prompt_pool.out": (width, width, 1),
+            }
+        self.of_data = ("time_token.inner", *FRONTS, "t_embedder.inner")
         self.embedders = tuple(name for name in self.modules if name not in self.layer_modules)
         self.modules |= {
             "t_embedder.inner": (256, width, draws),
             "t_embedder.outer": (width, width, draws),
             "head.output.modulation": (width, 2 * width, draws),
-            "head.output.linear": (width, config.patch_size**2 * out, draws * patches),
+            "head.output.linear": (width, head_values(config), draws * patches),
         }
+        if config.head == "bands":
+            pixels = patches * config.patch_size**2
+            self.modules |= {
+                f"head.{name}": (inputs, outputs, draws * pixels)
+                for name, (inputs, outputs) in bands.MAPS.items()
+            }
 
     def tokens(self, name: str, layer: int) -> float:
         """Tokens that a map is applied to in one layer."""

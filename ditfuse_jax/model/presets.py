@@ -53,7 +53,7 @@ def large() -> ModelConfig:
 def omnigen() -> ModelConfig:
     """OmniGen-v1, weight-compatible: 3.8 B parameters, latents, velocity (arXiv 2409.11340).
 
-    The LongRoPE factors belong to the weights: `convert.omnigen.config_from_phi3` reads them.
+    The LongRoPE factors belong to the weights: `weights.omnigen.config_from_phi3` reads them.
     """
     return ModelConfig(
         preset="omnigen",

@@ -17,12 +17,9 @@ from ditfuse_jax.images import (
     read_stack,
     write_image,
 )
-from ditfuse_jax.prompts import as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
+from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
-
-# What `--task` asks for, by instruction pool; the pool's first sentence is the standard one.
-STANDARD_TASKS = {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +51,7 @@ def fuse(
       output: a file for one image with one prompt, else a folder.
       checkpoint: see `load_trained`.
       prompts: sentences or whole prompts; none means the standard prompt of `task`.
-      task: a key of `STANDARD_TASKS`; sets the tags that frame a plain sentence.
+      task: see `standard_prompt`; sets the tags that frame a plain sentence.
       changes: sampling settings that differ from the model's own; see `sampling_settings`.
       adapters: merged into the weights.
       base: where the weights under a run's adapters are now, if they were moved.
@@ -154,18 +151,6 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
-    """The prompt of a standard task; `text` replaces its sentence, or is a whole prompt.
-
-    Raises:
-      UserError: unknown task, or placeholders in `text` that do not fit.
-    """
-    if task not in STANDARD_TASKS:
-        raise UserError(f"task {task!r} is unknown; choose from {', '.join(STANDARD_TASKS)}")
-    pool = instruction_pool(STANDARD_TASKS[task])
-    return as_prompt(pool.sentences[0] if text is None else text, num_images, pool.task, pool.tag)
-
-
 def _read(orders: Sequence[Order], resize: bool) -> Iterator[tuple[int, Job]]:
     for number, order in enumerate(orders):
         yield number, Job(read_stack(order.sources, resize=resize), order.prompt)
@@ -181,4 +166,8 @@ def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[s
         "guidance": str(settings.guidance.text),
         "image_guidance": str(settings.guidance.image),
         "seed": str(settings.seed),
+        "max_side": str(settings.max_side),
+        "shift": str(settings.shift),
+        "tile": str(settings.tile),
+        "overview": str(settings.overview),
     }

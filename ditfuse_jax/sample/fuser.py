@@ -25,7 +25,7 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
 from ditfuse_jax.sample.trained import TrainedModel
-from ditfuse_jax.train.settings import check_tokenizer
+from ditfuse_jax.train.settings import check_tiles, check_tokenizer
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
@@ -46,6 +46,7 @@ class Settings:
       shift: time shift.
       batch_size: images per program run.
       tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
+      overview: how many of the steps an image in tiles takes as a whole, in small.
     """
 
     steps: int
@@ -56,6 +57,7 @@ class Settings:
     shift: float = 1.0
     batch_size: int = 1
     tile: int = 0
+    overview: int = 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
@@ -63,8 +65,6 @@ class Settings:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_side < 16:
             raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
-        if self.tile and self.tile < 64:
-            raise UserError(f"tile must be at least 64 pixels, or 0 for none, not {self.tile}")
         if not 0 <= self.seed < 2**32:  # JAX drops what is beyond 32 bits
             raise UserError(f"seed must be at least 0 and below 2**32, not {self.seed}")
         if has_placeholders(self.negative_prompt):
@@ -100,6 +100,8 @@ def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Sett
         "negative_prompt": sampling.negative_prompt,
         "shift": sampling.shift,
         "tile": sampling.tile,
+        # Fewer steps than the model's own leave less to an overview.
+        "overview": min(sampling.overview, max(changes.get("steps", sampling.steps) - 1, 0)),
     }
     return Settings(**values | changes)
 
@@ -128,12 +130,11 @@ class Fuser:
         self._slots = TextSlots(*recipe.sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
         model = recipe.model
-        if settings.tile % model.size_multiple:
-            raise UserError(
-                f"tile must be a multiple of {model.size_multiple} pixels, not {settings.tile}"
-            )
+        check_tiles(settings.tile, settings.overview, settings.steps, model)
         tile = settings.tile // model.latent_downsampling or None
-        self._sampler = make_sampler(trained.graph, settings.steps, settings.shift, sharder, tile)
+        self._sampler = make_sampler(
+            trained.graph, settings.steps, settings.shift, sharder, tile, settings.overview
+        )
 
     def check(self, prompt: str, num_images: int) -> None:
         """Refuses what could not be fused, before any work.

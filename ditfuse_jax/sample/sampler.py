@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import combine, euler, time_grid, to_velocity
+from ditfuse_jax.flow import combine, euler, interpolate, time_grid, to_velocity
 from ditfuse_jax.flow.solver import VelocityFn
 from ditfuse_jax.model import Condition, DiTFuse, Encoded
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
-from ditfuse_jax.sample.tiles import Tiles, plan_tiles
+from ditfuse_jax.sample.tiles import Tiles, overview_size, plan_tiles
 
 _TILES_AT_A_TIME = 8
+_KEPT_BYTES = 2**31  # of the tiles' keys and values
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
 
@@ -34,6 +35,7 @@ def sample(
     weights: jax.Array,
     times: jax.Array,
     tile: int | None = None,
+    overview: int = 0,
 ) -> jax.Array:
     """Integrates the guided flow from noise to image.
 
@@ -45,6 +47,9 @@ def sample(
       times: (S + 1,) from 0 to 1.
       tile: side of the tiles, in pixels or latents, that larger images are cut into; None never
         cuts.
+      overview: how many first steps an image in tiles does not take, since they are done on the
+        whole of it in small; see `_from_overview`.  If its shorter side is no longer than a tile
+        it takes them all.
 
     Returns:
       (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -53,6 +58,9 @@ def sample(
     condition = jax.tree.map(lambda x: x.reshape(num_branches * batch, *x.shape[2:]), branches)
     _, height, width, _ = noise.shape
     if tile is not None and max(height, width) > tile:
+        if overview and min(height, width) > tile:
+            noise = _from_overview(model, branches, noise, weights, times, tile, overview)
+            times = times[overview:]
         tiles = plan_tiles((height, width), tile, model.config.patch_size)
         return euler(_tiled(model, condition, weights, tiles), noise, times)
     encoded = model.encode(condition, _longest_per_branch(model, condition, num_branches))
@@ -61,6 +69,32 @@ def sample(
         return _guided(model, encoded, condition, x, t, weights)
 
     return euler(velocity, noise, times)
+
+
+def _from_overview(
+    model: DiTFuse,
+    branches: Condition,
+    noise: jax.Array,
+    weights: jax.Array,
+    times: jax.Array,
+    tile: int,
+    overview: int,
+) -> jax.Array:
+    """x_t at `times[overview]`, with the whole image in sight.
+
+    What a scene is, and how bright it shall be, is settled in the first steps and needs more of it
+    than one tile shows.  So the image is sampled at a size at which its shorter side is one tile's
+    (along the longer one it may still take several), to the end; enlarged again, it is where the
+    large image's path sets in.
+    """
+    batch, height, width, channels = noise.shape
+    small = overview_size((height, width), tile, model.config.patch_size)
+    images = branches.images
+    seen = jax.image.resize(images, (*images.shape[:3], *small, channels), "linear")
+    start = noise[:, : small[0], : small[1]]
+    x = sample(model, branches._replace(images=seen), start, weights, times, tile)
+    x = jax.image.resize(x, (batch, height, width, channels), "linear")
+    return interpolate(x, noise, jnp.broadcast_to(times[overview], (batch,)))
 
 
 def _guided(
@@ -84,7 +118,8 @@ def _guided(
 def _tiled(model: DiTFuse, condition: Condition, weights: jax.Array, tiles: Tiles) -> VelocityFn:
     """The guided velocity of a large image: that of its tiles, blended.
 
-    Tiles join the batch, some at a time, so that memory does not grow with the image.
+    Tiles join the batch, some at a time.  Their keys and values are computed once if they have room
+    in `_KEPT_BYTES`, else anew at every step, so that memory does not grow with the image.
     """
     num_branches = weights.shape[0]
     corners = tiles.corners
@@ -116,11 +151,16 @@ def _tiled(model: DiTFuse, condition: Condition, weights: jax.Array, tiles: Tile
         there = at(corners)
         return model.encode(there, _longest_per_branch(model, there, num_branches))
 
-    encoded = jax.lax.map(encode, groups)
+    bytes_of_group = sum(
+        x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(encode, groups[0]))
+    )
+    kept = len(groups) * bytes_of_group <= _KEPT_BYTES
+    encoded = jax.lax.map(encode, groups) if kept else None
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-        def of_group(group: tuple[Encoded, jax.Array]) -> jax.Array:
-            encoded, corners = group
+        def of_group(group: tuple[Encoded | None, jax.Array]) -> jax.Array:
+            known, corners = group
+            encoded = encode(corners) if known is None else known
             noisy = jax.vmap(lambda corner: tiles.cut(x, corner))(corners)
             rows = noisy.reshape(-1, *noisy.shape[2:])
             return _guided(model, encoded, at(corners), rows, t, weights).reshape(noisy.shape)
@@ -139,6 +179,7 @@ def make_sampler(
     shift: float = 1.0,
     sharder: Sharder | None = None,
     tile: int | None = None,
+    overview: int = 0,
 ) -> Sampler:
     """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
@@ -148,6 +189,7 @@ def make_sampler(
       shift: time shift, see `time_grid`.
       sharder: spreads the work over its mesh, on which the parameters must lie.
       tile: see `sample`.
+      overview: see `sample`.
 
     Returns:
       A jitted function of (parameters, branches, noise, weights); see `sample`.
@@ -158,7 +200,8 @@ def make_sampler(
         model = nnx.merge(graph, parameters)
         spread = constraints(sharder.activation) if sharder else contextlib.nullcontext()
         with spread:
-            return sample(model, branches, noise, weights, time_grid(steps, shift), tile)
+            times = time_grid(steps, shift)
+            return sample(model, branches, noise, weights, times, tile, overview)
 
     return run
 

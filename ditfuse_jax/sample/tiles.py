@@ -84,6 +84,19 @@ def plan_tiles(size: tuple[int, int], side: int, multiple: int) -> Tiles:
     return Tiles(size, tile, rows, columns)
 
 
+def overview_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
+    """The size at which a large image is looked at as a whole: its shorter side is one tile's.
+
+    Args:
+      size: (height, width) of the image.
+      side: of the tiles; an image whose shorter side is no longer is its own overview.
+      multiple: of the result's sides.
+    """
+    scale = min(1.0, side / min(size))
+    height, width = (max(multiple, round(length * scale / multiple) * multiple) for length in size)
+    return min(height, size[0]), min(width, size[1])
+
+
 def _starts(length: int, tile: int, multiple: int) -> tuple[int, ...]:
     step = tile * (1 - _OVERLAP)
     count = 1 + math.ceil((length - tile) / step)

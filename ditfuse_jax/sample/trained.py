@@ -1,6 +1,7 @@
 """A trained model, ready to be used: parameters and what is needed to run them."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,12 @@ class WeightedAdapter:
         if not sign or Path(text).exists():
             return cls(Path(text))
         try:
-            return cls(Path(folder), float(weight))
-        except ValueError as error:
-            raise UserError(f"adapter {text!r}: the weight {weight!r} is no number") from error
+            share = float(weight)
+        except ValueError:
+            share = math.nan
+        if not math.isfinite(share):
+            raise UserError(f"adapter {text!r}: the weight {weight!r} is no number")
+        return cls(Path(folder), share)
 
 
 def load_trained(

@@ -136,6 +136,7 @@ def _do(
     for run in runs:
         if run.scores() is None:
             log = run.folder / "log.txt"
+            run.unscored()
             if code := call(run.scoring, log):
                 failures.append(Failure(run.name, _reason(code, log), log))
                 say(f"failed: {failures[-1]}")

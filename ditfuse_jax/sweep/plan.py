@@ -29,6 +29,8 @@ SAMPLING = {
     "--config.sample.guidance": "--guidance",
     "--config.sample.image_guidance": "--image-guidance",
     "--config.sample.max_side": "--max-side",
+    "--config.sample.tile": "--tile",
+    "--config.sample.overview": "--overview",
 }
 # A run may continue with others of these.
 _CHANGEABLE = ("mesh", "data.workers")
@@ -149,6 +151,10 @@ class Run:
         content = json.loads(report.read_text(encoding="utf-8"))
         values = {name: content[name].get("fused") for name in METRICS if name in content}
         return {name: value for name, value in values.items() if value is not None}
+
+    def unscored(self) -> None:
+        """Forgets of what words the report is, before another takes its place."""
+        (self.folder / "words.json").unlink(missing_ok=True)
 
     def scored(self) -> None:
         """Notes that the report is the one of these words."""

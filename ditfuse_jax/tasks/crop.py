@@ -20,6 +20,7 @@ def random_view(
     *,
     upside_down: bool,
     labels: Container[int] = (),
+    whole_share: float = 0.0,
 ) -> tuple[np.ndarray, ...]:
     """A random crop, randomly mirrored; without a size the images as they are, cut before.
 
@@ -27,7 +28,8 @@ def random_view(
     """
     if crop is None:
         return tuple(images)
-    return random_flips(random_crop(images, rng, crop, labels), rng, upside_down=upside_down)
+    cut = random_crop(images, rng, crop, labels, whole_share)
+    return random_flips(cut, rng, upside_down=upside_down)
 
 
 def random_crop(
@@ -35,6 +37,7 @@ def random_crop(
     rng: np.random.Generator,
     crop: tuple[int, int],
     labels: Container[int] = (),
+    whole_share: float = 0.0,
 ) -> tuple[np.ndarray, ...]:
     """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
 
@@ -42,14 +45,17 @@ def random_crop(
     where the image has room for it, is downscaled first, log-uniformly down to the crop just
     fitting: a few photographs then give crops from bare texture to whole scenes.  An image smaller
     than the crop is upscaled just enough.  The images with an index in `labels` hold class numbers,
-    which are never mixed.
+    which are never mixed.  A share of the crops, `whole_share`, shows as much of the image as the
+    crop's shape allows instead, for tasks that are about scenes.
 
     Raises:
       UserError: the images differ in size.
     """
     check_same_size(images, [f"image {number}" for number in range(1, len(images) + 1)])
     height, width = images[0].shape[:2]
-    scale = _draw_scale(min(height / crop[0], width / crop[1]), rng)
+    room = min(height / crop[0], width / crop[1])
+    whole = whole_share > 0 and rng.random() < whole_share
+    scale = 1 / room if whole else _draw_scale(room, rng)
     # The window is cut before it is resized: the same pixels as the other way around, for less.
     window_height = min(max(1, round(crop[0] / scale)), height)
     window_width = min(max(1, round(crop[1] / scale)), width)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views, overlay
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
@@ -28,6 +29,7 @@ STREET_CLASSES: tuple[tuple[str, ...], ...] = (
 _LEAST_SHARE = 0.005  # of the crop, or a class counts as too small to be asked for
 _IGNORED = 255
 _ABSENT = 0.15  # share of examples that ask for what is not there
+_WHOLE = 0.5  # share of examples that show as much of the scene as the crop's shape allows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +48,27 @@ class Segmentation:
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
         """See `Task`; `images` are the scene and its labels, a label's number in all channels."""
-        clean, coded = random_view(images, rng, crop, upside_down=False, labels=(1,))
+        scene, coded = images
+        check_same_size(images, ("the scene", "its labels"))
+        check_labels(coded[..., 0], self.classes)
+        # Damaged before it is seen from afar, as an overview of a damaged scene is.
+        views = degrade_views(scene, rng, self.config)
+        damaged = (views.view_a, views.view_b)
+        *damaged, clean, coded = random_view(
+            (*damaged, scene, coded),
+            rng,
+            crop,
+            upside_down=False,
+            labels=(3,),
+            whole_share=_WHOLE,
+        )
         labels = coded[..., 0]
-        check_labels(labels, self.classes)
-        views = degrade_views(clean, rng, self.config)
         wanted = self._draw_class(labels, rng)
         names = self.classes[wanted]
         sentence = draw_instruction(instructions("segmentation"), rng)
         sentence = sentence.replace("{class}", names[int(rng.integers(len(names)))])
         return Example(
-            shuffled((views.view_a, views.view_b), rng),
+            shuffled(damaged, rng),
             task_prompt("SEG", None, sentence),
             overlay(clean, labels == wanted),
         )
@@ -64,11 +77,13 @@ class Segmentation:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
         present = np.flatnonzero(counts >= _LEAST_SHARE * labels.size)
         absent = np.flatnonzero(counts == 0)
-        ask_absent = rng.random() < _ABSENT
-        pool = absent if (ask_absent and len(absent)) or not len(present) else present
-        if not len(pool):  # nothing but specks
-            pool = np.flatnonzero(counts)
-        return int(pool[int(rng.integers(len(pool)))])
+        if len(absent) and (rng.random() < _ABSENT or not len(present)):
+            return int(rng.choice(absent))
+        if not len(present):  # nothing but specks
+            present = np.flatnonzero(counts)
+        # Large classes more often, though less than their areas: there is more to learn from them.
+        shares = np.sqrt(counts[present])
+        return int(rng.choice(present, p=shares / shares.sum()))
 
 
 def check_labels(labels: np.ndarray, classes: Sequence[tuple[str, ...]]) -> None:

@@ -276,7 +276,7 @@ def _open_run(folder: Path) -> Base:
         if checkpoints.has(step, LORA):
             raise UserError(
                 f"{folder} holds adapters, not weights: merge them first with `ditfuse convert "
-                f"{folder} --merge -o MERGED`"
+                f"WEIGHTS --lora {folder} -o MERGED`"
             )
     finally:
         checkpoints.close()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
@@ -254,6 +255,13 @@ def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Arra
     }
 
 
+_MODEL_DEFAULTS = {
+    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for field in dataclasses.fields(ModelConfig)
+    if field.default is not dataclasses.MISSING
+}
+
+
 def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> None:
     """Refuses to continue a run with another model.
 
@@ -264,6 +272,8 @@ def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> No
     changeable = {"attention", "dtype", "remat", "text_slots", "adapter"}
     for section in ("model", "lora"):
         old, new = saved[section], to_plain(config[section])
+        if section == "model":  # a field that is younger than the checkpoint had its default
+            old = _MODEL_DEFAULTS | dict(old)
         for key in sorted((set(old) | set(new)) - changeable):
             if old.get(key) != new.get(key):
                 raise UserError(

@@ -86,6 +86,7 @@ def default_config(model_preset: str) -> Config:
             "text_slots": (64, 32, 160),
             "max_side": 1024,
             "tile": 0,
+            "overview": 0,
         }
     )
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))

@@ -14,10 +14,11 @@ import pytest
 from ditfuse_jax.degrade import TONES, adjust
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import control
-from ditfuse_jax.evaluate.control import SENTENCES, control_prompt, evaluate_control
+from ditfuse_jax.evaluate.control import SENTENCES, evaluate_control
 from ditfuse_jax.evaluate.subject import Subject
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.prompts import instruction_pool
+from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
 TAG = re.compile(r"\[CONTROL\]\. <([^>]+)>")
@@ -121,11 +122,11 @@ def test_every_scene_takes_its_sentences_from_the_held_out_ones_in_turn(examine)
     for tag in TONES:
         pool = instruction_pool(control.POOLS[tag])
         held_out = pool.part("heldout")
-        standard = control_prompt(tag, pool.sentences[0], 2)
+        standard = standard_prompt(tag.lower(), 2, pool.sentences[0])
         assert asked[tag].count(standard) == 2  # one a scene
         others = [prompt for prompt in asked[tag] if prompt != standard]
         expected = [held_out[k % len(held_out)] for k in range(2 * SENTENCES)]
-        assert others == [control_prompt(tag, text, 2) for text in expected]
+        assert others == [standard_prompt(tag.lower(), 2, text) for text in expected]
 
 
 def test_prompts_of_levels_are_those_of_training():
@@ -134,7 +135,7 @@ def test_prompts_of_levels_are_those_of_training():
     seen = {TASKS["control_m3"]([image], rng, None).prompt for _ in range(400)}
     shapes = {re.sub(r"(</img>\.).*", r"\1", prompt) for prompt in seen}
     for tag in TONES:
-        made = control_prompt(tag, instruction_pool(control.POOLS[tag]).sentences[0], 2)
+        made = standard_prompt(tag.lower(), 2, instruction_pool(control.POOLS[tag]).sentences[0])
         assert re.sub(r"(</img>\.).*", r"\1", made) in shapes
 
 
@@ -154,5 +155,5 @@ def test_findings_are_strict_json_and_the_levels_are_pictured(examine, tmp_path)
 
 
 def test_an_unknown_task_is_told_before_anything_is_loaded(tmp_path):
-    with pytest.raises(UserError, match="task 'nap' is unknown"):
+    with pytest.raises(UserError, match="task 'nap' is not plain fusion"):
         evaluate_control(checkpoint=tmp_path / "none", data="samples:heldout", task="nap")

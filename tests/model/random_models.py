@@ -35,6 +35,7 @@ PIXEL = dataclasses.replace(
     prediction="clean",
     head="blend",
     target_sees_sources=True,
+    target_hears_prompt=True,
     attention="xla",
 )
 GRID = (2, 3)

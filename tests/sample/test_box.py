@@ -8,8 +8,8 @@ from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample.files import standard_prompt
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.tiles import plan_tiles
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
@@ -59,6 +59,30 @@ def test_tiles_leave_no_line_on_flat_images(fuser):
     assert len(columns) > 2 and {*columns[1:], *ends} <= {*borders}
     of_tiles = steps[[border - 1 for border in (*columns[1:], *ends)]]
     assert of_tiles.mean() < 1.5 * steps[borders - 1].mean()
+
+
+def test_levels_of_brightness_and_contrast_are_as_asked_for(fuser, photograph):
+    """On a focus pair, by the standard sentences and tags."""
+    pair = focus_pair(photograph, np.random.default_rng(3))
+
+    def fused(*tasks):
+        jobs = [Job([pair.near, pair.far], standard_prompt(task, 2)) for task in tasks]
+        return [image.astype(float) for image in fuser.fuse(jobs)]
+
+    brightness = [image.mean() for image in fused("light--", "light-", "mff", "light+", "light++")]
+    assert min(np.diff(brightness)) > 5
+    contrast = [image.std() for image in fused("contrast-", "mff", "contrast+")]
+    assert min(np.diff(contrast)) > 2
+
+
+@pytest.mark.parametrize("size", [(160, 160), (163, 171), (160, 2048)])
+def test_any_size_comes_back_as_it_went_in(fuser, size):
+    rows, columns = np.indices(size)
+    ramp = (127 + 60 * np.sin(columns / 9) + 60 * np.cos(rows / 7))[..., None].repeat(3, axis=2)
+    sources = [ramp.astype(np.uint8), (ramp // 2).astype(np.uint8)]
+    (fused,) = fuser.fuse([Job(sources, standard_prompt("mef", 2))])
+    assert fused.shape == sources[0].shape
+    assert 20 < fused.std() < 110
 
 
 def test_a_file_is_fused_without_naming_a_model(photograph, tmp_path):

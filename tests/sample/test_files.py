@@ -5,8 +5,10 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
+from ditfuse_jax.prompts import instruction_pool
 from ditfuse_jax.sample import read_prompts
-from ditfuse_jax.sample.files import STANDARD_TASKS, plan, standard_prompt
+from ditfuse_jax.sample.files import plan
+from ditfuse_jax.sample.standard import CONTROLS, standard_prompt
 
 PLACED = "<|image_2|> then <|image_1|>"
 
@@ -95,12 +97,38 @@ class TestPlan:
         ("ivif", "[FUSION]. <MULTI-MODALITIES>. This"),
         ("mff", "[FUSION]. <MULTI-FOCUS>. This"),
         ("mef", "[FUSION]. <MULTI-EXPOSURE>. This"),
+        ("light++", "[CONTROL]. <LIGHT++>. This"),
+        ("contrast-", "[CONTROL]. <CONTRAST->. This"),
+        ("segment:car", "[SEG]. This"),
     ],
 )
 def test_a_task_sets_the_tags(task, tags):
     assert standard_prompt(task, 2).startswith(tags)
     assert standard_prompt(task, 2, "Join.").startswith(tags)
-    assert set(STANDARD_TASKS) == {"fuse", "ivif", "mff", "mef"}
+
+
+def test_a_level_is_asked_for_after_fusion_as_in_training():
+    fusion, light = (instruction_pool(name).sentences[0] for name in ("fusion", "light_plus"))
+    assert standard_prompt("light+", 2).endswith(f"{fusion.rstrip('.')}. {light}")
+    assert standard_prompt("light+", 2, "A bit more sun.").endswith(". A bit more sun.")
+    assert {*CONTROLS} == {"light++", "light+", "light-", "light--", "contrast+", "contrast-"}
+
+
+def test_a_class_stands_in_its_sentence():
+    assert " car" in standard_prompt("segment:car", 2)
+    assert standard_prompt("segment:red car", 2, "Where is a {class}?").endswith("a red car?")
+
+
+def test_a_whole_prompt_stays_as_it_is():
+    whole = "<img><|image_2|></img> over <img><|image_1|></img>, darker"
+    for task in ("fuse", "light-", "segment:sky"):
+        assert standard_prompt(task, 2, whole) == whole
+
+
+@pytest.mark.parametrize("task", ["nap", "segment", "segment: ", "light", "fuse:car"])
+def test_an_unknown_task_is_refused_with_the_known_ones(task):
+    with pytest.raises(UserError, match=r"fuse, ivif.*light\+\+.*segment:car"):
+        standard_prompt(task, 2)
 
 
 class TestReadPrompts:

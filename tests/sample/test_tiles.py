@@ -10,7 +10,7 @@ from flax import nnx
 from ditfuse_jax.flow import Guidance, time_grid
 from ditfuse_jax.model import Condition
 from ditfuse_jax.sample.sampler import sample
-from ditfuse_jax.sample.tiles import plan_tiles
+from ditfuse_jax.sample.tiles import overview_size, plan_tiles
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -89,6 +89,26 @@ def test_every_step_blends_the_velocities_of_the_tiles(large, models):
     np.testing.assert_allclose(found, x, atol=2e-4 * np.abs(x).max())
 
 
+def test_tiles_whose_keys_and_values_have_no_room_are_encoded_at_every_step(
+    large, models, monkeypatch
+):
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    times = np.asarray(time_grid(2))
+
+    def run():
+        return models.jit(
+            lambda parameters: sample(
+                nnx.merge(graph, parameters), branches, noise, weights, times, 16
+            )
+        )
+
+    kept = run()(parameters)
+    monkeypatch.setattr("ditfuse_jax.sample.sampler._KEPT_BYTES", 0)
+    again = run()
+    np.testing.assert_allclose(again(parameters), kept, atol=1e-4 * np.abs(kept).max())
+
+
 def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large, models):
     model, branches, noise, weights = large
     graph, parameters = nnx.split(model)
@@ -102,3 +122,60 @@ def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large, models):
         )(parameters)
 
     np.testing.assert_array_equal(run(36), run(None))
+
+
+def test_an_overview_is_one_tile_high_or_wide_and_keeps_the_shape():
+    assert overview_size((480, 640), 160, 16) == (160, 208)
+    assert overview_size((2048, 1024), 160, 16) == (320, 160)
+    assert overview_size((160, 2048), 160, 16) == (160, 2048)
+    assert overview_size((96, 64), 160, 16) == (96, 64)
+
+
+def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, models):
+    """Beside the same by hand: all steps in small, noise mixed in again, the rest in tiles."""
+    model, branches, noise, weights = large
+    side, times = 16, np.asarray(time_grid(3))
+    graph, parameters = nnx.split(model)
+
+    def run(overview, branches, noise, times):
+        return models.jit(
+            lambda parameters, *rest: sample(
+                nnx.merge(graph, parameters), *rest, tile=side, overview=overview
+            )
+        )(parameters, branches, noise, weights, times)
+
+    height, width = noise.shape[1:3]
+    small = overview_size((height, width), side, model.config.patch_size)
+    assert small == (20, 16)
+    images = branches.images
+    seen = jax.image.resize(images, (*images.shape[:3], *small, 3), "linear")
+    start = noise[:, : small[0], : small[1]]
+    x = run(0, branches._replace(images=seen), start, times)
+    x = jax.image.resize(x, noise.shape, "linear")
+    x = times[1] * x + (1 - times[1]) * noise
+    expected = run(0, branches, x, times[1:])
+    found = run(1, branches, noise, times)
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    assert np.abs(found - run(0, branches, noise, times)).max() > 1e-3
+
+
+def test_an_image_as_wide_as_a_tile_needs_no_overview(large, models):
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    branches = branches._replace(images=branches.images[:, :, :, :, :16])
+    times = np.asarray(time_grid(2))
+
+    def run(overview):
+        return models.jit(
+            lambda parameters: sample(
+                nnx.merge(graph, parameters),
+                branches,
+                noise[:, :, :16],
+                weights,
+                times,
+                16,
+                overview,
+            )
+        )(parameters)
+
+    np.testing.assert_array_equal(run(1), run(0))

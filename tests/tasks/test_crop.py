@@ -77,6 +77,16 @@ def test_a_small_photograph_is_upscaled_just_enough(height, width):
     assert abs(np.mean(scales) - min(height, width) / 64) < 0.05
 
 
+def test_a_share_of_the_crops_shows_all_that_the_crop_s_shape_allows():
+    image, crop = coordinates(200, 250), (50, 50)
+    scales = [
+        scale_of(random_crop((image,), np.random.default_rng(seed), crop, whole_share=0.5)[0])
+        for seed in range(200)
+    ]
+    assert 0.4 < np.mean(np.isclose(scales, 4, rtol=0.03)) < 0.65
+    assert np.mean(np.isclose(scales, 1)) > 0.15
+
+
 def test_downscaling_averages_instead_of_skipping_pixels():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 200

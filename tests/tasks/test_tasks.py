@@ -233,6 +233,27 @@ class TestSegmentation:
             present += wanted in (3, 8)
         assert 40 < present < 58  # most ask for what is there, some for what is not
 
+    def test_large_classes_are_asked_for_more_often_though_less_than_their_areas(self):
+        coded = np.full((96, 96, 3), 3, np.uint8)
+        coded[:32, :32] = 8  # a ninth
+        asked = [self.named(example) for example in self.examples(coded, count=200)]
+        present = [wanted for (wanted,) in asked if wanted in (3, 8)]
+        assert present.count(8) / len(present) == pytest.approx(1 / (1 + 8**0.5), abs=0.1)
+
+    def test_many_crops_show_the_whole_scene_and_its_damage_from_afar(self):
+        """Blocks of random bytes, a third as large, are grey: no pixel is as bright any more."""
+        coded = np.full((288, 288, 3), 3, np.uint8)
+        task = Segmentation(config=M3Config(operations={"mask": 1}, both_share=1))
+        grey = np.full((288, 288, 3), 128, np.uint8)
+        deviations = [
+            task((grey, coded), np.random.default_rng(seed), (96, 96)).sources[0].std()
+            for seed in range(60)
+        ]
+        of_bytes = np.arange(256).std()
+        afar = np.isclose(deviations, of_bytes / 3, rtol=0.1).mean()
+        near = np.isclose(deviations, of_bytes, rtol=0.05).mean()
+        assert 0.35 < afar < 0.75 and near > 0.1
+
     def test_what_is_not_there_leaves_the_image_as_it_is(self):
         void = np.full((96, 96, 3), 11, np.uint8)
         for example in self.examples(void, count=10):

@@ -9,11 +9,19 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.output import OutputLayer
 from ditfuse_jax.model.layers import Linear
 
-GATES = 8  # values per pixel with which the tokens steer the weighing
+GATES = 8  # values with which the tokens steer the weighing
 EXTRA = GATES + 1  # with the trust in the painting
+_CELL = 4  # pixels along the side of the squares that the tokens say them for
 WIDTH = 24  # of the network that weighs
 _PARTS = LEVELS + 2  # bands, the smooth rest, the colour
 _FEATURES = 2 * LEVELS + 5
+# Inputs and outputs of its maps for each pixel; all but `of_tokens` for each source, too.
+MAPS = {
+    "of_source": (_FEATURES, WIDTH),
+    "of_tokens": (GATES, WIDTH),
+    "hidden": (WIDTH, WIDTH),
+    "weigh": (WIDTH, 2 * _PARTS + 1),
+}
 _ROWS_AND_COLUMNS = (-3, -2)
 _DOUBT = 3.0  # a fresh painting is trusted by e to this power less than a source
 _QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
@@ -36,11 +44,12 @@ class BandsHead(nnx.Module):
             axes = (None, None)
             return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
 
-        self.output = OutputLayer(config, EXTRA + config.channels, rngs=rngs)
-        self.of_source = layer(_FEATURES, WIDTH, bias=True)
-        self.of_tokens = layer(GATES, WIDTH)
-        self.hidden = layer(WIDTH, WIDTH, bias=True)
-        self.weigh = layer(WIDTH, 2 * _PARTS + 1, zero=True)
+        channels, side = EXTRA + config.channels, cells_per_side(config)
+        self.output = OutputLayer(config, channels, rngs=rngs, side=side)
+        self.of_source = layer(*MAPS["of_source"], bias=True)
+        self.of_tokens = layer(*MAPS["of_tokens"])
+        self.hidden = layer(*MAPS["hidden"], bias=True)
+        self.weigh = layer(*MAPS["weigh"], zero=True)
 
     def __call__(
         self,
@@ -51,14 +60,11 @@ class BandsHead(nnx.Module):
         grid: tuple[int, int],
     ) -> jax.Array:
         """See `Head`."""
-        out = self.output(hidden, time, grid)
         # Tokens are squares, whose borders shall not show.
-        gates, painting = out[..., :GATES], out[..., GATES:]
-        for level in range(2):
-            gates = smooth(gates, 2**level, _ROWS_AND_COLUMNS)
-        for level in range(3):
-            painting = smooth(painting, 2**level, _ROWS_AND_COLUMNS)
-        painted, trust = painting[..., :-1], painting[..., -1] - _DOUBT
+        out = smooth(self.output(hidden, time, grid), 1, _ROWS_AND_COLUMNS)
+        size = (*out.shape[:2], *sources.shape[2:4], out.shape[-1])
+        out = jax.image.resize(out, size, "linear")
+        gates, painted, trust = out[..., :GATES], out[..., GATES:-1], out[..., -1] - _DOUBT
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
@@ -86,6 +92,11 @@ class BandsHead(nnx.Module):
             fused += jnp.sum(weights[..., part] * band[:, None], axis=2)
         colour = jnp.sum(weights[..., -1:] * chroma[:, None], axis=2)
         return to_rgb(fused, colour + of_painting[..., -1:] * paint_chroma)
+
+
+def cells_per_side(config: ModelConfig) -> int:
+    """Places along a patch's side for which tokens say how to weigh; between them it is smooth."""
+    return max(1, config.patch_size // _CELL)
 
 
 def _features(

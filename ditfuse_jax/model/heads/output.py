@@ -10,10 +10,18 @@ from ditfuse_jax.model.patches import unpatchify
 
 
 class OutputLayer(nnx.Module):
-    """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023)."""
+    """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023).
 
-    def __init__(self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs):
-        width, patch, dtype = config.hidden_size, config.patch_size, config.dtype
+    Args:
+      channels: values per place.
+      side: places along a patch's side, by default one per pixel.
+    """
+
+    def __init__(
+        self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs, side: int | None = None
+    ):
+        width, dtype = config.hidden_size, config.dtype
+        side = side or config.patch_size
         self.modulation = Linear(
             (width,),
             (2, width),
@@ -25,7 +33,7 @@ class OutputLayer(nnx.Module):
         )
         self.linear = Linear(
             (width,),
-            (patch, patch, channels),
+            (side, side, channels),
             ("embed", None, None, None),
             rngs=rngs,
             dtype=dtype,
@@ -34,7 +42,7 @@ class OutputLayer(nnx.Module):
         )
 
     def __call__(self, hidden: jax.Array, time: jax.Array, grid: tuple[int, int]) -> jax.Array:
-        """Hidden states (B, K, P, D) and time embedding (B, K, D) -> (B, K, H, W, channels)."""
+        """Hidden states (B, K, P, D) and time embedding (B, K, D) -> (B, K, h, w, channels)."""
         modulation = self.modulation(jax.nn.silu(time))[:, :, None].astype(jnp.float32)
         shift, scale = modulation[..., 0, :], modulation[..., 1, :]
         x = layer_norm(hidden) * (1 + scale) + shift
