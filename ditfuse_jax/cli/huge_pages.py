@@ -15,8 +15,9 @@ _VARIABLE = "GLIBC_TUNABLES"
 _SETTING = "glibc.malloc.hugetlb=1"
 _SINCE = (2, 35)  # of glibc, which ignores what it does not know
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# Commands that compute; the others are done before pages matter.
-_COMMANDS = ("train", "fuse", "evaluate", "bench", "sweep")
+# Commands of few programs.  Each large block is a mapping of its own, and a process has 65,530: an
+# evaluation of images of many sizes compiles so many programs that it ran out of them.
+_COMMANDS = ("train", "bench")
 
 
 def ask_for_huge_pages(kernel: Path = _KERNEL) -> None:

@@ -21,12 +21,12 @@ def kernel(tmp_path, monkeypatch):
     return policy
 
 
-def test_commands_that_compute_start_again_with_large_pages(kernel):
+def test_commands_that_train_start_again_with_large_pages(kernel):
     assert wanted(["train"], {"HOME": "/h"}, kernel) == {"HOME": "/h", "GLIBC_TUNABLES": ASKED}
 
 
 def test_other_tunables_stay(kernel):
-    found = wanted(["fuse"], {"GLIBC_TUNABLES": "glibc.rtld.nns=4"}, kernel)
+    found = wanted(["bench"], {"GLIBC_TUNABLES": "glibc.rtld.nns=4"}, kernel)
     assert found == {"GLIBC_TUNABLES": f"glibc.rtld.nns=4:{ASKED}"}
 
 
@@ -35,7 +35,7 @@ def test_a_process_that_started_again_goes_on(kernel):
     assert again is not None and wanted(["train"], again, kernel) is None
 
 
-@pytest.mark.parametrize("command", [["--version"], ["prepare"], []])
+@pytest.mark.parametrize("command", [["--version"], ["evaluate"], []])
 def test_other_commands_go_on_as_they_are(kernel, command):
     assert wanted(command, {}, kernel) is None
 
