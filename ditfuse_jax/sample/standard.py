@@ -17,9 +17,7 @@ def check_plain(task: str) -> None:
       UserError: with those.
     """
     if task not in STANDARD_TASKS:
-        raise UserError(
-            f"task {task!r} is not plain fusion; choose from {', '.join(STANDARD_TASKS)}"
-        )
+        raise UserError(f"task {task!r} is unknown here; choose from {', '.join(STANDARD_TASKS)}")
 
 
 def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:

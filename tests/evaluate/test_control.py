@@ -16,8 +16,10 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import control
 from ditfuse_jax.evaluate.control import SENTENCES, evaluate_control
 from ditfuse_jax.evaluate.subject import Subject
+from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.prompts import instruction_pool
+from ditfuse_jax.sample.fuser import Settings
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
@@ -46,8 +48,7 @@ def examine(monkeypatch, pairs, tmp_path):
                 for job in jobs
             ]
 
-        guidance = SimpleNamespace(text=1.0, image=1.0)
-        settings = SimpleNamespace(seed=0, steps=1, guidance=guidance)
+        settings = Settings(1, Guidance(1.0, 1.0), 0, 1024, "<cfg>")
         fuser = SimpleNamespace(
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )
@@ -155,5 +156,5 @@ def test_findings_are_strict_json_and_the_levels_are_pictured(examine, tmp_path)
 
 
 def test_an_unknown_task_is_told_before_anything_is_loaded(tmp_path):
-    with pytest.raises(UserError, match="task 'nap' is not plain fusion"):
+    with pytest.raises(UserError, match="task 'nap' is unknown here"):
         evaluate_control(checkpoint=tmp_path / "none", data="samples:heldout", task="nap")

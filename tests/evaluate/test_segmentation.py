@@ -18,8 +18,10 @@ from ditfuse_jax.evaluate.segmentation import (
     evaluate_segmentation,
 )
 from ditfuse_jax.evaluate.subject import Subject
+from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import read_image, read_labels, write_image
 from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.sample.fuser import Settings
 from ditfuse_jax.tasks import STREET_CLASSES
 
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "seg" / "camvid_val"
@@ -62,8 +64,7 @@ def examine(monkeypatch, tmp_path):
             *images, coded = source[next(turn)]
             return [behave(images[0], coded[..., 0], asked(job.prompt)) for job in jobs]
 
-        guidance = SimpleNamespace(text=1.0, image=1.0)
-        settings = SimpleNamespace(seed=0, steps=1, guidance=guidance)
+        settings = Settings(1, Guidance(1.0, 1.0), 0, 1024, "<cfg>")
         fuser = SimpleNamespace(
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )
