@@ -74,8 +74,8 @@ class Job:
       image: container image, for jobset and tpu_vm.
       repo: folder of a checkout with its environment in `.venv`, for slurm.
       spot: preemptible machines (Google Cloud).
-      max_restarts: how often it is started again after it was stopped or lost a machine (JobSet and
-        TPU VMs: failed in any way but bad input).
+      max_restarts: how often it is started again after it was stopped or lost a machine (JobSet:
+        failed in any way but bad input; TPU VMs: in any way).
       grace_seconds: time to save after SIGTERM.
       slurm: SLURM's part.
       kubernetes: Kubernetes' part.

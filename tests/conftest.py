@@ -2,9 +2,14 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -54,6 +59,31 @@ def official():
 def models() -> ModuleType:
     """Tiny models with random parameters (`model/random_models.py`)."""
     return _helper("model/random_models.py")
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices() -> Callable[..., Any]:
+    """Runs a script of the tests on eight devices that a CPU pretends to have: what it prints."""
+
+    def run(script: str, *arguments: str) -> Any:
+        paths = [str(TESTS.parent), str(TESTS / "model"), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": "8",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        done = subprocess.run(
+            [sys.executable, str(TESTS / script), *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")

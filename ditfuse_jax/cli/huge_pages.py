@@ -15,8 +15,8 @@ _VARIABLE = "GLIBC_TUNABLES"
 _SETTING = "glibc.malloc.hugetlb=1"
 _SINCE = (2, 35)  # of glibc, which ignores what it does not know
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# Commands of few programs.  Each large block is a mapping of its own, and a process has 65,530: an
-# evaluation of images of many sizes compiles so many programs that it ran out of them.
+# Commands of few programs: with large pages an evaluation of images of many sizes, each with
+# programs of its own, ended in "LLVM compilation error: Cannot allocate memory".
 _COMMANDS = ("train", "bench")
 
 

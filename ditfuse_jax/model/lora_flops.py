@@ -148,10 +148,11 @@ class _Sizes:
             "head.output.linear": (width, head_values(config), draws * patches),
         }
         if config.head == "bands":
-            pixels = patches * config.patch_size**2
+            pixels = draws * patches * config.patch_size**2
+            # Once for each source, but for what the tokens say to all of them.
             self.modules |= {
-                f"head.{name}": (inputs, outputs, draws * pixels)
-                for name, (inputs, outputs) in bands.MAPS.items()
+                f"head.{name}": (*sizes, pixels * (1 if name == "of_tokens" else num_images))
+                for name, sizes in bands.MAPS.items()
             }
 
     def tokens(self, name: str, layer: int) -> float:

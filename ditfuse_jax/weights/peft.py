@@ -89,17 +89,22 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
     Raises:
       UserError: the folder cannot be written, or a map is not OmniGen's.
     """
-    specs: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    known = {linear.path for linear in linear_maps(model)}
+    if model.head != "linear":
+        known.discard(("head", "output", "linear"))
+    if strange := sorted(_adapted(adapter.leaves) - known):
+        raise UserError(
+            f"the adapter changes {'.'.join(strange[0])}, which OmniGen does not have or has in "
+            "another shape: PEFT's layout cannot hold it"
+        )
     values: dict[str, np.ndarray] = {}
     targets: list[str] = []
-    taken: set[tuple[str, ...]] = set()
     for linear in linear_maps(model):
         leaves: Any = adapter.leaves
         for key in linear.path:
             leaves = leaves.get(key, {})
         if not leaves:
             continue
-        taken.add(linear.path)
         a, b = np.asarray(leaves["lora_a"]), np.asarray(leaves["lora_b"])
         targets.append(_target(linear))
         for number in range(model.num_layers if linear.stacked else 1):
@@ -107,13 +112,6 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
             name = _PREFIX + linear.name.format(number)
             values[f"{name}.lora_A.weight"] = linear.factor_a_back(one[0])
             values[f"{name}.lora_B.weight"] = linear.factor_b_back(one[1])
-    own_head = ("head", "output", "linear") if model.head != "linear" else ()
-    strange = sorted(_adapted(adapter.leaves) - taken) or [own_head] * (own_head in taken)
-    if strange:
-        raise UserError(
-            f"the adapter changes {'.'.join(strange[0])}, which OmniGen does not have or has in "
-            "another shape: PEFT's layout cannot hold it"
-        )
     specs = {name: (value.dtype, value.shape) for name, value in values.items()}
     write_safetensors(folder / TENSORS, specs, values.__getitem__, {"format": "pt"})
     lora = adapter.lora

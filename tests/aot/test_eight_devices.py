@@ -1,36 +1,12 @@
 """The real step and sampler, compiled for eight devices that a CPU pretends to have."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, on_eight_devices):
     """What `eight_devices.py` found."""
-    folder = tmp_path_factory.mktemp("compiled")
-    paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "8",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / "eight_devices.py"), str(folder)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return on_eight_devices("aot/eight_devices.py", str(tmp_path_factory.mktemp("compiled")))
 
 
 @pytest.mark.parametrize("what", ["train", "sample"])

@@ -44,7 +44,7 @@ def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
 @pytest.fixture(scope="module")
 def report(on_eight_devices):
     """What `context_devices.py` found."""
-    return on_eight_devices("context_devices.py")
+    return on_eight_devices("parallel/context_devices.py")
 
 
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])

@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="module")
 def report(on_eight_devices):
     """What `eight_devices.py` found."""
-    found = on_eight_devices("eight_devices.py")
+    found = on_eight_devices("parallel/eight_devices.py")
     assert found["devices"] == 8
     return found
 
