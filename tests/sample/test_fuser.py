@@ -17,7 +17,7 @@ from ditfuse_jax.prompts import (
     load_tokenizer,
     task_prompt,
 )
-from ditfuse_jax.sample import Fuser, Job, TrainedModel
+from ditfuse_jax.sample import Fuser, Job, TrainedModel, WeightedAdapter
 from ditfuse_jax.sample.fuser import sampling_settings
 from ditfuse_jax.train import load_recipe, resolve
 
@@ -184,3 +184,9 @@ def test_settings_not_given_are_the_model_s_own(trained):
     assert (settings.steps, settings.max_side) == (sampling.steps, 96)
     assert settings.guidance == sampling.guidance
     assert settings.seed == 5
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "much"])
+def test_an_adapter_s_share_is_a_finite_number(share):
+    with pytest.raises(UserError, match=f"the weight '{share}' is no number"):
+        WeightedAdapter.parse(f"folder={share}")

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
-from ditfuse_jax.train import Checkpoints, resolve, train
+from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
+from ditfuse_jax.train.loop import check_same_model, to_plain
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 
@@ -132,6 +134,17 @@ def test_another_model_in_the_same_folder_is_refused_by_name(tiny, whole):
     with pytest.raises(UserError, match=r"model\.intermediate_size is 64 there and 96"):
         train(other, whole, quiet=True)
     assert [p.name for p in (whole / "checkpoints").iterdir()] == ["6"]
+
+
+def test_a_run_that_is_older_than_a_field_of_the_model_had_its_default():
+    config = load_recipe("nano_m3")
+    saved = {"model": to_plain(config.model), "lora": to_plain(config.lora)}
+    del saved["model"]["target_hears_prompt"]
+    check_same_model(saved, config, Path("run"))
+    with config.unlocked():
+        config.model.target_hears_prompt = True
+    with pytest.raises(UserError, match=r"model\.target_hears_prompt is False there and True"):
+        check_same_model(saved, config, Path("run"))
 
 
 def test_a_missing_and_a_surplus_leaf_are_named(tiny, six, whole, tmp_path):

@@ -80,6 +80,19 @@ def test_an_adapter_written_and_read_is_the_same(config, tmp_path, name):
     jax.tree.map(np.testing.assert_array_equal, again.leaves, adapter.leaves)
 
 
+@pytest.mark.parametrize("path", ["prompt_pool.value", "head.of_source", "head.output.linear"])
+def test_an_adapter_for_maps_that_omnigen_lacks_is_not_written(models, tmp_path, path):
+    config = dataclasses.replace(models.PIXEL, head="bands")
+    adapter = random_adapter(config, ADAPTERS["released"])
+    inner = adapter.leaves
+    for key in path.split("."):
+        inner = inner.setdefault(key, {})
+    inner |= {"lora_a": np.zeros((32, 8)), "lora_b": np.zeros((8, 32))}
+    with pytest.raises(UserError, match=f"changes {path}, which OmniGen does not have"):
+        write_adapter(tmp_path, adapter, config)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_official_adapter_is_read(official):
     adapter = read_adapter(official.folder / "lora", official.config())
     assert (adapter.lora.rank, adapter.lora.alpha) == (4, 8.0)
