@@ -1,11 +1,9 @@
-"""`small` cut down to what two CPU cores train in seventy minutes: the model in the box.
+"""`small` cut down to what two CPU cores train in seventy minutes: the model in the box learns to fuse.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
-    ditfuse convert runs/small --to box --dtype bfloat16 -o data/small
 
-It learns all tasks.  DATA is a folder with `photos/*/` (photographs), `ivif/roadscene_train/`
-(RoadScene, `vi` and `ir`) and `seg/camvid_train/` (CamVid, `images` and `labels`).  What it reaches
-is in docs/model_card.md.
+DATA is a folder with `photos/*/` (photographs), `ivif/roadscene_train/` (RoadScene, `vi` and `ir`)
+and `seg/camvid_train/` (CamVid, `images` and `labels`).  `small_cpu_words` goes on from here.
 """
 
 from pathlib import Path

@@ -19,6 +19,7 @@ ROOMS = (
         "ending",
         "errors",
         "files",
+        "huge_pages",
         "resources",
         "images",
         "prompts",

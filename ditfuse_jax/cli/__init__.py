@@ -9,12 +9,16 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
-from ditfuse_jax.cli.huge_pages import ask_for_huge_pages
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
+from ditfuse_jax.huge_pages import ask_for_huge_pages
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
+
+# Commands of few programs: with large pages an evaluation of images of many sizes, each with
+# programs of its own, ended in "LLVM compilation error: Cannot allocate memory".
+_WITH_HUGE_PAGES = ("train", "bench")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """The console command: `main`, whose one line about bad input is the last thing said."""
-    ask_for_huge_pages()
+    if sys.argv[1:2] in [[name] for name in _WITH_HUGE_PAGES]:
+        ask_for_huge_pages()
     code = main()
     if code == EXIT_USER_ERROR:
         # Threads of a failed read may still complain while the interpreter ends, or never return.

@@ -3,7 +3,7 @@
 from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
 from ditfuse_jax.degrade.defocus import FocusPair, focus_pair
 from ditfuse_jax.degrade.m3 import PRESETS, Block, M3Config, M3Views, degrade_views
-from ditfuse_jax.degrade.overlay import overlay, read_overlay
+from ditfuse_jax.degrade.overlay import overlay, overlay_all, read_overlay
 from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS, find_pseudo_target
 from ditfuse_jax.degrade.registry import OPERATIONS
 from ditfuse_jax.degrade.tone import BRIGHTNESS, CONTRAST, TONES, adjust
@@ -26,5 +26,6 @@ __all__ = [
     "find_pseudo_target",
     "focus_pair",
     "overlay",
+    "overlay_all",
     "read_overlay",
 ]

@@ -6,6 +6,15 @@ import numpy as np
 COLOUR = (255, 0, 200)
 SHARE = 0.6  # of the colour in what it covers
 
+# Of classes that are all shown at once, by label; light and saturated, to be told apart.
+PALETTE = np.array(
+    [
+        *((60, 160, 255), (170, 80, 30), (255, 255, 255), (110, 40, 255), (0, 255, 220)),
+        *((0, 200, 0), (255, 230, 0), (120, 120, 0), (255, 0, 0), (255, 140, 0), (255, 0, 200)),
+    ],
+    np.float32,
+)
+
 # A scene's pixel nearer to the colour than this (levels, Euclidean) hardly changes under it.
 _NEAR = 32.0
 _NEIGHBOURHOOD = 7  # pixels, the side of the square that such a pixel is judged by
@@ -16,6 +25,17 @@ def overlay(image: np.ndarray, where: np.ndarray) -> np.ndarray:
     colour = np.array(COLOUR, np.float32)
     mixed = np.rint((1 - SHARE) * image + SHARE * colour).astype(np.uint8)
     return np.where(where[..., None], mixed, image)
+
+
+def overlay_all(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns a `uint8 (H, W, 3)` image with a colour for each label (H, W).
+
+    Labels beyond `PALETTE` are void and leave the image as it is.
+    """
+    known = labels < len(PALETTE)
+    colours = PALETTE[np.where(known, labels, 0)]
+    mixed = np.rint((1 - SHARE) * image + SHARE * colours).astype(np.uint8)
+    return np.where(known[..., None], mixed, image)
 
 
 def read_overlay(image: np.ndarray, clean: np.ndarray | None = None) -> np.ndarray:

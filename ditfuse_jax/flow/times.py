@@ -33,8 +33,18 @@ def half_at_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     x_t gives it away: the mean of 256 noisy pixels tells brightness and colour, and a model that
     meets t = 0 hardly ever has no need to read the prompt.
     """
+    return _at_noise(key, shape, 0.5)
+
+
+def mostly_at_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Four of five draws at noise itself, for models that are sampled in one or two steps."""
+    return _at_noise(key, shape, 0.8)
+
+
+def _at_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
     coins, rest = jax.random.split(key)
-    return jnp.where(jax.random.bernoulli(coins, 0.5, shape), 0.0, noisy_logit_normal(rest, shape))
+    there = jax.random.bernoulli(coins, share, shape)
+    return jnp.where(there, 0.0, noisy_logit_normal(rest, shape))
 
 
 TIME_SAMPLERS: dict[str, TimeSampler] = {
@@ -42,6 +52,7 @@ TIME_SAMPLERS: dict[str, TimeSampler] = {
     "uniform": uniform,
     "noisy_logit_normal": noisy_logit_normal,
     "half_at_noise": half_at_noise,
+    "mostly_at_noise": mostly_at_noise,
 }
 
 

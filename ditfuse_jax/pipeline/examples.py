@@ -8,7 +8,13 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source
 from ditfuse_jax.pipeline.tolerance import Tolerance
-from ditfuse_jax.prompts import CONDITION_DROPPED, TextSlots, encode_prompt, load_tokenizer
+from ditfuse_jax.prompts import (
+    CONDITION_DROPPED,
+    TextSlots,
+    encode_prompt,
+    load_tokenizer,
+    without_tags,
+)
 from ditfuse_jax.tasks import Example, find_task
 
 Arrays = dict[str, np.ndarray]
@@ -22,11 +28,14 @@ class Encoder:
       slots: capacities of the text slots.
       tokenizer: folder of the tokenizer, None for the shipped one.
       condition_dropout: share of examples that lose instruction and images (DESIGN section 2).
+      tag_dropout: share of examples whose tags are those of a sentence that a user types, so that
+        nothing but its words tell what is wanted.
     """
 
     slots: TextSlots
     tokenizer: str | None = None
     condition_dropout: float = 0.0
+    tag_dropout: float = 0.0
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Arrays:
         """Encodes one example.
@@ -40,7 +49,10 @@ class Encoder:
         """
         dropped = rng.random() < self.condition_dropout
         tokenizer, count = load_tokenizer(self.tokenizer), len(example.sources)
-        encoded = encode_prompt(tokenizer, example.prompt, count, self.slots)
+        prompt = example.prompt
+        if self.tag_dropout and rng.random() < self.tag_dropout:
+            prompt = without_tags(prompt)
+        encoded = encode_prompt(tokenizer, prompt, count, self.slots)
         if dropped:  # in the slots of its prompt: examples of one batch are of one shape
             num_slots = len(encoded.order)
             encoded = encode_prompt(tokenizer, CONDITION_DROPPED, count, self.slots, num_slots)

@@ -26,6 +26,7 @@ from ditfuse_jax.prompts.template import (
     one_after_another,
     split_prompt,
     task_prompt,
+    without_tags,
 )
 from ditfuse_jax.prompts.tokenizer import EncodedPrompt, encode_prompt, load_tokenizer
 
@@ -58,5 +59,6 @@ __all__ = [
     "read_records",
     "split_prompt",
     "task_prompt",
+    "without_tags",
     "write_records",
 ]

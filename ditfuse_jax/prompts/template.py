@@ -26,6 +26,7 @@ _ORDINALS = ("first", "second", "third", "fourth")
 
 _FRAME_HEAD = "<|user|>\nGenerate an image according to the following instructions\n"
 _FRAME_TAIL = "<|end|>\n<|assistant|>\n<|diffusion|>"
+_TAGS = re.compile(r"\[[A-Z]+\]\. (<[A-Z+-]+>\. )?")
 _PLACEHOLDER = re.compile(r"<\|image_([0-9]+)\|>")
 
 SPECIAL_TOKENS: tuple[str, ...] = (
@@ -101,6 +102,14 @@ def as_prompt(text: str, num_images: int, task: str = "FUSION", subtask: str | N
         return task_prompt(task, subtask, text, num_images)
     split_prompt(text, num_images)
     return text
+
+
+def without_tags(prompt: str) -> str:
+    """A prompt of `task_prompt` with the tags that `as_prompt` gives to a plain sentence.
+
+    Other prompts are returned as they are.
+    """
+    return _TAGS.sub("[FUSION]. ", prompt, count=1) if _TAGS.match(prompt) else prompt
 
 
 def image_only_prompt(num_images: int) -> str:

@@ -25,7 +25,7 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
 
     Args:
       task: a key of `STANDARD_TASKS`, of `CONTROLS`, whose sentence follows one that asks for
-        fusion, or `segment:CLASS`.
+        fusion, `segment:CLASS`, or `segment` for every class in its colour.
       num_images: that are fused.
       text: in which `{class}` stands for the class.
 
@@ -39,8 +39,11 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
         pool = instruction_pool(CONTROLS[task])
     elif name == SEGMENT and wanted.strip():
         pool = instruction_pool("segmentation")
+    elif task == SEGMENT:
+        pool = instruction_pool("scene")
     else:
-        known = ", ".join((*STANDARD_TASKS, *CONTROLS, f"{SEGMENT}:CLASS, like {SEGMENT}:car"))
+        words = (*STANDARD_TASKS, *CONTROLS, SEGMENT, f"{SEGMENT}:CLASS, like {SEGMENT}:car")
+        known = ", ".join(words)
         raise UserError(f"task {task!r} is unknown; choose from {known}")
     words = pool.sentences[0] if text is None else text
     if task in CONTROLS and words.strip() and not has_placeholders(words):

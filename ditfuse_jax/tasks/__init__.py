@@ -11,7 +11,7 @@ from ditfuse_jax.tasks.m3 import M3
 from ditfuse_jax.tasks.mef import MEF
 from ditfuse_jax.tasks.mff import MFF
 from ditfuse_jax.tasks.records import Records
-from ditfuse_jax.tasks.segmentation import STREET_CLASSES, Segmentation, check_labels
+from ditfuse_jax.tasks.segmentation import STREET_CLASSES, SceneMap, Segmentation, check_labels
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
@@ -28,6 +28,7 @@ TASKS: dict[str, Task] = {
     "control_mff": Control(MFF()),
     "control_mef": Control(MEF("detail")),
     "segmentation": Segmentation(),
+    "scene": SceneMap(),
     "records": Records(),
     "records_1": Records(1),
     "records_3": Records(3),
@@ -67,6 +68,7 @@ __all__ = [
     "Example",
     "PromptedImages",
     "Records",
+    "SceneMap",
     "Segmentation",
     "Task",
     "check_labels",

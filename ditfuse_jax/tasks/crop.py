@@ -21,6 +21,7 @@ def random_view(
     upside_down: bool,
     labels: Container[int] = (),
     whole_share: float = 0.0,
+    around: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """A random crop, randomly mirrored; without a size the images as they are, cut before.
 
@@ -28,7 +29,7 @@ def random_view(
     """
     if crop is None:
         return tuple(images)
-    cut = random_crop(images, rng, crop, labels, whole_share)
+    cut = random_crop(images, rng, crop, labels, whole_share, around)
     return random_flips(cut, rng, upside_down=upside_down)
 
 
@@ -38,6 +39,7 @@ def random_crop(
     crop: tuple[int, int],
     labels: Container[int] = (),
     whole_share: float = 0.0,
+    around: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
 
@@ -59,8 +61,9 @@ def random_crop(
     # The window is cut before it is resized: the same pixels as the other way around, for less.
     window_height = min(max(1, round(crop[0] / scale)), height)
     window_width = min(max(1, round(crop[1] / scale)), width)
-    top = int(rng.integers(height - window_height + 1))
-    left = int(rng.integers(width - window_width + 1))
+    row, column = around or (None, None)
+    top = _draw_start(height, window_height, row, rng)
+    left = _draw_start(width, window_width, column, rng)
     return tuple(
         _resized(image[top : top + window_height, left : left + window_width], crop, k in labels)
         for k, image in enumerate(images)
@@ -77,6 +80,14 @@ def random_flips(
     horizontal = -1 if rng.random() < 0.5 else 1
     vertical = -1 if upside_down and rng.random() < 0.5 else 1
     return tuple(np.ascontiguousarray(image[::vertical, ::horizontal]) for image in images)
+
+
+def _draw_start(length: int, window: int, point: int | None, rng: np.random.Generator) -> int:
+    """The first pixel of a window within 0..length, one that holds the point if there is one."""
+    first, last = 0, length - window
+    if point is not None:
+        first, last = max(first, point - window + 1), min(last, point)
+    return int(rng.integers(first, last + 1))
 
 
 def _draw_scale(room: float, rng: np.random.Generator) -> float:

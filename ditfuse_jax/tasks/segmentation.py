@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views, overlay
+from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views, overlay, overlay_all
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import instructions, task_prompt
@@ -28,7 +28,7 @@ STREET_CLASSES: tuple[tuple[str, ...], ...] = (
 )
 _LEAST_SHARE = 0.005  # of the crop, or a class counts as too small to be asked for
 _IGNORED = 255
-_ABSENT = 0.15  # share of examples that ask for what is not there
+_ABSENT = 0.08  # share of examples that ask for what is not there
 _WHOLE = 0.5  # share of examples that show as much of the scene as the crop's shape allows
 
 
@@ -38,10 +38,14 @@ class Segmentation:
 
     A class that is not in the crop leaves the image as it is.  The label after the last class, and
     255, are void.
+
+    Attributes:
+      intact: share of the examples whose views are not damaged: there is more to recognise.
     """
 
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
     config: M3Config = PRESETS["paper"]
+    intact: float = 0.5
     num_images: int = dataclasses.field(default=2, init=False)
 
     def __call__(
@@ -51,9 +55,12 @@ class Segmentation:
         scene, coded = images
         check_same_size(images, ("the scene", "its labels"))
         check_labels(coded[..., 0], self.classes)
+        wanted = self._draw_class(coded[..., 0], rng)
         # Damaged before it is seen from afar, as an overview of a damaged scene is.
-        views = degrade_views(scene, rng, self.config)
-        damaged = (views.view_a, views.view_b)
+        damaged = (scene, scene)
+        if rng.random() >= self.intact:
+            views = degrade_views(scene, rng, self.config)
+            damaged = (views.view_a, views.view_b)
         *damaged, clean, coded = random_view(
             (*damaged, scene, coded),
             rng,
@@ -61,17 +68,20 @@ class Segmentation:
             upside_down=False,
             labels=(3,),
             whole_share=_WHOLE,
+            around=_some_pixel(coded[..., 0] == wanted, rng),
         )
-        labels = coded[..., 0]
-        wanted = self._draw_class(labels, rng)
+        sources = shuffled(damaged, rng)
+        sentence, target = self._show(clean, coded[..., 0], wanted, rng)
+        return Example(sources, task_prompt("SEG", None, sentence), target)
+
+    def _show(
+        self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
+    ) -> tuple[str, np.ndarray]:
+        """The sentence and the target."""
         names = self.classes[wanted]
         sentence = draw_instruction(instructions("segmentation"), rng)
         sentence = sentence.replace("{class}", names[int(rng.integers(len(names)))])
-        return Example(
-            shuffled(damaged, rng),
-            task_prompt("SEG", None, sentence),
-            overlay(clean, labels == wanted),
-        )
+        return sentence, overlay(clean, labels == wanted)
 
     def _draw_class(self, labels: np.ndarray, rng: np.random.Generator) -> int:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
@@ -81,9 +91,28 @@ class Segmentation:
             return int(rng.choice(absent))
         if not len(present):  # nothing but specks
             present = np.flatnonzero(counts)
-        # Large classes more often, though less than their areas: there is more to learn from them.
-        shares = np.sqrt(counts[present])
+        # Large classes more often, though much less than their areas: all are asked for in use.
+        shares = counts[present] ** 0.25
         return int(rng.choice(present, p=shares / shares.sum()))
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneMap(Segmentation):
+    """Every class in a colour of its own: all labels of a scene teach, not those of one class."""
+
+    def _show(
+        self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
+    ) -> tuple[str, np.ndarray]:
+        return draw_instruction(instructions("scene"), rng), overlay_all(clean, labels)
+
+
+def _some_pixel(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of bool (H, W), None where there is none."""
+    found = np.flatnonzero(where)
+    if not len(found):
+        return None
+    row, column = divmod(int(rng.choice(found)), where.shape[1])
+    return row, column
 
 
 def check_labels(labels: np.ndarray, classes: Sequence[tuple[str, ...]]) -> None:

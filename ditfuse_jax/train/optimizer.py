@@ -5,11 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from ditfuse_jax.errors import UserError
 
 SCHEDULES = ("constant", "cosine")
-KINDS = ("adamw", "adafactor")
+KINDS = ("adamw", "adafactor", "muon")
 MOMENT_DTYPES = ("float32", "bfloat16")
 
 # Heads have a dimension of their own, so matrices are factored along smaller sides than the paper's
@@ -82,6 +83,16 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         update = optax.adamw(
             rate, b1=config.b1, b2=config.b2, weight_decay=decay, mu_dtype=config.moment_dtype
         )
+    elif config.kind == "muon":
+        update = optax.contrib.muon(
+            rate,
+            weight_decay=decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            adam_weight_decay=decay,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=0.2,
+        )
     else:
         update = optax.chain(
             optax.scale_by_factored_rms(
@@ -95,6 +106,24 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.scale_by_learning_rate(rate),
         )
     return optax.chain(optax.clip_by_global_norm(config.clip), update)
+
+
+_DIMENSIONS = {
+    "qkv_proj": optax.contrib.MuonDimensionNumbers((1,), (2, 4)),
+    "o_proj": optax.contrib.MuonDimensionNumbers((1, 2), (3,)),
+    "gate_up_proj": optax.contrib.MuonDimensionNumbers((1,), (3,)),
+    "down_proj": optax.contrib.MuonDimensionNumbers((1,), (2,)),
+}
+
+
+def _matrices(parameters):
+    def of(path, x):
+        names = [getattr(key, "key", None) for key in path]
+        if "transformer" in names and names[-1] == "kernel":
+            return _DIMENSIONS[names[-2]]
+        return None
+
+    return jax.tree_util.tree_map_with_path(of, parameters)
 
 
 def _bias_corrected_decay(step: jax.typing.ArrayLike, decay: jax.typing.ArrayLike) -> jax.Array:

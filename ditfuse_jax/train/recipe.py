@@ -43,6 +43,7 @@ def default_config(model_preset: str) -> Config:
             "max_bad_fraction": 0.01,
             "tokenizer": "",
             "condition_dropout": 0.1,
+            "tag_dropout": 0.0,
         }
     )
     config.flow = ConfigDict(

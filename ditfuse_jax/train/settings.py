@@ -124,7 +124,10 @@ def resolve(config: Config) -> Recipe:
     crop = _size("data.crop", data.crop, model.size_multiple)
     shapes = [_size("data.shapes", shape, model.size_multiple) for shape in data.shapes]
     encoder = Encoder(
-        TextSlots(*model.text_slots), data.tokenizer or None, float(data.condition_dropout)
+        TextSlots(*model.text_slots),
+        data.tokenizer or None,
+        float(data.condition_dropout),
+        float(data.tag_dropout),
     )
     stream = Stream(
         mixture=[
@@ -267,7 +270,7 @@ def _check_ranges(config: Config) -> None:
         raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
     if len(config.sample.text_slots) != 3:
         raise UserError(f"sample.text_slots must be three numbers, not {config.sample.text_slots}")
-    shares = ("condition_dropout", "max_bad_fraction")
+    shares = ("condition_dropout", "tag_dropout", "max_bad_fraction")
     for section, key in (*(("data", share) for share in shares), ("train", "ema_decay")):
         if not 0 <= config[section][key] <= 1:
             raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")

@@ -127,6 +127,7 @@ def abstract_state(
         shapes.parameters,
         shardings,
         transform_non_params=lambda _: whole,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
     )
     placed = dataclasses.replace(
         jax.tree.map(lambda _: whole, shapes),
@@ -137,8 +138,10 @@ def abstract_state(
     return shard_like(shapes, placed)
 
 
-def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> NamedSharding:
+def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> Any:
     """Moments lie where their parameters lie; sums over one dimension lack its part of the spec."""
+    if isinstance(moment, optax.MaskedNode):  # another rule's parameter
+        return moment
     shape = parameter.shape
     if moment.shape == shape:
         return sharding

@@ -15,32 +15,29 @@ _VARIABLE = "GLIBC_TUNABLES"
 _SETTING = "glibc.malloc.hugetlb=1"
 _SINCE = (2, 35)  # of glibc, which ignores what it does not know
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# Commands of few programs: with large pages an evaluation of images of many sizes, each with
-# programs of its own, ended in "LLVM compilation error: Cannot allocate memory".
-_COMMANDS = ("train", "bench")
 
 
 def ask_for_huge_pages(kernel: Path = _KERNEL) -> None:
-    """Starts this process again with large pages, if they are to be had and nobody decided."""
-    variables = wanted(sys.argv[1:2], os.environ, kernel)
+    """Starts this process again with large pages, if they are to be had and nobody decided.
+
+    Good for long runs of few programs.
+    """
+    variables = wanted(os.environ, kernel)
     if variables is None:
         return
     with contextlib.suppress(OSError):  # it works without, only slower
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**variables})
 
 
-def wanted(
-    command: list[str], environment: Mapping[str, str], kernel: Path = _KERNEL
-) -> dict[str, str] | None:
+def wanted(environment: Mapping[str, str], kernel: Path = _KERNEL) -> dict[str, str] | None:
     """The environment to start again with, or None to go on as it is.
 
     Args:
-      command: the first word of the command line, if any.
       environment: variables; with any of malloc's own tunables set the user has decided.
       kernel: the file in which Linux tells its policy.
     """
     tunables = environment.get(_VARIABLE, "")
-    if command[:1] not in [[name] for name in _COMMANDS] or "glibc.malloc." in tunables:
+    if "glibc.malloc." in tunables:
         return None
     if not _kernel_gives_on_request(kernel) or not _glibc_asks():
         return None
