@@ -1,4 +1,4 @@
-"""`small` cut down to what two CPU cores train in seventy minutes: the model in the box learns to fuse.
+"""`small` cut down to what two CPU cores train in seventy minutes: first it learns to fuse.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
 

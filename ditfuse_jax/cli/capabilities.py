@@ -24,16 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", metavar="NAME,...", help="with --segmentation: asked for (default: all)"
     )
+    parser.add_argument(
+        "--without-tags",
+        action="store_true",
+        help="with --control and --segmentation: prompts are sentences as users type them",
+    )
 
 
 def chosen(args: argparse.Namespace) -> bool:
     """Whether the command is an examination; refuses words that only then have a meaning.
 
     Raises:
-      UserError: --classes without --segmentation.
+      UserError: --classes without --segmentation, --without-tags without either.
     """
     if args.classes is not None and not args.segmentation:
         raise UserError("--classes goes with --segmentation")
+    if args.without_tags and not (args.control or args.segmentation):
+        raise UserError("--without-tags goes with --control or --segmentation")
     return args.control or args.segmentation
 
 
@@ -56,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         "output": args.output,
         "count": args.count,
         "changes": sampling_changes(args),
+        "tags": not args.without_tags,
     }
     if args.control:
         evaluate_control(**common, task=args.task)

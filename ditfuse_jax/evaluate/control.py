@@ -29,7 +29,7 @@ from ditfuse_jax.evaluate.tone_measures import (
     structure_kept,
 )
 from ditfuse_jax.images import check_same_size
-from ditfuse_jax.prompts import Instruction, instruction_pool
+from ditfuse_jax.prompts import Instruction, as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.standard import STANDARD_TASKS, check_plain, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
@@ -49,6 +49,7 @@ def evaluate_control(
     output: Path | None = None,
     count: int | None = None,
     task: str = "fuse",
+    tags: bool = True,
     changes: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -61,6 +62,7 @@ def evaluate_control(
     Args:
       checkpoint, data, output, count, changes, adapters, base: see `evaluate`.
       task: whose standard prompt is the plain one.
+      tags: False asks with nothing but the sentence, as a user types it.
       quiet: no progress, no table.
 
     Returns:
@@ -78,13 +80,13 @@ def evaluate_control(
     progress = tqdm.tqdm(scenes, total=len(stems), unit="scene", desc="controlling", disable=quiet)
     with progress:
         for turn, scene in enumerate(progress):
-            found, outputs = _examine(subject.fuser, scene, task, turn)
+            found, outputs = _examine(subject.fuser, scene, task, tags, turn)
             images[scene.stem] = found
             if len(pictures) < _PICTURED:
                 shown = [outputs[level] for level in _shown_levels()]
                 pictures[scene.stem] = [*scene.sources[:2], *shown]
     scores = ControlScores(images)
-    path = _write(subject, data, scores)
+    path = _write(subject, data, tags, scores)
     titles = ["View A", "View B", *_shown_levels()]
     write_sheet(
         path.with_suffix(".png"), list(pictures.values()), titles, list(pictures), tile_width=200
@@ -102,11 +104,11 @@ def held_out_turn(sentences: Sequence[Instruction], turn: int) -> list[Instructi
 
 
 def _examine(
-    fuser: Fuser, scene: Scene, task: str, turn: int
+    fuser: Fuser, scene: Scene, task: str, tags: bool, turn: int
 ) -> tuple[SceneControl, dict[str, np.ndarray]]:
     """What a scene shows, and its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])
-    asked = list(_requests(task, len(scene.sources), turn))
+    asked = list(_requests(task, len(scene.sources), tags, turn))
     fused = fuser.fuse([Job(scene.sources, request.prompt) for request in asked])
     standard: dict[str, np.ndarray] = {}
     worded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
@@ -146,13 +148,15 @@ class _Request:
     prompt: str
 
 
-def _requests(task: str, count: int, turn: int) -> Iterator[_Request]:
+def _requests(task: str, count: int, tags: bool, turn: int) -> Iterator[_Request]:
     for level in (PLAIN, *TONES):
         pool = instruction_pool(_group(level, task))
         held_out = [one for one in pool.annotated if one.part == "heldout"]
         for sentence in (None, *held_out_turn(held_out, turn)):
             text = sentence.text if sentence else pool.sentences[0]
-            if level == PLAIN:
+            if not tags:
+                prompt = as_prompt(text, count)
+            elif level == PLAIN:
                 prompt = standard_prompt(task, count, text)
             else:
                 prompt = standard_prompt(level.lower(), count, text)
@@ -194,9 +198,11 @@ def _shown_levels() -> list[str]:
     return [*SCALES["brightness"][0], "CONTRAST-", "CONTRAST+"]
 
 
-def _write(subject: Subject, data: str, scores: ControlScores) -> Path:
+def _write(subject: Subject, data: str, tags: bool, scores: ControlScores) -> Path:
     images = {
         stem: {"levels": row.levels, "structure": row.structure}
         for stem, row in scores.images.items()
     }
-    return subject.write("control.json", data, scores.summary() | {"images": images})
+    return subject.write(
+        "control.json", data, {"tags": tags} | scores.summary() | {"images": images}
+    )

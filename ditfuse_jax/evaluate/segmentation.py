@@ -16,6 +16,7 @@ from ditfuse_jax.evaluate.sheets import write_sheet
 from ditfuse_jax.evaluate.subject import Subject, number, open_subject
 from ditfuse_jax.evaluate.tables import aligned_text
 from ditfuse_jax.pipeline import Source, open_source
+from ditfuse_jax.prompts import without_tags
 from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
@@ -140,6 +141,7 @@ def evaluate_segmentation(
     output: Path | None = None,
     count: int | None = None,
     classes: Sequence[str] = (),
+    tags: bool = True,
     changes: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -156,6 +158,7 @@ def evaluate_segmentation(
       data: a source whose last image is labels by `STREET_CLASSES`, e.g. `labelled:FOLDER`.
       count: at most this many scenes.
       classes: what is asked for in every scene; by default all.
+      tags: False leaves them out of the prompts, as a user does who types a sentence.
       quiet: no progress, no table.
 
     Returns:
@@ -177,14 +180,14 @@ def evaluate_segmentation(
         for index, stem in enumerate(progress):
             scene = _read(source, index, subject.fuser.settings.seed)
             images[stem] = {}
-            for name, read, fused in _segment(subject.fuser, scene, wanted):
+            for name, read, fused in _segment(subject.fuser, scene, wanted, tags):
                 found = compare(read, scene.labels, wanted[name], len(STREET_CLASSES))
                 images[stem][name] = found
                 if found.present and len(pictures) < _PICTURED and name not in _shown(pictures):
                     title = f"{name}, {number(found.iou, 2)}"
                     pictures[title] = _row(scene, fused, read, scene.labels == wanted[name])
     scores = SegmentationScores(images)
-    _write(subject, data, scores, pictures, quiet)
+    _write(subject, data, tags, scores, pictures, quiet)
     return scores
 
 
@@ -237,13 +240,15 @@ def _read(source: Source, index: int, seed: int) -> _Scene:
 
 
 def _segment(
-    fuser: Fuser, scene: _Scene, wanted: Mapping[str, int]
+    fuser: Fuser, scene: _Scene, wanted: Mapping[str, int], tags: bool
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Class name, mask as read, output, for every class that is asked for."""
     count = len(scene.sources)
     prompts = [standard_prompt(f"segment:{name}", count) for name in wanted]
     if scene.clean is None:
         prompts.append(standard_prompt("fuse", count))
+    if not tags:
+        prompts = [without_tags(prompt) for prompt in prompts]
     outputs = fuser.fuse([Job(scene.sources, prompt) for prompt in prompts])
     clean = outputs[-1] if scene.clean is None else scene.clean
     for name, fused in zip(wanted, outputs, strict=False):
@@ -263,6 +268,7 @@ def _row(scene: _Scene, fused: np.ndarray, read: np.ndarray, truth: np.ndarray) 
 def _write(
     subject: Subject,
     data: str,
+    tags: bool,
     scores: SegmentationScores,
     pictures: Mapping[str, list[np.ndarray]],
     quiet: bool,
@@ -274,7 +280,8 @@ def _write(
         }
         for stem, row in scores.images.items()
     }
-    path = subject.write("segmentation.json", data, scores.summary() | {"images": images})
+    found = {"tags": tags} | scores.summary() | {"images": images}
+    path = subject.write("segmentation.json", data, found)
     if pictures:
         sheet = path.with_suffix(".png")
         titles = ("View A", "Output", "As read", "Truth")

@@ -11,13 +11,15 @@ from ditfuse_jax.tasks.example import Example, Task, draw_instruction
 
 # Tag -> instruction pool: LIGHT++ is light_plus_plus.
 POOLS = {tag: tag.lower().replace("+", "_plus").replace("-", "_minus") for tag in TONES}
+_ALONE = 1 / 3  # share of examples without the fusion sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
     """The examples of `base` with a target adjusted by a level, each of six as likely.
 
-    The instruction is a fusion sentence and one that asks for the level (DESIGN section 2).
+    The instruction is a fusion sentence and one that asks for the level (DESIGN section 2), or the
+    latter alone, as people type it.
     """
 
     base: Task
@@ -32,5 +34,6 @@ class Control:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]
         words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", POOLS[tag])]
-        prompt = task_prompt("CONTROL", tag, one_after_another(*words), len(fused.sources))
+        sentence = words[1] if rng.random() < _ALONE else one_after_another(*words)
+        prompt = task_prompt("CONTROL", tag, sentence, len(fused.sources))
         return Example(fused.sources, prompt, adjust(fused.target, tag))
