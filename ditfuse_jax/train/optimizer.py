@@ -1,11 +1,13 @@
-"""AdamW or Adafactor with warm-up, decay and clipping, as optax composes them."""
+"""AdamW, Adafactor or Muon with warm-up, decay and clipping, as optax composes them."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+from optax.contrib import MuonDimensionNumbers
 
 from ditfuse_jax.errors import UserError
 
@@ -16,6 +18,16 @@ MOMENT_DTYPES = ("float32", "bfloat16")
 # Heads have a dimension of their own, so matrices are factored along smaller sides than the paper's
 # 128; norms and biases stay whole.
 _LEAST_FACTORED = 32
+
+# Inputs and outputs of the stacked matrices; along the other axes (layers, heads' queries, keys and
+# values, gate and up) each matrix is one of its own.
+_MATRICES = {
+    "qkv_proj": MuonDimensionNumbers((1,), (2, 4)),
+    "o_proj": MuonDimensionNumbers((1, 2), (3,)),
+    "gate_up_proj": MuonDimensionNumbers((1,), (3,)),
+    "down_proj": MuonDimensionNumbers((1,), (2,)),
+}
+_LIKE_ADAMW = 0.2  # root mean square of an update, as AdamW's is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +40,11 @@ class OptimizerConfig:
     b1: decay of the first moment.
     b2: decay of the second moment.
     clip: global norm to which gradients are clipped.
-    kind: `adamw` (arXiv 1711.05101), or `adafactor`, whose second moment is rows and columns only
-      (arXiv 1804.04235), here with a first moment, and with the learning rate and b2 of AdamW.
+    kind: `adamw` (arXiv 1711.05101); `adafactor`, whose second moment is rows and columns only
+      (arXiv 1804.04235), here with a first moment, and with the learning rate and b2 of AdamW; or
+      `muon`, which makes the updates of the transformer's matrices orthogonal (arXiv 2502.16982),
+      scaled so that AdamW's learning rate serves, and leaves the rest to AdamW,
+      both with Nesterov's momentum.
     moment_dtype: of the first moment; `bfloat16` halves it.
     """
 
@@ -90,8 +105,9 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             adam_b1=config.b1,
             adam_b2=config.b2,
             adam_weight_decay=decay,
+            mu_dtype=config.moment_dtype,
             muon_weight_dimension_numbers=_matrices,
-            consistent_rms=0.2,
+            consistent_rms=_LIKE_ADAMW,
         )
     else:
         update = optax.chain(
@@ -108,20 +124,14 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip), update)
 
 
-_DIMENSIONS = {
-    "qkv_proj": optax.contrib.MuonDimensionNumbers((1,), (2, 4)),
-    "o_proj": optax.contrib.MuonDimensionNumbers((1, 2), (3,)),
-    "gate_up_proj": optax.contrib.MuonDimensionNumbers((1,), (3,)),
-    "down_proj": optax.contrib.MuonDimensionNumbers((1,), (2,)),
-}
+def _matrices(parameters: Any) -> Any:
+    """Which leaves are Muon's, and along which axes they are matrices; None for the others."""
 
-
-def _matrices(parameters):
-    def of(path, x):
-        names = [getattr(key, "key", None) for key in path]
-        if "transformer" in names and names[-1] == "kernel":
-            return _DIMENSIONS[names[-2]]
-        return None
+    def of(path: tuple, _: Any) -> MuonDimensionNumbers | None:
+        names = [key.key for key in path]
+        if names[0] != "transformer" or names[-1] != "kernel":
+            return None
+        return _MATRICES[names[-2]]
 
     return jax.tree_util.tree_map_with_path(of, parameters)
 

@@ -23,16 +23,18 @@ def sigmoid_of_normal(mean: float, deviation: float) -> tuple[float, float]:
     return first, np.sqrt(weights @ (t - first) ** 2)
 
 
-def half_zero(moments: tuple[float, float]) -> tuple[float, float]:
-    """Moments where every other draw is zero."""
+def partly_zero(share: float, moments: tuple[float, float]) -> tuple[float, float]:
+    """Moments where a share of the draws is zero."""
     mean, deviation = moments
-    return mean / 2, np.sqrt((deviation**2 + mean**2) / 2 - mean**2 / 4)
+    rest = 1 - share
+    return rest * mean, np.sqrt(rest * (deviation**2 + mean**2) - (rest * mean) ** 2)
 
 
 MOMENTS = {
     "logit_normal": sigmoid_of_normal(0.0, 1.0),
     "noisy_logit_normal": sigmoid_of_normal(-0.8, 0.8),
-    "half_at_noise": half_zero(sigmoid_of_normal(-0.8, 0.8)),
+    "half_at_noise": partly_zero(0.5, sigmoid_of_normal(-0.8, 0.8)),
+    "mostly_at_noise": partly_zero(0.8, sigmoid_of_normal(-0.8, 0.8)),
     "uniform": (0.5, np.sqrt(1 / 12)),
 }
 

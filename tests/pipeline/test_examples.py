@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.pipeline import Encoder
-from ditfuse_jax.prompts import TextSlots, task_prompt
+from ditfuse_jax.prompts import TextSlots, as_prompt, task_prompt
 from ditfuse_jax.tasks import Example
 
 SLOTS = TextSlots(24, 12, 48)
@@ -35,3 +35,17 @@ def test_a_dropped_condition_has_the_shape_of_the_kept_one(sources, prompt):
     assert not dropped["image_valid"].any()
     shapes = [{name: x.shape for name, x in arrays.items()} for arrays in (kept, dropped)]
     assert shapes[0] == shapes[1]
+
+
+def test_tags_are_left_out_in_their_share_of_the_examples(sources):
+    prompt = task_prompt("CONTROL", "LIGHT+", "Brighter, please.")
+    example = Example(sources, prompt, target=sources[0])
+    plain = Encoder(SLOTS)(
+        Example(sources, as_prompt("Brighter, please.", 2), sources[0]), np.random.default_rng(0)
+    )
+    encoder = Encoder(SLOTS, tag_dropout=0.25)
+    rng = np.random.default_rng(0)
+    left_out = [
+        np.array_equal(encoder(example, rng)["tokens"], plain["tokens"]) for _ in range(400)
+    ]
+    assert 0.18 < np.mean(left_out) < 0.32

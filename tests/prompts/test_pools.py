@@ -25,11 +25,11 @@ GROUPS = {
     *("fusion", "ivif", "mff", "mef", "segmentation", "contrast_plus", "contrast_minus"),
     *("light_plus_plus", "light_plus", "light_minus", "light_minus_minus"),
 }
-BEYOND = {"restoration", "medical", "stack", "region"}
+BEYOND = {"restoration", "medical", "stack", "region", "scene"}
 EVERY = sorted(GROUPS | BEYOND)
 
 
-def test_the_eleven_groups_of_the_method_are_there_and_four_more():
+def test_the_eleven_groups_of_the_method_are_there_and_five_more():
     assert set(instruction_groups()) == GROUPS | BEYOND
 
 

@@ -15,6 +15,7 @@ from ditfuse_jax.prompts import (
     one_after_another,
     split_prompt,
     task_prompt,
+    without_tags,
 )
 
 IMAGES = ("<img><|image_1|></img>", "<img><|image_2|></img>")
@@ -136,6 +137,17 @@ def test_a_plain_sentence_becomes_a_task_prompt():
     assert as_prompt("make it brighter", 2, "CONTROL", "LIGHT++") == task_prompt(
         "CONTROL", "LIGHT++", "make it brighter"
     )
+
+
+@pytest.mark.parametrize("task, subtask", [("CONTROL", "LIGHT++"), ("SEG", None)])
+def test_a_prompt_without_its_tags_is_what_a_typed_sentence_becomes(task, subtask):
+    prompt = task_prompt(task, subtask, "Segment the [SEG]. car.", 3)
+    assert without_tags(prompt) == as_prompt("Segment the [SEG]. car.", 3)
+
+
+def test_a_prompt_that_begins_with_no_tags_keeps_its_words():
+    prompt = "Put <|image_2|> below <|image_1|>. [SEG]. <LIGHT+>. "
+    assert without_tags(prompt) == prompt
 
 
 def test_a_whole_prompt_passes_unchanged_once_checked():

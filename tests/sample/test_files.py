@@ -100,6 +100,7 @@ class TestPlan:
         ("light++", "[CONTROL]. <LIGHT++>. This"),
         ("contrast-", "[CONTROL]. <CONTRAST->. This"),
         ("segment:car", "[SEG]. This"),
+        ("segment", "[SEG]. This"),
     ],
 )
 def test_a_task_sets_the_tags(task, tags):
@@ -125,7 +126,7 @@ def test_a_whole_prompt_stays_as_it_is():
         assert standard_prompt(task, 2, whole) == whole
 
 
-@pytest.mark.parametrize("task", ["nap", "segment", "segment: ", "light", "fuse:car"])
+@pytest.mark.parametrize("task", ["nap", "segment:", "segment: ", "light", "fuse:car"])
 def test_an_unknown_task_is_refused_with_the_known_ones(task):
     with pytest.raises(UserError, match=r"fuse, ivif.*light\+\+.*segment:car"):
         standard_prompt(task, 2)

@@ -87,6 +87,20 @@ def test_a_share_of_the_crops_shows_all_that_the_crop_s_shape_allows():
     assert np.mean(np.isclose(scales, 1)) > 0.15
 
 
+def test_a_crop_around_a_point_shows_it_anywhere_within():
+    image = coordinates(200, 250)
+    places = set()
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        point = int(rng.integers(200)), int(rng.integers(250))
+        (crop,) = random_crop((image,), rng, (50, 60), around=point)
+        red, green = crop[..., 0].astype(int), crop[..., 1].astype(int)
+        assert red.min() - 2 <= point[0] <= red.max() + 2
+        assert green.min() - 2 <= point[1] <= green.max() + 2
+        places.add(int(10 * (point[0] - red.min()) / 50))
+    assert len(places) > 5
+
+
 def test_downscaling_averages_instead_of_skipping_pixels():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 200

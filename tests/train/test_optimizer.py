@@ -93,7 +93,9 @@ def test_an_unknown_option_is_refused_by_name(tiny, word):
         resolve(tiny(f"--config.optimizer.{word}"))
 
 
-@pytest.mark.parametrize("words", [(), ("kind=adafactor",), ("moment_dtype=bfloat16",)])
+@pytest.mark.parametrize(
+    "words", [(), ("kind=adafactor",), ("kind=muon",), ("moment_dtype=bfloat16",)]
+)
 def test_a_state_survives_its_checkpoint_to_the_bit(tiny, tmp_path, words):
     recipe = resolve(tiny(*(f"--config.optimizer.{word}" for word in words)))
     sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
@@ -130,3 +132,36 @@ def test_factored_moments_lie_with_their_parameters():
             tree = tree[key]
         specs.append((tree.shape, tuple(tree.sharding.spec)))
     assert specs == [((32, 3072), (None, "fsdp")), ((32, 8192), (None, "tensor"))]
+
+
+def test_muon_moves_every_matrix_of_the_transformer_equally_in_all_directions():
+    random = np.random.default_rng(0)
+
+    def kernel(*shape):
+        return {"kernel": jnp.asarray(random.normal(size=shape), jnp.float32)}
+
+    blocks = {
+        "qkv_proj": kernel(2, 32, 4, 3, 8),
+        "o_proj": kernel(2, 4, 8, 32),
+        "gate_up_proj": kernel(2, 32, 2, 32),
+        "down_proj": kernel(2, 32, 32),
+    }
+    gradients = {"transformer": blocks, "head": kernel(32, 32)}
+    optimizer = make_optimizer(dataclasses.replace(ADAMW, kind="muon", clip=1e9), 10)
+    updates: Any = optimizer.update(gradients, optimizer.init(gradients), gradients)[0]
+    moved = updates["transformer"]
+    matrices = [
+        jnp.moveaxis(moved["qkv_proj"]["kernel"], 3, 1).reshape(6, 32, 32),
+        moved["o_proj"]["kernel"].reshape(2, 32, 32),
+        jnp.moveaxis(moved["gate_up_proj"]["kernel"], 2, 1).reshape(4, 32, 32),
+        moved["down_proj"]["kernel"],
+    ]
+    # Of an orthogonal matrix with the root mean square of AdamW's updates.
+    usual = 0.2 * ADAMW.learning_rate * 32**0.5
+    for matrix in matrices:
+        values = np.linalg.svd(np.asarray(matrix), compute_uv=False)
+        assert values.max() < 1.5 * usual
+        assert np.quantile(values, 0.1) > 0.5 * usual  # the gradient's: a tenth of its largest
+    # The rest goes AdamW's way: a first step of one size, whatever the gradient's.
+    sizes = np.abs(updates["head"]["kernel"])
+    np.testing.assert_allclose(sizes, sizes.mean(), rtol=1e-2)
