@@ -27,13 +27,14 @@ def get_config(arg: str = "data") -> Config:
     with config.unlocked():
         if weights:
             start_from(config, weights)
+        config.model.source_stem = True
         _share_out(config, Path(folder))
         config.data.tag_dropout = 1 / 3
         config.flow.time_sampler = "mostly_at_noise"
         config.optimizer.kind = "muon"
         config.optimizer.schedule = "cosine"
-        config.train.steps = 3400
-        config.train.evaluate_every = 1700
+        config.train.steps = 3000
+        config.train.evaluate_every = 1500
     return config
 
 

@@ -153,6 +153,7 @@ def check_original_shape(model: ModelConfig) -> None:
         "head": "linear",
         "prediction": "velocity",
         "target_sees_sources": False,
+        "source_stem": False,
         "target_hears_prompt": False,
     }
     for name, value in wanted.items():

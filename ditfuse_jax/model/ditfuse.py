@@ -20,6 +20,7 @@ from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.patches import patchify, position_table
 from ditfuse_jax.model.prompt_pool import PromptPool
 from ditfuse_jax.model.rope import rope_tables
+from ditfuse_jax.model.source_stem import SourceStem
 from ditfuse_jax.model.time import TimeMLP, time_features
 from ditfuse_jax.model.transformer import KeyValues, Tokens, Transformer
 
@@ -90,6 +91,7 @@ class DiTFuse(nnx.Module):
             if config.target_sees_sources
             else None
         )
+        self.source_stem = SourceStem(config, rngs=rngs) if config.source_stem else None
         self.prompt_pool = PromptPool(config, rngs=rngs) if config.target_hears_prompt else None
         self.time_token = TimeMLP(width, rngs=rngs, dtype=config.dtype)
         self.t_embedder = TimeMLP(width, rngs=rngs, dtype=config.dtype)
@@ -202,9 +204,12 @@ class DiTFuse(nnx.Module):
     def _aligned(self, condition: Condition) -> jax.Array:
         """(B, P, D): what the condition adds to the target tokens without attention's help.
 
-        The sources' patches at the same place, embedded together, and the pooled prompt.
+        The sources' patches at the same place, embedded together, what the stem sees in them, and
+        the pooled prompt.
         """
         aligned = self._aligned_sources(condition)
+        if self.source_stem is not None:
+            aligned += self.source_stem(condition.images, condition.image_valid)
         if self.prompt_pool is not None:
             texts = self._embed_texts(condition)
             aligned += self.prompt_pool(texts, condition.token_valid)[:, None]

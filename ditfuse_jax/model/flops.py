@@ -7,6 +7,7 @@ two.
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.bands import EXTRA, cells_per_side
+from ditfuse_jax.model.source_stem import stem_values
 
 
 def forward_flops(
@@ -34,6 +35,8 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     embed = num_images * patches * _patch_flops(config)
     if config.target_sees_sources:
         embed *= 2  # once for the image's own tokens, once for the target's
+    if config.source_stem:
+        embed += 2 * patches * (num_images * stem_values(config) + width**2)
     if config.target_hears_prompt:
         embed += 2 * width * (num_text * (width + config.num_heads) + width)
     full_layers = config.num_layers - 1

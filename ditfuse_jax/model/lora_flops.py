@@ -9,6 +9,7 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.flops import condition_pairs, forward_flops, head_values
 from ditfuse_jax.model.heads import bands
 from ditfuse_jax.model.lora import FRONTS, LoRAConfig, lora_modules
+from ditfuse_jax.model.source_stem import CELL, WIDTH
 
 _LAYER = "transformer.layers"
 _QKV, _OUT = f"{_LAYER}.self_attn.qkv_proj", f"{_LAYER}.self_attn.o_proj"
@@ -133,13 +134,21 @@ class _Sizes:
         }
         if config.target_sees_sources:
             self.modules["source_embedder"] = (patch, width, images)
+        if config.source_stem:
+            cells = (config.patch_size // CELL) ** 2
+            self.modules |= {
+                "source_stem.see": (CELL * CELL * config.channels, WIDTH, images * cells),
+                "source_stem.look_around": (9 * WIDTH, WIDTH, images * cells),
+                "source_stem.merge": (cells * WIDTH, width, images),
+                "source_stem.out": (width, width, patches),
+            }
         if config.target_hears_prompt:
             self.modules |= {
                 "prompt_pool.weigh": (width, config.num_heads, num_text),
                 "prompt_pool.value": (width, width, num_text),
                 "prompt_pool.out": (width, width, 1),
             }
-        self.of_data = ("time_token.inner", *FRONTS, "t_embedder.inner")
+        self.of_data = ("time_token.inner", *FRONTS, "source_stem.see", "t_embedder.inner")
         self.embedders = tuple(name for name in self.modules if name not in self.layer_modules)
         self.modules |= {
             "t_embedder.inner": (256, width, draws),

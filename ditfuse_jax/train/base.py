@@ -25,7 +25,13 @@ from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.paths import LORA, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
-from ditfuse_jax.train.state import Frozen, Parameters, abstract_adapter, abstract_model
+from ditfuse_jax.train.state import (
+    Frozen,
+    Parameters,
+    abstract_adapter,
+    abstract_model,
+    init_parameters,
+)
 from ditfuse_jax.weights import (
     find_box,
     is_box,
@@ -40,6 +46,9 @@ from ditfuse_jax.weights.maps import leaves as leaf_table
 
 # What a run folder may carry with its weights, for use anywhere.
 AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
+
+# Parts that begin as if they were not there: weights without them do for a recipe with them.
+_ADDED = ("source_stem",)
 
 # These change how a model runs and are the recipe's; the others belong to the weights.
 _OF_THE_RECIPE = ("preset", "text_slots", "max_images", "dtype", "attention", "remat")
@@ -208,7 +217,7 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
       UserError: weights or adapter are missing or do not fit.
     """
     if recipe.lora is None:
-        return _matching(recipe).read(abstract) if recipe.weights else None
+        return _read_or_add(recipe, abstract) if recipe.weights else None
     if not recipe.adapter:
         return None
     lora, found = open_adapter(Path(recipe.adapter), recipe.model)
@@ -254,11 +263,29 @@ def open_adapter(folder: Path, model: ModelConfig) -> tuple[LoRAConfig, Paramete
     return recipe.lora, leaves
 
 
+def _read_or_add(recipe: Recipe, abstract: Parameters) -> Parameters:
+    """The recipe's weights, and fresh ones of the parts that they lack."""
+    base = _matching(recipe)
+    added = [name for name in _ADDED if name in abstract and not getattr(base.model, name)]
+    read = base.read({name: part for name, part in abstract.items() if name not in added})
+    if not added:
+        return read
+    fresh = init_parameters(recipe.network, jax.random.key(recipe.seed))
+    placed = {
+        name: jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), fresh[name], part)
+        for name, part in abstract.items()
+        if name in added
+    }
+    return read | placed
+
+
 def _matching(recipe: Recipe) -> Base:
-    """The recipe's weights, whose shape must be the recipe's."""
+    """The recipe's weights, whose shape must be the recipe's, but for what can be added."""
     base = open_base(recipe.weights)
     found, wanted = base.model.to_dict(), recipe.model.to_dict()
     for name in found:
+        if name in _ADDED and wanted[name] and recipe.lora is None:
+            continue
         if name not in _OF_THE_RECIPE and found[name] != wanted[name]:
             raise UserError(
                 f"weights {recipe.weights} have model.{name} {found[name]!r}, the recipe "

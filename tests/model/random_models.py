@@ -35,6 +35,7 @@ PIXEL = dataclasses.replace(
     prediction="clean",
     head="blend",
     target_sees_sources=True,
+    source_stem=True,
     target_hears_prompt=True,
     attention="xla",
 )
