@@ -32,9 +32,10 @@ def get_config(arg: str = "data") -> Config:
         config.data.tag_dropout = 1 / 3
         config.flow.time_sampler = "mostly_at_noise"
         config.optimizer.kind = "muon"
+        config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
-        config.train.steps = 3000
-        config.train.evaluate_every = 1500
+        config.train.steps = 2350
+        config.train.evaluate_every = 1175
     return config
 
 

@@ -10,6 +10,9 @@ from ditfuse_jax.model.patches import patchify
 
 CELL = 4  # pixels along the side of the squares that are seen first
 WIDTH = 64  # features of each
+# Neighbouring pixels agree, so photographs' patches come out of a linear map several times as large
+# as what is drawn at random; beside them a signal of one would hardly count.
+_LOUDNESS = 4.0
 
 
 class SourceStem(nnx.Module):
@@ -32,7 +35,8 @@ class SourceStem(nnx.Module):
         self.look_around = linear((9, WIDTH), WIDTH, bias=True)
         self.norm = RMSNorm(WIDTH, eps=config.rms_norm_eps, dtype=config.dtype)
         self.merge = linear((self.side, self.side, WIDTH), width, bias=True)
-        self.out = linear((width,), width, zero=True)
+        self.merged_norm = RMSNorm(width, eps=config.rms_norm_eps, dtype=config.dtype)
+        self.out = linear((width,), width)
 
     def __call__(self, sources: jax.Array, valid: jax.Array) -> jax.Array:
         """Sources (B, n, H, W, C), of which those `valid` (B, n) count -> (B, P, D)."""
@@ -43,7 +47,7 @@ class SourceStem(nnx.Module):
         x = x + jax.nn.silu(self.look_around(_neighbourhoods(x)))
         x = jax.nn.silu(self.merge(patchify(self.norm(x), self.side)))
         x = jnp.where(valid[:, :, None, None], x, 0.0)
-        return self.out(jnp.sum(x, axis=1))
+        return _LOUDNESS * self.out(self.merged_norm(jnp.sum(x, axis=1)))
 
 
 def _neighbourhoods(x: jax.Array) -> jax.Array:

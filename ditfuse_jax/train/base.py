@@ -47,7 +47,7 @@ from ditfuse_jax.weights.maps import leaves as leaf_table
 # What a run folder may carry with its weights, for use anywhere.
 AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
 
-# Parts that begin as if they were not there: weights without them do for a recipe with them.
+# Parts that can be trained among others that were trained without them.
 _ADDED = ("source_stem",)
 
 # These change how a model runs and are the recipe's; the others belong to the weights.
