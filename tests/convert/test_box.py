@@ -12,9 +12,12 @@ from ditfuse_jax.convert.convert import convert
 from ditfuse_jax.convert.weights import Weights, cast
 from ditfuse_jax.convert.writers import write_box
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.sample.trained import load_trained
-from ditfuse_jax.train.base import open_base, start_from
+from ditfuse_jax.train import resolve
+from ditfuse_jax.train.base import load_initial, open_base, start_from
 from ditfuse_jax.train.recipe import default_config
+from ditfuse_jax.train.state import abstract_model
 from ditfuse_jax.weights import write_safetensors
 from ditfuse_jax.weights.box import RECIPE, TENSORS
 
@@ -78,6 +81,29 @@ def test_training_starts_from_a_box(weights, box):
     start_from(config, str(box))
     assert config.weights == str(box)
     assert open_base(box).model == weights[0].model
+
+
+def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
+    flat = {path: x for path, x in weights[1].items() if path[0] != "source_stem"}
+    abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}
+    model = dataclasses.replace(weights[0].model, source_stem=False)
+    recipe = weights[0].recipe | {"model": model.to_dict()}
+    plain = Weights(model, abstract, lambda path, _: flat[path], None, None, recipe)
+    write_box(plain, tmp_path / "box", quiet=True)
+    config = default_config("nano")
+    start_from(config, str(tmp_path / "box"))
+    config.model.source_stem = True
+    config.model.max_images = model.max_images
+    resolved = resolve(config)
+    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    found = leaves(load_initial(resolved, abstract_model(resolved.model, sharder)))
+    assert found.keys() == weights[1].keys()
+    for path, value in flat.items():
+        np.testing.assert_array_equal(found[path], value)
+    assert found["source_stem", "out", "kernel"].std() > 0
+    config.model.num_layers += 1
+    with pytest.raises(UserError, match=r"have model\.num_layers"):
+        load_initial(resolve(config), {})
 
 
 @pytest.mark.parametrize(
