@@ -5,8 +5,8 @@
     ditfuse convert runs/small_words --to box --dtype bfloat16 -o data/small
 
 A third of the prompts lose their tags, so that words alone are obeyed; every second example is of
-a street and asks for one class or for all.  DATA is as for `small_cpu`; ninety minutes on two CPU
-cores.  What it reaches is in docs/model_card.md.
+a street and asks for one class or for all.  DATA is as for `small_cpu`; seventy minutes on two
+CPU cores.  What it reaches is in docs/model_card.md.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def get_config(arg: str = "data") -> Config:
         if weights:
             start_from(config, weights)
         config.model.source_stem = True
-        _share_out(config, Path(folder))
+        _share_out(config)
         config.data.tag_dropout = 1 / 3
         config.flow.time_sampler = "mostly_at_noise"
         config.optimizer.kind = "muon"
@@ -39,7 +39,7 @@ def get_config(arg: str = "data") -> Config:
     return config
 
 
-def _share_out(config: Config, data: Path) -> None:
+def _share_out(config: Config) -> None:
     """Gives the mixture's tasks their shares, those of photographs over all folders alike."""
     mixture = config.data.mixture
     pairs = mixture.ivif_detail.source

@@ -25,18 +25,17 @@ class SourceStem(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        def linear(inputs: tuple[int, ...], outputs: int, **kwargs) -> Linear:
-            axes = (*(None,) * len(inputs), "embed" if outputs == config.hidden_size else None)
-            return Linear(inputs, (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
+        def linear(inputs: tuple[int, ...], outputs: int, axis: str | None = None) -> Linear:
+            axes, bias = (*(None,) * len(inputs), axis), len(inputs) > 1
+            return Linear(inputs, (outputs,), axes, rngs=rngs, dtype=config.dtype, bias=bias)
 
         width, self.side = config.hidden_size, config.patch_size // CELL
-        self.patch_size = config.patch_size
-        self.see = linear((CELL, CELL, config.channels), WIDTH, bias=True)
-        self.look_around = linear((9, WIDTH), WIDTH, bias=True)
+        self.see = linear((CELL, CELL, config.channels), WIDTH)
+        self.look_around = linear((9, WIDTH), WIDTH)
         self.norm = RMSNorm(WIDTH, eps=config.rms_norm_eps, dtype=config.dtype)
-        self.merge = linear((self.side, self.side, WIDTH), width, bias=True)
+        self.merge = linear((self.side, self.side, WIDTH), width, "embed")
         self.merged_norm = RMSNorm(width, eps=config.rms_norm_eps, dtype=config.dtype)
-        self.out = linear((width,), width)
+        self.out = linear((width,), width, "embed")
 
     def __call__(self, sources: jax.Array, valid: jax.Array) -> jax.Array:
         """Sources (B, n, H, W, C), of which those `valid` (B, n) count -> (B, P, D)."""
