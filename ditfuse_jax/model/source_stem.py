@@ -16,7 +16,7 @@ _LOUDNESS = 4.0
 
 
 class SourceStem(nnx.Module):
-    """Cells of a few pixels, each with its neighbours, then a patch of them, for every source alike.
+    """Cells of a few pixels, each with its neighbours, then a patch of them; all sources alike.
 
     A linear map of a whole patch knows its colours but not its texture, which is about magnitudes;
     transformers over such patches learn to recognise things late and from many images.  A few
