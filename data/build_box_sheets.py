@@ -74,7 +74,7 @@ SHEETS = {
     "segmentation": Sheet(
         fuse,
         ("View A", "View B"),
-        ("segment:sky", "segment:building", "segment:tree"),
+        ("segment", "segment:sky", "segment:building", "segment:tree"),
         ("camera", "rocket"),
     ),
 }
