@@ -16,8 +16,7 @@ from ditfuse_jax.huge_pages import ask_for_huge_pages
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
 
-# Commands of few programs: with large pages an evaluation of images of many sizes, each with
-# programs of its own, ended in "LLVM compilation error: Cannot allocate memory".
+# Commands that run few programs for long; others were not measured with large pages.
 _WITH_HUGE_PAGES = ("train", "bench")
 
 

@@ -13,6 +13,7 @@ from ditfuse_jax.evaluate.reported import left_out_metrics
 from ditfuse_jax.evaluate.scenes import Scene, Scenes, digest
 from ditfuse_jax.evaluate.scores import BASELINES, Results
 from ditfuse_jax.images import check_same_size, read_image
+from ditfuse_jax.sample.programs import make_room_for_programs
 
 Files = Mapping[str, Mapping[str, Path]]  # method -> stem -> fused image
 
@@ -46,6 +47,7 @@ def score_scenes(
     stems = [stem for stem in scenes.readers if stem not in excluded]
     with tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet) as bar:
         for stem in bar:
+            make_room_for_programs()
             try:
                 scene, outputs = read_outputs(scenes, files, stem)
                 scores, fingerprints, new = _scores(scene, outputs, names, ledger, strictly)

@@ -23,6 +23,7 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     load_tokenizer,
 )
+from ditfuse_jax.sample.programs import make_room_for_programs
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
 from ditfuse_jax.sample.trained import TrainedModel
 from ditfuse_jax.train.settings import check_tiles, check_tokenizer
@@ -183,6 +184,7 @@ class Fuser:
         return self.canvas(*job.sources[0].shape[:2]).padded, len(job.sources), slots
 
     def _run(self, group: list[tuple[int, Job]]) -> dict[int, np.ndarray]:
+        make_room_for_programs()
         jobs = [job for _, job in group]
         # A group that is not full is filled up with copies: the same program serves it.
         filled = jobs + [jobs[-1]] * (self.settings.batch_size - len(jobs))
