@@ -33,7 +33,6 @@ def get_config(arg: str = "data") -> Config:
         config.flow.time_sampler = "mostly_at_noise"
         config.optimizer.kind = "muon"
         config.optimizer.learning_rate = 2e-3
-        config.optimizer.schedule = "cosine"
         config.train.steps = 2350
         config.train.evaluate_every = 1175
     return config

@@ -22,9 +22,7 @@ _NEIGHBOURHOOD = 7  # pixels, the side of the square that such a pixel is judged
 
 def overlay(image: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Returns a `uint8 (H, W, 3)` image with the colour over `where`, bool (H, W)."""
-    colour = np.array(COLOUR, np.float32)
-    mixed = np.rint((1 - SHARE) * image + SHARE * colour).astype(np.uint8)
-    return np.where(where[..., None], mixed, image)
+    return _mixed(image, np.array(COLOUR, np.float32), where)
 
 
 def overlay_all(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -33,9 +31,12 @@ def overlay_all(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Labels beyond `PALETTE` are void and leave the image as it is.
     """
     known = labels < len(PALETTE)
-    colours = PALETTE[np.where(known, labels, 0)]
-    mixed = np.rint((1 - SHARE) * image + SHARE * colours).astype(np.uint8)
-    return np.where(known[..., None], mixed, image)
+    return _mixed(image, PALETTE[np.where(known, labels, 0)], known)
+
+
+def _mixed(image: np.ndarray, colour: np.ndarray, where: np.ndarray) -> np.ndarray:
+    mixed = np.rint((1 - SHARE) * image + SHARE * colour).astype(np.uint8)
+    return np.where(where[..., None], mixed, image)
 
 
 def read_overlay(image: np.ndarray, clean: np.ndarray | None = None) -> np.ndarray:

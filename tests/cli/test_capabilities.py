@@ -55,6 +55,7 @@ def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, c
     [
         (["--control"], "--control needs --checkpoint"),
         (["--classes", "road"], "--classes goes with --segmentation"),
+        (["--without-tags"], "--without-tags goes with --control or --segmentation"),
         (["--control", "--checkpoint", "x", "--a", "y"], "--a does not go with --control"),
         (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "unknown class 'moon'"),
         (["--segmentation", "--checkpoint", "x", "--data", "samples:heldout"], "has no labels"),

@@ -18,7 +18,7 @@ from ditfuse_jax.evaluate.control import SENTENCES, evaluate_control
 from ditfuse_jax.evaluate.subject import Subject
 from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import read_image, write_image
-from ditfuse_jax.prompts import instruction_pool
+from ditfuse_jax.prompts import as_prompt, instruction_pool
 from ditfuse_jax.sample.fuser import Settings
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.tasks import TASKS
@@ -128,6 +128,20 @@ def test_every_scene_takes_its_sentences_from_the_held_out_ones_in_turn(examine)
         others = [prompt for prompt in asked[tag] if prompt != standard]
         expected = [held_out[k % len(held_out)] for k in range(2 * SENTENCES)]
         assert others == [standard_prompt(tag.lower(), 2, text) for text in expected]
+
+
+def test_without_tags_the_sentence_is_all_that_is_asked(examine, tmp_path):
+    asked = set()
+
+    def note(image, tag, job):
+        asked.add((tag, job.prompt))
+        return image
+
+    examine(note, count=1, tags=False)
+    assert (None, as_prompt(instruction_pool("light_plus").sentences[0], 2)) in asked
+    assert {tag for tag, _ in asked} == {None}
+    assert all(prompt.startswith("[FUSION]. This is") for _, prompt in asked)
+    assert json.loads((tmp_path / "out" / "control.json").read_text())["tags"] is False
 
 
 def test_prompts_of_levels_are_those_of_training():

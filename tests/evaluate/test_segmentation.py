@@ -99,6 +99,17 @@ def test_a_model_that_paints_the_truth_is_perfect_in_every_class_that_occurs(exa
     assert math.isnan(found["classes"]["tree"]["iou"])  # neither there nor painted
 
 
+def test_without_tags_classes_are_asked_for_by_words_alone(examine, scenes, tmp_path):
+    seen = []
+    examine(
+        lambda clean, labels, wanted: seen.append(wanted) or clean,
+        f"labelled:{scenes}",
+        tags=False,
+    )
+    assert set(seen) == {None}  # no prompt begins with [SEG]
+    assert json.loads((tmp_path / "out" / "segmentation.json").read_text())["tags"] is False
+
+
 def test_painting_nothing_and_painting_everything_have_their_known_scores(examine, scenes):
     nothing = examine(lambda clean, labels, wanted: clean, f"labelled:{scenes}").summary()
     assert nothing["miou"] == 0
