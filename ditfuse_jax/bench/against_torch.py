@@ -28,13 +28,13 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance, flow_matching_loss, time_grid
-from ditfuse_jax.huge_pages import ask_for_huge_pages
 from ditfuse_jax.model import Condition, Layout, ModelConfig
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.train.state import Network, make_graph
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
+from ditfuse_jax.working_memory import keep_working_memory
 
 SIDE = 32  # of the latents of 256 px
 CONFIG = ModelConfig(
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
     args = parser.parse_args()
-    ask_for_huge_pages()  # as training does; PyTorch has them, too
+    keep_working_memory()  # as training does; PyTorch has it, too
     print(json.dumps(compare(args.steps, args.repeats), indent=2))
 
 

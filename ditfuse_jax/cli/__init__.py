@@ -12,12 +12,12 @@ from ditfuse_jax import __version__
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
-from ditfuse_jax.huge_pages import ask_for_huge_pages
+from ditfuse_jax.working_memory import keep_working_memory
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
 
 # Commands that run few programs for long; others were not measured with large pages.
-_WITH_HUGE_PAGES = ("train", "bench")
+_LONG_RUNS = ("train", "bench")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """The console command: `main`, whose one line about bad input is the last thing said."""
-    if sys.argv[1:2] in [[name] for name in _WITH_HUGE_PAGES]:
-        ask_for_huge_pages()
+    if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
+        keep_working_memory()
     code = main()
     if code == EXIT_USER_ERROR:
         # Threads of a failed read may still complain while the interpreter ends, or never return.

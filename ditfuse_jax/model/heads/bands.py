@@ -1,5 +1,7 @@
 """Per-pixel weights over the frequency bands of the sources, and a painting on top."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -24,6 +26,7 @@ MAPS = {
 }
 _ROWS_AND_COLUMNS = (-3, -2)
 _DOUBT = 3.0  # a fresh painting is trusted by e to this power less than a source
+_NEVER = -1e9  # the share of an absent source, as a logit
 _QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
 
 
@@ -77,21 +80,36 @@ class BandsHead(nnx.Module):
         x = jax.nn.silu(self.hidden(jax.nn.silu(x)))
         answers = self.weigh(x).astype(jnp.float32)
         shares, strengths, lift = jnp.split(answers, [_PARTS, 2 * _PARTS], axis=-1)
-        present = valid[:, None, ..., None]
-        shares = jnp.where(present, shares, -jnp.inf)
-        # The painting stands last; it has no detail.
-        rivals = jnp.stack([jnp.full_like(trust, -1e9)] * LEVELS + [trust] * 2, axis=-1)
-        shares = jax.nn.softmax(jnp.concatenate([shares, rivals[:, :, None]], axis=2), axis=2)
-        shares, of_painting = shares[:, :, :-1], shares[:, :, -1]
-        weights = shares * 2 * jax.nn.sigmoid(strengths)
+        shares = jnp.where(valid[:, None, ..., None], shares, _NEVER)
+        strengths = 2 * jax.nn.sigmoid(strengths)
 
+        # Source by source: they are few, and XLA sums over a short axis inside slowly on CPUs.
+        count = sources.shape[1]
+        rivals = [shares[:, :, k] for k in range(count)]
+        of_detail = _softmax([x[..., :LEVELS] for x in rivals])
+        # The painting stands last; it has no detail.
+        doubt = jnp.stack([trust] * 2, axis=-1)
+        *of_rest, of_painting = _softmax([*(x[..., LEVELS:] for x in rivals), doubt])
         paint_luma, paint_chroma = to_luma_chroma(painted)
-        fused = of_painting[..., LEVELS] * paint_luma
-        fused += jnp.sum(shares[..., LEVELS] * lift[..., 0], axis=2)
-        for part, band in enumerate(bands):
-            fused += jnp.sum(weights[..., part] * band[:, None], axis=2)
-        colour = jnp.sum(weights[..., -1:] * chroma[:, None], axis=2)
-        return to_rgb(fused, colour + of_painting[..., -1:] * paint_chroma)
+        fused = of_painting[..., 0] * paint_luma
+        colour = of_painting[..., 1:] * paint_chroma
+        for k in range(count):
+            strength, rest = strengths[:, :, k], of_rest[k]
+            smooth_rest = strength[..., LEVELS] * bands[LEVELS][:, None, k]
+            fused += rest[..., 0] * (smooth_rest + lift[:, :, k, ..., 0])
+            for level in range(LEVELS):
+                weight = of_detail[k][..., level] * strength[..., level]
+                fused += weight * bands[level][:, None, k]
+            colour += rest[..., 1:] * strength[..., -1:] * chroma[:, None, k]
+        return to_rgb(fused, colour)
+
+
+def _softmax(logits: list[jax.Array]) -> list[jax.Array]:
+    """Over the members of a list."""
+    peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
+    powers = [jnp.exp(x - peak) for x in logits]
+    total = functools.reduce(jnp.add, powers)
+    return [power / total for power in powers]
 
 
 def cells_per_side(config: ModelConfig) -> int:

@@ -1,4 +1,4 @@
-"""Which commands ask for large pages."""
+"""Which commands keep their working memory."""
 
 import sys
 
@@ -10,7 +10,7 @@ from ditfuse_jax import cli
 @pytest.mark.parametrize("name, asks", [("train", True), ("bench", True), ("evaluate", False)])
 def test_long_runs_of_few_programs_do(monkeypatch, name, asks):
     asked = []
-    monkeypatch.setattr(cli, "ask_for_huge_pages", lambda: asked.append(name))
+    monkeypatch.setattr(cli, "keep_working_memory", lambda: asked.append(name))
     monkeypatch.setattr(sys, "argv", ["ditfuse", name])
     monkeypatch.setattr(cli, "main", lambda: 0)
     with pytest.raises(SystemExit):

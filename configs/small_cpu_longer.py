@@ -1,0 +1,21 @@
+"""`small_cpu_words` trained on, over other examples: the model in the box.
+
+    ditfuse train --config small_cpu:DATA --workdir runs/small
+    ditfuse train --config small_cpu_words:DATA,runs/small --workdir runs/small_words
+    ditfuse train --config small_cpu_longer:DATA,runs/small_words --workdir runs/small_longer
+    ditfuse convert runs/small_longer --to box --dtype bfloat16 -o data/small
+
+Streets were still being learned when the second run's learning rate ran out.
+"""
+
+from ditfuse_jax.train.recipe import Config, load_recipe
+
+
+def get_config(arg: str = "data") -> Config:
+    """Returns the recipe; `arg` is the folder of the data, and after a comma the weights'."""
+    config = load_recipe(f"small_cpu_words:{arg}")
+    with config.unlocked():
+        config.seed = 1
+        config.train.steps = 3000
+        config.train.evaluate_every = 1500
+    return config
