@@ -116,7 +116,9 @@ class Job:
 
 
 class Fuser:
-    """A model with sampling settings; programs are compiled once per size.
+    """A model with sampling settings.
+
+    Programs are compiled once per size; of images in tiles once for all sizes.
 
     With a sharder the model lies on its mesh, whose devices share every batch: all processes make
     the same calls and get the same images.

@@ -1,8 +1,8 @@
 """Compiled programs are forgotten before they take more memory maps than Linux allows.
 
 On CPUs a compiled sampler takes about 1,500 maps of a process, which may have 65,530.  Images of
-some forty sizes, each with a sampler of its own, reach that, and the compiler ends the process:
-"LLVM ERROR: Unable to allocate section memory!".
+some forty sizes that are not cut into tiles, each with a sampler of its own, reach that, and the
+compiler ends the process: "LLVM ERROR: Unable to allocate section memory!".
 """
 
 import gc

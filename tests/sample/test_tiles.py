@@ -1,6 +1,9 @@
 """Large images in tiles."""
 
+import contextlib
 import itertools
+import logging
+import re
 
 import jax
 import numpy as np
@@ -9,7 +12,8 @@ from flax import nnx
 
 from ditfuse_jax.flow import Guidance, time_grid
 from ditfuse_jax.model import Condition
-from ditfuse_jax.sample.sampler import sample
+from ditfuse_jax.sample.sampler import make_sampler, sample
+from ditfuse_jax.sample.tiled import TiledSampler
 from ditfuse_jax.sample.tiles import overview_size, plan_tiles
 
 pytestmark = pytest.mark.usefixtures("exact_products")
@@ -65,15 +69,25 @@ def large(models):
     )
 
 
-def test_every_step_blends_the_velocities_of_the_tiles(large, models):
+@pytest.fixture
+def run(large):
+    """Samples in tiles of 16: (overview, branches, noise, times) to an image."""
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    sampler = TiledSampler(graph, 16)
+
+    def run(times, overview=0, branches=branches, noise=noise):
+        return np.asarray(sampler(parameters, branches, noise, weights, times, overview))
+
+    return run
+
+
+def test_every_step_blends_the_velocities_of_the_tiles(large, models, run):
     """Beside a loop over tiles, each sampled by itself for one step, and over steps."""
     model, branches, noise, weights = large
     side, times = 16, np.asarray(time_grid(2))
     graph, parameters = nnx.split(model)
-    run = models.jit(
-        lambda parameters, *rest: sample(nnx.merge(graph, parameters), *rest, tile=side)
-    )
-    found = run(parameters, branches, noise, weights, times)
+    found = run(times)
 
     tiles = plan_tiles(noise.shape[1:3], side, model.config.patch_size)
     assert len(tiles.corners) == 6
@@ -89,37 +103,58 @@ def test_every_step_blends_the_velocities_of_the_tiles(large, models):
     np.testing.assert_allclose(found, x, atol=2e-4 * np.abs(x).max())
 
 
-def test_tiles_whose_keys_and_values_have_no_room_are_encoded_at_every_step(
-    large, models, monkeypatch
-):
-    model, branches, noise, weights = large
-    graph, parameters = nnx.split(model)
-    times = np.asarray(time_grid(2))
-
-    def run():
-        return models.jit(
-            lambda parameters: sample(
-                nnx.merge(graph, parameters), branches, noise, weights, times, 16
-            )
-        )
-
-    kept = run()(parameters)
-    monkeypatch.setattr("ditfuse_jax.sample.sampler._KEPT_BYTES", 0)
-    again = run()
-    np.testing.assert_allclose(again(parameters), kept, atol=1e-4 * np.abs(kept).max())
-
-
-def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large, models):
-    model, branches, noise, weights = large
-    graph, parameters = nnx.split(model)
+@pytest.mark.parametrize("together", [1, 4, 8])
+def test_how_many_tiles_are_computed_together_changes_nothing(run, monkeypatch, together):
     times = np.asarray(time_grid(1))
+    usual = run(times)
+    monkeypatch.setattr("ditfuse_jax.sample.tiled._CPUS_TILES", together)
+    np.testing.assert_allclose(run(times), usual, atol=1e-4 * np.abs(usual).max())
+
+
+def test_tiles_whose_keys_and_values_have_no_room_are_encoded_at_every_step(run, monkeypatch):
+    times = np.asarray(time_grid(2))
+    kept = run(times)
+    monkeypatch.setattr("ditfuse_jax.sample.tiled._KEPT_BYTES", 0)
+    np.testing.assert_allclose(run(times), kept, atol=1e-4 * np.abs(kept).max())
+
+
+def test_images_of_other_sizes_need_no_other_program_of_the_model(large, run):
+    _, branches, noise, _ = large
+    times = np.asarray(time_grid(1))
+    compiled = []
+    with jax.log_compiles(), _listening(compiled):
+        run(times, overview=0)
+        assert compiled.count("run") == 2  # encodes, and tells the velocity
+        del compiled[:]
+        narrow = branches._replace(images=branches.images[:, :, :, :, :20])
+        run(times, branches=narrow, noise=noise[:, :, :20])
+    assert compiled and "run" not in compiled
+
+
+@contextlib.contextmanager
+def _listening(names):
+    """Adds the name of every function that JAX compiles to `names`."""
+
+    class Names(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Compiling (?:jit\()?(\w+)", record.getMessage())
+            if found:
+                names.append(found[1])
+
+    logger, handler = logging.getLogger("jax"), Names()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large):
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
 
     def run(tile):
-        return models.jit(
-            lambda parameters: sample(
-                nnx.merge(graph, parameters), branches, noise, weights, times, tile
-            )
-        )(parameters)
+        return make_sampler(graph, 1, tile=tile)(parameters, branches, noise, weights)
 
     np.testing.assert_array_equal(run(36), run(None))
 
@@ -131,51 +166,28 @@ def test_an_overview_is_one_tile_high_or_wide_and_keeps_the_shape():
     assert overview_size((96, 64), 160, 16) == (96, 64)
 
 
-def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, models):
+def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, run):
     """Beside the same by hand: all steps in small, noise mixed in again, the rest in tiles."""
-    model, branches, noise, weights = large
+    model, branches, noise, _ = large
     side, times = 16, np.asarray(time_grid(3))
-    graph, parameters = nnx.split(model)
-
-    def run(overview, branches, noise, times):
-        return models.jit(
-            lambda parameters, *rest: sample(
-                nnx.merge(graph, parameters), *rest, tile=side, overview=overview
-            )
-        )(parameters, branches, noise, weights, times)
-
     height, width = noise.shape[1:3]
     small = overview_size((height, width), side, model.config.patch_size)
     assert small == (20, 16)
     images = branches.images
     seen = jax.image.resize(images, (*images.shape[:3], *small, 3), "linear")
     start = noise[:, : small[0], : small[1]]
-    x = run(0, branches._replace(images=seen), start, times)
+    x = run(times, branches=branches._replace(images=seen), noise=start)
     x = jax.image.resize(x, noise.shape, "linear")
-    x = times[1] * x + (1 - times[1]) * noise
-    expected = run(0, branches, x, times[1:])
-    found = run(1, branches, noise, times)
+    x = np.asarray(times[1] * x + (1 - times[1]) * noise)
+    expected = run(times[1:], noise=x)
+    found = run(times, overview=1)
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
-    assert np.abs(found - run(0, branches, noise, times)).max() > 1e-3
+    assert np.abs(found - run(times)).max() > 1e-3
 
 
-def test_an_image_as_wide_as_a_tile_needs_no_overview(large, models):
-    model, branches, noise, weights = large
-    graph, parameters = nnx.split(model)
-    branches = branches._replace(images=branches.images[:, :, :, :, :16])
+def test_an_image_as_wide_as_a_tile_needs_no_overview(large, run):
+    _, branches, noise, _ = large
     times = np.asarray(time_grid(2))
-
-    def run(overview):
-        return models.jit(
-            lambda parameters: sample(
-                nnx.merge(graph, parameters),
-                branches,
-                noise[:, :, :16],
-                weights,
-                times,
-                16,
-                overview,
-            )
-        )(parameters)
-
-    np.testing.assert_array_equal(run(1), run(0))
+    narrow = {"branches": branches._replace(images=branches.images[:, :, :, :, :16])}
+    narrow["noise"] = noise[:, :, :16]
+    np.testing.assert_array_equal(run(times, 1, **narrow), run(times, 0, **narrow))

@@ -1,0 +1,203 @@
+"""Sampling large images in tiles, by programs that know tiles and not the images' sizes.
+
+What takes long to compile, the model, is compiled for a few tiles at a time; what depends on an
+image's size, cutting, blending and resizing, is compiled in no time.  So the first image takes
+seconds, not as many more for its overview, and an image of yet another size hardly longer than one
+of a known size.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ditfuse_jax.flow import interpolate
+from ditfuse_jax.model import Condition, DiTFuse, Encoded
+from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.sample.guided import encode, guided_velocity
+from ditfuse_jax.sample.tiles import Tiles, overview_size, plan_tiles
+
+_KEPT_BYTES = 2**31  # of the tiles' keys and values
+_ACCELERATORS_TILES = 8
+_CPUS_TILES = 2  # more would not be faster, and few tiles leave less of a group unused
+
+
+@dataclasses.dataclass(frozen=True)
+class TiledSampler:
+    """Integrates the guided flow of images larger than a tile.
+
+    Attributes:
+      graph: the model's graph definition, from `nnx.split`.
+      tile: side of the tiles, in pixels or latents.
+      sharder: spreads the work over its mesh, on which the parameters must lie.
+    """
+
+    graph: nnx.GraphDef
+    tile: int
+    sharder: Sharder | None = None
+
+    def __call__(
+        self,
+        parameters: Any,
+        branches: Condition,
+        noise: jax.Array,
+        weights: jax.Array,
+        times: np.ndarray,
+        overview: int = 0,
+    ) -> jax.Array:
+        """Samples.
+
+        Args:
+          parameters: the model's.
+          branches: conditions of the R guidance branches, every leaf (R, B, ...).
+          noise: (B, H, W, C) standard normal.
+          weights: (R,) share of each branch; see `Guidance.weights`.
+          times: (S + 1,) from 0 to 1.
+          overview: how many first steps are not taken, since they are done on the whole of the
+            image in small; see `_from_overview`.  If its shorter side is no longer than a tile it
+            takes them all.
+
+        Returns:
+          (B, H, W, C): pixels in about [-1, 1], or latents.
+        """
+        height, width = noise.shape[1:3]
+        patch_size = nnx.merge(self.graph, parameters).config.patch_size
+        x = noise
+        if overview and min(height, width) > self.tile:
+            small = overview_size((height, width), self.tile, patch_size)
+            x = self._from_overview(parameters, branches, noise, weights, times, overview, small)
+            times = times[overview:]
+        tiles = plan_tiles((height, width), self.tile, patch_size)
+        groups = self._groups(tiles)
+        conditions = [_cut_condition(branches, group, tiles) for group in groups]
+        kept: list[Encoded | None] = [None] * len(groups)
+        for begin, end in itertools.pairwise(times):
+            parts = []
+            for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
+                encoded = kept[k] or self._encode(parameters, condition, weights)
+                if len(groups) * _bytes(encoded) <= _KEPT_BYTES:
+                    kept[k] = encoded
+                rows = _cut_rows(x, group, tiles)
+                parts.append(self._velocity(parameters, encoded, condition, rows, begin, weights))
+            x = _move(x, parts, end - begin, tiles)
+        return x
+
+    def _from_overview(
+        self,
+        parameters: Any,
+        branches: Condition,
+        noise: jax.Array,
+        weights: jax.Array,
+        times: np.ndarray,
+        overview: int,
+        small: tuple[int, int],
+    ) -> jax.Array:
+        """x_t at `times[overview]`, with the whole image in sight.
+
+        What a scene is, and how bright it shall be, is settled in the first steps and needs more of
+        it than one tile shows.  So the image is sampled at a size at which its shorter side is one
+        tile's (along the longer one it may still take several), to the end; enlarged again, it is
+        where the large image's path sets in.
+        """
+        seen = branches._replace(images=_resize(branches.images, small))
+        x = self(parameters, seen, _first_rows_and_columns(noise, small), weights, times)
+        return _set_in(x, noise, times[overview])
+
+    def _groups(self, tiles: Tiles) -> list[np.ndarray]:
+        """Corners (T, 2) of tiles that are computed together; the last group repeats its last."""
+        together = _CPUS_TILES if self._on_cpu else _ACCELERATORS_TILES
+        padding = -len(tiles.corners) % together
+        corners = np.pad(tiles.corners, ((0, padding), (0, 0)), mode="edge")
+        return list(corners.reshape(-1, together, 2))
+
+    @property
+    def _on_cpu(self) -> bool:
+        if self.sharder is None:
+            return jax.default_backend() == "cpu"
+        return self.sharder.mesh.devices.flat[0].platform == "cpu"
+
+    @functools.cached_property
+    def _encode(self) -> Callable[[Any, Condition, jax.Array], Encoded]:
+        def run(model: DiTFuse, condition: Condition, weights: jax.Array) -> Encoded:
+            return encode(model, condition, weights.shape[0])
+
+        return self._compiled(run)
+
+    @functools.cached_property
+    def _velocity(self) -> Callable[..., jax.Array]:
+        return self._compiled(guided_velocity)
+
+    def _compiled(self, function: Callable) -> Callable:
+        """`function(model, ...)` as a program that takes the model's parameters."""
+
+        @jax.jit
+        def run(parameters, *arguments):
+            spread = constraints(self.sharder.activation) if self.sharder else None
+            with spread or contextlib.nullcontext():
+                return function(nnx.merge(self.graph, parameters), *arguments)
+
+        return run
+
+
+def _bytes(encoded: Encoded) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(encoded))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _cut_condition(branches: Condition, corners: np.ndarray, tiles: Tiles) -> Condition:
+    """Leaves (R, B, ...) of an image to leaves (R * T * B, ...) of its tiles."""
+
+    def rows(x: jax.Array) -> jax.Array:  # (R, T, B, ...)
+        return x.reshape(-1, *x.shape[3:])
+
+    def repeated(x: jax.Array) -> jax.Array:
+        together = len(corners)
+        return rows(jnp.broadcast_to(x[:, None], (x.shape[0], together, *x.shape[1:])))
+
+    images = jax.vmap(lambda corner: tiles.cut(branches.images, corner), out_axes=1)(corners)
+    return Condition(
+        repeated(branches.tokens),
+        repeated(branches.token_valid),
+        rows(images),
+        repeated(branches.image_valid),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
+    """(B, H, W, C) to (T * B, h, w, C)."""
+    parts = jax.vmap(lambda corner: tiles.cut(x, corner))(corners)
+    return parts.reshape(-1, *parts.shape[2:])
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _move(x: jax.Array, parts: list[jax.Array], span: jax.Array, tiles: Tiles) -> jax.Array:
+    """An Euler step by the tiles' velocities, group by group (T * B, h, w, C), blended."""
+    velocities = jnp.concatenate(parts).reshape(-1, x.shape[0], *parts[0].shape[1:])
+    return x + span * tiles.blend(velocities[: len(tiles.corners)])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _first_rows_and_columns(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    return x[..., : size[0], : size[1], :]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+    shape = (*images.shape[:-3], *size, images.shape[-1])
+    return jax.image.resize(images, shape, "linear")
+
+
+@jax.jit
+def _set_in(small: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    """The small result, enlarged, with noise mixed in as at time t."""
+    x = _resize(small, noise.shape[1:3])
+    return interpolate(x, noise, jnp.broadcast_to(t, noise.shape[:1]))
