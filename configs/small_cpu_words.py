@@ -1,12 +1,11 @@
-"""`small_cpu` trained on with words and streets: the second half of the model in the box.
+"""`small_cpu` trained on with words and streets: the second of the box's three runs.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
     ditfuse train --config small_cpu_words:DATA,runs/small --workdir runs/small_words
-    ditfuse convert runs/small_words --to box --dtype bfloat16 -o data/small
 
 A third of the prompts lose their tags, so that words alone are obeyed; every second example is of
 a street and asks for one class or for all.  DATA is as for `small_cpu`; seventy minutes on two
-CPU cores.  What it reaches is in docs/model_card.md.
+CPU cores.  `small_cpu_longer` goes on from here; what it reaches is in docs/model_card.md.
 """
 
 from pathlib import Path
