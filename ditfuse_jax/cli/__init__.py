@@ -16,7 +16,7 @@ from ditfuse_jax.working_memory import keep_working_memory
 
 COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
 
-# Commands that run few programs for long; others were not measured with large pages.
+# Commands that run few programs for long; others were not measured with memory that is kept.
 _LONG_RUNS = ("train", "bench")
 
 

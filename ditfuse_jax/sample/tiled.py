@@ -27,12 +27,17 @@ from ditfuse_jax.sample.tiles import Tiles, overview_size, plan_tiles
 
 _KEPT_BYTES = 2**31  # of the tiles' keys and values
 _ACCELERATORS_TILES = 8
-_CPUS_TILES = 2  # more would not be faster, and few tiles leave less of a group unused
+_CPUS_TILES = 2  # as many as the overview of a 4:3 image has: few are computed for nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class TiledSampler:
     """Integrates the guided flow of images larger than a tile.
+
+    What a scene is, and how bright it shall be, is settled in the first steps and needs more of it
+    than one tile shows.  For its overview the image is sampled at a size at which its shorter side
+    is one tile's (along the longer one it may still take several), to the end; enlarged again, with
+    noise mixed in as at the first step left, it is where the large image's path sets in.
 
     Attributes:
       graph: the model's graph definition, from `nnx.split`.
@@ -62,8 +67,7 @@ class TiledSampler:
           weights: (R,) share of each branch; see `Guidance.weights`.
           times: (S + 1,) from 0 to 1.
           overview: how many first steps are not taken, since they are done on the whole of the
-            image in small; see `_from_overview`.  If its shorter side is no longer than a tile it
-            takes them all.
+            image in small.  If its shorter side is no longer than a tile it takes them all.
 
         Returns:
           (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -73,8 +77,10 @@ class TiledSampler:
         x = noise
         if overview and min(height, width) > self.tile:
             small = overview_size((height, width), self.tile, patch_size)
-            x = self._from_overview(parameters, branches, noise, weights, times, overview, small)
-            times = times[overview:]
+            seen = branches._replace(images=_resize(branches.images, small))
+            start = _first_rows_and_columns(noise, small)
+            whole = self(parameters, seen, start, weights, times)
+            x, times = _set_in(whole, noise, times[overview]), times[overview:]
         tiles = plan_tiles((height, width), self.tile, patch_size)
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]
@@ -83,33 +89,13 @@ class TiledSampler:
             parts = []
             for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
                 encoded = kept[k] or self._encode(parameters, condition, weights)
-                if len(groups) * _bytes(encoded) <= _KEPT_BYTES:
+                # For one step alone nothing needs to be kept.
+                if len(times) > 2 and len(groups) * _bytes(encoded) <= _KEPT_BYTES:
                     kept[k] = encoded
                 rows = _cut_rows(x, group, tiles)
                 parts.append(self._velocity(parameters, encoded, condition, rows, begin, weights))
             x = _move(x, parts, end - begin, tiles)
         return x
-
-    def _from_overview(
-        self,
-        parameters: Any,
-        branches: Condition,
-        noise: jax.Array,
-        weights: jax.Array,
-        times: np.ndarray,
-        overview: int,
-        small: tuple[int, int],
-    ) -> jax.Array:
-        """x_t at `times[overview]`, with the whole image in sight.
-
-        What a scene is, and how bright it shall be, is settled in the first steps and needs more of
-        it than one tile shows.  So the image is sampled at a size at which its shorter side is one
-        tile's (along the longer one it may still take several), to the end; enlarged again, it is
-        where the large image's path sets in.
-        """
-        seen = branches._replace(images=_resize(branches.images, small))
-        x = self(parameters, seen, _first_rows_and_columns(noise, small), weights, times)
-        return _set_in(x, noise, times[overview])
 
     def _groups(self, tiles: Tiles) -> list[np.ndarray]:
         """Corners (T, 2) of tiles that are computed together; the last group repeats its last."""
