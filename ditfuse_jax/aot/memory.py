@@ -19,6 +19,7 @@ _AXES: Mapping[str, Axes] = {
     "block_input": (*_TOKENS, "activation"),
     "qkv": (*_TOKENS, "kv_heads", None, "head_dim"),
     "attention": (*_TOKENS, "heads", "head_dim"),
+    "o_proj": (*_TOKENS, "activation"),
     "gate_up": (*_TOKENS, None, "mlp"),
 }
 # The names that each policy of `model.remat` keeps on the device; a scan keeps its layers' inputs.
@@ -60,6 +61,7 @@ def checkpoints(
         "block_input": (model.hidden_size,),
         "qkv": (model.num_kv_heads, group, model.head_dim),
         "attention": (model.num_heads, model.head_dim),
+        "o_proj": (model.hidden_size,),
         "gate_up": (2, model.intermediate_size),
     }
     return {name: (_AXES[name], (batch, length, *sizes[name])) for name in _KEPT[model.remat]}

@@ -57,7 +57,7 @@ class JaxModel:
     def __init__(self, folder: Path):
         opened = open_omnigen(folder, text_slots=CONFIG.text_slots)
         self.parameters = jax.device_put(parameters_from_original(opened.tensors, opened.config))
-        model = opened.config
+        model = dataclasses.replace(opened.config, unroll=True)  # one by one, as PyTorch runs them
         graph, _ = make_graph(Network(model))
         self.sampler = functools.partial(make_sampler, graph)
         optimizer = optax.adamw(1e-3)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from ditfuse_jax.convert.weights import Names, Weights
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.model import ModelConfig
+from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
 from ditfuse_jax.train.base import AUTOENCODER, TOKENIZER
 from ditfuse_jax.train.checkpoint import Checkpoints, telling_where
 from ditfuse_jax.train.paths import FOLDER, PARAMETERS
@@ -171,7 +171,7 @@ def run_config(weights: Weights) -> Config:
         config.weights = config.autoencoder = config.data.tokenizer = ""
         return config
     config = default_config("omnigen")
-    kept = {name: config.model[name] for name in ("dtype", "remat", "attention", "text_slots")}
+    kept = {name: config.model[name] for name in HOW_IT_RUNS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
     return config
 

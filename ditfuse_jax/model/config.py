@@ -10,6 +10,8 @@ from ditfuse_jax.errors import UserError
 PREDICTIONS = ("velocity", "clean")
 HEADS = ("linear", "blend", "bands")
 DTYPES = ("float32", "bfloat16")
+# How a model runs, not what it is: its weights serve whatever these say.
+HOW_IT_RUNS = ("dtype", "attention", "remat", "unroll", "text_slots")
 
 _AT_LEAST_ONE = (
     *("hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "vocab_size"),
@@ -50,6 +52,7 @@ class ModelConfig:
       dtype: computation type; parameters stay float32.
       attention: name of the attention implementation.
       remat: name of the rematerialisation policy.
+      unroll: whether the layers are written out one by one instead of as a loop.
     """
 
     preset: str
@@ -79,6 +82,7 @@ class ModelConfig:
     dtype: str = "float32"
     attention: str = "xla"
     remat: str = "none"
+    unroll: bool = False
 
     def __post_init__(self):
         def need(ok: bool, message: str):

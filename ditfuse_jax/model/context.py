@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 
 from ditfuse_jax.model.attention import AttentionMask, Part, attend
 from ditfuse_jax.model.axes import placement, shards
+from ditfuse_jax.model.remat import kept_attention
 
 
 def attend_spread(
@@ -71,7 +72,8 @@ def attend_spread(
         branches = [
             lambda valid, q, *pieces, run=run: local(q, run, valid, *pieces) for run in runs
         ]
-        return _choose(jax.lax.axis_index(sequence), branches, key_valid, q, *whole)
+        chosen = _choose(jax.lax.axis_index(sequence), branches, key_valid, q, *whole)
+        return kept_attention(chosen)
 
     # Written out per device also where only batch and heads are spread: kernels are opaque to the
     # compiler, which would gather everything around them.

@@ -1,20 +1,27 @@
 """Named rematerialisation policies: what of a layer is kept for the backward pass.
 
 From fastest to smallest: `none` keeps everything, `projections` keeps the results of the matrix
-products that read weights, `attention` keeps only attention's output, `offload` moves the layer
-inputs to host memory, `full` keeps the layer inputs alone and computes the rest again.
+products that read weights and of attention, `attention` keeps only attention's, `offload` moves the
+layer inputs to host memory, `full` keeps the layer inputs alone and computes the rest again.
+
+Attention with a backward pass of its own names what that needs of the forward pass
+(`kept_attention`): a name given to the output from outside would not reach the log-sum-exp, and the
+forward pass would run again.
 """
 
 from collections.abc import Callable
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jax.ad_checkpoint import checkpoint_policies as policies
 
 from ditfuse_jax.errors import UserError
 
+ATTENTION = "attention"
+
 POLICIES: dict[str, Callable | None] = {
-    "projections": policies.save_only_these_names("qkv", "attention", "gate_up"),
-    "attention": policies.save_only_these_names("attention"),
+    "projections": policies.save_only_these_names("qkv", ATTENTION, "o_proj", "gate_up"),
+    "attention": policies.save_only_these_names(ATTENTION),
     "offload": policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
         names_which_can_be_offloaded=["block_input"],
@@ -26,8 +33,18 @@ POLICIES: dict[str, Callable | None] = {
 NAMES = ("none", *POLICIES)
 
 
-def remat(layer: Callable, name: str) -> Callable:
-    """Wraps a scanned layer function with the named policy.
+def kept_attention(x: jax.Array) -> jax.Array:
+    """Marks attention's output, or a log-sum-exp, as what `projections` and `attention` keep."""
+    return checkpoint_name(x, ATTENTION)
+
+
+def remat(layer: Callable, name: str, *, in_loop: bool = True) -> Callable:
+    """Wraps a layer function with the named policy.
+
+    Args:
+      layer: the function.
+      name: a name in `NAMES`.
+      in_loop: it is the body of a scan.
 
     Raises:
       UserError: the name is unknown.
@@ -37,4 +54,4 @@ def remat(layer: Callable, name: str) -> Callable:
     if name not in POLICIES:
         raise UserError(f"remat {name!r} is unknown; choose from {', '.join(NAMES)}")
     # Inside a scan XLA cannot merge the two computations, so the costly barrier is not needed.
-    return jax.checkpoint(layer, policy=POLICIES[name], prevent_cse=False)
+    return jax.checkpoint(layer, policy=POLICIES[name], prevent_cse=not in_loop)

@@ -1,6 +1,7 @@
 """The Phi-3 backbone: pre-norm blocks, scanned over stacked parameters."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +94,7 @@ class SelfAttention(nnx.Module):
             tokens.key_valid,
             implementation=self.implementation,
         )
-        out = checkpoint_name(out, "attention")
-        return self.o_proj(out), own
+        return checkpoint_name(self.o_proj(out), "o_proj"), own
 
 
 class MLP(nnx.Module):
@@ -136,7 +136,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """All layers, stored stacked (L, ...) and run by one scan, then the final norm."""
+    """All layers, stored stacked (L, ...) and run by a scan or one by one, then the final norm."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         @nnx.split_rngs(splits=config.num_layers)
@@ -146,7 +146,7 @@ class Transformer(nnx.Module):
 
         self.layers = stack(rngs)
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=config.dtype)
-        self.remat = config.remat
+        self.remat, self.unroll = config.remat, config.unroll
 
     def __call__(
         self,
@@ -187,10 +187,21 @@ class Transformer(nnx.Module):
             return x, own if keep_key_values else None
 
         x = constrain(x, "batch", "sequence", "activation")
-        x, kept = jax.lax.scan(remat(layer, self.remat), x, (parameters, prefix))
+        layer = remat(layer, self.remat, in_loop=not self.unroll)
+        run = _one_by_one if self.unroll else jax.lax.scan
+        x, kept = run(layer, x, (parameters, prefix))
         # Whole again before it is cut: of a spread sequence cut inside a device's run, XLA was seen
         # to compute a wrong gradient (fsdp=2, context=2, tensor=2).
         return constrain(self.norm(x), "batch", None, "activation")[:, :length], kept
+
+
+def _one_by_one(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
+    """`jax.lax.scan` without a loop: no copies of a layer's weights, no stacks of what it keeps."""
+    kept = []
+    for number in range(len(jax.tree.leaves(stacked)[0])):
+        x, own = layer(x, jax.tree.map(lambda leaf, at=number: leaf[at], stacked))
+        kept.append(own)
+    return x, jax.tree.map(lambda *own: jnp.stack(own), *kept)
 
 
 def _pad(x: jax.Array, count: int) -> jax.Array:

@@ -14,7 +14,7 @@ import tqdm
 from ml_collections import ConfigDict
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import ModelConfig
+from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
@@ -50,8 +50,8 @@ AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
 # Parts that can be trained among others that were trained without them.
 _ADDED = ("source_stem",)
 
-# These change how a model runs and are the recipe's; the others belong to the weights.
-_OF_THE_RECIPE = ("preset", "text_slots", "max_images", "dtype", "attention", "remat")
+# These are the recipe's; the others belong to the weights.
+_OF_THE_RECIPE = ("preset", "max_images", *HOW_IT_RUNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def open_base(folder: Path | str) -> Base:
 def start_from(config: Config, folder: str) -> None:
     """Makes an unlocked recipe start from weights: their shape, autoencoder and tokenizer.
 
-    How the model runs (`dtype`, `remat`, `attention`, `text_slots`) stays the recipe's.
+    How the model runs (`model.HOW_IT_RUNS`) stays the recipe's.
 
     Raises:
       UserError: see `open_base`.

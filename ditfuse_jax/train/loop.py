@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import ModelConfig
+from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
@@ -268,8 +268,7 @@ def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> No
     Raises:
       UserError: naming the first difference.
     """
-    # These change how a model runs, not its parameters.
-    changeable = {"attention", "dtype", "remat", "text_slots", "adapter"}
+    changeable = {*HOW_IT_RUNS, "adapter"}
     for section in ("model", "lora"):
         old, new = saved[section], to_plain(config[section])
         if section == "model":  # a field that is younger than the checkpoint had its default

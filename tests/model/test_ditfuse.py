@@ -140,8 +140,9 @@ def test_permuted_draws_permute_the_outputs(case):
     assert not np.allclose(together[:, 0], together[:, 1], atol=1e-3)
 
 
-def test_the_cached_path_equals_the_full_one(case):
-    graph, _ = case.models.graph(case.config)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_the_cached_path_equals_the_full_one(case, unroll):
+    graph, _ = case.models.graph(dataclasses.replace(case.config, unroll=unroll))
 
     @case.models.jit
     def cached(parameters, condition, noisy, t):

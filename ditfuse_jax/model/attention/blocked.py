@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
+from ditfuse_jax.model.remat import kept_attention
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -51,7 +52,8 @@ def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.A
 
     # The logarithm is taken of all at once: inside the loop XLA takes half as long again.
     out, peak, total = _over_heads(head, (q, k, v), bias, _heads_at_once(mask, q))
-    return out, (q, k, v, bias, out, peak + jnp.log(total))
+    out, lse = kept_attention(out), kept_attention(peak + jnp.log(total))
+    return out, (q, k, v, bias, out, lse)
 
 
 def _over_heads(

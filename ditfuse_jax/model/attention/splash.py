@@ -14,6 +14,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
 from ditfuse_jax.model.attention.mask import AttentionMask
 from ditfuse_jax.model.axes import placement
+from ditfuse_jax.model.remat import ATTENTION
 
 # Sides of the blocks of scores: of 128 lanes, large enough to keep the matrix unit busy.
 _LANES = 128
@@ -61,7 +62,10 @@ def _kernel(mask: AttentionMask, heads: int, interpret: bool) -> Callable:
     )
     with jax.ensure_compile_time_eval():
         kernel = splash.make_splash_mha_single_device(
-            heads_mask, block_sizes=blocks, interpret=interpret
+            heads_mask,
+            block_sizes=blocks,
+            residual_checkpoint_name=ATTENTION,
+            interpret=interpret,
         )
     # Plain arrays: the kernel outlives the trace, and the devices, it was made for.
     return jax.tree.map(np.asarray, kernel)

@@ -12,6 +12,7 @@ import numpy as np
 from ditfuse_jax.model.attention import blocked
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
 from ditfuse_jax.model.axes import placement, spread
+from ditfuse_jax.model.remat import kept_attention
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -52,7 +53,7 @@ def attend_batched(
     v = v.transpose(0, 2, 1, 3)
     outputs = [_attend_part(q, k, v, part, key_valid) for part in mask.parts]
     out = jnp.concatenate(outputs, axis=3)
-    return out.transpose(0, 3, 1, 2, 4).reshape(batch, num_queries, heads, dim)
+    return kept_attention(out.transpose(0, 3, 1, 2, 4).reshape(batch, num_queries, heads, dim))
 
 
 def _attend_part(
