@@ -78,11 +78,13 @@ class SelfAttention(nnx.Module):
         """(B, Q, D) -> (B, Q, D) and the keys and values of these tokens (without the prefix)."""
         qkv = checkpoint_name(self.qkv_proj(x), "qkv")
         batch, length, kv_heads, rows, dim = qkv.shape
-        q = qkv[:, :, :, :-2].reshape(batch, length, kv_heads * (rows - 2), dim)
+        # Split, not indexed: the gradient is then one concatenation, not a sum of padded pieces.
+        q, k, v = jax.lax.split(qkv, (rows - 2, 1, 1), axis=3)
+        q = q.reshape(batch, length, kv_heads * (rows - 2), dim)
         q = apply_rope(q, tokens.cos, tokens.sin)
-        k = apply_rope(qkv[:, :, :, -2], tokens.cos, tokens.sin)
+        k = apply_rope(k[:, :, :, 0], tokens.cos, tokens.sin)
         kv_axes = ("batch", "sequence", "kv_heads", "head_dim")
-        own = KeyValues(constrain(k, *kv_axes), constrain(qkv[:, :, :, -1], *kv_axes))
+        own = KeyValues(constrain(k, *kv_axes), constrain(v[:, :, :, 0], *kv_axes))
         pieces = (own,) if prefix is None else (prefix, own)
         q = constrain(q, "batch", "sequence", "heads", "head_dim")
         out = attend_spread(
@@ -110,8 +112,8 @@ class MLP(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, N, D) -> (B, N, D)."""
         hidden = checkpoint_name(self.gate_up_proj(x), "gate_up")
-        hidden = jax.nn.silu(hidden[..., 0, :]) * hidden[..., 1, :]
-        return self.down_proj(constrain(hidden, "batch", "sequence", "mlp"))
+        gate, up = (x[..., 0, :] for x in jnp.split(hidden, 2, axis=-2))
+        return self.down_proj(constrain(jax.nn.silu(gate) * up, "batch", "sequence", "mlp"))
 
 
 class Block(nnx.Module):
@@ -198,8 +200,10 @@ class Transformer(nnx.Module):
 def _one_by_one(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
     """`jax.lax.scan` without a loop: no copies of a layer's weights, no stacks of what it keeps."""
     kept = []
-    for number in range(len(jax.tree.leaves(stacked)[0])):
-        x, own = layer(x, jax.tree.map(lambda leaf, at=number: leaf[at], stacked))
+    leaves, structure = jax.tree.flatten(stacked)
+    # Split, not indexed: the gradient is then one stack, not a sum of padded layers.
+    for pieces in zip(*(jnp.split(leaf, len(leaf)) for leaf in leaves), strict=True):
+        x, own = layer(x, jax.tree.unflatten(structure, [piece[0] for piece in pieces]))
         kept.append(own)
     return x, jax.tree.map(lambda *own: jnp.stack(own), *kept)
 
