@@ -11,10 +11,14 @@ from ditfuse_jax.files import write_text
 
 # The cases of the table, in its order.
 _SPLASH = ("--config.model.attention=splash",)  # of TPUs; `xla` stores all scores in HBM
+_PROJECTIONS = (*_SPLASH, "--config.model.remat=projections")
+_ATTENTION = (*_SPLASH, "--config.model.remat=attention")
 CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256), Topology("v5p", (4, 4, 4))),
     (Case("omnigen", batch=1024), Topology("v6e", (16, 16))),
     (Case("omnigen", batch=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
+    (Case("omnigen", batch=256, overrides=_PROJECTIONS), Topology("v5p", (4, 4, 4))),
+    (Case("omnigen", batch=512, overrides=_PROJECTIONS), Topology("v6e", (16, 16))),
     (Case("omnigen", "sample", side=1024, batch=1, overrides=_SPLASH), Topology("v6e", (2, 4))),
     (Case("omnigen", batch=2048), Topology("v5p", (8, 8, 8))),
     (Case("omnigen", batch=2048, overrides=_SPLASH), Topology("v6e", (16, 16), slices=2)),
@@ -22,14 +26,15 @@ CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256, side=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
     (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v5e", (16, 16))),
     (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
+    (Case("omnigen", batch=32, lora=True, overrides=_ATTENTION), Topology("v6e", (2, 4))),
     (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v7x", (4, 4, 4))),
 )
 _START, _END = "<!-- table -->", "<!-- end of the table -->"
 _NOT_YET = "not compiled yet"
-_KEY = 5  # cells that tell which case a row is of; what was found follows
+_KEY = 6  # cells that tell which case a row is of; what was found follows
 _GIB = 2.0**30
 _COLUMNS = (
-    *("program", "attention", "devices", "px", "batch"),
+    *("program", "attention", "kept", "devices", "px", "batch"),
     *("arguments + temporaries = total GiB", "of GiB"),
     *("model TFLOP", "executed TFLOP", "sent GB", "least ms", "set by", "MFU at most"),
 )
@@ -83,11 +88,14 @@ def _known_or_waiting(
     case: Case, topology: Topology, known: dict[tuple[str, ...], list[str]]
 ) -> list[list[str]]:
     """A case's rows in the document, or one that says it is not compiled yet."""
-    attention = "splash" if case.overrides == _SPLASH else "xla"
+    changed = dict(word.removeprefix("--config.model.").split("=") for word in case.overrides)
+    attention = changed.get("attention", "xla")
+    kept = changed.get("remat", "full" if case.lora else "attention")
     names = ["encode", "sample", "decode"] if case.what == "sample" else [case.what]
     if case.lora:
         names = [f"{name}, adapters" for name in names]
-    keys = [(name, attention, f"{topology}", f"{case.side}", f"{case.batch}") for name in names]
+    where = f"{topology}", f"{case.side}", f"{case.batch}"
+    keys = [(name, attention, "" if case.what == "sample" else kept, *where) for name in names]
     rows = [known[key] for key in keys if key in known]
     return rows or [[*keys[0], _NOT_YET, *[""] * (len(_COLUMNS) - _KEY - 1)]]
 
@@ -98,6 +106,7 @@ def row(report: Report) -> Iterator[str]:
     adapters = ", adapters" if facts.get("trains") == "adapters" else ""
     yield report.program + adapters
     yield str(facts["attention"])
+    yield str(facts.get("remat", ""))
     yield str(facts["topology"])
     yield str(facts["side"])
     yield str(facts["batch"])

@@ -75,8 +75,8 @@ def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for
 
     monkeypatch.setattr("ditfuse_jax.aot.table.compile_case", compile_case)
     path = tmp_path / "scaling.md"
-    known = "| train | xla | v5p:4x4x4 | 512 | 256 |" + " 1 |" * 8
-    lost = "| train | xla | v5p:4x4x4 | 512 | 999 |" + " 1 |" * 8
+    known = "| train | xla | attention | v5p:4x4x4 | 512 | 256 |" + " 1 |" * 8
+    lost = "| train | xla | attention | v5p:4x4x4 | 512 | 999 |" + " 1 |" * 8
     path.write_text(f"<!-- table -->\n{lost}\n{known}\n<!-- end of the table -->\n")
     with pytest.raises(UserError, match="interrupted"):
         write_table(path, missing=True)
