@@ -12,7 +12,6 @@ from ditfuse_jax.files import write_text
 # The cases of the table, in its order.
 _SPLASH = ("--config.model.attention=splash",)  # of TPUs; `xla` stores all scores in HBM
 _PROJECTIONS = (*_SPLASH, "--config.model.remat=projections")
-_ATTENTION = (*_SPLASH, "--config.model.remat=attention")
 CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256), Topology("v5p", (4, 4, 4))),
     (Case("omnigen", batch=1024), Topology("v6e", (16, 16))),
@@ -26,7 +25,6 @@ CASES: Sequence[tuple[Case, Topology]] = (
     (Case("omnigen", batch=256, side=1024, overrides=_SPLASH), Topology("v6e", (16, 16))),
     (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v5e", (16, 16))),
     (Case("omnigen", batch=32, lora=True, overrides=_SPLASH), Topology("v6e", (2, 4))),
-    (Case("omnigen", batch=32, lora=True, overrides=_ATTENTION), Topology("v6e", (2, 4))),
     (Case("omnigen", batch=512, overrides=_SPLASH), Topology("v7x", (4, 4, 4))),
 )
 _START, _END = "<!-- table -->", "<!-- end of the table -->"
@@ -90,7 +88,7 @@ def _known_or_waiting(
     """A case's rows in the document, or one that says it is not compiled yet."""
     changed = dict(word.removeprefix("--config.model.").split("=") for word in case.overrides)
     attention = changed.get("attention", "xla")
-    kept = changed.get("remat", "full" if case.lora else "attention")
+    kept = changed.get("remat", "attention")
     names = ["encode", "sample", "decode"] if case.what == "sample" else [case.what]
     if case.lora:
         names = [f"{name}, adapters" for name in names]
