@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.axes import Axes
+from ditfuse_jax.model.remat import KEPT_NAMES
 from ditfuse_jax.parallel import Sharder
 
 _TOKENS = ("batch", "sequence")
-# The values that a layer may keep for its backward pass, by the names `model.transformer` gives.
+# The values that a layer may keep for its backward pass, by the names they have in the model.  Not
+# counted: attention's log-sum-exp, and padding to whole blocks or lanes, a tenth of its output.
 _AXES: Mapping[str, Axes] = {
     "block_input": (*_TOKENS, "activation"),
     "qkv": (*_TOKENS, "kv_heads", None, "head_dim"),
@@ -22,10 +24,9 @@ _AXES: Mapping[str, Axes] = {
     "o_proj": (*_TOKENS, "activation"),
     "gate_up": (*_TOKENS, None, "mlp"),
 }
-# The names that each policy of `model.remat` keeps on the device; a scan keeps its layers' inputs.
+# What each policy keeps on the device; a scan keeps its layers' inputs.
 _KEPT = {
-    "projections": tuple(_AXES),
-    "attention": ("block_input", "attention"),
+    **{policy: ("block_input", *names) for policy, names in KEPT_NAMES.items()},
     "offload": (),
     "full": ("block_input",),
 }

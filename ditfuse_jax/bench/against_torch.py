@@ -54,10 +54,10 @@ _STEPS_PER_IMAGE = 3
 class JaxModel:
     """Our side: the weights of `folder`, as diffusers saves them."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, unroll: bool):
         opened = open_omnigen(folder, text_slots=CONFIG.text_slots)
         self.parameters = jax.device_put(parameters_from_original(opened.tensors, opened.config))
-        model = dataclasses.replace(opened.config, unroll=True)  # one by one, as PyTorch runs them
+        model = dataclasses.replace(opened.config, unroll=unroll)
         graph, _ = make_graph(Network(model))
         self.sampler = functools.partial(make_sampler, graph)
         optimizer = optax.adamw(1e-3)
@@ -93,13 +93,14 @@ class JaxModel:
         return float(value)
 
 
-def compare(steps: int, repeats: int) -> dict[str, Any]:
+def compare(steps: int, repeats: int, unroll: bool = True) -> dict[str, Any]:
     """Runs both sides in turns.
 
     Args:
       steps: Euler steps per image.
       repeats: counted images of each side, after one that is not; of training steps, which are
         shorter, three times as many.
+      unroll: whether our layers are written out, as PyTorch runs them, or a loop.
 
     Returns:
       Seconds, ratios (above 1: we are faster) and relative differences of the numbers.
@@ -119,7 +120,7 @@ def compare(steps: int, repeats: int) -> dict[str, Any]:
     theirs = TorchModel(CONFIG, Layout(text=CONFIG.text_slots, grid=(grid, grid)))
     with tempfile.TemporaryDirectory() as folder:
         theirs.save(Path(folder))
-        ours = JaxModel(Path(folder))
+        ours = JaxModel(Path(folder), unroll)
 
     random = np.random.default_rng(0)
     guidance = Guidance()
@@ -172,6 +173,7 @@ def compare(steps: int, repeats: int) -> dict[str, Any]:
         "versions": package_versions() | {"torch": torch.__version__},
         "torch_threads": torch.get_num_threads(),
         "tokens": theirs.layout.length,
+        "unroll": unroll,
         "steps": steps,
         "branches": count,
         "train_batch": TRAIN_BATCH,
@@ -225,9 +227,10 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--loop", action="store_true", help="our layers as a loop")
     args = parser.parse_args()
     keep_working_memory()  # as training does; PyTorch has it, too
-    print(json.dumps(compare(args.steps, args.repeats), indent=2))
+    print(json.dumps(compare(args.steps, args.repeats, not args.loop), indent=2))
 
 
 if __name__ == "__main__":

@@ -167,7 +167,9 @@ def parameters_digest(trained: TrainedModel) -> str:
         sample = np.asarray(flat[:: max(1, flat.size // _VALUES_PER_LEAF)])
         hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
         hashed.update(sample.tobytes())
-    hashed.update(json.dumps(trained.recipe.model.to_dict(), default=str).encode())
+    model = trained.recipe.model.to_dict()
+    del model["unroll"]  # the same layers
+    hashed.update(json.dumps(model, default=str).encode())
     return hashed.hexdigest()
 
 

@@ -1,12 +1,14 @@
 """Named rematerialisation policies: what of a layer is kept for the backward pass.
 
-From fastest to smallest: `none` keeps everything, `projections` keeps the results of the matrix
-products that read weights and of attention, `attention` keeps only attention's, `offload` moves the
-layer inputs to host memory, `full` keeps the layer inputs alone and computes the rest again.
+From fastest to smallest: `none` keeps everything, `projections` keeps the results of attention and
+of the matrix products that read weights, but for the last, which nothing needs again; `attention`
+keeps only attention's, `offload` moves the layer inputs to host memory, `full` keeps the layer
+inputs alone and computes the rest again.
 
-Attention with a backward pass of its own names what that needs of the forward pass
-(`kept_attention`): a name given to the output from outside would not reach the log-sum-exp, and the
-forward pass would run again.
+Attention names what is kept of it (`kept_attention`).  `blocked` and `splash`, whose backward
+passes are their own, name the log-sum-exp, too: without it their forward pass would run again, as
+cuDNN's does, which lets nobody name it, and as attention over a spread sequence does on purpose
+(`model.context`).
 """
 
 from collections.abc import Callable
@@ -18,10 +20,14 @@ from jax.ad_checkpoint import checkpoint_policies as policies
 from ditfuse_jax.errors import UserError
 
 ATTENTION = "attention"
+# What the policies that go by names keep of a layer on the device, beside its input.
+KEPT_NAMES = {
+    "projections": ("qkv", ATTENTION, "o_proj", "gate_up"),
+    "attention": (ATTENTION,),
+}
 
 POLICIES: dict[str, Callable | None] = {
-    "projections": policies.save_only_these_names("qkv", ATTENTION, "o_proj", "gate_up"),
-    "attention": policies.save_only_these_names(ATTENTION),
+    **{name: policies.save_only_these_names(*kept) for name, kept in KEPT_NAMES.items()},
     "offload": policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
         names_which_can_be_offloaded=["block_input"],

@@ -1,4 +1,4 @@
-"""The Phi-3 backbone: pre-norm blocks, scanned over stacked parameters."""
+"""The Phi-3 backbone: pre-norm blocks over stacked parameters, as a scan or written out."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -198,7 +198,7 @@ class Transformer(nnx.Module):
 
 
 def _one_by_one(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
-    """`jax.lax.scan` without a loop: no copies of a layer's weights, no stacks of what it keeps."""
+    """`jax.lax.scan` written out: what layers keep for the backward pass needs no stack."""
     kept = []
     leaves, structure = jax.tree.flatten(stacked)
     # Split, not indexed: the gradient is then one stack, not a sum of padded layers.

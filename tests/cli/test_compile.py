@@ -7,7 +7,7 @@ import pytest
 import ditfuse_jax.aot
 from ditfuse_jax.aot.compiler import Compilation
 from ditfuse_jax.aot.report import examine
-from ditfuse_jax.aot.table import CASES, write_table
+from ditfuse_jax.aot.table import CASES, _known_or_waiting, write_table
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.chips import TPUS
@@ -60,6 +60,14 @@ def test_the_table_replaces_what_stands_between_its_marks(monkeypatch, tmp_path)
     once = path.read_text()
     write_table(path)
     assert path.read_text() == once
+
+
+@pytest.mark.parametrize(("case", "topology"), CASES)
+def test_a_case_is_known_by_what_its_recipe_says(case, topology):
+    recipe = case.recipe(512, topology.slices)
+    (_, attention, kept, *_), *_ = _known_or_waiting(case, topology, {})
+    assert attention == recipe.model.attention
+    assert kept == ("" if case.what == "sample" else recipe.model.remat)
 
 
 def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for(

@@ -83,6 +83,13 @@ def test_training_starts_from_a_box(weights, box):
     assert open_base(box).model == weights[0].model
 
 
+def test_weights_run_as_the_recipe_that_starts_from_them_says(box):
+    config = default_config("nano")
+    config.model.unroll, config.model.remat = True, "projections"
+    start_from(config, str(box))
+    assert (config.model.unroll, config.model.remat) == (True, "projections")
+
+
 def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
     flat = {path: x for path, x in weights[1].items() if path[0] != "source_stem"}
     abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import HOW_IT_RUNS
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
 from ditfuse_jax.train.loop import check_same_model, to_plain
@@ -145,6 +146,14 @@ def test_a_run_that_is_older_than_a_field_of_the_model_had_its_default():
         config.model.target_hears_prompt = True
     with pytest.raises(UserError, match=r"model\.target_hears_prompt is False there and True"):
         check_same_model(saved, config, Path("run"))
+
+
+@pytest.mark.parametrize("name", HOW_IT_RUNS)
+def test_how_a_model_runs_may_change_within_a_run(name):
+    config = load_recipe("nano_m3")
+    saved = {"model": to_plain(config.model), "lora": to_plain(config.lora)}
+    saved["model"][name] = "something else"
+    check_same_model(saved, config, Path("run"))
 
 
 def test_a_missing_and_a_surplus_leaf_are_named(tiny, six, whole, tmp_path):

@@ -97,9 +97,9 @@ def _heads_at_once(mask: AttentionMask, q: jax.Array) -> int:
     """How many key heads share a turn of the forward pass's loop.
 
     A draw against its condition is one long part (and its time token): of several heads XLA then
-    runs operations side by side instead of every thread waiting for the other after each, and
-    guided sampling takes 5 to 7 % less time.  Of masks with more parts the memory of several heads
-    overflows the cache, and they take up to 40 % longer.
+    runs operations side by side instead of every thread waiting for the other after each: guided
+    sampling takes 5 % less time.  Of masks with more parts the memory of several heads overflows
+    the cache, and they take up to 40 % longer (docs/performance.md).
     """
     heads, group = q.shape[2:4]
     if len(mask.parts) > 2:

@@ -2,7 +2,7 @@
 
 Queries only meet the keys their part may see, so the masked half of the sequence costs nothing.
 Two formulations: `attend_batched` for all heads at once, as accelerators like it, and on one CPU,
-where the scores of all heads overflow the cache, `blocked` one head after the other.
+where the scores of all heads overflow the cache, `blocked` head by head.
 """
 
 import jax

@@ -14,7 +14,8 @@ from ditfuse_jax.model.axes import constraints
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-MASK = Layout(text=(6, 4, 5), grid=(3, 4), draws=2).full_mask
+LAYOUT = Layout(text=(6, 4, 5), grid=(3, 4), draws=2)
+MASK = LAYOUT.full_mask
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +25,8 @@ def small_cache(monkeypatch):
 
 def inputs(mask=MASK, batch=2):
     random = np.random.default_rng(0)
-    q = random.standard_normal((batch, mask.num_queries, 4, 8)).astype("f4")
-    k, v = random.standard_normal((2, batch, mask.num_keys, 2, 8)).astype("f4")
+    q = random.standard_normal((batch, mask.num_queries, 8, 8)).astype("f4")
+    k, v = random.standard_normal((2, batch, mask.num_keys, 4, 8)).astype("f4")
     valid = random.uniform(size=(batch, mask.num_keys)) < 0.7
     valid[:, 0] = True
     return q, k, v, valid
@@ -38,14 +39,28 @@ def loops_over_heads(sharding=None) -> bool:
         return "scan" in str(run(q, k, v))
 
 
-@pytest.mark.parametrize("limit", [1, 100])
-def test_values_and_gradients_do_not_depend_on_the_blocks(models, monkeypatch, limit):
+# Two query heads of 12 queries and 52 keys (15 of text, 2 * 12 of images, 13 of the draw): 1248.
+@pytest.mark.parametrize(
+    ("mask", "limit", "heads_at_once"),
+    [
+        (MASK, 1, 1),
+        (MASK, 100, 1),
+        (MASK, 10**6, 1),
+        (LAYOUT.draw_mask, 100, 1),
+        (LAYOUT.draw_mask, 3 * 1248, 2),
+        (LAYOUT.draw_mask, 4 * 1248, 4),
+    ],
+)
+def test_values_and_gradients_do_not_depend_on_the_blocks_and_groups(
+    models, monkeypatch, mask, limit, heads_at_once
+):
     monkeypatch.setattr(blocked, "BLOCK_SCORES", limit)
-    q, k, v, valid = inputs()
+    q, k, v, valid = inputs(mask)
+    assert blocked._heads_at_once(mask, q.reshape(*q.shape[:2], 4, 2, 8)) == heads_at_once
 
     def run(attend):
         def total(q, k, v):
-            out = attend(q, k, v, MASK, valid)
+            out = attend(q, k, v, mask, valid)
             return jnp.sum(jnp.sin(out)), out
 
         (_, out), gradients = models.jit(
