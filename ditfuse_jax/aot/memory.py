@@ -16,7 +16,7 @@ from ditfuse_jax.parallel import Sharder
 
 _TOKENS = ("batch", "sequence")
 # The values that a layer may keep for its backward pass, by the names they have in the model.  Not
-# counted: attention's log-sum-exp, and padding to whole blocks or lanes, a tenth of its output.
+# counted: attention's log-sum-exp, and what pads its output to whole blocks and lanes.
 _AXES: Mapping[str, Axes] = {
     "block_input": (*_TOKENS, "activation"),
     "qkv": (*_TOKENS, "kv_heads", None, "head_dim"),

@@ -115,3 +115,10 @@ def test_other_weights_have_another_digest(first_source_model):
     trained = large + rng.normal(size=large.shape).astype(np.float32) * 1e-6
     others = [digest(a=trained), digest(b=large), digest(a=large.T), digest(a=large, b=large[:1])]
     assert len({digest(a=large), *others}) == 5
+
+
+def test_layers_written_out_are_the_same_model(first_source_model):
+    recipe = first_source_model.recipe
+    unrolled = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, unroll=True))
+    other = dataclasses.replace(first_source_model, recipe=unrolled)
+    assert parameters_digest(other) == parameters_digest(first_source_model)

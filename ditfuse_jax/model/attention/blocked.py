@@ -96,10 +96,9 @@ def _over_heads(
 def _heads_at_once(mask: AttentionMask, q: jax.Array) -> int:
     """How many key heads share a turn of the forward pass's loop.
 
-    A draw against its condition is one long part (and its time token): of several heads XLA then
-    runs operations side by side instead of every thread waiting for the other after each: guided
-    sampling takes 5 % less time.  Of masks with more parts the memory of several heads overflows
-    the cache, and they take up to 40 % longer (docs/performance.md).
+    A draw against its condition is one long part (and its time token): with several heads, whose
+    operations XLA may run side by side, guided sampling takes 5 % less time.  Masks with more parts
+    take up to 40 % longer so, and twice the memory (docs/performance.md).
     """
     heads, group = q.shape[2:4]
     if len(mask.parts) > 2:
