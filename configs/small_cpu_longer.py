@@ -1,9 +1,9 @@
-"""`small_cpu_words` trained on, over other examples: the model in the box.
+"""`small_cpu_words` trained on, over other examples: the bundled model.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
     ditfuse train --config small_cpu_words:DATA,runs/small --workdir runs/small_words
     ditfuse train --config small_cpu_longer:DATA,runs/small_words --workdir runs/small_longer
-    ditfuse convert runs/small_longer --to box --dtype bfloat16 -o data/small
+    ditfuse convert runs/small_longer --to bundle --dtype bfloat16 -o data/small
 
 Streets were still being learned when the second run's learning rate ran out.
 """

@@ -1,4 +1,4 @@
-"""`small_cpu` trained on with words and streets: the second of the box's three runs.
+"""`small_cpu` trained on with words and streets: the second of the bundled model's three runs.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
     ditfuse train --config small_cpu_words:DATA,runs/small --workdir runs/small_words

@@ -14,8 +14,8 @@ def get_sweep(arg: str = "") -> Sweep:
     image = "--config.flow.weighting=image"
     settings = {
         "velocity (paper)": (),
-        "velocity, detail": ("--config.flow.detail=1.0",),
+        "velocity, detail": ("--config.flow.gradient_loss_weight=1.0",),
         "image": (image,),
-        "image, detail": (image, "--config.flow.detail=1.0"),
+        "image, detail": (image, "--config.flow.gradient_loss_weight=1.0"),
     }
     return Sweep(settings, recipe="nano_m3")

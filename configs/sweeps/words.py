@@ -14,7 +14,7 @@ def get_sweep(arg: str = "") -> Sweep:
     del arg
     plain = "--config.flow.time_sampler=noisy_logit_normal"
     noise = "--config.flow.time_sampler=half_at_noise"
-    pooled = "--config.model.target_hears_prompt=True"
+    pooled = "--config.model.pooled_prompt=True"
     settings = {
         "times near noise": (plain,),
         "times near noise, pooled prompt": (plain, pooled),

@@ -5,7 +5,7 @@ ditfuse convert weights/omnigen -o OmniGen-back        (original names, bit for 
 ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT folder)
 ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
 ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
-ditfuse convert runs/mine --to box --dtype bfloat16 -o mine    (two files, to hand to others)
+ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (two files, to hand to others)
 ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
 """
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", nargs="?", type=Path, help="weights or an adapter, in any layout")
     add("-o", "--output", type=Path, help="a new folder")
-    add("--to", metavar="LAYOUT", help="run, omnigen, peft or box (default: the other side)")
+    add("--to", metavar="LAYOUT", help="run, omnigen, peft or bundle (default: the other side)")
     add("--base", type=Path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")

@@ -1,6 +1,6 @@
 """Fuse images that show the same scene.
 
-  ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the model in the box)
+  ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the bundled model)
   ditfuse fuse vis.png ir.png -o brighter.png --task light+
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
@@ -38,7 +38,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--checkpoint",
         type=Path,
-        help="small (the box), run folder, RUN@best, a step, or OmniGen's",
+        help="small (bundled), run folder, RUN@best, a step, or OmniGen's",
     )
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
@@ -62,12 +62,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the noise (default: 0)")
     add("--max-side", type=int, help="compute longer images at this many pixels")
     add("--tile", type=int, help="cut larger images into tiles of this side; 0 never cuts")
-    add("--overview", type=int, help="steps that an image in tiles takes as a whole, in small")
+    add("--global-steps", type=int, help="steps that an image in tiles takes as a whole, in small")
     add("--batch-size", type=int, help="images at a time (default: 1)")
 
 
 def sampling_changes(args: argparse.Namespace) -> dict:
-    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "overview")
+    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "global_steps")
     return {name: getattr(args, name) for name in (*names, "batch_size")}
 
 

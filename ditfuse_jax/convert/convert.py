@@ -5,13 +5,13 @@ from pathlib import Path
 
 from ditfuse_jax.convert.adapters import adapter_to_peft, adapter_to_run
 from ditfuse_jax.convert.weights import cast, merge, open_weights
-from ditfuse_jax.convert.writers import write_box, write_original, write_run
+from ditfuse_jax.convert.writers import write_bundle, write_original, write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.train.paths import holds_adapter, is_run
 from ditfuse_jax.weights.peft import is_adapter
 
-LAYOUTS = ("run", "omnigen", "peft", "box")
+LAYOUTS = ("run", "omnigen", "peft", "bundle")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -50,7 +50,7 @@ def convert(
     from_peft = is_adapter(source)
     if from_peft or (is_run(source) and holds_adapter(source)):
         target = to or ("run" if from_peft else "peft")
-        if adapters or dtype or target in ("omnigen", "box"):
+        if adapters or dtype or target in ("omnigen", "bundle"):
             raise UserError(
                 f"{source} is an adapter: to merge it, convert the weights under it with "
                 f"`ditfuse convert WEIGHTS --lora {source} -o OUTPUT`"
@@ -71,7 +71,7 @@ def convert(
     target = to or ("omnigen" if is_run(source) and not adapters else "run")
     if target == "peft":
         raise UserError(f"{source} holds weights, no adapter: it cannot become a PEFT folder")
-    writers = {"omnigen": write_original, "box": write_box, "run": write_run}
+    writers = {"omnigen": write_original, "bundle": write_bundle, "run": write_run}
     writers[target](weights, output, quiet=quiet)
     return output
 

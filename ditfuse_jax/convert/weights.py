@@ -21,7 +21,7 @@ from ditfuse_jax.train.base import carried, open_adapter
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.paths import FOLDER, LORA, PARAMETERS, find_checkpoint, is_run
 from ditfuse_jax.weights import open_omnigen
-from ditfuse_jax.weights.box import find_box, is_box
+from ditfuse_jax.weights.bundle import find_bundle, is_bundle
 from ditfuse_jax.weights.maps import leaves
 
 # The path of a parameter in the nested dict.
@@ -57,7 +57,7 @@ def open_weights(folder: Path) -> Weights:
     folder = Path(folder).expanduser()
     if is_run(folder):
         return _open_run(folder)
-    if is_box(find_box(folder)):
+    if is_bundle(find_bundle(folder)):
         raise UserError(f"{folder} is ready to use and is not converted; name a run or OmniGen's")
     opened = open_omnigen(folder)
     table = leaves(opened.config)

@@ -17,12 +17,12 @@ from ml_collections import ConfigDict
 from ditfuse_jax.convert.weights import Names, Weights
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
+from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.train.base import AUTOENCODER, TOKENIZER
 from ditfuse_jax.train.checkpoint import Checkpoints, telling_where
 from ditfuse_jax.train.paths import FOLDER, PARAMETERS
 from ditfuse_jax.train.recipe import Config, default_config, to_json
-from ditfuse_jax.weights.box import RECIPE, TENSORS, without_paths
+from ditfuse_jax.weights.bundle import RECIPE, TENSORS, without_paths
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embedding
 from ditfuse_jax.weights.tensors import write_safetensors
@@ -115,8 +115,8 @@ def write_original(weights: Weights, output: Path, quiet: bool = False) -> None:
         carry(weights, folder / "vae", folder)
 
 
-def write_box(weights: Weights, output: Path, quiet: bool = False) -> None:
-    """Writes a trained model for travelling; see `weights.box`.
+def write_bundle(weights: Weights, output: Path, quiet: bool = False) -> None:
+    """Writes a trained model for travelling; see `weights.bundle`.
 
     Raises:
       UserError: the weights come without a recipe, or with an autoencoder or a tokenizer of their
@@ -152,9 +152,9 @@ def check_original_shape(model: ModelConfig) -> None:
     wanted = {
         "head": "linear",
         "prediction": "velocity",
-        "target_sees_sources": False,
+        "source_skip": False,
         "source_stem": False,
-        "target_hears_prompt": False,
+        "pooled_prompt": False,
     }
     for name, value in wanted.items():
         if getattr(model, name) != value:
@@ -171,7 +171,7 @@ def run_config(weights: Weights) -> Config:
         config.weights = config.autoencoder = config.data.tokenizer = ""
         return config
     config = default_config("omnigen")
-    kept = {name: config.model[name] for name in HOW_IT_RUNS}
+    kept = {name: config.model[name] for name in RUNTIME_FIELDS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
     return config
 

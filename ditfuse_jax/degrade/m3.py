@@ -26,12 +26,12 @@ class M3Config:
 
     Attributes:
       block_sides: block sides in pixels, one drawn per image, each as likely.
-      both_share: share of the blocks that are hit in both views, 0..1.
+      overlap_fraction: share of the blocks that are hit in both views, 0..1.
       operations: names in `degrade.OPERATIONS` -> relative weight of being drawn for a block.
     """
 
     block_sides: tuple[int, ...] = (32, 64, 128)
-    both_share: float = 0.25
+    overlap_fraction: float = 0.25
     operations: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"mask": 1.0, "blur": 1.0, "noise": 1.0}
     )
@@ -39,8 +39,8 @@ class M3Config:
     def __post_init__(self) -> None:
         if not self.block_sides or min(self.block_sides) < 1:
             raise UserError(f"M3: block_sides must be positive pixels, got {self.block_sides}")
-        if not 0 <= self.both_share <= 1:
-            raise UserError(f"M3: both_share must lie in 0..1, got {self.both_share}")
+        if not 0 <= self.overlap_fraction <= 1:
+            raise UserError(f"M3: overlap_fraction must lie in 0..1, got {self.overlap_fraction}")
         unknown = sorted(self.operations.keys() - OPERATIONS.keys())
         if unknown:
             raise UserError(
@@ -112,7 +112,7 @@ def degrade_views(
     side = config.block_sides[rng.integers(len(config.block_sides))]
     tiles = list(_tiles(height, width, side))
     names = _draw_operations(len(tiles), config.operations, rng)
-    hits = _draw_hits(len(tiles), config.both_share, rng)
+    hits = _draw_hits(len(tiles), config.overlap_fraction, rng)
     views: dict[View, np.ndarray] = {"a": image.copy(), "b": image.copy()}
     blocks = []
     for (top, left, bottom, right), name, hit in zip(tiles, names, hits, strict=True):
@@ -139,7 +139,9 @@ def _draw_operations(
     return [names[index] for index in drawn]
 
 
-def _draw_hits(count: int, both_share: float, rng: np.random.Generator) -> list[tuple[View, ...]]:
+def _draw_hits(
+    count: int, overlap_fraction: float, rng: np.random.Generator
+) -> list[tuple[View, ...]]:
     """Returns the views that each block is hit in.
 
     The number hit in both is the exact share, not a coin per block; where that is no whole number
@@ -147,7 +149,7 @@ def _draw_hits(count: int, both_share: float, rng: np.random.Generator) -> list[
     blocks of a small image.
     """
     hits: list[tuple[View, ...]] = [("a",) if coin < 0.5 else ("b",) for coin in rng.random(count)]
-    both = int(count * both_share + rng.random())
+    both = int(count * overlap_fraction + rng.random())
     for index in rng.permutation(count)[:both]:
         hits[index] = ("a", "b")
     return hits

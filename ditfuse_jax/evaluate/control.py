@@ -21,7 +21,7 @@ from ditfuse_jax.evaluate.control_scores import (
 )
 from ditfuse_jax.evaluate.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.evaluate.sheets import write_sheet
-from ditfuse_jax.evaluate.subject import Subject, open_subject
+from ditfuse_jax.evaluate.subject import EvaluatedModel, open_model
 from ditfuse_jax.evaluate.tone_measures import (
     luminance,
     similarity,
@@ -73,7 +73,7 @@ def evaluate_control(
     """
     check_plain(task)  # before anything is loaded
     stems = scene_stems(data, count)
-    subject = open_subject(checkpoint, output, changes, adapters, base)
+    subject = open_model(checkpoint, output, changes, adapters, base)
     images: dict[str, SceneControl] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     scenes = read_scenes(data, count, subject.fuser.settings.seed)
@@ -198,7 +198,7 @@ def _shown_levels() -> list[str]:
     return [*SCALES["brightness"][0], "CONTRAST-", "CONTRAST+"]
 
 
-def _write(subject: Subject, data: str, tags: bool, scores: ControlScores) -> Path:
+def _write(subject: EvaluatedModel, data: str, tags: bool, scores: ControlScores) -> Path:
     images = {
         stem: {"levels": row.levels, "structure": row.structure}
         for stem, row in scores.images.items()

@@ -23,7 +23,7 @@ from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import Example, find_task
-from ditfuse_jax.train import Criterion, Moment, Recipe
+from ditfuse_jax.train import Criterion, EvalContext, Recipe
 
 # Rows of the sample sheet.
 _PICTURED = 6
@@ -62,36 +62,36 @@ class HeldOut:
         _check(self.metrics, recipe.stream.crop)
         self.criterion = Criterion(f"eval/{best}", METRICS[best].direction) if best else None
 
-    def __call__(self, moment: Moment) -> Mapping[str, float]:
+    def __call__(self, context: EvalContext) -> Mapping[str, float]:
         """See `train.loop.Callback`."""
-        trains = moment.state.ema or moment.state.parameters
+        trains = context.state.ema or context.state.parameters
         trained = trained_model(
-            join(moment.frozen.base, trains),
-            moment.space,
-            moment.frozen.autoencoder,
-            moment.recipe,
-            f"step {moment.step}",
+            join(context.frozen.base, trains),
+            context.space,
+            context.frozen.autoencoder,
+            context.recipe,
+            f"step {context.step}",
         )
-        parts = moment.sharder.data_parallel
+        parts = context.sharder.data_parallel
         size = parts * math.ceil(min(_BATCH, len(self.examples)) / parts)
-        fuser = Fuser(trained, sampling_settings(trained, {"batch_size": size}), moment.sharder)
+        fuser = Fuser(trained, sampling_settings(trained, {"batch_size": size}), context.sharder)
         images = fuser.fuse([Job(example.sources, example.prompt) for example in self.examples])
         if is_main():
-            self._picture(moment, images)
+            self._picture(context, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]
-        scores = _mean_scores(self.examples, images, self.metrics, moment.sharder)
-        of_mean = _mean_scores(self.examples, means, _METRICS[:1], moment.sharder)
+        scores = _mean_scores(self.examples, images, self.metrics, context.sharder)
+        of_mean = _mean_scores(self.examples, means, _METRICS[:1], context.sharder)
         told = {f"eval/{name}": value for name, value in scores.items()}
         return told | {f"eval/{name}_of_mean": value for name, value in of_mean.items()}
 
-    def _picture(self, moment: Moment, images: list[np.ndarray]) -> None:
+    def _picture(self, context: EvalContext, images: list[np.ndarray]) -> None:
         titles = [f"View {letter}" for letter in "ABCD"[: len(self.examples[0].sources)]]
         rows = [
             [*example.sources, image, example.target]
             for example, image in zip(self.examples, images, strict=True)
         ]
-        make_folder(moment.run.samples)
-        path = moment.run.samples / f"step-{moment.step:07d}.png"
+        make_folder(context.run.samples)
+        path = context.run.samples / f"step-{context.step:07d}.png"
         write_sheet(path, rows[:_PICTURED], [*titles, "Fused", "Target"], tile_width=192)
 
 

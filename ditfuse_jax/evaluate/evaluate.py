@@ -11,7 +11,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.exports import Exports
 from ditfuse_jax.evaluate.fusing import fuse_scenes, round_trips, works_on_latents
-from ditfuse_jax.evaluate.ledger import Ledger
+from ditfuse_jax.evaluate.ledger import ScoreCache
 from ditfuse_jax.evaluate.methods import OWN, check_names, method_files
 from ditfuse_jax.evaluate.metrics import METRICS, PRESETS
 from ditfuse_jax.evaluate.report import Run, telling_scenes, write_report
@@ -20,7 +20,7 @@ from ditfuse_jax.evaluate.scenes import Folders, Scene, Scenes, open_scenes
 from ditfuse_jax.evaluate.scores import Results, method_title
 from ditfuse_jax.evaluate.scoring import Files, read_outputs, score_scenes
 from ditfuse_jax.evaluate.sheets import write_sheet
-from ditfuse_jax.evaluate.subject import open_subject
+from ditfuse_jax.evaluate.subject import open_model
 from ditfuse_jax.evaluate.tables import text_table
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.fuser import Fuser
@@ -104,7 +104,7 @@ def evaluate(
       UserError: what is wrong with checkpoint, data or output.
     """
     check_plain(task)  # before anything is loaded
-    subject = open_subject(checkpoint, output, changes, adapters, base)
+    subject = open_model(checkpoint, output, changes, adapters, base)
     trained = subject.fuser.trained
     scenes = open_scenes(data, count, subject.fuser.settings.seed)
     run = Run(
@@ -209,7 +209,7 @@ def evaluate_scenes(
     make_folder(folder)
     if model:
         scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
-    ledger = Ledger(folder / "scores", scoring.preset)
+    ledger = ScoreCache(folder / "scores", scoring.preset)
     strictly = scoring.metrics is not None and "all" not in scoring.metrics
     results = score_scenes(scenes, files, names, ledger, strictly=strictly, quiet=quiet)
     left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]

@@ -11,7 +11,7 @@ from ditfuse_jax.files import make_folder, write_text
 MethodScores = dict[str, dict[str, float]]  # method -> metric -> value
 
 
-class Ledger:
+class ScoreCache:
     """A folder with one file per scene: of each method its scores, and what they were made from.
 
     Scores count only for the same pixels and the same metric code; anything else is as if there

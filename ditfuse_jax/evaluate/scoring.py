@@ -7,7 +7,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.ledger import Ledger, MethodScores
+from ditfuse_jax.evaluate.ledger import MethodScores, ScoreCache
 from ditfuse_jax.evaluate.metrics import score_candidates
 from ditfuse_jax.evaluate.reported import left_out_metrics
 from ditfuse_jax.evaluate.scenes import Scene, Scenes, digest
@@ -22,7 +22,7 @@ def score_scenes(
     scenes: Scenes,
     files: Files,
     names: Sequence[str],
-    ledger: Ledger,
+    ledger: ScoreCache,
     *,
     strictly: bool = False,
     quiet: bool = False,
@@ -87,7 +87,7 @@ def _scores(
     scene: Scene,
     outputs: Mapping[str, np.ndarray],
     names: Sequence[str],
-    ledger: Ledger,
+    ledger: ScoreCache,
     strictly: bool,
 ) -> tuple[MethodScores, dict[str, str], bool]:
     """Scores by method, their fingerprints, and whether any of them is new."""

@@ -13,7 +13,7 @@ from ditfuse_jax.degrade import degrade_views, overlay, read_overlay
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.scores import mean
 from ditfuse_jax.evaluate.sheets import write_sheet
-from ditfuse_jax.evaluate.subject import Subject, number, open_subject
+from ditfuse_jax.evaluate.subject import EvaluatedModel, number, open_model
 from ditfuse_jax.evaluate.tables import aligned_text
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import without_tags
@@ -171,7 +171,7 @@ def evaluate_segmentation(
     source = _labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    subject = open_subject(checkpoint, output, changes, adapters, base)
+    subject = open_model(checkpoint, output, changes, adapters, base)
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]
@@ -266,7 +266,7 @@ def _row(scene: _Scene, fused: np.ndarray, read: np.ndarray, truth: np.ndarray) 
 
 
 def _write(
-    subject: Subject,
+    subject: EvaluatedModel,
     data: str,
     tags: bool,
     scores: SegmentationScores,

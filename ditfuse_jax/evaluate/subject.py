@@ -14,11 +14,11 @@ from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import is_weights
-from ditfuse_jax.weights.box import find_box, is_box
+from ditfuse_jax.weights.bundle import find_bundle, is_bundle
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """Attributes:
     fuser: the model with its sampling settings.
     folder: where files go; made when the first is written.
@@ -40,7 +40,7 @@ class Subject:
             "max side": settings.max_side,
             "shift": settings.shift,
             "tile": settings.tile,
-            "overview": settings.overview,
+            "global_steps": settings.global_steps,
         }
 
     def write(self, name: str, data: str, findings: Mapping[str, Any]) -> Path:
@@ -56,25 +56,25 @@ class Subject:
         return path
 
 
-def open_subject(
+def open_model(
     checkpoint: Path,
     output: Path | None,
     changes: Mapping[str, Any] | None,
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
-) -> Subject:
+) -> EvaluatedModel:
     """Loads a model; the arguments are those of `evaluate`.
 
     Raises:
       UserError: no model there, bad settings, or nowhere to write.
     """
     checkpoint = Path(checkpoint).expanduser()
-    is_model = is_box(find_box(checkpoint)) or is_weights(checkpoint)
+    is_model = is_bundle(find_bundle(checkpoint)) or is_weights(checkpoint)
     if output is None and not is_run(checkpoint) and is_model:
         raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
     trained = load_trained(checkpoint, adapters, base)
     folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
-    return Subject(Fuser(trained, sampling_settings(trained, changes or {})), folder)
+    return EvaluatedModel(Fuser(trained, sampling_settings(trained, changes or {})), folder)
 
 
 def number(value: float, decimals: int = 3) -> str:

@@ -22,20 +22,22 @@ class Objective:
       weighting: `velocity`, the method's, or `image`: the error of the clean image that a velocity
         leads to, (1 - t) times the velocity's.  Times near the image, where little is left to do,
         then count little.
-      detail: weight of the squared error of the differences between neighbouring pixels, beside
-        that of the pixels themselves.
+      gradient_loss_weight: weight of the squared error of the differences between neighbouring
+        pixels, beside that of the pixels themselves.
     """
 
     weighting: str = "velocity"
-    detail: float = 0.0
+    gradient_loss_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.weighting not in WEIGHTINGS:
             raise UserError(
                 f"flow.weighting {self.weighting!r} is unknown; choose from {', '.join(WEIGHTINGS)}"
             )
-        if self.detail < 0:
-            raise UserError(f"flow.detail must be at least 0, not {self.detail}")
+        if self.gradient_loss_weight < 0:
+            raise UserError(
+                f"flow.gradient_loss_weight must be at least 0, not {self.gradient_loss_weight}"
+            )
 
 
 PLAIN = Objective()
@@ -69,9 +71,9 @@ def flow_matching_loss(
     if objective.weighting == "image":
         error *= (1 - t)[..., None, None, None]
     loss = _mean_square(error)
-    if objective.detail:
+    if objective.gradient_loss_weight:
         across, down = jnp.diff(error, axis=-2), jnp.diff(error, axis=-3)
-        loss += objective.detail * (_mean_square(across) + _mean_square(down))
+        loss += objective.gradient_loss_weight * (_mean_square(across) + _mean_square(down))
     return loss
 
 

@@ -11,7 +11,7 @@ PREDICTIONS = ("velocity", "clean")
 HEADS = ("linear", "blend", "bands")
 DTYPES = ("float32", "bfloat16")
 # How a model runs, not what it is: its weights serve whatever these say.
-HOW_IT_RUNS = ("dtype", "attention", "remat", "unroll", "text_slots")
+RUNTIME_FIELDS = ("dtype", "attention", "remat", "unroll", "text_slots")
 
 _AT_LEAST_ONE = (
     *("hidden_size", "num_layers", "num_heads", "num_kv_heads", "intermediate_size", "vocab_size"),
@@ -39,9 +39,9 @@ class ModelConfig:
       prediction: what the head's output means, `velocity` or `clean` (the image itself).
       head: `linear` (the original), `blend` (per-pixel weights over the sources and a painting) or
         `bands` (weights for every frequency band of the sources, and a painting).
-      target_sees_sources: adds the sources' patches to the target tokens at the same place.
+      source_skip: adds the sources' patches to the target tokens at the same place.
       source_stem: adds what a small convolutional network sees in the sources to the target tokens.
-      target_hears_prompt: adds the prompt, pooled to one vector, to all target tokens.
+      pooled_prompt: adds the prompt, pooled to one vector, to all target tokens.
       pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
       rms_norm_eps: epsilon of RMSNorm.
       rope_theta: base of the rotary frequencies.
@@ -70,9 +70,9 @@ class ModelConfig:
     patch_size: int = 2
     prediction: str = "velocity"
     head: str = "linear"
-    target_sees_sources: bool = False
+    source_skip: bool = False
     source_stem: bool = False
-    target_hears_prompt: bool = False
+    pooled_prompt: bool = False
     pos_embed_max_size: int = 192
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0

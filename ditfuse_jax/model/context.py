@@ -18,7 +18,7 @@ from ditfuse_jax.model.axes import placement, shards
 from ditfuse_jax.model.remat import kept_attention
 
 
-def attend_spread(
+def context_parallel_attention(
     q: jax.Array,
     keys: Sequence[jax.Array],
     values: Sequence[jax.Array],

@@ -88,11 +88,11 @@ class DiTFuse(nnx.Module):
                 rngs=rngs,
                 dtype=config.dtype,
             )
-            if config.target_sees_sources
+            if config.source_skip
             else None
         )
         self.source_stem = SourceStem(config, rngs=rngs) if config.source_stem else None
-        self.prompt_pool = PromptPool(config, rngs=rngs) if config.target_hears_prompt else None
+        self.prompt_pool = PromptPool(config, rngs=rngs) if config.pooled_prompt else None
         self.time_token = TimeMLP(width, rngs=rngs, dtype=config.dtype)
         self.t_embedder = TimeMLP(width, rngs=rngs, dtype=config.dtype)
         self.transformer = Transformer(config, rngs=rngs)

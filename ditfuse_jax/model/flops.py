@@ -33,11 +33,11 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     condition = num_text + num_images * patches
     key_values = 2 * width * 2 * config.num_kv_heads * dim
     embed = num_images * patches * _patch_flops(config)
-    if config.target_sees_sources:
+    if config.source_skip:
         embed *= 2  # once for the image's own tokens, once for the target's
     if config.source_stem:
         embed += 2 * patches * (num_images * stem_values(config) + width**2)
-    if config.target_hears_prompt:
+    if config.pooled_prompt:
         embed += 2 * width * (num_text * (width + config.num_heads) + width)
     full_layers = config.num_layers - 1
     linear = condition * (full_layers * _layer_flops(config) + key_values)

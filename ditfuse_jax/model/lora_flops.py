@@ -132,7 +132,7 @@ class _Sizes:
             "x_embedder": (patch, width, draws * patches),
             "input_x_embedder": (patch, width, images),
         }
-        if config.target_sees_sources:
+        if config.source_skip:
             self.modules["source_embedder"] = (patch, width, images)
         if config.source_stem:
             cells = (config.patch_size // CELL) ** 2
@@ -142,7 +142,7 @@ class _Sizes:
                 "source_stem.merge": (cells * WIDTH, width, images),
                 "source_stem.out": (width, width, patches),
             }
-        if config.target_hears_prompt:
+        if config.pooled_prompt:
             self.modules |= {
                 "prompt_pool.weigh": (width, config.num_heads, num_text),
                 "prompt_pool.value": (width, width, num_text),

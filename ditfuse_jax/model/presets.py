@@ -23,7 +23,7 @@ def _pixels(preset: str, width: int, layers: int, heads: int, **changes) -> Mode
         "patch_size": 16,
         "prediction": "clean",
         "head": "blend",
-        "target_sees_sources": True,
+        "source_skip": True,
     }
     return ModelConfig(
         preset=preset, hidden_size=width, num_layers=layers, num_heads=heads, **values | changes

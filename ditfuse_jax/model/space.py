@@ -26,7 +26,7 @@ class PixelSpace:
         """(h, w, C) of an image of this size, as the transformer sees it."""
         return height, width, 3
 
-    def enter(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
+    def encode(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
         """Images (..., H, W, 3) in [-1, 1] as they are; parameters and noise are not used."""
         del parameters, noise
         return images
@@ -42,7 +42,7 @@ class PixelSpace:
             "photographs without --autoencoder"
         )
 
-    def leave(self, parameters: Parameters, x: jax.Array) -> jax.Array:
+    def decode(self, parameters: Parameters, x: jax.Array) -> jax.Array:
         """The inverse of `enter`."""
         del parameters
         return x
@@ -65,7 +65,7 @@ class LatentSpace:
         factor = self.config.downsampling
         return height // factor, width // factor, self.config.latent_channels
 
-    def enter(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
+    def encode(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
         """Images (..., H, W, 3) in [-1, 1] and standard normal noise (..., h, w, C) -> latents."""
         flat = images.reshape(-1, *images.shape[-3:])
         posterior = nnx.merge(self.graph, parameters).encode(flat)
@@ -80,7 +80,7 @@ class LatentSpace:
         latents = (latents - self.config.shift_factor) * self.config.scaling_factor
         return latents.astype(jnp.float32)
 
-    def leave(self, parameters: Parameters, x: jax.Array) -> jax.Array:
+    def decode(self, parameters: Parameters, x: jax.Array) -> jax.Array:
         """Latents (B, h, w, C) -> images (B, H, W, 3) in about [-1, 1], float32."""
         latents = x / self.config.scaling_factor + self.config.shift_factor
         return nnx.merge(self.graph, parameters).decode(latents).astype(jnp.float32)

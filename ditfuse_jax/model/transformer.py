@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.axes import constrain, shards
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.context import attend_spread, pad_queries
+from ditfuse_jax.model.context import context_parallel_attention, pad_queries
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.remat import remat
 from ditfuse_jax.model.rope import apply_rope
@@ -87,7 +87,7 @@ class SelfAttention(nnx.Module):
         own = KeyValues(constrain(k, *kv_axes), constrain(v[:, :, :, 0], *kv_axes))
         pieces = (own,) if prefix is None else (prefix, own)
         q = constrain(q, "batch", "sequence", "heads", "head_dim")
-        out = attend_spread(
+        out = context_parallel_attention(
             q,
             [piece.keys for piece in pieces],
             [piece.values for piece in pieces],

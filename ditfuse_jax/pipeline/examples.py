@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source
-from ditfuse_jax.pipeline.tolerance import Tolerance
 from ditfuse_jax.prompts import (
     CONDITION_DROPPED,
     TextSlots,
@@ -84,7 +84,7 @@ class MakeExample:
     task: str
     crop: tuple[int, int]
     encoder: Encoder
-    tolerance: Tolerance
+    tolerance: BadRecordBudget
 
     def __call__(self, number: int, rng: np.random.Generator) -> Arrays:
         for distance in range(len(self.source)):

@@ -18,11 +18,11 @@ import numpy as np
 from absl import flags
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.buckets import Buckets, split
 from ditfuse_jax.pipeline.examples import Arrays, Encoder, MakeExample
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
-from ditfuse_jax.pipeline.tolerance import Tolerance
 from ditfuse_jax.tasks import find_task
 
 
@@ -54,7 +54,7 @@ class Stream:
       workers: worker processes; 0 prepares batches in threads of this process.
       shapes: if any, every batch has one of these sizes instead of `crop`, images going where their
         aspect ratio is nearest; see `Buckets`.
-      max_bad_fraction: of a source's records that may be unusable; see `Tolerance`.
+      max_bad_fraction: of a source's records that may be unusable; see `BadRecordBudget`.
       log: file for the names of those.
     """
 
@@ -162,7 +162,9 @@ class Stream:
         for i, (ingredient, source) in enumerate(zip(self.mixture, self.sources, strict=True)):
             if not members[i]:
                 continue
-            tolerance = Tolerance(ingredient.source, len(source), self.max_bad_fraction, self.log)
+            tolerance = BadRecordBudget(
+                ingredient.source, len(source), self.max_bad_fraction, self.log
+            )
             make = MakeExample(source, ingredient.task, crop, self.encoder, tolerance)
             numbers = grain.MapDataset.source(members[i]).seed(self.seed + i)
             parts.append(numbers.shuffle().repeat().random_map(make))

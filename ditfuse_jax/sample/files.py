@@ -169,5 +169,5 @@ def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[s
         "max_side": str(settings.max_side),
         "shift": str(settings.shift),
         "tile": str(settings.tile),
-        "overview": str(settings.overview),
+        "global_steps": str(settings.global_steps),
     }

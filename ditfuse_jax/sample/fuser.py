@@ -47,7 +47,7 @@ class Settings:
       shift: time shift.
       batch_size: images per program run.
       tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
-      overview: how many of the steps an image in tiles takes as a whole, in small.
+      global_steps: how many of the steps an image in tiles takes as a whole, in small.
     """
 
     steps: int
@@ -58,7 +58,7 @@ class Settings:
     shift: float = 1.0
     batch_size: int = 1
     tile: int = 0
-    overview: int = 0
+    global_steps: int = 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
@@ -102,7 +102,9 @@ def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Sett
         "shift": sampling.shift,
         "tile": sampling.tile,
         # Fewer steps than the model's own leave less to an overview.
-        "overview": min(sampling.overview, max(changes.get("steps", sampling.steps) - 1, 0)),
+        "global_steps": min(
+            sampling.global_steps, max(changes.get("steps", sampling.steps) - 1, 0)
+        ),
     }
     return Settings(**values | changes)
 
@@ -133,10 +135,10 @@ class Fuser:
         self._slots = TextSlots(*recipe.sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
         model = recipe.model
-        check_tiles(settings.tile, settings.overview, settings.steps, model)
+        check_tiles(settings.tile, settings.global_steps, settings.steps, model)
         tile = settings.tile // model.latent_downsampling or None
         self._sampler = make_sampler(
-            trained.graph, settings.steps, settings.shift, sharder, tile, settings.overview
+            trained.graph, settings.steps, settings.shift, sharder, tile, settings.global_steps
         )
 
     def check(self, prompt: str, num_images: int) -> None:

@@ -56,7 +56,7 @@ def make_sampler(
     shift: float = 1.0,
     sharder: Sharder | None = None,
     tile: int | None = None,
-    overview: int = 0,
+    global_steps: int = 0,
 ) -> Sampler:
     """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
@@ -67,7 +67,7 @@ def make_sampler(
       sharder: spreads the work over its mesh, on which the parameters must lie.
       tile: side of the tiles, in pixels or latents, that larger images are cut into; None never
         cuts.
-      overview: steps of larger images that are taken in small; see `TiledSampler`.
+      global_steps: steps of larger images that are taken in small; see `TiledSampler`.
 
     Returns:
       A function of (parameters, branches, noise, weights), jitted if it never cuts; see `sample`.
@@ -87,12 +87,12 @@ def make_sampler(
     def run(parameters, branches, noise, weights):
         if max(noise.shape[1:3]) <= tile:
             return whole(parameters, branches, noise, weights)
-        return in_tiles(parameters, branches, noise, weights, times, overview)
+        return in_tiles(parameters, branches, noise, weights, times, global_steps)
 
     return run
 
 
 @functools.cache
 def make_transfer(space: Space) -> tuple[Callable, Callable]:
-    """The jitted ways into the transformer's space and back; see `Space.enter` and `leave`."""
-    return jax.jit(space.enter), jax.jit(space.leave)
+    """The jitted ways into the transformer's space and back; see `Space.encode` and `decode`."""
+    return jax.jit(space.encode), jax.jit(space.decode)

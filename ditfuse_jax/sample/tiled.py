@@ -1,9 +1,8 @@
 """Sampling large images in tiles, by programs that know tiles and not the images' sizes.
 
 What takes long to compile, the model, is compiled for a few tiles at a time; what depends on an
-image's size, cutting, blending and resizing, is compiled in no time.  So the first image takes
-seconds, not as many more for its overview, and an image of yet another size hardly longer than one
-of a known size.
+image's size, cutting, blending and resizing, compiles quickly.  So the first image takes seconds,
+its global steps add few, and an image of another size takes hardly longer than one of a known size.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from ditfuse_jax.model import Condition, DiTFuse, Encoded
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.guided import encode, guided_velocity
-from ditfuse_jax.sample.tiles import Tiles, overview_size, plan_tiles
+from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
 _KEPT_BYTES = 2**31  # of the tiles' keys and values
 _ACCELERATORS_TILES = 8
@@ -56,7 +55,7 @@ class TiledSampler:
         noise: jax.Array,
         weights: jax.Array,
         times: np.ndarray,
-        overview: int = 0,
+        global_steps: int = 0,
     ) -> jax.Array:
         """Samples.
 
@@ -66,7 +65,7 @@ class TiledSampler:
           noise: (B, H, W, C) standard normal.
           weights: (R,) share of each branch; see `Guidance.weights`.
           times: (S + 1,) from 0 to 1.
-          overview: how many first steps are not taken, since they are done on the whole of the
+          global_steps: how many first steps are not taken, since they are done on the whole of the
             image in small.  If its shorter side is no longer than a tile it takes them all.
 
         Returns:
@@ -75,12 +74,12 @@ class TiledSampler:
         height, width = noise.shape[1:3]
         patch_size = nnx.merge(self.graph, parameters).config.patch_size
         x = noise
-        if overview and min(height, width) > self.tile:
-            small = overview_size((height, width), self.tile, patch_size)
+        if global_steps and min(height, width) > self.tile:
+            small = global_size((height, width), self.tile, patch_size)
             seen = branches._replace(images=_resize(branches.images, small))
             start = _first_rows_and_columns(noise, small)
             whole = self(parameters, seen, start, weights, times)
-            x, times = _set_in(whole, noise, times[overview]), times[overview:]
+            x, times = _set_in(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), self.tile, patch_size)
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]

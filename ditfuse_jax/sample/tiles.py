@@ -84,7 +84,7 @@ def plan_tiles(size: tuple[int, int], side: int, multiple: int) -> Tiles:
     return Tiles(size, tile, rows, columns)
 
 
-def overview_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
+def global_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
     """The size at which a large image is looked at as a whole: its shorter side is one tile's.
 
     Args:

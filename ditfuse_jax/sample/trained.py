@@ -25,7 +25,14 @@ from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph
-from ditfuse_jax.weights import find_box, is_adapter, is_box, is_weights, open_box, read_box
+from ditfuse_jax.weights import (
+    find_bundle,
+    is_adapter,
+    is_bundle,
+    is_weights,
+    open_bundle,
+    read_bundle,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +86,7 @@ def load_trained(
     """Loads a model to be used.
 
     Args:
-      path: `small`, the model in the box; a run folder (its newest checkpoint), one of its step
+      path: `small`, the bundled model; a run folder (its newest checkpoint), one of its step
         folders, a box of another model, or weights in OmniGen's or diffusers' layout.  Averaged
         parameters are used where a run kept them.
       adapters: merged into the weights, each with its share.
@@ -88,14 +95,14 @@ def load_trained(
     Raises:
       UserError: no checkpoint there, or it does not fit its own config or the adapters.
     """
-    path = find_box(path)
+    path = find_bundle(path)
     sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
     if is_run(path):
         recipe, parameters, name = _load_run(path, base, sharder)
-    elif is_box(path):
-        config, tensors = open_box(path)
+    elif is_bundle(path):
+        config, tensors = open_bundle(path)
         recipe, name = resolve(config), path.name
-        parameters = read_box(tensors, abstract_model(recipe.model, sharder, frozen=True))
+        parameters = read_bundle(tensors, abstract_model(recipe.model, sharder, frozen=True))
     elif is_adapter(path):
         raise UserError(
             f"{path} is an adapter: give the weights under it with --checkpoint, and it with --lora"

@@ -18,7 +18,7 @@ class Sweep:
     """Settings to compare, each with every seed.
 
     Settings that differ only in how images are sampled (`--config.sample.steps`, `guidance`,
-    `image_guidance`, `max_side`, `tile`, `overview`) share one training.
+    `image_guidance`, `max_side`, `tile`, `global_steps`) share one training.
 
     Attributes:
       settings: name -> words like "--config.train.steps=100"; also given as pairs of both.

@@ -30,7 +30,7 @@ SAMPLING = {
     "--config.sample.image_guidance": "--image-guidance",
     "--config.sample.max_side": "--max-side",
     "--config.sample.tile": "--tile",
-    "--config.sample.overview": "--overview",
+    "--config.sample.global_steps": "--global-steps",
 }
 # A run may continue with others of these.
 _CHANGEABLE = ("mesh", "data.workers")

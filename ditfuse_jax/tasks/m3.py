@@ -34,7 +34,7 @@ class M3:
         return Example(shuffled((views.view_a, views.view_b), rng), prompt, clean)
 
     def changed(self, settings: str) -> "M3":
-        """The task with other settings of M3, as text: `block_sides=32+64,both_share=0.5`.
+        """The task with other settings of M3, as text: `block_sides=32+64,overlap_fraction=0.5`.
 
         Operations are drawn equally often: `operations=mask+blur`.
 
@@ -47,7 +47,7 @@ class M3:
             if name not in _SETTINGS:
                 raise UserError(
                     f"M3 has no setting {name!r}: give some of {', '.join(_SETTINGS)}, like "
-                    "m3:block_sides=32+64,both_share=0.5"
+                    "m3:block_sides=32+64,overlap_fraction=0.5"
                 )
             try:
                 changes[name] = _SETTINGS[name](value)
@@ -58,6 +58,6 @@ class M3:
 
 _SETTINGS: dict[str, Callable[[str], Any]] = {
     "block_sides": lambda text: tuple(int(side) for side in text.split("+")),
-    "both_share": float,
+    "overlap_fraction": float,
     "operations": lambda text: dict.fromkeys(text.split("+"), 1.0),
 }

@@ -2,7 +2,7 @@
 
 from ditfuse_jax.train.best import Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints, Position
-from ditfuse_jax.train.loop import Moment, Outcome, train
+from ditfuse_jax.train.loop import EvalContext, Outcome, train
 from ditfuse_jax.train.paths import find_checkpoint
 from ditfuse_jax.train.recipe import default_config, load_recipe
 from ditfuse_jax.train.settings import Recipe, resolve
@@ -11,7 +11,7 @@ from ditfuse_jax.train.state import TrainState
 __all__ = [
     "Checkpoints",
     "Criterion",
-    "Moment",
+    "EvalContext",
     "Outcome",
     "Position",
     "Recipe",

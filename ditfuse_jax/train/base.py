@@ -14,7 +14,7 @@ import tqdm
 from ml_collections import ConfigDict
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
+from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
@@ -33,13 +33,13 @@ from ditfuse_jax.train.state import (
     init_parameters,
 )
 from ditfuse_jax.weights import (
-    find_box,
-    is_box,
+    find_bundle,
+    is_bundle,
     load_autoencoder,
-    open_box,
+    open_bundle,
     open_omnigen,
     read_adapter,
-    read_box,
+    read_bundle,
 )
 from ditfuse_jax.weights.autoencoder import fingerprint
 from ditfuse_jax.weights.maps import leaves as leaf_table
@@ -51,7 +51,7 @@ AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
 _ADDED = ("source_stem",)
 
 # These are the recipe's; the others belong to the weights.
-_OF_THE_RECIPE = ("preset", "max_images", *HOW_IT_RUNS)
+_OF_THE_RECIPE = ("preset", "max_images", *RUNTIME_FIELDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +77,13 @@ def open_base(folder: Path | str) -> Base:
     Raises:
       UserError: it holds none that can be used, or they contradict their config.
     """
-    folder = find_box(folder)
+    folder = find_bundle(folder)
     if is_run(folder):
         return _open_run(folder)
-    if is_box(folder):
-        recipe, tensors = open_box(folder)
+    if is_bundle(folder):
+        recipe, tensors = open_bundle(folder)
         model = ModelConfig.from_dict(recipe["model"])
-        return Base(model, None, None, lambda abstract: read_box(tensors, abstract))
+        return Base(model, None, None, lambda abstract: read_bundle(tensors, abstract))
     opened = open_omnigen(folder)
     return Base(
         opened.config,
@@ -96,7 +96,7 @@ def open_base(folder: Path | str) -> Base:
 def start_from(config: Config, folder: str) -> None:
     """Makes an unlocked recipe start from weights: their shape, autoencoder and tokenizer.
 
-    How the model runs (`model.HOW_IT_RUNS`) stays the recipe's.
+    How the model runs (`model.RUNTIME_FIELDS`) stays the recipe's.
 
     Raises:
       UserError: see `open_base`.
@@ -104,7 +104,7 @@ def start_from(config: Config, folder: str) -> None:
     base = open_base(folder)
     kept = {name: config.model[name] for name in _OF_THE_RECIPE}
     config.model = ConfigDict(base.model.to_dict() | kept)
-    config.weights = str(pinned(find_box(folder)).absolute())
+    config.weights = str(pinned(find_bundle(folder)).absolute())
     config.autoencoder = str(base.autoencoder.absolute()) if base.autoencoder else ""
     config.data.tokenizer = str(base.tokenizer.absolute()) if base.tokenizer else ""
 

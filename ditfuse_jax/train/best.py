@@ -94,7 +94,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeepLatestAndBest:
     """Which checkpoints survive a save: the newest and the best; orbax's `PreservationPolicy`."""
 
     newest: int | None

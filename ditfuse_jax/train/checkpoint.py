@@ -15,9 +15,9 @@ import jax
 import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train.best import Best, Kept
+from ditfuse_jax.train.best import Best, KeepLatestAndBest
 from ditfuse_jax.train.paths import FOLDER, LORA, PARAMETERS
-from ditfuse_jax.train.reading import CHUNK_BYTES, restore_moving
+from ditfuse_jax.train.resharded_restore import CHUNK_BYTES, restore_moving
 from ditfuse_jax.train.state import Parameters, TrainState
 
 ARRAY_ITEMS = (PARAMETERS, LORA, "ema", "training")
@@ -55,7 +55,7 @@ class Checkpoints:
         self.folder = Path(run).absolute() / FOLDER
         self._trained = trained
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=Kept(keep, best),
+            preservation_policy=KeepLatestAndBest(keep, best),
             create=not read_only,
             read_only=read_only,
             # A save that was killed leaves a temporary folder; it is no checkpoint and goes.
@@ -244,7 +244,7 @@ class Checkpoints:
 
 
 def _training_part(state: TrainState) -> dict[str, Any]:
-    names = ("step", "optimizer", "skipped", "usual_grad_norm")
+    names = ("step", "optimizer", "skipped", "grad_norm_ema")
     return {name: getattr(state, name) for name in names}
 
 

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import jax
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import HOW_IT_RUNS, ModelConfig
+from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
-from ditfuse_jax.pipeline.patience import Patient
-from ditfuse_jax.pipeline.tolerance import BAD_RECORDS
+from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
+from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
 from ditfuse_jax.train.best import Best, Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints, Position
@@ -38,7 +38,7 @@ from ditfuse_jax.train.writers import Console, MetricsWriter
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
+class EvalContext:
     """What a callback sees: the run after `step` updates."""
 
     step: int
@@ -53,7 +53,7 @@ class Moment:
 class Callback(Protocol):
     """Called every `train.evaluate_every` steps and at the end, in all processes alike."""
 
-    def __call__(self, moment: Moment) -> Mapping[str, float]:
+    def __call__(self, context: EvalContext) -> Mapping[str, float]:
         """Returns scalars to record, the same in all processes."""
         ...
 
@@ -145,7 +145,7 @@ def train(
 
     if start:
         console.say(f"continuing {run.path} at step {start} of {total}")
-    batches = Patient(
+    batches = TimeoutIterator(
         stream.batches(start, jax.process_index(), jax.process_count()),
         recipe.schedule.data_timeout,
     )
@@ -195,10 +195,10 @@ def train(
             if last or _due(step, recipe.schedule.evaluate_every):
                 recorder.flush()
                 with goodput.measure("evaluation"):
-                    moment = Moment(step, state, frozen, space, recipe, run, sharder)
+                    context = EvalContext(step, state, frozen, space, recipe, run, sharder)
                     scalars: dict[str, float] = {}
                     for callback in callbacks:
-                        found = callback(moment)
+                        found = callback(context)
                         recorder.write(step, found)
                         told = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
                         console.say(f"step {step}: {told}")
@@ -268,7 +268,7 @@ def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> No
     Raises:
       UserError: naming the first difference.
     """
-    changeable = {*HOW_IT_RUNS, "adapter"}
+    changeable = {*RUNTIME_FIELDS, "adapter"}
     for section in ("model", "lora"):
         old, new = saved[section], to_plain(config[section])
         if section == "model":  # a field that is younger than the checkpoint had its default

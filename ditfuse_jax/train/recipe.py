@@ -47,7 +47,12 @@ def default_config(model_preset: str) -> Config:
         }
     )
     config.flow = ConfigDict(
-        {"time_sampler": "logit_normal", "draws": 1, "weighting": "velocity", "detail": 0.0}
+        {
+            "time_sampler": "logit_normal",
+            "draws": 1,
+            "weighting": "velocity",
+            "gradient_loss_weight": 0.0,
+        }
     )
     config.optimizer = ConfigDict(
         {
@@ -87,7 +92,7 @@ def default_config(model_preset: str) -> Config:
             "text_slots": (64, 32, 160),
             "max_side": 1024,
             "tile": 0,
-            "overview": 0,
+            "global_steps": 0,
         }
     )
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))

@@ -9,7 +9,7 @@ import optax
 from ditfuse_jax.model.flops import training_flops
 from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.chips import peak_flops
-from ditfuse_jax.pipeline.tolerance import read_bad_records
+from ditfuse_jax.pipeline.bad_records import read_bad_records
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.writers import Console, MetricsWriter

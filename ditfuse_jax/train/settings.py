@@ -57,7 +57,7 @@ class Sampling:
       text_slots: room for prompts; padding costs little here, so it is larger than in training.
       max_side: longer images are scaled down to this many pixels.
       tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
-      overview: how many of the steps an image in tiles takes as a whole, in small.
+      global_steps: how many of the steps an image in tiles takes as a whole, in small.
     """
 
     steps: int
@@ -67,7 +67,7 @@ class Sampling:
     text_slots: tuple[int, int, int]
     max_side: int
     tile: int
-    overview: int
+    global_steps: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def resolve(config: Config) -> Recipe:
     step = StepConfig(
         seed=config.seed,
         time_sampler=config.flow.time_sampler,
-        objective=Objective(config.flow.weighting, float(config.flow.detail)),
+        objective=Objective(config.flow.weighting, float(config.flow.gradient_loss_weight)),
         draws=config.flow.draws,
         accumulation=train.accumulation,
         ema_decay=train.ema_decay,
@@ -154,7 +154,7 @@ def resolve(config: Config) -> Recipe:
     time_sampler(step.time_sampler)
     schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
     _check_ranges(config)
-    check_tiles(sample.tile, sample.overview, sample.steps, model)
+    check_tiles(sample.tile, sample.global_steps, sample.steps, model)
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
     make_optimizer(optimizer, schedule.steps)  # refuses what it does not know
     sampling = Sampling(
@@ -165,7 +165,7 @@ def resolve(config: Config) -> Recipe:
         text_slots=tuple(sample.text_slots),
         max_side=sample.max_side,
         tile=sample.tile,
-        overview=sample.overview,
+        global_steps=sample.global_steps,
     )
     evaluation = _section("evaluation", Evaluation, config.evaluation)
     try:
@@ -233,11 +233,11 @@ _AT_LEAST = {
     "sample.steps": 1,
     "sample.max_side": 16,
     "sample.tile": 0,
-    "sample.overview": 0,
+    "sample.global_steps": 0,
 }
 
 
-def check_tiles(tile: int, overview: int, steps: int, model: ModelConfig) -> None:
+def check_tiles(tile: int, global_steps: int, steps: int, model: ModelConfig) -> None:
     """Refuses tiles and overviews that no image could be sampled with; see `Sampling`.
 
     Raises:
@@ -249,10 +249,12 @@ def check_tiles(tile: int, overview: int, steps: int, model: ModelConfig) -> Non
             f"tile must be 0 for none, or at least 64 and a multiple of {multiple} pixels, "
             f"not {tile}"
         )
-    if not 0 <= overview < steps:
-        raise UserError(f"overview must be at least 0 and below steps ({steps}), not {overview}")
-    if overview and model.latent_downsampling > 1:
-        raise UserError("overview needs a model on pixels: latents are not images in small")
+    if not 0 <= global_steps < steps:
+        raise UserError(
+            f"global_steps must be at least 0 and below steps ({steps}), not {global_steps}"
+        )
+    if global_steps and model.latent_downsampling > 1:
+        raise UserError("global_steps needs a model on pixels: latents are not images in small")
 
 
 def _check_ranges(config: Config) -> None:

@@ -31,7 +31,7 @@ class TrainState:
       optimizer: optax state.
       ema: exponential moving average of the parameters, or None.
       skipped: updates refused for a non-finite or exploding gradient.
-      usual_grad_norm: running mean of accepted gradient norms, 0 before the first.
+      grad_norm_ema: running mean of accepted gradient norms, 0 before the first.
     """
 
     step: jax.Array
@@ -39,7 +39,7 @@ class TrainState:
     optimizer: optax.OptState
     ema: Parameters | None
     skipped: jax.Array
-    usual_grad_norm: jax.Array
+    grad_norm_ema: jax.Array
 
 
 class Frozen(NamedTuple):
@@ -108,7 +108,7 @@ def state_around(
         optimizer=optimizer.init(parameters),
         ema=jax.tree.map(jnp.copy, parameters) if ema else None,
         skipped=jnp.zeros((), jnp.int32),
-        usual_grad_norm=jnp.zeros((), jnp.float32),
+        grad_norm_ema=jnp.zeros((), jnp.float32),
     )
 
 

@@ -89,7 +89,7 @@ def make_train_step(
         grad_norm = optax.global_norm(gradients)
         accept = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         if config.spike_factor:
-            usual = state.usual_grad_norm
+            usual = state.grad_norm_ema
             accept &= (usual == 0) | (grad_norm < config.spike_factor * usual)
 
         updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
@@ -101,7 +101,7 @@ def make_train_step(
             optimizer=moments,
             ema=ema,
             skipped=state.skipped,
-            usual_grad_norm=state.usual_grad_norm,
+            grad_norm_ema=state.grad_norm_ema,
         )
         # A refused update leaves everything as it was, but for the counts and what is usual.
         new = jax.tree.map(lambda new, old: jnp.where(accept, new, old), new, state)
@@ -110,7 +110,7 @@ def make_train_step(
             new,
             step=state.step + 1,
             skipped=skipped,
-            usual_grad_norm=usual_norm(state.usual_grad_norm, grad_norm, config.spike_factor),
+            grad_norm_ema=usual_norm(state.grad_norm_ema, grad_norm, config.spike_factor),
         )
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
@@ -137,7 +137,7 @@ def model_inputs(
     """
 
     def enter(pixels: jax.Array, noise: jax.Array) -> jax.Array:
-        return space.enter(autoencoder, pixels.astype(jnp.float32) / 127.5 - 1.0, noise)
+        return space.encode(autoencoder, pixels.astype(jnp.float32) / 127.5 - 1.0, noise)
 
     if "target_moments" in batch:  # encoded when the data were packed
         images = enter(batch["images"], noise[:, :-1])

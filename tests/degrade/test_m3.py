@@ -89,7 +89,9 @@ def test_a_quarter_that_is_no_whole_number_is_met_on_average(blocks_in_image):
 
 def test_the_share_hit_in_both_views_is_a_setting():
     for share in (0.0, 0.5, 1.0):
-        blocks = views_of(0, picture(), only("mask", block_sides=(32,), both_share=share)).blocks
+        blocks = views_of(
+            0, picture(), only("mask", block_sides=(32,), overlap_fraction=share)
+        ).blocks
         assert sum(block.hit == "both" for block in blocks) == share * len(blocks)
 
 
@@ -105,7 +107,7 @@ def test_every_place_is_hit_in_every_way_by_a_fair_coin():
 def test_block_sides_are_drawn_per_image_and_edge_blocks_are_cut():
     sides = Counter()
     for seed in range(150):
-        blocks = views_of(seed, picture(150, 200), only("box_blur", both_share=0)).blocks
+        blocks = views_of(seed, picture(150, 200), only("box_blur", overlap_fraction=0)).blocks
         (side,) = {block.height for block in blocks if block.top == block.left == 0}
         sides[side] += 1
         assert {block.height for block in blocks} == {side, 150 % side}
@@ -145,7 +147,7 @@ def test_weights_of_operations_are_kept():
 @pytest.mark.parametrize("operation", ["mask", "gaussian_noise", "salt_and_pepper", "blur"])
 def test_a_block_hit_in_both_views_has_one_operation_but_each_view_its_own_draw(operation):
     clean = picture()
-    views = views_of(0, clean, only(operation, block_sides=(64,), both_share=1))
+    views = views_of(0, clean, only(operation, block_sides=(64,), overlap_fraction=1))
     for block in views.blocks:
         assert block.operation == operation and block.hit == "both"
     assert any(block.params["a"] != block.params["b"] for block in views.blocks) or (
@@ -156,7 +158,7 @@ def test_a_block_hit_in_both_views_has_one_operation_but_each_view_its_own_draw(
 
 def test_noise_of_the_two_views_is_independent():
     clean = np.full((256, 256, 3), 128, np.uint8)
-    views = views_of(0, clean, only("gaussian_noise", block_sides=(128,), both_share=1))
+    views = views_of(0, clean, only("gaussian_noise", block_sides=(128,), overlap_fraction=1))
     first, second = (view.astype(float) - 128 for view in (views.view_a, views.view_b))
     correlation = (first * second).mean() / (first.std() * second.std())
     assert abs(correlation) < 5 / np.sqrt(first.size)
@@ -206,8 +208,8 @@ def test_flipped_and_cropped_views_of_an_image_are_accepted():
         ({"operations": {"mask": 2, "blur": -1}}, "positive weights"),
         ({"block_sides": ()}, "block_sides"),
         ({"block_sides": (32, 0)}, "block_sides"),
-        ({"both_share": 1.1}, "both_share"),
-        ({"both_share": -0.1}, "both_share"),
+        ({"overlap_fraction": 1.1}, "overlap_fraction"),
+        ({"overlap_fraction": -0.1}, "overlap_fraction"),
     ],
 )
 def test_configs_that_make_no_sense_are_refused(options, reason):

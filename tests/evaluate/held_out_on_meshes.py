@@ -12,7 +12,7 @@ from ditfuse_jax.evaluate import HeldOut
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
-from ditfuse_jax.train import Moment, TrainState, load_recipe, resolve
+from ditfuse_jax.train import EvalContext, TrainState, load_recipe, resolve
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.state import Frozen, abstract_model, init_parameters, shardings_of
 
@@ -53,11 +53,11 @@ def main() -> None:
             optimizer=None,
             ema=None,
             skipped=np.int32(0),
-            usual_grad_norm=np.float32(0),
+            grad_norm_ema=np.float32(0),
         )
         run = RunFolder(folder / "run")
-        moment = Moment(0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder)
-        found.append(dict(held_out(moment)))
+        context = EvalContext(0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder)
+        found.append(dict(held_out(context)))
     json.dump(found, sys.stdout)
 
 

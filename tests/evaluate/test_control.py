@@ -15,7 +15,7 @@ from ditfuse_jax.degrade import TONES, adjust
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import control
 from ditfuse_jax.evaluate.control import SENTENCES, evaluate_control
-from ditfuse_jax.evaluate.subject import Subject
+from ditfuse_jax.evaluate.subject import EvaluatedModel
 from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.prompts import as_prompt, instruction_pool
@@ -52,7 +52,9 @@ def examine(monkeypatch, pairs, tmp_path):
         fuser = SimpleNamespace(
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )
-        monkeypatch.setattr(control, "open_subject", lambda *_: Subject(fuser, tmp_path / "out"))
+        monkeypatch.setattr(
+            control, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
+        )
         return evaluate_control(checkpoint=tmp_path, data=pairs, quiet=True, **words).summary()
 
     return run

@@ -19,7 +19,7 @@ from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
-from ditfuse_jax.train import Criterion, Moment
+from ditfuse_jax.train import Criterion, EvalContext
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.state import Frozen, TrainState
 
@@ -43,15 +43,15 @@ def recipe(first_source_model, photos):
 
 
 @pytest.fixture
-def moment(recipe, tmp_path):
+def context(recipe, tmp_path):
     sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
     raw, averaged = (
         {"w": jax.device_put(np.float32(value), sharder.replicated())} for value in (1, 2)
     )
     state = TrainState(
-        step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, usual_grad_norm=0.0
+        step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, grad_norm_ema=0.0
     )
-    return Moment(
+    return EvalContext(
         7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"), sharder
     )
 
@@ -67,9 +67,9 @@ def test_trainings_of_any_seed_are_scored_on_the_same_examples(recipe):
         np.testing.assert_array_equal(left.sources, right.sources)
 
 
-def test_a_model_that_copies_scores_like_the_copy(recipe, moment):
+def test_a_model_that_copies_scores_like_the_copy(recipe, context):
     held_out = HeldOut(recipe)
-    scalars = held_out(moment)
+    scalars = held_out(context)
     copies = [example.sources[0] for example in held_out.examples]
     assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
     for name in ("PSNR_clean", "SSIM_clean"):
@@ -80,16 +80,16 @@ def test_a_model_that_copies_scores_like_the_copy(recipe, moment):
     assert scalars["eval/PSNR_clean_of_mean"] == pytest.approx(expected, abs=0.05)
 
 
-def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, moment):
-    HeldOut(recipe)(moment)
-    (sheet,) = moment.run.samples.iterdir()
+def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, context):
+    HeldOut(recipe)(context)
+    (sheet,) = context.run.samples.iterdir()
     assert sheet.name == "step-0000007.png"
     assert read_image(sheet).shape[1] > 4 * 192  # two views, fused, target
 
 
 @pytest.mark.parametrize(("averaged", "value"), [(True, 2.0), (False, 1.0)])
 def test_averaged_parameters_are_used_where_they_are_kept(
-    recipe, moment, monkeypatch, averaged, value
+    recipe, context, monkeypatch, averaged, value
 ):
     used = []
 
@@ -101,8 +101,8 @@ def test_averaged_parameters_are_used_where_they_are_kept(
         return run
 
     monkeypatch.setattr(fuser, "make_sampler", make_sampler)
-    state = moment.state if averaged else dataclasses.replace(moment.state, ema=None)
-    HeldOut(recipe)(dataclasses.replace(moment, state=state))
+    state = context.state if averaged else dataclasses.replace(context.state, ema=None)
+    HeldOut(recipe)(dataclasses.replace(context, state=state))
     assert set(used) == {value}
 
 
@@ -124,12 +124,12 @@ def with_best(recipe, metric):
     return dataclasses.replace(recipe, schedule=schedule)
 
 
-def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, moment):
+def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, context):
     held_out = HeldOut(with_best(recipe, "MSE"))
     assert held_out.criterion == Criterion("eval/MSE", "lower")
     copies = [example.sources[0] for example in held_out.examples]
     expected = mean_score(held_out.examples, copies, "MSE")
-    assert held_out(moment)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
+    assert held_out(context)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_such_a_metric_none_is_the_best(recipe):

@@ -24,13 +24,13 @@ class Halving(LatentSpace):
     def shape(self, height, width):
         return height // 2, width // 2, 3
 
-    def enter(self, parameters, images, noise):
+    def encode(self, parameters, images, noise):
         blocks = images.reshape(
             *images.shape[:-3], images.shape[-3] // 2, 2, images.shape[-2] // 2, 2, 3
         )
         return blocks.mean(axis=(-4, -2)) + noise * 0
 
-    def leave(self, parameters, x):
+    def decode(self, parameters, x):
         return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.ledger import Ledger
+from ditfuse_jax.evaluate.ledger import ScoreCache
 from ditfuse_jax.evaluate.methods import method_files, parse_methods
 from ditfuse_jax.evaluate.metrics import score
 from ditfuse_jax.evaluate.scenes import Folders, Scenes, open_scenes
@@ -49,7 +49,7 @@ def run(tmp_path):
         scenes = open_scenes(folders)
         files, lacking = method_files({name: tmp_path / name for name in methods}, scenes)
         scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
-        ledger = Ledger(tmp_path / "scores", preset)
+        ledger = ScoreCache(tmp_path / "scores", preset)
         return SCORING.score_scenes(scenes, files, names, ledger, quiet=True, **options)
 
     return run
@@ -83,7 +83,7 @@ def test_a_second_run_scores_nothing_and_finds_the_same(make, run, scored):
 def test_a_run_that_was_killed_continues_and_scores_the_rest_only(make, run, scored, monkeypatch):
     stems = [f"{i}" for i in range(5)]
     make(*pairs(*stems), *(f"one/{stem}.png" for stem in stems))
-    write = Ledger.write
+    write = ScoreCache.write
     written = []
 
     def killed(self, stem, *rest):
@@ -92,10 +92,10 @@ def test_a_run_that_was_killed_continues_and_scores_the_rest_only(make, run, sco
         written.append(stem)
         write(self, stem, *rest)
 
-    monkeypatch.setattr(Ledger, "write", killed)
+    monkeypatch.setattr(ScoreCache, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         run("one")
-    monkeypatch.setattr(Ledger, "write", write)
+    monkeypatch.setattr(ScoreCache, "write", write)
     scored.clear()
     resumed = run("one")
     assert len(scored) == 2 * 5  # the fourth scene was scored but not kept

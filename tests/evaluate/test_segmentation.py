@@ -17,7 +17,7 @@ from ditfuse_jax.evaluate.segmentation import (
     compare,
     evaluate_segmentation,
 )
-from ditfuse_jax.evaluate.subject import Subject
+from ditfuse_jax.evaluate.subject import EvaluatedModel
 from ditfuse_jax.flow import Guidance
 from ditfuse_jax.images import read_image, read_labels, write_image
 from ditfuse_jax.pipeline import open_source
@@ -69,7 +69,7 @@ def examine(monkeypatch, tmp_path):
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )
         monkeypatch.setattr(
-            segmentation, "open_subject", lambda *_: Subject(fuser, tmp_path / "out")
+            segmentation, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
         )
         return evaluate_segmentation(checkpoint=tmp_path, data=data, quiet=True, **words)
 

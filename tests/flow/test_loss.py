@@ -89,10 +89,15 @@ def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
             lambda *_: image[:, None] - noise + ramp, "velocity", image, noise, t, objective
         )
 
-    extra = loss(Objective(detail=3.0)) - loss(Objective())
+    extra = loss(Objective(gradient_loss_weight=3.0)) - loss(Objective())
     np.testing.assert_allclose(extra, np.full((3, 2), 3 * (0.5**2 + 2**2)), rtol=1e-4)
     shifted = flow_matching_loss(
-        lambda *_: image[:, None] - noise + 1, "velocity", image, noise, t, Objective(detail=9.0)
+        lambda *_: image[:, None] - noise + 1,
+        "velocity",
+        image,
+        noise,
+        t,
+        Objective(gradient_loss_weight=9.0),
     )
     np.testing.assert_allclose(shifted, np.ones((3, 2)), rtol=1e-4)
 
@@ -101,7 +106,7 @@ def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
     "values, message",
     [
         ({"weighting": "latent"}, "flow.weighting 'latent' is unknown"),
-        ({"detail": -1.0}, "flow.detail must be at least 0"),
+        ({"gradient_loss_weight": -1.0}, "flow.gradient_loss_weight must be at least 0"),
     ],
 )
 def test_an_objective_that_means_nothing_is_refused(values, message):

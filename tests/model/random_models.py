@@ -34,9 +34,9 @@ PIXEL = dataclasses.replace(
     patch_size=4,
     prediction="clean",
     head="blend",
-    target_sees_sources=True,
+    source_skip=True,
     source_stem=True,
-    target_hears_prompt=True,
+    pooled_prompt=True,
     attention="xla",
 )
 GRID = (2, 3)

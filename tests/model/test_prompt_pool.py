@@ -61,7 +61,7 @@ def test_a_model_with_it_tells_prompts_apart_in_every_target_token(models):
     """Where attention is cut off: its values are zero, so words can come through the pool only."""
     outputs = {}
     for hears in (True, False):
-        config = dataclasses.replace(models.PIXEL, target_hears_prompt=hears)
+        config = dataclasses.replace(models.PIXEL, pooled_prompt=hears)
         model = models.build(config)
         model.transformer.layers.self_attn.o_proj.kernel[...] *= 0
         condition = models.condition(config)

@@ -164,18 +164,18 @@ def test_a_setting_out_of_range_is_named(trained, name, value):
 
 
 def test_an_overview_takes_fewer_steps_than_there_are(trained):
-    settings = sampling_settings(trained, {"steps": 3, "overview": 3})
-    with pytest.raises(UserError, match=r"^overview must be .* below steps \(3\), not 3$"):
+    settings = sampling_settings(trained, {"steps": 3, "global_steps": 3})
+    with pytest.raises(UserError, match=r"^global_steps must be .* below steps \(3\), not 3$"):
         Fuser(trained, settings)
 
 
 def test_with_fewer_steps_the_model_s_own_overview_shrinks(trained):
-    sampling = dataclasses.replace(trained.recipe.sampling, overview=2)
+    sampling = dataclasses.replace(trained.recipe.sampling, global_steps=2)
     model = dataclasses.replace(
         trained, recipe=dataclasses.replace(trained.recipe, sampling=sampling)
     )
-    assert sampling_settings(model, {}).overview == 2
-    assert [sampling_settings(model, {"steps": n}).overview for n in (3, 2, 1)] == [2, 1, 0]
+    assert sampling_settings(model, {}).global_steps == 2
+    assert [sampling_settings(model, {"steps": n}).global_steps for n in (3, 2, 1)] == [2, 1, 0]
 
 
 def test_settings_not_given_are_the_model_s_own(trained):

@@ -14,7 +14,7 @@ from ditfuse_jax.flow import Guidance, time_grid
 from ditfuse_jax.model import Condition
 from ditfuse_jax.sample.sampler import make_sampler, sample
 from ditfuse_jax.sample.tiled import TiledSampler
-from ditfuse_jax.sample.tiles import overview_size, plan_tiles
+from ditfuse_jax.sample.tiles import global_size, plan_tiles
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -71,13 +71,13 @@ def large(models):
 
 @pytest.fixture
 def run(large):
-    """Samples in tiles of 16: (overview, branches, noise, times) to an image."""
+    """Samples in tiles of 16: (global_steps, branches, noise, times) to an image."""
     model, branches, noise, weights = large
     graph, parameters = nnx.split(model)
     sampler = TiledSampler(graph, 16)
 
-    def run(times, overview=0, branches=branches, noise=noise):
-        return np.asarray(sampler(parameters, branches, noise, weights, times, overview))
+    def run(times, global_steps=0, branches=branches, noise=noise):
+        return np.asarray(sampler(parameters, branches, noise, weights, times, global_steps))
 
     return run
 
@@ -123,7 +123,7 @@ def test_images_of_other_sizes_need_no_other_program_of_the_model(large, run):
     times = np.asarray(time_grid(1))
     compiled = []
     with jax.log_compiles(), _listening(compiled):
-        run(times, overview=0)
+        run(times, global_steps=0)
         assert compiled.count("run") == 2  # encodes, and tells the velocity
         del compiled[:]
         narrow = branches._replace(images=branches.images[:, :, :, :, :20])
@@ -160,10 +160,10 @@ def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large):
 
 
 def test_an_overview_is_one_tile_high_or_wide_and_keeps_the_shape():
-    assert overview_size((480, 640), 160, 16) == (160, 208)
-    assert overview_size((2048, 1024), 160, 16) == (320, 160)
-    assert overview_size((160, 2048), 160, 16) == (160, 2048)
-    assert overview_size((96, 64), 160, 16) == (96, 64)
+    assert global_size((480, 640), 160, 16) == (160, 208)
+    assert global_size((2048, 1024), 160, 16) == (320, 160)
+    assert global_size((160, 2048), 160, 16) == (160, 2048)
+    assert global_size((96, 64), 160, 16) == (96, 64)
 
 
 def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, run):
@@ -171,7 +171,7 @@ def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, r
     model, branches, noise, _ = large
     side, times = 16, np.asarray(time_grid(3))
     height, width = noise.shape[1:3]
-    small = overview_size((height, width), side, model.config.patch_size)
+    small = global_size((height, width), side, model.config.patch_size)
     assert small == (20, 16)
     images = branches.images
     seen = jax.image.resize(images, (*images.shape[:3], *small, 3), "linear")
@@ -180,7 +180,7 @@ def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, r
     x = jax.image.resize(x, noise.shape, "linear")
     x = np.asarray(times[1] * x + (1 - times[1]) * noise)
     expected = run(times[1:], noise=x)
-    found = run(times, overview=1)
+    found = run(times, global_steps=1)
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
     assert np.abs(found - run(times)).max() > 1e-3
 

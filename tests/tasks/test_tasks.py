@@ -104,7 +104,7 @@ def test_no_task_draws_a_held_out_sentence(name):
 
 
 def test_m3_sources_are_views_of_the_target():
-    task = M3(M3Config(block_sides=(16,), operations={"mask": 1}, both_share=0))
+    task = M3(M3Config(block_sides=(16,), operations={"mask": 1}, overlap_fraction=0))
     for seed in range(10):
         example = task((picture(),), np.random.default_rng(seed), (48, 64))
         clean = [(source == example.target).all(axis=2) for source in example.sources]
@@ -115,22 +115,25 @@ def test_m3_sources_are_views_of_the_target():
 def test_a_name_may_change_the_settings_of_m3_and_nothing_else():
     plain = find_task("m3")
     assert plain is TASKS["m3"] and isinstance(plain, M3)
-    changed = find_task("m3_extended:block_sides=16+32,both_share=0.5,operations=mask+blur")
+    changed = find_task("m3_extended:block_sides=16+32,overlap_fraction=0.5,operations=mask+blur")
     expected = M3Config((16, 32), 0.5, {"mask": 1.0, "blur": 1.0})
     assert changed == M3(expected, ("fusion", "restoration"))
-    assert find_task("m3:both_share=1") == M3(M3Config(both_share=1.0))
+    assert find_task("m3:overlap_fraction=1") == M3(M3Config(overlap_fraction=1.0))
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("m4", "task 'm4' is unknown; choose from m3, "),
-        ("mff:both_share=1", "task 'mff' has no settings to change"),
+        ("mff:overlap_fraction=1", "task 'mff' has no settings to change"),
         ("m3:", "no setting ''"),
-        ("m3:blocks=32", "no setting 'blocks': give some of block_sides, both_share, operations"),
+        (
+            "m3:blocks=32",
+            "no setting 'blocks': give some of block_sides, overlap_fraction, operations",
+        ),
         ("m3:block_sides=wide", "block_sides cannot be 'wide'"),
         ("m3:block_sides=0", "must be positive pixels"),
-        ("m3:both_share=2", r"must lie in 0\.\.1"),
+        ("m3:overlap_fraction=2", r"must lie in 0\.\.1"),
         ("m3:operations=mask+rain", "no operation is named rain"),
     ],
 )
@@ -244,7 +247,7 @@ class TestSegmentation:
     def test_many_crops_show_the_whole_scene_and_its_damage_from_afar(self):
         """Blocks of random bytes, a third as large, are grey: no pixel is as bright any more."""
         coded = np.full((288, 288, 3), 3, np.uint8)
-        task = Segmentation(config=M3Config(operations={"mask": 1}, both_share=1), intact=0)
+        task = Segmentation(config=M3Config(operations={"mask": 1}, overlap_fraction=1), intact=0)
         grey = np.full((288, 288, 3), 128, np.uint8)
         deviations = [
             task((grey, coded), np.random.default_rng(seed), (96, 96)).sources[0].std()

@@ -26,8 +26,8 @@ def run(tiny, tmp_path):
             f"--config.train.keep_checkpoints={keep}",
         )
 
-        def evaluation(moment):
-            return {"eval/x": values[moment.step]}
+        def evaluation(context):
+            return {"eval/x": values[context.step]}
 
         train(config, tmp_path / "run", [evaluation], criterion=criterion, quiet=True)
         return saved(tmp_path / "run")

@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import sources
-from ditfuse_jax.pipeline.tolerance import BAD_RECORDS, read_bad_records
+from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.train import resolve, train
 
 SHAPES = "--config.data.shapes=((32, 32), (32, 48))"

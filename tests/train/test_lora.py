@@ -81,32 +81,32 @@ class TestInProcess:
     """A run's parts, looked at from inside."""
 
     @pytest.fixture(scope="class")
-    def moment(self, weights, tmp_path_factory):
+    def context(self, weights, tmp_path_factory):
         seen = []
         config = load_recipe(f"omnigen_lora:{weights}", [*TINY, "--config.train.steps=2"])
         train(config, tmp_path_factory.mktemp("run") / "x", [lambda m: seen.append(m) or {}])
         return seen[-1]
 
-    def test_the_optimiser_holds_moments_of_the_adapters_only(self, moment):
+    def test_the_optimiser_holds_moments_of_the_adapters_only(self, context):
         names = {
             path[-1].key
-            for path, x in jax.tree_util.tree_leaves_with_path(moment.state.optimizer)
+            for path, x in jax.tree_util.tree_leaves_with_path(context.state.optimizer)
             if x.ndim
         }
         assert names == {"lora_a", "lora_b"}
 
-    def test_the_weights_under_them_did_not_move(self, moment, weights):
+    def test_the_weights_under_them_did_not_move(self, context, weights):
         opened = open_omnigen(weights)
         before = parameters_from_original(opened.tensors, opened.config)
-        jax.tree.map(np.testing.assert_array_equal, before, moment.frozen.base)
+        jax.tree.map(np.testing.assert_array_equal, before, context.frozen.base)
 
-    def test_both_factors_moved(self, moment):
-        fresh = moment.recipe.network
+    def test_both_factors_moved(self, context):
+        fresh = context.recipe.network
         start = jax.jit(lambda key: init_parameters(fresh, key))(jax.random.key(0))
         moved = jax.tree.map(
             lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))),
             start,
-            moment.state.parameters,
+            context.state.parameters,
         )
         assert all(jax.tree.leaves(moved))
 

@@ -14,9 +14,9 @@ from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 def test_a_run_leaves_config_versions_metrics_and_tensorboard_events(tiny, tmp_path):
     seen = []
 
-    def callback(moment):
-        seen.append(moment.step)
-        return {"eval/psnr": 20.0 + moment.step}
+    def callback(context):
+        seen.append(context.step)
+        return {"eval/psnr": 20.0 + context.step}
 
     config = tiny("--config.train.steps=4", "--config.train.evaluate_every=2")
     outcome = train(config, tmp_path, [callback], quiet=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import HOW_IT_RUNS
+from ditfuse_jax.model import RUNTIME_FIELDS
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
 from ditfuse_jax.train.loop import check_same_model, to_plain
@@ -140,15 +140,15 @@ def test_another_model_in_the_same_folder_is_refused_by_name(tiny, whole):
 def test_a_run_that_is_older_than_a_field_of_the_model_had_its_default():
     config = load_recipe("nano_m3")
     saved = {"model": to_plain(config.model), "lora": to_plain(config.lora)}
-    del saved["model"]["target_hears_prompt"]
+    del saved["model"]["pooled_prompt"]
     check_same_model(saved, config, Path("run"))
     with config.unlocked():
-        config.model.target_hears_prompt = True
-    with pytest.raises(UserError, match=r"model\.target_hears_prompt is False there and True"):
+        config.model.pooled_prompt = True
+    with pytest.raises(UserError, match=r"model\.pooled_prompt is False there and True"):
         check_same_model(saved, config, Path("run"))
 
 
-@pytest.mark.parametrize("name", HOW_IT_RUNS)
+@pytest.mark.parametrize("name", RUNTIME_FIELDS)
 def test_how_a_model_runs_may_change_within_a_run(name):
     config = load_recipe("nano_m3")
     saved = {"model": to_plain(config.model), "lora": to_plain(config.lora)}
@@ -160,7 +160,7 @@ def test_a_missing_and_a_surplus_leaf_are_named(tiny, six, whole, tmp_path):
     deeper = tiny("--config.train.steps=6", "--config.model.num_layers=3")
     with pytest.raises(UserError, match="another shape for parameters/transformer/layers"):
         load(whole, deeper, 6)
-    plain = tiny("--config.train.steps=1", "--config.model.target_sees_sources=False")
+    plain = tiny("--config.train.steps=1", "--config.model.source_skip=False")
     with pytest.raises(UserError, match="surplus parameters/source_embedder/kernel"):
         load(whole, plain, 6)
     train(plain, tmp_path / "plain", quiet=True)

@@ -76,7 +76,7 @@ def test_an_accepted_step_changes_parameters_moments_and_average(trial):
     new, metrics = trial.step(trial.state)
     assert int(new.step) == 1
     assert int(new.skipped) == 0
-    assert float(new.usual_grad_norm) == pytest.approx(float(metrics["grad_norm"]))
+    assert float(new.grad_norm_ema) == pytest.approx(float(metrics["grad_norm"]))
     for old_part, new_part in zip(kept(trial.state), kept(new), strict=True):
         pairs = zip(jax.tree.leaves(old_part), jax.tree.leaves(new_part), strict=True)
         assert any(bool(jnp.any(a != b)) for a, b in pairs)
@@ -98,7 +98,7 @@ def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
     _, metrics = trial.step(trial.state)
     assert trial.recipe.step.spike_factor == 10.0
     state, near = (
-        dataclasses.replace(trial.state, usual_grad_norm=metrics["grad_norm"] / factor)
+        dataclasses.replace(trial.state, grad_norm_ema=metrics["grad_norm"] / factor)
         for factor in (11, 9)
     )
     new, _ = trial.step(state)

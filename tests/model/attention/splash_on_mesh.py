@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import attend
 from ditfuse_jax.model.axes import constraints
-from ditfuse_jax.model.context import attend_spread
+from ditfuse_jax.model.context import context_parallel_attention
 
 MASK = Layout(text=(2, 1), grid=(1, 2), draws=2).full_mask
 
@@ -34,7 +34,9 @@ def main():
     @jax.jit
     def run(q, k, v, valid):
         with constraints(resolver):
-            return attend_spread(q, [k], [v], [MASK.num_keys], MASK, valid, implementation="splash")
+            return context_parallel_attention(
+                q, [k], [v], [MASK.num_keys], MASK, valid, implementation="splash"
+            )
 
     heads = NamedSharding(mesh, PartitionSpec("data", None, "tensor", None))
     tokens = NamedSharding(mesh, PartitionSpec("data"))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ditfuse_jax.convert.convert import convert
 from ditfuse_jax.convert.weights import Weights, cast
-from ditfuse_jax.convert.writers import write_box
+from ditfuse_jax.convert.writers import write_bundle
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.sample.trained import load_trained
@@ -19,7 +19,7 @@ from ditfuse_jax.train.base import load_initial, open_base, start_from
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.state import abstract_model
 from ditfuse_jax.weights import write_safetensors
-from ditfuse_jax.weights.box import RECIPE, TENSORS
+from ditfuse_jax.weights.bundle import RECIPE, TENSORS
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def weights(models):
 
 @pytest.fixture
 def box(weights, tmp_path):
-    write_box(weights[0], tmp_path / "box", quiet=True)
+    write_bundle(weights[0], tmp_path / "box", quiet=True)
     return tmp_path / "box"
 
 
@@ -61,7 +61,7 @@ def test_what_is_in_the_box_comes_out_of_it(weights, box):
 
 
 def test_half_the_bytes_keep_the_weights_to_bfloat16(weights, tmp_path):
-    write_box(cast(weights[0], "bfloat16"), tmp_path / "half", quiet=True)
+    write_bundle(cast(weights[0], "bfloat16"), tmp_path / "half", quiet=True)
     found = leaves(load_trained(tmp_path / "half").parameters)
     for path, value in weights[1].items():
         assert found[path].dtype == np.float32
@@ -72,7 +72,7 @@ def test_a_box_tells_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
     recipe = json.loads(json.dumps(weights[0].recipe))
     recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
     there = dataclasses.replace(weights[0], recipe=recipe)
-    write_box(there, tmp_path / "box", quiet=True)
+    write_bundle(there, tmp_path / "box", quiet=True)
     assert "somebody" not in (tmp_path / "box" / RECIPE).read_text()
 
 
@@ -96,7 +96,7 @@ def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
     model = dataclasses.replace(weights[0].model, source_stem=False)
     recipe = weights[0].recipe | {"model": model.to_dict()}
     plain = Weights(model, abstract, lambda path, _: flat[path], None, None, recipe)
-    write_box(plain, tmp_path / "box", quiet=True)
+    write_bundle(plain, tmp_path / "box", quiet=True)
     config = default_config("nano")
     start_from(config, str(tmp_path / "box"))
     config.model.source_stem = True

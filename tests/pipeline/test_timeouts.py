@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.pipeline.patience import Patient
+from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 
 
 class Source:
@@ -31,7 +31,7 @@ class Source:
 
 def test_batches_pass_in_order_and_none_is_taken_before_it_is_asked_for():
     source = Source()
-    batches = Patient(source, 10)
+    batches = TimeoutIterator(source, 10)
     assert source.number == -1
     assert [int(next(batches)["number"]) for _ in range(5)] == [0, 1, 2, 3, 4]
     time.sleep(0.05)
@@ -41,7 +41,7 @@ def test_batches_pass_in_order_and_none_is_taken_before_it_is_asked_for():
 
 
 def test_an_error_of_the_stream_is_raised_and_does_not_end_it():
-    batches = Patient(Source(bad=1), 10)
+    batches = TimeoutIterator(Source(bad=1), 10)
     next(batches)
     with pytest.raises(UserError, match="batch is bad"):
         next(batches)
@@ -50,7 +50,7 @@ def test_an_error_of_the_stream_is_raised_and_does_not_end_it():
 
 def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end():
     source = Source(stuck=1)
-    batches = Patient(source, 0.2)
+    batches = TimeoutIterator(source, 0.2)
     next(batches)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"no batch came for 0.2 s.*train\.data_timeout"):
@@ -64,4 +64,4 @@ def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end
 def test_without_a_limit_a_batch_may_take_its_time():
     source = Source(stuck=0)
     threading.Timer(0.3, source.go.set).start()
-    assert next(Patient(source, 0))["number"] == 0
+    assert next(TimeoutIterator(source, 0))["number"] == 0

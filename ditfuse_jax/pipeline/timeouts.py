@@ -17,7 +17,7 @@ class Batches(Protocol):
     def close(self) -> None: ...
 
 
-class Patient(Iterator[Arrays]):
+class TimeoutIterator(Iterator[Arrays]):
     """Takes batches in a thread, so that one that never comes is an error and not a standstill."""
 
     def __init__(self, batches: Batches, seconds: float):

@@ -1,10 +1,10 @@
-"""Draws `docs/images/box_*.jpg`: what the model in the box makes of each task.
+"""Draws `docs/images/bundled_*.jpg`: what the bundled model makes of each task.
 
-    python data/build_box_sheets.py [MODEL]
+    python data/build_bundled_sheets.py [MODEL]
 
 The sources are made from scikit-image's sample photographs that no model here was trained on; it
 carries no infrared images, so a photograph's dimmed colours and its equalised red channel stand in.
-MODEL is anything `ditfuse fuse --checkpoint` takes; by default the model in the box.
+MODEL is anything `ditfuse fuse --checkpoint` takes; by default the bundled model.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ SHEETS = {
 
 
 def photographs() -> Mapping[str, np.ndarray]:
-    """Samples that the model in the box was not trained on, some of which `nano_m3` was."""
+    """Samples that the bundled model was not trained on, some of which `nano_m3` was."""
     sources = [open_source(f"samples:{part}") for part in ("heldout", "train")]
     return {name: source[k][0] for source in sources for k, name in enumerate(source.names)}
 
@@ -96,7 +96,7 @@ def main(model: str) -> None:
             stack = sheet.make(images[stem], np.random.default_rng(SEED))
             prompts = [standard_prompt(task, len(stack)) for task in sheet.tasks]
             rows.append([*stack, *fuser.fuse([Job(stack, prompt) for prompt in prompts])])
-        path = IMAGES / f"box_{name}.png"
+        path = IMAGES / f"bundled_{name}.png"
         titles = sheet.tasks if len(sheet.tasks) > 1 else ("Fused",)
         columns = (*sheet.titles, *titles)
         width = 300 if len(columns) < 6 else 170

@@ -1,4 +1,4 @@
-"""The model in the box: what users see who only install and fuse."""
+"""The bundled model: what users see who only install and fuse."""
 
 import cv2
 import numpy as np

@@ -1,7 +1,7 @@
 """A trained model as it travels: `model.safetensors`, named by the parameters' paths, and
 `recipe.json`, how it was trained and is to be sampled.
 
-The models in the box of this package are such folders.
+The bundled models of this package are such folders.
 """
 
 import json
@@ -21,18 +21,18 @@ TENSORS, RECIPE = "model.safetensors", "recipe.json"
 SHIPPED = "small"
 
 
-def find_box(name: Path | str) -> Path:
+def find_bundle(name: Path | str) -> Path:
     """The folder of a model of the package, or the path itself if it is none."""
     path = Path(name).expanduser()
     return resource("data", SHIPPED) if str(name) == SHIPPED and not path.exists() else path
 
 
-def is_box(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
     """Whether the folder holds a model of this layout."""
     return (folder / RECIPE).is_file() and (folder / TENSORS).is_file()
 
 
-def open_box(folder: Path) -> tuple[dict[str, Any], Tensors]:
+def open_bundle(folder: Path) -> tuple[dict[str, Any], Tensors]:
     """Reads the recipe and opens the tensors.
 
     Raises:
@@ -48,7 +48,7 @@ def open_box(folder: Path) -> tuple[dict[str, Any], Tensors]:
     return recipe, open_tensors(folder / TENSORS)
 
 
-def read_box(tensors: Tensors, abstract: Mapping[str, Any]) -> dict[str, Any]:
+def read_bundle(tensors: Tensors, abstract: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a model's parameters into their types and shardings.
 
     Args:

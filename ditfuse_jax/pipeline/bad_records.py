@@ -12,7 +12,7 @@ BAD_RECORDS = "bad_records.jsonl"
 _logger = logging.getLogger(__name__)
 
 
-class Tolerance:
+class BadRecordBudget:
     """What one source may lose.
 
     Every process of a pipeline counts for itself.  The log is common to all: a line of JSON with

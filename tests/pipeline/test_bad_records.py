@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, fixed_batch
-from ditfuse_jax.pipeline.tolerance import BAD_RECORDS, read_bad_records
+from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.prompts import TextSlots
 
 COUNT = 12
