@@ -1,4 +1,4 @@
-"""What the tests of all rooms share."""
+"""What the tests of all packages share."""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,4 @@
-"""The package as it is installed: complete, independent of the checkout, its rooms in order."""
+"""The package as it is installed: complete, independent of the checkout, its packages in order."""
 
 import ast
 import configparser
@@ -13,26 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ditfuse_jax"
 
-# A room imports only rooms before it.
-ROOMS = (
-    *(
-        "ending",
-        "errors",
-        "files",
-        "resources",
-        "working_memory",
-        "images",
-        "prompts",
-        "degrade",
-        "tasks",
-        "pipeline",
-    ),
-    *("model", "weights", "flow", "parallel", "train", "sample", "evaluate", "convert"),
+# A package imports only packages before it.
+PACKAGES = (
+    *("ending", "errors", "config_names", "extensions", "registry"),
+    *("files", "resources", "working_memory"),
+    *("images", "prompts", "degrade", "tasks", "pipeline"),
+    *("model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "bench", "api", "cli"),
 )
 
 
-DATA_ROOMS = ("images", "prompts", "degrade", "tasks", "pipeline")
+DATA_PACKAGES = ("images", "prompts", "degrade", "tasks", "pipeline")
 
 
 def imported(path: Path) -> list[str]:
@@ -121,21 +112,21 @@ def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     assert "train" in help_text
 
 
-def test_a_room_imports_only_rooms_before_it():
+def test_a_package_imports_only_packages_before_it():
     for path in sorted(PACKAGE.rglob("*.py")):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room in ("__init__", "__main__"):
+        importer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if importer in ("__init__", "__main__"):
             continue
         for name in imported(path):
-            package, _, inner = name.partition(".")
-            if package == "ditfuse_jax" and inner != "__version__":
+            top, _, inner = name.partition(".")
+            if top == "ditfuse_jax" and inner != "__version__":
                 other = inner.split(".")[0]
-                assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
+                assert PACKAGES.index(other) <= PACKAGES.index(importer), f"{path} imports {name}"
 
 
-def test_the_data_rooms_import_neither_jax_nor_flax_not_even_late():
-    for room in DATA_ROOMS:
-        for path in (PACKAGE / room).rglob("*.py"):
+def test_the_data_packages_import_neither_jax_nor_flax_not_even_late():
+    for package in DATA_PACKAGES:
+        for path in (PACKAGE / package).rglob("*.py"):
             packages = {name.split(".")[0] for name in imported(path)}
             assert not packages & {"jax", "jaxlib", "flax", "optax", "orbax"}, path
 
@@ -145,9 +136,9 @@ def test_no_module_is_longer_than_500_lines():
         assert len(path.read_text().splitlines()) <= 500, path
 
 
-def test_the_data_rooms_import_no_jax_and_the_pipeline_starts_no_backend():
-    rooms = "from ditfuse_jax import images, prompts, degrade, tasks\n"
-    code = rooms + (
+def test_the_data_packages_import_no_jax_and_the_pipeline_starts_no_backend():
+    packages = "from ditfuse_jax import images, prompts, degrade, tasks\n"
+    code = packages + (
         "import sys\n"
         "assert 'jax' not in sys.modules\n"
         "import ditfuse_jax.pipeline\n"  # grain imports jax itself

@@ -40,8 +40,8 @@ def weights(models):
 
 @pytest.fixture
 def box(weights, tmp_path):
-    write_bundle(weights[0], tmp_path / "box", quiet=True)
-    return tmp_path / "box"
+    write_bundle(weights[0], tmp_path / "bundle", quiet=True)
+    return tmp_path / "bundle"
 
 
 def leaves(tree):
@@ -53,7 +53,7 @@ def leaves(tree):
 
 def test_what_is_in_the_box_comes_out_of_it(weights, box):
     trained = load_trained(box)
-    assert trained.recipe.sampling.steps == 3 and trained.name == "box"
+    assert trained.recipe.sampling.steps == 3 and trained.name == "bundle"
     found = leaves(trained.parameters)
     assert found.keys() == weights[1].keys()
     for path, value in weights[1].items():
@@ -72,8 +72,8 @@ def test_a_box_tells_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
     recipe = json.loads(json.dumps(weights[0].recipe))
     recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
     there = dataclasses.replace(weights[0], recipe=recipe)
-    write_bundle(there, tmp_path / "box", quiet=True)
-    assert "somebody" not in (tmp_path / "box" / RECIPE).read_text()
+    write_bundle(there, tmp_path / "bundle", quiet=True)
+    assert "somebody" not in (tmp_path / "bundle" / RECIPE).read_text()
 
 
 def test_training_starts_from_a_box(weights, box):
@@ -96,9 +96,9 @@ def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
     model = dataclasses.replace(weights[0].model, source_stem=False)
     recipe = weights[0].recipe | {"model": model.to_dict()}
     plain = Weights(model, abstract, lambda path, _: flat[path], None, None, recipe)
-    write_bundle(plain, tmp_path / "box", quiet=True)
+    write_bundle(plain, tmp_path / "bundle", quiet=True)
     config = default_config("nano")
-    start_from(config, str(tmp_path / "box"))
+    start_from(config, str(tmp_path / "bundle"))
     config.model.source_stem = True
     config.model.max_images = model.max_images
     resolved = resolve(config)
@@ -136,9 +136,9 @@ def test_a_damaged_recipe_is_named(box):
         load_trained(box)
 
 
-def test_weights_without_a_recipe_do_not_go_into_a_box(omnigen_folder, tmp_path):
+def test_weights_without_a_recipe_do_not_go_into_a_bundle(omnigen_folder, tmp_path):
     source = tmp_path / "omnigen"
     omnigen_folder.write(source)
     with pytest.raises(UserError, match="a model on pixels that was trained here"):
-        convert(source, tmp_path / "box", to="box")
-    assert not (tmp_path / "box").exists()
+        convert(source, tmp_path / "bundle", to="bundle")
+    assert not (tmp_path / "bundle").exists()

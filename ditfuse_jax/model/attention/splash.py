@@ -27,8 +27,8 @@ def attend(
     """See `ditfuse_jax.model.attention.attend`.
 
     On a mesh the caller runs it per device (`model.context.context_parallel_attention`): the
-    compiler cannot partition the kernel.  It has no scale of its own, so bfloat16 queries are scaled before the
-    product; that rounds them once more unless the head dimension is a power of 4.
+    compiler cannot partition the kernel.  It has no scale of its own, so bfloat16 queries are
+    scaled before the product; that rounds them once more unless the head dimension is a power of 4.
     """
     place = placement(("batch",), q.shape[:1])  # programs may be compiled for devices elsewhere
     platform = jax.default_backend() if place is None else next(iter(place.device_set)).platform
