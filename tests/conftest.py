@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,23 @@ def on_eight_devices() -> Callable[..., Any]:
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def python_program() -> Callable[[Path, str], None]:
+    """Writes an executable that runs Python code.
+
+    A `#!` line cannot name an interpreter whose path holds a space: a shell script starts it.
+    """
+
+    def write(path: Path, code: str) -> None:
+        script = path.with_name(f".{path.name}.py")
+        script.write_text(code)
+        command = shlex.join([sys.executable, str(script)])
+        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        path.chmod(0o755)
+
+    return write
 
 
 @pytest.fixture(scope="session")

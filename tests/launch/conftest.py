@@ -1,14 +1,14 @@
-"""Programs that machines would have: they only write down what they were called with."""
+"""Fake programs of a cluster, which record how they are called, and descriptions of jobs."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from launch import Gpu, Job, Kubernetes, Tpu, TpuVm
 
-FAKE = """#!{python}
+FAKE = """
 import json, os, subprocess, sys
 with open({log!r}, "a") as log:
     log.write(json.dumps([{name!r}, *sys.argv[1:], dict(os.environ)]) + "\\n")
@@ -17,21 +17,19 @@ with open({log!r}, "a") as log:
 
 
 class Fakes:
-    """A PATH on which nothing is but fakes: no real cluster can be reached from a test."""
+    """A PATH that holds only fake programs: no test can reach a real cluster."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, write_program: Callable[[Path, str], None]):
         self.folder = folder
+        self._write_program = write_program
         self.log = folder / "calls.jsonl"
         self.path = str(folder)
 
     def add(self, name: str, code: str = "", folder: Path | None = None) -> Path:
-        """Makes a program that notes its call, then does `code` (Python)."""
+        """Writes a program that logs its call, then runs `code` (Python)."""
         program = (folder or self.folder) / name
         program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(
-            FAKE.format(python=sys.executable, log=str(self.log), name=name, code=code)
-        )
-        program.chmod(0o755)
+        self._write_program(program, FAKE.format(log=str(self.log), name=name, code=code))
         return program
 
     def calls(self, name: str) -> list[list[str]]:
@@ -48,8 +46,8 @@ class Fakes:
 
 
 @pytest.fixture
-def fakes(tmp_path, monkeypatch) -> Fakes:
-    fakes = Fakes(tmp_path / "bin")
+def fakes(tmp_path, monkeypatch, python_program) -> Fakes:
+    fakes = Fakes(tmp_path / "bin", python_program)
     fakes.folder.mkdir()
     monkeypatch.setenv("PATH", fakes.path)
     return fakes

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
     fakes.add("scontrol")
     python = repo / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
     script = tmp_path / "script.sh"
     script.write_text(slurm.script(job(5000)))

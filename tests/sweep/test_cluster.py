@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 import yaml
@@ -25,16 +24,14 @@ SETTINGS = {"plain": (), "nasty": (NASTY, "--config.data.crop=(64, 64)")}
 
 
 @pytest.fixture
-def description(tmp_path):
-    """A job on one node, whose Python writes down its arguments."""
+def description(tmp_path, python_program):
+    """A job on one node, whose Python records its arguments."""
     python = tmp_path / "repo" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    note = (
+    record = (
         f"import json, sys; open({str(tmp_path / 'words')!r}, 'a').write(json.dumps(sys.argv[1:]))"
     )
-    (tmp_path / "note.py").write_text(note + "; sys.exit(int(open('code').read()))")
-    python.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path}/note.py "$@"\n')
-    python.chmod(0o755)
+    python_program(python, record + "; sys.exit(int(open('code').read()))")
     path = tmp_path / "job.py"
     path.write_text(DESCRIPTION.format(repo=str(tmp_path / "repo")))
     return path
@@ -56,7 +53,7 @@ def run_task(script: str, task: int, folder, code: int = 0) -> tuple[int, list, 
     """Runs a task of an array as SLURM would: exit code, the program's words, scontrol's words."""
     (folder / "bin").mkdir(exist_ok=True)
     srun = 'while [ "${1:0:2}" = -- ]; do shift; done; exec "$@"'
-    for name, body in {"srun": srun, "scontrol": f'echo "$@" > {folder}/requeued'}.items():
+    for name, body in {"srun": srun, "scontrol": f'echo "$@" > "{folder}/requeued"'}.items():
         (folder / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
         (folder / "bin" / name).chmod(0o755)
     for name in ("words", "requeued"):

@@ -94,7 +94,7 @@ def test_a_wrong_file_is_told_in_one_line_with_its_path(tmp_path, code, told):
 
 def test_an_unknown_name_is_told_with_the_known_ones_and_a_missing_file_with_its_path(tmp_path):
     with pytest.raises(
-        UserError, match=r"'blocks' is unknown; choose from block_size, overlap_fraction"
+        UserError, match=r"'blocks' is unknown; choose from block_size, degradations"
     ):
         load_sweep("blocks")
     with pytest.raises(UserError, match=r"no sweep file at .*none\.py"):
