@@ -1,32 +1,103 @@
-"""Every shipped recipe loads, is checked, and its resolved text is known.
+"""Every shipped recipe loads, is valid, and resolves to known settings.
 
-A changed default shows as a changed file under `tests/golden/recipes`; to accept it, run
+`tests/golden/recipes` holds the defaults (`defaults.json`), what each model preset changes in them
+(`presets/`), and what each recipe changes in the defaults of its preset.  A new setting with a
+default therefore changes `defaults.json` only.  To accept a change, run
 `UPDATE_GOLDEN=1 pytest tests/test_recipes.py`.
 """
 
 import ast
+import json
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import PRESETS
 from ditfuse_jax.resources import resource
-from ditfuse_jax.train import load_recipe, resolve
+from ditfuse_jax.train import default_config, load_recipe, resolve
+from ditfuse_jax.train import recipe as recipe_module
 from ditfuse_jax.train.recipe import to_json
 
 RECIPES = sorted(path.stem for path in resource("configs").glob("[!_]*.py"))
 GOLDEN = Path(__file__).parent / "golden" / "recipes"
+REMOVED = "(removed)"
+BASE_PRESET = "nano"
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Returns a config as it is stored with a run."""
+    return json.loads(to_json(config))
+
+
+def difference(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entries of nested dicts that differ from the defaults."""
+    changed: dict[str, Any] = dict.fromkeys(sorted(set(defaults) - set(values)), REMOVED)
+    for key, value in values.items():
+        default = defaults.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value = difference(value, default)
+            if value:
+                changed[key] = value
+        elif key not in defaults or value != default:
+            changed[key] = value
+    return changed
+
+
+def recipe_difference(name: str) -> dict[str, Any]:
+    config = load_recipe(name)
+    resolve(config)
+    preset = config.model.preset
+    return {"preset": preset} | difference(plain(config), plain(default_config(preset)))
+
+
+def preset_difference(preset: str) -> dict[str, Any]:
+    return difference(plain(default_config(preset)), plain(default_config(BASE_PRESET)))
+
+
+def check_golden(path: Path, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_the_defaults_are_known():
+    check_golden(GOLDEN / "defaults.json", plain(default_config(BASE_PRESET)))
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {BASE_PRESET}))
+def test_what_a_preset_changes_is_known(preset):
+    check_golden(GOLDEN / "presets" / f"{preset}.json", preset_difference(preset))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_resolves_to_its_golden_text(name):
-    config = load_recipe(name)
-    resolve(config)
-    text, golden = to_json(config), GOLDEN / f"{name}.json"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(text)
-    assert text == golden.read_text()
+def test_what_a_recipe_changes_is_known(name):
+    check_golden(GOLDEN / f"{name}.json", recipe_difference(name))
+
+
+def test_a_new_optional_setting_changes_only_the_defaults(monkeypatch):
+    before = {name: recipe_difference(name) for name in RECIPES}
+    presets = {preset: preset_difference(preset) for preset in PRESETS}
+    fixed = recipe_module.default_config
+
+    def with_new_setting(model_preset: str) -> Any:
+        config = fixed(model_preset)
+        config.train.new_setting = 3
+        return config
+
+    for module in (recipe_module, sys.modules[__name__]):
+        monkeypatch.setattr(module, "default_config", with_new_setting)
+    assert default_config("nano").train.new_setting == 3
+    assert {preset: preset_difference(preset) for preset in PRESETS} == presets
+    for name in RECIPES:
+        assert difference(
+            plain(load_recipe(name)), plain(default_config(before[name]["preset"]))
+        ) == {key: value for key, value in before[name].items() if key != "preset"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -36,7 +107,7 @@ def test_a_recipe_tells_the_command_that_runs_it(name):
 
 
 def test_there_is_no_golden_text_without_its_recipe():
-    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == RECIPES
+    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted([*RECIPES, "defaults"])
 
 
 def test_a_recipe_is_locked():
