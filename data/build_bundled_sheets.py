@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.degrade import PRESETS, degrade_views, exposure_pair, focus_pair
-from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ditfuse_jax.evaluate.sheets import write_sheet
+from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.tasks import TASKS, Example

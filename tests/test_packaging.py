@@ -76,8 +76,8 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
     assert "ditfuse_jax/prompts/assets/tokenizer.json" in names
     for path in (ROOT / "data" / "small").iterdir():
         assert f"ditfuse_jax/data/small/{path.name}" in names
-    for path in (ROOT / "ditfuse_jax" / "evaluate").glob("*.*"):
-        assert f"ditfuse_jax/evaluate/{path.name}" in names
+    for path in (PACKAGE / "evaluate" / "reports" / "templates").iterdir():
+        assert f"ditfuse_jax/evaluate/reports/templates/{path.name}" in names
     assert "ditfuse_jax/sweep/sweep.html.j2" in names
     assert not [name for name in names if "test" in name]
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ditfuse_jax.bench.measurement import Measurement, time_repeats
 from ditfuse_jax.bench.metrics_script import twelve_metrics
-from ditfuse_jax.evaluate.metrics import METRICS, score
+from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics
 from ditfuse_jax.train.settings import Recipe
 
 
@@ -30,10 +30,10 @@ def bench_metrics(recipe: Recipe, repeats: int) -> Measurement:
     compile_seconds = []
     for names in (few, every):
         started = time.perf_counter()
-        score(fused, [a, b], a, names)
+        compute_metrics(fused, [a, b], a, names)
         compile_seconds.append(time.perf_counter() - started)
-    seconds = time_repeats(lambda: score(fused, [a, b], a, few), repeats)
-    all_seconds = time_repeats(lambda: score(fused, [a, b], a, every), repeats)
+    seconds = time_repeats(lambda: compute_metrics(fused, [a, b], a, few), repeats)
+    all_seconds = time_repeats(lambda: compute_metrics(fused, [a, b], a, every), repeats)
     script_seconds = time_repeats(lambda: twelve_metrics(*greys), min(repeats, 3))
     facts = {
         "size": "640x480",

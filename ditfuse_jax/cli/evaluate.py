@@ -57,12 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import evaluate, evaluate_files, evaluate_suite
-    from ditfuse_jax.evaluate import Exports, Folders, Scoring, parse_methods
+    from ditfuse_jax.evaluate import EvaluationOptions, Exports, Folders, parse_methods
 
     if capabilities.chosen(args):
         return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
-    scoring = Scoring(args.metrics, args.preset, exports)
+    options = EvaluationOptions(args.metrics, args.preset, exports)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
     model = {**model_words(args), "changes": sampling_changes(args)}
     _check(args, folders)
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
             output=args.output,
             count=args.count,
             task=args.task,
-            scoring=scoring,
+            options=options,
         )
     else:
         evaluate_files(
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
             clean=args.clean,
             output=args.output,
             task=args.task,
-            scoring=scoring,
+            options=options,
         )
 
 

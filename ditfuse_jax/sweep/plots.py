@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ditfuse_jax.evaluate.curves import (
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.reports.curves import (
     Tick,
     across,
     polyline,
@@ -17,7 +18,6 @@ from ditfuse_jax.evaluate.curves import (
     thinned,
     value_axis,
 )
-from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.sweep.plan import Plan
 from ditfuse_jax.sweep.table import Cell, Table
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jinja2
 
-from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.tables import MEANINGS
+from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH
+from ditfuse_jax.evaluate.reports.tables import MEANINGS
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sweep.local import Failure
 from ditfuse_jax.sweep.plan import Plan

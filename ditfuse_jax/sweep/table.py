@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ditfuse_jax.evaluate.bootstrap import best_methods
-from ditfuse_jax.evaluate.exports import csv_text
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.tables import (
+from ditfuse_jax.evaluate.reports.exports import csv_text
+from ditfuse_jax.evaluate.reports.tables import (
     aligned_text,
     escape_markdown,
     format_row,

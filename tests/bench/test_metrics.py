@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.bench.metrics_script import twelve_metrics
-from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.evaluate.metrics import compute_metrics
 
 
 def test_the_script_scores_as_we_do():
@@ -14,5 +14,5 @@ def test_the_script_scores_as_we_do():
     grey = [np.clip(np.rint(smooth + rng.normal(0, s, x.shape)), 0, 255) for s in (2, 9, 25)]
     script = twelve_metrics(*grey)
     rgb = [np.stack([image.astype(np.uint8)] * 3, axis=-1) for image in grey]
-    ours = score(rgb[0], rgb[1:], names=list(script))
+    ours = compute_metrics(rgb[0], rgb[1:], names=list(script))
     assert script == {name: pytest.approx(value, rel=1e-5) for name, value in ours.items()}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.degrade import focus_pair
-from ditfuse_jax.evaluate.metrics import score
+from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.resources import resource
 from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
@@ -42,7 +42,7 @@ def test_two_focuses_become_one_sharp_picture(fuser, photograph):
     mean = np.mean(sources, axis=0).round().astype(np.uint8)
     error, of_mean = (np.mean((x.astype(float) - photograph) ** 2) for x in (fused, mean))
     assert error < of_mean
-    sharpness = [score(x, sources, names=["SF"])["SF"] for x in (fused, *sources)]
+    sharpness = [compute_metrics(x, sources, names=["SF"])["SF"] for x in (fused, *sources)]
     assert sharpness[0] > max(sharpness[1:])
 
 

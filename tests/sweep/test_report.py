@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ditfuse_jax.evaluate.curves import HEIGHT, WIDTH
+from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH
 from ditfuse_jax.sweep.local import Failure
 from ditfuse_jax.sweep.plots import bars, curves
 from ditfuse_jax.sweep.report import write_report

@@ -1,19 +1,19 @@
 """Fusion metrics in JAX: one file per family, one function per metric, one table of them all."""
 
-from ditfuse_jax.evaluate.metrics.batch import score_batch
+from ditfuse_jax.evaluate.metrics.batch import batch_metrics
+from ditfuse_jax.evaluate.metrics.compute import compute_metrics, compute_metrics_of_candidates
 from ditfuse_jax.evaluate.metrics.metric import Metric
-from ditfuse_jax.evaluate.metrics.presets import PRESETS
-from ditfuse_jax.evaluate.metrics.registry import METRICS, SUITES, register, why_undefined
-from ditfuse_jax.evaluate.metrics.score import score, score_candidates
+from ditfuse_jax.evaluate.metrics.presets import METRIC_PRESETS
+from ditfuse_jax.evaluate.metrics.registry import METRIC_GROUPS, METRICS, register, why_undefined
 
 __all__ = [
     "METRICS",
-    "PRESETS",
-    "SUITES",
+    "METRIC_GROUPS",
+    "METRIC_PRESETS",
     "Metric",
+    "batch_metrics",
+    "compute_metrics",
+    "compute_metrics_of_candidates",
     "register",
-    "score",
-    "score_batch",
-    "score_candidates",
     "why_undefined",
 ]

@@ -2,10 +2,10 @@
 
 import jax
 
-from ditfuse_jax.evaluate.metrics.score import score_scene
+from ditfuse_jax.evaluate.metrics.compute import scene_metrics
 
 
-def score_batch(
+def batch_metrics(
     fused: jax.Array, sources: jax.Array, clean: jax.Array, names: tuple[str, ...]
 ) -> dict[str, jax.Array]:
     """Scores one fused image of each of N scenes; can be traced.
@@ -21,7 +21,7 @@ def score_batch(
     """
 
     def one(fused: jax.Array, sources: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
-        scores = score_scene(fused[None], sources, clean, names)
+        scores = scene_metrics(fused[None], sources, clean, names)
         return {name: value[0] for name, value in scores.items()}
 
     return jax.vmap(one)(fused, sources, clean)

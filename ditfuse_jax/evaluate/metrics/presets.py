@@ -25,7 +25,7 @@ _PEAK = statistics.PEAK
 
 
 @dataclass(frozen=True)
-class Preset:
+class MetricPreset:
     """How a code scores.
 
     Attributes:
@@ -202,13 +202,13 @@ _VIFB = _changed(
     dataclasses.replace(METRICS["PSNR"], title="PSNR (of that RMSE)", function=divided_psnr),
 )
 
-PRESETS: dict[str, Preset] = {
+METRIC_PRESETS: dict[str, MetricPreset] = {
     preset.name: preset
     for preset in (
-        Preset("canonical"),
-        Preset("linfeng", _LINFENG),
-        Preset("linfeng-uint8", _LINFENG_UINT8),
-        Preset("cddfuse", _CDDFUSE, stretches=True),
-        Preset("vifb", _VIFB, by_channel=True),
+        MetricPreset("canonical"),
+        MetricPreset("linfeng", _LINFENG),
+        MetricPreset("linfeng-uint8", _LINFENG_UINT8),
+        MetricPreset("cddfuse", _CDDFUSE, stretches=True),
+        MetricPreset("vifb", _VIFB, by_channel=True),
     )
 }

@@ -204,7 +204,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
 # What tables of each task report; "default" is quick, and computed where nothing else is asked for.
 _CLEAN = ("PSNR_clean", "SSIM_clean")
 _IVIF = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "VIF", "Qabf", "SSIM")
-SUITES: dict[str, tuple[str, ...]] = {
+METRIC_GROUPS: dict[str, tuple[str, ...]] = {
     "default": (*_CLEAN, *_IVIF, "MSE", "PSNR"),
     "ivif": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
     "mff": ("NMI", "Qncie", "Qabf", "Qp", "Qcb", "Qcv", "Qy", "Qw", "SSIM"),

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import METRICS, score_candidates
+from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics_of_candidates
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def score_five(scene) -> Callable[..., dict[str, np.ndarray]]:
         images = [scene(x) if isinstance(x, str) else x for x in (*fused, *sources)]
         candidates, sources = images[: len(fused)], images[len(fused) :]
         five = candidates + candidates[:1] * (5 - len(candidates))
-        scores = score_candidates(five, sources, names=names)
+        scores = compute_metrics_of_candidates(five, sources, names=names)
         return {name: values[: len(candidates)] for name, values in scores.items()}
 
     return run

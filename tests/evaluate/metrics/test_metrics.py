@@ -2,7 +2,6 @@
 
 import functools
 import math
-import sys
 from pathlib import Path
 
 import jax
@@ -13,21 +12,21 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import (
+    METRIC_GROUPS,
+    METRIC_PRESETS,
     METRICS,
-    PRESETS,
-    SUITES,
     Metric,
+    compute,
+    compute_metrics,
+    compute_metrics_of_candidates,
     register,
-    score,
-    score_candidates,
     why_undefined,
 )
+from ditfuse_jax.evaluate.metrics.compute import scene_metrics
 from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
-from ditfuse_jax.evaluate.metrics.score import score_scene
 from ditfuse_jax.evaluate.metrics.sums import integer_mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window, filtered, gaussian_window
 
-score_module = sys.modules[score_scene.__module__]  # the package has a function of that name
 QUICK = ["EN", "SD", "CC", "MSE", "PSNR", "PSNR_clean"]  # no windows: quick to compile
 
 
@@ -37,11 +36,11 @@ def photos(scene):
 
 
 class TestScore:
-    """`score` and `score_candidates`."""
+    """`score` and `compute_metrics_of_candidates`."""
 
     def test_psnr_and_ssim_to_clean_agree_with_scikit_image(self, scene, oracle):
         fused, clean = scene("photo"), scene("other")
-        ours = score(fused, [clean, clean], clean, SUITES["restoration"])
+        ours = compute_metrics(fused, [clean, clean], clean, METRIC_GROUPS["restoration"])
         psnr = peak_signal_noise_ratio(clean, fused)
         assert ours["PSNR_clean"] == pytest.approx(psnr, rel=1e-6)
         options = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 255}
@@ -55,59 +54,72 @@ class TestScore:
         fused = clean.copy()
         fused[3, 4, 1] ^= 1
         expected = 10 * math.log10(255**2 * clean.size)
-        found = score(fused, [clean, clean], clean, ["PSNR_clean"])["PSNR_clean"]
+        found = compute_metrics(fused, [clean, clean], clean, ["PSNR_clean"])["PSNR_clean"]
         assert found == pytest.approx(expected, rel=1e-6)
 
     def test_candidates_scored_together_get_what_they_get_alone(self, scene):
         candidates = [scene("photo"), scene("noise"), scene("flat9")]
         sources, clean = [scene("other"), scene("night")], scene("other")
-        together = score_candidates(candidates, sources, clean)
-        assert set(together) == set(SUITES["default"])
+        together = compute_metrics_of_candidates(candidates, sources, clean)
+        assert set(together) == set(METRIC_GROUPS["default"])
         for i, candidate in enumerate(candidates):
-            for name, value in score(candidate, sources, clean).items():
+            for name, value in compute_metrics(candidate, sources, clean).items():
                 expected = pytest.approx(value, rel=1e-6, abs=1e-7, nan_ok=True)
                 assert together[name][i] == expected, name
 
     def test_many_candidates_of_large_images_are_scored_in_parts(self, scene, monkeypatch):
         candidates = [scene("photo", 20, 24) + np.uint8(i) for i in range(5)]
         sources = [scene("other", 20, 24), scene("noise", 20, 24)]
-        whole = score_candidates(candidates, sources, sources[0], QUICK)
-        # The package's attribute of this name is the function.
-        module = sys.modules[score.__module__]
-        monkeypatch.setattr(module, "_PIXELS_AT_ONCE", 2 * 20 * 24)
-        parts = score_candidates(candidates, sources, sources[0], QUICK)
+        whole = compute_metrics_of_candidates(candidates, sources, sources[0], QUICK)
+        monkeypatch.setattr(compute, "_PIXELS_AT_ONCE", 2 * 20 * 24)
+        parts = compute_metrics_of_candidates(candidates, sources, sources[0], QUICK)
         for name in QUICK:
             np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)
 
     def test_by_default_what_the_images_do_not_allow_is_left_out(self, scene):
         fused, sources = scene("photo", 20, 24), [scene("other", 20, 24), scene("noise", 20, 24)]
         left_out = {"PSNR_clean", "SSIM_clean", "VIF"}  # no clean image, no room for VIF
-        assert set(score(fused, sources)) == set(SUITES["default"]) - left_out
-        three = score(fused, [*sources, fused])
-        assert set(three) == set(SUITES["default"]) - left_out - {"SCD"}
+        assert set(compute_metrics(fused, sources)) == set(METRIC_GROUPS["default"]) - left_out
+        three = compute_metrics(fused, [*sources, fused])
+        assert set(three) == set(METRIC_GROUPS["default"]) - left_out - {"SCD"}
 
     def test_named_metrics_come_in_the_order_asked_for_and_once(self, photos):
-        assert list(score(*photos, names=["SD", "EN", "SD"])) == ["SD", "EN"]
+        assert list(compute_metrics(*photos, names=["SD", "EN", "SD"])) == ["SD", "EN"]
 
     def test_no_names_no_scores(self, photos):
-        assert score(*photos, names=[]) == {}
+        assert compute_metrics(*photos, names=[]) == {}
 
     @pytest.mark.parametrize(
         "call, message",
         [
-            (lambda a: score(a, [a[:-1]]), "50x43 but source 1 is 50x42"),
-            (lambda a: score(a, [a], a[:, :-2]), "the clean image is 48x43"),
+            (lambda a: compute_metrics(a, [a[:-1]]), "50x43 but source 1 is 50x42"),
+            (lambda a: compute_metrics(a, [a], a[:, :-2]), "the clean image is 48x43"),
             (
-                lambda a: score(a[:8, :8], [a[:8, :8]], names=["SSIM"]),
+                lambda a: compute_metrics(a[:8, :8], [a[:8, :8]], names=["SSIM"]),
                 "'SSIM' needs sides of at le",
             ),
-            (lambda a: score(a[:8], [a[:8]], names=["VIF"]), "at least 41 pixels, got 50x8"),
-            (lambda a: score(a, [a], names=["PSNR_clean"]), "'PSNR_clean' compares with a clean"),
-            (lambda a: score(a, [a] * 3, names=["SCD"]), "'SCD' is defined for two sources, not 3"),
-            (lambda a: score(a, [a], names=["ssmi"]), "unknown metric 'ssmi': choose from PSNR_cl"),
-            (lambda a: score(a, [a], preset="me"), "unknown preset 'me': choose from canonical"),
-            (lambda a: score(a / 255.0, [a]), "expected a uint8 array"),
-            (lambda a: score(a, []), "at least one fused image and one source"),
+            (
+                lambda a: compute_metrics(a[:8], [a[:8]], names=["VIF"]),
+                "at least 41 pixels, got 50x8",
+            ),
+            (
+                lambda a: compute_metrics(a, [a], names=["PSNR_clean"]),
+                "'PSNR_clean' compares with a clean",
+            ),
+            (
+                lambda a: compute_metrics(a, [a] * 3, names=["SCD"]),
+                "'SCD' is defined for two sources, not 3",
+            ),
+            (
+                lambda a: compute_metrics(a, [a], names=["ssmi"]),
+                "unknown metric 'ssmi': choose from PSNR_cl",
+            ),
+            (
+                lambda a: compute_metrics(a, [a], preset="me"),
+                "unknown preset 'me': choose from canonical",
+            ),
+            (lambda a: compute_metrics(a / 255.0, [a]), "expected a uint8 array"),
+            (lambda a: compute_metrics(a, []), "at least one fused image and one source"),
         ],
     )
     def test_what_cannot_be_scored_is_refused_with_the_reason(self, scene, call, message):
@@ -124,23 +136,21 @@ class TestPadding:
         assert all(METRICS[name].padded for name in names)
         fused, a, b = (np.stack([scene(kind)]) for kind in ("photo", "other", "noise"))
         sources, clean = np.concatenate([a, b]), a[0]
-        padded = score_candidates(list(fused), list(sources), clean, names)
-        whole = jax.jit(functools.partial(score_scene, names=names))(fused, sources, clean)
+        padded = compute_metrics_of_candidates(list(fused), list(sources), clean, names)
+        whole = jax.jit(functools.partial(scene_metrics, names=names))(fused, sources, clean)
         for name in names:
             np.testing.assert_allclose(padded[name], whole[name], 1e-6, 1e-7, err_msg=name)
 
     def test_images_of_different_sizes_share_a_program_and_no_score(self, scene, monkeypatch):
         made = []
-        program = score_module._program
-        monkeypatch.setattr(
-            score_module, "_program", lambda *key: made.append(key) or program(*key)
-        )
+        program = compute._program
+        monkeypatch.setattr(compute, "_program", lambda *key: made.append(key) or program(*key))
         values = {
-            score(scene("photo", *size), [scene("other", *size)], names=["EN"])["EN"]
+            compute_metrics(scene("photo", *size), [scene("other", *size)], names=["EN"])["EN"]
             for size in [(43, 50), (128, 20), (17, 128)]
         }
         assert len(values) == 3 and len(set(made)) == 1
-        score(scene("photo", 129, 20), [scene("other", 129, 20)], names=["EN"])
+        compute_metrics(scene("photo", 129, 20), [scene("other", 129, 20)], names=["EN"])
         assert len(set(made)) == 2
 
 
@@ -152,9 +162,9 @@ class TestRegistry:
         assert not {"images", "count", "run"} & set(METRICS)
 
     def test_suites_and_presets_name_metrics_that_there_are(self):
-        assert all(set(names) <= set(METRICS) for names in SUITES.values())
-        assert all(set(preset.changed) <= set(METRICS) for preset in PRESETS.values())
-        for preset in PRESETS.values():
+        assert all(set(names) <= set(METRICS) for names in METRIC_GROUPS.values())
+        assert all(set(preset.changed) <= set(METRICS) for preset in METRIC_PRESETS.values())
+        for preset in METRIC_PRESETS.values():
             assert all(name == metric.name for name, metric in preset.changed.items())
 
     def test_pooled_metrics_say_in_their_titles_whether_they_are_sums_or_means(self):
@@ -168,7 +178,7 @@ class TestRegistry:
         for name in METRICS:
             feature = name.removeprefix("FMI")  # in one row
             assert f"`{name}`" in text or f"`{feature}`" in text, name
-        for name in (*SUITES, *PRESETS):
+        for name in (*METRIC_GROUPS, *METRIC_PRESETS):
             assert name == "canonical" or f"`{name}`" in text, name
         assert f"computes {len(METRICS)} metrics" in text
 
@@ -184,11 +194,13 @@ class TestRegistry:
         register(Metric("RED", "mean red", lambda rgb: rgb[..., 0].mean(), "host", "lower"))
         try:
             fused, sources = photos
-            scores = score_candidates([fused, sources[0]], sources, names=["EN", "RED"])
+            scores = compute_metrics_of_candidates(
+                [fused, sources[0]], sources, names=["EN", "RED"]
+            )
             expected = [fused[..., 0].mean(), sources[0][..., 0].mean()]
             np.testing.assert_allclose(scores["RED"], expected, rtol=1e-6)
             assert list(scores) == ["EN", "RED"]
-            assert "RED" not in score(*photos)
+            assert "RED" not in compute_metrics(*photos)
             with pytest.raises(UserError, match="there is a metric 'RED' already"):
                 register(Metric("RED", "again", lambda rgb: 0.0, "host"))
         finally:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import METRICS, score, why_undefined
+from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics, why_undefined
 from ditfuse_jax.evaluate.metrics.features import wavelet_bands
 
 # Relative.  Values below 0.1 are small differences of larger terms and may be off by a tenth of it.
@@ -34,7 +34,7 @@ def compare(oracle):
     """Scores with both and returns those that disagree."""
 
     def run(fused, sources, names):
-        ours = score(fused, sources, names=names)
+        ours = compute_metrics(fused, sources, names=names)
         theirs = oracle.scores(oracle.grey(fused), [oracle.grey(x) for x in sources], names)
         return {n: (ours[n], theirs[n]) for n in names if not agrees(n, ours[n], theirs[n])}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from ditfuse_jax.evaluate.metrics import PRESETS, score
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, compute_metrics
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def in_colour(image):
 
 
 def test_the_presets_change_what_the_published_codes_change_and_nothing_else():
-    changed = {name: set(preset.changed) for name, preset in PRESETS.items()}
+    changed = {name: set(preset.changed) for name, preset in METRIC_PRESETS.items()}
     linfeng = {"MI", "SF", "MSE", "PSNR", "SSIM", "MSSSIM", "FMI_pixel"}
     assert changed == {
         "canonical": set(),
@@ -36,18 +36,18 @@ def test_the_presets_change_what_the_published_codes_change_and_nothing_else():
         "cddfuse": {"MI", "SSIM", "PSNR", "AG"},
         "vifb": {"MI", "SSIM", "SF", "RMSE", "PSNR"},
     }
-    assert [name for name, preset in PRESETS.items() if preset.stretches] == ["cddfuse"]
-    assert [name for name, preset in PRESETS.items() if preset.by_channel] == ["vifb"]
+    assert [name for name, preset in METRIC_PRESETS.items() if preset.stretches] == ["cddfuse"]
+    assert [name for name, preset in METRIC_PRESETS.items() if preset.by_channel] == ["vifb"]
 
 
 def test_linfeng(images, grey, oracle):
     fused, *sources = images
     f, xs = grey[0], grey[1:]
     names = ["MI", "SF", "MSE", "PSNR", "SSIM", "MSSSIM", "FMI_pixel", "SD"]
-    canonical = score(
+    canonical = compute_metrics(
         fused, sources, names=["SF", "MSE", "PSNR", "MEFSSIM_multi", "FMI_edge", "SD"]
     )
-    ours = score(fused, sources, names=names, preset="linfeng")
+    ours = compute_metrics(fused, sources, names=names, preset="linfeng")
     assert ours["SF"] == pytest.approx(canonical["SF"] / 255, rel=1e-6)
     assert ours["MSE"] == pytest.approx(canonical["MSE"] / 255**2, rel=1e-6)
     assert ours["PSNR"] == pytest.approx(canonical["PSNR"] + 48.1308, rel=1e-6)
@@ -74,7 +74,7 @@ def test_linfeng(images, grey, oracle):
 def test_linfeng_on_integers_of_eight_bits(images, grey, oracle):
     fused, *sources = images
     f = grey[0]
-    ours = score(fused, sources, names=["SD", "VIF", "SF"], preset="linfeng-uint8")
+    ours = compute_metrics(fused, sources, names=["SD", "VIF", "SF"], preset="linfeng-uint8")
     assert ours["SF"] == pytest.approx(oracle.spatial_frequency(f) / 255, rel=1e-6)
     difference = np.clip(np.rint(f - f.mean()), 0, 255)  # uint8 less a double is uint8
     assert ours["SD"] == pytest.approx(math.sqrt(np.minimum(difference**2, 255).mean()), rel=1e-6)
@@ -109,8 +109,8 @@ def test_cddfuse(images, grey):
     fused, *sources = images
     f, xs = grey[0], grey[1:]
     assert f.min() == 0 and f.max() == 255  # so that stretching does nothing
-    canonical = score(fused, sources, names=["MI", "AG", "PSNR", "VIF", "Qabf", "SD"])
-    ours = score(fused, sources, names=[*canonical, "SSIM"], preset="cddfuse")
+    canonical = compute_metrics(fused, sources, names=["MI", "AG", "PSNR", "VIF", "Qabf", "SD"])
+    ours = compute_metrics(fused, sources, names=[*canonical, "SSIM"], preset="cddfuse")
     for name in ("VIF", "Qabf", "SD", "PSNR"):  # the peak is 255 here
         assert ours[name] == pytest.approx(canonical[name], rel=1e-6), name
     assert ours["MI"] == pytest.approx(canonical["MI"] * math.log(2), rel=1e-6)
@@ -125,17 +125,17 @@ def test_cddfuse_stretches_the_fused_image_first(scene, oracle):
     fused, sources = scene("other"), [scene("photo"), scene("harsh")]
     stretched = oracle.stretched(oracle.grey(fused)).astype(np.uint8)
     names = ["SD", "CC", "PSNR"]
-    ours = score(fused, sources, names=names, preset="cddfuse")
-    by_hand = score(np.stack([stretched] * 3, axis=-1), sources, names=names)
+    ours = compute_metrics(fused, sources, names=names, preset="cddfuse")
+    by_hand = compute_metrics(np.stack([stretched] * 3, axis=-1), sources, names=names)
     assert ours == {name: pytest.approx(value, rel=1e-6) for name, value in by_hand.items()}
-    assert ours["SD"] > 1.05 * score(fused, sources, names=["SD"])["SD"]
+    assert ours["SD"] > 1.05 * compute_metrics(fused, sources, names=["SD"])["SD"]
 
 
 def test_vifb(images, oracle):
     fused, *sources = images
     assert in_colour(fused)
     names = ["EN", "SD", "AG", "Qabf", "CE", "MI", "SSIM", "SF", "RMSE", "PSNR"]
-    ours = score(fused, sources, names=names, preset="vifb")
+    ours = compute_metrics(fused, sources, names=names, preset="vifb")
     channels = [[image[..., c].astype(np.float64) for image in images] for c in range(3)]
 
     def channel_mean(function):
@@ -162,7 +162,7 @@ def test_vifb(images, oracle):
 
 def test_vifb_takes_a_grey_image_for_one_matrix(images, grey, oracle):
     fused = np.stack([grey[0].astype(np.uint8)] * 3, axis=-1)
-    ours = score(fused, images[1:], names=["SF"], preset="vifb")["SF"]
+    ours = compute_metrics(fused, images[1:], names=["SF"], preset="vifb")["SF"]
     f = grey[0]
     frequency = sum((np.diff(f, axis=axis) ** 2).sum() for axis in (0, 1)) / f.size
     assert ours == pytest.approx(np.sqrt(frequency), rel=2e-6)

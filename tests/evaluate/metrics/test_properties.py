@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import score, score_candidates, why_undefined
+from ditfuse_jax.evaluate.metrics import (
+    compute_metrics,
+    compute_metrics_of_candidates,
+    why_undefined,
+)
 
 # A mirror turns edges where an orientation jumps from one end of its range to the other, moves the
 # pixels that VIF keeps from scale to scale, and the blocks at the border; coarse to fine likewise.
@@ -82,7 +86,7 @@ def test_rmse_is_the_root_of_mse_and_psnr_its_logarithm(score_five):
 
 def test_an_image_of_all_levels_alike_has_eight_bits():
     ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    assert score(ramp, [ramp], names=["EN"])["EN"] == 8
+    assert compute_metrics(ramp, [ramp], names=["EN"])["EN"] == 8
 
 
 def test_a_flat_image_holds_nothing(score_five):
@@ -94,5 +98,7 @@ def test_noise_lowers_quality(scene):
     a, b = scene("photo"), scene("other")
     base, noise = (a.astype(float) + b) / 2, np.random.default_rng(0).normal(0, 1, a.shape)
     noisy = [np.clip(np.rint(base + s * noise), 0, 255).astype(np.uint8) for s in (0, 8, 30, 90)]
-    for name, values in score_candidates(noisy, [a, b], names=["SSIM", "Qs", "FMI_pixel"]).items():
+    for name, values in compute_metrics_of_candidates(
+        noisy, [a, b], names=["SSIM", "Qs", "FMI_pixel"]
+    ).items():
         assert list(values) == sorted(values, reverse=True), name

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditfuse_jax.evaluate.metrics import score, score_candidates
+from ditfuse_jax.evaluate.metrics import compute_metrics, compute_metrics_of_candidates
 
 SHARED = Path(__file__).parents[4] / "shared"
 VIEWS = {
@@ -41,7 +41,7 @@ def deviations(golden: dict, dataset: str, stem: str) -> dict[tuple[str, str], f
     sources = [read(folder / view, stem) for view in VIEWS[dataset]]
     methods = [method for method in expected if stem in expected[method]]
     fused = [read(folder / "published" / method, stem) for method in methods]
-    scores = score_candidates(fused, sources, names=list(expected[methods[0]][stem]))
+    scores = compute_metrics_of_candidates(fused, sources, names=list(expected[methods[0]][stem]))
     return {
         (method, name): (abs(values[i] - (e := expected[method][stem][name])) - LEAST) / abs(e)
         for name, values in scores.items()
@@ -71,8 +71,12 @@ def test_copying_a_source_games_the_fidelity_to_the_sources(golden):
     for stem in ("19", "23", "29"):
         a, b = (read(folder / view, stem) for view in VIEWS["ivif/tno_dev"])
         model = read(folder / "published" / "SeAFusion", stem)
-        rows.append(score_candidates([a, np.maximum(a, b), model], [a, b], names=["VIF", "Qabf"]))
+        rows.append(
+            compute_metrics_of_candidates(
+                [a, np.maximum(a, b), model], [a, b], names=["VIF", "Qabf"]
+            )
+        )
     vif, qabf = (np.mean([row[name] for row in rows], axis=0) for name in ("VIF", "Qabf"))
     assert vif[0] == pytest.approx(1.02, abs=0.1) and qabf[0] == pytest.approx(0.54, abs=0.1)
     assert vif[0] > vif[1] > vif[2]
-    assert score(a, [a, a], names=["VIF"])["VIF"] == pytest.approx(2, rel=1e-5)
+    assert compute_metrics(a, [a, a], names=["VIF"])["VIF"] == pytest.approx(2, rel=1e-5)

@@ -1,0 +1,1 @@
+"""Does the output follow the instruction: control of brightness and contrast, segmentation."""

@@ -1,0 +1,1 @@
+"""What an evaluation writes: tables, plots, HTML pages, contact sheets and files for programs."""

@@ -1,0 +1,120 @@
+"""The scores as files for programs and papers: JSON, CSV, Markdown, LaTeX."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.reports.tables import latex_table, markdown_table
+from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.files import write_text
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Which files to write besides the report; None is not written."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    markdown: Path | None = None
+    latex: Path | None = None
+
+    def check(self) -> None:
+        """Raises UserError for a folder that does not exist, before anything is computed."""
+        for path in (self.json, self.csv, self.markdown, self.latex):
+            if path and not Path(path).expanduser().parent.is_dir():
+                raise UserError(f"{path}: there is no folder {Path(path).parent}, make it first")
+
+    def write(self, results: Results) -> None:
+        """Writes the files.
+
+        `json` is `{"images": {stem: {metric: value}}, "summary": {metric: {mean, low, high}}}` of
+        the first method, with the same of every method under "methods"; what is infinite or
+        undefined is null.  `csv` has a line per method and image; beside it, NAME-summary.csv a
+        line per method and metric with mean, interval and rank.
+
+        Raises:
+          UserError: a file cannot be written.
+        """
+        if self.json:
+            write_text(Path(self.json).expanduser(), json_text(scores_json(results)))
+        if self.csv:
+            path = Path(self.csv).expanduser()
+            write_text(path, images_csv(results))
+            write_text(path.with_name(f"{path.stem}-summary{path.suffix}"), summary_csv(results))
+        if self.markdown:
+            write_text(Path(self.markdown).expanduser(), markdown_table(results) + "\n")
+        if self.latex:
+            write_text(Path(self.latex).expanduser(), latex_table(results) + "\n")
+
+
+def scores_json(results: Results) -> dict[str, dict]:
+    """Returns the content of the JSON file, its numbers as they are; see `Exports.write`."""
+    methods = {method: _method_json(results, method) for method in results.methods}
+    return {**methods[results.own], "methods": methods}
+
+
+def images_csv(results: Results) -> str:
+    """Returns a line per method and image, a column per metric; an undefined value is empty."""
+    rows = [["method", "image", *results.metrics]]
+    for method in results.methods:
+        for stem, scores in results.images.items():
+            values = [scores.get(metric, {}).get(method) for metric in results.metrics]
+            rows.append([method, stem, *map(_text, values)])
+    return csv_text(rows)
+
+
+def summary_csv(results: Results) -> str:
+    """Returns a line per method and metric."""
+    rows = [["method", "metric", "mean", "low", "high", "rank"]]
+    for method in results.methods:
+        for metric, row in results.statistics.items():
+            s = row[method]
+            rows.append([method, metric, *map(_text, (s.mean, s.low, s.high, s.rank))])
+    return csv_text(rows)
+
+
+def _method_json(results: Results, method: str) -> dict[str, dict]:
+    images = {
+        stem: {metric: row[method] for metric, row in scores.items() if method in row}
+        for stem, scores in results.images.items()
+    }
+    summary = {
+        metric: {name: getattr(row[method], name) for name in ("mean", "low", "high")}
+        for metric, row in results.statistics.items()
+    }
+    return {"images": images, "summary": summary}
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+def json_text(content: Mapping[str, object]) -> str:
+    """Returns JSON: numbers that are not finite become null, types unknown to it text."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

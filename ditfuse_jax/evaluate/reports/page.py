@@ -1,0 +1,290 @@
+"""The report as a page: what its templates show, computed from the results."""
+
+import base64
+import functools
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from ditfuse_jax.evaluate.baselines import is_baseline, method_title
+from ditfuse_jax.evaluate.bootstrap import best_methods
+from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH, training_curves
+from ditfuse_jax.evaluate.reports.tables import MEANINGS, format_row, interval_text, marked
+from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.images import check_rgb
+
+_FOLDER = Path(__file__).with_name("templates")
+_LONGEST_SIDE = 1024  # of embedded pictures, pixels
+_LOSSLESS_BELOW = 160 * 160  # pixels: small pictures are enlarged, which shows JPEG's blocks
+_MOST_SCENES = 40  # whose pictures a page embeds
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was evaluated, told beside the scores."""
+
+    title: str
+    facts: Mapping[str, object] = field(default_factory=dict)  # checkpoint, steps, seed, seconds...
+    config: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    records: Sequence[Mapping[str, object]] = ()  # lines of the training run's metrics.jsonl
+
+
+def report_page(
+    results: Results,
+    pictures: Iterable[tuple[str, Mapping[str, np.ndarray]]],
+    run: RunInfo,
+) -> str:
+    """Returns the text of `report.html`; see `report.write_report`."""
+    return render(
+        "report.html.j2",
+        run=run,
+        facts={name: _show(value) for name, value in run.facts.items()},
+        config=_flatten(run.config),
+        count=results.count,
+        excluded=results.excluded,
+        preset=results.preset,
+        table=score_table(results),
+        highlights=_highlights(results),
+        gallery=[_gallery_row(stem, row, results) for stem, row in pictures],
+        per_image=_per_image(results),
+        explored=_explored(results),
+        curves=training_curves(run.records),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """Renders a template of this folder; style and script are put inside the page."""
+    parts = {
+        name: _FOLDER.joinpath(file).read_text(encoding="utf-8")
+        for name, file in (
+            ("css", "report.css"),
+            ("tables_js", "tables.js"),
+            ("report_js", "report.js"),
+        )
+    }
+    return _environment().get_template(template).render(**parts, **values)
+
+
+def pictured_scenes(results: Results) -> list[str]:
+    """The scenes to picture: all, or where there are too many the worst and best of every metric.
+
+    Worst and best are meant by the first method's scores.
+    """
+    stems = list(results.images)
+    if len(stems) <= _MOST_SCENES:
+        return stems
+    orders = []
+    for metric in results.metrics:
+        values = dict(zip(stems, results.values(metric, results.own), strict=True))
+        ordered = sorted(stems, key=lambda stem: _sort_key(values[stem]))
+        orders += [ordered, ordered[::-1]]
+    turns = (stem for rank in zip(*orders, strict=True) for stem in rank)
+    chosen: dict[str, None] = {}
+    for stem in turns:
+        chosen[stem] = None
+        if len(chosen) == _MOST_SCENES:
+            break
+    return [stem for stem in stems if stem in chosen]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with what marks it."""
+
+    text: str
+    interval: str
+    value: float | str  # what the column is sorted by
+    best: bool
+    second: bool
+
+
+def score_table(results: Results) -> dict[str, object]:
+    """The table of means: a row per method, the metrics against the clean image first."""
+    clean = [name for name in results.metrics if results.metric(name).needs == "clean"]
+    names = clean + [name for name in results.metrics if name not in clean]
+    groups = [
+        {"title": "Against the clean image", "size": len(clean)},
+        {"title": "Fused image and its sources", "size": len(names) - len(clean)},
+    ]
+    columns = [_cells(results, name) for name in names]
+    return {
+        "groups": [group for group in groups if group["size"]],
+        "metrics": [results.metric(name) for name in names],
+        "rows": [
+            {
+                "title": method_title(method),
+                "own": method == results.own,
+                "reference": is_baseline(method),
+                "cells": [column[place] for column in columns],
+                "rank": _rank(results.mean_ranks.get(method, math.nan)),
+            }
+            for place, method in enumerate(results.methods)
+        ],
+        "undefined": results.undefined,
+        "all_compete": any(is_baseline(method) for method in results.competing),
+    }
+
+
+def _rank(rank: float) -> str:
+    return "–" if math.isnan(rank) else f"{rank:.2f}"
+
+
+def _cells(results: Results, metric: str) -> list[Cell]:
+    best, second = marked(results, metric)
+    row = results.statistics[metric]
+    texts = format_row(row[method].mean for method in results.methods)
+    return [
+        Cell(
+            text=text,
+            interval=interval_text(results, metric, method),
+            value="" if math.isnan(row[method].mean) else row[method].mean,
+            best=method in best,
+            second=method in second,
+        )
+        for method, text in zip(results.methods, texts, strict=True)
+    ]
+
+
+def _highlights(results: Results) -> list[dict[str, object]]:
+    """The model's scores against the clean image, each with its lead over the best other method."""
+    highlights = []
+    for name, values in results.summary().items():
+        others = {m: values[m] for m in results.competing if m != results.own}
+        if results.metric(name).needs != "clean" or is_baseline(results.own) or not others:
+            continue
+        own = values[results.own]
+        rivals = sorted(best_methods(name, others))
+        lead = own - others[rivals[0]] if rivals else math.nan
+        ahead = results.metric(name).merit(lead) > 0
+        highlights.append(
+            {
+                "metric": results.metric(name),
+                "value": format_row([own])[0],
+                "lead": format_row([abs(lead), own])[0] if math.isfinite(lead) else "",
+                "sign": "+" if lead > 0 else "−",
+                "ahead": ahead,
+                "rival": method_title(rivals[0]) if rivals else "",
+            }
+        )
+    return highlights
+
+
+def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> dict[str, object]:
+    scores = results.images.get(stem, {})
+    shown = {
+        results.metric(n): values[results.own]
+        for n, values in scores.items()
+        if results.own in values
+    }
+    against_clean = {m: value for m, value in shown.items() if m.needs == "clean"}
+    return {
+        "stem": stem,
+        "scores": [
+            (metric, format_row([value])[0]) for metric, value in (against_clean or shown).items()
+        ][:3],
+        "pictures": [
+            {
+                "title": title,
+                "uri": _data_uri(image, f"{stem}, {title}"),
+                "size": image.shape[1::-1],
+            }
+            for title, image in row.items()
+        ],
+    }
+
+
+def _per_image(results: Results) -> dict[str, object]:
+    """The first method's scores of every image, one column per metric."""
+    columns = [results.values(name, results.own) for name in results.metrics]
+    texts = [zip(format_row(column), column, strict=True) for column in columns]
+    rows = zip(results.images, zip(*texts, strict=True), strict=True)
+    return {
+        "method": method_title(results.own),
+        "metrics": [results.metric(name) for name in results.metrics],
+        "rows": list(rows),
+    }
+
+
+def _explored(results: Results) -> dict[str, object]:
+    """What the page's script draws: every score, null where there is none."""
+    return {
+        "stems": list(results.images),
+        "own": results.own,
+        "metrics": [
+            {"name": n, "title": results.metric(n).title, "direction": results.metric(n).direction}
+            for n in results.metrics
+        ],
+        "methods": [
+            {"name": m, "title": method_title(m), "reference": is_baseline(m)}
+            for m in results.methods
+        ],
+        "values": {
+            method: {
+                name: [_number(value) for value in results.values(name, method)]
+                for name in results.metrics
+            }
+            for method in results.methods
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _sort_key(value: float) -> tuple[bool, float]:
+    return math.isnan(value), value
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["meanings"] = MEANINGS
+    return environment
+
+
+def _show(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as dotted keys."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat
+
+
+def _data_uri(image: np.ndarray, name: str) -> str:
+    check_rgb(image, name)
+    picture = Image.fromarray(image)
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    if picture.width * picture.height < _LOSSLESS_BELOW:
+        kind = "png"
+        picture.save(encoded, "PNG")
+    else:
+        kind = "jpeg"
+        # Not optimised: that takes one buffer for all, and noise does not fit into it.
+        picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4")
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"

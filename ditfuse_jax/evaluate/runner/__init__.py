@@ -1,0 +1,1 @@
+"""Running an evaluation: scenes, fused images, cached scores, suites."""

@@ -1,0 +1,296 @@
+"""`ditfuse evaluate`: fuse or read fused images, score them beside baselines, write the report."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import method_title
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS
+from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
+from ditfuse_jax.evaluate.reports.exports import Exports
+from ditfuse_jax.evaluate.reports.page import RunInfo, pictured_scenes
+from ditfuse_jax.evaluate.reports.report import write_report
+from ditfuse_jax.evaluate.reports.tables import text_table
+from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.evaluate.runner.evaluated_model import open_model
+from ditfuse_jax.evaluate.runner.fuse_scenes import (
+    fuse_scenes,
+    reconstruct_scenes,
+    works_on_latents,
+)
+from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD, check_method_names, method_files
+from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
+from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
+from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
+from ditfuse_jax.evaluate.runner.task_metrics import TASK_METRICS, choose_metrics
+from ditfuse_jax.files import make_folder
+from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.standard import check_plain
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
+from ditfuse_jax.train.paths import find_checkpoint, is_run
+from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
+
+# Rows of one sheet, pictures on the sheets, and exclusions that are printed.
+_SHEET_ROWS = 4
+_SHEET_SCENES = 12
+_TOLD = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """How images are scored and where the numbers go.
+
+    Attributes:
+      metrics: names of `METRICS` or "all"; by default those that the task reports.
+      preset: of `METRIC_PRESETS`: the conventions of the code that a published table was made with.
+      exports: files besides the report.
+    """
+
+    metrics: Sequence[str] | None = None
+    preset: str = "canonical"
+    exports: Exports = dataclasses.field(default_factory=Exports)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMethod:
+    """A model as one of the methods.
+
+    Attributes:
+      fuser: the model with its sampling settings.
+      task: whose standard prompt is used.
+      name: in the tables.
+      suffix: of the files it is saved in; ".jpg" for sets whose images are all JPEG.
+    """
+
+    fuser: Fuser
+    task: str
+    name: str = DEFAULT_METHOD
+    suffix: str = ".png"
+
+
+def evaluate(
+    *,
+    checkpoint: Path,
+    data: str | Folders,
+    fused: Mapping[str, Path] | None = None,
+    output: Path | None = None,
+    count: int | None = None,
+    task: str = "fuse",
+    options: EvaluationOptions | None = None,
+    changes: Mapping[str, Any] | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Fuses the scenes of a data source with a model and scores them.
+
+    Interrupted, the same call continues: images already fused and scored are not made again.
+
+    Args:
+      checkpoint: see `load_trained`.
+      data: see `open_scenes`.
+      fused: other methods' folders of fused images by name, for comparison.
+      output: where `report.html`, `report.json`, `fused/`, `scores/` and `sheets/` go; by default
+        the run folder.
+      count: at most this many scenes; photographs are reused with other degradations.
+      task: whose standard prompt is used, and whose metrics by default.
+      options: metrics and further files.
+      changes: sampling settings that differ from the model's own; see `sampling_settings`.  The
+        seed is that of the degradations too.
+      adapters: merged into the weights.
+      base: where the weights under a run's adapters are now, if they were moved.
+      quiet: no progress, no table.
+
+    Raises:
+      UserError: what is wrong with checkpoint, data or output.
+    """
+    check_plain(task)  # before anything is loaded
+    evaluated = open_model(checkpoint, output, changes, adapters, base)
+    trained = evaluated.fuser.trained
+    scenes = open_scenes(data, count, evaluated.fuser.settings.seed)
+    run = RunInfo(
+        title=f"{trained.name} on {data}",
+        facts=evaluated.facts(str(data)),
+        config=_config(trained),
+        versions=package_versions(),
+        records=read_metrics(RunFolder(_run_folder(checkpoint)).metrics),
+    )
+    return evaluate_scenes(
+        scenes,
+        fused or {},
+        evaluated.folder,
+        run,
+        model=ModelMethod(evaluated.fuser, task),
+        task=task,
+        options=options,
+        quiet=quiet,
+    )
+
+
+def evaluate_files(
+    *,
+    sources: Sequence[Path],
+    fused: Path | Mapping[str, Path],
+    clean: Path | None = None,
+    output: Path,
+    task: str = "fuse",
+    options: EvaluationOptions | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Scores fused images made by anyone.  Interrupted, the same call continues.
+
+    Args:
+      sources: two or more folders of source images with equal names.
+      fused: a folder of fused images of the same names, or several by their methods' names.
+      clean: a folder of reference images, if there are any.
+      output: where `report.html`, `report.json`, `scores/` and `sheets/` go.
+      task: whose metrics are computed by default: a key of `TASK_METRICS`.
+      options: metrics and further files.
+      quiet: no progress, no table.
+
+    Raises:
+      UserError: a folder is missing, or none of its images can be scored.
+    """
+    if len(sources) < 2:
+        raise UserError(f"fusion needs at least two folders of sources, not {len(sources)}")
+    methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: Path(fused)}
+    if not methods:
+        raise UserError("no folder of fused images is named")
+    if task not in TASK_METRICS:
+        raise UserError(f"task {task!r} is unknown; choose from {', '.join(TASK_METRICS)}")
+    folders = Folders(tuple(map(Path, sources)), clean)
+    places = ", ".join(map(str, methods.values()))
+    run = RunInfo(
+        title=places if methods.keys() == {DEFAULT_METHOD} else ", ".join(methods),
+        facts={"sources": str(folders), "fused": places},
+        versions=package_versions(),
+    )
+    scenes = open_scenes(folders)
+    return evaluate_scenes(
+        scenes, methods, Path(output).expanduser(), run, task=task, options=options, quiet=quiet
+    )
+
+
+def evaluate_scenes(
+    scenes: Scenes,
+    methods: Mapping[str, Path],
+    folder: Path,
+    run: RunInfo,
+    *,
+    model: ModelMethod | None = None,
+    task: str,
+    options: EvaluationOptions | None = None,
+    quiet: bool = False,
+) -> Results:
+    """What all evaluations do: fuse with the model if there is one, score, write the report.
+
+    Args:
+      scenes: what is fused.
+      methods: folders of fused images by method.
+      folder: where everything goes.
+      run: what the report tells beside the scores.
+      model: stands first among the methods.
+      task: whose metrics by default.
+      options: metrics and further files.
+      quiet: no progress, no table.
+
+    Raises:
+      UserError: see `evaluate`.
+    """
+    options = options or EvaluationOptions()
+    names = choose_metrics(options.metrics, task)
+    options.exports.check()
+    if options.preset not in METRIC_PRESETS:
+        raise UserError(
+            f"unknown preset {options.preset!r}: choose from {', '.join(METRIC_PRESETS)}"
+        )
+    check_method_names([*methods, *([model.name] if model else [])])
+    if model and model.name in methods:
+        raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")
+    files, lacking = method_files(methods, scenes)
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
+    make_folder(folder)
+    if model:
+        scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
+    cache = ScoreCache(folder / "scores", options.preset)
+    strictly = options.metrics is not None and "all" not in options.metrics
+    results = score_scenes(scenes, files, names, cache, strictly=strictly, quiet=quiet)
+    left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]
+    if left_out:
+        run = dataclasses.replace(run, facts={**run.facts, "images too small for": left_out})
+    _write_sheets(folder / "sheets", scenes, files, list(results.images)[:_SHEET_SCENES])
+    shown = (
+        (stem, pictures(*read_outputs(scenes, files, stem))) for stem in pictured_scenes(results)
+    )
+    report = write_report(folder, results, shown, run)
+    options.exports.write(results)
+    print_excluded(results)
+    if not quiet:
+        print(text_table(results))
+        print(f"report: {report}")
+    return results
+
+
+def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The pictures of a scene under their titles: views, methods, clean."""
+    titled = {f"View {letter}": image for letter, image in zip("ABCD", scene.sources, strict=False)}
+    for method, image in outputs.items():
+        titled["Fused" if method == DEFAULT_METHOD else method_title(method)] = image
+    if scene.clean is not None:
+        titled["Clean"] = scene.clean
+    return titled
+
+
+def print_excluded(results: Results) -> None:
+    """Says on the error stream which images were not scored; no score of them is in any mean."""
+    if results.excluded:
+        total = results.count + len(results.excluded)
+        print(f"warning: {len(results.excluded)} of {total} images excluded:", file=sys.stderr)
+        for stem, reason in list(results.excluded.items())[:_TOLD]:
+            print(f"  {stem}: {reason}", file=sys.stderr)
+        if len(results.excluded) > _TOLD:
+            print("  ...; all of them are in report.html and report.json", file=sys.stderr)
+
+
+def _with_model(
+    model: ModelMethod, scenes: Scenes, files: FusedFiles, folder: Path, run: RunInfo, quiet: bool
+) -> tuple[Scenes, FusedFiles, RunInfo]:
+    """The model's images join the methods', before them; its autoencoder's, behind them."""
+    made = fuse_scenes(model.fuser, model.task, scenes, folder / "fused", model.suffix, quiet)
+    facts = dict(run.facts)
+    if made.seconds_per_image is not None:
+        facts["seconds per image"] = made.seconds_per_image
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **made.excluded})
+    files = {model.name: made.files, **files}
+    if works_on_latents(model.fuser.trained):
+        name, trips = reconstruct_scenes(model.fuser, scenes, folder / "autoencoder", quiet)
+        files[name] = trips
+        facts["ceiling"] = method_title(name)
+    return scenes, files, dataclasses.replace(run, facts=facts)
+
+
+def _write_sheets(folder: Path, scenes: Scenes, files: FusedFiles, stems: Sequence[str]) -> None:
+    make_folder(folder)
+    for number, batch in enumerate(_batched(stems, _SHEET_ROWS), start=1):
+        rows = [pictures(*read_outputs(scenes, files, stem)) for stem in batch]
+        grid = [list(row.values()) for row in rows]
+        write_sheet(folder / f"sheet-{number}.png", grid, list(rows[0]), list(batch))
+
+
+def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    path = Path(checkpoint).expanduser()
+    return find_checkpoint(path)[0] if is_run(path) else path
+
+
+def _config(trained: TrainedModel) -> dict[str, Any]:
+    return {"model": trained.recipe.model.to_dict()}

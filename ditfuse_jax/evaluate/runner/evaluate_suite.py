@@ -1,0 +1,152 @@
+"""`ditfuse evaluate --suite`: a model and published results on several sets, and an overview."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.reports.exports import Exports
+from ditfuse_jax.evaluate.reports.page import RunInfo, render, score_table
+from ditfuse_jax.evaluate.reports.tables import markdown_table
+from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, ModelMethod, evaluate_scenes
+from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
+from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
+from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.sample.fuser import Fuser, sampling_settings
+from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
+from ditfuse_jax.train.run_folder import package_versions
+
+
+def evaluate_suite(
+    name: str | Suite,
+    *,
+    output: Path,
+    root: Path | None = None,
+    checkpoint: Path | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    metrics: Sequence[str] | None = None,
+    preset: str = "canonical",
+    quiet: bool = False,
+) -> dict[str, Results]:
+    """Scores a model and published fused images on a suite's sets, on luminance.
+
+    Each set gets a folder with its report and the scores as files; `overview.md` and
+    `overview.html` hold all tables.  Sets whose data is absent are skipped, by name.  Interrupted,
+    the same call continues.
+
+    Args:
+      name: a key of `suites.SUITES`, or a suite.
+      output: a folder.
+      root: where the suite's data is.
+      checkpoint: of the model; without one only published results and baselines are scored.
+      adapters, base: see `load_trained`.
+      changes: see `sampling_settings`.
+      metrics: on all sets, instead of those that each kind of fusion reports.
+      preset: see `EvaluationOptions`.
+      quiet: no progress, no tables.
+
+    Returns:
+      Scores by set.
+
+    Raises:
+      UserError: an unknown suite, no data at all, or what is wrong with the checkpoint.
+    """
+    if isinstance(name, str) and name not in SUITES:
+        raise UserError(f"suite {name!r} is unknown; choose from {', '.join(SUITES)}")
+    suite = SUITES[name] if isinstance(name, str) else name
+    root, output = Path(root or suite.root).expanduser(), Path(output).expanduser()
+    present = [s for s in suite.sets if all((root / folder).is_dir() for folder in s.sources)]
+    absent = [s for s in suite.sets if s not in present]
+    if not present:
+        raise UserError(
+            f"{root}: none of the suite's folders is there, e.g. {suite.sets[0].sources[0]}:"
+            " say with --root where they are"
+        )
+    for s in absent:
+        print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
+    trained = load_trained(checkpoint, adapters, base) if checkpoint else None
+    fuser = Fuser(trained, sampling_settings(trained, changes or {})) if trained else None
+    make_folder(output)
+    options, results = EvaluationOptions(metrics, preset), {}
+    for s in present:
+        if not quiet:
+            print(f"\n{s.title}", flush=True)
+        results[s.name] = _evaluate_set(s, root, output / s.name, fuser, options, quiet)
+    _write_overview(suite, present, absent, results, output, fuser)
+    if not quiet:
+        print(f"\noverview: {output / 'overview.html'}")
+    return results
+
+
+def published_methods(s: EvaluationSet, root: Path) -> dict[str, Path]:
+    """The folders of published fused images of a set by method; none where they are absent."""
+    folder = root / s.published if s.published else None
+    if folder is None or not folder.is_dir():
+        return {}
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+def _evaluate_set(
+    s: EvaluationSet,
+    root: Path,
+    folder: Path,
+    fuser: Fuser | None,
+    options: EvaluationOptions,
+    quiet: bool,
+) -> Results:
+    facts: dict[str, object] = {"set": s.name, "compared on": "luminance"}
+    if fuser:
+        facts |= {"checkpoint": fuser.trained.name, "steps": fuser.settings.steps}
+    if s.note:
+        facts["note"] = s.note
+    make_folder(folder)
+    files = {kind: folder / f"scores.{end}" for kind, end in _EXPORTS.items()}
+    return evaluate_scenes(
+        open_scenes(Folders(tuple(root / source for source in s.sources))),
+        published_methods(s, root),
+        folder,
+        RunInfo(title=s.title, facts=facts, versions=package_versions()),
+        model=ModelMethod(fuser, s.task, suffix=s.suffix) if fuser else None,
+        task=s.reports,
+        options=dataclasses.replace(options, exports=Exports(**files)),
+        quiet=quiet,
+    )
+
+
+_EXPORTS = {"json": "json", "csv": "csv", "markdown": "md", "latex": "tex"}
+
+
+def _write_overview(
+    suite: Suite,
+    present: Sequence[EvaluationSet],
+    absent: Sequence[EvaluationSet],
+    results: Mapping[str, Results],
+    output: Path,
+    fuser: Fuser | None,
+) -> None:
+    model = f"`fused` is {fuser.trained.name}. " if fuser else ""
+    skipped = [s.title for s in absent]
+    parts = [f"# {suite.title}\n\n{model}Compared on luminance, at native size."]
+    if skipped:
+        parts.append(f"Skipped, for their data is absent: {', '.join(skipped)}.")
+    for s in present:
+        parts += [f"## [{s.title}]({s.name}/report.html)", markdown_table(results[s.name])]
+        parts += [s.note] if s.note else []
+    write_text(output / "overview.md", "\n\n".join(parts) + "\n")
+    page = render(
+        "overview.html.j2",
+        title=suite.title,
+        model=fuser.trained.name if fuser else "",
+        skipped=skipped,
+        sets=[
+            {"set": s, "count": results[s.name].count, "table": score_table(results[s.name])}
+            | {"excluded": results[s.name].excluded}
+            for s in present
+        ],
+    )
+    write_text(output / "overview.html", page)

@@ -1,0 +1,82 @@
+"""A model under examination: what it is, how it samples, where the findings go."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.reports.exports import json_text
+from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.sample.fuser import Fuser, sampling_settings
+from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
+from ditfuse_jax.train.paths import find_checkpoint, is_run
+from ditfuse_jax.train.run_folder import package_versions
+from ditfuse_jax.weights import is_weights
+from ditfuse_jax.weights.bundle import find_bundle, is_bundle
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedModel:
+    """Attributes:
+    fuser: the model with its sampling settings.
+    folder: where files go; made when the first is written.
+    """
+
+    fuser: Fuser
+    folder: Path
+
+    def facts(self, data: str) -> dict[str, Any]:
+        """What it takes to repeat the examination on this data source, but for `versions`."""
+        settings = self.fuser.settings
+        return {
+            "checkpoint": self.fuser.trained.name,
+            "data": data,
+            "steps": settings.steps,
+            "guidance": settings.guidance.text,
+            "image guidance": settings.guidance.image,
+            "seed": settings.seed,
+            "max side": settings.max_side,
+            "shift": settings.shift,
+            "tile": settings.tile,
+            "global_steps": settings.global_steps,
+        }
+
+    def write(self, name: str, data: str, findings: Mapping[str, Any]) -> Path:
+        """Writes findings on a data source as JSON, under "run" what they were made with.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        make_folder(self.folder)
+        path = self.folder / name
+        run = self.facts(data) | {"versions": package_versions()}
+        write_text(path, json_text({"run": run} | dict(findings)))
+        return path
+
+
+def open_model(
+    checkpoint: Path,
+    output: Path | None,
+    changes: Mapping[str, Any] | None,
+    adapters: Sequence[WeightedAdapter],
+    base: Path | None,
+) -> EvaluatedModel:
+    """Loads a model; the arguments are those of `evaluate`.
+
+    Raises:
+      UserError: no model there, bad settings, or nowhere to write.
+    """
+    checkpoint = Path(checkpoint).expanduser()
+    is_model = is_bundle(find_bundle(checkpoint)) or is_weights(checkpoint)
+    if output is None and not is_run(checkpoint) and is_model:
+        raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
+    trained = load_trained(checkpoint, adapters, base)
+    folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
+    return EvaluatedModel(Fuser(trained, sampling_settings(trained, changes or {})), folder)
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """A cell of a table; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}"

@@ -1,0 +1,191 @@
+"""A model's images of a set of scenes, and what its autoencoder alone makes of them, as files."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import CEILINGS
+from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes
+from ditfuse_jax.files import make_folder
+from ditfuse_jax.images import (
+    check_same_size,
+    from_uint8,
+    read_metadata,
+    to_uint8,
+    write_image,
+)
+from ditfuse_jax.model.space import LatentSpace
+from ditfuse_jax.sample.fuser import Fuser, Job
+from ditfuse_jax.sample.sampler import make_transfer
+from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.trained import TrainedModel
+
+_KEY = "fingerprint"  # in an image's metadata
+_VALUES_PER_LEAF = 4096
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Files by stem, the scenes that could not be read, and the time that the new ones took."""
+
+    files: dict[str, Path]
+    excluded: dict[str, str]
+    seconds_per_image: float | None = None
+
+
+def fuse_scenes(
+    fuser: Fuser, task: str, scenes: Scenes, folder: Path, suffix: str = ".png", quiet: bool = False
+) -> Fused:
+    """Fuses the scenes into `folder/STEM.png`; files that this model made already stay.
+
+    Args:
+      fuser: the model and its sampling settings.
+      task: whose standard prompt is used.
+      scenes: those in `excluded` are passed over.
+      folder: is made.
+      suffix: ".jpg" saves with quality 95, for sets whose images are all JPEG.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: the prompt does not fit the model, a file cannot be written.
+    """
+    make_folder(folder)
+    model = f"{parameters_digest(fuser.trained)} {fuser.settings}"
+    paths = {stem: folder / f"{stem}{suffix}" for stem in scenes.readers}
+    files: dict[str, Path] = {}
+    excluded: dict[str, str] = {}
+    waiting: dict[int, tuple[str, dict[str, str]]] = {}
+    bar = tqdm.tqdm(total=len(paths), unit="img", desc="fusing", disable=quiet)
+
+    def jobs() -> Iterator[tuple[int, Job]]:
+        for number, (stem, path) in enumerate(paths.items()):
+            if stem in scenes.excluded:
+                bar.update()
+                continue
+            try:
+                scene = scenes.readers[stem]()
+                names = [f"{stem} image {i + 1}" for i in range(len(scene.sources))]
+                check_same_size(scene.sources, names)
+            except UserError as error:
+                excluded[stem] = str(error)
+                bar.update()
+                continue
+            prompt = standard_prompt(task, len(scene.sources))
+            fuser.check(prompt, len(scene.sources))
+            fingerprint = _hash(f"{model} {prompt} {scene.digest}")
+            if _made_from(path, fingerprint):
+                files[stem] = path
+                bar.update()
+                continue
+            told = {
+                "Software": "ditfuse_jax",
+                "prompt": prompt,
+                "checkpoint": fuser.trained.name,
+                _KEY: fingerprint,
+            }
+            waiting[number] = (stem, told)
+            yield number, Job(scene.sources, prompt)
+
+    made = 0
+    with bar:
+        for done in fuser.fuse_iter(jobs()):
+            for number, image in done.items():
+                stem, told = waiting.pop(number)
+                write_image(paths[stem], image, told)
+                files[stem] = paths[stem]
+                made += 1
+                bar.update()
+    seconds = bar.format_dict["elapsed"] / made if made else None
+    ordered = {stem: files[stem] for stem in paths if stem in files}
+    return Fused(ordered, excluded, seconds)
+
+
+def reconstruct_scenes(
+    fuser: Fuser, scenes: Scenes, folder: Path, quiet: bool = False
+) -> tuple[str, dict[str, Path]]:
+    """What the autoencoder of a latent model makes of each scene's clean image, else of source A.
+
+    No model on these latents can be expected to come nearer to that image: the ceiling.
+
+    Returns:
+      Its name, one of `CEILINGS`, and the files `folder/STEM.png`.  Files already made stay.
+    """
+    make_folder(folder)
+    code = parameters_digest(fuser.trained)
+    files: dict[str, Path] = {}
+    of_clean = True
+    stems = [stem for stem in scenes.readers if stem not in scenes.excluded]
+    for stem in tqdm.tqdm(stems, unit="img", desc="autoencoder", disable=quiet):
+        try:
+            scene = scenes.readers[stem]()
+        except UserError:
+            continue  # told when it was to be fused
+        of_clean = of_clean and scene.clean is not None
+        image = _ceiling_image(scene)
+        path = folder / f"{stem}.png"
+        fingerprint = _hash(f"{code} {fuser.settings.max_side} {scene.digest}")
+        if not _made_from(path, fingerprint):
+            write_image(path, reconstruct(fuser, image), {_KEY: fingerprint})
+        files[stem] = path
+    return CEILINGS[0 if of_clean else 1], files
+
+
+def reconstruct(fuser: Fuser, image: np.ndarray) -> np.ndarray:
+    """Returns an image `(H, W, 3)` uint8 after the autoencoder: its posterior's mean, decoded."""
+    height, width = image.shape[:2]
+    canvas = fuser.canvas(height, width)
+    pixels = from_uint8(canvas.apply(image))[None]
+    space = fuser.trained.space
+    enter, leave = make_transfer(space)
+    no_noise = np.zeros((1, *space.shape(*pixels.shape[1:3])), np.float32)
+    latents = enter(fuser.trained.autoencoder, pixels, no_noise)
+    return canvas.undo(to_uint8(np.asarray(leave(fuser.trained.autoencoder, latents))[0]))
+
+
+def works_on_latents(trained: TrainedModel) -> bool:
+    """Whether an autoencoder stands between the model and its images."""
+    return isinstance(trained.space, LatentSpace)
+
+
+def parameters_digest(trained: TrainedModel) -> str:
+    """Of a model's weights: of every array, up to 4096 values evenly spread over it.
+
+    Training and merging an adapter change nearly all values of an array, so a sample tells them
+    apart, wherever the files are and however large the model is.
+    """
+    hashed = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path((trained.parameters, trained.autoencoder))
+    for path, leaf in leaves:
+        flat = leaf.reshape(-1)
+        sample = np.asarray(flat[:: max(1, flat.size // _VALUES_PER_LEAF)])
+        hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
+        hashed.update(sample.tobytes())
+    model = trained.recipe.model.to_dict()
+    del model["unroll"]  # the same layers
+    hashed.update(json.dumps(model, default=str).encode())
+    return hashed.hexdigest()
+
+
+def _ceiling_image(scene: Scene) -> np.ndarray:
+    return scene.sources[0] if scene.clean is None else scene.clean
+
+
+def _made_from(path: Path, fingerprint: str) -> bool:
+    """Whether a file is there, whole, and was made from just this."""
+    if not path.is_file():
+        return False
+    try:
+        return read_metadata(path).get(_KEY) == fingerprint
+    except UserError:
+        return False
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,67 @@
+"""Methods: folders of fused images made by anyone."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import is_baseline
+from ditfuse_jax.evaluate.runner.scenes import Scenes
+from ditfuse_jax.images import files_by_stem
+
+DEFAULT_METHOD = "fused"  # the name of a model's images, and of a single folder without a name
+
+
+def parse_methods(words: Iterable[str], beside_model: bool = False) -> dict[str, Path]:
+    """Reads `NAME=DIR` or `DIR`: an unnamed folder's method is called like the folder.
+
+    A single unnamed folder is "fused", unless a model is: then `beside_model` is true.
+
+    Raises:
+      UserError: two methods of one name, or a baseline's name.
+    """
+    pairs = []
+    for word in words:
+        name, sign, folder = word.partition("=")
+        named = bool(sign) and not Path(word).expanduser().exists()
+        pairs.append((name, Path(folder)) if named else ("", Path(word)))
+    methods: dict[str, Path] = {}
+    for name, folder in pairs:
+        name = name or (DEFAULT_METHOD if len(pairs) == 1 and not beside_model else folder.name)
+        if name in methods:
+            raise UserError(f"two methods are called {name!r}: give them names, NAME=DIR")
+        methods[name] = folder.expanduser()
+    check_method_names(methods)
+    return methods
+
+
+def check_method_names(methods: Iterable[str]) -> None:
+    """Raises UserError for a name that tables need for a baseline."""
+    for name in methods:
+        if not name or is_baseline(name):
+            raise UserError(f"a method cannot be called {name!r}: give it another name, NAME=DIR")
+
+
+def method_files(
+    methods: Mapping[str, Path], scenes: Scenes
+) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """The fused images that belong to the scenes.
+
+    Returns:
+      method -> stem -> file, and the stems that a method lacks with the reason.  All methods are
+      compared on the same images.
+
+    Raises:
+      UserError: a folder is missing or empty, holds a stem twice, or has no image of any scene.
+    """
+    files: dict[str, dict[str, Path]] = {}
+    lacking: dict[str, str] = {}
+    for name, folder in methods.items():
+        found = files_by_stem(folder)
+        files[name] = {stem: found[stem] for stem in scenes.readers if stem in found}
+        if not files[name]:
+            stem = next(iter(scenes.readers))
+            raise UserError(f"{folder}: no image named {stem} or like any other scene")
+        for stem in scenes.readers:
+            if stem not in found:
+                lacking.setdefault(stem, f"{folder}: no image named {stem}")
+    return files, lacking

@@ -1,0 +1,128 @@
+"""Scoring a set of scenes: every method and baseline on every image that all of them have."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import BASELINES
+from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
+from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes, digest
+from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
+from ditfuse_jax.evaluate.runner.task_metrics import unsupported_metrics
+from ditfuse_jax.images import check_same_size, read_image
+from ditfuse_jax.sample.programs import make_room_for_programs
+
+FusedFiles = Mapping[str, Mapping[str, Path]]  # method -> stem -> fused image
+
+
+def score_scenes(
+    scenes: Scenes,
+    files: FusedFiles,
+    names: Sequence[str],
+    cache: ScoreCache,
+    *,
+    strictly: bool = False,
+    quiet: bool = False,
+) -> Results:
+    """Scores files and baselines; what the cache has is not scored again.
+
+    A scene is excluded, with the reason, when one of its files is damaged or of another size.
+
+    Args:
+      scenes: those in `scenes.excluded` are excluded here too.
+      files: every method has a file for every scene that is not excluded.
+      names: metrics.
+      cache: keeps the scores, and says in which preset's form the metrics are.
+      strictly: a scene that does not allow one of the metrics is excluded; otherwise only that
+        value is missing.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: nothing is left to score, or the cache cannot be written.
+    """
+    images, excluded = {}, dict(scenes.excluded)
+    stems = [stem for stem in scenes.readers if stem not in excluded]
+    with tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet) as bar:
+        for stem in bar:
+            make_room_for_programs()
+            try:
+                scene, outputs = read_outputs(scenes, files, stem)
+                scores, fingerprints, new = _scores(scene, outputs, names, cache, strictly)
+            except UserError as error:
+                excluded[stem] = str(error)
+                continue
+            if new:
+                cache.write(stem, fingerprints, scores)
+            images[stem] = _by_metric(names, outputs, scores)
+    if not any(images.values()):
+        reasons = "; ".join(f"{stem}: {reason}" for stem, reason in list(excluded.items())[:1])
+        raise UserError(
+            f"nothing to score: all {len(excluded)} image(s) were excluded ({reasons})"
+            if excluded
+            else f"nothing to score: no image allows any of {', '.join(names)}"
+        )
+    return Results(images, excluded, cache.preset)
+
+
+def read_outputs(
+    scenes: Scenes, files: FusedFiles, stem: str
+) -> tuple[Scene, dict[str, np.ndarray]]:
+    """A scene and the methods' images of it.
+
+    Raises:
+      UserError: a damaged file, fewer than two sources, or another size; the message has the path.
+    """
+    scene = scenes.readers[stem]()
+    if len(scene.sources) < 2:
+        raise UserError(f"{stem}: fusion needs at least two source images")
+    outputs = {}
+    for method, paths in files.items():
+        outputs[method] = read_image(paths[stem])
+        check_same_size([scene.sources[0], outputs[method]], [f"{stem}", paths[stem]])
+    return scene, outputs
+
+
+def _scores(
+    scene: Scene,
+    outputs: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    cache: ScoreCache,
+    strictly: bool,
+) -> tuple[MethodScores, dict[str, str], bool]:
+    """Scores by method, their fingerprints, and whether any of them is new."""
+    left_out = unsupported_metrics(names, cache.preset, scene)
+    if strictly and left_out:
+        name, reason = next(iter(left_out.items()))
+        raise UserError(f"{scene.stem}: metric {name} {reason}")
+    wanted = [name for name in names if name not in left_out]
+    candidates = {**outputs, **{name: fuse(scene.sources) for name, fuse in BASELINES.items()}}
+    of_scene = scene.digest
+    fingerprints = {
+        method: cache.fingerprint(of_scene, digest(image)) for method, image in candidates.items()
+    }
+    scores = {method: {} for method in candidates} | cache.read(scene.stem, fingerprints)
+    # Metric by metric would compile more programs; methods that lack any are scored on all.
+    lacking = [m for m, row in scores.items() if any(name not in row for name in wanted)]
+    if lacking:
+        images = [candidates[method] for method in lacking]
+        new = compute_metrics_of_candidates(
+            images, scene.sources, scene.clean, wanted, cache.preset
+        )
+        for place, method in enumerate(lacking):
+            scores[method] |= {name: float(new[name][place]) for name in wanted}
+    return scores, fingerprints, bool(lacking)
+
+
+def _by_metric(
+    names: Sequence[str], outputs: Mapping[str, np.ndarray], scores: MethodScores
+) -> dict[str, dict[str, float]]:
+    order = [*outputs, *BASELINES]
+    rows = {
+        name: {method: scores[method][name] for method in order if name in scores[method]}
+        for name in names
+    }
+    return {name: row for name, row in rows.items() if row}

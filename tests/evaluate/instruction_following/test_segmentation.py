@@ -1,0 +1,230 @@
+"""Segmentation, measured on stand-ins whose masks are known, and on labels that are not."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.degrade import overlay
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.instruction_following import segmentation
+from ditfuse_jax.evaluate.instruction_following.segmentation import (
+    Confusion,
+    class_numbers,
+    compare,
+    evaluate_segmentation,
+)
+from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
+from ditfuse_jax.flow import Guidance
+from ditfuse_jax.images import read_image, read_labels, write_image
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.sample.fuser import Settings
+from ditfuse_jax.tasks import STREET_CLASSES
+
+CAMVID = Path(__file__).parents[4] / "shared" / "data" / "seg" / "camvid_val"
+SKY, BUILDING, ROAD, CAR, VOID = 0, 1, 3, 8, 11
+
+
+def labels_of(seed):
+    """Sky, building, road and void in bands; a car in the second scene only."""
+    labels = np.repeat([SKY, BUILDING, ROAD, VOID], 12)[:, None].repeat(64, 1).astype(np.uint8)
+    if seed:
+        labels[26:34, 10:30] = CAR
+    return labels
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    folder = tmp_path / "scenes"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for seed, stem in enumerate(("one", "two")):
+        image = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        write_image(folder / "images" / f"{stem}.png", image)
+        coded = labels_of(seed)[..., None].repeat(3, 2)
+        write_image(folder / "labels" / f"{stem}.png", coded)
+    return folder
+
+
+@pytest.fixture
+def examine(monkeypatch, tmp_path):
+    """Examines a stand-in: a function of the clean scene, the labels and the class asked for.
+
+    The scenes come in order, so it is known which one is shown.
+    """
+
+    def run(behave, data, **words):
+        source = open_source(data)
+        turn = iter(range(len(source)))
+
+        def fuse(jobs):
+            *images, coded = source[next(turn)]
+            return [behave(images[0], coded[..., 0], asked(job.prompt)) for job in jobs]
+
+        settings = Settings(1, Guidance(1.0, 1.0), 0, 1024, "<cfg>")
+        fuser = SimpleNamespace(
+            fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
+        )
+        monkeypatch.setattr(
+            segmentation, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
+        )
+        return evaluate_segmentation(checkpoint=tmp_path, data=data, quiet=True, **words)
+
+    return run
+
+
+def asked(prompt):
+    """The class number in a prompt, None for one that asks for no class."""
+    if not prompt.startswith("[SEG]"):
+        return None
+    words = prompt.rpartition("</img>.")[2]
+    return next(i for i, (name, *_) in enumerate(STREET_CLASSES) if f" {name}." in words)
+
+
+def perfect(clean, labels, wanted):
+    return clean if wanted is None else overlay(clean, labels == wanted)
+
+
+def test_a_model_that_paints_the_truth_is_perfect_in_every_class_that_occurs(examine, scenes):
+    scores = examine(perfect, f"labelled:{scenes}")
+    found = scores.summary()
+    assert found["miou"] == 1
+    for name in ("sky", "building", "road", "car"):
+        assert found["classes"][name]["iou"] == found["classes"][name]["iou_per_image"] == 1
+    assert found["classes"]["car"]["present"] == found["classes"]["car"]["absent"] == 1
+    assert found["classes"]["car"]["false_area"] == 0
+    assert math.isnan(found["classes"]["tree"]["iou"])  # neither there nor painted
+
+
+def test_without_tags_classes_are_asked_for_by_words_alone(examine, scenes, tmp_path):
+    seen = []
+    examine(
+        lambda clean, labels, wanted: seen.append(wanted) or clean,
+        f"labelled:{scenes}",
+        tags=False,
+    )
+    assert set(seen) == {None}  # no prompt begins with [SEG]
+    assert json.loads((tmp_path / "out" / "segmentation.json").read_text())["tags"] is False
+
+
+def test_painting_nothing_and_painting_everything_have_their_known_scores(examine, scenes):
+    nothing = examine(lambda clean, labels, wanted: clean, f"labelled:{scenes}").summary()
+    assert nothing["miou"] == 0
+    assert nothing["classes"]["tree"]["false_area"] == 0
+    everything = examine(
+        lambda clean, labels, wanted: overlay(clean, labels >= 0), f"labelled:{scenes}"
+    ).summary()
+    assert everything["miou"] == everything["miou_of_everything"]
+    for row in everything["classes"].values():
+        assert row["iou"] == row["area"]
+    assert everything["classes"]["tree"]["false_area"] == 1
+    assert everything["classes"]["sky"]["area"] == pytest.approx(1 / 3)  # a quarter is void
+
+
+def test_paint_on_void_counts_nothing(examine, scenes):
+    def sloppy(clean, labels, wanted):
+        return overlay(clean, (labels == wanted) | (labels == VOID))
+
+    assert examine(sloppy, f"labelled:{scenes}").summary()["miou"] == 1
+
+
+def test_only_the_classes_that_are_asked_for_count(examine, scenes):
+    found = examine(perfect, f"labelled:{scenes}", classes=["road", "sky"], count=1)
+    assert list(found.summary()["classes"]) == ["road", "sky"]
+    assert list(found.images) == ["one"]
+
+
+def test_counts_of_a_set_are_those_of_its_images_laid_side_by_side():
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, 13, (20, 30)).astype(np.uint8) for _ in range(3)]
+    reads = [rng.random((20, 30)) < 0.4 for _ in range(3)]
+    for wanted in range(11):
+        parts = [
+            compare(read, label, wanted, 11) for read, label in zip(reads, labels, strict=True)
+        ]
+        whole = compare(np.hstack(reads), np.hstack(labels), wanted, 11)
+        assert sum(parts, Confusion()) == whole
+        valid = np.hstack(labels) < 11
+        truth, read = np.hstack(labels) == wanted, np.hstack(reads) & valid
+        assert whole.iou == (truth & read).sum() / (truth | read).sum()
+        assert whole.hits + whole.false + whole.missed + whole.rest == valid.sum()
+
+
+def test_of_several_images_with_labels_the_scene_is_what_the_model_makes_of_them(
+    monkeypatch, examine, scenes
+):
+    source = open_source(f"labelled:{scenes}")
+    stacks = [(image, 255 - image, coded) for image, coded in (source[i] for i in range(2))]
+
+    class Pairs:
+        names, num_images, labels = source.names, 3, (2,)
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return stacks[index]
+
+    monkeypatch.setattr(segmentation, "open_source", lambda name: Pairs())
+
+    def shifted(clean, labels, wanted):
+        scene = clean // 2 + 40  # no source looks so
+        return perfect(scene, labels, wanted)
+
+    assert examine(shifted, f"labelled:{scenes}").summary()["miou"] == 1
+
+
+def test_findings_are_strict_json_and_the_masks_are_pictured(examine, scenes, tmp_path):
+    examine(perfect, f"labelled:{scenes}", classes=["car", "tree"])
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (tmp_path / "out" / "segmentation.json").read_text()
+    found = json.loads(text, parse_constant=refuse)
+    assert found["miou"] == 1
+    assert found["classes"]["tree"]["iou"] is None
+    assert found["images"]["one"]["car"] == {"iou": None, "present": False, "false_area": 0}
+    assert read_image(tmp_path / "out" / "segmentation.png").shape[1] > 4 * 320
+
+
+def test_words_for_a_class_name_its_number():
+    assert class_numbers(["street", "sidewalk"]) == {"street": 3, "sidewalk": 4}
+    assert list(class_numbers([])) == [words[0] for words in STREET_CLASSES]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(["moon"], "unknown class 'moon': choose from sky"), (["road", "street"], "twice")],
+)
+def test_a_class_that_nobody_knows_or_twice_is_refused(names, told):
+    with pytest.raises(UserError, match=told):
+        class_numbers(names)
+
+
+def test_a_source_without_labels_is_refused(scenes, tmp_path):
+    with pytest.raises(UserError, match="has no labels: give labelled:FOLDER"):
+        evaluate_segmentation(checkpoint=tmp_path, data=str(scenes / "images"))
+
+
+def test_a_label_that_stands_for_nothing_is_told_with_its_scene(examine, scenes):
+    coded = np.full((48, 64, 3), 77, np.uint8)
+    write_image(scenes / "labels" / "two.png", coded)
+    with pytest.raises(UserError, match="two: labels hold class 77"):
+        examine(perfect, f"labelled:{scenes}")
+
+
+def test_street_scenes_are_read_back_exactly(examine):
+    if not CAMVID.is_dir():
+        pytest.skip("../shared/data/seg/camvid_val is absent")
+    scores = examine(perfect, f"labelled:{CAMVID}", count=3)
+    found = scores.summary()
+    assert found["miou"] == 1
+    stem = next(iter(scores.images))
+    labels = read_labels(next((CAMVID / "labels").glob(f"{stem}.*")))[..., 0]
+    for number, (name, *_) in enumerate(STREET_CLASSES):
+        one = scores.images[stem][name]
+        assert one.hits == (labels == number).sum()

@@ -1,0 +1,118 @@
+"""What is measured of levels: their order, and what of the picture stays."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ditfuse_jax.degrade import TONES, adjust
+from ditfuse_jax.evaluate.instruction_following.tone_measures import (
+    brightness,
+    contrast,
+    decibels,
+    kendall_tau,
+    luminance,
+    match_luminance,
+    ordered_neighbours,
+    squared_error,
+    strictly_ordered,
+    structure_kept,
+)
+from ditfuse_jax.evaluate.metrics import METRIC_GROUPS, compute_metrics
+
+
+def picture(seed=0, low=0, high=256):
+    """Smooth areas and edges."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(low, high, (6, 7, 3)).astype(np.float64)
+    rows, columns = np.linspace(0, 4.99, 48), np.linspace(0, 5.99, 56)
+    smooth = small[rows.astype(int)][:, columns.astype(int)]
+    share = (columns % 1)[None, :, None]
+    return np.rint((1 - share) * smooth + share * np.roll(smooth, 1, 0)).astype(np.uint8)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=2, max_size=7))
+def test_tau_counts_each_inversion_twice_and_ties_once(values):
+    pairs = list(itertools.combinations(values, 2))
+    inversions = sum(a > b for a, b in pairs)
+    ties = sum(a == b for a, b in pairs)
+    assert kendall_tau(values) == pytest.approx(1 - (2 * inversions + ties) / len(pairs))
+
+
+@given(st.lists(st.floats(0, 255), min_size=3, max_size=6, unique=True))
+def test_what_is_ordered_strictly_is_ordered_in_every_way(values):
+    up = sorted(values)
+    assert strictly_ordered(up)
+    assert ordered_neighbours(up) == kendall_tau(up) == 1
+    assert not strictly_ordered(up[::-1])
+    assert ordered_neighbours(up[::-1]) == 0
+    assert kendall_tau(up[::-1]) == -1
+    assert strictly_ordered(values) == (ordered_neighbours(values) == 1)
+
+
+def test_equal_values_are_in_no_order():
+    assert not strictly_ordered([1, 1, 2])
+    assert ordered_neighbours([1, 1, 2]) == 0.5
+    assert kendall_tau([3, 3, 3]) == 0
+
+
+def test_light_and_contrast_of_known_pictures():
+    checks = np.indices((8, 8)).sum(0)[..., None] % 2 * np.array([100, 100, 100])
+    assert brightness(checks.astype(np.uint8)) == 50
+    assert contrast(checks.astype(np.uint8)) == 50
+    flat = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+    assert (brightness(flat), contrast(flat)) == (76, 0)
+
+
+@given(st.permutations(range(128)), st.integers(0, 2**32 - 1))
+def test_a_strictly_monotone_curve_is_undone_to_the_bit(levels, seed):
+    image = np.random.default_rng(seed).integers(0, 128, (20, 30), dtype=np.uint8)
+    curve = np.cumsum(np.array(levels) % 2 + 1).astype(np.uint8)
+    np.testing.assert_array_equal(match_luminance(curve[image], image), image)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_matched_luminance_has_the_other_s_mean(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (20, 30), dtype=np.uint8)
+    like = rng.integers(50, 90, (17, 13), dtype=np.uint8)
+    matched = match_luminance(image, like)
+    assert matched.mean() == pytest.approx(like.mean(), abs=0.5)
+    assert like.min() <= matched.min() <= matched.max() <= like.max()
+
+
+def test_the_tones_of_training_keep_the_structure():
+    image = picture(low=40, high=216)
+    grey = image[..., :1].repeat(3, 2)
+    assert structure_kept(image, image) == pytest.approx(1)
+    for tag in TONES:
+        assert structure_kept(adjust(grey, tag), grey) > 0.99, tag
+        # A curve over each channel is none over the luminance of strong colours.
+        assert structure_kept(adjust(image, tag), image) > 0.9, tag
+
+
+def test_what_a_change_of_tone_cannot_explain_counts_as_lost():
+    image = picture()
+    noise = np.random.default_rng(0).integers(-60, 60, image.shape)
+    noisy = np.clip(image + noise, 0, 255).astype(np.uint8)
+    found = [structure_kept(other, image) for other in (image, noisy, image[::-1], 255 - image)]
+    assert found[0] > 0.999 > found[1] > 0.2
+    assert max(found[2:]) < 0.5
+
+
+def test_decibels_are_psnr_and_infinite_for_equal_pictures():
+    a, b = picture(0), picture(1)
+    name, _ = METRIC_GROUPS["restoration"]
+    assert decibels([squared_error(a, b)]) == pytest.approx(
+        compute_metrics(a, [b], b, (name,))[name]
+    )
+    assert decibels([0.0, 0.0]) == math.inf
+    assert math.isnan(decibels([]))
+
+
+def test_grey_is_its_own_luminance():
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(luminance(np.repeat(grey[..., None], 3, 2)), grey)

@@ -1,0 +1,176 @@
+"""Evaluation during training: fixed held-out examples, scored against what is known of them."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.metrics import compute_metrics
+from ditfuse_jax.evaluate.runner.during_training import HeldOut, held_out_examples
+from ditfuse_jax.images import read_image, write_image
+from ditfuse_jax.model.space import PixelSpace
+from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.sample import fuser
+from ditfuse_jax.train import Criterion, EvalContext
+from ditfuse_jax.train.run_folder import RunFolder
+from ditfuse_jax.train.state import Frozen, TrainState
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for name in ("x", "y"):
+        image = rng.integers(0, 256, (60, 70, 3), dtype=np.uint8)
+        write_image(tmp_path / "photos" / f"{name}.png", image)
+    return str(tmp_path / "photos")
+
+
+@pytest.fixture
+def recipe(first_source_model, photos):
+    recipe = first_source_model.recipe
+    return dataclasses.replace(
+        recipe, evaluation=dataclasses.replace(recipe.evaluation, source=photos)
+    )
+
+
+@pytest.fixture
+def context(recipe, tmp_path):
+    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    raw, averaged = (
+        {"w": jax.device_put(np.float32(value), sharder.replicated())} for value in (1, 2)
+    )
+    state = TrainState(
+        step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, grad_norm_ema=0.0
+    )
+    return EvalContext(
+        7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"), sharder
+    )
+
+
+def mean_score(examples, images, name):
+    pairs = zip(examples, images, strict=True)
+    return np.mean(
+        [compute_metrics(image, e.sources, e.target, (name,))[name] for e, image in pairs]
+    )
+
+
+def test_trainings_of_any_seed_are_scored_on_the_same_examples(recipe):
+    first, other = (HeldOut(dataclasses.replace(recipe, seed=seed)).examples for seed in (0, 5))
+    for left, right in zip(first, other, strict=True):
+        np.testing.assert_array_equal(left.sources, right.sources)
+
+
+def test_a_model_that_copies_scores_like_the_copy(recipe, context):
+    held_out = HeldOut(recipe)
+    scalars = held_out(context)
+    copies = [example.sources[0] for example in held_out.examples]
+    assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
+    for name in ("PSNR_clean", "SSIM_clean"):
+        expected = mean_score(held_out.examples, copies, name)
+        assert scalars[f"eval/{name}"] == pytest.approx(expected)
+    means = [np.mean(e.sources, axis=0).round().astype(np.uint8) for e in held_out.examples]
+    expected = mean_score(held_out.examples, means, "PSNR_clean")
+    assert scalars["eval/PSNR_clean_of_mean"] == pytest.approx(expected, abs=0.05)
+
+
+def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, context):
+    HeldOut(recipe)(context)
+    (sheet,) = context.run.samples.iterdir()
+    assert sheet.name == "step-0000007.png"
+    assert read_image(sheet).shape[1] > 4 * 192  # two views, fused, target
+
+
+@pytest.mark.parametrize(("averaged", "value"), [(True, 2.0), (False, 1.0)])
+def test_averaged_parameters_are_used_where_they_are_kept(
+    recipe, context, monkeypatch, averaged, value
+):
+    used = []
+
+    def make_sampler(*_):
+        def run(parameters, branches, noise, weights):
+            used.append(float(parameters["w"]))
+            return branches.images[0][:, 0]
+
+        return run
+
+    monkeypatch.setattr(fuser, "make_sampler", make_sampler)
+    state = context.state if averaged else dataclasses.replace(context.state, ema=None)
+    HeldOut(recipe)(dataclasses.replace(context, state=state))
+    assert set(used) == {value}
+
+
+def test_the_examples_are_the_same_in_every_run_and_differ_from_each_other(photos):
+    source = open_source(photos)
+    first, again = (held_out_examples(source, "m3", (32, 48), 4, seed=0) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.sources, other.sources)
+        np.testing.assert_array_equal(one.target, other.target)
+        assert one.prompt == other.prompt
+        assert one.target.shape == (32, 48, 3)
+    assert (first[0].target != first[2].target).any()  # the same photograph, another crop
+    other_seed = held_out_examples(source, "m3", (32, 48), 1, seed=1)
+    assert (other_seed[0].target != first[0].target).any()
+
+
+def with_best(recipe, metric):
+    schedule = dataclasses.replace(recipe.schedule, keep_best=metric)
+    return dataclasses.replace(recipe, schedule=schedule)
+
+
+def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, context):
+    held_out = HeldOut(with_best(recipe, "MSE"))
+    assert held_out.criterion == Criterion("eval/MSE", "lower")
+    copies = [example.sources[0] for example in held_out.examples]
+    expected = mean_score(held_out.examples, copies, "MSE")
+    assert held_out(context)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_such_a_metric_none_is_the_best(recipe):
+    assert HeldOut(with_best(recipe, "")).criterion is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "crop", "told"),
+    [
+        ("beauty", (32, 32), "keep_best 'beauty' is unknown.*PSNR_clean"),
+        ("PSNR_clean", (8, 8), "'SSIM_clean' needs"),
+    ],
+)
+def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
+    stream = dataclasses.replace(recipe.stream, crop=crop)
+    with pytest.raises(UserError, match=told):
+        HeldOut(dataclasses.replace(with_best(recipe, metric), stream=stream))
+
+
+def test_eight_devices_tell_the_scores_of_one():
+    script = Path(__file__).with_name("held_out_on_meshes.py")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=Path(__file__).parents[3],
+        env=environment | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, *meshes = json.loads(done.stdout.splitlines()[-1])
+    assert len(meshes) == 1
+    for scalars in meshes:
+        assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
+        for name, value in scalars.items():
+            assert value == pytest.approx(one[name], rel=1e-4), name
+
+
+def test_a_source_that_does_not_suit_the_task_is_refused_before_training(photos):
+    with pytest.raises(UserError, match=r"'ivif' takes 2 image\(s\) at a time.* has 1"):
+        held_out_examples(open_source(photos), "ivif", (32, 32), 2, seed=0)

@@ -1,0 +1,239 @@
+"""Scenes, the evaluation of a model on them, and of fused images made by anyone."""
+
+import importlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate import EvaluationOptions, Folders, evaluate_files
+from ditfuse_jax.evaluate.runner.scenes import read_scenes, scene_stems
+from ditfuse_jax.images import read_image
+
+# The package's attribute of this name is the function.
+MODULE = importlib.import_module("ditfuse_jax.evaluate.runner.evaluate")
+FUSING = importlib.import_module("ditfuse_jax.evaluate.runner.fuse_scenes")
+PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
+
+
+@pytest.fixture
+def evaluate(first_source_model, monkeypatch, tmp_path):
+    """Evaluates the stand-in; returns the content of report.json."""
+    monkeypatch.setattr(
+        "ditfuse_jax.evaluate.runner.evaluated_model.load_trained", lambda *args: first_source_model
+    )
+
+    def run(data, output=None, **options):
+        out = output or tmp_path / "out"
+        options.setdefault("options", EvaluationOptions([EN, MSE]))  # no windows: quick to compile
+        MODULE.evaluate(
+            checkpoint=tmp_path / "run",
+            data=data if isinstance(data, Folders) else str(data),
+            output=out,
+            quiet=True,
+            **options,
+        )
+        return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+
+    return run
+
+
+class TestScenes:
+    """`read_scenes`."""
+
+    def test_a_photograph_becomes_two_damaged_views_at_its_own_size(self, make, tmp_path):
+        make("photos/x.png", size=(280, 265))  # many blocks: neither view escapes
+        (scene,) = read_scenes(str(tmp_path / "photos"))
+        photograph = read_image(tmp_path / "photos" / "x.png")
+        np.testing.assert_array_equal(scene.clean, photograph)
+        for view in scene.sources:
+            assert view.shape == photograph.shape
+            assert (view != photograph).any()
+        assert len(scene.sources) == 2
+
+    def test_photographs_are_reused_with_other_damage(self, make, tmp_path):
+        make("photos/x.png", "photos/y.png", size=(280, 265))
+        data = str(tmp_path / "photos")
+        scenes = list(read_scenes(data, 5, seed=3))
+        assert [scene.stem for scene in scenes] == scene_stems(data, 5)
+        assert scene_stems(data, 5) == ["x", "y", "x-2", "y-2", "x-3"]
+        np.testing.assert_array_equal(scenes[0].clean, scenes[2].clean)
+        for first, second in zip(scenes[0].sources, scenes[2].sources, strict=True):
+            assert (first != second).any()
+
+    def test_the_seed_decides_the_damage(self, make, tmp_path):
+        make("photos/x.png", size=(280, 265))
+        first, again, other = (
+            next(read_scenes(str(tmp_path / "photos"), seed=seed)) for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(first.sources, again.sources)
+        assert (np.array(first.sources) != np.array(other.sources)).any()
+
+    @pytest.mark.parametrize("reference", ["clean", "target", None])
+    def test_stacks_are_taken_as_they_are(self, make, tmp_path, reference):
+        make(*(f"image{k}/{stem}.png" for k in (1, 2, 3) for stem in ("x", "y")))
+        if reference:
+            make(f"{reference}/x.png", f"{reference}/y.png")
+        scenes = list(read_scenes(str(tmp_path)))
+        assert [scene.stem for scene in scenes] == ["x", "y"]
+        for scene in scenes:
+            for k, source in enumerate(scene.sources, start=1):
+                expected = read_image(tmp_path / f"image{k}" / f"{scene.stem}.png")
+                np.testing.assert_array_equal(source, expected)
+            assert (scene.clean is not None) == (reference is not None)
+        assert scene_stems(str(tmp_path), 1) == ["x"]
+
+    @pytest.mark.parametrize("count", [0, -2])
+    def test_a_count_below_one_is_refused(self, make, tmp_path, count):
+        make("photos/x.png")
+        with pytest.raises(UserError, match=f"count must be at least 1, not {count}"):
+            scene_stems(str(tmp_path / "photos"), count)
+
+
+class TestEvaluate:
+    """`evaluate`."""
+
+    def test_a_model_that_copies_scores_like_the_copy(self, evaluate, make, tmp_path):
+        make("photos/x.png", "photos/y.png", "photos/z.png")
+        report = evaluate(tmp_path / "photos", count=5, options=EvaluationOptions([PSNR, EN, MSE]))
+        assert report["count"] == 5
+        for metric, scores in report.items():
+            if metric not in ("count", "run", "images", "excluded"):
+                assert scores["fused"] == scores["copy_a"], metric
+        assert report[PSNR]["fused"] != report[PSNR]["mean"]
+        fused = sorted(path.name for path in (tmp_path / "out" / "fused").iterdir())
+        assert fused == ["x-2.png", "x.png", "y-2.png", "y.png", "z.png"]
+        sheets = sorted(path.name for path in (tmp_path / "out" / "sheets").iterdir())
+        assert sheets == ["sheet-1.png", "sheet-2.png"]
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert not re.search(r'(?:src|href)="(?!data:|#)|url\(|@import', page)
+
+    def test_outputs_meet_their_own_scene_in_any_batch(self, evaluate, make, tmp_path):
+        # Batches finish out of order: wide scenes fill theirs before the tall ones.
+        for number, size in enumerate([(64, 32), (32, 64), (32, 64), (64, 32), (32, 64)]):
+            make(*(f"in/image{k}/{number}.png" for k in (1, 2)), size=size)
+        evaluate(tmp_path / "in", changes={"batch_size": 2})
+        for number in range(5):
+            fused = read_image(tmp_path / "out" / "fused" / f"{number}.png")
+            source = read_image(tmp_path / "in" / "image1" / f"{number}.png")
+            np.testing.assert_array_equal(fused, source)
+
+    def test_stacks_of_three_without_reference_are_scored(self, evaluate, make, tmp_path):
+        make(*(f"in/image{k}/x.png" for k in (1, 2, 3)))
+        report = evaluate(tmp_path / "in")
+        assert PSNR not in report
+        assert report[MSE]["fused"] > 0
+
+    def test_nothing_is_made_for_an_unknown_task_or_source(self, evaluate, make, tmp_path):
+        make("photos/x.png")
+        with pytest.raises(UserError, match="task 'paint' is unknown"):
+            evaluate(tmp_path / "photos", task="paint")
+        with pytest.raises(UserError, match="nowhere"):
+            evaluate(tmp_path / "nowhere")
+        assert not (tmp_path / "out").exists()
+
+    def test_weights_do_not_say_where_the_report_goes(self, make, tmp_path):
+        make("photos/x.png")
+        (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(UserError, match="is no run folder: say with --output"):
+            MODULE.evaluate(checkpoint=tmp_path, data=str(tmp_path / "photos"), quiet=True)
+
+    def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):
+        make("in/image1/x.png")
+        make("in/image2/x.png", size=(36, 40))
+        make(*(f"in/image{k}/y.png" for k in (1, 2)))
+        report = evaluate(tmp_path / "in")
+        assert list(report["images"]) == ["y"]
+        assert "36x40" in report["excluded"]["x"] and "40x36" in report["excluded"]["x"]
+
+    def test_a_killed_evaluation_fuses_only_what_is_not_yet_fused(
+        self, evaluate, make, tmp_path, monkeypatch
+    ):
+        stems = [f"{i}" for i in range(5)]
+        make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in stems))
+        whole = evaluate(tmp_path / "in", output=tmp_path / "whole")
+        fused = []
+        write = FUSING.write_image
+
+        def killed(path, *rest):
+            if len(fused) == 3:
+                raise KeyboardInterrupt
+            fused.append(path.stem)
+            write(path, *rest)
+
+        monkeypatch.setattr(FUSING, "write_image", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(tmp_path / "in")
+        fused.clear()
+        monkeypatch.setattr(
+            FUSING, "write_image", lambda path, *rest: (fused.append(path.stem), write(path, *rest))
+        )
+        resumed = evaluate(tmp_path / "in")
+        assert fused == stems[3:]
+        assert resumed["images"] == whole["images"]
+        fused.clear()
+        evaluate(tmp_path / "in")
+        assert fused == []
+        evaluate(tmp_path / "in", changes={"steps": 7})
+        assert fused == stems
+
+    def test_another_methods_images_stand_beside_the_models(self, evaluate, make, tmp_path):
+        make("in/image1/x.png", "in/image2/x.png", "other/x.png")
+        report = evaluate(tmp_path / "in", fused={"Other": tmp_path / "other"})
+        assert list(report[EN]) == ["fused", "Other", "mean", "max", "copy_a", "copy_b"]
+        with pytest.raises(UserError, match="cannot be called 'fused' beside a model"):
+            evaluate(tmp_path / "in", fused={"fused": tmp_path / "other"})
+
+    def test_a_model_fuses_folders_given_one_by_one(self, evaluate, make, tmp_path):
+        make("vi/x.png", "ir/x.tif", "ir/y.png")
+        report = evaluate(Folders((tmp_path / "vi", tmp_path / "ir")))
+        assert list(report["images"]) == ["x"] and list(report["excluded"]) == ["y"]
+
+    def test_a_damaged_source_is_excluded_and_the_others_are_fused(self, evaluate, make, tmp_path):
+        make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in ("x", "y", "z")))
+        (tmp_path / "in" / "image2" / "y.png").write_bytes(b"\x89PNG broken")
+        report = evaluate(tmp_path / "in", changes={"batch_size": 2})
+        assert list(report["images"]) == ["x", "z"]
+        assert "image2/y.png" in report["excluded"]["y"]
+
+
+class TestEvaluateFiles:
+    """`evaluate_files`."""
+
+    @pytest.fixture
+    def score(self, tmp_path):
+        def run(*sources):
+            return evaluate_files(
+                sources=[tmp_path / name for name in sources],
+                fused=tmp_path / "fused",
+                output=tmp_path / "out",
+                options=EvaluationOptions([EN]),
+                quiet=True,
+            )
+
+        return run
+
+    def test_files_belong_together_by_stem_whatever_their_format(self, score, make, tmp_path):
+        make("a/x.png", "b/x.tif", "fused/x.bmp", "fused/unused.png", "a/y.webp", "b/y.png")
+        make("fused/y.png")
+        (tmp_path / "fused" / "x.txt").write_text("remarks")
+        results = score("a", "b")
+        assert list(results.images) == ["x", "y"]
+
+    @pytest.mark.parametrize(
+        ("fused", "message"),
+        [
+            ((), "fused: no such folder"),
+            (("fused/y.png",), "fused: no image named x"),
+        ],
+        ids=["no folder", "no image"],
+    )
+    def test_what_is_missing_is_named_before_anything_is_made(
+        self, score, make, tmp_path, fused, message
+    ):
+        make("a/x.png", "b/x.png", *fused)
+        with pytest.raises(UserError, match=message):
+            score("a", "b")
+        assert not (tmp_path / "out").exists()

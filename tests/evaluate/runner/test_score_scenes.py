@@ -1,0 +1,239 @@
+"""Scoring a set of scenes: who gets which score, what is excluded, what is not done twice."""
+
+import functools
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import BASELINES
+from ditfuse_jax.evaluate.metrics import compute_metrics
+from ditfuse_jax.evaluate.runner.methods import method_files, parse_methods
+from ditfuse_jax.evaluate.runner.scenes import Folders, Scenes, open_scenes
+from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
+from ditfuse_jax.images import read_image, write_image
+
+SCORING = importlib.import_module("ditfuse_jax.evaluate.runner.score_scenes")
+EN, MSE, PSNR, SSIM = "EN", "MSE", "PSNR_clean", "SSIM"
+NAMES = (EN, MSE)  # no windows: quick to compile
+
+
+@pytest.fixture
+def make(make):
+    """The same, small."""
+    return functools.partial(make, size=(9, 14))
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Every image that was really scored, as bytes, in order."""
+    images = []
+    original = SCORING.compute_metrics_of_candidates
+
+    def record(candidates, *rest):
+        images.extend(image.tobytes() for image in candidates)
+        return original(candidates, *rest)
+
+    monkeypatch.setattr(SCORING, "compute_metrics_of_candidates", record)
+    return images
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Scores `tmp_path/METHOD/*` against `a/` and `b/`."""
+
+    def run(*methods, names=NAMES, clean=None, preset="canonical", **options):
+        folders = Folders((tmp_path / "a", tmp_path / "b"), clean)
+        scenes = open_scenes(folders)
+        files, lacking = method_files({name: tmp_path / name for name in methods}, scenes)
+        scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
+        cache = ScoreCache(tmp_path / "scores", preset)
+        return SCORING.score_scenes(scenes, files, names, cache, quiet=True, **options)
+
+    return run
+
+
+def pairs(*stems: str) -> list[str]:
+    return [f"{folder}/{stem}.png" for stem in stems for folder in ("a", "b")]
+
+
+def test_each_method_gets_the_score_of_its_own_image(make, run, tmp_path):
+    make(*pairs("x", "y"), "one/x.png", "one/y.png", "two/x.png", "two/y.png")
+    results = run("one", "two")
+    assert results.methods == ["one", "two", *BASELINES]
+    for stem in ("x", "y"):
+        sources = [read_image(tmp_path / folder / f"{stem}.png") for folder in ("a", "b")]
+        outputs = {name: read_image(tmp_path / name / f"{stem}.png") for name in ("one", "two")}
+        outputs |= {name: fuse(sources) for name, fuse in BASELINES.items()}
+        for method, output in outputs.items():
+            for metric, value in compute_metrics(output, sources, None, NAMES).items():
+                assert results.images[stem][metric][method] == pytest.approx(value, rel=1e-6)
+
+
+def test_a_second_run_scores_nothing_and_finds_the_same(make, run, scored):
+    make(*pairs("x", "y"), "one/x.png", "one/y.png")
+    first = run("one")
+    assert len(scored) == 2 * 5
+    assert run("one").images == first.images
+    assert len(scored) == 2 * 5
+
+
+def test_a_run_that_was_killed_continues_and_scores_the_rest_only(make, run, scored, monkeypatch):
+    stems = [f"{i}" for i in range(5)]
+    make(*pairs(*stems), *(f"one/{stem}.png" for stem in stems))
+    write = ScoreCache.write
+    written = []
+
+    def killed(self, stem, *rest):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(stem)
+        write(self, stem, *rest)
+
+    monkeypatch.setattr(ScoreCache, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("one")
+    monkeypatch.setattr(ScoreCache, "write", write)
+    scored.clear()
+    resumed = run("one")
+    assert len(scored) == 2 * 5  # the fourth scene was scored but not kept
+    assert list(resumed.images) == stems
+
+
+@pytest.mark.parametrize("what", ["a/x.png", "b/x.png", "one/x.png"])
+def test_what_was_made_from_other_pixels_is_scored_again(make, run, scored, tmp_path, what):
+    make(*pairs("x", "y"), "one/x.png", "one/y.png")
+    run("one")
+    scored.clear()
+    make(what)
+    results = run("one")
+    output = read_image(tmp_path / "one" / "x.png").tobytes()
+    assert (output in scored) and len(scored) == (1 if what == "one/x.png" else 5)
+    sources = [read_image(tmp_path / folder / "x.png") for folder in ("a", "b")]
+    expected = compute_metrics(read_image(tmp_path / "one" / "x.png"), sources, None, NAMES)
+    assert results.images["x"][MSE]["one"] == pytest.approx(expected[MSE], rel=1e-6)
+
+
+def test_renamed_or_rewritten_files_of_equal_pixels_keep_their_scores(make, run, scored, tmp_path):
+    make(*pairs("x"), "one/x.png")
+    run("one")
+    scored.clear()
+    image = read_image(tmp_path / "one" / "x.png")
+    (tmp_path / "one" / "x.png").unlink()
+    write_image(tmp_path / "one" / "x.bmp", image)
+    run("one")
+    assert scored == []
+
+
+def test_a_method_or_metric_that_joins_is_scored_alone(make, run, scored, tmp_path):
+    make(*pairs("x"), "one/x.png", "two/x.png")
+    run("one")
+    scored.clear()
+    run("one", "two")
+    assert scored == [read_image(tmp_path / "two" / "x.png").tobytes()]
+    scored.clear()
+    results = run("one", "two", names=(*NAMES, "SD"))
+    assert len(scored) == 6 and set(results.metrics) == {*NAMES, "SD"}
+
+
+def test_another_metric_code_or_preset_makes_old_scores_void(make, run, scored, monkeypatch):
+    make(*pairs("x"), "one/x.png")
+    run("one")
+    for change in ("preset", "code"):
+        scored.clear()
+        if change == "code":
+            monkeypatch.setattr(
+                "ditfuse_jax.evaluate.runner.score_cache._code_digest", lambda: "other"
+            )
+        run("one", preset="linfeng")
+        assert len(scored) == 5, change
+
+
+def test_a_damaged_record_of_scores_is_as_if_it_were_not_there(make, run, scored, tmp_path):
+    make(*pairs("x"), "one/x.png")
+    first = run("one")
+    for text in ("", "{", "[]", '{"one": 3}', '{"one": {"fingerprint": 1, "scores": {}}}'):
+        (tmp_path / "scores" / "x.json").write_text(text)
+        scored.clear()
+        assert run("one").images == first.images
+        assert len(scored) == 5
+
+
+def test_infinite_and_undefined_scores_survive_being_kept(make, run, tmp_path):
+    make(*pairs("x"), "one/x.png")
+    results = run("one", names=(PSNR,), clean=tmp_path / "one")
+    assert results.images["x"][PSNR]["one"] == np.inf
+    assert run("one", names=(PSNR,), clean=tmp_path / "one").images == results.images
+
+
+def test_damaged_missing_and_unequal_files_are_excluded_by_name_from_all_methods(
+    make, run, tmp_path
+):
+    make(*pairs("good", "cut", "text", "size", "alone", "lost"))
+    for name in ("one", "two"):
+        make(*(f"{name}/{stem}.png" for stem in ("good", "cut", "text", "size", "alone")))
+    make("one/lost.png")
+    cut = tmp_path / "b" / "cut.png"
+    cut.write_bytes(cut.read_bytes()[:150])
+    (tmp_path / "two" / "text.png").write_text("no image")
+    make("one/size.png", size=(9, 13))
+    (tmp_path / "b" / "alone.png").unlink()
+    results = run("one", "two")
+    assert list(results.images) == ["good"]
+    reasons = {stem: results.excluded[stem] for stem in ("cut", "text", "size", "alone", "lost")}
+    assert len(results.excluded) == 5
+    assert "b/cut.png: is damaged or truncated" in reasons["cut"]
+    assert "two/text.png: is not an image" in reasons["text"]
+    assert "one/size.png is 13x9" in reasons["size"]
+    assert "b: no image named alone" in reasons["alone"]
+    assert "two: no image named lost" in reasons["lost"]
+    assert results.methods[:2] == ["one", "two"]
+
+
+def test_nothing_left_to_score_is_an_error_with_the_first_reason(make, run, tmp_path):
+    make(*pairs("x"))
+    make("one/x.png", size=(5, 5))
+    with pytest.raises(UserError, match=r"all 1 image\(s\) were excluded \(x: .*one/x.png is 5x5"):
+        run("one")
+
+
+def test_a_metric_that_an_image_does_not_allow_is_missing_or_excludes_it(make, run):
+    make(*pairs("large"), "one/large.png", size=(20, 20))
+    make(*pairs("small"), "one/small.png")  # 9 pixels, less than SSIM's window
+    results = run("one", names=(EN, SSIM))
+    assert set(results.images["small"]) == {EN} and set(results.images["large"]) == {EN, SSIM}
+    results = run("one", names=(EN, SSIM), strictly=True)
+    assert list(results.images) == ["large"]
+    assert "needs sides of at least 11" in results.excluded["small"]
+
+
+def test_a_full_disk_is_an_error_and_not_an_excluded_image(make, run, monkeypatch):
+    make(*pairs("x", "y"), "one/x.png", "one/y.png")
+
+    def full(*_):
+        raise UserError("cannot be written (No space left on device)")
+
+    monkeypatch.setattr("ditfuse_jax.evaluate.runner.score_cache.write_text", full)
+    with pytest.raises(UserError, match="No space left"):
+        run("one")
+
+
+def test_methods_are_named_or_take_their_folders_names(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert list(parse_methods([str(tmp_path / "a=b")])) == ["fused"]
+    assert list(parse_methods([str(tmp_path / "a=b")], beside_model=True)) == ["a=b"]
+    named = parse_methods([f"Mine={tmp_path}", str(tmp_path / "a=b")])
+    assert named == {"Mine": tmp_path, "a=b": tmp_path / "a=b"}
+    for words in (["A=x", "A=y"], ["mean=x"], ["autoencoder_of_a=x"]):
+        with pytest.raises(UserError, match="called '"):
+            parse_methods(words)
+
+
+def test_the_kept_scores_are_json_with_a_fingerprint_per_method(make, run, tmp_path):
+    make(*pairs("x"), "one/x.png")
+    run("one")
+    kept = json.loads((tmp_path / "scores" / "x.json").read_text())
+    assert list(kept) == ["one", *BASELINES]
+    assert len({row["fingerprint"] for row in kept.values()}) == 5
