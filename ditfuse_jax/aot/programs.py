@@ -11,20 +11,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.autoencoder import Autoencoder, AutoencoderConfig
+from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
 from ditfuse_jax.train.loop import lower_step
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
-from ditfuse_jax.train.state import (
-    Frozen,
-    Network,
-    Parameters,
-    abstract_model,
-    abstract_state,
-    make_graph,
-)
+from ditfuse_jax.train.state import Frozen, abstract_state
 from ditfuse_jax.train.step import make_train_step
 
 # Condition images of an example: the pair that is fused.

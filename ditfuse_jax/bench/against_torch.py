@@ -29,9 +29,9 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance, flow_matching_loss, time_grid
 from ditfuse_jax.model import Condition, Layout, ModelConfig
+from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.run_folder import package_versions
-from ditfuse_jax.train.state import Network, make_graph
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 from ditfuse_jax.working_memory import keep_working_memory

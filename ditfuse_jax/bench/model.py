@@ -12,6 +12,7 @@ from flax import nnx
 from ditfuse_jax.bench.measurement import Measurement, time_repeats
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.flops import condition_flops, draw_flops
+from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
@@ -22,7 +23,7 @@ from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import Recipe
-from ditfuse_jax.train.state import abstract_state, create_state, make_graph
+from ditfuse_jax.train.state import abstract_state, create_state
 from ditfuse_jax.train.step import Metrics, make_train_step, model_inputs
 from ditfuse_jax.train.writers import Console, MetricsWriter
 

@@ -9,11 +9,12 @@ from ditfuse_jax.convert.writers import new_folder
 from ditfuse_jax.files import write_text
 from ditfuse_jax.train.base import open_adapter, start_from
 from ditfuse_jax.train.checkpoint import Checkpoints
-from ditfuse_jax.train.paths import find_checkpoint
 from ditfuse_jax.train.recipe import default_config, to_json
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights import write_adapter
 from ditfuse_jax.weights.peft import Adapter
+from ditfuse_jax.weights.run_paths import find_checkpoint
+from ditfuse_jax.weights.run_reader import RunReader
 
 
 def adapter_to_run(folder: Path, base: Path, output: Path) -> None:
@@ -48,7 +49,7 @@ def adapter_to_peft(run: Path, output: Path) -> None:
       UserError: the run trained none, or the output exists.
     """
     folder, step = find_checkpoint(run)
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = RunReader(folder)
     try:
         model = resolve(checkpoints.config(step)).model
     finally:

@@ -8,8 +8,8 @@ from ditfuse_jax.convert.weights import cast, merge, open_weights
 from ditfuse_jax.convert.writers import write_bundle, write_original, write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.train.paths import holds_adapter, is_run
 from ditfuse_jax.weights.peft import is_adapter
+from ditfuse_jax.weights.run_paths import holds_adapter, is_run
 
 LAYOUTS = ("run", "omnigen", "peft", "bundle")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Condition, DiTFuse, ModelConfig
+from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.prompts import TextSlots
-from ditfuse_jax.train.state import Network, make_graph
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 

@@ -18,11 +18,11 @@ from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.lora import merge_lora
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.train.base import carried, open_adapter
-from ditfuse_jax.train.checkpoint import Checkpoints
-from ditfuse_jax.train.paths import FOLDER, LORA, PARAMETERS, find_checkpoint, is_run
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.bundle import find_bundle, is_bundle
 from ditfuse_jax.weights.maps import leaves
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, LORA, PARAMETERS, find_checkpoint, is_run
+from ditfuse_jax.weights.run_reader import RunReader
 
 # The path of a parameter in the nested dict.
 Names = tuple[str, ...]
@@ -117,7 +117,7 @@ def merge(weights: Weights, adapters: Sequence[WeightedAdapter]) -> Weights:
 
 def _open_run(folder: Path) -> Weights:
     run, step = find_checkpoint(folder)
-    checkpoints = Checkpoints(run, read_only=True)
+    checkpoints = RunReader(run)
     try:
         config = carried(run, checkpoints.config(step))
         if checkpoints.has(step, LORA):
@@ -126,11 +126,11 @@ def _open_run(folder: Path) -> Weights:
                 f"with `ditfuse convert {config['weights']} --lora {folder} -o OUTPUT`"
             )
         item = "ema" if checkpoints.has(step, "ema") else PARAMETERS
-        abstract = checkpoints.abstract(step, item)
+        abstract = checkpoints.shapes(step, item)
     finally:
         checkpoints.close()
     model = ModelConfig.from_dict(config["model"])
-    stored = run / FOLDER / str(step) / item
+    stored = run / CHECKPOINTS / str(step) / item
     autoencoder, tokenizer = config["autoencoder"], config["data"]["tokenizer"]
     return Weights(
         model,

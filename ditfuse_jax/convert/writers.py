@@ -19,12 +19,12 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.train.base import AUTOENCODER, TOKENIZER
-from ditfuse_jax.train.checkpoint import Checkpoints, telling_where
-from ditfuse_jax.train.paths import FOLDER, PARAMETERS
+from ditfuse_jax.train.checkpoint import Checkpoints, write_errors
 from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS, without_paths
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embedding
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, PARAMETERS
 from ditfuse_jax.weights.tensors import write_safetensors
 
 # Bytes written at a time; a whole stacked parameter in one piece would be copied whole.
@@ -48,10 +48,10 @@ def write_run(weights: Weights, output: Path, quiet: bool = False) -> None:
         checkpoints = Checkpoints(folder)
         checkpoints.save_config(0, config.to_dict())
         checkpoints.close()
-        step = folder / FOLDER / "0"
+        step = folder / CHECKPOINTS / "0"
         part = folder / "part"
         for path in weights.abstract:
-            with telling_where(output):
+            with write_errors(output):
                 _save(part, path, weights.read(path, None))
             gc.collect()  # or two parameters would be held at a time
             bar.update(weights.abstract[path].size * weights.abstract[path].dtype.itemsize)

@@ -11,8 +11,10 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.lora import join, merge_lora
+from ditfuse_jax.model.network import Parameters, make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
 from ditfuse_jax.train.base import (
     carried,
     load_base,
@@ -20,11 +22,8 @@ from ditfuse_jax.train.base import (
     open_adapter,
     start_from,
 )
-from ditfuse_jax.train.checkpoint import Checkpoints
-from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import Recipe, resolve
-from ditfuse_jax.train.state import Parameters, abstract_adapter, abstract_model, make_graph
 from ditfuse_jax.weights import (
     find_bundle,
     is_adapter,
@@ -33,6 +32,8 @@ from ditfuse_jax.weights import (
     open_bundle,
     read_bundle,
 )
+from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
+from ditfuse_jax.weights.run_reader import RunReader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _load_run(
     path: Path, base: Path | str | None, sharder: Sharder
 ) -> tuple[Recipe, Parameters, str]:
     run, step = find_checkpoint(path)
-    checkpoints = Checkpoints(run, read_only=True)
+    checkpoints = RunReader(run)
     try:
         config = carried(run, checkpoints.config(step))
         if base:
@@ -145,16 +146,14 @@ def _load_run(
         recipe = resolve(config)
         if recipe.lora is None:
             abstract = abstract_model(recipe.model, sharder, frozen=True)
-            parameters, _ = checkpoints.restore_parameters(step, abstract)
+            parameters = checkpoints.read_model(step, abstract)
         else:
             if not Path(recipe.weights).exists():
                 raise UserError(
                     f"{run} adapts the weights in {recipe.weights}, which are not there any more: "
                     "say with --base where they are"
                 )
-            adapter, _ = checkpoints.restore_parameters(
-                step, abstract_adapter(recipe.network, sharder)
-            )
+            adapter = checkpoints.read_model(step, abstract_adapter(recipe.network, sharder))
             parameters = join(load_base(recipe, sharder), adapter)
     finally:
         checkpoints.close()

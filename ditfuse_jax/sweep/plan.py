@@ -18,10 +18,10 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.files import write_text
 from ditfuse_jax.sweep.definition import Sweep, Words
-from ditfuse_jax.train.paths import FOLDER
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 from ditfuse_jax.train.settings import resolve
+from ditfuse_jax.weights.run_paths import CHECKPOINTS
 
 # What decides only how images are made, and the word of `ditfuse evaluate` that sets it.
 SAMPLING = {
@@ -87,7 +87,7 @@ class Training:
     def finished(self) -> bool:
         """Whether the last step is saved and evaluated."""
         evaluated = any(name.startswith("eval/") for name in self._last_record())
-        return evaluated and (self.folder / FOLDER / str(self.steps)).is_dir()
+        return evaluated and (self.folder / CHECKPOINTS / str(self.steps)).is_dir()
 
     def _last_record(self) -> dict[str, Any]:
         """All that was recorded of the last step."""

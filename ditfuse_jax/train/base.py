@@ -16,22 +16,16 @@ from ml_collections import ConfigDict
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.train.checkpoint import Checkpoints
-from ditfuse_jax.train.paths import LORA, find_checkpoint, is_run, pinned
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe, resolve
-from ditfuse_jax.train.state import (
-    Frozen,
-    Parameters,
-    abstract_adapter,
-    abstract_model,
-    init_parameters,
-)
+from ditfuse_jax.train.state import Frozen
 from ditfuse_jax.weights import (
     find_bundle,
     is_bundle,
@@ -43,6 +37,8 @@ from ditfuse_jax.weights import (
 )
 from ditfuse_jax.weights.autoencoder import fingerprint
 from ditfuse_jax.weights.maps import leaves as leaf_table
+from ditfuse_jax.weights.run_paths import LORA, find_checkpoint, is_run, resolve_best
+from ditfuse_jax.weights.run_reader import RunReader
 
 # What a run folder may carry with its weights, for use anywhere.
 AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
@@ -104,7 +100,7 @@ def start_from(config: Config, folder: str) -> None:
     base = open_base(folder)
     kept = {name: config.model[name] for name in _OF_THE_RECIPE}
     config.model = ConfigDict(base.model.to_dict() | kept)
-    config.weights = str(pinned(find_bundle(folder)).absolute())
+    config.weights = str(resolve_best(find_bundle(folder)).absolute())
     config.autoencoder = str(base.autoencoder.absolute()) if base.autoencoder else ""
     config.data.tokenizer = str(base.tokenizer.absolute()) if base.tokenizer else ""
 
@@ -251,13 +247,13 @@ def open_adapter(folder: Path, model: ModelConfig) -> tuple[LoRAConfig, Paramete
         adapter = read_adapter(folder, model)
         return adapter.lora, adapter.leaves
     run, step = find_checkpoint(folder)
-    checkpoints = Checkpoints(run, read_only=True)
+    checkpoints = RunReader(run)
     try:
         recipe = resolve(checkpoints.config(step))
         if recipe.lora is None:
             raise UserError(f"{folder} trained a whole model and holds no adapter")
         sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
-        leaves, _ = checkpoints.restore_parameters(step, abstract_adapter(recipe.network, sharder))
+        leaves = checkpoints.read_model(step, abstract_adapter(recipe.network, sharder))
     finally:
         checkpoints.close()
     return recipe.lora, leaves
@@ -297,7 +293,7 @@ def _matching(recipe: Recipe) -> Base:
 
 def _open_run(folder: Path) -> Base:
     run, step = find_checkpoint(folder)
-    checkpoints = Checkpoints(run, read_only=True)
+    checkpoints = RunReader(run)
     try:
         config = carried(run, checkpoints.config(step))
         if checkpoints.has(step, LORA):
@@ -309,9 +305,9 @@ def _open_run(folder: Path) -> Base:
         checkpoints.close()
 
     def read(abstract: Parameters) -> Parameters:
-        reader = Checkpoints(run, read_only=True)
+        reader = RunReader(run)
         try:
-            return reader.restore_parameters(step, abstract)[0]
+            return reader.read_model(step, abstract)
         finally:
             reader.close()
 

@@ -9,32 +9,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 from ditfuse_jax.parallel.processes import is_main
-
-FILE = "best.json"
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """What decides.
-
-    Attributes:
-      name: of a scalar that an evaluation returns, e.g. `eval/PSNR_clean`.
-      direction: which values are better; `zero` means those nearest to it.
-    """
-
-    name: str
-    direction: Literal["higher", "lower", "zero"]
-
-    def rank(self, value: float) -> float:
-        """A number that is larger for a better value; NaN comes after all others."""
-        if math.isnan(value):
-            return -math.inf
-        return {"higher": value, "lower": -value, "zero": -abs(value)}[self.direction]
+from ditfuse_jax.weights.best_step import FILE, Criterion, best_step, read_best
 
 
 class Best:
@@ -50,7 +30,7 @@ class Best:
         self.criterion = criterion
         self.values: dict[int, float] = {}
         if self._path.exists():
-            earlier, values = _read(self._path)
+            earlier, values = read_best(self._path)
             self.values = values if earlier == criterion else {}
 
     def forget_after(self, step: int) -> None:
@@ -108,40 +88,6 @@ class KeepLatestAndBest:
         if self.best:
             kept.add(self.best.step(steps))
         return [step in kept for step in steps]
-
-
-def find_best(run: Path, saved: Collection[int]) -> int:
-    """The best of a run's saved steps.
-
-    Raises:
-      UserError: none of them was evaluated.
-    """
-    path = Path(run) / FILE
-    step = best_step(*_read(path), saved) if path.exists() else None
-    if step is None:
-        raise UserError(
-            f"{run} knows no best checkpoint: none of its steps was evaluated by train.keep_best; "
-            "give the run folder without @best for the newest"
-        )
-    return step
-
-
-def best_step(
-    criterion: Criterion, values: Mapping[int, float], saved: Collection[int]
-) -> int | None:
-    """The best of the saved steps that have a value, the earliest of equals; NaN never wins."""
-    known = [step for step in sorted(saved) if not math.isnan(values.get(step, math.nan))]
-    return max(known, key=lambda step: criterion.rank(values[step]), default=None)
-
-
-def _read(path: Path) -> tuple[Criterion, dict[int, float]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        criterion = Criterion(content["metric"], content["direction"])
-        values = {int(step): float(value) for step, value in content["values"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): remove it") from error
-    return criterion, values
 
 
 def _to_json(value: float) -> float | str:

@@ -9,6 +9,7 @@ import jax
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
+from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh, watch
 from ditfuse_jax.parallel.processes import is_main
@@ -19,22 +20,15 @@ from ditfuse_jax.train.best import Best, Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints, Position
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
-from ditfuse_jax.train.paths import LORA, PARAMETERS
 from ditfuse_jax.train.recipe import Config, to_json
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
 from ditfuse_jax.train.settings import Recipe, check_tokenizer, resolve
 from ditfuse_jax.train.signals import StopSignal
-from ditfuse_jax.train.state import (
-    Frozen,
-    TrainState,
-    abstract_state,
-    create_state,
-    make_graph,
-    shardings_of,
-)
+from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state, shardings_of
 from ditfuse_jax.train.step import Batch, TrainStep, make_train_step
 from ditfuse_jax.train.writers import Console, MetricsWriter
+from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 
 
 @dataclasses.dataclass(frozen=True)

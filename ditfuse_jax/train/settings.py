@@ -11,6 +11,7 @@ from ditfuse_jax.flow import Guidance, Objective, time_sampler
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
@@ -18,7 +19,6 @@ from ditfuse_jax.prompts import TextSlots, load_tokenizer
 from ditfuse_jax.tasks import find_task
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ditfuse_jax.train.recipe import Config, default_config
-from ditfuse_jax.train.state import Network
 from ditfuse_jax.train.step import StepConfig
 
 

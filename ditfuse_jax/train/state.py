@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ditfuse_jax.model import DiTFuse, ModelConfig
-from ditfuse_jax.model.lora import LoRAConfig, add_lora, split_lora
+from ditfuse_jax.model.network import (
+    Network,
+    Parameters,
+    init_parameters,
+    make_graph,
+    trainable,
+)
 from ditfuse_jax.parallel import Sharder, shard_like
-
-Parameters = dict[str, Any]
 
 
 @jax.tree_util.register_dataclass
@@ -54,43 +56,6 @@ class Frozen(NamedTuple):
     autoencoder: Parameters
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """What is built: a model, perhaps with adapters around it."""
-
-    model: ModelConfig
-    lora: LoRAConfig | None = None
-
-    def build(self, key: jax.Array | int) -> DiTFuse:
-        """A model with fresh parameters."""
-        model = DiTFuse(self.model, rngs=nnx.Rngs(params=key))
-        if self.lora:
-            key = jax.random.key(key) if isinstance(key, int) else key
-            add_lora(model, self.lora, rngs=nnx.Rngs(params=jax.random.fold_in(key, 1)))
-        return model
-
-
-def make_graph(network: Network) -> tuple[nnx.GraphDef, nnx.State]:
-    """The structure and abstract parameters, without allocating anything.
-
-    Raises:
-      UserError: the adapters' targets do not exist.
-    """
-    graph, state = nnx.split(nnx.eval_shape(lambda: network.build(0)))
-    return graph, state
-
-
-def init_parameters(network: Network, key: jax.Array) -> Parameters:
-    """Fresh values of what trains."""
-    parameters = nnx.to_pure_dict(nnx.state(network.build(key), nnx.Param))
-    return trained_part(network, parameters)
-
-
-def trained_part(network: Network, parameters: Parameters) -> Parameters:
-    """Of a tree like the parameters: the leaves that train."""
-    return split_lora(parameters)[0] if network.lora else parameters
-
-
 def new_state(
     network: Network, optimizer: optax.GradientTransformation, ema: bool, key: jax.Array
 ) -> TrainState:
@@ -118,7 +83,7 @@ def abstract_state(
     """Shapes, types and shardings of the state, without values."""
     shapes = jax.eval_shape(lambda key: new_state(network, optimizer, ema, key), jax.random.key(0))
     _, abstract = make_graph(network)
-    shardings = trained_part(network, sharder.parameters(abstract))
+    shardings = trainable(network, sharder.parameters(abstract))
     whole = sharder.replicated()
     moments = optax.tree_map_params(
         optimizer,
@@ -150,29 +115,6 @@ def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> An
         if moment.shape == shape[:k] + shape[k + 1 :]:
             return NamedSharding(sharding.mesh, PartitionSpec(*spec[:k], *spec[k + 1 :]))
     return NamedSharding(sharding.mesh, PartitionSpec())  # a placeholder of one number
-
-
-def abstract_model(model: ModelConfig, sharder: Sharder, frozen: bool = False) -> Parameters:
-    """Shapes, types and shardings of a whole model's parameters.
-
-    A frozen model is kept in its computation type, which is what every use of it reads; only the
-    norms, which are computed in float32, stay so.
-    """
-    _, state = make_graph(Network(model))
-
-    def leaf(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
-        dtype = model.dtype if frozen and path[-1].key != "scale" else x.dtype
-        return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype))
-
-    shapes = jax.tree_util.tree_map_with_path(leaf, nnx.to_pure_dict(state))
-    return shard_like(shapes, sharder.parameters(state))
-
-
-def abstract_adapter(network: Network, sharder: Sharder) -> Parameters:
-    """Shapes, types and shardings of the adapters' parameters."""
-    _, state = make_graph(network)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(state))
-    return trained_part(network, shard_like(shapes, sharder.parameters(state)))
 
 
 def shardings_of(abstract: Any) -> Any:

@@ -13,9 +13,10 @@ from ditfuse_jax.flow import Objective, flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.lora import join
+from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
-from ditfuse_jax.train.state import Frozen, Parameters, TrainState
+from ditfuse_jax.train.state import Frozen, TrainState
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]

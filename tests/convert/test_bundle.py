@@ -13,11 +13,11 @@ from ditfuse_jax.convert.weights import Weights, cast
 from ditfuse_jax.convert.writers import write_bundle
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.train import resolve
 from ditfuse_jax.train.base import load_initial, open_base, start_from
 from ditfuse_jax.train.recipe import default_config
-from ditfuse_jax.train.state import abstract_model
 from ditfuse_jax.weights import write_safetensors
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS
 

@@ -9,7 +9,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Checkpoints, Criterion, find_checkpoint, train
 from ditfuse_jax.train.best import FILE, Best
-from ditfuse_jax.train.paths import is_run, pinned
+from ditfuse_jax.weights.run_paths import is_run, resolve_best
 
 HIGHER = Criterion("eval/x", "higher")
 
@@ -45,7 +45,7 @@ def test_the_best_is_kept_beside_the_newest_and_known_after_a_restart(run, tmp_p
     assert run(values, 6) == [2, 6]
     assert find_checkpoint(tmp_path / "run@best") == (tmp_path / "run", 2)
     assert find_checkpoint(tmp_path / "run") == (tmp_path / "run", 6)
-    assert pinned(tmp_path / "run@best") == tmp_path / "run" / "checkpoints" / "2"
+    assert resolve_best(tmp_path / "run@best") == tmp_path / "run" / "checkpoints" / "2"
     assert run(values, 8) == [7, 8]
     assert find_checkpoint(tmp_path / "run@best")[1] == 7
 
@@ -56,7 +56,7 @@ def test_a_best_step_that_no_schedule_saves_is_saved(run):
 
 def test_without_a_criterion_only_the_newest_are_kept(run, tmp_path):
     assert run({1: 3.0, 2: 1.0, 3: 2.0}, 3, None, keep=2) == [2, 3]
-    with pytest.raises(UserError, match=r"knows no best checkpoint.*without @best"):
+    with pytest.raises(UserError, match=r"has no best checkpoint.*without @best"):
         find_checkpoint(tmp_path / "run@best")
 
 

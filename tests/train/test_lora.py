@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.train import load_recipe, train
-from ditfuse_jax.train.state import init_parameters
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 

@@ -53,7 +53,7 @@ for name, sizes in {
     "data=2 fsdp=2 tensor=2": dict(data=2, fsdp=2, tensor=2),
 }.items():
     target = abstract_on(**sizes)
-    reader = Checkpoints(folder, read_only=True)
+    reader = Checkpoints(folder)
     before = bytes_read()
     restored, position = reader.restore(1, target)
     jax.block_until_ready(restored)

@@ -21,7 +21,7 @@ def load(folder, config, step):
     recipe = resolve(config)
     sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = Checkpoints(folder)
     abstract = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
     state, position = checkpoints.restore(step, abstract)
     checkpoints.close()

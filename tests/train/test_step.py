@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.flow import flow_matching_loss
+from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
@@ -17,7 +18,7 @@ from ditfuse_jax.train import resolve
 from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
-from ditfuse_jax.train.state import Frozen, abstract_state, create_state, make_graph
+from ditfuse_jax.train.state import Frozen, abstract_state, create_state
 from ditfuse_jax.train.step import average, make_train_step, model_inputs, usual_norm
 
 

@@ -32,8 +32,8 @@ from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.standard import check_plain
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
-from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
+from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
 # Rows of one sheet, pictures on the sheets, and exclusions that are printed.
 _SHEET_ROWS = 4

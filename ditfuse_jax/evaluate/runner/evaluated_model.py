@@ -11,10 +11,10 @@ from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sample.fuser import Fuser, sampling_settings
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
-from ditfuse_jax.train.paths import find_checkpoint, is_run
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import is_weights
 from ditfuse_jax.weights.bundle import find_bundle, is_bundle
+from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Where a run's checkpoints lie, and which of them a path means."""
+"""Paths in a run folder, and which checkpoint a path refers to."""
 
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train.best import find_best
+from ditfuse_jax.weights.best_step import find_best
 
-# Of a run: its steps' folders are in it, named by their numbers.
-FOLDER = "checkpoints"
+# Subfolder of a run: each step is a folder in it, named by its number.
+CHECKPOINTS = "checkpoints"
 
-# Items of a step: what trained, the whole model or adapters.
+# Items of a step: the trainable parameters, of a whole model or of its adapters.
 PARAMETERS = "parameters"
 LORA = "lora"
 
@@ -17,19 +17,19 @@ AT_BEST = "@best"
 
 
 def is_run(path: Path) -> bool:
-    """Whether the path is a run folder, `RUN@best` or one of its step folders."""
+    """Returns whether the path is a run folder, `RUN@best` or one of its step folders."""
     path = _without_best(Path(path).expanduser())
-    return (path / FOLDER).is_dir() or path.parent.name == FOLDER
+    return (path / CHECKPOINTS).is_dir() or path.parent.name == CHECKPOINTS
 
 
 def holds_adapter(path: Path) -> bool:
-    """Whether the run or step folder holds an adapter instead of a whole model."""
+    """Returns whether the run or step folder holds an adapter instead of a whole model."""
     run, step = find_checkpoint(path)
-    return (run / FOLDER / str(step) / LORA).is_dir()
+    return (run / CHECKPOINTS / str(step) / LORA).is_dir()
 
 
 def find_checkpoint(path: Path) -> tuple[Path, int]:
-    """Finds what `--checkpoint` means.
+    """Finds the checkpoint that a path refers to.
 
     Args:
       path: a run folder (its newest step), `RUN@best` (the best by `train.keep_best`) or one of
@@ -42,10 +42,10 @@ def find_checkpoint(path: Path) -> tuple[Path, int]:
       UserError: there is no checkpoint.
     """
     path = Path(path).expanduser()
-    if path.parent.name == FOLDER and path.name.isdigit() and path.is_dir():
+    if path.parent.name == CHECKPOINTS and path.name.isdigit() and path.is_dir():
         return path.parent.parent, int(path.name)
     run = _without_best(path)
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     # Orbax writes under a longer name and renames at the end: a plain number is complete.
     steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
     if not steps:
@@ -53,8 +53,10 @@ def find_checkpoint(path: Path) -> tuple[Path, int]:
     return run, max(steps) if run == path else find_best(run, steps)
 
 
-def pinned(path: Path) -> Path:
-    """A path that means the same when the run goes on: of `RUN@best`, the step folder.
+def resolve_best(path: Path) -> Path:
+    """Replaces `RUN@best` by its step folder, which stays the same when the run continues.
+
+    Other paths are returned as they are.
 
     Raises:
       UserError: see `find_checkpoint`.
@@ -63,10 +65,10 @@ def pinned(path: Path) -> Path:
     if _without_best(path) == path:
         return path
     run, step = find_checkpoint(path)
-    return run / FOLDER / str(step)
+    return run / CHECKPOINTS / str(step)
 
 
 def _without_best(path: Path) -> Path:
-    """`RUN` of `RUN@best`, unless a folder has that very name."""
+    """Returns `RUN` for `RUN@best`, unless a folder has exactly that name."""
     named = path.name.endswith(AT_BEST) and not path.exists()
     return path.with_name(path.name.removesuffix(AT_BEST)) if named else path

@@ -1,9 +1,9 @@
-"""Which device reads what of a checkpoint, so that each byte is read about once.
+"""Restoring arrays on another mesh than the one that saved them, reading each byte about once.
 
-Arrays are stored in chunks, and a chunk is read whole or not at all.  A mesh that cuts arrays
-otherwise than the one that saved them would read every chunk once per piece; so arrays are read cut
-between chunks, spread as widely as these allow, and then moved to where they belong between the
-devices, which is far faster than storage.
+Arrays are stored in chunks, and a chunk can only be read whole.  A mesh that shards arrays
+differently from the one that saved them would read every chunk once per shard.  Arrays are
+therefore read with shards that end at chunk borders, over as many devices as these allow, and then
+resharded between the devices, which is far faster than storage.
 """
 
 from typing import Any
@@ -11,24 +11,26 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-# Chunks of a saved array are no larger, so that any mesh finds enough of them to spread.
+# Upper limit for the chunks of saved arrays, so that any mesh finds enough of them to share.
 CHUNK_BYTES = 16 * 2**20
-# A larger chunk (of a checkpoint written otherwise) would be too much for each device to hold.
-_WHOLE_BYTES = 4 * CHUNK_BYTES
+# Larger chunks (of checkpoints written otherwise) would not fit on each device.
+_LARGEST_CHUNK = 4 * CHUNK_BYTES
 
 
-def restore_moving(read: Any, stored: dict[str, tuple[int, ...]], targets: dict[str, Any]) -> Any:
-    """Reads arrays along their chunks, then moves them.
+def restore_resharded(
+    read: Any, chunks: dict[str, tuple[int, ...]], targets: dict[str, Any]
+) -> Any:
+    """Reads arrays along their chunks, then reshards them.
 
     Args:
-      read: takes name -> abstract value to what it read.
-      stored: shape of an array's chunks, by name.
-      targets: name -> abstract value as it is wanted.
+      read: maps a dict from names to abstract arrays to the arrays themselves.
+      chunks: name -> shape of the array's chunks.
+      targets: name -> abstract array with the wanted sharding.
 
     Returns:
-      Name -> array, placed as wanted.
+      Name -> array, sharded as wanted.
     """
-    placed = {name: _along_chunks(x, stored.get(name)) for name, x in targets.items()}
+    placed = {name: _along_chunks(x, chunks.get(name)) for name, x in targets.items()}
     found = read(placed)
     moved = {name: x for name, x in found.items() if placed[name] is not targets[name]}
     if moved:
@@ -38,17 +40,17 @@ def restore_moving(read: Any, stored: dict[str, tuple[int, ...]], targets: dict[
 
 
 def _along_chunks(x: Any, chunk: tuple[int, ...] | None) -> Any:
-    """The abstract value as it is read: itself where that cuts no chunk."""
+    """Returns the abstract array to read: `x` itself if its sharding splits no chunk."""
     sharding = getattr(x, "sharding", None)
     if not isinstance(sharding, NamedSharding) or sharding.mesh.size == 1 or not chunk:
         return x
     size = x.dtype.itemsize
     for side in chunk:
         size *= side
-    if size > _WHOLE_BYTES:
+    if size > _LARGEST_CHUNK:
         return x
     spec = chunk_spec(x.shape, chunk, sharding)
-    if spec == _full(sharding.spec, len(x.shape)):
+    if spec == _entries(sharding.spec, len(x.shape)):
         return x
     return jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec))
@@ -58,11 +60,12 @@ def _along_chunks(x: Any, chunk: tuple[int, ...] | None) -> Any:
 def chunk_spec(
     shape: tuple[int, ...], chunk: tuple[int, ...], sharding: NamedSharding
 ) -> tuple[tuple[str, ...], ...]:
-    """Mesh axes per dimension that cut the array between chunks only, as many as possible.
+    """Returns mesh axes per dimension that split the array at chunk borders only.
 
-    An axis stays with the dimension where `sharding` has it, if the chunks allow.
+    As many axes as possible are used.  An axis stays with the dimension where `sharding` has it, if
+    the chunks allow.
     """
-    wanted = _full(sharding.spec, len(shape))
+    wanted = _entries(sharding.spec, len(shape))
     taken: list[tuple[str, ...]] = [()] * len(shape)
     pieces = [1] * len(shape)
 
@@ -84,6 +87,7 @@ def chunk_spec(
     return tuple(taken)
 
 
-def _full(spec: PartitionSpec, rank: int) -> tuple[tuple[str, ...], ...]:
+def _entries(spec: PartitionSpec, rank: int) -> tuple[tuple[str, ...], ...]:
+    """The mesh axes of each of the `rank` dimensions."""
     entries = [(e,) if isinstance(e, str) else tuple(e or ()) for e in spec]
     return (*entries, *[()] * (rank - len(entries)))

@@ -1,0 +1,65 @@
+"""The structure of a model, with or without adapters, as graph definition and parameters."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.ditfuse import DiTFuse
+from ditfuse_jax.model.lora import LoRAConfig, add_lora, split_lora
+
+# Nested dict of arrays, or of their shapes, types and shardings.
+Parameters = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model, and the adapters around it if there are any."""
+
+    model: ModelConfig
+    lora: LoRAConfig | None = None
+
+    def build(self, key: jax.Array | int) -> DiTFuse:
+        """Returns the module with randomly initialised parameters."""
+        model = DiTFuse(self.model, rngs=nnx.Rngs(params=key))
+        if self.lora:
+            key = jax.random.key(key) if isinstance(key, int) else key
+            add_lora(model, self.lora, rngs=nnx.Rngs(params=jax.random.fold_in(key, 1)))
+        return model
+
+
+def make_graph(network: Network) -> tuple[nnx.GraphDef, nnx.State]:
+    """Returns graph definition and abstract parameters; nothing is allocated.
+
+    Raises:
+      UserError: a target of the adapters does not exist.
+    """
+    graph, state = nnx.split(nnx.eval_shape(lambda: network.build(0)))
+    return graph, state
+
+
+def init_parameters(network: Network, key: jax.Array) -> Parameters:
+    """Returns random initial values of the trainable parameters."""
+    parameters = nnx.to_pure_dict(nnx.state(network.build(key), nnx.Param))
+    return trainable(network, parameters)
+
+
+def trainable(network: Network, parameters: Parameters) -> Parameters:
+    """Returns the trainable part of a tree like the parameters: all of it, or the adapters."""
+    return split_lora(parameters)[0] if network.lora else parameters
+
+
+def frozen_dtypes(model: ModelConfig, shapes: Parameters) -> Parameters:
+    """Replaces the types of abstract parameters by those in which a frozen model is kept.
+
+    That is the computation type, except for the norms' scales, which stay in float32.
+    """
+
+    def leaf(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
+        dtype = x.dtype if path[-1].key == "scale" else model.dtype
+        return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype))
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
