@@ -4,15 +4,14 @@ Nothing is held but the parameter asked for, so a model of any size passes throu
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tensorstore as ts
 
+from ditfuse_jax import compat
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.lora import merge_lora
@@ -143,20 +142,9 @@ def _open_run(folder: Path) -> Weights:
 
 
 def _read_stored(item: Path, path: Names, layers: slice | None) -> np.ndarray:
-    """Reads one array of an orbax item, or some of its rows, by TensorStore.
-
-    Orbax itself reads an array whole, and holds it twice meanwhile.  Layout: orbax's checkpoint
-    format guide.
-    """
-    name = f"{'.'.join(path)}/"
-    if (item / "manifest.ocdbt").exists():
-        store = {"driver": "ocdbt", "base": f"file://{item.absolute()}", "path": name}
-    else:
-        store = {"driver": "file", "path": f"{item.absolute()}/{name}"}
+    """Reads one array of an orbax item, or some of its rows."""
     try:
-        metadata = json.loads((item / "_METADATA").read_text(encoding="utf-8"))
-        driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
-        array = ts.open({"driver": driver, "kvstore": store}, open=True, read=True).result()
+        array = compat.open_orbax_array(item, path)
         return np.asarray(array[layers or slice(None)].read().result())
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:160]

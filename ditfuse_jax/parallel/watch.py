@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import jax
 import tqdm
 
+from ditfuse_jax import compat
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.parallel.guard import Guard
@@ -194,7 +195,7 @@ def together(command: str) -> Iterator[None]:
     """
     global _watch
     # JAX has no public way to the store; orbax uses the same.
-    state = jax._src.distributed.global_state  # pyright: ignore[reportAttributeAccessIssue]
+    state = compat.distributed_state()
     if state.client is None or state.num_processes == 1:
         yield
         return

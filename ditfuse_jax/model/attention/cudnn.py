@@ -16,8 +16,8 @@ same calls run as JAX writes them out.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.cudnn import fused_attention_stablehlo
 
+from ditfuse_jax import compat
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
 from ditfuse_jax.model.remat import kept_attention
 
@@ -82,7 +82,7 @@ def _call(
 
 def available() -> bool:
     """Whether this process can trace cuDNN's calls (JAX's CUDA plugin is there)."""
-    return fused_attention_stablehlo.cuda_versions is not None  # pyright: ignore
+    return compat.cuda_plugin_is_installed()
 
 
 def _even(x: jax.Array, axis: int) -> jax.Array:

@@ -24,7 +24,8 @@ class Version:
 @pytest.fixture
 def lowered(monkeypatch):
     """Lowers attention with gradients for CUDA and returns cuDNN's calls with their operands."""
-    monkeypatch.setattr(cudnn.fused_attention_stablehlo, "cuda_versions", Version)
+    stablehlo = "jax._src.cudnn.fused_attention_stablehlo"
+    monkeypatch.setattr(f"{stablehlo}.cuda_versions", Version)
 
     def lower(name, dtype=jnp.bfloat16, dim=96):
         mask = LAYOUT.full_mask
