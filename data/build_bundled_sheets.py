@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ditfuse_jax.degrade import PRESETS, degrade_views, exposure_pair, focus_pair
+from ditfuse_jax.degrade import M3_PRESETS, degrade_views, exposure_pair, focus_pair
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
@@ -45,7 +45,7 @@ def ivif(image: np.ndarray, rng: np.random.Generator) -> Stack:
 
 
 def fuse(image: np.ndarray, rng: np.random.Generator) -> Stack:
-    views = degrade_views(image, rng, PRESETS["paper"])
+    views = degrade_views(image, rng, M3_PRESETS["paper"])
     return views.view_a, views.view_b
 
 

@@ -7,6 +7,7 @@ from typing import Any
 RENAMED = {
     "model.target_sees_sources": "model.source_skip",
     "model.target_hears_prompt": "model.pooled_prompt",
+    "data.shapes": "data.buckets",
     "flow.detail": "flow.gradient_loss_weight",
     "sample.overview": "sample.global_steps",
 }

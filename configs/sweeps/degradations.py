@@ -2,7 +2,7 @@
 
     ditfuse sweep degradations --workdir runs/degradations
 
-Every setting is scored on the same views, damaged by the paper's three operations.
+Every setting is scored on the same views, damaged by the paper's three degradations.
 """
 
 from itertools import combinations
@@ -17,6 +17,6 @@ def get_sweep(arg: str = "") -> Sweep:
     del arg
     task = "--config.data.mixture.photos.task"
     sets = [some for count in (1, 2) for some in combinations(PAPER, count)]
-    parts = {" + ".join(some): (f"{task}=m3:operations={'+'.join(some)}",) for some in sets}
+    parts = {" + ".join(some): (f"{task}=m3:degradations={'+'.join(some)}",) for some in sets}
     settings = {"all three (paper)": (), **parts, "extended": (f"{task}=m3_extended",)}
     return Sweep(settings, recipe="nano_m3")

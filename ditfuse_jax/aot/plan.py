@@ -114,8 +114,8 @@ def compile_on(
         "topology": target,
         "devices": len(devices),
         "mesh": {axis: size for axis, size in sharder.mesh.shape.items() if size > 1},
-        "batch": recipe.stream.batch_size,
-        "side": recipe.stream.crop[0],
+        "batch": recipe.data.batch_size,
+        "side": recipe.data.crop[0],
         "trains": "adapters" if recipe.lora else "all weights",
         "remat": recipe.model.remat,
         "attention": recipe.model.attention,
@@ -141,11 +141,11 @@ def model_flops(recipe: Recipe, program: str) -> float:
 
     The text is the standard fusion prompt; padding in the text slots is no work of the model's.
     """
-    model, size = recipe.model, recipe.stream.batch_size
-    height, width = recipe.stream.crop
+    model, size = recipe.model, recipe.data.batch_size
+    height, width = recipe.data.crop
     patches = height * width // model.pixels_per_token**2
     slots = recipe.sampling.text_slots if program == "sample" else model.text_slots
-    tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
+    tokenizer = load_tokenizer(recipe.data.encoder.tokenizer)
     prompt = standard_prompt("fuse", NUM_IMAGES)
     text = int(encode_prompt(tokenizer, prompt, NUM_IMAGES, TextSlots(*slots)).valid.sum())
     sizes: dict[str, Any] = {"num_text": text, "num_images": NUM_IMAGES, "patches": patches}
@@ -165,7 +165,7 @@ def model_flops(recipe: Recipe, program: str) -> float:
 def layout(recipe: Recipe, text_slots: tuple[int, int, int]) -> Layout:
     """The sequence of one example."""
     first, middle, last = text_slots
-    height, width = (side // recipe.model.pixels_per_token for side in recipe.stream.crop)
+    height, width = (side // recipe.model.pixels_per_token for side in recipe.data.crop)
     return Layout((first, *(middle,) * (NUM_IMAGES - 1), last), (height, width), recipe.step.draws)
 
 
@@ -180,7 +180,7 @@ def attention_masks(recipe: Recipe, program: str) -> tuple[AttentionMask, ...]:
 def _kept_by_a_step(recipe: Recipe, sharder: Sharder, program: Program) -> dict[str, int]:
     """Gradients, and what the layers keep for the backward pass."""
     length = layout(recipe, recipe.model.text_slots).length
-    batch = recipe.stream.batch_size // recipe.step.accumulation
+    batch = recipe.data.batch_size // recipe.step.accumulation
     return {
         "gradients": device_bytes(program.arguments["parameters"]),
         "layers' checkpoints": checkpoint_bytes(recipe.model, sharder, batch, length),

@@ -47,7 +47,7 @@ def train_program(recipe: Recipe, sharder: Sharder) -> Program:
     Raises:
       UserError: the batch or a parameter does not divide over the mesh.
     """
-    sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
     state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
     space, autoencoder = abstract_space(recipe, sharder)
@@ -75,7 +75,7 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     Raises:
       UserError: the batch or a parameter does not divide over the mesh.
     """
-    size, (height, width) = recipe.stream.batch_size, recipe.stream.crop
+    size, (height, width) = recipe.data.batch_size, recipe.data.crop
     sharder.check_batch(size, accumulation=1)
     sampling = recipe.sampling
     model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
@@ -127,8 +127,8 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
 
 
 def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
-    """A batch of pairs as the pipeline makes it; see `pipeline.Encoder`."""
-    size, (height, width) = recipe.stream.batch_size, recipe.stream.crop
+    """A batch of pairs as the pipeline makes it; see `pipeline.ExampleEncoder`."""
+    size, (height, width) = recipe.data.batch_size, recipe.data.crop
     text = _text_length(recipe.model.text_slots)
     shapes = {
         "images": ((NUM_IMAGES, height, width, 3), jnp.uint8),

@@ -25,18 +25,18 @@ def bench_data(recipe: Recipe, repeats: int) -> Measurement:
     """Batches from the pipeline alone, with the threads and the memory that they take."""
     per_repeat = 8
     before = _peak_mib(resource.RUSAGE_SELF)
-    with contextlib.closing(recipe.stream.batches()) as batches:
+    with contextlib.closing(recipe.data.batches()) as batches:
         seconds = time_repeats(lambda: [next(batches) for _ in range(per_repeat)], repeats)
         threads = threading.active_count()
     facts = {
-        "sources": len(recipe.stream.mixture),
-        "crop": recipe.stream.crop,
-        "workers": recipe.stream.workers,
+        "sources": len(recipe.data.mixture),
+        "crop": recipe.data.crop,
+        "workers": recipe.data.workers,
         "threads": threads,
         "mib": _peak_mib(resource.RUSAGE_SELF) - before,
-        "mib_of_a_worker": _peak_mib(resource.RUSAGE_CHILDREN) if recipe.stream.workers else 0.0,
+        "mib_of_a_worker": _peak_mib(resource.RUSAGE_CHILDREN) if recipe.data.workers else 0.0,
     }
-    return Measurement(seconds, per_repeat * recipe.stream.batch_size, 0.0, facts)
+    return Measurement(seconds, per_repeat * recipe.data.batch_size, 0.0, facts)
 
 
 def _peak_mib(whose: int) -> float:
@@ -51,7 +51,7 @@ def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
     The recipe's first source must be made of files.  The script works on whole images, ours on
     crops of the recipe's size with their tokens; both start from the same files.
     """
-    ingredient = recipe.stream.mixture[0]
+    ingredient = recipe.data.mixture[0]
     source = open_source(ingredient.source)
     if not isinstance(source, FileSource) or source.num_images != 1:
         raise UserError(f"source {ingredient.source!r} is not made of single image files")
@@ -63,7 +63,7 @@ def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
         for number in numbers:
             images = tuple(read_image(path) for path in source.stacks[number])
             random = np.random.default_rng(number)
-            recipe.stream.encoder(TASKS["m3"](images, random, recipe.stream.crop), random)
+            recipe.data.encoder(TASKS["m3"](images, random, recipe.data.crop), random)
 
     def script() -> None:
         random = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
     finally:
         cv2.setNumThreads(threads)
     facts = {
-        "crop": recipe.stream.crop,
+        "crop": recipe.data.crop,
         "files": len(numbers),
         "script_images_per_second": len(numbers) / statistics.median(baseline),
         "times_the_script": statistics.median(baseline) / statistics.median(seconds),

@@ -31,7 +31,7 @@ from ditfuse_jax.train.writers import Console, MetricsWriter
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     """Training steps on one fixed batch, as the loop runs them."""
     setup = _Setup(recipe)
-    setup.sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
+    setup.sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
     ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, ema, setup.sharder)
@@ -47,12 +47,12 @@ def bench_train(recipe: Recipe, repeats: int) -> Measurement:
         state, metrics = step(state, setup.frozen, setup.batch)
         return metrics
 
-    size = recipe.stream.batch_size
+    size = recipe.data.batch_size
     flops = example_flops(recipe, setup.batch) * size
     memory = step.memory_analysis()
     facts = {
         "batch_size": size,
-        "crop": recipe.stream.crop,
+        "crop": recipe.data.crop,
         "compile_seconds": compile_seconds,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
@@ -71,7 +71,7 @@ def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int 
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         writer = MetricsWriter(run)
-        console = Console(steps, 0, recipe.stream.batch_size, quiet=True)
+        console = Console(steps, 0, recipe.data.batch_size, quiet=True)
         rate = learning_rate(recipe.optimizer, recipe.schedule.steps)
         recorder = Recorder(recipe, rate, console, writer, goodput)
         recorder.start(0)
@@ -102,8 +102,8 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
         out_shardings=shardings,
     )
     parameters = initialise(jax.random.key(recipe.seed))
-    size = recipe.stream.batch_size
-    height, width = recipe.stream.crop
+    size = recipe.data.batch_size
+    height, width = recipe.data.crop
     shape = setup.space.shape(height, width)
     count = setup.batch["images"].shape[1]
     posterior_noise = jax.random.normal(jax.random.key(1), (size, count + 1, *shape))
@@ -124,7 +124,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     )
     facts = {
         "batch_size": size,
-        "crop": recipe.stream.crop,
+        "crop": recipe.data.crop,
         "steps": sampling.steps,
         "branches": len(branches),
     }
@@ -138,5 +138,5 @@ class _Setup:
     def __init__(self, recipe: Recipe):
         self.sharder = Sharder(make_mesh(recipe.mesh))
         self.space, self.frozen = load_frozen(recipe, self.sharder)
-        batch = fixed_batch(recipe.stream, recipe.stream.batch_size)
+        batch = fixed_batch(recipe.data, recipe.data.batch_size)
         self.batch = to_devices(batch, self.sharder)

@@ -73,7 +73,7 @@ class MomentsPacker:
         image = read_image(paths[0])
         rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
         crops = [
-            random_view([image], rng, self.crop, upside_down=False)[0] for _ in range(self.crops)
+            random_view([image], rng, self.crop, vertical_flip=False)[0] for _ in range(self.crops)
         ]
         moments = _loaded(self.autoencoder).encode(np.stack(crops))
         return [

@@ -2,17 +2,17 @@
 
 from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
 from ditfuse_jax.degrade.defocus import FocusPair, focus_pair
-from ditfuse_jax.degrade.m3 import PRESETS, Block, M3Config, M3Views, degrade_views
-from ditfuse_jax.degrade.overlay import overlay, overlay_all, read_overlay
+from ditfuse_jax.degrade.m3 import M3_PRESETS, Block, M3Config, M3Views, degrade_views
+from ditfuse_jax.degrade.overlay import overlay, overlay_all, overlay_mask
 from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS, find_pseudo_target
-from ditfuse_jax.degrade.registry import OPERATIONS
-from ditfuse_jax.degrade.tone import BRIGHTNESS, CONTRAST, TONES, adjust
+from ditfuse_jax.degrade.registry import DEGRADATIONS
+from ditfuse_jax.degrade.tone import BRIGHTNESS, CONTRAST, TONES, adjust_tone
 
 __all__ = [
     "BRIGHTNESS",
     "CONTRAST",
-    "OPERATIONS",
-    "PRESETS",
+    "DEGRADATIONS",
+    "M3_PRESETS",
     "PSEUDO_TARGETS",
     "TONES",
     "Block",
@@ -20,12 +20,12 @@ __all__ = [
     "FocusPair",
     "M3Config",
     "M3Views",
-    "adjust",
+    "adjust_tone",
     "degrade_views",
     "exposure_pair",
     "find_pseudo_target",
     "focus_pair",
     "overlay",
     "overlay_all",
-    "read_overlay",
+    "overlay_mask",
 ]

@@ -1,13 +1,13 @@
 """Blur of a block alone: at its border the block is continued by itself, not by its neighbours.
 
-A blur that saw beyond its border would mix in pixels that another operation leaves clean or
+A blur that saw beyond its border would mix in pixels that another degradation leaves clean or
 destroys.  All three are exact in integers, hence equal on every machine.
 """
 
 import cv2
 import numpy as np
 
-from ditfuse_jax.degrade.operation import Params
+from ditfuse_jax.degrade.degradation import Params
 
 KERNEL_SIDES = (3, 5, 7, 9, 11)
 GAUSSIAN_SIGMA = (0.8, 3.0)  # pixels

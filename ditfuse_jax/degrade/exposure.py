@@ -6,7 +6,7 @@ The method names these three (arXiv 2512.07170, abstract) without parameters; th
 import cv2
 import numpy as np
 
-from ditfuse_jax.degrade.operation import Params
+from ditfuse_jax.degrade.degradation import Params
 
 LOW_LIGHT_GAMMA = (1.5, 3.0)
 LOW_LIGHT_GAIN = (0.5, 1.0)

@@ -1,7 +1,7 @@
 """M3, multi-degradation masked-image modelling: two damaged views of one clean photograph.
 
 The image is tiled into square blocks of one side, drawn per image; edge blocks are cut.  Each
-block gets one operation.  A share of the blocks is hit in both views, each other block in exactly
+block gets one degradation.  A share of the blocks is hit in both views, each other block in exactly
 one, chosen by a fair coin, so that most of the clean image is there to be found in one of them
 (DiTFuse, arXiv 2512.07170).
 """
@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from ditfuse_jax.degrade.operation import Params
-from ditfuse_jax.degrade.registry import OPERATIONS
+from ditfuse_jax.degrade.degradation import Params
+from ditfuse_jax.degrade.registry import DEGRADATIONS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_rgb
 
@@ -27,12 +27,12 @@ class M3Config:
     Attributes:
       block_sides: block sides in pixels, one drawn per image, each as likely.
       overlap_fraction: share of the blocks that are hit in both views, 0..1.
-      operations: names in `degrade.OPERATIONS` -> relative weight of being drawn for a block.
+      degradations: names in `degrade.DEGRADATIONS` -> relative weight of being drawn for a block.
     """
 
     block_sides: tuple[int, ...] = (32, 64, 128)
     overlap_fraction: float = 0.25
-    operations: Mapping[str, float] = dataclasses.field(
+    degradations: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"mask": 1.0, "blur": 1.0, "noise": 1.0}
     )
 
@@ -41,23 +41,26 @@ class M3Config:
             raise UserError(f"M3: block_sides must be positive pixels, got {self.block_sides}")
         if not 0 <= self.overlap_fraction <= 1:
             raise UserError(f"M3: overlap_fraction must lie in 0..1, got {self.overlap_fraction}")
-        unknown = sorted(self.operations.keys() - OPERATIONS.keys())
+        unknown = sorted(self.degradations.keys() - DEGRADATIONS.keys())
         if unknown:
             raise UserError(
-                f"M3: no operation is named {', '.join(unknown)} (known: {', '.join(OPERATIONS)})"
+                f"M3: no degradation is named {', '.join(unknown)} "
+                f"(known: {', '.join(DEGRADATIONS)})"
             )
-        weights = list(self.operations.values())
+        weights = list(self.degradations.values())
         if not weights or min(weights) < 0 or sum(weights) <= 0:
-            raise UserError(f"M3: operations need positive weights, got {dict(self.operations)}")
+            raise UserError(
+                f"M3: degradations need positive weights, got {dict(self.degradations)}"
+            )
 
 
 _PAPER = M3Config()
-PRESETS: dict[str, M3Config] = {
+M3_PRESETS: dict[str, M3Config] = {
     "paper": _PAPER,
     "extended": dataclasses.replace(
         _PAPER,
-        operations={
-            **_PAPER.operations,
+        degradations={
+            **_PAPER.degradations,
             "low_light": 1.0,
             "colour_shift": 1.0,
             "exposure_imbalance": 1.0,
@@ -71,14 +74,14 @@ class Block:
     """What was done to one block; positions and sizes in pixels.
 
     Attributes:
-      params: what the operation drew, for each view that was hit.
+      params: what the degradation drew, for each view that was hit.
     """
 
     top: int
     left: int
     height: int
     width: int
-    operation: str
+    degradation: str
     params: Mapping[View, Params]
 
     @property
@@ -100,7 +103,7 @@ def degrade_views(
 ) -> M3Views:
     """Returns two degraded views of a clean `uint8 (H, W, 3)` image, which is left as it is.
 
-    In a block that is hit in both views the operation is the same and all that it draws is not:
+    In a block that is hit in both views the degradation is the same and all that it draws is not:
     each view gets its own strength, kind of blur or noise, and random numbers, as in the released
     code of the method.
 
@@ -111,7 +114,7 @@ def degrade_views(
     height, width = image.shape[:2]
     side = config.block_sides[rng.integers(len(config.block_sides))]
     tiles = list(_tiles(height, width, side))
-    names = _draw_operations(len(tiles), config.operations, rng)
+    names = _draw_degradations(len(tiles), config.degradations, rng)
     hits = _draw_hits(len(tiles), config.overlap_fraction, rng)
     views: dict[View, np.ndarray] = {"a": image.copy(), "b": image.copy()}
     blocks = []
@@ -119,7 +122,7 @@ def degrade_views(
         where = (slice(top, bottom), slice(left, right))
         params: dict[View, Params] = {}
         for view in hit:
-            views[view][where], params[view] = OPERATIONS[name](image[where], rng)
+            views[view][where], params[view] = DEGRADATIONS[name](image[where], rng)
         blocks.append(Block(top, left, bottom - top, right - left, name, params))
     return M3Views(views["a"], views["b"], tuple(blocks))
 
@@ -130,7 +133,7 @@ def _tiles(height: int, width: int, side: int) -> Iterator[tuple[int, int, int, 
             yield top, left, min(top + side, height), min(left + side, width)
 
 
-def _draw_operations(
+def _draw_degradations(
     count: int, weights: Mapping[str, float], rng: np.random.Generator
 ) -> list[str]:
     probabilities = np.array(list(weights.values()), np.float64)

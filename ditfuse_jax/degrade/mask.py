@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ditfuse_jax.degrade.operation import Params
+from ditfuse_jax.degrade.degradation import Params
 
 
 def mask(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Params]:

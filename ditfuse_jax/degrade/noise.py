@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ditfuse_jax.degrade.operation import Params
+from ditfuse_jax.degrade.degradation import Params
 
 GAUSSIAN_SIGMA = (10.0, 35.0)  # on 0..255
 IMPULSE_PROBABILITY = (0.01, 0.03)

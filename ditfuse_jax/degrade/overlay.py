@@ -39,7 +39,7 @@ def _mixed(image: np.ndarray, colour: np.ndarray, where: np.ndarray) -> np.ndarr
     return np.where(where[..., None], mixed, image)
 
 
-def read_overlay(image: np.ndarray, clean: np.ndarray | None = None) -> np.ndarray:
+def overlay_mask(image: np.ndarray, clean: np.ndarray | None = None) -> np.ndarray:
     """Where an image shows the colour, bool (H, W); the inverse of `overlay`.
 
     With the scene the blend `image = clean + share (colour - clean)` is solved for the share of

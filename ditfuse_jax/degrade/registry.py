@@ -1,12 +1,12 @@
 """Every degradation by the name that configs use; a new one is a function and a line here."""
 
 from ditfuse_jax.degrade.blur import box_blur, gaussian_blur, median_blur
+from ditfuse_jax.degrade.degradation import Degradation, one_of
 from ditfuse_jax.degrade.exposure import colour_shift, exposure_imbalance, low_light
 from ditfuse_jax.degrade.mask import mask
 from ditfuse_jax.degrade.noise import gaussian_noise, salt_and_pepper
-from ditfuse_jax.degrade.operation import Operation, one_of
 
-OPERATIONS: dict[str, Operation] = {
+DEGRADATIONS: dict[str, Degradation] = {
     "mask": mask,
     "blur": one_of(gaussian_blur, box_blur, median_blur),
     "gaussian_blur": gaussian_blur,

@@ -16,7 +16,7 @@ TONES = (*BRIGHTNESS, *CONTRAST)
 _LEVELS = np.arange(256) / 255
 
 
-def adjust(image: np.ndarray, tag: str) -> np.ndarray:
+def adjust_tone(image: np.ndarray, tag: str) -> np.ndarray:
     """Returns a `uint8 (H, W, 3)` image in the tone that a tag of `BRIGHTNESS` or `CONTRAST` names.
 
     Raises:

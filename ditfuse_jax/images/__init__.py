@@ -11,8 +11,8 @@ from ditfuse_jax.images.decode import (
 from ditfuse_jax.images.labels import decode_labels, read_labels
 from ditfuse_jax.images.pairs import check_same_size, files_by_stem, list_stacks, paired_files
 from ditfuse_jax.images.save import read_metadata, write_image
-from ditfuse_jax.images.size import Canvas, fit
-from ditfuse_jax.images.stack import check_same_shape, read_stack, resized
+from ditfuse_jax.images.size import Canvas, fit_canvas
+from ditfuse_jax.images.stack import check_same_aspect_ratio, read_stack, resize_image
 from ditfuse_jax.images.values import check_rgb, from_uint8, to_uint8
 
 __all__ = [
@@ -20,12 +20,12 @@ __all__ = [
     "MAX_PIXELS",
     "Canvas",
     "check_rgb",
-    "check_same_shape",
+    "check_same_aspect_ratio",
     "check_same_size",
     "decode_image",
     "decode_labels",
     "files_by_stem",
-    "fit",
+    "fit_canvas",
     "from_uint8",
     "image_size",
     "list_images",
@@ -35,7 +35,7 @@ __all__ = [
     "read_labels",
     "read_metadata",
     "read_stack",
-    "resized",
+    "resize_image",
     "to_uint8",
     "write_image",
 ]

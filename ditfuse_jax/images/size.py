@@ -48,7 +48,7 @@ class Canvas:
         return np.clip(resized, output.min(), output.max())
 
 
-def fit(height: int, width: int, *, multiple: int, max_side: int | None) -> Canvas:
+def fit_canvas(height: int, width: int, *, multiple: int, max_side: int | None) -> Canvas:
     """Returns the canvas of an image whose sides must become multiples of `multiple`.
 
     A long side over `max_side` is downscaled to it; padding may then add up to `multiple - 1`.

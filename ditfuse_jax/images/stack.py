@@ -33,12 +33,14 @@ def read_stack(
         except UserError as error:
             raise UserError(f"{error}, or be scaled with --resize") from error
         return tuple(images)
-    check_same_shape(images, paths)
+    check_same_aspect_ratio(images, paths)
     height, width = images[0].shape[:2]
-    return (images[0], *(resized(image, height, width) for image in images[1:]))
+    return (images[0], *(resize_image(image, height, width) for image in images[1:]))
 
 
-def check_same_shape(images: Sequence[np.ndarray], names: Sequence[str | os.PathLike[str]]) -> None:
+def check_same_aspect_ratio(
+    images: Sequence[np.ndarray], names: Sequence[str | os.PathLike[str]]
+) -> None:
     """Raises UserError unless all images `(H, W, ...)` have the first one's aspect ratio."""
     height, width = images[0].shape[:2]
     for image, name in zip(images[1:], names[1:], strict=True):
@@ -50,7 +52,7 @@ def check_same_shape(images: Sequence[np.ndarray], names: Sequence[str | os.Path
             )
 
 
-def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns an image at another size: area average where it shrinks, else cubic."""
     if image.shape[:2] == (height, width):
         return image

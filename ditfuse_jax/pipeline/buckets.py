@@ -20,22 +20,22 @@ Shape = tuple[int, int]
 _ENDLESS = 1 << 40
 
 
-def nearest(size: Shape, shapes: Sequence[Shape]) -> int:
+def nearest_bucket(size: Shape, shapes: Sequence[Shape]) -> int:
     """The index of the shape whose aspect ratio is nearest to the image's, by the logarithm."""
     height, width = size
     own = math.log(height / width)
     return min(range(len(shapes)), key=lambda k: abs(math.log(shapes[k][0] / shapes[k][1]) - own))
 
 
-def split(sizes: Sequence[Shape], shapes: Sequence[Shape]) -> list[list[int]]:
+def assign_buckets(sizes: Sequence[Shape], shapes: Sequence[Shape]) -> list[list[int]]:
     """Returns for each shape the indices of the images that are nearest to it."""
     members: list[list[int]] = [[] for _ in shapes]
     for index, size in enumerate(sizes):
-        members[nearest(size, shapes)].append(index)
+        members[nearest_bucket(size, shapes)].append(index)
     return members
 
 
-class Buckets:
+class BucketedExamples:
     """A sequence of examples in which each batch is of one bucket; see `grain`'s data sources."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Buckets:
         batch_size: over all hosts.
         """
         if not parts:
-            raise UserError("no image falls into any of data.shapes")
+            raise UserError("no image falls into any of data.buckets")
         self._parts, self._batch_size = parts, batch_size
         ranges = [
             grain.MapDataset.range(_ENDLESS // len(parts)).map(_Tag(k)) for k in range(len(parts))

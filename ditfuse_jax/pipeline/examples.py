@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class ExampleEncoder:
     """Turns examples into arrays.
 
     Attributes:
@@ -66,7 +66,7 @@ class Encoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class MakeExample:
+class LoadAndEncode:
     """grain's random map: number of a source's item -> arrays of one example.
 
     An item that cannot be used is passed over for the next one, if the tolerance allows it: the
@@ -83,7 +83,7 @@ class MakeExample:
     source: Source
     task: str
     crop: tuple[int, int]
-    encoder: Encoder
+    encoder: ExampleEncoder
     tolerance: BadRecordBudget
 
     def __call__(self, number: int, rng: np.random.Generator) -> Arrays:

@@ -15,7 +15,7 @@ from ditfuse_jax.prompts import (
     Record,
     instruction_pool,
     instructions,
-    one_after_another,
+    join_instructions,
     read_pool,
     task_prompt,
     write_records,
@@ -154,7 +154,7 @@ def _prompts(
     for pool, deck in _deck(turns, rng):
         sentence = next(deck).replace(_CLASS, class_name or _CLASS)
         if pool.task == "CONTROL":
-            sentence = one_after_another(next(fusion), sentence)
+            sentence = join_instructions(next(fusion), sentence)
         yield pool.group, task_prompt(pool.task, pool.tag, sentence, num_images)
 
 

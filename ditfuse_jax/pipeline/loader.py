@@ -19,15 +19,15 @@ from absl import flags
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
-from ditfuse_jax.pipeline.buckets import Buckets, split
-from ditfuse_jax.pipeline.examples import Arrays, Encoder, MakeExample
+from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
+from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder, LoadAndEncode
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
 from ditfuse_jax.tasks import find_task
 
 
 @dataclasses.dataclass(frozen=True)
-class Ingredient:
+class MixtureComponent:
     """One part of the mixture.
 
     Attributes:
@@ -42,7 +42,7 @@ class Ingredient:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class DataPipeline:
     """What is streamed and how.
 
     Attributes:
@@ -52,19 +52,19 @@ class Stream:
       seed: of everything random in it.
       encoder: example -> arrays.
       workers: worker processes; 0 prepares batches in threads of this process.
-      shapes: if any, every batch has one of these sizes instead of `crop`, images going where their
-        aspect ratio is nearest; see `Buckets`.
+      buckets: (height, width) of the aspect-ratio buckets; if given, every batch has one of these
+        sizes instead of `crop`; see `BucketedExamples`.
       max_bad_fraction: of a source's records that may be unusable; see `BadRecordBudget`.
       log: file for the names of those.
     """
 
-    mixture: Sequence[Ingredient]
+    mixture: Sequence[MixtureComponent]
     crop: tuple[int, int]
     batch_size: int
     seed: int
-    encoder: Encoder
+    encoder: ExampleEncoder
     workers: int = 0
-    shapes: Sequence[tuple[int, int]] = ()
+    buckets: Sequence[tuple[int, int]] = ()
     max_bad_fraction: float = 0.0
     log: Path | None = None
 
@@ -85,16 +85,16 @@ class Stream:
         Raises:
           UserError: see `sources`.
         """
-        if not self.shapes:
+        if not self.buckets:
             everything = [range(len(source)) for source in self.sources]
             return self._mixed(everything, self.crop)[0]
-        members = [split(_sizes(source), self.shapes) for source in self.sources]
+        members = [assign_buckets(_sizes(source), self.buckets) for source in self.sources]
         mixed = [
             self._mixed([of_source[b] for of_source in members], shape)
-            for b, shape in enumerate(self.shapes)
+            for b, shape in enumerate(self.buckets)
         ]
         parts, weights = zip(*(pair for pair in mixed if pair[1]), strict=True)
-        return grain.MapDataset.source(Buckets(parts, weights, self.batch_size))
+        return grain.MapDataset.source(BucketedExamples(parts, weights, self.batch_size))
 
     def batches(
         self, start: int = 0, host: int = 0, num_hosts: int = 1
@@ -128,7 +128,7 @@ class Stream:
             stream = stream.mp_prefetch(options)
         return iter(stream)
 
-    def _open(self, ingredient: Ingredient) -> Source:
+    def _open(self, ingredient: MixtureComponent) -> Source:
         task = find_task(ingredient.task)
         if not 0 < ingredient.weight < math.inf:
             raise UserError(
@@ -147,11 +147,11 @@ class Stream:
 
     def _check_packed_crops(self, source: PackedSource) -> None:
         packed = set(source.sizes)
-        if self.shapes or packed != {self.crop}:
+        if self.buckets or packed != {self.crop}:
             (height, width), *_ = sorted(packed)
             raise UserError(
                 f"{source.folder} holds crops of {height}x{width} with their moments: set "
-                f"data.crop=({height}, {width}) and no data.shapes, or pack it again"
+                f"data.crop=({height}, {width}) and no data.buckets, or pack it again"
             )
 
     def _mixed(
@@ -165,7 +165,7 @@ class Stream:
             tolerance = BadRecordBudget(
                 ingredient.source, len(source), self.max_bad_fraction, self.log
             )
-            make = MakeExample(source, ingredient.task, crop, self.encoder, tolerance)
+            make = LoadAndEncode(source, ingredient.task, crop, self.encoder, tolerance)
             numbers = grain.MapDataset.source(members[i]).seed(self.seed + i)
             parts.append(numbers.shuffle().repeat().random_map(make))
             weights.append(ingredient.weight * len(members[i]) / len(source))
@@ -175,7 +175,7 @@ class Stream:
         return dataset, sum(weights)
 
 
-def fixed_batch(stream: Stream, count: int) -> Arrays:
+def fixed_batch(stream: DataPipeline, count: int) -> Arrays:
     """The first `count` examples of a stream in one batch, e.g. for evaluation."""
     examples = stream.examples()
     return _stack([examples[i] for i in range(count)])

@@ -11,11 +11,11 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import (
-    check_same_shape,
+    check_same_aspect_ratio,
     check_same_size,
     decode_image,
     decode_labels,
-    resized,
+    resize_image,
 )
 
 _JPEG_QUALITY = 95
@@ -96,7 +96,7 @@ class FilePacker:
             (decode_labels if k in labels else decode_image)(file, str(path))
             for k, (file, path) in enumerate(zip(files, paths, strict=True))
         ]
-        (check_same_shape if self.resize else check_same_size)(images, paths)
+        (check_same_aspect_ratio if self.resize else check_same_size)(images, paths)
         height, width = _limited(images[0].shape[:2], self.max_side)
         for k, image in enumerate(images):
             if image.shape[:2] == (height, width):
@@ -107,7 +107,7 @@ class FilePacker:
                 )
             else:
                 suffix = ".jpg" if files[k].startswith(_JPEG_START) else ".png"
-                files[k] = encode(resized(image, height, width), suffix)
+                files[k] = encode(resize_image(image, height, width), suffix)
         return [Record(name, tuple(files), (height, width))]
 
 

@@ -84,7 +84,7 @@ def task_prompt(task: str, subtask: str | None, instruction: str, num_images: in
     return f"{tags}{_introduction(num_images)} {instruction}"
 
 
-def one_after_another(first: str, second: str) -> str:
+def join_instructions(first: str, second: str) -> str:
     """Two instructions as one text; a full stop parts them where the first does not end itself."""
     end = "" if first[-1] in ".!?;:" else "."
     return f"{first}{end} {second}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance
-from ditfuse_jax.images import Canvas, check_same_size, fit, from_uint8, to_uint8
+from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
 from ditfuse_jax.parallel import Sharder, collect, distribute
 from ditfuse_jax.prompts import (
@@ -133,7 +133,7 @@ class Fuser:
         recipe = trained.recipe
         check_tokenizer(recipe)
         self._slots = TextSlots(*recipe.sampling.text_slots)
-        self._tokenizer = load_tokenizer(recipe.stream.encoder.tokenizer)
+        self._tokenizer = load_tokenizer(recipe.data.encoder.tokenizer)
         model = recipe.model
         check_tiles(settings.tile, settings.global_steps, settings.steps, model)
         tile = settings.tile // model.latent_downsampling or None
@@ -157,7 +157,7 @@ class Fuser:
     def canvas(self, height: int, width: int) -> Canvas:
         """How an image of this size is computed."""
         multiple = int(np.lcm(_BUCKET, self.trained.recipe.model.size_multiple))
-        return fit(height, width, multiple=multiple, max_side=self.settings.max_side)
+        return fit_canvas(height, width, multiple=multiple, max_side=self.settings.max_side)
 
     def fuse(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """Fuses all jobs; outputs uint8 (H, W, 3) in their order, each of its input's size."""

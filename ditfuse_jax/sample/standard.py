@@ -1,7 +1,7 @@
 """Standard tasks: the prompts behind `--task`, in the words and tags that training uses."""
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts import as_prompt, has_placeholders, instruction_pool, one_after_another
+from ditfuse_jax.prompts import as_prompt, has_placeholders, instruction_pool, join_instructions
 from ditfuse_jax.tasks.control import POOLS
 
 # Task -> instruction pool; the pool's first sentence is the standard one.
@@ -47,7 +47,7 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
         raise UserError(f"task {task!r} is unknown; choose from {known}")
     words = pool.sentences[0] if text is None else text
     if task in CONTROLS and words.strip() and not has_placeholders(words):
-        words = one_after_another(instruction_pool("fusion").sentences[0], words)
+        words = join_instructions(instruction_pool("fusion").sentences[0], words)
     if wanted:
         words = words.replace("{class}", wanted.strip())
     return as_prompt(words, num_images, pool.task, pool.tag)

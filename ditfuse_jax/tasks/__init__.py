@@ -2,7 +2,7 @@
 
 import functools
 
-from ditfuse_jax.degrade import PRESETS
+from ditfuse_jax.degrade import M3_PRESETS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.tasks.control import Control
 from ditfuse_jax.tasks.example import Example, PromptedImages, Task
@@ -15,7 +15,7 @@ from ditfuse_jax.tasks.segmentation import STREET_CLASSES, SceneMap, Segmentatio
 
 TASKS: dict[str, Task] = {
     "m3": M3(),
-    "m3_extended": M3(PRESETS["extended"], ("fusion", "restoration")),
+    "m3_extended": M3(M3_PRESETS["extended"], ("fusion", "restoration")),
     "ivif": IVIF(),
     "ivif_pyramid": IVIF("pyramid"),
     "ivif_gradient": IVIF("gradient"),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import TONES, adjust
-from ditfuse_jax.prompts import instructions, one_after_another, task_prompt
+from ditfuse_jax.degrade import TONES, adjust_tone
+from ditfuse_jax.prompts import instructions, join_instructions, task_prompt
 from ditfuse_jax.tasks.example import Example, Task, draw_instruction
 
 # Tag -> instruction pool: LIGHT++ is light_plus_plus.
@@ -34,6 +34,6 @@ class Control:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]
         words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", POOLS[tag])]
-        sentence = words[1] if rng.random() < _ALONE else one_after_another(*words)
+        sentence = words[1] if rng.random() < _ALONE else join_instructions(*words)
         prompt = task_prompt("CONTROL", tag, sentence, len(fused.sources))
-        return Example(fused.sources, prompt, adjust(fused.target, tag))
+        return Example(fused.sources, prompt, adjust_tone(fused.target, tag))

@@ -18,9 +18,9 @@ def random_view(
     rng: np.random.Generator,
     crop: tuple[int, int] | None,
     *,
-    upside_down: bool,
+    vertical_flip: bool,
     labels: Container[int] = (),
-    whole_share: float = 0.0,
+    full_scene_probability: float = 0.0,
     around: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """A random crop, randomly mirrored; without a size the images as they are, cut before.
@@ -29,8 +29,8 @@ def random_view(
     """
     if crop is None:
         return tuple(images)
-    cut = random_crop(images, rng, crop, labels, whole_share, around)
-    return random_flips(cut, rng, upside_down=upside_down)
+    cut = random_crop(images, rng, crop, labels, full_scene_probability, around)
+    return random_flips(cut, rng, vertical_flip=vertical_flip)
 
 
 def random_crop(
@@ -38,7 +38,7 @@ def random_crop(
     rng: np.random.Generator,
     crop: tuple[int, int],
     labels: Container[int] = (),
-    whole_share: float = 0.0,
+    full_scene_probability: float = 0.0,
     around: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
@@ -47,8 +47,8 @@ def random_crop(
     where the image has room for it, is downscaled first, log-uniformly down to the crop just
     fitting: a few photographs then give crops from bare texture to whole scenes.  An image smaller
     than the crop is upscaled just enough.  The images with an index in `labels` hold class numbers,
-    which are never mixed.  A share of the crops, `whole_share`, shows as much of the image as the
-    crop's shape allows instead, for tasks that are about scenes.
+    which are never interpolated.  With `full_scene_probability` a crop instead shows as much of the
+    image as its aspect ratio allows, for tasks that are about scenes.
 
     Raises:
       UserError: the images differ in size.
@@ -56,7 +56,7 @@ def random_crop(
     check_same_size(images, [f"image {number}" for number in range(1, len(images) + 1)])
     height, width = images[0].shape[:2]
     room = min(height / crop[0], width / crop[1])
-    whole = whole_share > 0 and rng.random() < whole_share
+    whole = full_scene_probability > 0 and rng.random() < full_scene_probability
     scale = 1 / room if whole else _draw_scale(room, rng)
     # The window is cut before it is resized: the same pixels as the other way around, for less.
     window_height = min(max(1, round(crop[0] / scale)), height)
@@ -71,14 +71,14 @@ def random_crop(
 
 
 def random_flips(
-    images: Sequence[np.ndarray], rng: np.random.Generator, *, upside_down: bool
+    images: Sequence[np.ndarray], rng: np.random.Generator, *, vertical_flip: bool
 ) -> tuple[np.ndarray, ...]:
-    """Mirrors all images left-right or none, by a coin; with `upside_down` also top-bottom.
+    """Mirrors all images left-right or none, by a coin; with `vertical_flip` also top-bottom.
 
     Upside-down scenes serve where only local structure matters, not where roads meet the sky.
     """
     horizontal = -1 if rng.random() < 0.5 else 1
-    vertical = -1 if upside_down and rng.random() < 0.5 else 1
+    vertical = -1 if vertical_flip and rng.random() < 0.5 else 1
     return tuple(np.ascontiguousarray(image[::vertical, ::horizontal]) for image in images)
 
 

@@ -24,7 +24,7 @@ class IVIF:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        pair = random_view(images, rng, crop, upside_down=False)
+        pair = random_view(images, rng, crop, vertical_flip=False)
         target = find_pseudo_target(self.target)(pair)
         instruction = draw_instruction(instructions("ivif"), rng)
         prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views
+from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
@@ -20,14 +20,14 @@ class M3:
     The instruction is a sentence of the named pools, each sentence as likely.
     """
 
-    config: M3Config = PRESETS["paper"]
+    config: M3Config = M3_PRESETS["paper"]
     pools: tuple[str, ...] = ("fusion",)
     num_images: int = dataclasses.field(default=1, init=False)
 
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, upside_down=True)
+        (clean,) = random_view(images, rng, crop, vertical_flip=True)
         views = degrade_views(clean, rng, self.config)
         sentences = [sentence for pool in self.pools for sentence in instructions(pool)]
         prompt = task_prompt("FUSION", None, draw_instruction(sentences, rng))
@@ -36,7 +36,7 @@ class M3:
     def changed(self, settings: str) -> "M3":
         """The task with other settings of M3, as text: `block_sides=32+64,overlap_fraction=0.5`.
 
-        Operations are drawn equally often: `operations=mask+blur`.
+        Degradations are drawn equally often: `degradations=mask+blur`.
 
         Raises:
           UserError: a setting is unknown, or its value is none.
@@ -59,5 +59,5 @@ class M3:
 _SETTINGS: dict[str, Callable[[str], Any]] = {
     "block_sides": lambda text: tuple(int(side) for side in text.split("+")),
     "overlap_fraction": float,
-    "operations": lambda text: dict.fromkeys(text.split("+"), 1.0),
+    "degradations": lambda text: dict.fromkeys(text.split("+"), 1.0),
 }

@@ -31,7 +31,7 @@ class MEF:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, upside_down=False)
+        (clean,) = random_view(images, rng, crop, vertical_flip=False)
         pair = exposure_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-EXPOSURE", draw_instruction(instructions("mef"), rng))
         exposures = (pair.under, pair.over)

@@ -20,7 +20,7 @@ class MFF:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, upside_down=True)
+        (clean,) = random_view(images, rng, crop, vertical_flip=True)
         pair = focus_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-FOCUS", draw_instruction(instructions("mff"), rng))
         return Example(shuffled((pair.near, pair.far), rng), prompt, clean)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import PRESETS, M3Config, degrade_views, overlay, overlay_all
+from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views, overlay, overlay_all
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import instructions, task_prompt
@@ -44,7 +44,7 @@ class Segmentation:
     """
 
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
-    config: M3Config = PRESETS["paper"]
+    config: M3Config = M3_PRESETS["paper"]
     intact: float = 0.5
     num_images: int = dataclasses.field(default=2, init=False)
 
@@ -65,9 +65,9 @@ class Segmentation:
             (*damaged, scene, coded),
             rng,
             crop,
-            upside_down=False,
+            vertical_flip=False,
             labels=(3,),
-            whole_share=_WHOLE,
+            full_scene_probability=_WHOLE,
             around=_some_pixel(coded[..., 0] == wanted, rng),
         )
         sources = shuffled(damaged, rng)

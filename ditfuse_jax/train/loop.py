@@ -93,11 +93,11 @@ def train(
         recipe = resolve(config)
         check_tokenizer(recipe)
         run = RunFolder(Path(folder))
-        stream = dataclasses.replace(recipe.stream, log=run.path / BAD_RECORDS)
-        recipe = dataclasses.replace(recipe, stream=stream)
+        data = dataclasses.replace(recipe.data, log=run.path / BAD_RECORDS)
+        recipe = dataclasses.replace(recipe, data=data)
         sharder = Sharder(make_mesh(recipe.mesh))
-        sharder.check_batch(recipe.stream.batch_size, recipe.step.accumulation)
-        sources = stream.sources  # a wrong path is told now, not after compilation
+        sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
+        sources = data.sources  # a wrong path is told now, not after compilation
         check_weights(recipe)
         check_moments(recipe, sources)
         if is_main():
@@ -130,7 +130,7 @@ def train(
             run.begin(to_json(config), describe_environment(), start)
 
     total = recipe.schedule.steps
-    console = Console(total, start, recipe.stream.batch_size, quiet=quiet or not is_main())
+    console = Console(total, start, recipe.data.batch_size, quiet=quiet or not is_main())
     if start >= total:
         console.say(f"nothing to train: {run.path} is at its last step, {start}")
         console.close()
@@ -140,7 +140,7 @@ def train(
     if start:
         console.say(f"continuing {run.path} at step {start} of {total}")
     batches = TimeoutIterator(
-        stream.batches(start, jax.process_index(), jax.process_count()),
+        data.batches(start, jax.process_index(), jax.process_count()),
         recipe.schedule.data_timeout,
     )
     writer = MetricsWriter(run) if is_main() else None
@@ -174,7 +174,7 @@ def train(
                     step_function = make_train_step(graph, optimizer, recipe.step, sharder, space)
                     train_step = compile_step(step_function, sharder, abstract, frozen, batch)
                 # One batch tells how much of the sequence is real.
-                flops = example_flops(recipe, batch) * recipe.stream.batch_size
+                flops = example_flops(recipe, batch) * recipe.data.batch_size
                 compiled[shape] = train_step, flops
                 if len(compiled) == 1:
                     recorder.start(step)

@@ -37,7 +37,7 @@ def default_config(model_preset: str) -> Config:
         {
             "mixture": {"photos": {"source": "samples:train", "task": "m3", "weight": 1.0}},
             "crop": (256, 256),
-            "shapes": (),
+            "buckets": (),
             "batch_size": 64,
             "workers": 8,
             "max_bad_fraction": 0.01,

@@ -77,7 +77,7 @@ class Recorder:
         self._since = (step, now)
         flops, self._flops = self._flops, 0.0
         rates = {
-            "images_per_second": steps * self._recipe.stream.batch_size / seconds,
+            "images_per_second": steps * self._recipe.data.batch_size / seconds,
             "tflops_per_device": flops / seconds / jax.device_count() / 1e12,
             "data_wait": self._goodput.shares()["data"],
         }
@@ -88,7 +88,7 @@ class Recorder:
 
     def _data(self, step: int) -> dict[str, float]:
         """How many records could not be used so far; new ones are told on the console."""
-        log = self._recipe.stream.log
+        log = self._recipe.data.log
         found = read_bad_records(log.parent) if log and self._writer else []
         if len(found) > self._bad_records:
             last = found[-1]

@@ -14,7 +14,7 @@ from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
+from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
 from ditfuse_jax.tasks import find_task
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -96,7 +96,7 @@ class Recipe:
     autoencoder: str
     lora: LoRAConfig | None
     adapter: str
-    stream: Stream
+    data: DataPipeline
     step: StepConfig
     optimizer: OptimizerConfig
     schedule: Schedule
@@ -122,16 +122,16 @@ def resolve(config: Config) -> Recipe:
     _choice("model.remat", model.remat, REMAT_NAMES)
     data, sample, train = config.data, config.sample, config.train
     crop = _size("data.crop", data.crop, model.size_multiple)
-    shapes = [_size("data.shapes", shape, model.size_multiple) for shape in data.shapes]
-    encoder = Encoder(
+    buckets = [_size("data.buckets", shape, model.size_multiple) for shape in data.buckets]
+    encoder = ExampleEncoder(
         TextSlots(*model.text_slots),
         data.tokenizer or None,
         float(data.condition_dropout),
         float(data.tag_dropout),
     )
-    stream = Stream(
+    pipeline = DataPipeline(
         mixture=[
-            _section(f"data.mixture.{name}", Ingredient, part)
+            _section(f"data.mixture.{name}", MixtureComponent, part)
             for name, part in sorted(data.mixture.items())
         ],
         crop=crop,
@@ -139,7 +139,7 @@ def resolve(config: Config) -> Recipe:
         seed=config.seed,
         encoder=encoder,
         workers=data.workers,
-        shapes=tuple(shapes),
+        buckets=tuple(buckets),
         max_bad_fraction=float(data.max_bad_fraction),
     )
     step = StepConfig(
@@ -179,7 +179,7 @@ def resolve(config: Config) -> Recipe:
         autoencoder=config.autoencoder,
         lora=_lora(config),
         adapter=config.lora.adapter,
-        stream=stream,
+        data=pipeline,
         step=step,
         optimizer=optimizer,
         schedule=schedule,
@@ -206,7 +206,7 @@ def check_tokenizer(recipe: Recipe) -> None:
     Raises:
       UserError: with both numbers.
     """
-    count = len(load_tokenizer(recipe.stream.encoder.tokenizer))
+    count = len(load_tokenizer(recipe.data.encoder.tokenizer))
     if count > recipe.model.vocab_size:
         raise UserError(
             f"model.vocab_size {recipe.model.vocab_size} is too small for the tokenizer's {count} "

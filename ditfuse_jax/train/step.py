@@ -128,7 +128,7 @@ def model_inputs(
     """Bytes to what the transformer sees.
 
     Args:
-      batch: see `pipeline.Encoder`, with a leading batch dimension.
+      batch: see `pipeline.ExampleEncoder`, with a leading batch dimension.
       space: pixels or latents.
       autoencoder: its parameters.
       noise: (B, n + 1, h, w, C) standard normal, for the posterior of the images and the target.

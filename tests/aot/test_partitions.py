@@ -44,7 +44,7 @@ def table(machine: str) -> str:
         "moments": state.optimizer,
         "averaged": state.ema,
     }
-    lines = [f"mesh {dict(sharder.mesh.shape)}, batch {recipe.stream.batch_size}"]
+    lines = [f"mesh {dict(sharder.mesh.shape)}, batch {recipe.data.batch_size}"]
     for part, tree in parts.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             name = part + jax.tree_util.keystr(path)
@@ -52,7 +52,7 @@ def table(machine: str) -> str:
     model = dataclasses.replace(recipe.model, remat="projections")  # the one that names them all
     first, middle, last = model.text_slots
     length = Layout((first, middle, last), (32, 32)).length
-    for name, (axes, shape) in checkpoints(model, recipe.stream.batch_size, length).items():
+    for name, (axes, shape) in checkpoints(model, recipe.data.batch_size, length).items():
         lines.append(line(f"checkpoint of a layer: {name}", shape, sharder.activation(axes, shape)))
     return "\n".join(lines) + "\n"
 

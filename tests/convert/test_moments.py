@@ -10,7 +10,7 @@ from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream
+from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.train.step import model_inputs
@@ -40,8 +40,8 @@ def packed(photos, vae, tmp_path_factory):
 
 
 def stream(source, task="m3"):
-    encoder = Encoder(TextSlots(24, 12, 48))
-    return Stream([Ingredient(str(source), task)], (32, 32), 4, 0, encoder)
+    encoder = ExampleEncoder(TextSlots(24, 12, 48))
+    return DataPipeline([MixtureComponent(str(source), task)], (32, 32), 4, 0, encoder)
 
 
 def test_each_photograph_gives_its_crops_and_their_posterior(packed, vae):

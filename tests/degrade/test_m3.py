@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ditfuse_jax.degrade import OPERATIONS, PRESETS, M3Config, degrade_views
+from ditfuse_jax.degrade import DEGRADATIONS, M3_PRESETS, M3Config, degrade_views
 from ditfuse_jax.errors import UserError
 
 SIZES = {"height": st.integers(1, 300), "width": st.integers(1, 300), "seed": st.integers(0, 2**32)}
@@ -19,12 +19,12 @@ def picture(height=256, width=256, seed=0):
     return cv2.GaussianBlur(noise, (5, 5), 2)
 
 
-def views_of(seed, image, config=PRESETS["paper"]):
+def views_of(seed, image, config=M3_PRESETS["paper"]):
     return degrade_views(image, np.random.default_rng(seed), config)
 
 
-def only(operation, **options):
-    return M3Config(operations={operation: 1}, **options)
+def only(degradation, **options):
+    return M3Config(degradations={degradation: 1}, **options)
 
 
 def area(block):
@@ -118,7 +118,7 @@ def test_block_sides_are_drawn_per_image_and_edge_blocks_are_cut():
 
 def test_the_paper_preset_draws_mask_blur_and_noise_equally_often():
     counts = Counter(
-        block.operation for seed in range(120) for block in views_of(seed, picture(96, 96)).blocks
+        block.degradation for seed in range(120) for block in views_of(seed, picture(96, 96)).blocks
     )
     assert set(counts) == {"mask", "blur", "noise"}
     total = sum(counts.values())
@@ -126,32 +126,32 @@ def test_the_paper_preset_draws_mask_blur_and_noise_equally_often():
         assert abs(count / total - 1 / 3) < 5 * np.sqrt(2 / 9 / total)
 
 
-def test_the_extended_preset_adds_the_three_exposure_operations():
+def test_the_extended_preset_adds_the_three_exposure_degradations():
     seen = {
-        block.operation
+        block.degradation
         for seed in range(20)
-        for block in views_of(seed, picture(), PRESETS["extended"]).blocks
+        for block in views_of(seed, picture(), M3_PRESETS["extended"]).blocks
     }
     extra = {"low_light", "colour_shift", "exposure_imbalance"}
     assert seen == {"mask", "blur", "noise"} | extra
 
 
-def test_weights_of_operations_are_kept():
-    config = M3Config(block_sides=(8,), operations={"mask": 3, "box_blur": 1, "low_light": 0})
+def test_weights_of_degradations_are_kept():
+    config = M3Config(block_sides=(8,), degradations={"mask": 3, "box_blur": 1, "low_light": 0})
     blocks = views_of(0, picture(), config).blocks
-    share = sum(block.operation == "mask" for block in blocks) / len(blocks)
+    share = sum(block.degradation == "mask" for block in blocks) / len(blocks)
     assert abs(share - 0.75) < 4.5 * np.sqrt(0.1875 / len(blocks))
-    assert {block.operation for block in blocks} == {"mask", "box_blur"}
+    assert {block.degradation for block in blocks} == {"mask", "box_blur"}
 
 
-@pytest.mark.parametrize("operation", ["mask", "gaussian_noise", "salt_and_pepper", "blur"])
-def test_a_block_hit_in_both_views_has_one_operation_but_each_view_its_own_draw(operation):
+@pytest.mark.parametrize("degradation", ["mask", "gaussian_noise", "salt_and_pepper", "blur"])
+def test_a_block_hit_in_both_views_has_one_degradation_but_each_view_its_own_draw(degradation):
     clean = picture()
-    views = views_of(0, clean, only(operation, block_sides=(64,), overlap_fraction=1))
+    views = views_of(0, clean, only(degradation, block_sides=(64,), overlap_fraction=1))
     for block in views.blocks:
-        assert block.operation == operation and block.hit == "both"
+        assert block.degradation == degradation and block.hit == "both"
     assert any(block.params["a"] != block.params["b"] for block in views.blocks) or (
-        operation == "mask"
+        degradation == "mask"
     )
     assert (views.view_a != views.view_b).any()
 
@@ -165,7 +165,7 @@ def test_noise_of_the_two_views_is_independent():
 
 
 def test_equal_seeds_give_equal_views_and_records():
-    for preset in PRESETS.values():
+    for preset in M3_PRESETS.values():
         first, again = views_of(9, picture(), preset), views_of(9, picture(), preset)
         np.testing.assert_array_equal(first.view_a, again.view_a)
         np.testing.assert_array_equal(first.view_b, again.view_b)
@@ -187,7 +187,7 @@ def test_the_number_of_threads_changes_nothing():
 
 
 def test_records_can_be_written_as_json():
-    blocks = views_of(0, picture(), PRESETS["extended"]).blocks
+    blocks = views_of(0, picture(), M3_PRESETS["extended"]).blocks
     records = [dict(block.params) for block in blocks]
     assert json.loads(json.dumps(records)) == records
 
@@ -202,10 +202,10 @@ def test_flipped_and_cropped_views_of_an_image_are_accepted():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"operations": {"smear": 1, "mask": 1}}, "no operation is named smear .*known: mask"),
-        ({"operations": {}}, "positive weights"),
-        ({"operations": {"mask": 0}}, "positive weights"),
-        ({"operations": {"mask": 2, "blur": -1}}, "positive weights"),
+        ({"degradations": {"smear": 1, "mask": 1}}, "no degradation is named smear .*known: mask"),
+        ({"degradations": {}}, "positive weights"),
+        ({"degradations": {"mask": 0}}, "positive weights"),
+        ({"degradations": {"mask": 2, "blur": -1}}, "positive weights"),
         ({"block_sides": ()}, "block_sides"),
         ({"block_sides": (32, 0)}, "block_sides"),
         ({"overlap_fraction": 1.1}, "overlap_fraction"),
@@ -223,7 +223,7 @@ def test_images_that_are_not_rgb_bytes_are_refused():
             views_of(0, image)
 
 
-def test_every_operation_can_be_used_alone():
-    for name in OPERATIONS:
+def test_every_degradation_can_be_used_alone():
+    for name in DEGRADATIONS:
         views = views_of(0, picture(), only(name))
-        assert {block.operation for block in views.blocks} == {name}
+        assert {block.degradation for block in views.blocks} == {name}

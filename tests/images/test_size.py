@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ditfuse_jax.images import fit, from_uint8, to_uint8
+from ditfuse_jax.images import fit_canvas, from_uint8, to_uint8
 
 sides = st.integers(1, 70)
 
@@ -22,7 +22,7 @@ def smooth(height, width):
 @settings(max_examples=60, deadline=None)
 def test_images_that_fit_survive_bitwise(height, width, multiple):
     image = picture(height, width)
-    canvas = fit(height, width, multiple=multiple, max_side=None)
+    canvas = fit_canvas(height, width, multiple=multiple, max_side=None)
     laid = canvas.apply(image)
     assert laid.shape == (*canvas.padded, 3)
     assert canvas.padded[0] % multiple == canvas.padded[1] % multiple == 0
@@ -34,7 +34,7 @@ def test_images_that_fit_survive_bitwise(height, width, multiple):
 @given(sides, sides, st.integers(1, 64), st.sampled_from([np.uint8, np.float32, np.float64]))
 @settings(max_examples=60, deadline=None)
 def test_any_size_and_limit_comes_back_at_its_own_size_and_type(height, width, max_side, dtype):
-    canvas = fit(height, width, multiple=16, max_side=max_side)
+    canvas = fit_canvas(height, width, multiple=16, max_side=max_side)
     assert max(canvas.scaled) <= max_side
     for padded, scaled in zip(canvas.padded, canvas.scaled, strict=True):
         assert 0 <= padded - scaled < 16
@@ -46,7 +46,7 @@ def test_any_size_and_limit_comes_back_at_its_own_size_and_type(height, width, m
 
 def test_padding_mirrors_the_image_at_the_bottom_and_right():
     image = picture(5, 3)
-    laid = fit(5, 3, multiple=8, max_side=None).apply(image)
+    laid = fit_canvas(5, 3, multiple=8, max_side=None).apply(image)
     np.testing.assert_array_equal(laid[:5, :3], image)
     np.testing.assert_array_equal(laid[5:8, :3], image[4:1:-1])
     np.testing.assert_array_equal(laid[:5, 3:6], image[:, ::-1])
@@ -54,26 +54,26 @@ def test_padding_mirrors_the_image_at_the_bottom_and_right():
 
 def test_downscaling_keeps_the_aspect_and_the_mean():
     image = smooth(300, 400)
-    canvas = fit(300, 400, multiple=16, max_side=200)
+    canvas = fit_canvas(300, 400, multiple=16, max_side=200)
     assert canvas.scaled == (150, 200) and canvas.padded == (160, 208)
     assert abs(canvas.apply(image)[:150, :200].mean() - image.mean()) < 0.5
 
 
 def test_a_smooth_image_survives_downscaling():
     image = smooth(300, 401)
-    canvas = fit(300, 401, multiple=16, max_side=200)
+    canvas = fit_canvas(300, 401, multiple=16, max_side=200)
     error = canvas.undo(canvas.apply(image)).astype(int) - image
     assert np.abs(error).max() <= 2
 
 
 def test_a_line_longer_than_the_limit_keeps_one_pixel():
-    canvas = fit(1, 5000, multiple=16, max_side=512)
+    canvas = fit_canvas(1, 5000, multiple=16, max_side=512)
     assert canvas.scaled == (1, 512)
     assert canvas.undo(canvas.apply(picture(1, 5000))).shape == (1, 5000, 3)
 
 
 def test_arrays_of_another_size_are_refused():
-    canvas = fit(20, 30, multiple=16, max_side=None)
+    canvas = fit_canvas(20, 30, multiple=16, max_side=None)
     with pytest.raises(ValueError, match=r"expected an array \(20, 30, 3\)"):
         canvas.apply(picture(30, 20))
     with pytest.raises(ValueError, match=r"expected an array \(32, 32, 3\)"):

@@ -7,7 +7,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, fixed_batch
+from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, fixed_batch
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.prompts import TextSlots
 
@@ -32,10 +32,10 @@ def make_folder(tmp_path):
 
 @pytest.fixture
 def stream(folder):
-    parts = [Ingredient(str(folder / "photos"), "m3")]
+    parts = [MixtureComponent(str(folder / "photos"), "m3")]
     log = folder / BAD_RECORDS
     tolerant = {"max_bad_fraction": 0.2, "log": log}
-    return Stream(parts, (32, 32), 4, 0, Encoder(TextSlots(24, 12, 48)), **tolerant)
+    return DataPipeline(parts, (32, 32), 4, 0, ExampleEncoder(TextSlots(24, 12, 48)), **tolerant)
 
 
 def greys(batch):
@@ -112,16 +112,16 @@ def test_pairs_of_different_size_count_as_bad(folder):
             size = (24, 32, 3) if (side, i) == (2, 1) else (32, 32, 3)
             (folder / f"stacks/image{side}").mkdir(parents=True, exist_ok=True)
             write_image(folder / f"stacks/image{side}/{i}.png", np.full(size, 9, np.uint8))
-    parts = [Ingredient(str(folder / "stacks"), "ivif")]
-    encoder = Encoder(TextSlots(24, 12, 48))
+    parts = [MixtureComponent(str(folder / "stacks"), "ivif")]
+    encoder = ExampleEncoder(TextSlots(24, 12, 48))
     tolerant = {"max_bad_fraction": 0.5, "log": folder / BAD_RECORDS}
-    fixed_batch(Stream(parts, (32, 32), 4, 0, encoder, **tolerant), 8)
+    fixed_batch(DataPipeline(parts, (32, 32), 4, 0, encoder, **tolerant), 8)
     (record,) = read_bad_records(folder)
     assert record["record"] == "1"
     assert "32x32" in record["reason"] and "32x24" in record["reason"]
 
 
 def test_a_prompt_that_does_not_fit_is_no_bad_record(stream):
-    tight = dataclasses.replace(stream, encoder=Encoder(TextSlots(4, 2, 2)))
+    tight = dataclasses.replace(stream, encoder=ExampleEncoder(TextSlots(4, 2, 2)))
     with pytest.raises(UserError, match="more than the limit of 4"):
         fixed_batch(tight, 1)

@@ -7,8 +7,8 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, open_source
-from ditfuse_jax.pipeline.buckets import nearest, split
+from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, open_source
+from ditfuse_jax.pipeline.buckets import assign_buckets, nearest_bucket
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.prepare import prepare
 from ditfuse_jax.prompts import TextSlots
@@ -32,8 +32,10 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def stream(photos):
-    encoder = Encoder(TextSlots(24, 12, 48))
-    return Stream([Ingredient(str(photos), "m3")], (32, 32), 4, 0, encoder, shapes=SHAPES)
+    encoder = ExampleEncoder(TextSlots(24, 12, 48))
+    return DataPipeline(
+        [MixtureComponent(str(photos), "m3")], (32, 32), 4, 0, encoder, buckets=SHAPES
+    )
 
 
 def take(batches, count):
@@ -76,7 +78,7 @@ def test_worker_processes_change_nothing(stream):
 
 def test_packed_data_falls_into_the_same_buckets_as_the_files(stream, photos, tmp_path):
     prepare(str(photos), tmp_path / "packed", quiet=True)
-    packed = dataclasses.replace(stream, mixture=[Ingredient(str(tmp_path / "packed"), "m3")])
+    packed = dataclasses.replace(stream, mixture=[MixtureComponent(str(tmp_path / "packed"), "m3")])
     for one, other in zip(take(packed.batches(), 4), take(stream.batches(), 4), strict=True):
         assert_equal(one, other)
 
@@ -93,20 +95,20 @@ def test_sizes_are_told_without_decoding(photos, tmp_path, monkeypatch):
 
 
 def test_a_shape_without_pictures_has_no_batches(stream):
-    wide = dataclasses.replace(stream, shapes=(*SHAPES, (8, 320)))
+    wide = dataclasses.replace(stream, buckets=(*SHAPES, (8, 320)))
     assert {batch["target"].shape[1:3] for batch in take(wide.batches(), 12)} == set(SHAPES)
 
 
 def test_nearness_is_by_ratio_in_both_directions():
-    assert nearest((100, 200), [(10, 10), (10, 30), (30, 10)]) == 1
-    assert nearest((200, 100), [(10, 10), (10, 30), (30, 10)]) == 2
-    assert split([(9, 9), (1, 9), (8, 9)], [(1, 1), (1, 8)]) == [[0, 2], [1]]
+    assert nearest_bucket((100, 200), [(10, 10), (10, 30), (30, 10)]) == 1
+    assert nearest_bucket((200, 100), [(10, 10), (10, 30), (30, 10)]) == 2
+    assert assign_buckets([(9, 9), (1, 9), (8, 9)], [(1, 1), (1, 8)]) == [[0, 2], [1]]
 
 
 def test_weights_of_a_mixture_hold_within_and_across_buckets(stream, photos, tmp_path):
     for i in range(3):  # black, wide
         write_image(tmp_path / f"{i}.png", np.zeros((48, 80, 3), np.uint8))
-    mixture = [Ingredient(str(photos), "m3", 1.0), Ingredient(str(tmp_path), "m3", 1.0)]
+    mixture = [MixtureComponent(str(photos), "m3", 1.0), MixtureComponent(str(tmp_path), "m3", 1.0)]
     batches = take(dataclasses.replace(stream, mixture=mixture).batches(), 48)
     black = sum(int((~batch["target"].any(axis=(1, 2, 3))).sum()) for batch in batches)
     assert abs(black / (48 * 4) - 0.5) < 0.02
@@ -118,4 +120,6 @@ def test_packed_crops_have_their_own_size(stream, photos, tmp_path):
     changed = manifest.replace('"moments": null', '"moments": [4, 4, 8]')
     (tmp_path / "packed" / "manifest.json").write_text(changed)
     with pytest.raises(UserError, match=r"holds crops of 48x80 .* data\.crop=\(48, 80\)"):
-        dataclasses.replace(stream, mixture=[Ingredient(str(tmp_path / "packed"), "m3")]).examples()
+        dataclasses.replace(
+            stream, mixture=[MixtureComponent(str(tmp_path / "packed"), "m3")]
+        ).examples()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ditfuse_jax.pipeline import Encoder
+from ditfuse_jax.pipeline import ExampleEncoder
 from ditfuse_jax.prompts import TextSlots, as_prompt, task_prompt
 from ditfuse_jax.tasks import Example
 
@@ -20,7 +20,7 @@ def sources() -> tuple[np.ndarray, ...]:
 
 def encode(sources, prompt, dropout=0.0):
     example = Example(sources, prompt, target=sources[0])
-    return Encoder(SLOTS, condition_dropout=dropout)(example, np.random.default_rng(0))
+    return ExampleEncoder(SLOTS, condition_dropout=dropout)(example, np.random.default_rng(0))
 
 
 def test_an_image_stands_in_every_slot_where_the_prompt_places_it(sources):
@@ -40,10 +40,10 @@ def test_a_dropped_condition_has_the_shape_of_the_kept_one(sources, prompt):
 def test_tags_are_left_out_in_their_share_of_the_examples(sources):
     prompt = task_prompt("CONTROL", "LIGHT+", "Brighter, please.")
     example = Example(sources, prompt, target=sources[0])
-    plain = Encoder(SLOTS)(
+    plain = ExampleEncoder(SLOTS)(
         Example(sources, as_prompt("Brighter, please.", 2), sources[0]), np.random.default_rng(0)
     )
-    encoder = Encoder(SLOTS, tag_dropout=0.25)
+    encoder = ExampleEncoder(SLOTS, tag_dropout=0.25)
     rng = np.random.default_rng(0)
     left_out = [
         np.array_equal(encoder(example, rng)["tokens"], plain["tokens"]) for _ in range(400)

@@ -10,7 +10,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline.instruct import prepare_instructions, read_image_list
-from ditfuse_jax.prompts import instructions, one_after_another, read_records, task_prompt
+from ditfuse_jax.prompts import instructions, join_instructions, read_records, task_prompt
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_control_sentence_follows_a_fusion_sentence_of_its_part(images, tmp_pa
         heldout = part == "heldout"
         records = prepare_instructions(["light_minus"], images, output, part=part, count=30)
         pairs = {
-            one_after_another(fusion, control)
+            join_instructions(fusion, control)
             for fusion in instructions("fusion", heldout=heldout)
             for control in instructions("light_minus", heldout=heldout)
         }

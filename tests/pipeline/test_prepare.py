@@ -211,7 +211,7 @@ def test_a_run_trains_on_packed_data_as_on_the_files(photos, tmp_path):
             "--config.data.crop=(16, 16)",
             "--config.data.batch_size=4",
         ]
-        stream = resolve(load_recipe("nano_m3", words)).stream.batches()
+        stream = resolve(load_recipe("nano_m3", words)).data.batches()
         batches.append(next(stream))
         stream.close()
     for name, value in batches[0].items():

@@ -7,7 +7,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
-from ditfuse_jax.pipeline import Encoder, Ingredient, Stream, open_source
+from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, open_source
 from ditfuse_jax.prompts import (
     Record,
     TextSlots,
@@ -64,8 +64,8 @@ def test_paths_may_be_relative_to_another_folder(file, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_hold_each_record_s_own_prompt_and_images(file, workers):
-    ingredient = Ingredient(f"records:{file}", "records")
-    stream = Stream([ingredient], (32, 32), 6, 0, Encoder(SLOTS), workers)
+    ingredient = MixtureComponent(f"records:{file}", "records")
+    stream = DataPipeline([ingredient], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
     batches = stream.batches()
     try:
         batch = next(batches)
@@ -87,7 +87,7 @@ def test_a_recipe_trains_on_them(file):
         "--config.data.crop=(32, 32)",
         "--config.data.batch_size=3",
     ]
-    batches = resolve(load_recipe("nano_m3", words)).stream.batches()
+    batches = resolve(load_recipe("nano_m3", words)).data.batches()
     try:
         assert next(batches)["images"].shape == (3, 2, 32, 32, 3)
     finally:
@@ -98,12 +98,14 @@ def test_three_sources_take_the_task_for_three(file):
     prompt = task_prompt("FUSION", None, "Fuse all.", 3)
     names = ("images/1-1.png", "images/1-2.png", "images/2-1.png")
     write_records(file, [Record(prompt, names, "images/1-0.png")])
-    ingredient = Ingredient(f"records:{file}", "records_3")
-    stream = Stream([ingredient], (32, 32), 1, 0, Encoder(SLOTS))
+    ingredient = MixtureComponent(f"records:{file}", "records_3")
+    stream = DataPipeline([ingredient], (32, 32), 1, 0, ExampleEncoder(SLOTS))
     batches = stream.batches()
     assert next(batches)["images"][0, :, 0, 0, 0].tolist() == [11, 12, 21]
     batches.close()
-    wrong = Stream([Ingredient(f"records:{file}", "records")], (32, 32), 1, 0, Encoder(SLOTS))
+    wrong = DataPipeline(
+        [MixtureComponent(f"records:{file}", "records")], (32, 32), 1, 0, ExampleEncoder(SLOTS)
+    )
     with pytest.raises(UserError, match=r"'records' takes 3 image\(s\) at a time.* has 4"):
         wrong.examples()
 

@@ -12,7 +12,7 @@ from ditfuse_jax.prompts import (
     as_prompt,
     frame,
     image_only_prompt,
-    one_after_another,
+    join_instructions,
     split_prompt,
     task_prompt,
     without_tags,
@@ -29,8 +29,8 @@ def test_a_task_prompt_reads_as_the_method_writes_it():
 
 
 def test_a_sentence_without_an_end_is_parted_from_the_next_by_a_full_stop():
-    assert one_after_another("fuse these please", "brighter") == "fuse these please. brighter"
-    assert one_after_another("Merge both!", "Much darker.") == "Merge both! Much darker."
+    assert join_instructions("fuse these please", "brighter") == "fuse these please. brighter"
+    assert join_instructions("Merge both!", "Much darker.") == "Merge both! Much darker."
 
 
 def test_without_a_subtask_its_tag_is_left_out():

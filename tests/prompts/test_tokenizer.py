@@ -20,8 +20,8 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     instruction_groups,
     instruction_pool,
+    join_instructions,
     load_tokenizer,
-    one_after_another,
     task_prompt,
 )
 
@@ -149,7 +149,7 @@ def test_every_sentence_fits_the_slots_of_the_recipe_small_with_its_tags(group):
     for text in (sentence.text for sentence in pool.annotated):
         text = text.replace("{class}", "traffic light")
         if pool.task == "CONTROL":
-            text = one_after_another(longest_fusion, text)
+            text = join_instructions(longest_fusion, text)
         for num_images in pool.images:
             prompt = task_prompt(pool.task, pool.tag, text, num_images)
             encoded = encode_prompt(tokenizer, prompt, num_images, tight)

@@ -80,7 +80,9 @@ def test_a_small_photograph_is_upscaled_just_enough(height, width):
 def test_a_share_of_the_crops_shows_all_that_the_crop_s_shape_allows():
     image, crop = coordinates(200, 250), (50, 50)
     scales = [
-        scale_of(random_crop((image,), np.random.default_rng(seed), crop, whole_share=0.5)[0])
+        scale_of(
+            random_crop((image,), np.random.default_rng(seed), crop, full_scene_probability=0.5)[0]
+        )
         for seed in range(200)
     ]
     assert 0.4 < np.mean(np.isclose(scales, 4, rtol=0.03)) < 0.65
@@ -114,7 +116,7 @@ def test_registered_images_stay_registered():
     for seed in range(30):
         rng = np.random.default_rng(seed)
         first, second = random_crop((image, image.copy()), rng, (48, 32))
-        first, second = random_flips((first, second), rng, upside_down=True)
+        first, second = random_flips((first, second), rng, vertical_flip=True)
         np.testing.assert_array_equal(first, second)
 
 
@@ -123,18 +125,20 @@ def test_images_of_different_size_are_refused():
         random_crop((coordinates(10, 20), coordinates(20, 10)), np.random.default_rng(0), (8, 8))
 
 
-@pytest.mark.parametrize(("upside_down", "outcomes"), [(False, 2), (True, 4)])
-def test_flips_mirror_by_fair_coins_and_never_upside_down_unless_asked(upside_down, outcomes):
+@pytest.mark.parametrize(("vertical_flip", "outcomes"), [(False, 2), (True, 4)])
+def test_flips_mirror_by_fair_coins_and_never_upside_down_unless_asked(vertical_flip, outcomes):
     image = coordinates(5, 6)
     mirrored = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]][:outcomes]
     counts = np.zeros(outcomes, int)
     for seed in range(400):
-        (flipped,) = random_flips((image,), np.random.default_rng(seed), upside_down=upside_down)
+        (flipped,) = random_flips(
+            (image,), np.random.default_rng(seed), vertical_flip=vertical_flip
+        )
         counts += [np.array_equal(flipped, expected) for expected in mirrored]
     assert counts.sum() == 400
     assert np.abs(counts / 400 - 1 / outcomes).max() < 0.1
 
 
 def test_flipped_images_can_be_given_to_opencv():
-    (flipped,) = random_flips((coordinates(8, 8),), np.random.default_rng(1), upside_down=True)
+    (flipped,) = random_flips((coordinates(8, 8),), np.random.default_rng(1), vertical_flip=True)
     assert cv2.blur(flipped, (3, 3)).shape == (8, 8, 3)

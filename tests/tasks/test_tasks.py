@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.degrade import TONES, M3Config, adjust, read_overlay
+from ditfuse_jax.degrade import TONES, M3Config, adjust_tone, overlay_mask
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instruction_groups, instructions, task_prompt
 from ditfuse_jax.tasks import (
@@ -104,7 +104,7 @@ def test_no_task_draws_a_held_out_sentence(name):
 
 
 def test_m3_sources_are_views_of_the_target():
-    task = M3(M3Config(block_sides=(16,), operations={"mask": 1}, overlap_fraction=0))
+    task = M3(M3Config(block_sides=(16,), degradations={"mask": 1}, overlap_fraction=0))
     for seed in range(10):
         example = task((picture(),), np.random.default_rng(seed), (48, 64))
         clean = [(source == example.target).all(axis=2) for source in example.sources]
@@ -115,7 +115,7 @@ def test_m3_sources_are_views_of_the_target():
 def test_a_name_may_change_the_settings_of_m3_and_nothing_else():
     plain = find_task("m3")
     assert plain is TASKS["m3"] and isinstance(plain, M3)
-    changed = find_task("m3_extended:block_sides=16+32,overlap_fraction=0.5,operations=mask+blur")
+    changed = find_task("m3_extended:block_sides=16+32,overlap_fraction=0.5,degradations=mask+blur")
     expected = M3Config((16, 32), 0.5, {"mask": 1.0, "blur": 1.0})
     assert changed == M3(expected, ("fusion", "restoration"))
     assert find_task("m3:overlap_fraction=1") == M3(M3Config(overlap_fraction=1.0))
@@ -129,12 +129,12 @@ def test_a_name_may_change_the_settings_of_m3_and_nothing_else():
         ("m3:", "no setting ''"),
         (
             "m3:blocks=32",
-            "no setting 'blocks': give some of block_sides, overlap_fraction, operations",
+            "no setting 'blocks': give some of block_sides, overlap_fraction, degradations",
         ),
         ("m3:block_sides=wide", "block_sides cannot be 'wide'"),
         ("m3:block_sides=0", "must be positive pixels"),
         ("m3:overlap_fraction=2", r"must lie in 0\.\.1"),
-        ("m3:operations=mask+rain", "no operation is named rain"),
+        ("m3:degradations=mask+rain", "no degradation is named rain"),
     ],
 )
 def test_a_name_that_means_no_task_is_refused(name, told):
@@ -199,7 +199,7 @@ def test_control_asks_for_a_level_and_shows_it(name):
         tag = asked.prompt.split("<", 1)[1].split(">", 1)[0]
         tags.add(tag)
         assert asked.prompt.startswith("[CONTROL]. ")
-        np.testing.assert_array_equal(asked.target, adjust(plain.target, tag))
+        np.testing.assert_array_equal(asked.target, adjust_tone(plain.target, tag))
         pool = tag.lower().replace("+", "_plus").replace("-", "_minus")
         assert asked.prompt.endswith(tuple(instructions(pool)))
         with_fusion.append(any(one in asked.prompt for one in instructions("fusion")))
@@ -213,7 +213,7 @@ class TestSegmentation:
     """The class that the words name is the class that is overlaid."""
 
     def examples(self, coded, count=60, **changes):
-        task = Segmentation(config=M3Config(operations={"mask": 1}), **changes)
+        task = Segmentation(config=M3Config(degradations={"mask": 1}), **changes)
         image = picture(96, 96)[..., :1].repeat(3, axis=2)  # grey: nothing has the overlay's colour
         return [task((image, coded), np.random.default_rng(s), (96, 96)) for s in range(count)]
 
@@ -231,7 +231,7 @@ class TestSegmentation:
         present = 0
         for example in self.examples(coded):
             (wanted,) = self.named(example)
-            share = read_overlay(example.target).mean()
+            share = overlay_mask(example.target).mean()
             expected = {3: 1 - 1600 / 96**2, 8: 1600 / 96**2}.get(wanted, 0)
             assert share == pytest.approx(expected, abs=0.02)
             present += wanted in (3, 8)
@@ -247,7 +247,7 @@ class TestSegmentation:
     def test_many_crops_show_the_whole_scene_and_its_damage_from_afar(self):
         """Blocks of random bytes, a third as large, are grey: no pixel is as bright any more."""
         coded = np.full((288, 288, 3), 3, np.uint8)
-        task = Segmentation(config=M3Config(operations={"mask": 1}, overlap_fraction=1), intact=0)
+        task = Segmentation(config=M3Config(degradations={"mask": 1}, overlap_fraction=1), intact=0)
         grey = np.full((288, 288, 3), 128, np.uint8)
         deviations = [
             task((grey, coded), np.random.default_rng(seed), (96, 96)).sources[0].std()
@@ -261,7 +261,7 @@ class TestSegmentation:
     def test_what_is_not_there_leaves_the_image_as_it_is(self):
         void = np.full((96, 96, 3), 11, np.uint8)
         for example in self.examples(void, count=10):
-            assert not read_overlay(example.target).any()
+            assert not overlay_mask(example.target).any()
 
     def test_crops_that_are_not_of_the_whole_scene_show_the_class(self):
         coded = np.full((400, 400, 3), 3, np.uint8)
@@ -272,7 +272,7 @@ class TestSegmentation:
             scene = np.full((400, 400, 3), 128, np.uint8)
             example = task((scene, coded), np.random.default_rng(seed), (96, 96))
             if self.named(example) == [8]:
-                shown.append(read_overlay(example.target).any())
+                shown.append(overlay_mask(example.target).any())
         assert len(shown) >= 15 and np.mean(shown) > 0.95
 
     def test_half_of_the_examples_have_intact_views(self):

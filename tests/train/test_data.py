@@ -11,7 +11,7 @@ from ditfuse_jax.pipeline import sources
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.train import resolve, train
 
-SHAPES = "--config.data.shapes=((32, 32), (32, 48))"
+SHAPES = "--config.data.buckets=((32, 32), (32, 48))"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def photos(tmp_path):
 def test_a_run_in_buckets_continues_to_the_bit(tiny, photos, losses, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = tiny(photos, SHAPES, "--config.train.steps=5")
-    batches = resolve(config).stream.batches()
+    batches = resolve(config).data.batches()
     shapes = {next(batches)["target"].shape for _ in range(5)}
     assert len(shapes) == 2
     train(config, whole, quiet=True)

@@ -52,7 +52,7 @@ def whole(six, tmp_path_factory):
 
 def test_the_batch_after_a_restart_is_the_one_that_was_due(six, whole):
     _, position = load(whole, six, 6)
-    stream = resolve(six).stream
+    stream = resolve(six).data
     batches = stream.batches()
     for _ in range(6):
         next(batches)

@@ -32,7 +32,7 @@ class Trial:
         self.graph, _ = make_graph(self.recipe.network)
         abstract = abstract_state(self.recipe.network, self.optimizer, True, self.sharder)
         self.state = create_state(self.recipe.network, self.optimizer, True, 0, abstract)
-        stream = self.recipe.stream
+        stream = self.recipe.data
         self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.sharder)
 
         self.compiled = {}

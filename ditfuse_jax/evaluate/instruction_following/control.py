@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.degrade import CONTRAST, TONES, adjust
+from ditfuse_jax.degrade import CONTRAST, TONES, adjust_tone
 from ditfuse_jax.evaluate.instruction_following.control_results import (
     PLAIN,
     SCALES,
@@ -118,7 +118,7 @@ def _examine(
         else:
             worded[request.level].append((request.sentence.form, image))
     plain = standard[PLAIN]
-    targets = {PLAIN: plain} | {tag: adjust(plain, tag) for tag in TONES}
+    targets = {PLAIN: plain} | {tag: adjust_tone(plain, tag) for tag in TONES}
     levels, wanted = (
         {
             name: {level: measure(images[level]) for level in order}

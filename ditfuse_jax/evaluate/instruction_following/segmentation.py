@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.degrade import degrade_views, overlay, read_overlay
+from ditfuse_jax.degrade import degrade_views, overlay, overlay_mask
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.reports.tables import aligned_text
@@ -252,7 +252,7 @@ def _segment(
     outputs = fuser.fuse([Job(scene.sources, prompt) for prompt in prompts])
     clean = outputs[-1] if scene.clean is None else scene.clean
     for name, fused in zip(wanted, outputs, strict=False):
-        yield name, read_overlay(fused, clean), fused
+        yield name, overlay_mask(fused, clean), fused
 
 
 def _shown(pictures: Mapping[str, Any]) -> set[str]:

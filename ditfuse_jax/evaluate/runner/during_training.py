@@ -53,13 +53,13 @@ class HeldOut:
         self.examples = held_out_examples(
             open_source(evaluation.source),
             evaluation.task,
-            recipe.stream.crop,
+            recipe.data.crop,
             evaluation.count,
             seed=0,  # the same for trainings of any seed, whose scores are compared
         )
         best = recipe.schedule.keep_best
         self.metrics = tuple(dict.fromkeys((*_METRICS, best) if best else _METRICS))
-        _check(self.metrics, recipe.stream.crop)
+        _check(self.metrics, recipe.data.crop)
         self.criterion = Criterion(f"eval/{best}", METRICS[best].direction) if best else None
 
     def __call__(self, context: EvalContext) -> Mapping[str, float]:

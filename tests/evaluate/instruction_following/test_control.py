@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ditfuse_jax.degrade import TONES, adjust
+from ditfuse_jax.degrade import TONES, adjust_tone
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.instruction_following import control
 from ditfuse_jax.evaluate.instruction_following.control import SENTENCES, evaluate_control
@@ -61,7 +61,7 @@ def examine(monkeypatch, pairs, tmp_path):
 
 
 def obedient(image, tag, job):
-    return adjust(image, tag) if tag else image
+    return adjust_tone(image, tag) if tag else image
 
 
 def test_an_obedient_model_is_ordered_keeps_the_picture_and_takes_any_words(examine):
@@ -92,7 +92,7 @@ def test_a_deaf_model_agrees_with_itself_and_is_in_no_order(examine):
 def test_a_contrary_model_has_the_reverse_order(examine):
     def contrary(image, tag, job):
         signs = str.maketrans("+-", "-+")
-        return adjust(image, tag.translate(signs)) if tag else image
+        return adjust_tone(image, tag.translate(signs)) if tag else image
 
     for scale in examine(contrary)["scales"].values():
         assert scale["kendall_tau"] == -1

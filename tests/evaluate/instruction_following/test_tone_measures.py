@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ditfuse_jax.degrade import TONES, adjust
+from ditfuse_jax.degrade import TONES, adjust_tone
 from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     brightness,
     contrast,
@@ -89,9 +89,9 @@ def test_the_tones_of_training_keep_the_structure():
     grey = image[..., :1].repeat(3, 2)
     assert structure_kept(image, image) == pytest.approx(1)
     for tag in TONES:
-        assert structure_kept(adjust(grey, tag), grey) > 0.99, tag
+        assert structure_kept(adjust_tone(grey, tag), grey) > 0.99, tag
         # A curve over each channel is none over the luminance of strong colours.
-        assert structure_kept(adjust(image, tag), image) > 0.9, tag
+        assert structure_kept(adjust_tone(image, tag), image) > 0.9, tag
 
 
 def test_what_a_change_of_tone_cannot_explain_counts_as_lost():

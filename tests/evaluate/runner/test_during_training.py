@@ -146,9 +146,9 @@ def test_without_such_a_metric_none_is_the_best(recipe):
     ],
 )
 def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
-    stream = dataclasses.replace(recipe.stream, crop=crop)
+    data = dataclasses.replace(recipe.data, crop=crop)
     with pytest.raises(UserError, match=told):
-        HeldOut(dataclasses.replace(with_best(recipe, metric), stream=stream))
+        HeldOut(dataclasses.replace(with_best(recipe, metric), data=data))
 
 
 def test_eight_devices_tell_the_scores_of_one():

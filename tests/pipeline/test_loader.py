@@ -9,7 +9,14 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
-from ditfuse_jax.pipeline import SAMPLES, Encoder, Ingredient, Stream, fixed_batch, open_source
+from ditfuse_jax.pipeline import (
+    SAMPLES,
+    DataPipeline,
+    ExampleEncoder,
+    MixtureComponent,
+    fixed_batch,
+    open_source,
+)
 from ditfuse_jax.prompts import CONDITION_DROPPED, TextSlots, encode_prompt, load_tokenizer
 
 SLOTS = TextSlots(24, 12, 48)
@@ -26,7 +33,9 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def stream(photos):
-    return Stream([Ingredient(str(photos), "m3")], (32, 32), 8, 0, Encoder(SLOTS))
+    return DataPipeline(
+        [MixtureComponent(str(photos), "m3")], (32, 32), 8, 0, ExampleEncoder(SLOTS)
+    )
 
 
 def assert_equal(one, other):
@@ -86,7 +95,7 @@ def test_epochs_and_seeds_give_new_examples(stream):
 
 
 def test_a_dropped_condition_is_the_text_cfg_and_no_image(stream):
-    encoder = Encoder(SLOTS, condition_dropout=0.25)
+    encoder = ExampleEncoder(SLOTS, condition_dropout=0.25)
     batch = fixed_batch(dataclasses.replace(stream, encoder=encoder), 400)
     dropped = ~batch["image_valid"].any(axis=1)
     assert 0.18 < dropped.mean() < 0.33
@@ -97,7 +106,7 @@ def test_a_dropped_condition_is_the_text_cfg_and_no_image(stream):
 
 def test_a_mixture_keeps_its_weights(stream, photos, tmp_path):
     write_image(tmp_path / "black.png", np.zeros((40, 40, 3), np.uint8))
-    parts = [Ingredient(str(photos), "m3", 3.0), Ingredient(str(tmp_path), "m3", 1.0)]
+    parts = [MixtureComponent(str(photos), "m3", 3.0), MixtureComponent(str(tmp_path), "m3", 1.0)]
     mixed = dataclasses.replace(stream, mixture=parts).examples()
     black = [not mixed[i]["target"].any() for i in range(80)]
     assert sum(black) == 20
@@ -105,7 +114,7 @@ def test_a_mixture_keeps_its_weights(stream, photos, tmp_path):
 
 def test_thirty_sets_take_no_more_threads_than_one(stream, photos):
     def threads(count):
-        mixture = [Ingredient(str(photos), "m3", 1.0 + k) for k in range(count)]
+        mixture = [MixtureComponent(str(photos), "m3", 1.0 + k) for k in range(count)]
         with contextlib.closing(dataclasses.replace(stream, mixture=mixture).batches()) as batches:
             take(batches, 3)
             return threading.active_count()
@@ -133,12 +142,15 @@ def test_stacks_are_read_together(tmp_path):
 @pytest.mark.parametrize(
     ("ingredient", "message"),
     [
-        (Ingredient("/nowhere", "m3"), "neither a folder nor one of samples"),
-        (Ingredient("samples:all", "m3"), "samples:all is unknown"),
-        (Ingredient("samples:train", "m3", 0.0), r"weight 0\.0 of source 'samples:train' must be"),
-        (Ingredient("samples:train", "m3", -1.0), "must be positive"),
-        (Ingredient("samples:train", "paint"), "task 'paint' is unknown"),
-        (Ingredient("samples:train", "ivif"), r"takes 2 image\(s\) at a time"),
+        (MixtureComponent("/nowhere", "m3"), "neither a folder nor one of samples"),
+        (MixtureComponent("samples:all", "m3"), "samples:all is unknown"),
+        (
+            MixtureComponent("samples:train", "m3", 0.0),
+            r"weight 0\.0 of source 'samples:train' must be",
+        ),
+        (MixtureComponent("samples:train", "m3", -1.0), "must be positive"),
+        (MixtureComponent("samples:train", "paint"), "task 'paint' is unknown"),
+        (MixtureComponent("samples:train", "ivif"), r"takes 2 image\(s\) at a time"),
     ],
 )
 def test_a_wrong_ingredient_is_told_by_name(stream, ingredient, message):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ditfuse_jax.degrade import OPERATIONS
+from ditfuse_jax.degrade import DEGRADATIONS
 
 
 def picture(height=48, width=40, seed=0):
@@ -17,41 +17,41 @@ def grey(level, side=128):
 
 
 def drawn(name, block, seeds):
-    return [OPERATIONS[name](block, np.random.default_rng(seed)) for seed in range(seeds)]
+    return [DEGRADATIONS[name](block, np.random.default_rng(seed)) for seed in range(seeds)]
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", DEGRADATIONS)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
 def test_any_block_keeps_shape_and_type_and_the_input_stays_as_it_was(name, height, width, seed):
     block = picture(height, width)
-    degraded, params = OPERATIONS[name](block, np.random.default_rng(seed))
+    degraded, params = DEGRADATIONS[name](block, np.random.default_rng(seed))
     assert degraded.shape == block.shape and degraded.dtype == np.uint8
     assert not np.shares_memory(degraded, block)
     np.testing.assert_array_equal(block, picture(height, width))
     assert all(type(value) in (int, float, str) for value in params.values())
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", DEGRADATIONS)
 def test_equal_seeds_give_equal_bytes_and_other_seeds_do_not(name):
-    first, again = (OPERATIONS[name](picture(), np.random.default_rng(5)) for _ in range(2))
+    first, again = (DEGRADATIONS[name](picture(), np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(first[0], again[0])
     assert first[1] == again[1]
     outcomes = {degraded.tobytes() for degraded, _ in drawn(name, picture(), 12)}
     assert len(outcomes) > 3
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_block_inside_an_image_is_degraded_as_if_it_stood_alone(name):
     image = picture(64, 64)
     image[:16] = image[:, :16] = 255  # what a blur that looked outside would drag in
-    inside = OPERATIONS[name](image[16:48, 16:48], np.random.default_rng(3))[0]
-    alone = OPERATIONS[name](image[16:48, 16:48].copy(), np.random.default_rng(3))[0]
+    inside = DEGRADATIONS[name](image[16:48, 16:48], np.random.default_rng(3))[0]
+    alone = DEGRADATIONS[name](image[16:48, 16:48].copy(), np.random.default_rng(3))[0]
     np.testing.assert_array_equal(inside, alone)
 
 
 def test_a_mask_is_uniform_random_bytes_that_know_nothing_of_the_block():
-    masked, _ = OPERATIONS["mask"](grey(7, 256), np.random.default_rng(0))
+    masked, _ = DEGRADATIONS["mask"](grey(7, 256), np.random.default_rng(0))
     counts = np.bincount(masked.ravel(), minlength=256)
     expected = masked.size / 256
     chi_square = ((counts - expected) ** 2 / expected).sum()
@@ -59,7 +59,7 @@ def test_a_mask_is_uniform_random_bytes_that_know_nothing_of_the_block():
     neighbours = masked.astype(float) - masked.mean()
     assert abs((neighbours[:, 1:] * neighbours[:, :-1]).mean() / neighbours.var()) < 0.02
     assert abs((neighbours[..., 0] * neighbours[..., 1]).mean() / neighbours.var()) < 0.02
-    other, _ = OPERATIONS["mask"](grey(250, 256), np.random.default_rng(0))
+    other, _ = DEGRADATIONS["mask"](grey(250, 256), np.random.default_rng(0))
     np.testing.assert_array_equal(masked, other)
 
 
@@ -113,7 +113,7 @@ def test_gaussian_noise_has_the_deviation_it_tells_and_no_bias():
 
 @pytest.mark.parametrize("level", [0, 255])
 def test_gaussian_noise_saturates_instead_of_wrapping_around(level):
-    noisy, _ = OPERATIONS["gaussian_noise"](grey(level), np.random.default_rng(0))
+    noisy, _ = DEGRADATIONS["gaussian_noise"](grey(level), np.random.default_rng(0))
     assert np.abs(noisy.astype(int) - level).max() < 6 * 35
 
 
