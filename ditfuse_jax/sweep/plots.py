@@ -1,74 +1,43 @@
-"""Pictures of a sweep as SVG geometry: curves with the seeds as a band, and bars of the scores."""
+"""Plots of a sweep: training curves with their range over the seeds, and scores of all settings."""
 
-import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.reports.curves import (
-    Tick,
-    across,
-    polyline,
-    round_numbers,
-    running_average,
-    series,
-    step_ticks,
-    thinned,
-    value_axis,
+from ditfuse_jax.evaluate.reports.plots import (
+    COLOURS,
+    Plot,
+    format_axes,
+    is_logarithmic,
+    series_colour,
 )
+from ditfuse_jax.evaluate.reports.tables import heading
+from ditfuse_jax.evaluate.reports.training_curves import running_average, thinned, time_series
+from ditfuse_jax.optional import import_optional
 from ditfuse_jax.sweep.plan import Plan
-from ditfuse_jax.sweep.table import Cell, Table
+from ditfuse_jax.sweep.table import Table
 
-COLOURS = 8  # in the page's style; then they begin again
+_ROW_HEIGHT = 34  # of a setting in a plot of scores, CSS pixels
+_LONGEST_NAME = 24  # characters of a setting beside its scores
 
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """A setting's mean over the seeds, as `points` of a polyline, and their range as a polygon."""
-
-    label: str
-    colour: int
-    mean: str
-    band: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """One quantity over the steps."""
-
-    title: str
-    lines: list[Line]
-    steps: list[Tick]
-    values: list[Tick]
+_SEED = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 7,
+    "markerfacecolor": COLOURS["card"],
+    "markeredgewidth": 1.5,
+}
+_MEAN = {"linestyle": "none", "marker": "|", "markersize": 17, "markeredgewidth": 3}
+_BEST = {"color": COLOURS["ink"], "weight": "bold"}
+_OTHER = {"color": COLOURS["soft"]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """A setting's score: places in SVG units from the left; `low` to `high` is one deviation."""
-
-    label: str
-    colour: int
-    mean: float
-    low: float
-    high: float
-    seeds: list[float]
-    text: str
-    best: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Bars:
-    """One metric of all settings."""
-
-    metric: str
-    bars: list[Bar]
-    ticks: list[Tick]
-
-
-def curves(plan: Plan) -> list[Panel]:
-    """Returns a panel of `loss` and of each metric that was evaluated while training.
+def training_curves(plan: Plan) -> list[Plot]:
+    """Returns a plot of `loss` and of each metric that was evaluated while training.
 
     Where settings share a training it is drawn once, under the name of the first.
     """
@@ -78,37 +47,40 @@ def curves(plan: Plan) -> list[Panel]:
         if run.training and run.training not in drawn:
             drawn.add(run.training)
             records.setdefault(run.setting, []).append(run.training.records())
-    colours = colour_of(plan)
-    panels = []
+    numbers = setting_numbers(plan)
+    plots = []
     for name in ("loss", *(f"eval/{metric}" for metric in METRICS)):
         found = {
-            setting: merged
+            numbers[setting]: merged
             for setting, of_seeds in records.items()
-            if len(merged := _over_seeds([series(some, name) for some in of_seeds])) > 1
+            if len(merged := _over_seeds([time_series(some, name) for some in of_seeds])) > 1
         }
         if found:
-            panels.append(_panel(name, found, colours))
-    return panels
+            plots.append(_curves(name, found))
+    return plots
 
 
-def bars(table: Table) -> list[Bars]:
-    """Returns a picture of each metric, its settings under each other on one scale."""
-    return [
-        _bars(metric, table)
-        for metric in table.metrics
-        if any(math.isfinite(row.cells[metric].mean) for row in table.rows)
-    ]
+def score_plots(table: Table) -> list[Plot]:
+    """Returns a plot of each metric with a row for every setting that has a value."""
+    plots = []
+    for metric in table.metrics:
+        rows = sum(math.isfinite(row.cells[metric].mean) for row in table.rows)
+        if rows:
+            draw = functools.partial(_draw_scores, table, metric)
+            title = f"{heading(METRICS[metric])} {METRICS[metric].arrow}"
+            plots.append(Plot(title, draw, height=40 + _ROW_HEIGHT * rows))
+    return plots
 
 
-def colour_of(plan: Plan) -> dict[str, int]:
-    """Setting -> number of its colour, the same in all pictures."""
-    return {name: number % COLOURS for number, (name, _) in enumerate(plan.sweep.items())}
+def setting_numbers(plan: Plan) -> dict[str, int]:
+    """Returns the number of each setting, which selects its colour in all plots."""
+    return {name: number for number, (name, _) in enumerate(plan.sweep.items())}
 
 
 def _over_seeds(of_seeds: Sequence[np.ndarray]) -> np.ndarray:
-    """Series `(n, 2)` of several seeds -> rows of step, mean, lowest, highest.
+    """Merges series `(n, 2)` of several seeds into rows of step, mean, lowest, highest.
 
-    A step that not all of those have which came so far has no row: its mean would jump.
+    A step is left out where one of the seeds that got that far has no value: the mean would jump.
     """
     tables = [dict(points.tolist()) for points in of_seeds if len(points)]
     steps = sorted(set[float]().union(*tables))
@@ -120,65 +92,65 @@ def _over_seeds(of_seeds: Sequence[np.ndarray]) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def _panel(name: str, found: Mapping[str, np.ndarray], colours: Mapping[str, int]) -> Panel:
-    shown = {setting: thinned(points) for setting, points in found.items()}
-    if name == "loss":  # noisy: one batch each
+def _curves(name: str, found: Mapping[int, np.ndarray]) -> Plot:
+    """Plots rows of step, mean, lowest, highest by the setting's number."""
+    shown = {number: thinned(points) for number, points in found.items()}
+    if name == "loss":  # noisy: each value is of one batch
         shown = {
-            setting: np.stack([points[:, 0], *map(running_average, points[:, 1:].T)], axis=1)
-            for setting, points in shown.items()
+            number: np.stack([points[:, 0], *map(running_average, points[:, 1:].T)], axis=1)
+            for number, points in shown.items()
         }
     everything = np.concatenate(list(shown.values()))
-    first, last = everything[:, 0].min(), everything[:, 0].max()
-    axis = value_axis(everything[:, 2].min(), everything[:, 3].max())
-    lines = []
-    for setting, (steps, mean, low, high) in ((s, points.T) for s, points in shown.items()):
-        x = across(steps, first, last)
-        edge = polyline(
-            np.concatenate([x, x[::-1]]), axis.position(np.concatenate([low, high[::-1]]))
-        )
-        lines.append(Line(setting, colours[setting], polyline(x, axis.position(mean)), edge))
+    logarithmic = is_logarithmic(everything[:, 2].min(), everything[:, 3].max())
     title = name.removeprefix("eval/")
     title = METRICS[title].title if title in METRICS else title
-    scale = " (log scale)" if axis.logarithmic else ""
-    return Panel(title + scale, lines, step_ticks(first, last), axis.ticks)
+    scale = " (log scale)" if logarithmic else ""
+    return Plot(title + scale, functools.partial(_draw_curves, shown, logarithmic))
 
 
-def _bars(metric: str, table: Table) -> Bars:
-    cells = [row.cells[metric] for row in table.rows]
-    reach = [value for cell in cells for value in _reach(cell) if math.isfinite(value)]
-    low, high = min(reach), max(reach)
-    if low == high:
-        low, high = low - 0.1 * (abs(low) or 1.0), high + 0.1 * (abs(high) or 1.0)
-    marks = round_numbers(low, high)
-    left, right = marks[0], marks[-1]
+def _draw_curves(shown: Mapping[int, np.ndarray], logarithmic: bool, axes: Any) -> None:
+    for number, (steps, mean, low, high) in ((n, points.T) for n, points in shown.items()):
+        colour, gid = series_colour(number), f"series-{number}"
+        axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0, gid=gid)
+        axes.plot(steps, mean, color=colour, gid=gid)
+    format_axes(axes, logarithmic=logarithmic)
 
-    def x(value: float) -> float:
-        return float(across(value, left, right))
 
+def _draw_scores(table: Table, metric: str, axes: Any) -> None:
+    """Draws a row per setting: seeds as circles, their mean as a bar, one deviation as a band."""
+    tickers = import_optional("matplotlib.ticker", "reports")
+    rows = [
+        (number, row, text)
+        for number, (row, text) in enumerate(zip(table.rows, table.texts(metric), strict=True))
+        if math.isfinite(row.cells[metric].mean)
+    ]
+    for place, (number, row, _) in enumerate(rows):
+        cell, colour = row.cells[metric], series_colour(number)
+        if math.isfinite(cell.deviation):
+            ends = cell.mean - cell.deviation, cell.mean + cell.deviation
+            axes.plot(ends, [place] * 2, color=colour, linewidth=9, alpha=0.28)
+        axes.plot(cell.values, [place] * len(cell.values), **_SEED, markeredgecolor=colour)
+        axes.plot([cell.mean], [place], **_MEAN, color=colour)
+    axes.margins(x=0.04)
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first setting at the top
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(tickers.MaxNLocator(5))
+    axes.xaxis.set_major_formatter(tickers.StrMethodFormatter("{x:.4g}"))
+    axes.set_yticks(range(len(rows)), [_shortened(row.setting) for _, row, _ in rows])
+    right = axes.secondary_yaxis("right")
+    right.spines["right"].set_visible(False)
+    right.set_yticks(
+        range(len(rows)),
+        [mean + (f" ± {deviation}" if deviation else "") for _, _, (mean, deviation) in rows],
+    )
     best = table.best(metric)
-    made = []
-    for number, (row, (mean, deviation)) in enumerate(
-        zip(table.rows, table.texts(metric), strict=True)
-    ):
-        cell = row.cells[metric]
-        if not math.isfinite(cell.mean):
-            continue
-        spread = cell.deviation if math.isfinite(cell.deviation) else 0.0
-        made.append(
-            Bar(
-                label=row.setting,
-                colour=number % COLOURS,
-                mean=x(cell.mean),
-                low=x(cell.mean - spread),
-                high=x(cell.mean + spread),
-                seeds=[x(value) for value in cell.values],
-                text=mean + (f" ± {deviation}" if deviation else ""),
-                best=row.setting in best,
-            )
-        )
-    return Bars(metric, made, [Tick(x(mark), f"{mark:.4g}") for mark in marks])
+    labels = zip(axes.get_yticklabels(), right.get_yticklabels(), strict=True)
+    for (_, row, _), pair in zip(rows, labels, strict=True):
+        style = _BEST if row.setting in best else _OTHER
+        for label in pair:
+            label.set(**style)
 
 
-def _reach(cell: Cell) -> list[float]:
-    spread = cell.deviation if math.isfinite(cell.deviation) else 0.0
-    return [*cell.values, cell.mean - spread, cell.mean + spread]
+def _shortened(setting: str) -> str:
+    return setting if len(setting) <= _LONGEST_NAME else setting[: _LONGEST_NAME - 1] + "…"

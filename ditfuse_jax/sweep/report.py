@@ -7,12 +7,13 @@ from pathlib import Path
 import jinja2
 
 from ditfuse_jax.evaluate.metrics import METRICS
-from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH
+from ditfuse_jax.evaluate.reports.page import draw_or_explain
+from ditfuse_jax.evaluate.reports.plots import SERIES_COLOURS
 from ditfuse_jax.evaluate.reports.tables import MEANINGS
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sweep.local import Failure
 from ditfuse_jax.sweep.plan import Plan
-from ditfuse_jax.sweep.plots import bars, colour_of, curves
+from ditfuse_jax.sweep.plots import score_plots, setting_numbers, training_curves
 from ditfuse_jax.sweep.table import Table, runs_csv, to_csv, to_markdown
 from ditfuse_jax.train.run_folder import package_versions
 
@@ -65,21 +66,23 @@ def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> s
         }
         for number, row in enumerate(table.rows)
     ]
+    scores = score_plots(table)
+    drawn, no_plots = draw_or_explain([*scores, *training_curves(plan)])
     return _template().render(
         title=sweep.title or plan.folder.name,
         facts=facts,
         metrics={name: METRICS[name] for name in table.metrics},
         rows=rows,
-        colours=colour_of(plan),
-        bars=bars(table),
-        curves=curves(plan),
+        colours={name: n % SERIES_COLOURS for name, n in setting_numbers(plan).items()},
+        numbers=setting_numbers(plan),
+        score_plots=drawn[: len(scores)],
+        curves=drawn[len(scores) :],
+        no_plots=no_plots,
         failures=failures,
         words={name: " ".join(words) or "(the recipe as it is)" for name, words in sweep.items()},
         overrides=sweep.overrides,
         versions=package_versions(),
         meanings=MEANINGS,
-        width=WIDTH,
-        height=HEIGHT,
     )
 
 

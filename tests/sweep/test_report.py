@@ -1,20 +1,15 @@
-"""The page: complete, self-contained, safe; its curves and bars where the numbers are."""
+"""The page: complete, self-contained, safe; its plots show the numbers."""
 
 import json
 
 import pytest
 
-from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH
 from ditfuse_jax.sweep.local import Failure
-from ditfuse_jax.sweep.plots import bars, curves
+from ditfuse_jax.sweep.plots import score_plots, training_curves
 from ditfuse_jax.sweep.report import write_report
 from ditfuse_jax.sweep.table import make_table
 
 STEPS = 4
-
-
-def points(line: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in line.split())]
 
 
 @pytest.fixture
@@ -42,50 +37,66 @@ def done(plan):
 AB = {"a": ("--config.flow.draws=1",), "b": ("--config.flow.draws=4",)}
 
 
+def drawn(plot):
+    """The axes that a plot has drawn on."""
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    plot.draw(axes)
+    return axes
+
+
+def band(axes, number):
+    """Steps, lowest and highest value of a setting's band."""
+    (area,) = [c for c in axes.collections if c.get_gid() == f"series-{number}"]
+    corners = area.get_paths()[0].vertices
+    steps = sorted(set(corners[:, 0]))
+    values = [corners[corners[:, 0] == step, 1] for step in steps]
+    return steps, [v.min() for v in values], [v.max() for v in values]
+
+
 def test_a_curve_is_the_mean_of_the_seeds_and_its_band_reaches_to_all_of_them(done):
-    loss, quality = curves(done(AB))
+    loss, quality = training_curves(done(AB))
     assert loss.title.startswith("loss") and quality.title == "Quality"
-    line = quality.lines[1]
-    mean, band = points(line.mean), points(line.band)
-    assert [x for x, _ in mean] == pytest.approx([i * WIDTH / 3 for i in range(4)], abs=0.06)
-    low, high = band[: len(mean)], band[: len(mean) - 1 : -1]
-    for (x, y), (left, below), (right, above) in zip(mean, low, high, strict=True):
-        assert x == left == right
-        assert y == pytest.approx((below + above) / 2, abs=0.11)  # two seeds: the mean is midway
-        assert 0 <= above < y < below <= HEIGHT
-    assert mean[-1][1] < points(quality.lines[0].mean)[-1][1]  # better is higher up
+    axes = drawn(quality)
+    for number, line in enumerate(axes.lines):
+        expected = [(10.0 * (number + 1) + 0.5) * (STEPS + s) / (2 * STEPS) for s in range(1, 5)]
+        assert line.get_xdata().tolist() == [1, 2, 3, 4]
+        assert line.get_ydata().tolist() == pytest.approx(expected)
+        steps, low, high = band(axes, number)
+        assert steps == [1, 2, 3, 4]
+        assert low[-1] == 10 * (number + 1) and high[-1] == 10 * (number + 1) + 1
 
 
 def test_a_seed_that_came_less_far_does_not_make_the_mean_jump(done):
     # Seed 1, the better one, has two of four steps.
-    made = done(AB, lengths=(STEPS, 2))
-    quality = curves(made)[1]
-    short = points(quality.lines[0].band)
-    assert len(short) == 2 * STEPS
-    assert short[2] == short[5]  # from step 3 on one seed is left: the band has no height
+    axes = drawn(training_curves(done(AB, lengths=(STEPS, 2)))[1])
+    steps, low, high = band(axes, 0)
+    assert steps == [1, 2, 3, 4]
+    assert low[1] < high[1] and low[2:] == high[2:]  # from step 3 on one seed is left
 
 
 def test_settings_that_share_a_training_have_one_curve(done):
     sampled = {f"{n} steps": (f"--config.sample.steps={n}",) for n in (2, 8)}
     made = done(sampled, evaluate=("--data", "x"))
-    assert [len(panel.lines) for panel in curves(made)] == [1, 1]
+    assert [len(drawn(plot).lines) for plot in training_curves(made)] == [1, 1]
 
 
-def test_bars_stand_where_the_scale_says(done):
-    (picture,) = bars(make_table(done(AB)))
-    marks = {tick.label: tick.position for tick in picture.ticks}
-    assert picture.bars[0].seeds[0] == pytest.approx(marks["10"])
-    assert picture.bars[1].seeds[0] == pytest.approx(marks["20"])
-    for bar in picture.bars:
-        assert 0 <= bar.low < bar.mean < bar.high <= WIDTH
-        assert bar.mean == pytest.approx(sum(bar.seeds) / 2)
-    assert [bar.best for bar in picture.bars] == [False, True]
+def test_scores_show_seeds_mean_deviation_and_the_best_setting(done):
+    (plot,) = score_plots(make_table(done(AB)))
+    axes = drawn(plot)
+    shown = [(line.get_xdata(), line.get_ydata()[0]) for line in axes.lines]
+    for row, first in enumerate((10, 20)):
+        deviations, seeds, mean = [x for x, y in shown if y == row]
+        assert list(seeds) == [first, first + 1] and list(mean) == [first + 0.5]
+        assert list(deviations) == pytest.approx([first + 0.5 - 0.5**0.5, first + 0.5 + 0.5**0.5])
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["a", "b"]
+    assert [label.get_weight() for label in labels] == ["normal", "bold"]
+    assert axes.yaxis_inverted()  # the first setting at the top
 
 
-def test_equal_scores_can_be_drawn(done):
-    (picture,) = bars(make_table(done({"a": ()}, seeds=(0,))))
-    (bar,) = picture.bars
-    assert 0 < bar.low == bar.mean == bar.high < WIDTH
+def test_a_single_score_without_deviation_is_drawn(done):
+    (plot,) = score_plots(make_table(done({"a": ()}, seeds=(0,))))
+    assert [list(line.get_xdata()) for line in drawn(plot).lines] == [[10], [10]]
 
 
 @pytest.fixture

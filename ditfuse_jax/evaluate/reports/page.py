@@ -4,7 +4,8 @@ import base64
 import functools
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import is_baseline, method_title
 from ditfuse_jax.evaluate.bootstrap import best_methods
-from ditfuse_jax.evaluate.reports.curves import HEIGHT, WIDTH, training_curves
+from ditfuse_jax.evaluate.reports.plots import DrawnPlot, Plot, draw_plots
 from ditfuse_jax.evaluate.reports.tables import MEANINGS, format_row, interval_text, marked
+from ditfuse_jax.evaluate.reports.training_curves import training_curves
 from ditfuse_jax.evaluate.results import Results
 from ditfuse_jax.images import check_rgb
+from ditfuse_jax.registry import Registry
 
 _FOLDER = Path(__file__).with_name("templates")
 _LONGEST_SIDE = 1024  # of embedded pictures, pixels
@@ -36,12 +40,20 @@ class RunInfo:
     records: Sequence[Mapping[str, object]] = ()  # lines of the training run's metrics.jsonl
 
 
+# Further plots of a report: each entry returns any number of them for one evaluation.
+PLOTS: Registry[Callable[[Results, RunInfo], Sequence[Plot]]] = Registry(
+    "plot", {"training curves": lambda results, run: training_curves(run.records)}
+)
+
+
 def report_page(
     results: Results,
     pictures: Iterable[tuple[str, Mapping[str, np.ndarray]]],
     run: RunInfo,
 ) -> str:
     """Returns the text of `report.html`; see `report.write_report`."""
+    wanted = [plot for make in PLOTS.values() for plot in make(results, run)]
+    plots, no_plots = draw_or_explain(wanted)
     return render(
         "report.html.j2",
         run=run,
@@ -55,10 +67,22 @@ def report_page(
         gallery=[_gallery_row(stem, row, results) for stem, row in pictures],
         per_image=_per_image(results),
         explored=_explored(results),
-        curves=training_curves(run.records),
-        width=WIDTH,
-        height=HEIGHT,
+        plots=plots,
+        no_plots=no_plots,
     )
+
+
+def draw_or_explain(plots: Sequence[Plot]) -> tuple[list[DrawnPlot], str]:
+    """Returns the drawn plots, or without matplotlib none and a sentence that says why.
+
+    The sentence also goes to the error stream: a report without plots is better than no report.
+    """
+    try:
+        return draw_plots(plots), ""
+    except UserError as error:
+        message = f"no plots in the report: {error}"
+        print(f"warning: {message}", file=sys.stderr)
+        return [], message
 
 
 def render(template: str, **values: object) -> str:

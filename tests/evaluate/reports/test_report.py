@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.reports.page import RunInfo, pictured_scenes
+from ditfuse_jax.evaluate.reports.page import PLOTS, RunInfo, pictured_scenes
+from ditfuse_jax.evaluate.reports.plots import Plot
 from ditfuse_jax.evaluate.reports.report import write_report
 from ditfuse_jax.evaluate.results import Results
 
@@ -159,9 +161,31 @@ def test_config_and_versions_are_folded_away_with_dotted_names(write, tmp_path):
     assert len(details) == 3 and all("open" not in attrs for attrs in details)
 
 
+def plot_titles(page):
+    return [attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") == "img"]
+
+
 def test_the_training_curve_is_drawn_only_when_there_are_records(write, tmp_path):
-    assert any(tag == "polyline" for tag, _ in write(tmp_path / "a").tags)
-    assert not any(tag == "polyline" for tag, _ in write(tmp_path / "b", RunInfo(title="x")).tags)
+    assert plot_titles(write(tmp_path / "a")) == ["loss"]
+    assert plot_titles(write(tmp_path / "b", RunInfo(title="x"))) == []
+
+
+def test_a_registered_plot_is_drawn_in_every_report(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(PLOTS, "_entries", dict(PLOTS))
+    PLOTS.register(
+        "sizes", lambda results, run: [Plot(f"of {run.title}", lambda axes: axes.plot([1, 2]))]
+    )
+    assert plot_titles(write(tmp_path)) == ["loss", "of run"]
+
+
+def test_without_matplotlib_there_is_a_report_that_says_what_to_install(
+    write, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = write(tmp_path)
+    hint = "no plots in the report: matplotlib is not installed: pip install 'ditfuse-jax[reports]'"
+    assert plot_titles(page) == [] and hint in page.text
+    assert capsys.readouterr().err == f"warning: {hint}\n"
 
 
 def test_a_report_without_pictures_or_clean_images_is_still_a_page(write, tmp_path):

@@ -69,7 +69,7 @@ if (one(".scatter")) {
     const title = name => { const m = metricOf(name); return `${m.title} ${{ higher: "→ better", lower: "← better" }[m.direction] ?? ""}`; };
     svg.append(element("text", { class: "title", x: W / 2, y: H + 44, "text-anchor": "middle" }, title(across.value)),
       element("text", { class: "title", transform: `translate(-50 ${H / 2}) rotate(-90)`, "text-anchor": "middle" }, title(up.value)));
-    one(".scatter .plot").replaceChildren(svg);
+    one(".scatter .canvas").replaceChildren(svg);
   };
   one(".scatter .keys").append(...data.methods.map(method => {
     const key = document.createElement("button"), dot = document.createElement("i");
