@@ -30,6 +30,6 @@ def get_config(arg: str = "") -> Config:
     config.train.evaluate_every = 120
     config.sample.steps = 4
     # The instruction decides nothing yet in this recipe: no guidance, a third of the work.
-    config.sample.guidance = 1.0
-    config.sample.image_guidance = 1.0
+    config.sample.guidance_scale = 1.0
+    config.sample.image_guidance_scale = 1.0
     return config

@@ -25,6 +25,6 @@ def get_config(arg: str = "") -> Config:
     config.train.ema_decay = 0.999
     config.train.evaluate_every = 1000
     config.sample.steps = 10
-    config.sample.guidance = 1.0
-    config.sample.image_guidance = 1.0
+    config.sample.guidance_scale = 1.0
+    config.sample.image_guidance_scale = 1.0
     return config

@@ -19,7 +19,7 @@ from ditfuse_jax.degrade import M3_PRESETS, degrade_views, exposure_pair, focus_
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.standard import CONTROLS, standard_prompt
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
@@ -88,7 +88,7 @@ def photographs() -> Mapping[str, np.ndarray]:
 
 def main(model: str) -> None:
     trained = load_trained(model)
-    fuser = Fuser(trained, sampling_settings(trained, {}))
+    fuser = Fuser(trained, trained.recipe.sampling)
     images = photographs()
     for name, sheet in SHEETS.items():
         rows = []

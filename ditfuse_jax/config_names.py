@@ -10,6 +10,8 @@ RENAMED = {
     "data.shapes": "data.buckets",
     "flow.detail": "flow.gradient_loss_weight",
     "sample.overview": "sample.global_steps",
+    "sample.guidance": "sample.guidance_scale",
+    "sample.image_guidance": "sample.image_guidance_scale",
 }
 
 

@@ -16,8 +16,8 @@ def get_sweep(arg: str = "") -> Sweep:
     """Returns the sweep; `arg` is a trained model, without it `nano_m3` is trained."""
     settings = {
         f"{text} / {images}": (
-            f"--config.sample.guidance={text}",
-            f"--config.sample.image_guidance={images}",
+            f"--config.sample.guidance_scale={text}",
+            f"--config.sample.image_guidance_scale={images}",
         )
         for text, images in SCALES
     }

@@ -102,7 +102,7 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     )
     noise = rows(jnp.float32, *shape)
     weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=sharder.replicated())
-    sampler: Any = make_sampler(graph, sampling.steps, sampling.shift, sharder)
+    sampler: Any = make_sampler(graph, dataclasses.replace(sampling, tile=0), sharder)
     flow = Program(
         "sample",
         lambda: sampler.lower(parameters, branches, noise, weights),

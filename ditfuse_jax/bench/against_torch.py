@@ -27,7 +27,7 @@ import optax
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Guidance, flow_matching_loss, time_grid
+from ditfuse_jax.flow import Guidance, SamplingConfig, flow_matching_loss, time_grid
 from ditfuse_jax.model import Condition, Layout, ModelConfig
 from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.sample.sampler import make_sampler
@@ -59,7 +59,7 @@ class JaxModel:
         self.parameters = jax.device_put(parameters_from_original(opened.tensors, opened.config))
         model = dataclasses.replace(opened.config, unroll=unroll)
         graph, _ = make_graph(Network(model))
-        self.sampler = functools.partial(make_sampler, graph)
+        self.graph = graph
         optimizer = optax.adamw(1e-3)
 
         def loss(parameters, condition, target, noise, t):
@@ -85,7 +85,8 @@ class JaxModel:
 
     def sample(self, condition: Condition, noise, weights, steps: int) -> jax.Array:
         """See `sample.sampler.sample`."""
-        return self.sampler(steps)(self.parameters, condition, noise, weights)
+        sampler = make_sampler(self.graph, SamplingConfig(steps=steps))
+        return sampler(self.parameters, condition, noise, weights)
 
     def train_step(self, *batch) -> float:
         """One step of AdamW; returns the loss before it."""

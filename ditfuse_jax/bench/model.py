@@ -1,5 +1,6 @@
 """Benchmarks of the model: a training step, and sampling."""
 
+import dataclasses
 import tempfile
 import time
 from pathlib import Path
@@ -115,7 +116,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     weights = sampling.guidance.weights
     shares = jnp.asarray([weights[name] for name in branches])
     noise = jax.random.normal(jax.random.key(0), image.shape)
-    sampler = make_sampler(make_graph(recipe.network)[0], sampling.steps, sampling.shift)
+    sampler = make_sampler(make_graph(recipe.network)[0], dataclasses.replace(sampling, tile=0))
 
     patches = height * width // model.pixels_per_token**2
     text = float(setup.batch["token_valid"].sum()) / size

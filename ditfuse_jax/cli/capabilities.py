@@ -2,7 +2,7 @@
 
 import argparse
 
-from ditfuse_jax.cli.fuse import model_words, sampling_changes
+from ditfuse_jax.cli.model_options import model_arguments, sampling_overrides
 from ditfuse_jax.errors import UserError
 
 # Words of the report on fused images.
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> None:
     for name in _OF_REPORTS:
         if getattr(args, name, None):
             raise UserError(f"--{name} does not go with {flag}: give --data")
-    common = model_words(args) | {
+    common = model_arguments(args) | {
         "data": args.data or "samples:heldout",
         "output": args.output,
         "count": args.count,
-        "changes": sampling_changes(args),
+        "changes": sampling_overrides(args),
         "tags": not args.without_tags,
     }
     if args.control:

@@ -16,11 +16,11 @@ import argparse
 from pathlib import Path
 
 from ditfuse_jax.cli import capabilities
-from ditfuse_jax.cli.fuse import (
-    add_model_arguments,
-    add_sampling_arguments,
-    model_words,
-    sampling_changes,
+from ditfuse_jax.cli.model_options import (
+    add_model_options,
+    add_sampling_options,
+    model_arguments,
+    sampling_overrides,
 )
 from ditfuse_jax.errors import UserError
 
@@ -30,7 +30,7 @@ _DATA = "samples:heldout"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add_model_arguments(parser)
+    add_model_options(parser)
     add("--data", default=_DATA, help="photographs or stacks (default: %(default)s)")
     add("--count", type=int, help="scenes; photographs are reused with other degradations")
     add("--task", default="fuse", help="prompt and metrics: fuse, ivif, mff, mef (default: fuse)")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=Path, metavar="FILE", help=f"write the scores as {kind} too")
     capabilities.add_arguments(parser)
-    add_sampling_arguments(parser)
+    add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
     options = EvaluationOptions(args.metrics, args.preset, exports)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
-    model = {**model_words(args), "changes": sampling_changes(args)}
+    model = {**model_arguments(args), "changes": sampling_overrides(args)}
     _check(args, folders)
     if args.suite:
         evaluate_suite(

@@ -10,7 +10,13 @@ A prompt may be a plain sentence, or place the images itself: "... <img><|image_
 
 import argparse
 from pathlib import Path
-from typing import Any
+
+from ditfuse_jax.cli.model_options import (
+    add_model_options,
+    add_sampling_options,
+    model_arguments,
+    sampling_overrides,
+)
 
 HELP = "fuse images with a trained model"
 
@@ -19,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="IMAGE", help="2..4 images, or one folder")
     add("-o", "--output", required=True, type=Path, help="a file, or a folder for several images")
-    add_model_arguments(parser)
+    add_model_options(parser)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--prompt", help="what to do, in words")
+    what.add_argument("--prompt", help="what to do, in plain words")
     what.add_argument("--prompt-file", type=Path, help="UTF-8 text, a prompt per line")
     add(
         "--task",
@@ -30,45 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "contrast+, contrast-; segment:CLASS, like segment:car",
     )
     add("--resize", action="store_true", help="scale images to the first one's size")
-    add_sampling_arguments(parser)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--checkpoint",
-        type=Path,
-        help="small (bundled), run folder, RUN@best, a step, or OmniGen's",
-    )
-    add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
-    add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
-
-
-def model_words(args: argparse.Namespace) -> dict[str, Any]:
-    from ditfuse_jax.sample import WeightedAdapter
-
-    return {
-        "checkpoint": args.checkpoint,
-        "adapters": [WeightedAdapter.parse(text) for text in args.lora],
-        "base": args.base,
-    }
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--steps", type=int, help="Euler steps (default: the model's)")
-    add("--guidance", type=float, help="how far to follow the words (default: the model's)")
-    add("--image-guidance", type=float, help="how far to follow the images (default: the model's)")
-    add("--seed", type=int, help="of the noise (default: 0)")
-    add("--max-side", type=int, help="compute longer images at this many pixels")
-    add("--tile", type=int, help="cut larger images into tiles of this side; 0 never cuts")
-    add("--global-steps", type=int, help="steps that an image in tiles takes as a whole, in small")
-    add("--batch-size", type=int, help="images at a time (default: 1)")
-
-
-def sampling_changes(args: argparse.Namespace) -> dict:
-    names = ("steps", "guidance", "image_guidance", "seed", "max_side", "tile", "global_steps")
-    return {name: getattr(args, name) for name in (*names, "batch_size")}
+    add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -79,14 +47,14 @@ def run(args: argparse.Namespace) -> None:
     prompts = [args.prompt] if args.prompt is not None else []
     if args.prompt_file:
         prompts = read_prompts(args.prompt_file)
-    words = model_words(args)
-    words["checkpoint"] = args.checkpoint or Path(SHIPPED)
+    model = model_arguments(args)
+    model["checkpoint"] = args.checkpoint or Path(SHIPPED)
     fuse(
         args.inputs,
         args.output,
-        **words,
+        **model,
         prompts=prompts,
         task=args.task,
-        changes=sampling_changes(args),
+        changes=sampling_overrides(args),
         resize=args.resize,
     )

@@ -14,7 +14,7 @@ from flax import nnx
 
 from ditfuse_jax.convert.reference import Reference, channels_last, read_numbers
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Guidance, flow_matching_loss
+from ditfuse_jax.flow import Guidance, SamplingConfig, flow_matching_loss
 from ditfuse_jax.model.lora import join, merge_lora
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.weights import load_autoencoder, read_adapter
@@ -155,7 +155,7 @@ def _sampling(reference: Reference) -> Check:
     golden, settings = _needing(reference, "sample/noise"), reference.meta["sample"]
     weights = Guidance(settings["guidance_scale"], settings["img_guidance_scale"]).weights
     shares = jnp.asarray([weights[name] for name in ("cond", "img", "neg")])
-    latents = make_sampler(reference.graph(), settings["steps"])(
+    latents = make_sampler(reference.graph(), SamplingConfig(steps=settings["steps"]))(
         reference.parameters,
         reference.sampling,
         channels_last(golden["sample/noise"]),

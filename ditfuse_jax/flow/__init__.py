@@ -1,16 +1,19 @@
-"""The flow between noise and image: path, times, loss, solver, guidance."""
+"""The flow between noise and image: path, times, loss, solvers, guidance, sampling settings."""
 
 from ditfuse_jax.flow.guidance import Guidance, combine
 from ditfuse_jax.flow.loss import Objective, flow_matching_loss
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
-from ditfuse_jax.flow.solver import euler
+from ditfuse_jax.flow.sampling_config import SamplingConfig
+from ditfuse_jax.flow.solvers import SOLVERS, Solver
 from ditfuse_jax.flow.times import time_grid, time_sampler
 
 __all__ = [
+    "SOLVERS",
     "Guidance",
     "Objective",
+    "SamplingConfig",
+    "Solver",
     "combine",
-    "euler",
     "flow_matching_loss",
     "interpolate",
     "time_grid",

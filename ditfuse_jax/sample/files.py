@@ -11,13 +11,14 @@ import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import (
     IMAGE_SUFFIXES,
     list_stacks,
     read_stack,
     write_image,
 )
-from ditfuse_jax.sample.fuser import Fuser, Job, Settings, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
@@ -52,7 +53,7 @@ def fuse(
       checkpoint: see `load_trained`.
       prompts: sentences or whole prompts; none means the standard prompt of `task`.
       task: see `standard_prompt`; sets the tags that frame a plain sentence.
-      changes: sampling settings that differ from the model's own; see `sampling_settings`.
+      changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
       adapters: merged into the weights.
       base: where the weights under a run's adapters are now, if they were moved.
       resize: images of another size than the first of their stack are scaled to it.
@@ -65,8 +66,8 @@ def fuse(
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
     """
     trained = load_trained(checkpoint, adapters, base)
-    settings = sampling_settings(trained, changes or {})
-    fuser = Fuser(trained, settings)
+    sampling = trained.recipe.sampling.override(changes or {})
+    fuser = Fuser(trained, sampling)
     orders = plan(inputs, output, prompts, task)
     for order in orders:
         fuser.check(order.prompt, len(order.sources))
@@ -79,7 +80,7 @@ def fuse(
         for done in fuser.fuse_iter(jobs):
             for number, image in done.items():
                 order = orders[number]
-                write_image(order.output, image, _metadata(order, settings, trained))
+                write_image(order.output, image, _metadata(order, sampling, trained))
                 written.append(order.output)
                 bar.update()
     if not quiet:
@@ -156,18 +157,11 @@ def _read(orders: Sequence[Order], resize: bool) -> Iterator[tuple[int, Job]]:
         yield number, Job(read_stack(order.sources, resize=resize), order.prompt)
 
 
-def _metadata(order: Order, settings: Settings, trained: TrainedModel) -> dict[str, str]:
+def _metadata(order: Order, sampling: SamplingConfig, trained: TrainedModel) -> dict[str, str]:
     return {
         "Software": "ditfuse_jax",
         "prompt": order.prompt,
         "sources": ", ".join(path.name for path in order.sources),
         "checkpoint": trained.name,
-        "steps": str(settings.steps),
-        "guidance": str(settings.guidance.text),
-        "image_guidance": str(settings.guidance.image),
-        "seed": str(settings.seed),
-        "max_side": str(settings.max_side),
-        "shift": str(settings.shift),
-        "tile": str(settings.tile),
-        "global_steps": str(settings.global_steps),
+        **{name: str(value) for name, value in sampling.to_dict().items()},
     }

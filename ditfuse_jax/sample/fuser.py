@@ -2,16 +2,14 @@
 
 import collections
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Guidance
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
 from ditfuse_jax.parallel import Sharder, collect, distribute
@@ -19,94 +17,19 @@ from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
     encode_prompt,
-    has_placeholders,
     image_only_prompt,
     load_tokenizer,
 )
 from ditfuse_jax.sample.programs import make_room_for_programs
 from ditfuse_jax.sample.sampler import make_sampler, make_transfer
 from ditfuse_jax.sample.trained import TrainedModel
-from ditfuse_jax.train.settings import check_tiles, check_tokenizer
+from ditfuse_jax.train.settings import check_tokenizer
+from ditfuse_jax.train.state import make_graph
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
 
 Stack = Sequence[np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to sample.
-
-    Attributes:
-      steps: Euler steps.
-      guidance: scales.
-      seed: of the noise; every image of a size starts from the same noise.
-      max_side: longer images are computed at this long side and enlarged again.
-      negative_prompt: text of the branch without images.
-      shift: time shift.
-      batch_size: images per program run.
-      tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
-      global_steps: how many of the steps an image in tiles takes as a whole, in small.
-    """
-
-    steps: int
-    guidance: Guidance
-    seed: int
-    max_side: int
-    negative_prompt: str
-    shift: float = 1.0
-    batch_size: int = 1
-    tile: int = 0
-    global_steps: int = 0
-
-    def __post_init__(self):
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_side < 16:
-            raise UserError(f"max_side must be at least 16 pixels, not {self.max_side}")
-        if not 0 <= self.seed < 2**32:  # JAX drops what is beyond 32 bits
-            raise UserError(f"seed must be at least 0 and below 2**32, not {self.seed}")
-        if has_placeholders(self.negative_prompt):
-            raise UserError(
-                f"the negative prompt {self.negative_prompt!r} places images: its branch shows none"
-            )
-        for name, scale in (
-            ("guidance", self.guidance.text),
-            ("image_guidance", self.guidance.image),
-        ):
-            if not math.isfinite(scale):
-                raise UserError(f"{name} must be a finite number, not {scale}")
-
-
-def sampling_settings(trained: TrainedModel, changes: Mapping[str, Any]) -> Settings:
-    """The model's own sampling settings with changes; those that are None are ignored.
-
-    Args:
-      trained: whose settings are the defaults.
-      changes: fields of `Settings`, and `guidance` and `image_guidance` as numbers.
-    """
-    changes = {name: value for name, value in changes.items() if value is not None}
-    sampling = trained.recipe.sampling
-    guidance = Guidance(
-        text=changes.pop("guidance", sampling.guidance.text),
-        image=changes.pop("image_guidance", sampling.guidance.image),
-    )
-    values = {
-        "steps": sampling.steps,
-        "guidance": guidance,
-        "seed": 0,
-        "max_side": sampling.max_side,
-        "negative_prompt": sampling.negative_prompt,
-        "shift": sampling.shift,
-        "tile": sampling.tile,
-        # Fewer steps than the model's own leave less to an overview.
-        "global_steps": min(
-            sampling.global_steps, max(changes.get("steps", sampling.steps) - 1, 0)
-        ),
-    }
-    return Settings(**values | changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,20 +49,35 @@ class Fuser:
     the same calls and get the same images.
     """
 
-    def __init__(self, trained: TrainedModel, settings: Settings, sharder: Sharder | None = None):
+    def __init__(
+        self,
+        trained: TrainedModel,
+        sampling: SamplingConfig | None = None,
+        sharder: Sharder | None = None,
+    ):
+        """Creates a fuser.
+
+        Args:
+          trained: the model.
+          sampling: how to sample; the model's own settings by default.
+          sharder: of the mesh on which the parameters lie.
+
+        Raises:
+          UserError: the settings or the tokenizer do not fit the model.
+        """
         self.trained = trained
-        self.settings = settings
+        self.sampling = sampling = sampling or trained.recipe.sampling
         self._sharder = sharder
         recipe = trained.recipe
         check_tokenizer(recipe)
-        self._slots = TextSlots(*recipe.sampling.text_slots)
+        sampling.check_model(recipe.model)
+        graph = trained.graph
+        if sampling.text_slots != recipe.sampling.text_slots:
+            model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
+            graph, _ = make_graph(dataclasses.replace(recipe.network, model=model))
+        self._slots = TextSlots(*sampling.text_slots)
         self._tokenizer = load_tokenizer(recipe.data.encoder.tokenizer)
-        model = recipe.model
-        check_tiles(settings.tile, settings.global_steps, settings.steps, model)
-        tile = settings.tile // model.latent_downsampling or None
-        self._sampler = make_sampler(
-            trained.graph, settings.steps, settings.shift, sharder, tile, settings.global_steps
-        )
+        self._sampler = make_sampler(graph, sampling, sharder)
 
     def check(self, prompt: str, num_images: int) -> None:
         """Refuses what could not be fused, before any work.
@@ -157,7 +95,7 @@ class Fuser:
     def canvas(self, height: int, width: int) -> Canvas:
         """How an image of this size is computed."""
         multiple = int(np.lcm(_BUCKET, self.trained.recipe.model.size_multiple))
-        return fit_canvas(height, width, multiple=multiple, max_side=self.settings.max_side)
+        return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side)
 
     def fuse(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """Fuses all jobs; outputs uint8 (H, W, 3) in their order, each of its input's size."""
@@ -175,7 +113,7 @@ class Fuser:
         for number, job in jobs:
             group = waiting[self._key(job)]
             group.append((number, job))
-            if len(group) == self.settings.batch_size:
+            if len(group) == self.sampling.batch_size:
                 yield self._run(group)
                 group.clear()
         for group in waiting.values():
@@ -191,7 +129,7 @@ class Fuser:
         make_room_for_programs()
         jobs = [job for _, job in group]
         # A group that is not full is filled up with copies: the same program serves it.
-        filled = jobs + [jobs[-1]] * (self.settings.batch_size - len(jobs))
+        filled = jobs + [jobs[-1]] * (self.sampling.batch_size - len(jobs))
         canvases = [self.canvas(*job.sources[0].shape[:2]) for job in filled]
         pixels = np.stack(
             [
@@ -200,7 +138,7 @@ class Fuser:
             ]
         )
         # Every row starts from the same noise: an image does not depend on its place in a batch.
-        key = jax.random.key(self.settings.seed)
+        key = jax.random.key(self.sampling.seed)
         shape = self.trained.space.shape(*pixels.shape[2:4])
         noise, posterior_noise = (
             self._rows(jax.random.normal(key, size), len(filled))
@@ -211,8 +149,8 @@ class Fuser:
         )
         enter, leave = make_transfer(self.trained.space)
         sources = enter(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
-        weights = self.settings.guidance.weights
-        shares = np.array([weights[name] for name in self.settings.guidance.branches], np.float32)
+        weights = self.sampling.guidance.weights
+        shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         shares = self._place(shares, None)
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
@@ -226,7 +164,7 @@ class Fuser:
         """Conditions (R, B, ...) of the guidance branches; `sources` is (B, n, h, w, C)."""
         prompts = [
             [self._branch(job, branch) for job in jobs]
-            for branch in self.settings.guidance.branches
+            for branch in self.sampling.guidance.branches
         ]
 
         def stack(name: str) -> np.ndarray:
@@ -261,7 +199,7 @@ class Fuser:
         instructed = self._encode(job.prompt, count)
         if branch == "cond":
             return instructed
-        text = image_only_prompt(count) if branch == "img" else self.settings.negative_prompt
+        text = image_only_prompt(count) if branch == "img" else self.sampling.negative_prompt
         return self._encode(text, count, len(instructed.order))
 
     def _encode(self, prompt: str, count: int, num_slots: int | None = None) -> EncodedPrompt:

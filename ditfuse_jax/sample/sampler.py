@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import euler, time_grid
+from ditfuse_jax.flow import SOLVERS, SamplingConfig, Solver, time_grid
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.model.space import Space
@@ -25,7 +25,12 @@ Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
 
 
 def sample(
-    model: DiTFuse, branches: Condition, noise: jax.Array, weights: jax.Array, times: jax.Array
+    model: DiTFuse,
+    branches: Condition,
+    noise: jax.Array,
+    weights: jax.Array,
+    times: jax.Array,
+    solver: Solver,
 ) -> jax.Array:
     """Integrates the guided flow from noise to image.
 
@@ -35,6 +40,7 @@ def sample(
       noise: (B, H, W, C) standard normal.
       weights: (R,) share of each branch; see `Guidance.weights`.
       times: (S + 1,) from 0 to 1.
+      solver: see `flow.solvers`.
 
     Returns:
       (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -46,50 +52,60 @@ def sample(
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
         return guided_velocity(model, encoded, condition, x, t, weights)
 
-    return euler(velocity, noise, times)
+    return solver(velocity, noise, times)
 
 
-@functools.cache
 def make_sampler(
-    graph: nnx.GraphDef,
-    steps: int,
-    shift: float = 1.0,
-    sharder: Sharder | None = None,
-    tile: int | None = None,
-    global_steps: int = 0,
+    graph: nnx.GraphDef, sampling: SamplingConfig, sharder: Sharder | None = None
 ) -> Sampler:
     """Compiles on first use per (shapes, number of branches); equal arguments share programs.
 
     Args:
       graph: the model's graph definition, from `nnx.split`.
-      steps: number of Euler steps.
-      shift: time shift, see `time_grid`.
+      sampling: its solver, steps, shift, tile and global steps are used.
       sharder: spreads the work over its mesh, on which the parameters must lie.
-      tile: side of the tiles, in pixels or latents, that larger images are cut into; None never
-        cuts.
-      global_steps: steps of larger images that are taken in small; see `TiledSampler`.
 
     Returns:
-      A function of (parameters, branches, noise, weights), jitted if it never cuts; see `sample`.
+      A function of (parameters, branches, noise, weights), jitted if `sampling.tile` is 0; see
+      `sample`.
     """
+    whole = _whole_sampler(graph, sampling.solver, sampling.steps, sampling.shift, sharder)
+    if not sampling.tile:
+        return whole
+    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, sharder)
+    times = np.asarray(time_grid(sampling.steps, sampling.shift))
+
+    def run(parameters, branches, noise, weights):
+        downsampling = nnx.merge(graph, parameters).config.latent_downsampling
+        if max(noise.shape[1:3]) * downsampling <= sampling.tile:
+            return whole(parameters, branches, noise, weights)
+        return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps)
+
+    return run
+
+
+@functools.cache
+def _whole_sampler(
+    graph: nnx.GraphDef, solver: str, steps: int, shift: float, sharder: Sharder | None
+) -> Any:
+    """The jitted sampler of whole images."""
+    solve = SOLVERS.find(solver)
 
     @jax.jit
     def whole(parameters, branches, noise, weights):
         model = nnx.merge(graph, parameters)
         spread = constraints(sharder.activation) if sharder else contextlib.nullcontext()
         with spread:
-            return sample(model, branches, noise, weights, time_grid(steps, shift))
+            return sample(model, branches, noise, weights, time_grid(steps, shift), solve)
 
-    if tile is None:
-        return whole
-    in_tiles, times = TiledSampler(graph, tile, sharder), np.asarray(time_grid(steps, shift))
+    return whole
 
-    def run(parameters, branches, noise, weights):
-        if max(noise.shape[1:3]) <= tile:
-            return whole(parameters, branches, noise, weights)
-        return in_tiles(parameters, branches, noise, weights, times, global_steps)
 
-    return run
+@functools.cache
+def _tiled_sampler(
+    graph: nnx.GraphDef, solver: str, tile: int, sharder: Sharder | None
+) -> TiledSampler:
+    return TiledSampler(graph, tile, SOLVERS.find(solver), sharder)
 
 
 @functools.cache

@@ -8,7 +8,6 @@ its global steps add few, and an image of another size takes hardly longer than 
 import contextlib
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import interpolate
+from ditfuse_jax.flow import Solver, interpolate
 from ditfuse_jax.model import Condition, DiTFuse, Encoded
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.parallel import Sharder
@@ -40,12 +39,14 @@ class TiledSampler:
 
     Attributes:
       graph: the model's graph definition, from `nnx.split`.
-      tile: side of the tiles, in pixels or latents.
+      tile: side of the tiles in pixels.
+      solver: see `flow.solvers`.
       sharder: spreads the work over its mesh, on which the parameters must lie.
     """
 
     graph: nnx.GraphDef
     tile: int
+    solver: Solver
     sharder: Sharder | None = None
 
     def __call__(
@@ -64,7 +65,7 @@ class TiledSampler:
           branches: conditions of the R guidance branches, every leaf (R, B, ...).
           noise: (B, H, W, C) standard normal.
           weights: (R,) share of each branch; see `Guidance.weights`.
-          times: (S + 1,) from 0 to 1.
+          times: (S + 1,) from 0 to 1, a NumPy array.
           global_steps: how many first steps are not taken, since they are done on the whole of the
             image in small.  If its shorter side is no longer than a tile it takes them all.
 
@@ -72,29 +73,32 @@ class TiledSampler:
           (B, H, W, C): pixels in about [-1, 1], or latents.
         """
         height, width = noise.shape[1:3]
-        patch_size = nnx.merge(self.graph, parameters).config.patch_size
+        config = nnx.merge(self.graph, parameters).config
+        side = self.tile // config.latent_downsampling
         x = noise
-        if global_steps and min(height, width) > self.tile:
-            small = global_size((height, width), self.tile, patch_size)
+        if global_steps and min(height, width) > side:
+            small = global_size((height, width), side, config.patch_size)
             seen = branches._replace(images=_resize(branches.images, small))
             start = _first_rows_and_columns(noise, small)
             whole = self(parameters, seen, start, weights, times)
             x, times = _set_in(whole, noise, times[global_steps]), times[global_steps:]
-        tiles = plan_tiles((height, width), self.tile, patch_size)
+        tiles = plan_tiles((height, width), side, config.patch_size)
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]
         kept: list[Encoded | None] = [None] * len(groups)
-        for begin, end in itertools.pairwise(times):
+
+        def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
             parts = []
             for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
                 encoded = kept[k] or self._encode(parameters, condition, weights)
-                # For one step alone nothing needs to be kept.
+                # Most solvers evaluate the velocity once in a single step.
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _KEPT_BYTES:
                     kept[k] = encoded
                 rows = _cut_rows(x, group, tiles)
-                parts.append(self._velocity(parameters, encoded, condition, rows, begin, weights))
-            x = _move(x, parts, end - begin, tiles)
-        return x
+                parts.append(self._velocity(parameters, encoded, condition, rows, t, weights))
+            return _blend(parts, x.shape[0], tiles)
+
+        return self.solver(velocity, x, times)
 
     def _groups(self, tiles: Tiles) -> list[np.ndarray]:
         """Corners (T, 2) of tiles that are computed together; the last group repeats its last."""
@@ -163,11 +167,11 @@ def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
     return parts.reshape(-1, *parts.shape[2:])
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _move(x: jax.Array, parts: list[jax.Array], span: jax.Array, tiles: Tiles) -> jax.Array:
-    """An Euler step by the tiles' velocities, group by group (T * B, h, w, C), blended."""
-    velocities = jnp.concatenate(parts).reshape(-1, x.shape[0], *parts[0].shape[1:])
-    return x + span * tiles.blend(velocities[: len(tiles.corners)])
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _blend(parts: list[jax.Array], batch: int, tiles: Tiles) -> jax.Array:
+    """Velocities of the tiles, (T * B, h, w, C) per group, to one of the image (B, H, W, C)."""
+    velocities = jnp.concatenate(parts).reshape(-1, batch, *parts[0].shape[1:])
+    return tiles.blend(velocities[: len(tiles.corners)])
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -17,8 +17,8 @@ Words = tuple[str, ...]
 class Sweep:
     """Settings to compare, each with every seed.
 
-    Settings that differ only in how images are sampled (`--config.sample.steps`, `guidance`,
-    `image_guidance`, `max_side`, `tile`, `global_steps`) share one training.
+    Settings that differ only in how images are sampled (`--config.sample.*`, see
+    `flow.SamplingConfig`) share one training.
 
     Attributes:
       settings: name -> words like "--config.train.steps=100"; also given as pairs of both.

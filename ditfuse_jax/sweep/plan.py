@@ -14,24 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ditfuse_jax import flow
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.files import write_text
+from ditfuse_jax.flow.sampling_config import option_name
 from ditfuse_jax.sweep.definition import Sweep, Words
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights.run_paths import CHECKPOINTS
 
-# What decides only how images are made, and the word of `ditfuse evaluate` that sets it.
-SAMPLING = {
-    "--config.sample.steps": "--steps",
-    "--config.sample.guidance": "--guidance",
-    "--config.sample.image_guidance": "--image-guidance",
-    "--config.sample.max_side": "--max-side",
-    "--config.sample.tile": "--tile",
-    "--config.sample.global_steps": "--global-steps",
-}
 # A run may continue with others of these.
 _CHANGEABLE = ("mesh", "data.workers")
 
@@ -192,7 +185,7 @@ def make_plan(sweep: Sweep, folder: Path) -> Plan:
             if learnt:
                 raise UserError(
                     f"{name}: {learnt[0]} changes a training, and {sweep.checkpoint} is trained "
-                    f"already: only {', '.join(SAMPLING)} can be set"
+                    f"already: only {', '.join(sampling_options())} can be set"
                 )
             training = None
         elif sweep.evaluate:
@@ -217,6 +210,14 @@ def make_plan(sweep: Sweep, folder: Path) -> Plan:
     return Plan(folder, sweep, runs)
 
 
+def sampling_options() -> dict[str, str]:
+    """Override of a sampling setting -> the option of `ditfuse evaluate` that sets it."""
+    return {
+        f"--config.sample.{field.name}": option_name(field.name)
+        for field in dataclasses.fields(flow.SamplingConfig)
+    }
+
+
 def _training(sweep: Sweep, folder: Path, label: str, words: Words, seed: int) -> Training:
     run_folder = folder / "runs" / f"{_slug(label)}-seed{seed}"
     words = (*words, f"--config.seed={seed}")
@@ -230,9 +231,10 @@ def _scoring(
     if not sweep.evaluate:
         return ()
     model = str(training.folder) if training else sweep.checkpoint
-    flags = [f"{SAMPLING[key]}={value}" for key, value in _pairs(sampling)]
+    options = sampling_options()
+    flags = [f"{options[key]}={value}" for key, value in _pairs(sampling)]
     if not training:  # trainings of all seeds are scored with the same noise on the same scenes
-        flags.append(f"--seed={seed}")
+        flags.insert(0, f"--seed={seed}")
     return ("evaluate", "--checkpoint", model, "--output", str(output), *sweep.evaluate, *flags)
 
 
@@ -258,7 +260,8 @@ def _pairs(words: Words) -> list[tuple[str, str]]:
 def _split(words: Words) -> tuple[Words, Words]:
     """Words that decide what is learnt, and those that decide only how it is sampled."""
     words = tuple("=".join(pair) for pair in _pairs(words))
-    sampling = tuple(word for word in words if word.partition("=")[0] in SAMPLING)
+    options = sampling_options()
+    sampling = tuple(word for word in words if word.partition("=")[0] in options)
     return tuple(word for word in words if word not in sampling), sampling
 
 

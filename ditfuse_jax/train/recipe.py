@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model import preset
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.resources import resource
@@ -82,19 +83,7 @@ def default_config(model_preset: str) -> Config:
         }
     )
     config.evaluation = ConfigDict({"source": "samples:heldout", "task": "m3", "count": 16})
-    config.sample = ConfigDict(
-        {
-            "steps": 50,
-            "shift": 1.0,
-            "guidance": 2.0,
-            "image_guidance": 1.6,
-            "negative_prompt": "<cfg>",
-            "text_slots": (64, 32, 160),
-            "max_side": 1024,
-            "tile": 0,
-            "global_steps": 0,
-        }
-    )
+    config.sample = ConfigDict(SamplingConfig().to_dict())
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))
     return config
 

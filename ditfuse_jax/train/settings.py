@@ -6,8 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Guidance, Objective, time_sampler
+from ditfuse_jax.flow import Objective, SamplingConfig, time_sampler
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
@@ -46,31 +47,6 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Defaults for making images with the trained model.
-
-    Attributes:
-      steps: Euler steps.
-      shift: time shift.
-      guidance: scales.
-      negative_prompt: text of the branch without images.
-      text_slots: room for prompts; padding costs little here, so it is larger than in training.
-      max_side: longer images are scaled down to this many pixels.
-      tile: side in pixels of the tiles that larger images are cut into; 0 never cuts.
-      global_steps: how many of the steps an image in tiles takes as a whole, in small.
-    """
-
-    steps: int
-    shift: float
-    guidance: Guidance
-    negative_prompt: str
-    text_slots: tuple[int, int, int]
-    max_side: int
-    tile: int
-    global_steps: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What is evaluated during training: `count` examples of a task on held-out images."""
 
@@ -100,7 +76,7 @@ class Recipe:
     step: StepConfig
     optimizer: OptimizerConfig
     schedule: Schedule
-    sampling: Sampling
+    sampling: SamplingConfig
     evaluation: Evaluation
     mesh: MeshConfig
 
@@ -120,7 +96,7 @@ def resolve(config: Config) -> Recipe:
     model = ModelConfig.from_dict(config.model.to_dict())
     _choice("model.attention", model.attention, IMPLEMENTATIONS)
     _choice("model.remat", model.remat, REMAT_NAMES)
-    data, sample, train = config.data, config.sample, config.train
+    data, train = config.data, config.train
     crop = _size("data.crop", data.crop, model.size_multiple)
     buckets = [_size("data.buckets", shape, model.size_multiple) for shape in data.buckets]
     encoder = ExampleEncoder(
@@ -154,19 +130,10 @@ def resolve(config: Config) -> Recipe:
     time_sampler(step.time_sampler)
     schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
     _check_ranges(config)
-    check_tiles(sample.tile, sample.global_steps, sample.steps, model)
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
     make_optimizer(optimizer, schedule.steps)  # refuses what it does not know
-    sampling = Sampling(
-        steps=sample.steps,
-        shift=sample.shift,
-        guidance=Guidance(sample.guidance, sample.image_guidance),
-        negative_prompt=sample.negative_prompt,
-        text_slots=tuple(sample.text_slots),
-        max_side=sample.max_side,
-        tile=sample.tile,
-        global_steps=sample.global_steps,
-    )
+    sampling = SamplingConfig.from_dict(config.sample)
+    sampling.check_model(model)
     evaluation = _section("evaluation", Evaluation, config.evaluation)
     try:
         find_task(evaluation.task)
@@ -192,6 +159,7 @@ def resolve(config: Config) -> Recipe:
 def _completed(config: Config) -> Config:
     """A config, also a checkpoint's plain dict, with the settings that it is older than."""
     values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    values = with_current_names(values)
     for name, default in default_config("nano").to_dict().items():
         if isinstance(default, dict) and name != "model":
             values[name] = default | values.get(name, {})
@@ -230,31 +198,7 @@ _AT_LEAST = {
     "train.log_every": 1,
     "train.keep_checkpoints": 1,
     "evaluation.count": 1,
-    "sample.steps": 1,
-    "sample.max_side": 16,
-    "sample.tile": 0,
-    "sample.global_steps": 0,
 }
-
-
-def check_tiles(tile: int, global_steps: int, steps: int, model: ModelConfig) -> None:
-    """Refuses tiles and overviews that no image could be sampled with; see `Sampling`.
-
-    Raises:
-      UserError: saying what they may be.
-    """
-    multiple = model.size_multiple
-    if tile and (tile < 64 or tile % multiple):
-        raise UserError(
-            f"tile must be 0 for none, or at least 64 and a multiple of {multiple} pixels, "
-            f"not {tile}"
-        )
-    if not 0 <= global_steps < steps:
-        raise UserError(
-            f"global_steps must be at least 0 and below steps ({steps}), not {global_steps}"
-        )
-    if global_steps and model.latent_downsampling > 1:
-        raise UserError("global_steps needs a model on pixels: latents are not images in small")
 
 
 def _check_ranges(config: Config) -> None:
@@ -266,12 +210,8 @@ def _check_ranges(config: Config) -> None:
             raise UserError(f"{name} must be at least {least}, not {value}")
     if config.seed >= 2**32:  # JAX drops what is beyond 32 bits
         raise UserError(f"seed must be below 2**32, not {config.seed}")
-    if not config.sample.shift > 0:
-        raise UserError(f"sample.shift must be above 0, not {config.sample.shift}")
     if not config.optimizer.learning_rate > 0 or not config.optimizer.clip > 0:
         raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
-    if len(config.sample.text_slots) != 3:
-        raise UserError(f"sample.text_slots must be three numbers, not {config.sample.text_slots}")
     shares = ("condition_dropout", "tag_dropout", "max_bad_fraction")
     for section, key in (*(("data", share) for share in shares), ("train", "ema_decay")):
         if not 0 <= config[section][key] <= 1:

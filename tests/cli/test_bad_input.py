@@ -127,7 +127,7 @@ class TestFuse:
             (["--steps", "-3"], "steps must be at least 1"),
             (["--seed", "-1"], "seed must be at least 0"),
             (["--seed", str(2**40)], "below 2**32"),
-            (["--guidance", "nan"], "guidance must be a finite number"),
+            (["--guidance-scale", "nan"], "guidance_scale must be a finite number"),
             (["--prompt", ""], "the instruction is empty"),
             (["--steps", "many"], "--steps: invalid int value: 'many'"),
             (["--strength", "2"], "unrecognized arguments: --strength 2"),

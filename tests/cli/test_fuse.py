@@ -33,17 +33,17 @@ def test_folders_of_the_output_are_made(fuse, pair, tmp_path):
 
 
 def test_the_picture_tells_how_it_was_made(fuse, pair, tmp_path):
-    fuse(*pair, "--task", "ivif", "--seed", 3, "--steps", 1, "--guidance", 1.5)
+    fuse(*pair, "--task", "ivif", "--seed", 3, "--steps", 1, "--guidance-scale", 1.5)
     told = read_metadata(tmp_path / "fused.png")
     assert "[FUSION]. <MULTI-MODALITIES>. This is the first image" in told["prompt"]
     assert told["checkpoint"] == "tiny, step 2"
-    assert (told["steps"], told["seed"], told["guidance"]) == ("1", "3", "1.5")
-    assert told["image_guidance"] == "1.0"
+    assert (told["steps"], told["seed"], told["guidance_scale"]) == ("1", "3", "1.5")
+    assert told["image_guidance_scale"] == "1.0"
 
 
 def test_the_seed_decides_the_noise(fuse, pair):
     # Without guidance and at its start the model copies; with another branch the noise shows.
-    words = (*pair, "--guidance", 3.0, "--image-guidance", 2.0)
+    words = (*pair, "--guidance-scale", 3.0, "--image-guidance-scale", 2.0)
     first, again, other = (fuse(*words, "--seed", seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -79,7 +79,7 @@ def test_a_prompt_file_gives_a_numbered_file_per_prompt(fuse, pair, tmp_path):
 
 def test_placeholders_decide_the_order_of_the_images(fuse, pair):
     # Without guidance: its branch of images alone shows them as they are given.
-    words = ("--guidance", 1.0, "--image-guidance", 1.0, "--prompt")
+    words = ("--guidance-scale", 1.0, "--image-guidance-scale", 1.0, "--prompt")
     swapped_in_words = fuse(*pair, *words, PLACED.format(2, 1))
     swapped_files = fuse(*reversed(pair), *words, PLACED.format(1, 2))
     # The words differ in the placeholders only, which stand for images and are no tokens.

@@ -10,6 +10,7 @@ import numpy as np
 import random_models as models  # pyright: ignore[reportMissingImports]
 from flax import nnx
 
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.axes import constraints
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.sample.sampler import make_sampler
@@ -54,7 +55,7 @@ def sample(config, sharder: Sharder | None):
     condition = models.condition(config, batch=BATCH)
     branches = jax.tree.map(lambda x: np.stack([x, np.roll(x, 1, 0), x]), condition)
     noise = models.targets(config, batch=BATCH)[0][:, 0]
-    run = make_sampler(graph, 2, sharder=sharder)
+    run = make_sampler(graph, SamplingConfig(steps=2), sharder)
     return jax.device_get(run(parameters, branches, noise, np.array([2.0, -0.4, -0.6], "f4")))
 
 

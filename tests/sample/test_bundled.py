@@ -8,7 +8,7 @@ from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.sample.tiles import plan_tiles
 from ditfuse_jax.sample.trained import load_trained
@@ -18,7 +18,7 @@ from ditfuse_jax.weights import SHIPPED
 @pytest.fixture(scope="module")
 def fuser():
     trained = load_trained(SHIPPED)
-    return Fuser(trained, sampling_settings(trained, {}))
+    return Fuser(trained)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_tiles_leave_no_line_on_flat_images(fuser):
     flat = [np.full((192, 288, 3), grey, np.uint8) for grey in (90, 160)]
     (fused,) = fuser.fuse([Job(flat, standard_prompt("ivif", 2))])
     assert fused.std() < 5
-    tile = fuser.settings.tile
+    tile = fuser.sampling.tile
     steps = np.abs(np.diff(fused.astype(float).mean(-1), axis=1)).mean(0)
     columns = plan_tiles((192, 288), tile, 16).columns
     ends = [column + tile for column in columns[:-1]]

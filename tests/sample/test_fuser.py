@@ -3,8 +3,6 @@
 The sampler is replaced by one that keeps what it is given and returns the image of the first slot.
 """
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -18,7 +16,6 @@ from ditfuse_jax.prompts import (
     task_prompt,
 )
 from ditfuse_jax.sample import Fuser, Job, TrainedModel, WeightedAdapter
-from ditfuse_jax.sample.fuser import sampling_settings
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
@@ -52,7 +49,7 @@ def trained():
 
 @pytest.fixture
 def fuser(echo, trained):
-    return lambda **changes: Fuser(trained, sampling_settings(trained, changes))
+    return lambda **changes: Fuser(trained, trained.recipe.sampling.override(changes))
 
 
 def stack(height, width, count=2, seed=0):
@@ -92,7 +89,7 @@ def test_placeholders_put_the_images_into_the_slots(fuser):
     ],
 )
 def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, image, names):
-    one = fuser(guidance=text, image_guidance=image)
+    one = fuser(guidance_scale=text, image_guidance_scale=image)
     one.fuse([Job(stack(32, 32), PROMPT)])
     branches, _, weights = echo.calls[0]
     slots = TextSlots(*trained.recipe.sampling.text_slots)
@@ -145,45 +142,10 @@ def test_too_many_images_and_unequal_ones_are_refused(fuser):
         fuser().fuse([Job([*stack(32, 32, 1), *stack(32, 31, 1)], PROMPT)])
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("steps", 0),
-        ("steps", -4),
-        ("batch_size", 0),
-        ("max_side", 15),
-        ("seed", -1),
-        ("seed", 2**32),
-        ("guidance", float("nan")),
-        ("image_guidance", float("inf")),
-    ],
-)
-def test_a_setting_out_of_range_is_named(trained, name, value):
-    with pytest.raises(UserError, match=f"^{name} must be .* not {value}$"):
-        sampling_settings(trained, {name: value})
-
-
-def test_an_overview_takes_fewer_steps_than_there_are(trained):
-    settings = sampling_settings(trained, {"steps": 3, "global_steps": 3})
-    with pytest.raises(UserError, match=r"^global_steps must be .* below steps \(3\), not 3$"):
-        Fuser(trained, settings)
-
-
-def test_with_fewer_steps_the_model_s_own_overview_shrinks(trained):
-    sampling = dataclasses.replace(trained.recipe.sampling, global_steps=2)
-    model = dataclasses.replace(
-        trained, recipe=dataclasses.replace(trained.recipe, sampling=sampling)
-    )
-    assert sampling_settings(model, {}).global_steps == 2
-    assert [sampling_settings(model, {"steps": n}).global_steps for n in (3, 2, 1)] == [2, 1, 0]
-
-
-def test_settings_not_given_are_the_model_s_own(trained):
-    settings = sampling_settings(trained, {"steps": None, "guidance": None, "seed": 5})
-    sampling = trained.recipe.sampling
-    assert (settings.steps, settings.max_side) == (sampling.steps, 96)
-    assert settings.guidance == sampling.guidance
-    assert settings.seed == 5
+def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, trained, monkeypatch):
+    monkeypatch.setattr("ditfuse_jax.sample.fuser.make_graph", lambda network: (network, None))
+    fuser(text_slots=(48, 24, 60)).fuse([Job(stack(32, 32), PROMPT)])
+    assert echo.calls[0][0].tokens.shape[2:] == (48 + 24 + 60,)
 
 
 @pytest.mark.parametrize("share", ["nan", "inf", "much"])

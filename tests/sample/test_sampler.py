@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.convert.reference import channels_last
-from ditfuse_jax.flow import Guidance, time_grid
+from ditfuse_jax.flow import SOLVERS, Guidance, SamplingConfig, time_grid
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.sample.sampler import make_sampler, sample
@@ -21,7 +21,7 @@ def test_four_guided_steps_give_the_original_s_latents(official, implementation)
     golden, meta = official.golden, official.meta["sample"]
     guidance = Guidance(meta["guidance_scale"], meta["img_guidance_scale"])
     graph, parameters = nnx.split(official.model(attention=implementation))
-    latents = make_sampler(graph, meta["steps"])(
+    latents = make_sampler(graph, SamplingConfig(steps=meta["steps"]))(
         parameters,
         official.sampling,
         channels_last(golden["sample/noise"]),
@@ -88,7 +88,8 @@ def test_each_branch_is_a_forward_pass_of_its_own_down_to_the_choice_of_rope_fac
             x = x + np.float32(end - begin) * np.asarray(guided)
         return x
 
-    sampled = make_sampler(graph, steps, shift)(parameters, conditions, noise, weights)
+    sampler = make_sampler(graph, SamplingConfig(steps=steps, shift=shift))
+    sampled = sampler(parameters, conditions, noise, weights)
     scale = np.abs(sampled).max()
     assert np.abs(sampled - by_hand()).max() < 1e-4 * scale
     # One choice for all branches would show.
@@ -111,6 +112,7 @@ def test_a_clean_image_predictor_ends_on_its_prediction(models, steps):
     @models.jit
     def run(parameters):
         model = nnx.merge(graph, parameters)
-        return sample(model, conditions, noise, np.ones(1, "f4"), time_grid(steps))
+        weights = np.ones(1, "f4")
+        return sample(model, conditions, noise, weights, time_grid(steps), SOLVERS["euler"])
 
     np.testing.assert_allclose(run(parameters), one.images.sum(1) / 3, atol=1e-4)

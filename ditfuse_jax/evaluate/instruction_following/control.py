@@ -76,7 +76,7 @@ def evaluate_control(
     evaluated = open_model(checkpoint, output, changes, adapters, base)
     images: dict[str, SceneControl] = {}
     pictures: dict[str, list[np.ndarray]] = {}
-    scenes = read_scenes(data, count, evaluated.fuser.settings.seed)
+    scenes = read_scenes(data, count, evaluated.fuser.sampling.seed)
     progress = tqdm.tqdm(scenes, total=len(stems), unit="scene", desc="controlling", disable=quiet)
     with progress:
         for turn, scene in enumerate(progress):

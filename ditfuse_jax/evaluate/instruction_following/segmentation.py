@@ -178,7 +178,7 @@ def evaluate_segmentation(
     progress = tqdm.tqdm(names, unit="scene", desc="segmenting", disable=quiet)
     with progress:
         for index, stem in enumerate(progress):
-            scene = _read(source, index, evaluated.fuser.settings.seed)
+            scene = _read(source, index, evaluated.fuser.sampling.seed)
             images[stem] = {}
             for name, read, fused in _segment(evaluated.fuser, scene, wanted, tags):
                 found = compare(read, scene.labels, wanted[name], len(STREET_CLASSES))

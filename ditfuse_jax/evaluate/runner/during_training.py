@@ -20,7 +20,7 @@ from ditfuse_jax.model.lora import join
 from ditfuse_jax.parallel import Sharder, collect, distribute
 from ditfuse_jax.parallel.processes import is_main
 from ditfuse_jax.pipeline import Source, open_source
-from ditfuse_jax.sample.fuser import Fuser, Job, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import Example, find_task
 from ditfuse_jax.train import Criterion, EvalContext, Recipe
@@ -74,7 +74,9 @@ class HeldOut:
         )
         parts = context.sharder.data_parallel
         size = parts * math.ceil(min(_BATCH, len(self.examples)) / parts)
-        fuser = Fuser(trained, sampling_settings(trained, {"batch_size": size}), context.sharder)
+        fuser = Fuser(
+            trained, context.recipe.sampling.override({"batch_size": size}), context.sharder
+        )
         images = fuser.fuse([Job(example.sources, example.prompt) for example in self.examples])
         if is_main():
             self._picture(context, images)

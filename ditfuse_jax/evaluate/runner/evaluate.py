@@ -100,8 +100,8 @@ def evaluate(
       count: at most this many scenes; photographs are reused with other degradations.
       task: whose standard prompt is used, and whose metrics by default.
       options: metrics and further files.
-      changes: sampling settings that differ from the model's own; see `sampling_settings`.  The
-        seed is that of the degradations too.
+      changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
+        The seed is that of the degradations too.
       adapters: merged into the weights.
       base: where the weights under a run's adapters are now, if they were moved.
       quiet: no progress, no table.
@@ -112,7 +112,7 @@ def evaluate(
     check_plain(task)  # before anything is loaded
     evaluated = open_model(checkpoint, output, changes, adapters, base)
     trained = evaluated.fuser.trained
-    scenes = open_scenes(data, count, evaluated.fuser.settings.seed)
+    scenes = open_scenes(data, count, evaluated.fuser.sampling.seed)
     run = RunInfo(
         title=f"{trained.name} on {data}",
         facts=evaluated.facts(str(data)),

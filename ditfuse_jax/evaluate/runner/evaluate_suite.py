@@ -15,7 +15,7 @@ from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, ModelMethod,
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.sample.fuser import Fuser, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.run_folder import package_versions
 
@@ -45,7 +45,7 @@ def evaluate_suite(
       root: where the suite's data is.
       checkpoint: of the model; without one only published results and baselines are scored.
       adapters, base: see `load_trained`.
-      changes: see `sampling_settings`.
+      changes: see `SamplingConfig.override`.
       metrics: on all sets, instead of those that each kind of fusion reports.
       preset: see `EvaluationOptions`.
       quiet: no progress, no tables.
@@ -70,7 +70,7 @@ def evaluate_suite(
     for s in absent:
         print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
-    fuser = Fuser(trained, sampling_settings(trained, changes or {})) if trained else None
+    fuser = Fuser(trained, trained.recipe.sampling.override(changes or {})) if trained else None
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset), {}
     for s in present:
@@ -101,7 +101,7 @@ def _evaluate_set(
 ) -> Results:
     facts: dict[str, object] = {"set": s.name, "compared on": "luminance"}
     if fuser:
-        facts |= {"checkpoint": fuser.trained.name, "steps": fuser.settings.steps}
+        facts |= {"checkpoint": fuser.trained.name, "steps": fuser.sampling.steps}
     if s.note:
         facts["note"] = s.note
     make_folder(folder)

@@ -9,7 +9,7 @@ from typing import Any
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.sample.fuser import Fuser, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import is_weights
@@ -29,18 +29,10 @@ class EvaluatedModel:
 
     def facts(self, data: str) -> dict[str, Any]:
         """What it takes to repeat the examination on this data source, but for `versions`."""
-        settings = self.fuser.settings
         return {
             "checkpoint": self.fuser.trained.name,
             "data": data,
-            "steps": settings.steps,
-            "guidance": settings.guidance.text,
-            "image guidance": settings.guidance.image,
-            "seed": settings.seed,
-            "max side": settings.max_side,
-            "shift": settings.shift,
-            "tile": settings.tile,
-            "global_steps": settings.global_steps,
+            **self.fuser.sampling.to_dict(),
         }
 
     def write(self, name: str, data: str, findings: Mapping[str, Any]) -> Path:
@@ -74,7 +66,7 @@ def open_model(
         raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
     trained = load_trained(checkpoint, adapters, base)
     folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
-    return EvaluatedModel(Fuser(trained, sampling_settings(trained, changes or {})), folder)
+    return EvaluatedModel(Fuser(trained, trained.recipe.sampling.override(changes or {})), folder)
 
 
 def number(value: float, decimals: int = 3) -> str:

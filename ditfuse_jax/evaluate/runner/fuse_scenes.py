@@ -57,7 +57,7 @@ def fuse_scenes(
       UserError: the prompt does not fit the model, a file cannot be written.
     """
     make_folder(folder)
-    model = f"{parameters_digest(fuser.trained)} {fuser.settings}"
+    model = f"{parameters_digest(fuser.trained)} {fuser.sampling}"
     paths = {stem: folder / f"{stem}{suffix}" for stem in scenes.readers}
     files: dict[str, Path] = {}
     excluded: dict[str, str] = {}
@@ -130,7 +130,7 @@ def reconstruct_scenes(
         of_clean = of_clean and scene.clean is not None
         image = _ceiling_image(scene)
         path = folder / f"{stem}.png"
-        fingerprint = _hash(f"{code} {fuser.settings.max_side} {scene.digest}")
+        fingerprint = _hash(f"{code} {fuser.sampling.max_side} {scene.digest}")
         if not _made_from(path, fingerprint):
             write_image(path, reconstruct(fuser, image), {_KEY: fingerprint})
         files[stem] = path

@@ -16,10 +16,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.instruction_following import control
 from ditfuse_jax.evaluate.instruction_following.control import SENTENCES, evaluate_control
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
-from ditfuse_jax.flow import Guidance
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.prompts import as_prompt, instruction_pool
-from ditfuse_jax.sample.fuser import Settings
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
@@ -48,7 +47,7 @@ def examine(monkeypatch, pairs, tmp_path):
                 for job in jobs
             ]
 
-        settings = Settings(1, Guidance(1.0, 1.0), 0, 1024, "<cfg>")
+        settings = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
         fuser = SimpleNamespace(
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )

@@ -18,10 +18,9 @@ from ditfuse_jax.evaluate.instruction_following.segmentation import (
     evaluate_segmentation,
 )
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
-from ditfuse_jax.flow import Guidance
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, read_labels, write_image
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample.fuser import Settings
 from ditfuse_jax.tasks import STREET_CLASSES
 
 CAMVID = Path(__file__).parents[4] / "shared" / "data" / "seg" / "camvid_val"
@@ -64,7 +63,7 @@ def examine(monkeypatch, tmp_path):
             *images, coded = source[next(turn)]
             return [behave(images[0], coded[..., 0], asked(job.prompt)) for job in jobs]
 
-        settings = Settings(1, Guidance(1.0, 1.0), 0, 1024, "<cfg>")
+        settings = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
         fuser = SimpleNamespace(
             fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
         )

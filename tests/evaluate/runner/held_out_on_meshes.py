@@ -34,7 +34,7 @@ def main() -> None:
         "--config.model.vocab_size=1280",
         "--config.data.crop=(32, 32)",
         "--config.sample.steps=2",
-        "--config.sample.guidance=2.0",
+        "--config.sample.guidance_scale=2.0",
         "--config.evaluation.count=5",  # divides by none of the meshes
         f"--config.evaluation.source={folder}",
     ]

@@ -11,7 +11,7 @@ from ditfuse_jax.evaluate import EvaluationOptions
 from ditfuse_jax.evaluate.runner.fuse_scenes import parameters_digest, reconstruct, works_on_latents
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.sample.fuser import Fuser, sampling_settings
+from ditfuse_jax.sample.fuser import Fuser
 
 MODULE = importlib.import_module("ditfuse_jax.evaluate.runner.evaluate")
 PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
@@ -69,7 +69,7 @@ def evaluate(latent_model, monkeypatch, tmp_path):
 
 
 def test_a_round_trip_has_the_images_own_size_and_only_what_latents_hold(latent_model):
-    fuser = Fuser(latent_model, sampling_settings(latent_model, {}))
+    fuser = Fuser(latent_model)
     coarse = np.repeat(np.repeat(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), 2, 0), 2, 1)
     np.testing.assert_array_equal(reconstruct(fuser, coarse), coarse)
     odd = np.random.default_rng(0).integers(0, 256, (37, 41, 3), dtype=np.uint8)

@@ -1,0 +1,68 @@
+"""Options shared by the commands that run a trained model: which model, and how it samples."""
+
+import argparse
+import ast
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint, --lora and --base."""
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        type=Path,
+        help="small (bundled), run folder, RUN@best, a step, or OmniGen's",
+    )
+    add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
+    add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
+
+
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `api` functions that choose the model."""
+    from ditfuse_jax.sample import WeightedAdapter
+
+    return {
+        "checkpoint": args.checkpoint,
+        "adapters": [WeightedAdapter.parse(text) for text in args.lora],
+        "base": args.base,
+    }
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for every field of `flow.SamplingConfig`."""
+    from ditfuse_jax import flow
+    from ditfuse_jax.flow.sampling_config import option_name
+
+    group = parser.add_argument_group("sampling (default: the model's own settings)")
+    for field in dataclasses.fields(flow.SamplingConfig):
+        parts = typing.get_args(field.type)
+        group.add_argument(
+            option_name(field.name),
+            type=_numbers if parts else field.type,
+            metavar=",".join("N" * len(parts)) if parts else None,
+            help=field.metadata.get("help"),
+        )
+
+
+def sampling_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the values of the sampling options; those not given are None."""
+    from ditfuse_jax import flow
+
+    return {
+        field.name: getattr(args, field.name) for field in dataclasses.fields(flow.SamplingConfig)
+    }
+
+
+def _numbers(text: str) -> tuple[Any, ...]:
+    """Reads `1,2,3` or `(1, 2, 3)`."""
+    try:
+        value = ast.literal_eval(text)
+    except SyntaxError as error:
+        raise ValueError(text) from error
+    return value if isinstance(value, tuple) else (value,)
+
+
+_numbers.__name__ = "numbers"  # argparse names the type in its messages

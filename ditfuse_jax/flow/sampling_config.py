@@ -1,0 +1,164 @@
+"""The settings of sampling.
+
+`config.sample` of a recipe, the options of `ditfuse fuse` and `ditfuse evaluate`, the metadata of
+fused images, the facts of reports and the settings that a sweep may vary without another training
+are all derived from the fields of `SamplingConfig`: a new setting is a new field.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow.guidance import Guidance
+from ditfuse_jax.flow.solvers import SOLVERS
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.prompts import has_placeholders
+
+_SMALLEST_TILE = 64
+
+
+def _setting(default: Any, help: str, at_least: float | None = None) -> Any:
+    """A field with the help text of its command-line option and its smallest value."""
+    return dataclasses.field(default=default, metadata={"help": help, "at_least": at_least})
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How images are sampled; the metadata of each field holds its help text.
+
+    Raises:
+      UserError: a value is out of range or of another type.  The message starts with the field's
+        name.
+    """
+
+    steps: int = _setting(50, "steps of the solver", 1)
+    solver: str = _setting("euler", "how the flow is integrated: euler, heun, ...")
+    shift: float = _setting(1.0, "time shift; above 1 takes more of the steps near noise")
+    guidance_scale: float = _setting(2.0, "how closely to follow the instruction")
+    image_guidance_scale: float = _setting(1.6, "how closely to follow the source images")
+    negative_prompt: str = _setting("<cfg>", "text of the guidance branch without images")
+    text_slots: tuple[int, int, int] = _setting(
+        (64, 32, 160), "most tokens before, between and after the images", 1
+    )
+    max_side: int = _setting(1024, "longer images are computed at this many pixels", 16)
+    tile: int = _setting(0, "cut larger images into tiles of this side; 0 never cuts", 0)
+    global_steps: int = _setting(
+        0, "steps that an image in tiles takes as a whole, downscaled to one tile", 0
+    )
+    seed: int = _setting(0, "of the noise; images of one size start from the same noise", 0)
+    batch_size: int = _setting(1, "images that are computed at a time", 1)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _checked(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        SOLVERS.find(self.solver)
+        if self.shift <= 0:
+            raise UserError(f"shift must be above 0, not {self.shift}")
+        if self.seed >= 2**32:  # JAX drops the higher bits
+            raise UserError(f"seed must be below 2**32, not {self.seed}")
+        if 0 < self.tile < _SMALLEST_TILE:
+            raise UserError(f"tile must be 0 or at least {_SMALLEST_TILE}, not {self.tile}")
+        if self.global_steps >= self.steps:
+            raise UserError(
+                f"global_steps must be below steps ({self.steps}), not {self.global_steps}"
+            )
+        if has_placeholders(self.negative_prompt):
+            raise UserError(
+                f"negative_prompt {self.negative_prompt!r} places images: its guidance branch has "
+                "none"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SamplingConfig":
+        """Reads `config.sample` of a recipe or a checkpoint; missing keys take their defaults.
+
+        Raises:
+          UserError: an unknown key or a bad value; the message starts with `sample.KEY`.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UserError(f"sample.{unknown[0]} is unknown; known keys: {', '.join(known)}")
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"sample.{error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field name -> value."""
+        return dataclasses.asdict(self)
+
+    def override(self, changes: Mapping[str, Any]) -> "SamplingConfig":
+        """Returns a copy with other values; those that are None are ignored.
+
+        If `changes` lowers `steps` and says nothing about `global_steps`, these are lowered too.
+
+        Raises:
+          UserError: an unknown field or a bad value.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise UserError(
+                f"sampling setting {unknown[0]!r} is unknown; choose from {', '.join(known)}"
+            )
+        steps = changes.get("steps", self.steps)
+        if isinstance(steps, int):
+            changes.setdefault("global_steps", min(self.global_steps, max(steps - 1, 0)))
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def guidance(self) -> Guidance:
+        """The guidance scales and the branches that they need."""
+        return Guidance(self.guidance_scale, self.image_guidance_scale)
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Checks the settings that depend on the model.
+
+        Raises:
+          UserError: tiles that do not fit the model's patches, or global steps on latents.
+        """
+        if self.tile % model.size_multiple:
+            raise UserError(
+                f"tile must be a multiple of {model.size_multiple} pixels for this model, not "
+                f"{self.tile}"
+            )
+        if self.global_steps and model.latent_downsampling > 1:
+            raise UserError("global_steps needs a model on pixels: latents cannot be resized")
+
+
+def option_name(name: str) -> str:
+    """The command-line option of a field: `guidance_scale` -> `--guidance-scale`."""
+    return "--" + name.replace("_", "-")
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """Returns the value in the field's type: lists as tuples, whole numbers as floats.
+
+    Raises:
+      UserError: it has another type, is not finite or too small.
+    """
+    kind: Any = field.type
+    parts = typing.get_args(kind)
+    if parts:
+        if not isinstance(value, tuple | list) or len(value) != len(parts):
+            raise UserError(f"{field.name} must be {len(parts)} numbers, not {value!r}")
+        value, kinds = tuple(value), parts
+    else:
+        kinds = (kind,)
+    numbers = value if parts else (value,)
+    for number, of in zip(numbers, kinds, strict=True):
+        accepted = (int, float) if of is float else of
+        if not isinstance(number, accepted) or (isinstance(number, bool) and of is not bool):
+            raise UserError(f"{field.name} must be of type {of.__name__}, not {number!r}")
+        if of is float and not math.isfinite(number):
+            raise UserError(f"{field.name} must be a finite number, not {number}")
+        least = field.metadata.get("at_least")
+        if least is not None and number < least:
+            raise UserError(f"{field.name} must be at least {least}, not {value}")
+    return float(value) if kind is float else value

@@ -1,0 +1,77 @@
+"""Solvers of the flow's ordinary differential equation dx/dt = velocity(x, t).
+
+A solver is a function `solver(velocity, x, times)` that returns x at `times[-1]`, given
+
+  velocity: maps x (B, H, W, C) and a scalar time to dx/dt, of the shape of x.
+  x: the state at `times[0]`.
+  times: (S + 1,) strictly increasing, from 0 (noise) to 1 (image) or a part of that range.
+
+Contract about the end points: `velocity` may be evaluated at `times[0]` and at every time below
+`times[-1]`, never at `times[-1]`: at t = 1 a model that predicts the clean image has no velocity,
+(prediction - x) / (1 - t).  A method that needs both ends of a step, like Heun's, therefore takes
+its last step as Euler does.
+
+A solver is written once for the plain and the tiled sampler, with `loop` for its steps.  If
+`times` is a JAX array, the steps are one `lax.scan` and the model is compiled once.  If it is a
+NumPy array, they are a Python loop and `velocity` may itself run compiled programs, for example
+one per group of tiles.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ditfuse_jax.registry import Registry
+
+Times = jax.Array | np.ndarray
+Velocity = Callable[[jax.Array, jax.Array], jax.Array]
+Solver = Callable[[Velocity, jax.Array, Times], jax.Array]
+Carry = TypeVar("Carry")
+
+SOLVERS: Registry[Solver] = Registry("solver")
+
+
+def loop(step: Callable[[Carry, jax.Array, jax.Array], Carry], carry: Carry, times: Times) -> Carry:
+    """Applies `carry = step(carry, t, t_next)` to consecutive times.
+
+    Args:
+      step: one step of a solver.
+      carry: x, or a pytree of x and what later steps need (earlier velocities of a multistep
+        method), whose structure and shapes stay the same.
+      times: a JAX array runs as `lax.scan`, a NumPy array as a Python loop.
+    """
+    if isinstance(times, np.ndarray):
+        for t, t_next in itertools.pairwise(times):
+            carry = step(carry, t, t_next)
+        return carry
+    carry, _ = jax.lax.scan(lambda c, span: (step(c, *span), None), carry, (times[:-1], times[1:]))
+    return carry
+
+
+@SOLVERS.register("euler")
+def euler(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
+    """Explicit Euler: first order, one evaluation per step."""
+
+    def step(x: jax.Array, t: jax.Array, t_next: jax.Array) -> jax.Array:
+        return x + (t_next - t) * velocity(x, t)
+
+    return loop(step, jnp.asarray(x), times)
+
+
+@SOLVERS.register("heun")
+def heun(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
+    """Heun's method: second order, two evaluations per step but for the last one.
+
+    The last step is Euler's, as in Karras et al. 2022 (algorithm 1).
+    """
+
+    def step(x: jax.Array, t: jax.Array, t_next: jax.Array) -> jax.Array:
+        span, first = t_next - t, velocity(x, t)
+        second = velocity(x + span * first, t_next)
+        return x + 0.5 * span * (first + second)
+
+    return euler(velocity, loop(step, jnp.asarray(x), times[:-1]), times[-2:])

@@ -1,0 +1,113 @@
+"""The sampling settings check themselves and are the one list of what can be set."""
+
+import argparse
+import dataclasses
+
+import pytest
+
+from ditfuse_jax import flow
+from ditfuse_jax.cli.model_options import add_sampling_options, sampling_overrides
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import Guidance, SamplingConfig
+from ditfuse_jax.model import preset
+from ditfuse_jax.sweep.plan import sampling_options
+from ditfuse_jax.train import default_config, resolve
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", -4),
+        ("steps", 2.5),
+        ("steps", True),
+        ("solver", 3),
+        ("shift", 0.0),
+        ("batch_size", 0),
+        ("max_side", 15),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("tile", -1),
+        ("tile", 63),
+        ("global_steps", -1),
+        ("global_steps", 50),
+        ("guidance_scale", float("nan")),
+        ("image_guidance_scale", float("inf")),
+        ("text_slots", (64, 0, 160)),
+        ("text_slots", (64, 160)),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"^{name} must be .* not "):
+        SamplingConfig(**{name: value})
+    with pytest.raises(UserError, match=rf"^sample\.{name} must be .* not "):
+        SamplingConfig.from_dict({name: value})
+
+
+def test_a_negative_prompt_that_places_images_is_refused():
+    with pytest.raises(UserError, match=r"^negative_prompt .* places images"):
+        SamplingConfig(negative_prompt="<img><|image_1|></img>")
+
+
+def test_an_unknown_key_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"^sample\.stpes is unknown; known keys: steps, solver"):
+        SamplingConfig.from_dict({"stpes": 3})
+    with pytest.raises(UserError, match=r"^sampling setting 'stpes' is unknown"):
+        SamplingConfig().override({"stpes": 3})
+
+
+def test_values_read_from_json_equal_those_of_python():
+    read = SamplingConfig.from_dict({"text_slots": [64, 32, 160], "guidance_scale": 2})
+    assert read == SamplingConfig()
+    assert isinstance(read.guidance_scale, float) and hash(read) == hash(SamplingConfig())
+    assert SamplingConfig.from_dict(read.to_dict()) == read
+
+
+def test_overrides_of_none_keep_the_value():
+    config = SamplingConfig(steps=7).override({"steps": None, "seed": 5})
+    assert (config.steps, config.seed) == (7, 5)
+
+
+def test_fewer_steps_leave_fewer_global_steps():
+    config = SamplingConfig(steps=4, global_steps=2)
+    assert [config.override({"steps": n}).global_steps for n in (4, 3, 2, 1)] == [2, 2, 1, 0]
+    with pytest.raises(UserError, match=r"^global_steps must be below steps \(3\), not 3$"):
+        config.override({"steps": 3, "global_steps": 3})
+
+
+def test_the_guidance_has_the_two_scales():
+    config = SamplingConfig(guidance_scale=3.0, image_guidance_scale=1.5)
+    assert config.guidance == Guidance(text=3.0, image=1.5)
+
+
+def test_tiles_are_checked_against_the_model():
+    pixels, latents = preset("nano"), preset("omnigen")
+    multiple = pixels.size_multiple
+    SamplingConfig(tile=8 * multiple, global_steps=1).check_model(pixels)
+    with pytest.raises(UserError, match=rf"^tile must be a multiple of {multiple} pixels"):
+        SamplingConfig(tile=8 * multiple + 1).check_model(pixels)
+    with pytest.raises(UserError, match=r"^global_steps needs a model on pixels"):
+        SamplingConfig(global_steps=1).check_model(latents)
+
+
+def test_a_checkpoint_s_older_names_of_the_guidance_scales_are_read():
+    config = default_config("nano").to_dict()
+    del config["sample"]["guidance_scale"], config["sample"]["image_guidance_scale"]
+    config["sample"] |= {"guidance": 3.0, "image_guidance": 1.25}
+    assert resolve(config).sampling.guidance == Guidance(text=3.0, image=1.25)
+
+
+def test_a_new_field_is_an_option_an_override_a_sweep_key_and_a_recipe_key(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Extended(SamplingConfig):
+        churn: float = dataclasses.field(default=0.5, metadata={"help": "noise added"})
+
+    monkeypatch.setattr(flow, "SamplingConfig", Extended)
+    parser = argparse.ArgumentParser()
+    add_sampling_options(parser)
+    given = sampling_overrides(parser.parse_args(["--churn", "0.25", "--text-slots", "8,4,16"]))
+    config = Extended().override(given)
+    assert (config.churn, config.text_slots) == (0.25, (8, 4, 16))
+    assert sampling_options()["--config.sample.churn"] == "--churn"
+    assert config.to_dict()["churn"] == 0.25
+    assert Extended.from_dict({"churn": 1}).churn == 1.0
