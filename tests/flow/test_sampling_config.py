@@ -107,7 +107,6 @@ def test_a_new_field_is_an_option_an_override_a_sweep_key_and_a_recipe_key(monke
     add_sampling_options(parser)
     given = sampling_overrides(parser.parse_args(["--churn", "0.25", "--text-slots", "8,4,16"]))
     config = Extended().override(given)
-    assert (config.churn, config.text_slots) == (0.25, (8, 4, 16))
+    assert (config.to_dict()["churn"], config.text_slots) == (0.25, (8, 4, 16))
     assert sampling_options()["--config.sample.churn"] == "--churn"
-    assert config.to_dict()["churn"] == 0.25
-    assert Extended.from_dict({"churn": 1}).churn == 1.0
+    assert Extended.from_dict({"churn": 1}).to_dict()["churn"] == 1.0

@@ -47,9 +47,9 @@ def examine(monkeypatch, pairs, tmp_path):
                 for job in jobs
             ]
 
-        settings = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
+        sampling = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
         fuser = SimpleNamespace(
-            fuse=fuse, settings=settings, trained=SimpleNamespace(name="stand-in")
+            fuse=fuse, sampling=sampling, trained=SimpleNamespace(name="stand-in")
         )
         monkeypatch.setattr(
             control, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
