@@ -5,6 +5,6 @@ python -m launch {slurm,jobset,tpu_vm} DESCRIPTION [ACTION] [--dry-run]
 
 from launch.errors import LaunchError
 from launch.hardware import Cpu, Gpu, Tpu
-from launch.job import Job, Kubernetes, Slurm, TpuVm
+from launch.job_spec import JobSpec, Kubernetes, Slurm, TpuVm
 
-__all__ = ["Cpu", "Gpu", "Job", "Kubernetes", "LaunchError", "Slurm", "Tpu", "TpuVm"]
+__all__ = ["Cpu", "Gpu", "JobSpec", "Kubernetes", "LaunchError", "Slurm", "Tpu", "TpuVm"]

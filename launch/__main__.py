@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from launch import commands, jobset, slurm, tpu_vm
 from launch.errors import EXIT_USER_ERROR, LaunchError
-from launch.job import load_job
+from launch.job_spec import load_job_spec
 
 TARGETS = {"slurm": slurm, "jobset": jobset, "tpu_vm": tpu_vm}
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         target.add_argument("--dry-run", action="store_true", help="show it, do nothing")
     args = parser.parse_args(argv)
     try:
-        planned = TARGETS[args.target].ACTIONS[args.action](load_job(args.description))
+        planned = TARGETS[args.target].ACTIONS[args.action](load_job_spec(args.description))
         if args.dry_run:
             commands.show(planned)
             return 0

@@ -7,12 +7,12 @@ import yaml
 from launch.commands import Command
 from launch.errors import EXIT_USER_ERROR, LaunchError
 from launch.hardware import GPUS, GPUS_PER_NODE, TPUS, Cpu, Gpu, Tpu
-from launch.job import Job
+from launch.job_spec import JobSpec
 
 PORT = 1234
 
 
-def manifest(job: Job) -> dict[str, Any]:
+def manifest(job: JobSpec) -> dict[str, Any]:
     """Returns the JobSet: a job per slice, a pod per host, a process per pod.
 
     Raises:
@@ -73,13 +73,13 @@ def manifest(job: Job) -> dict[str, Any]:
     }
 
 
-def run(job: Job) -> list[Command]:
+def run(job: JobSpec) -> list[Command]:
     """Creates the JobSet; one of the same name must not exist."""
     document = yaml.safe_dump(manifest(job), sort_keys=False, width=100, allow_unicode=True)
     return [Command(("kubectl", "create", "--filename=-"), _nodes(job) + document)]
 
 
-def status(job: Job) -> list[Command]:
+def status(job: JobSpec) -> list[Command]:
     """Shows the JobSet and its pods."""
     selector = f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
     return [
@@ -88,7 +88,7 @@ def status(job: Job) -> list[Command]:
     ]
 
 
-def stop(job: Job) -> list[Command]:
+def stop(job: JobSpec) -> list[Command]:
     """Deletes the JobSet; its pods save first."""
     return [_kubectl(job, "delete", "jobset", job.name)]
 
@@ -103,7 +103,7 @@ def _shape(hardware: Tpu | Gpu | Cpu) -> tuple[int, int]:
     return 1, hardware.nodes
 
 
-def _pod(job: Job) -> dict[str, Any]:
+def _pod(job: JobSpec) -> dict[str, Any]:
     labels, resources = _place(job.hardware)
     if job.kubernetes.node_selector is not None:
         labels = dict(job.kubernetes.node_selector)
@@ -172,7 +172,7 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _nodes(job: Job) -> str:
+def _nodes(job: JobSpec) -> str:
     """The nodes that GKE must have, as a comment."""
     if job.kubernetes.node_selector is not None:
         return ""
@@ -185,6 +185,6 @@ def _nodes(job: Job) -> str:
     return ""
 
 
-def _kubectl(job: Job, *words: str) -> Command:
+def _kubectl(job: JobSpec, *words: str) -> Command:
     namespace = (f"--namespace={job.kubernetes.namespace}",) if job.kubernetes.namespace else ()
     return Command(("kubectl", *words, *namespace))

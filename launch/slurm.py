@@ -9,12 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from launch.commands import Command
 from launch.errors import LaunchError
 from launch.hardware import GPUS_PER_NODE, Gpu, Tpu
-from launch.job import Job
+from launch.job_spec import JobSpec
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def script(job: Job) -> str:
+def script(job: JobSpec) -> str:
     """Returns the sbatch script.
 
     Raises:
@@ -23,7 +23,7 @@ def script(job: Job) -> str:
     return _render(job, [])
 
 
-def array_script(jobs: Sequence[Job]) -> str:
+def array_script(jobs: Sequence[JobSpec]) -> str:
     """Returns the sbatch script of an array: a task for each job.
 
     Args:
@@ -35,7 +35,7 @@ def array_script(jobs: Sequence[Job]) -> str:
     return _render(jobs[0], [shlex.join(job.arguments) for job in jobs])
 
 
-def _render(job: Job, tasks: Sequence[str]) -> str:
+def _render(job: JobSpec, tasks: Sequence[str]) -> str:
     """The script of a job, or with `tasks` of an array whose trainings have these arguments."""
     job.require("slurm", "repo")
     if isinstance(job.hardware, Tpu):
@@ -62,17 +62,17 @@ def _render(job: Job, tasks: Sequence[str]) -> str:
     )
 
 
-def run(job: Job) -> list[Command]:
+def run(job: JobSpec) -> list[Command]:
     """Submits."""
     return [Command(("sbatch",), script(job))]
 
 
-def status(job: Job) -> list[Command]:
+def status(job: JobSpec) -> list[Command]:
     """Shows the job in the queue."""
     return [Command(("squeue", "--me", f"--name={job.name}"))]
 
 
-def stop(job: Job) -> list[Command]:
+def stop(job: JobSpec) -> list[Command]:
     """Cancels it; what SLURM's KillWait allows is the time to save."""
     return [Command(("scancel", "--me", f"--name={job.name}"))]
 

@@ -9,10 +9,10 @@ import shlex
 from launch.commands import Command
 from launch.errors import LaunchError
 from launch.hardware import TPUS, Tpu
-from launch.job import Job
+from launch.job_spec import JobSpec
 
 
-def create(job: Job) -> list[Command]:
+def create(job: JobSpec) -> list[Command]:
     """Asks for the slices; Google gives them when it has them."""
     tpu = _check(job)
     kind = TPUS[tpu.kind]
@@ -29,7 +29,7 @@ def create(job: Job) -> list[Command]:
     return [_gcloud(job, *words)]
 
 
-def run(job: Job) -> list[Command]:
+def run(job: JobSpec) -> list[Command]:
     """Starts the training on every host; a training that still runs there is left alone."""
     _check(job)
     job.require("tpu_vm", "image")
@@ -49,20 +49,20 @@ def run(job: Job) -> list[Command]:
     return _on_every_host(job, f"if {running}; then echo runs already; else {start}; fi")
 
 
-def status(job: Job) -> list[Command]:
+def status(job: JobSpec) -> list[Command]:
     """Shows each host's container and its last words."""
     _check(job)
     containers = f"sudo docker ps --all --filter name='^{job.name}$' --format '{{{{.Status}}}}'"
     return _on_every_host(job, f"{containers} && sudo docker logs --tail 5 {job.name}")
 
 
-def stop(job: Job) -> list[Command]:
+def stop(job: JobSpec) -> list[Command]:
     """Asks the training to save and end."""
     _check(job)
     return _on_every_host(job, f"sudo docker stop {job.name}")
 
 
-def delete(job: Job) -> list[Command]:
+def delete(job: JobSpec) -> list[Command]:
     """Gives the slices of `create` back."""
     _check(job)
     return [_gcloud(job, "queued-resources", "delete", job.name, "--force", "--quiet")]
@@ -71,7 +71,7 @@ def delete(job: Job) -> list[Command]:
 ACTIONS = {"run": run, "create": create, "status": status, "stop": stop, "delete": delete}
 
 
-def _check(job: Job) -> Tpu:
+def _check(job: JobSpec) -> Tpu:
     job.require("tpu_vm", "tpu_vm.zone")
     if not isinstance(job.hardware, Tpu):
         raise LaunchError("tpu_vm starts TPUs; Gpu and Cpu nodes are for slurm and jobset")
@@ -80,7 +80,7 @@ def _check(job: Job) -> Tpu:
     return job.hardware
 
 
-def _on_every_host(job: Job, command: str) -> list[Command]:
+def _on_every_host(job: JobSpec, command: str) -> list[Command]:
     slices = _check(job).slices
     nodes = [job.name] if slices == 1 else [f"{job.name}-{i}" for i in range(slices)]
     return [
@@ -89,7 +89,7 @@ def _on_every_host(job: Job, command: str) -> list[Command]:
     ]
 
 
-def _gcloud(job: Job, *words: str) -> Command:
+def _gcloud(job: JobSpec, *words: str) -> Command:
     where = [f"--zone={job.tpu_vm.zone}"]
     if job.tpu_vm.project:
         where.append(f"--project={job.tpu_vm.project}")

@@ -1,4 +1,4 @@
-"""What a benchmark measures: the seconds of several repetitions."""
+"""The result of a benchmark: the durations of several repetitions."""
 
 import dataclasses
 import time
@@ -10,11 +10,13 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Attributes:
-    seconds: of each repetition, after one that is not counted.
-    images: examples per repetition.
-    flops: model FLOPs per repetition, 0 where there are none to speak of.
-    facts: what was measured.
+    """Durations and what they are of.
+
+    Attributes:
+      seconds: of each repetition, after an untimed one.
+      images: examples per repetition.
+      flops: model FLOPs per repetition; 0 where no model is run.
+      facts: further values to report, by name.
     """
 
     seconds: Sequence[float]
@@ -24,7 +26,7 @@ class Measurement:
 
 
 def time_repeats(run: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each repetition, after one that is not counted; waits for the devices."""
+    """Returns the seconds of each repetition after an untimed one; waits for the devices."""
     jax.block_until_ready(run())
     seconds = []
     for _ in range(repeats):

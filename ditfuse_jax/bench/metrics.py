@@ -1,4 +1,4 @@
-"""Benchmark of the metrics, beside a plain script."""
+"""Benchmark of the metrics against a plain script."""
 
 import statistics
 import time
@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.bench.measurement import Measurement, time_repeats
-from ditfuse_jax.bench.metrics_script import twelve_metrics
+from ditfuse_jax.bench.metrics_baseline import twelve_metrics
 from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics
 from ditfuse_jax.train.settings import Recipe
 
 
 def bench_metrics(recipe: Recipe, repeats: int) -> Measurement:
-    """Twelve fusion metrics of one pair of 640 x 480, all metrics, and a plain script's twelve.
+    """Measures twelve fusion metrics of one 640 x 480 pair, all metrics, and a script's twelve.
 
-    The recipe does not matter.  Compiling is told apart: it happens once for each image size.
+    The recipe is not used.  Compilation happens once per image size and is reported separately.
     """
     del recipe
     random = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def bench_metrics(recipe: Recipe, repeats: int) -> Measurement:
         compile_seconds.append(time.perf_counter() - started)
     seconds = time_repeats(lambda: compute_metrics(fused, [a, b], a, few), repeats)
     all_seconds = time_repeats(lambda: compute_metrics(fused, [a, b], a, every), repeats)
-    script_seconds = time_repeats(lambda: twelve_metrics(*greys), min(repeats, 3))
+    baseline_seconds = time_repeats(lambda: twelve_metrics(*greys), min(repeats, 3))
     facts = {
         "size": "640x480",
         "metrics": len(few),
@@ -42,7 +42,7 @@ def bench_metrics(recipe: Recipe, repeats: int) -> Measurement:
         "all_metrics": len(every),
         "all_median_seconds": statistics.median(all_seconds),
         "all_first_call_seconds": compile_seconds[1],
-        "script_median_seconds": statistics.median(script_seconds),
-        "times_the_script": statistics.median(script_seconds) / statistics.median(seconds),
+        "baseline_median_seconds": statistics.median(baseline_seconds),
+        "speedup": statistics.median(baseline_seconds) / statistics.median(seconds),
     }
     return Measurement(seconds, 1, 0.0, facts)

@@ -1,4 +1,4 @@
-"""Benchmarks of the model: a training step, and sampling."""
+"""Benchmarks of the model: training steps and sampling."""
 
 import dataclasses
 import tempfile
@@ -30,7 +30,7 @@ from ditfuse_jax.train.writers import Console, MetricsWriter
 
 
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
-    """Training steps on one fixed batch, as the loop runs them."""
+    """Measures training steps on one fixed batch, compiled as the training loop compiles them."""
     setup = _Setup(recipe)
     setup.sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
@@ -63,9 +63,10 @@ def bench_train(recipe: Recipe, repeats: int) -> Measurement:
 
 
 def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int = 200) -> float:
-    """What the loop itself costs per step: placing a batch, fetching, writing and showing metrics.
+    """Measures the host's own work per step: placing a batch; fetching and writing metrics.
 
-    Processor time of the loop's thread, waiting for devices and for data not included.
+    Returns:
+      Processor seconds of the loop's thread, without waiting for devices or data.
     """
     batch = jax.device_get(setup.batch)
     goodput = Goodput()
@@ -90,9 +91,9 @@ def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int 
 
 
 def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
-    """Guided sampling of one batch at the recipe's crop, from random parameters.
+    """Measures guided sampling of one batch at the recipe's crop size with random parameters.
 
-    Of a model on latents the transformer alone is measured, without the autoencoder.
+    The autoencoder of a latent model is not included.
     """
     setup = _Setup(recipe)
     model, sampling = recipe.model, recipe.sampling
@@ -134,7 +135,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
 
 
 class _Setup:
-    """What both benchmarks of the model need: devices, the frozen parts, one batch."""
+    """Devices, the frozen autoencoder and one batch, which both benchmarks need."""
 
     def __init__(self, recipe: Recipe):
         self.sharder = Sharder(make_mesh(recipe.mesh))

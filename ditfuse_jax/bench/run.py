@@ -1,31 +1,46 @@
-"""`ditfuse bench`: median of several repetitions, with the machine they ran on."""
+"""`ditfuse bench`: the median of several repetitions, with the machine and versions."""
 
+import importlib
 import json
 import os
 import platform
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from ditfuse_jax.bench.data import bench_data, bench_m3
 from ditfuse_jax.bench.measurement import Measurement
-from ditfuse_jax.bench.metrics import bench_metrics
-from ditfuse_jax.bench.model import bench_sample, bench_train
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel.chips import peak_flops
-from ditfuse_jax.train.recipe import load_recipe
-from ditfuse_jax.train.run_folder import package_versions
-from ditfuse_jax.train.settings import Recipe, resolve
+from ditfuse_jax.registry import Registry
 
-BENCHMARKS: dict[str, Callable[[Recipe, int], Measurement]] = {
-    "train": bench_train,
-    "sample": bench_sample,
-    "data": bench_data,
-    "m3": bench_m3,
-    "metrics": bench_metrics,
-}
+if TYPE_CHECKING:
+    from ditfuse_jax.train.settings import Recipe
+
+# Takes a recipe and the number of repetitions.
+Benchmark = Callable[["Recipe", int], Measurement]
+
+
+def _deferred(module: str, function: str) -> Benchmark:
+    """A benchmark whose module, with SciPy or the pipeline, is imported when it runs."""
+
+    def run(recipe: "Recipe", repeats: int) -> Measurement:
+        loaded = importlib.import_module(f"ditfuse_jax.bench.{module}")
+        return getattr(loaded, function)(recipe, repeats)
+
+    return run
+
+
+BENCHMARKS: Registry[Benchmark] = Registry(
+    "benchmark",
+    {
+        "train": _deferred("model", "bench_train"),
+        "sample": _deferred("model", "bench_sample"),
+        "data": _deferred("data", "bench_data"),
+        "m3": _deferred("data", "bench_m3"),
+        "metrics": _deferred("metrics", "bench_metrics"),
+    },
+)
 
 
 def bench(
@@ -41,19 +56,21 @@ def bench(
     Args:
       what: a name in `BENCHMARKS`.
       config: a recipe's name or file.
-      overrides: words like `--config.data.batch_size=8`.
-      repeats: measured repetitions; the median is reported.
-      as_json: one JSON object instead of lines.
+      overrides: like `--config.data.batch_size=8`.
+      repeats: timed repetitions; the median is reported.
+      as_json: print one JSON object instead of lines.
 
     Raises:
-      UserError: unknown benchmark or bad recipe.
+      UserError: unknown benchmark or invalid recipe.
     """
-    if what not in BENCHMARKS:
-        raise UserError(f"benchmark {what!r} is unknown; choose from {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS.find(what)
     if repeats < 1:
         raise UserError(f"repeats must be at least 1, not {repeats}")
+    from ditfuse_jax.train.recipe import load_recipe
+    from ditfuse_jax.train.settings import resolve
+
     recipe = resolve(load_recipe(config, overrides))
-    result = summarise(what, BENCHMARKS[what](recipe, repeats)) | {"recipe": config}
+    result = summarize(what, benchmark(recipe, repeats)) | {"recipe": config}
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -62,8 +79,11 @@ def bench(
     return result
 
 
-def summarise(what: str, measured: Measurement) -> dict[str, Any]:
-    """Rates of a measurement, and the machine."""
+def summarize(what: str, measured: Measurement) -> dict[str, Any]:
+    """Returns the rates of a measurement, the device and the versions, by name."""
+    from ditfuse_jax.parallel.chips import peak_flops
+    from ditfuse_jax.train.run_folder import package_versions
+
     median = statistics.median(measured.seconds)
     devices = jax.device_count()
     result = {

@@ -14,7 +14,7 @@ from ditfuse_jax.resources import resource
 from ditfuse_jax.sweep.plan import Plan
 
 if TYPE_CHECKING:
-    from launch import Job
+    from launch import JobSpec
     from launch.commands import Command
 
 TARGETS = ("slurm", "jobset")
@@ -61,13 +61,13 @@ def render(plan: Plan, target: str, description: Path) -> "list[Command]":
     return [Command(calls[0].words, "---\n".join(call.document for call in calls))]
 
 
-def _jobs(plan: Plan, description: Path) -> "dict[int, Job]":
+def _jobs(plan: Plan, description: Path) -> "dict[int, JobSpec]":
     """A job for each training that is not done, by the training's number in the sweep."""
-    from launch.job import load_job
+    from launch.job_spec import load_job_spec
 
     if not plan.trainings:
         raise UserError("the sweep trains nothing: run it here")
-    base = load_job(description)
+    base = load_job_spec(description)
     jobs = {
         number: dataclasses.replace(
             base,

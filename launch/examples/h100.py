@@ -4,11 +4,11 @@ python -m launch slurm launch/examples/h100.py --dry-run
 python -m launch jobset launch/examples/h100.py --dry-run
 """
 
-from launch import Gpu, Job, Kubernetes, Slurm
+from launch import Gpu, JobSpec, Kubernetes, Slurm
 
 
-def get_job() -> Job:
-    return Job(
+def get_job() -> JobSpec:
+    return JobSpec(
         name="omnigen-h100",
         hardware=Gpu("h100", nodes=2),
         config="omnigen_pretrain",

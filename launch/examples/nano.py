@@ -3,11 +3,11 @@
 python -m launch slurm launch/examples/nano.py --dry-run
 """
 
-from launch import Cpu, Job, Slurm
+from launch import Cpu, JobSpec, Slurm
 
 
-def get_job() -> Job:
-    return Job(
+def get_job() -> JobSpec:
+    return JobSpec(
         name="nano",
         hardware=Cpu(nodes=2),
         config="nano_m3",

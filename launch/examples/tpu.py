@@ -5,11 +5,11 @@ python -m launch tpu_vm launch/examples/tpu.py create --dry-run
 python -m launch tpu_vm launch/examples/tpu.py --dry-run
 """
 
-from launch import Job, Kubernetes, Tpu, TpuVm
+from launch import JobSpec, Kubernetes, Tpu, TpuVm
 
 
-def get_job() -> Job:
-    return Job(
+def get_job() -> JobSpec:
+    return JobSpec(
         name="omnigen-tpu",
         hardware=Tpu("v5p", "4x4x4", slices=2),
         config="omnigen_pretrain",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import Gpu, Job, Kubernetes, Tpu, TpuVm
+from launch import Gpu, JobSpec, Kubernetes, Tpu, TpuVm
 
 FAKE = """
 import json, os, subprocess, sys
@@ -77,7 +77,7 @@ def nasty() -> dict:
 def gpu_job():
     """Builds a job on H100 nodes."""
 
-    def build(**changes) -> Job:
+    def build(**changes) -> JobSpec:
         fields = {
             "name": "run",
             "hardware": Gpu("h100", nodes=2),
@@ -87,7 +87,7 @@ def gpu_job():
             "image": "image:cuda",
             "kubernetes": Kubernetes(claims={"/shared": "shared"}),
         }
-        return Job(**fields | changes)
+        return JobSpec(**fields | changes)
 
     return build
 
@@ -96,7 +96,7 @@ def gpu_job():
 def tpu_job():
     """Builds a job on TPUs."""
 
-    def build(kind: str = "v5e", topology: str = "4x4", slices: int = 1, **changes) -> Job:
+    def build(kind: str = "v5e", topology: str = "4x4", slices: int = 1, **changes) -> JobSpec:
         fields = {
             "name": "run",
             "hardware": Tpu(kind, topology, slices),
@@ -105,6 +105,6 @@ def tpu_job():
             "image": "image:tpu",
             "tpu_vm": TpuVm(zone="here-a", folders={"/shared": "/mnt/shared"}),
         }
-        return Job(**fields | changes)
+        return JobSpec(**fields | changes)
 
     return build

@@ -31,7 +31,7 @@ def description(folder: Path, text: str) -> str:
 
 
 def job(fields: str) -> str:
-    return f"def get_job():\n    return Job(name='x', config='c', workdir='w', {fields})\n"
+    return f"def get_job():\n    return JobSpec(name='x', config='c', workdir='w', {fields})\n"
 
 
 @pytest.mark.parametrize(("example", "target", "actions"), USES)

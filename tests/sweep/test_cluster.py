@@ -10,9 +10,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.sweep.cluster import render, submit
 
 DESCRIPTION = """
-from launch import Gpu, Job, Kubernetes
+from launch import Gpu, JobSpec, Kubernetes
 def get_job():
-    return Job(
+    return JobSpec(
         name="sweep", hardware=Gpu("h100"), config="replaced", workdir="/replaced",
         overrides=("--config.replaced=1",), repo={repo!r}, image="image:cuda", max_restarts=2,
         kubernetes=Kubernetes(claims={{"/shared": "shared"}}),

@@ -1,11 +1,11 @@
-"""Our speed beside PyTorch's: the same model with the same weights, in one run.
+"""Compares the speed with PyTorch's: the same model with the same weights, in one process.
 
-    python -m ditfuse_jax.bench.against_torch
+    python tests/parity/torch_benchmark.py
 
-Prints one JSON object.  Both sides sample one image from two others (256 px as latents, 50 guided
-steps of three branches) and train on a batch of two, in float32 on this CPU, taking turns so that
-other work on the machine hits both.  Processor time stands beside wall-clock time: it is what can
-be trusted where other programs run.  The result tells how far the numbers are apart, too.
+Prints one JSON object.  Both implementations sample one image from two others (256 px as latents,
+50 guided steps of three branches) and train on a batch of two, in float32 on the CPU.  They take
+turns, so that other work on the machine slows both.  Processor time is reported beside wall-clock
+time because other programs disturb it less.  The largest difference of the results is reported too.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from ditfuse_jax.working_memory import keep_working_memory
 
 SIDE = 32  # of the latents of 256 px
 CONFIG = ModelConfig(
-    preset="against_torch",
+    preset="torch_benchmark",
     hidden_size=384,
     num_layers=12,
     num_heads=6,
@@ -52,7 +52,7 @@ _STEPS_PER_IMAGE = 3
 
 
 class JaxModel:
-    """Our side: the weights of `folder`, as diffusers saves them."""
+    """This package's model with the weights of `folder`, as diffusers saves them."""
 
     def __init__(self, folder: Path, unroll: bool):
         opened = open_omnigen(folder, text_slots=CONFIG.text_slots)
@@ -79,7 +79,7 @@ class JaxModel:
             return optax.apply_updates(parameters, updates), moments, value
 
         self.step = jax.jit(step, donate_argnums=(0, 1))
-        # Of its own, because a step takes its arguments' memory.
+        # A copy, because a step donates its arguments.
         self.state = jax.tree.map(jnp.copy, self.parameters)
         self.moments = jax.jit(optimizer.init)(self.state)
 
@@ -95,24 +95,23 @@ class JaxModel:
 
 
 def compare(steps: int, repeats: int, unroll: bool = True) -> dict[str, Any]:
-    """Runs both sides in turns.
+    """Runs both implementations in turns.
 
     Args:
       steps: Euler steps per image.
-      repeats: counted images of each side, after one that is not; of training steps, which are
-        shorter, three times as many.
-      unroll: whether our layers are written out, as PyTorch runs them, or a loop.
+      repeats: timed images of each implementation, after one untimed; three times as many training
+        steps, which are shorter.
+      unroll: whether the JAX model's layers are unrolled, as PyTorch runs them, or a loop.
 
     Returns:
-      Seconds, ratios (above 1: we are faster) and relative differences of the numbers.
+      Seconds, ratios (above 1: this package is faster) and relative differences of the results.
 
     Raises:
       UserError: PyTorch or diffusers is missing.
     """
     try:
         import torch  # pyright: ignore[reportMissingImports]
-
-        from ditfuse_jax.bench.torch_model import TorchModel
+        from torch_model import TorchModel
     except ImportError as error:
         raise UserError(
             f"{error.name} is missing: install the extra `parity` to compare with PyTorch"
@@ -129,7 +128,7 @@ def compare(steps: int, repeats: int, unroll: bool = True) -> dict[str, Any]:
     shares = [guidance.weights[name] for name in guidance.branches]
     size = (SIDE, SIDE, CONFIG.channels)
 
-    def condition(batch: int) -> Any:  # of NumPy arrays, which PyTorch takes too
+    def condition(batch: int) -> Any:  # NumPy arrays, which PyTorch takes too
         length = sum(CONFIG.text_slots)
         leaves: list[Any] = [
             random.integers(1, CONFIG.vocab_size, (batch, length)),
@@ -164,7 +163,7 @@ def compare(steps: int, repeats: int, unroll: bool = True) -> dict[str, Any]:
             batch.tokens, to_torch(batch.images), to_torch(target), to_torch(draw), torch.tensor(t)
         ),
         _STEPS_PER_IMAGE * repeats,
-        warm=3,  # the first steps take their memory, which later ones find
+        warm=3,  # the first steps allocate the memory that later ones reuse
     )
     (image, their_image), (loss, their_loss) = sampling.first, training.first
     their_image = np.moveaxis(their_image.numpy(), 1, -1)
@@ -187,10 +186,12 @@ def compare(steps: int, repeats: int, unroll: bool = True) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Turns:
-    """Attributes:
-    first: results of the repetition that is not counted, ours and theirs.
-    ours: wall-clock and processor seconds (all threads) of each repetition.
-    theirs: the same.
+    """Timings of two implementations that took turns.
+
+    Attributes:
+      first: the results of the untimed repetition, ours and theirs.
+      ours: wall-clock and processor seconds (all threads) of each repetition.
+      theirs: the same of PyTorch.
     """
 
     first: tuple[Any, Any]
@@ -198,7 +199,7 @@ class Turns:
     theirs: list[tuple[float, float]]
 
     def summary(self) -> dict[str, float]:
-        """Medians and fastest; ratios above 1 say that we are faster."""
+        """Medians and minima; a ratio above 1 means that this package is faster."""
         found = {}
         for clock, name in enumerate(("seconds", "cpu_seconds")):
             ours, theirs = ([x[clock] for x in side] for side in (self.ours, self.theirs))
@@ -228,9 +229,9 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--loop", action="store_true", help="our layers as a loop")
+    parser.add_argument("--loop", action="store_true", help="do not unroll the JAX model's layers")
     args = parser.parse_args()
-    keep_working_memory()  # as training does; PyTorch has it, too
+    keep_working_memory()  # as training does; PyTorch benefits too
     print(json.dumps(compare(args.steps, args.repeats, not args.loop), indent=2))
 
 

@@ -1,7 +1,7 @@
-"""Twelve fusion metrics as a plain script computes them: NumPy, and SciPy for the convolutions.
+"""Twelve fusion metrics as a plain script, with NumPy and SciPy's convolutions.
 
-What people do without a library, and the measure for ours.  Grey images are float64 `(H, W)` that
-hold integers 0..255.
+The baseline that `evaluate.metrics` is measured against.  Grey images are float64 `(H, W)` with
+integers from 0 to 255.
 """
 
 import math
@@ -11,7 +11,7 @@ from scipy.signal import convolve2d
 
 
 def twelve_metrics(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """EN SD SF AG MI MSE CC PSNR SCD VIF Qabf SSIM of a fused image and its two sources."""
+    """Computes EN, SD, SF, AG, MI, MSE, CC, PSNR, SCD, VIF, Qabf and SSIM of a fused image."""
     across, down = np.diff(fused, axis=1), np.diff(fused, axis=0)
     gy, gx = np.gradient(fused)
     height, width = fused.shape

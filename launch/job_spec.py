@@ -61,7 +61,7 @@ class TpuVm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class JobSpec:
     """A training and where it runs; targets use what concerns them.
 
     Attributes:
@@ -148,11 +148,11 @@ class Job:
         return value
 
 
-def load_job(path: Path) -> Job:
+def load_job_spec(path: Path) -> JobSpec:
     """Runs a Python file and returns what its `get_job()` does.
 
     Raises:
-      LaunchError: there is no such file, it fails, or gives no Job.
+      LaunchError: there is no such file, it fails, or gives no JobSpec.
     """
     if not path.is_file():
         raise LaunchError(f"{path}: there is no such file; see launch/examples")
@@ -168,8 +168,8 @@ def load_job(path: Path) -> Job:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise LaunchError(f"{path}: {type(error).__name__}: {reason}") from error
-    if not isinstance(job, Job):
-        raise LaunchError(f"{path}: get_job() returns {type(job).__name__}, not a launch.Job")
+    if not isinstance(job, JobSpec):
+        raise LaunchError(f"{path}: get_job() returns {type(job).__name__}, not a launch.JobSpec")
     return job
 
 

@@ -1,6 +1,7 @@
-"""M3 as a plain script writes it: image by image, block by block, views written to files.
+"""M3 as a plain script: image by image, block by block, with the views written to files.
 
-What people do without a pipeline, and the measure for ours (DESIGN section 2, M3).
+The baseline that the pipeline's M3 is measured against.  The degradations are those of
+docs/method.md.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ _KERNELS = (3, 5, 7, 9, 11)
 
 
 def write_views(path: Path, folder: Path, rng: np.random.Generator) -> None:
-    """Reads a photograph and writes two degraded views of it, without loss: noise is not JPEG's."""
+    """Reads a photograph and writes two degraded views of it as PNG files."""
     image = cv2.imread(str(path))
     assert image is not None
     view_a, view_b = image.copy(), image.copy()
@@ -35,7 +36,7 @@ def write_views(path: Path, folder: Path, rng: np.random.Generator) -> None:
 
 
 def degrade(block: np.ndarray, operation: str, rng: np.random.Generator) -> np.ndarray:
-    """One block, degraded."""
+    """Returns a degraded copy of a block."""
     if operation == "mask":
         return rng.integers(0, 256, block.shape, dtype=np.uint8)
     if operation == "blur":

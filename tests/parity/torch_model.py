@@ -1,7 +1,4 @@
-"""The same model in PyTorch: diffusers' `OmniGenTransformer2DModel`, sampled and trained plainly.
-
-Imported only by the comparison: PyTorch and diffusers come with the extra `parity`.
-"""
+"""The same model in PyTorch: diffusers' `OmniGenTransformer2DModel` with plain loops around it."""
 
 import itertools
 from pathlib import Path
@@ -16,11 +13,11 @@ from ditfuse_jax.model import Layout, ModelConfig
 
 
 class TorchModel:
-    """A random model of the given size, and what it needs for one layout of the sequence.
+    """A randomly initialised model of the given size for one layout of the sequence.
 
     Args:
       config: sizes; plain RoPE.
-      layout: the sequence, all of it real tokens.
+      layout: the sequence, without padding.
     """
 
     def __init__(self, config: ModelConfig, layout: Layout):
@@ -50,10 +47,10 @@ class TorchModel:
     def predict(
         self, tokens: np.ndarray, images: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor
     ) -> torch.Tensor:
-        """The velocity, over the whole sequence as diffusers' pipeline computes it.
+        """Computes the velocity over the whole sequence, as diffusers' pipeline does.
 
         Args:
-          tokens: (B, T) of the text slots joined.
+          tokens: (B, T), the text slots joined.
           images: (B, n, C, H, W).
           noisy: (B, C, H, W).
           t: (B,).
@@ -92,14 +89,14 @@ class TorchModel:
         weights: list[float],
         times: list[float],
     ) -> torch.Tensor:
-        """Guided Euler steps; rows of tokens and images are the branches of one image.
+        """Samples one image by guided Euler steps; rows are the guidance branches.
 
         Args:
           tokens: (R, T).
           images: (R, n, C, H, W).
           noise: (1, C, H, W).
-          weights: share of each of the R branches.
-          times: S + 1 from 0 to 1.
+          weights: of the R branches.
+          times: (S + 1,) from 0 to 1.
 
         Returns:
           (1, C, H, W).
@@ -120,7 +117,7 @@ class TorchModel:
         noise: torch.Tensor,
         t: torch.Tensor,
     ) -> float:
-        """One step of AdamW on the flow-matching loss; returns the loss before it."""
+        """Takes one AdamW step on the flow-matching loss; returns the loss before it."""
         share = t[:, None, None, None]
         predicted = self.predict(tokens, images, share * target + (1 - share) * noise, t)
         loss = functional.mse_loss(predicted, target - noise)
