@@ -88,11 +88,11 @@ class Results:
         }
 
     @functools.cached_property
-    def undefined(self) -> list[str]:
-        """A sentence on each metric that is NaN somewhere: when that is."""
+    def nan_notes(self) -> list[str]:
+        """A sentence for each metric with a NaN value: when that happens."""
         return [
             f"{self.metric(name).title} is undefined (–, in no mean)"
-            f" {self.metric(name).undefined or 'for some images'}."
+            f" {self.metric(name).nan_when or 'for some images'}."
             for name in self.metrics
             if any(
                 math.isnan(value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.sample import TrainedModel
@@ -33,3 +34,9 @@ def make(tmp_path):
             write_image(path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
 
     return write
+
+
+@pytest.fixture
+def own_metrics(monkeypatch) -> None:
+    """Metrics that the test registers are removed after it."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS))

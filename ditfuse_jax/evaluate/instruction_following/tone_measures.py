@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from ditfuse_jax.evaluate.metrics import METRIC_GROUPS, compute_metrics, grey
+from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, compute_metrics, grey
 
 _LEVELS = np.arange(256)
 
@@ -88,7 +88,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
       UserError: sides below 11 pixels.
     """
     rgb = [np.repeat(image[..., None], 3, axis=2) for image in (a, b)]
-    _, name = METRIC_GROUPS["restoration"]
+    _, name = CLEAN_METRICS
     return compute_metrics(rgb[0], [rgb[1]], rgb[1], (name,))[name]
 
 

@@ -1,4 +1,4 @@
-"""Scoring a batch of scenes of one size inside a jitted program, on one device or on a mesh."""
+"""Metrics of a batch of scenes of one size inside a jitted function, on one device or a mesh."""
 
 import jax
 
@@ -8,13 +8,13 @@ from ditfuse_jax.evaluate.metrics.compute import scene_metrics
 def batch_metrics(
     fused: jax.Array, sources: jax.Array, clean: jax.Array, names: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    """Scores one fused image of each of N scenes; can be traced.
+    """Computes metrics of one fused image of each of N scenes, inside a jitted function.
 
     Args:
       fused: uint8 `(N, H, W, 3)`.
       sources: uint8 `(N, K, H, W, 3)`.
       clean: uint8 `(N, H, W, 3)`.
-      names: metrics of `METRICS`.
+      names: keys of `METRICS`, except metrics that are computed on the host.
 
     Returns:
       Metric name -> float32 `(N,)`.

@@ -1,4 +1,4 @@
-"""Scoring images: checks, choice of metrics and compiled programs for them."""
+"""Computing metrics: checks of the images, choice of metrics, and compiled programs for them."""
 
 import functools
 from collections.abc import Sequence
@@ -10,17 +10,16 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
 from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
-from ditfuse_jax.evaluate.metrics.metric import Metric
 from ditfuse_jax.evaluate.metrics.presets import METRIC_PRESETS, MetricPreset
-from ditfuse_jax.evaluate.metrics.registry import METRIC_GROUPS, METRICS
+from ditfuse_jax.evaluate.metrics.registry import METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.metrics.sums import Size
 from ditfuse_jax.images import check_rgb, check_same_size
 
-# Every size, choice of metrics and preset is a program of its own.  So many are kept.
+# Each size, choice of metrics and preset has its own compiled program.  So many are kept.
 _PROGRAMS = 64
-# Sides are padded to multiples of it where a metric can ignore padding, for fewer sizes.
+# For metrics that can ignore padding, sides are padded to multiples of this: fewer programs.
 _STEP = 128
-# Pixels of all candidates that are scored at once, lest large images fill the memory.
+# Limits the memory: pixels of all candidates that are scored together.
 _PIXELS_AT_ONCE = 1 << 23
 
 
@@ -31,24 +30,23 @@ def compute_metrics(
     names: Sequence[str] | None = None,
     preset: str = "canonical",
 ) -> dict[str, float]:
-    """Scores one fused image.
+    """Computes metrics of one fused image.
 
     Args:
       fused: uint8 RGB `(H, W, 3)`.
-      sources: one or more images like it.
-      clean: the photograph that full-reference metrics compare with.
-      names: metrics of `METRICS`, or a suite as `METRIC_GROUPS["mff"]`; by default those of
-        `METRIC_GROUPS["default"]` that the images allow: without a clean image, with other than two
-        sources, or smaller than a metric's window they are fewer.
-      preset: of `METRIC_PRESETS`: the conventions of the code that a published table was made with.
+      sources: one or more images of the same shape and type.
+      clean: the photograph that full-reference metrics compare with, of the same shape and type.
+      names: keys of `METRICS`; by default those of `TASK_METRICS["fuse"]` that can be computed
+        with or without a clean image, for this number of sources and this size.
+      preset: a key of `METRIC_PRESETS`: the conventions of the code behind a published table.
 
     Returns:
-      Metric name -> value.  PSNR of identical images is `inf`; a value that the images leave
-      undefined is NaN, and `why_undefined(name)` says when that is.
+      Metric name -> value.  PSNR of identical images is `inf`; an undefined value is NaN, and
+      `METRICS[name].nan_when` explains when that happens.
 
     Raises:
-      UserError: an unknown preset or metric, one that the clean image, the number of sources or the
-        size does not allow, or images of different sizes.
+      UserError: an unknown preset or metric, a metric that cannot be computed for such images, or
+        images of different sizes.
     """
     scores = compute_metrics_of_candidates([fused], sources, clean, names, preset)
     return {name: float(values[0]) for name, values in scores.items()}
@@ -61,17 +59,16 @@ def compute_metrics_of_candidates(
     names: Sequence[str] | None = None,
     preset: str = "canonical",
 ) -> dict[str, np.ndarray]:
-    """Scores M fused images of the same scene at once; what depends on the sources is shared.
+    """Computes metrics of M fused images of one scene; work that depends on the sources is shared.
 
-    Arguments and errors are those of `score`, with a sequence of M fused images.
+    Arguments and errors are those of `compute_metrics`, with a sequence of M fused images.
 
     Returns:
       Metric name -> float32 `(M,)`.
     """
     if not len(candidates) or not len(sources):
-        raise UserError("nothing to score: at least one fused image and one source are needed")
-    if preset not in METRIC_PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(METRIC_PRESETS)}")
+        raise UserError("metrics need at least one fused image and one source")
+    convention = METRIC_PRESETS.find(preset)
     images = {f"fused image {i + 1}": image for i, image in enumerate(candidates)}
     images |= {f"source {i + 1}": image for i, image in enumerate(sources)}
     images |= {} if clean is None else {"the clean image": clean}
@@ -79,8 +76,8 @@ def compute_metrics_of_candidates(
         check_rgb(image, label)
     check_same_size(list(images.values()), list(images))
 
-    convention = METRIC_PRESETS[preset]
-    chosen = _choose(names, convention, _Given(clean is not None, len(sources), images))
+    size = candidates[0].shape[0], candidates[0].shape[1]
+    chosen = _choose(names, convention, clean is not None, len(sources), size)
     on_host = [name for name in chosen if METRICS[name].needs == "host"]
     compiled = tuple(name for name in chosen if name not in on_host)
     scores = _compute(np.stack(candidates), np.stack(sources), clean, compiled, convention)
@@ -93,13 +90,13 @@ def compute_metrics_of_candidates(
 def scene_metrics(
     candidates: jax.Array, sources: jax.Array, clean: jax.Array | None, names: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    """Scores M images of a scene, unchecked; can be traced.
+    """Computes metrics of M fused images of one scene inside a jitted function, without checks.
 
     Args:
       candidates: uint8 `(M, H, W, 3)`.
       sources: uint8 `(K, H, W, 3)`.
       clean: uint8 `(H, W, 3)`.
-      names: metrics of `METRICS`, not those computed on the host.
+      names: keys of `METRICS`, except metrics that are computed on the host.
 
     Returns:
       Metric name -> float32 `(M,)`.
@@ -115,7 +112,7 @@ def _compute(
     preset: MetricPreset,
 ) -> dict[str, np.ndarray]:
     scores = {}
-    # Presets are used for a table now and then: only canonical metrics are told what is padding.
+    # Presets are rarely used, so only canonical metrics are made to ignore padding.
     can_pad = {name for name in names if METRICS[name].padded and preset.name == "canonical"}
     if padded := tuple(name for name in names if name in can_pad):
         size = np.int32(candidates.shape[1]), np.int32(candidates.shape[2])
@@ -127,7 +124,7 @@ def _compute(
 
 
 def _pad(images: np.ndarray) -> np.ndarray:
-    """Adds zeros to the right of and below uint8 `(..., H, W, 3)`."""
+    """Pads uint8 `(..., H, W, 3)` with zeros on the right and at the bottom."""
     borders = [(0, -side % _STEP) for side in images.shape[-3:-1]]
     return np.pad(images, [*((0, 0),) * (images.ndim - 3), *borders, (0, 0)])
 
@@ -145,7 +142,7 @@ def _run(
     program = _program(names, preset.name, at_once, sources.shape, clean is not None)
     parts = []
     for first in range(0, count, at_once):
-        # The last part reaches back, so that all have the same shape.
+        # The last part overlaps the one before, so that all have the same shape.
         first = min(first, count - at_once)
         part = jax.device_get(program(candidates[first : first + at_once], sources, clean, size))
         parts.append((first, part))
@@ -158,8 +155,8 @@ def _run(
 
 @functools.lru_cache(maxsize=_PROGRAMS)
 def _program(names: tuple[str, ...], preset: str, *shape: object):
-    """A compiled program for images of one shape; with the last use of it, it is freed."""
-    del shape  # it only tells programs apart
+    """A compiled program for images of one shape, freed when it leaves this cache."""
+    del shape  # part of the cache's key only
     convention = METRIC_PRESETS[preset]
     return jax.jit(functools.partial(_score, names=names, preset=convention))
 
@@ -186,34 +183,21 @@ def _score(
     return {name: jnp.mean(values, axis=0) for name, values in by_channel.items()}
 
 
-class _Given:
-    """What the images allow."""
-
-    def __init__(self, has_clean: bool, sources: int, images: dict[str, np.ndarray]):
-        self.height, self.width, _ = next(iter(images.values())).shape
-        self.has_clean, self.sources = has_clean, sources
-
-    def objection(self, metric: Metric) -> str:
-        """Why a metric cannot be computed; "" if it can."""
-        if metric.needs == "clean" and not self.has_clean:
-            return "compares with a clean image, and there is none"
-        if metric.needs == "pair" and self.sources != 2:
-            return f"is defined for two sources, not {self.sources}: leave it out"
-        if min(self.height, self.width) < metric.smallest_side:
-            return (
-                f"needs sides of at least {metric.smallest_side} pixels, got"
-                f" {self.width}x{self.height}: leave it out or score larger images"
-            )
-        return ""
-
-
-def _choose(names: Sequence[str] | None, preset: MetricPreset, given: _Given) -> tuple[str, ...]:
+def _choose(
+    names: Sequence[str] | None,
+    preset: MetricPreset,
+    has_clean: bool,
+    num_sources: int,
+    size: tuple[int, int],
+) -> tuple[str, ...]:
     if names is None:
-        default = METRIC_GROUPS["default"]
-        return tuple(name for name in default if not given.objection(preset.metric(name)))
+        return tuple(
+            name
+            for name in TASK_METRICS["fuse"]
+            if not preset.metric(name).why_impossible(has_clean, num_sources, size)
+        )
     for name in names:
-        if name not in METRICS:
-            raise UserError(f"unknown metric {name!r}: choose from {', '.join(METRICS)}")
-        if objection := given.objection(preset.metric(name)):
-            raise UserError(f"metric {name!r} {objection}")
+        METRICS.find(name)
+        if reason := preset.metric(name).why_impossible(has_clean, num_sources, size):
+            raise UserError(f"metric {name!r} {reason}: leave it out")
     return tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""What a metric is: one pure function and the facts a table needs to print it."""
+"""What a metric is: one function, and the facts that a table needs to print its value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,24 +10,32 @@ Direction = Literal["higher", "lower", "zero"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One entry of the registry.
+    """An entry of `METRICS`.
 
-    `function` is pure JAX, takes a `Comparison` and returns a float32 score for each of its M fused
-    images, `(M,)`.  `needs` says what it looks at: the fused image alone, any number of sources,
-    exactly two ("pair"), or the clean image.  Where that is "host" it is any Python instead, takes
-    one fused image, a uint8 RGB array `(H, W, 3)`, and returns a number: for metrics that bring
-    their own weights and framework.
+    Attributes:
+      name: the key in tables and in `report.json`.
+      title: as the literature prints it, with "sum" or "mean" where sources are pooled.
+      function: pure JAX, takes a `Comparison` and returns one float32 score for each of its M fused
+        images, `(M,)`.  Where `needs` is "host", any Python function from one fused image, uint8
+        RGB `(H, W, 3)`, to a number: for metrics with their own weights and framework.
+      needs: what the function reads: the fused image alone, any number of sources, exactly two
+        sources ("pair"), or the clean image.
+      direction: which values are better; with "zero", those nearest to zero.
+      unit: of the value; empty without one.
+      smallest_side: pixels; smaller images cannot be scored.
+      padded: whether the function ignores what lies beyond `Comparison.size`.
+      nan_when: when the value is NaN, e.g. "where an image is flat"; empty if it never is.
     """
 
-    name: str  # the key in tables and in report.json
-    title: str  # as the literature prints it, with "sum" or "mean" where sources are pooled
+    name: str
+    title: str
     function: Callable[..., Any]
     needs: Needs = "sources"
-    direction: Direction = "higher"  # which values are better: "zero" is the nearest to it
-    unit: str = ""  # where the number has one
-    smallest_side: int = 1  # pixels: images smaller than this cannot be scored
-    padded: bool = False  # whether what lies beyond `Comparison.size` does not matter
-    undefined: str = ""  # when the value is NaN: "where an image is flat"
+    direction: Direction = "higher"
+    unit: str = ""
+    smallest_side: int = 1
+    padded: bool = False
+    nan_when: str = ""
 
     @property
     def arrow(self) -> str:
@@ -37,3 +45,19 @@ class Metric:
     def merit(self, value: float) -> float:
         """Returns a number that is larger for better values."""
         return {"higher": value, "lower": -value, "zero": -abs(value)}[self.direction]
+
+    def why_impossible(self, has_clean: bool, num_sources: int, size: tuple[int, int]) -> str:
+        """Returns why the metric cannot be computed for such images; "" if it can.
+
+        Args:
+          has_clean: whether there is a clean image.
+          num_sources: of the scene.
+          size: height and width, pixels.
+        """
+        if self.needs == "clean" and not has_clean:
+            return "compares with a clean image, and there is none"
+        if self.needs == "pair" and num_sources != 2:
+            return f"is defined for two sources, not {num_sources}"
+        if min(size) < self.smallest_side:
+            return f"needs sides of at least {self.smallest_side} pixels, got {size[1]}x{size[0]}"
+        return ""

@@ -1,7 +1,7 @@
 """Conventions of the codes that published tables were made with, to compare with those tables.
 
-A preset changes the metrics that its code computes otherwise; all others are as ever.  What differs
-and why is told in `docs/metrics.md`.  For anything new use the canonical form.
+A preset replaces the metrics that its code computes differently; all others stay canonical.
+`docs/metrics.md` explains the differences.  For new tables use the canonical form.
 """
 
 import dataclasses
@@ -20,18 +20,20 @@ from ditfuse_jax.evaluate.metrics.registry import METRICS
 from ditfuse_jax.evaluate.metrics.structural import similarity
 from ditfuse_jax.evaluate.metrics.sums import integer_mean, mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window
+from ditfuse_jax.registry import Registry
 
 _PEAK = statistics.PEAK
 
 
 @dataclass(frozen=True)
 class MetricPreset:
-    """How a code scores.
+    """How a published code computes its metrics.
 
     Attributes:
-      changed: metrics that it computes otherwise, by name.
-      stretches: the fused image is stretched to 0..255 before it is scored.
-      by_channel: every metric is the mean of those of the RGB channels, not that of grey.
+      name: of the preset.
+      changed: metrics that the code computes differently, by name.
+      stretches: whether the fused image is first stretched to 0..255.
+      by_channel: whether a metric is the mean over the RGB channels instead of its value on grey.
     """
 
     name: str
@@ -67,7 +69,7 @@ def unit_ssim(images: Comparison) -> jax.Array:
     return jnp.mean(mean(local), axis=0)
 
 
-# linfeng-uint8: the same on integers of eight bits, which saturate
+# linfeng-uint8: the same on 8-bit integers, which saturate
 
 
 def saturated_standard_deviation(images: Comparison) -> jax.Array:
@@ -112,7 +114,7 @@ def divided_root_error(images: Comparison) -> jax.Array:
 
 
 def divided_psnr(images: Comparison) -> jax.Array:
-    """PSNR with that RMSE in the place of the MSE: 55 to 61 dB."""
+    """PSNR with that RMSE in place of the MSE: 55 to 61 dB."""
     return statistics.decibels(images.once(divided_root_error))
 
 
@@ -202,13 +204,16 @@ _VIFB = _changed(
     dataclasses.replace(METRICS["PSNR"], title="PSNR (of that RMSE)", function=divided_psnr),
 )
 
-METRIC_PRESETS: dict[str, MetricPreset] = {
-    preset.name: preset
-    for preset in (
-        MetricPreset("canonical"),
-        MetricPreset("linfeng", _LINFENG),
-        MetricPreset("linfeng-uint8", _LINFENG_UINT8),
-        MetricPreset("cddfuse", _CDDFUSE, stretches=True),
-        MetricPreset("vifb", _VIFB, by_channel=True),
-    )
-}
+METRIC_PRESETS: Registry[MetricPreset] = Registry(
+    "metric preset",
+    {
+        preset.name: preset
+        for preset in (
+            MetricPreset("canonical"),
+            MetricPreset("linfeng", _LINFENG),
+            MetricPreset("linfeng-uint8", _LINFENG_UINT8),
+            MetricPreset("cddfuse", _CDDFUSE, stretches=True),
+            MetricPreset("vifb", _VIFB, by_channel=True),
+        )
+    },
+)

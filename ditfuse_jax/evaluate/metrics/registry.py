@@ -1,11 +1,14 @@
 """The table of metrics: adding one is a function in its family's file and an entry here.
 
-Two kinds stand beside each other.  *Fusion* metrics judge a fused image alone or against its
-sources, on grey; *full-reference* metrics compare it with the clean photograph it should restore.
-`docs/metrics.md` is this table with formulas, ranges and the presets of published codes.
+There are two kinds.  *Fusion* metrics judge a fused image alone or against its sources, on grey;
+*full-reference* metrics compare it with the clean photograph that it should restore.
+`docs/metrics.md` is this table with formulas, ranges and the presets of published codes.  Other
+modules add their own metrics with `register_metric`.
 """
 
-from ditfuse_jax.errors import UserError
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from ditfuse_jax.evaluate.metrics import (
     chen,
     fmi,
@@ -21,6 +24,7 @@ from ditfuse_jax.evaluate.metrics import (
     xydeas,
 )
 from ditfuse_jax.evaluate.metrics.metric import Metric
+from ditfuse_jax.registry import Registry
 
 _FLAT = "where an image is flat"
 _FLAT_SOURCE = "where a source is flat"
@@ -56,7 +60,7 @@ _ENTRIES = (
         "NMI",
         "NMI (sum)",
         information.normalised_mutual_information,
-        undefined=_FLAT_PAIR,
+        nan_when=_FLAT_PAIR,
         padded=True,
     ),
     Metric("Qte", "Q_TE, Cvejic (sum)", information.tsallis_information, padded=True),
@@ -65,7 +69,7 @@ _ENTRIES = (
         "Q_TE, Nava",
         information.normalised_tsallis_information,
         needs="pair",
-        undefined=_FLAT_SOURCES,
+        nan_when=_FLAT_SOURCES,
         padded=True,
     ),
     Metric("Qncie", "Q_NCIE", information.nonlinear_correlation, padded=True),
@@ -78,13 +82,13 @@ _ENTRIES = (
     Metric("FMI_dct", "FMI, DCT (mean)", fmi.cosine_information, smallest_side=3),
     Metric("FMI_wavelet", "FMI, wavelet (mean)", fmi.wavelet_information),
     Metric("SD", "SD", statistics.standard_deviation, needs="fused", unit="levels", padded=True),
-    Metric("CC", "CC (mean)", statistics.correlation_coefficient, undefined=_FLAT, padded=True),
+    Metric("CC", "CC (mean)", statistics.correlation_coefficient, nan_when=_FLAT, padded=True),
     Metric(
         "SCD",
         "SCD (sum)",
         statistics.correlations_of_differences,
         needs="pair",
-        undefined=_COPY,
+        nan_when=_COPY,
         padded=True,
     ),
     Metric(
@@ -129,10 +133,10 @@ _ENTRIES = (
         frequency.extended_spatial_frequency,
         direction="zero",
         smallest_side=2,
-        undefined=_FLAT_SOURCES,
+        nan_when=_FLAT_SOURCES,
         padded=True,
     ),
-    Metric("Qabf", "Qabf", xydeas.edges_kept, undefined=_FLAT_SOURCES, padded=True),
+    Metric("Qabf", "Qabf", xydeas.edges_kept, nan_when=_FLAT_SOURCES, padded=True),
     Metric("Qabf_kumar", "Qabf, Kumar", xydeas.edges_kept_kumar, smallest_side=2),
     Metric("Qg", "Q_G", xydeas.local_edge_ratio, padded=True),
     Metric("Labf", "Labf", xydeas.loss_of_information, direction="lower", smallest_side=2),
@@ -145,9 +149,9 @@ _ENTRIES = (
         smallest_side=2,
     ),
     Metric(
-        "Qm", "Q_M", haar.multiscale_edges_kept, smallest_side=haar.SMALLEST, undefined=_NO_DETAIL
+        "Qm", "Q_M", haar.multiscale_edges_kept, smallest_side=haar.SMALLEST, nan_when=_NO_DETAIL
     ),
-    Metric("Qp", "Q_P", phase.phase_congruency_quality, smallest_side=2, undefined=_NO_FEATURE),
+    Metric("Qp", "Q_P", phase.phase_congruency_quality, smallest_side=2, nan_when=_NO_FEATURE),
     Metric("SSIM", "SSIM (mean)", structural.source_ssim, smallest_side=_SSIM_SIDE, padded=True),
     Metric("MSSSIM", "MS-SSIM (mean)", structural.multiscale_ssim, smallest_side=_MSSSIM_SIDE),
     Metric("MEFSSIM", "MEF-SSIM, 1 scale", mef.mef_ssim, smallest_side=_SSIM_SIDE, padded=True),
@@ -158,7 +162,7 @@ _ENTRIES = (
         "Q_W",
         piella.weighted_fusion_quality,
         smallest_side=_SSIM_SIDE,
-        undefined=_FLAT_SOURCES,
+        nan_when=_FLAT_SOURCES,
         padded=True,
     ),
     Metric(
@@ -166,7 +170,7 @@ _ENTRIES = (
         "Q_E",
         piella.edge_fusion_quality,
         smallest_side=_SSIM_SIDE,
-        undefined=_FLAT_SOURCES,
+        nan_when=_FLAT_SOURCES,
         padded=True,
     ),
     Metric(
@@ -178,7 +182,7 @@ _ENTRIES = (
         "VIF (sum)",
         vif.visual_information_fidelity,
         smallest_side=_VIF_SIDE,
-        undefined=_FLAT_SOURCE,
+        nan_when=_FLAT_SOURCE,
         padded=True,
     ),
     Metric(
@@ -188,48 +192,56 @@ _ENTRIES = (
         smallest_side=_VIF_SIDE,
         padded=True,
     ),
-    Metric("Qcb", "Q_CB", chen.contrast_preservation, undefined=_FLAT),
+    Metric("Qcb", "Q_CB", chen.contrast_preservation, nan_when=_FLAT),
     Metric(
         "Qcv",
         "Q_CV",
         chen.regional_distance,
         direction="lower",
         unit="levels²",
-        undefined=_FLAT_SOURCES,
+        nan_when=_FLAT_SOURCES,
     ),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
+METRICS: Registry[Metric] = Registry("metric", {metric.name: metric for metric in _ENTRIES})
 
-# What tables of each task report; "default" is quick, and computed where nothing else is asked for.
-_CLEAN = ("PSNR_clean", "SSIM_clean")
+# The metrics that tables of each task report.  Those of "fuse" are quick to compute.
+CLEAN_METRICS = ("PSNR_clean", "SSIM_clean")
 _IVIF = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "VIF", "Qabf", "SSIM")
-METRIC_GROUPS: dict[str, tuple[str, ...]] = {
-    "default": (*_CLEAN, *_IVIF, "MSE", "PSNR"),
-    "ivif": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
-    "mff": ("NMI", "Qncie", "Qabf", "Qp", "Qcb", "Qcv", "Qy", "Qw", "SSIM"),
-    "mef": ("MEFSSIM_multi", "Qw", "Qs", "Qcv", "Qabf", "MI", "VIF", "PSNR"),
-    "medical": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
-    "restoration": _CLEAN,
-}
+TASK_METRICS: Registry[tuple[str, ...]] = Registry(
+    "task",
+    {
+        "fuse": (*CLEAN_METRICS, *_IVIF, "MSE", "PSNR"),
+        "ivif": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
+        "mff": ("NMI", "Qncie", "Qabf", "Qp", "Qcb", "Qcv", "Qy", "Qw", "SSIM"),
+        "mef": ("MEFSSIM_multi", "Qw", "Qs", "Qcv", "Qabf", "MI", "VIF", "PSNR"),
+        "medical": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
+    },
+)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def register(metric: Metric) -> None:
-    """Adds a metric of your own for the rest of the program; it is computed when asked for by name.
+def register_metric(name: str, title: str = "", **facts: Any) -> Callable[[_Function], _Function]:
+    """Adds the decorated function to `METRICS`.
 
-    A learned metric without reference is one that needs "host" (see `Metric`):
+        @register_metric("RED", "mean red", needs="fused")
+        def mean_red(images: Comparison) -> jax.Array:
+            return jnp.mean(images.fused_rgb[..., 0], axis=(1, 2))
 
-        model = pyiqa.create_metric("musiq")
-        register(Metric("MUSIQ", "MUSIQ", lambda rgb: model(to_tensor(rgb)), "host", "higher"))
+    The metric is computed where it is named (`--metrics RED`), or by default for the tasks to whose
+    `TASK_METRICS` it is added.
+
+    Args:
+      name, title: see `Metric`; the title is the name by default.
+      facts: further fields of `Metric`.
 
     Raises:
-      UserError: there is a metric of this name.
+      UserError: a metric of that name exists.
     """
-    if metric.name in METRICS:
-        raise UserError(f"there is a metric {metric.name!r} already: choose another name")
-    METRICS[metric.name] = metric
 
+    def add(function: _Function) -> _Function:
+        METRICS.register(name, Metric(name, title or name, function, **facts))
+        return function
 
-def why_undefined(name: str) -> str:
-    """Returns when a metric of `METRICS` is NaN, as "where an image is flat"; "" if it never is."""
-    return METRICS[name].undefined
+    return add

@@ -153,7 +153,7 @@ def score_table(results: Results) -> dict[str, object]:
             }
             for place, method in enumerate(results.methods)
         ],
-        "undefined": results.undefined,
+        "nan_notes": results.nan_notes,
         "all_compete": any(is_baseline(method) for method in results.competing),
     }
 

@@ -89,7 +89,7 @@ def text_table(results: Results) -> str:
                 interval_text(results, name, results.own) or "–",
             ]
         )
-    return "\n".join([aligned_text(lines), *results.undefined])
+    return "\n".join([aligned_text(lines), *results.nan_notes])
 
 
 def markdown_table(results: Results) -> str:
@@ -108,7 +108,7 @@ def markdown_table(results: Results) -> str:
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
             f" among {_who_competes(results)}.",
             markdown_rows(means),
-            *results.undefined,
+            *results.nan_notes,
             "95 % intervals of the means (percentile bootstrap over images).",
             markdown_rows(intervals),
         ]

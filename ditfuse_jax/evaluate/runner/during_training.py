@@ -13,7 +13,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
-from ditfuse_jax.evaluate.metrics import METRIC_GROUPS, METRICS, batch_metrics
+from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, METRICS, batch_metrics
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.model.lora import join
@@ -32,7 +32,7 @@ _PICTURED = 6
 _BATCH = 8
 
 # Scored in any case; the first for the mean of the sources too.
-_METRICS = METRIC_GROUPS["restoration"]
+_METRICS = CLEAN_METRICS
 
 
 class HeldOut:

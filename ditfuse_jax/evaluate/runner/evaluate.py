@@ -10,13 +10,14 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import method_title
-from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.reports.exports import Exports
 from ditfuse_jax.evaluate.reports.page import RunInfo, pictured_scenes
 from ditfuse_jax.evaluate.reports.report import write_report
 from ditfuse_jax.evaluate.reports.tables import text_table
 from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.evaluate.runner.choose_metrics import choose_metrics
 from ditfuse_jax.evaluate.runner.evaluated_model import open_model
 from ditfuse_jax.evaluate.runner.fuse_scenes import (
     fuse_scenes,
@@ -27,7 +28,6 @@ from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD, check_method_nam
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
 from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
 from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
-from ditfuse_jax.evaluate.runner.task_metrics import TASK_METRICS, choose_metrics
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.standard import check_plain
@@ -161,8 +161,7 @@ def evaluate_files(
     methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: Path(fused)}
     if not methods:
         raise UserError("no folder of fused images is named")
-    if task not in TASK_METRICS:
-        raise UserError(f"task {task!r} is unknown; choose from {', '.join(TASK_METRICS)}")
+    TASK_METRICS.find(task)
     folders = Folders(tuple(map(Path, sources)), clean)
     places = ", ".join(map(str, methods.values()))
     run = RunInfo(
@@ -205,10 +204,7 @@ def evaluate_scenes(
     options = options or EvaluationOptions()
     names = choose_metrics(options.metrics, task)
     options.exports.check()
-    if options.preset not in METRIC_PRESETS:
-        raise UserError(
-            f"unknown preset {options.preset!r}: choose from {', '.join(METRIC_PRESETS)}"
-        )
+    METRIC_PRESETS.find(options.preset)
     check_method_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:
         raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")

@@ -10,9 +10,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.results import Results
+from ditfuse_jax.evaluate.runner.choose_metrics import impossible_metrics
 from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes, digest
 from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
-from ditfuse_jax.evaluate.runner.task_metrics import unsupported_metrics
 from ditfuse_jax.images import check_same_size, read_image
 from ditfuse_jax.sample.programs import make_room_for_programs
 
@@ -94,7 +94,7 @@ def _scores(
     strictly: bool,
 ) -> tuple[MethodScores, dict[str, str], bool]:
     """Scores by method, their fingerprints, and whether any of them is new."""
-    left_out = unsupported_metrics(names, cache.preset, scene)
+    left_out = impossible_metrics(names, cache.preset, scene)
     if strictly and left_out:
         name, reason = next(iter(left_out.items()))
         raise UserError(f"{scene.stem}: metric {name} {reason}")

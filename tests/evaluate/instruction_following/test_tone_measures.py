@@ -21,7 +21,7 @@ from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     strictly_ordered,
     structure_kept,
 )
-from ditfuse_jax.evaluate.metrics import METRIC_GROUPS, compute_metrics
+from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, compute_metrics
 
 
 def picture(seed=0, low=0, high=256):
@@ -105,7 +105,7 @@ def test_what_a_change_of_tone_cannot_explain_counts_as_lost():
 
 def test_decibels_are_psnr_and_infinite_for_equal_pictures():
     a, b = picture(0), picture(1)
-    name, _ = METRIC_GROUPS["restoration"]
+    name, _ = CLEAN_METRICS
     assert decibels([squared_error(a, b)]) == pytest.approx(
         compute_metrics(a, [b], b, (name,))[name]
     )

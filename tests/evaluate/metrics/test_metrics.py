@@ -1,4 +1,4 @@
-"""What `score` takes, gives and refuses; grey; local windows."""
+"""`compute_metrics`: results and refused input; the table of metrics; grey; local windows."""
 
 import functools
 import math
@@ -12,15 +12,14 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import (
-    METRIC_GROUPS,
+    CLEAN_METRICS,
     METRIC_PRESETS,
     METRICS,
-    Metric,
+    TASK_METRICS,
     compute,
     compute_metrics,
     compute_metrics_of_candidates,
-    register,
-    why_undefined,
+    register_metric,
 )
 from ditfuse_jax.evaluate.metrics.compute import scene_metrics
 from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
@@ -36,11 +35,11 @@ def photos(scene):
 
 
 class TestScore:
-    """`score` and `compute_metrics_of_candidates`."""
+    """`compute_metrics` and `compute_metrics_of_candidates`."""
 
     def test_psnr_and_ssim_to_clean_agree_with_scikit_image(self, scene, oracle):
         fused, clean = scene("photo"), scene("other")
-        ours = compute_metrics(fused, [clean, clean], clean, METRIC_GROUPS["restoration"])
+        ours = compute_metrics(fused, [clean, clean], clean, CLEAN_METRICS)
         psnr = peak_signal_noise_ratio(clean, fused)
         assert ours["PSNR_clean"] == pytest.approx(psnr, rel=1e-6)
         options = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 255}
@@ -61,7 +60,7 @@ class TestScore:
         candidates = [scene("photo"), scene("noise"), scene("flat9")]
         sources, clean = [scene("other"), scene("night")], scene("other")
         together = compute_metrics_of_candidates(candidates, sources, clean)
-        assert set(together) == set(METRIC_GROUPS["default"])
+        assert set(together) == set(TASK_METRICS["fuse"])
         for i, candidate in enumerate(candidates):
             for name, value in compute_metrics(candidate, sources, clean).items():
                 expected = pytest.approx(value, rel=1e-6, abs=1e-7, nan_ok=True)
@@ -79,9 +78,9 @@ class TestScore:
     def test_by_default_what_the_images_do_not_allow_is_left_out(self, scene):
         fused, sources = scene("photo", 20, 24), [scene("other", 20, 24), scene("noise", 20, 24)]
         left_out = {"PSNR_clean", "SSIM_clean", "VIF"}  # no clean image, no room for VIF
-        assert set(compute_metrics(fused, sources)) == set(METRIC_GROUPS["default"]) - left_out
+        assert set(compute_metrics(fused, sources)) == set(TASK_METRICS["fuse"]) - left_out
         three = compute_metrics(fused, [*sources, fused])
-        assert set(three) == set(METRIC_GROUPS["default"]) - left_out - {"SCD"}
+        assert set(three) == set(TASK_METRICS["fuse"]) - left_out - {"SCD"}
 
     def test_named_metrics_come_in_the_order_asked_for_and_once(self, photos):
         assert list(compute_metrics(*photos, names=["SD", "EN", "SD"])) == ["SD", "EN"]
@@ -112,11 +111,11 @@ class TestScore:
             ),
             (
                 lambda a: compute_metrics(a, [a], names=["ssmi"]),
-                "unknown metric 'ssmi': choose from PSNR_cl",
+                "metric 'ssmi' is unknown; choose from PSNR_cl",
             ),
             (
                 lambda a: compute_metrics(a, [a], preset="me"),
-                "unknown preset 'me': choose from canonical",
+                "metric preset 'me' is unknown; choose from canonical",
             ),
             (lambda a: compute_metrics(a / 255.0, [a]), "expected a uint8 array"),
             (lambda a: compute_metrics(a, []), "at least one fused image and one source"),
@@ -155,14 +154,14 @@ class TestPadding:
 
 
 class TestRegistry:
-    """The table and what a user adds to it."""
+    """The table of metrics and what a user adds to it."""
 
     def test_names_are_those_of_the_entries_and_free_for_json(self):
         assert all(key == metric.name for key, metric in METRICS.items())
         assert not {"images", "count", "run"} & set(METRICS)
 
-    def test_suites_and_presets_name_metrics_that_there_are(self):
-        assert all(set(names) <= set(METRICS) for names in METRIC_GROUPS.values())
+    def test_tasks_and_presets_name_existing_metrics(self):
+        assert all(set(names) <= set(METRICS) for names in TASK_METRICS.values())
         assert all(set(preset.changed) <= set(METRICS) for preset in METRIC_PRESETS.values())
         for preset in METRIC_PRESETS.values():
             assert all(name == metric.name for name, metric in preset.changed.items())
@@ -173,12 +172,12 @@ class TestRegistry:
         for name in ("CC", "CE", "MSE", "SSIM", "MSSSIM", "FMI_pixel"):
             assert "mean" in METRICS[name].title
 
-    def test_the_documentation_names_every_metric_suite_and_preset(self):
+    def test_the_documentation_names_every_metric_task_and_preset(self):
         text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
         for name in METRICS:
             feature = name.removeprefix("FMI")  # in one row
             assert f"`{name}`" in text or f"`{feature}`" in text, name
-        for name in (*METRIC_GROUPS, *METRIC_PRESETS):
+        for name in (*TASK_METRICS, *METRIC_PRESETS):
             assert name == "canonical" or f"`{name}`" in text, name
         assert f"computes {len(METRICS)} metrics" in text
 
@@ -190,30 +189,31 @@ class TestRegistry:
                     metric.direction
                 ] in text, metric.name
 
-    def test_a_metric_of_ones_own_is_computed_on_the_host(self, photos):
-        register(Metric("RED", "mean red", lambda rgb: rgb[..., 0].mean(), "host", "lower"))
-        try:
-            fused, sources = photos
-            scores = compute_metrics_of_candidates(
-                [fused, sources[0]], sources, names=["EN", "RED"]
-            )
-            expected = [fused[..., 0].mean(), sources[0][..., 0].mean()]
-            np.testing.assert_allclose(scores["RED"], expected, rtol=1e-6)
-            assert list(scores) == ["EN", "RED"]
-            assert "RED" not in compute_metrics(*photos)
-            with pytest.raises(UserError, match="there is a metric 'RED' already"):
-                register(Metric("RED", "again", lambda rgb: 0.0, "host"))
-        finally:
-            del METRICS["RED"]
+    def test_a_registered_metric_is_computed_beside_the_others(self, photos, own_metrics):
+        @register_metric("RED", "mean red", needs="fused", direction="lower")
+        def mean_red(images):
+            return jnp.mean(images.fused_rgb[..., 0], axis=(1, 2))
+
+        fused, sources = photos
+        scores = compute_metrics_of_candidates([fused, sources[0]], sources, names=["EN", "RED"])
+        expected = [fused[..., 0].mean(), sources[0][..., 0].mean()]
+        np.testing.assert_allclose(scores["RED"], expected, rtol=1e-5)
+        assert list(scores) == ["EN", "RED"]
+        assert "RED" not in compute_metrics(*photos)
+        with pytest.raises(UserError, match="metric 'RED' is registered already"):
+            register_metric("RED")(lambda images: images.fused)
+
+    def test_a_metric_may_run_on_the_host(self, photos, own_metrics):
+        register_metric("GREEN", needs="host")(lambda rgb: rgb[..., 1].mean())
+        fused, _ = photos
+        scores = compute_metrics(*photos, names=["GREEN", "EN"])
+        assert scores["GREEN"] == pytest.approx(fused[..., 1].mean())
+        assert METRICS["GREEN"].title == "GREEN"
 
     def test_merit_follows_the_direction(self):
         assert METRICS["EN"].merit(2) > METRICS["EN"].merit(1)
         assert METRICS["MSE"].merit(1) > METRICS["MSE"].merit(2)
         assert METRICS["Qsf"].merit(-0.1) == METRICS["Qsf"].merit(0.1) > METRICS["Qsf"].merit(0.2)
-
-    def test_why_undefined_is_a_phrase_or_nothing(self):
-        assert why_undefined("CC") == "where an image is flat"
-        assert why_undefined("EN") == ""
 
 
 class TestGrey:

@@ -5,11 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import (
-    compute_metrics,
-    compute_metrics_of_candidates,
-    why_undefined,
-)
+from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics, compute_metrics_of_candidates
 
 # A mirror turns edges where an orientation jumps from one end of its range to the other, moves the
 # pixels that VIF keeps from scale to scale, and the blocks at the border; coarse to fine likewise.
@@ -34,7 +30,7 @@ def test_values_are_undefined_only_for_a_reason(score_five, a, b):
     for name, values in score_five(fused, (a, b)).items():
         for kind, value in zip(fused, values, strict=True):
             if math.isnan(value):
-                assert why_undefined(name), name
+                assert METRICS[name].nan_when, name
                 assert name == "SCD" or any(k.startswith("flat") for k in (a, b, kind)), name
 
 
@@ -45,7 +41,7 @@ def test_an_image_fused_from_itself_is_perfect(score_five):
     perfect |= {"Qcv": 0, "Qm": 3, "Qsf": 0, "Nabf": 0, "Nabf_petrovic": 0}
     assert {name: scores[name] for name in perfect} == close(perfect)
     assert scores["PSNR"] == math.inf
-    assert math.isnan(scores["SCD"]) and "equals" in why_undefined("SCD")
+    assert math.isnan(scores["SCD"]) and "equals" in METRICS["SCD"].nan_when
     assert 0.95 < scores["Qp"] < 1  # the sources' weak features are ignored, those of F are not
 
 

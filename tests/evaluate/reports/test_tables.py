@@ -76,7 +76,7 @@ def test_a_table_says_when_a_metric_is_undefined_if_it_is_anywhere():
 
 def test_an_image_without_a_metric_does_not_make_it_undefined():
     large, small = {EN: {"fused": 7.0}, SSIM: {"fused": 0.9}}, {EN: {"fused": 7.0}}
-    assert not Results({"large": large, "small": small}).undefined
+    assert not Results({"large": large, "small": small}).nan_notes
 
 
 def test_a_preset_is_told_in_every_table_and_names_its_own_form_of_a_metric():

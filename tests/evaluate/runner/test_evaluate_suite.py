@@ -11,8 +11,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
+from ditfuse_jax.evaluate.metrics import TASK_METRICS
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
-from ditfuse_jax.evaluate.runner.task_metrics import TASK_METRICS
 from ditfuse_jax.images import write_image
 from ditfuse_jax.sample.standard import STANDARD_TASKS
 
