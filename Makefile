@@ -7,13 +7,14 @@ RUN := runs/demo
 BIN := .venv/bin/python
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test parity test-all lint format clean
+.PHONY: help demo test parity test-all mutants lint format clean
 
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
 	@echo "make test     run the tests"
 	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"
 	@echo "make test-all also the slow ones"
+	@echo "make mutants  change the code in small ways: do the tests notice? (an hour)"
 	@echo "make lint     ruff and pyright"
 	@echo "make format   let ruff format the code"
 	@echo "make clean    remove the environment"
@@ -49,6 +50,12 @@ parity: .venv/installed
 # Here XLA optimises what it compiles, as in use.
 test-all: .venv/installed
 	XLA_FLAGS= $(BIN) -m pytest
+
+# A random sample, the same one every time; MUTANTS=0 runs all of them, which takes a day.
+MUTANTS := 400
+mutants: .venv/installed
+	$(PIP) --editable '.[mutants]'
+	$(BIN) tests/mutation/run.py --count $(MUTANTS)
 
 lint: .venv/installed-dev
 	$(BIN) -m ruff check .

@@ -147,3 +147,10 @@ def test_the_mask_and_the_positions_agree_with_the_original_s_on_real_tokens(off
         mask = golden["attention_mask"][row, padding:, padding:].astype(bool)
         np.testing.assert_array_equal(layout.full_mask.dense()[np.ix_(real, real)], mask)
         np.testing.assert_array_equal(positions[row][real], golden["position_ids"][row, padding:])
+
+
+def test_positions_are_integers_and_a_layout_has_one_draw_by_default():
+    layout = Layout(text=(2, 2), grid=(1, 1))
+    assert layout.draws == 1
+    for positions in layout.positions(jnp.ones((1, layout.condition_length), bool)):
+        assert positions.dtype == jnp.int32
