@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> Config:
         start_from(config, arg)
     config.lora.rank = 8
     config.lora.alpha = 8.0
-    config.lora.targets = ("qkv_proj", "o_proj")
+    config.lora.target_modules = ("qkv_proj", "o_proj")
     config.data.crop = (512, 512)
     config.data.batch_size = 8
     config.optimizer.learning_rate = 1e-4

@@ -14,5 +14,5 @@ def get_config(arg: str = "") -> Config:
     with config.unlocked():
         config.lora.rank = 64
         config.lora.alpha = 32.0
-        config.lora.targets = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+        config.lora.target_modules = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
     return config

@@ -26,7 +26,7 @@ def get_config(arg: str = "data") -> Config:
     with config.unlocked():
         if weights:
             start_from(config, weights)
-        config.model.source_stem = True
+        config.model.conv_stem = True
         _share_out(config)
         config.data.tag_dropout = 1 / 3
         config.flow.time_sampler = "mostly_at_noise"

@@ -12,6 +12,13 @@ RENAMED = {
     "sample.overview": "sample.global_steps",
     "sample.guidance": "sample.guidance_scale",
     "sample.image_guidance": "sample.image_guidance_scale",
+    "model.source_stem": "model.conv_stem",
+    "lora.targets": "lora.target_modules",
+    "lora.rslora": "lora.use_rslora",
+    "mesh.cross_data": "mesh.dcn_data",
+    "mesh.cross_fsdp": "mesh.dcn_fsdp",
+    "mesh.cross_context": "mesh.dcn_context",
+    "mesh.cross_tensor": "mesh.dcn_tensor",
 }
 
 

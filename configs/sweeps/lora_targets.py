@@ -22,6 +22,6 @@ def get_sweep(arg: str = "") -> Sweep:
     if not arg:
         raise UserError("name the weights: ditfuse sweep lora_targets:/path/to/OmniGen-v1")
     return Sweep(
-        {name: (f"--config.lora.targets={targets}",) for name, targets in TARGETS.items()},
+        {name: (f"--config.lora.target_modules={targets}",) for name, targets in TARGETS.items()},
         recipe=f"omnigen_lora_paper:{arg}",
     )

@@ -1,7 +1,7 @@
 """Ahead of time: compiling the real programs for accelerators that are not there."""
 
-from ditfuse_jax.aot.plan import Case, compile_case
+from ditfuse_jax.aot.compile import CompileConfig, compile_programs
 from ditfuse_jax.aot.report import Report
 from ditfuse_jax.aot.topology import Topology
 
-__all__ = ["Case", "Report", "Topology", "compile_case"]
+__all__ = ["CompileConfig", "Report", "Topology", "compile_programs"]

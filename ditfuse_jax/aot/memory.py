@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
-from ditfuse_jax.model.axes import Axes
+from ditfuse_jax.model.logical_axes import Axes
 from ditfuse_jax.model.remat import KEPT_NAMES
 from ditfuse_jax.parallel import Sharder
 

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ditfuse_jax.aot.compiler import Compilation
-from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops, unknown_kernels
+from ditfuse_jax.aot.cached_compile import Compilation
+from ditfuse_jax.aot.cost_analysis import collectives, hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo
 from ditfuse_jax.aot.memory import refused_allocations, refused_bytes
-from ditfuse_jax.aot.roofline import Bound, Work, bound
+from ditfuse_jax.aot.roofline import Roofline, Work, roofline
 from ditfuse_jax.model.attention import AttentionMask
-from ditfuse_jax.parallel.chips import Chip
+from ditfuse_jax.parallel.accelerators import Accelerator
 
 _GIB = 2.0**30
 
@@ -34,7 +34,7 @@ class Report:
       unknown_loops: loops whose trip count could not be read.
       unknown_kernels: kernels whose FLOPs are not counted.
       seconds: that compiling took.
-      recalled: it was compiled before.
+      cached: it was compiled before.
     """
 
     program: str
@@ -47,17 +47,20 @@ class Report:
     xla_flops: float = 0.0
     work: Work | None = None
     collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
-    bound: Bound | None = None
+    roofline: Roofline | None = None
     unknown_loops: tuple[str, ...] = ()
     unknown_kernels: tuple[str, ...] = ()
     seconds: float = 0.0
-    recalled: bool = False
+    cached: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         values = dataclasses.asdict(self)
-        if self.bound:
-            values["bound"] |= {"by": self.bound.by, "least_seconds": self.bound.least}
+        if self.roofline:
+            values["roofline"] |= {
+                "bottleneck": self.roofline.bottleneck,
+                "min_seconds": self.roofline.min_seconds,
+            }
         return values | {"note": "bound: peak rates and perfect overlap, not a measurement"}
 
     def lines(self) -> list[str]:
@@ -75,23 +78,24 @@ class Report:
         lines.append(f"  memory, GiB of {hbm:.2f}: {told}")
         parts = ", ".join(f"{name} {size / _GIB:.2f}" for name, size in _sorted(self))
         lines.append(f"    of which {parts}")
-        assert self.work is not None and self.bound is not None
+        assert self.work is not None and self.roofline is not None
         lines.append(
             f"  TFLOP: model {self.model_flops / 1e12:.2f}, executed {self.work.flops / 1e12:.2f}"
             f" (XLA's count, loop bodies once: {self.xla_flops / 1e12:.2f})"
         )
         sent = ", ".join(f"{k} {v / 1e9:.3f}" for k, v in self.collective_bytes.items()) or "none"
         lines.append(f"  GB: memory traffic {self.work.hbm / 1e9:.1f}; sent by collectives {sent}")
-        times = ", ".join(f"{need} {s * 1e3:.1f}" for need, s in self.bound.seconds.items())
-        mfu = f", MFU at most {self.bound.mfu:.1%}" if self.model_flops else ""
+        times = ", ".join(f"{need} {s * 1e3:.1f}" for need, s in self.roofline.seconds.items())
+        mfu = f", MFU at most {self.roofline.mfu:.1%}" if self.model_flops else ""
         lines.append(
-            f"  bound, not a measurement: at least {self.bound.least * 1e3:.1f} ms{mfu} ({times})"
+            "  bound, not a measurement: at least "
+            f"{self.roofline.min_seconds * 1e3:.1f} ms{mfu} ({times})"
         )
         if self.unknown_loops:
             lines.append(f"    loops of unknown length, counted once: {len(self.unknown_loops)}")
         if self.unknown_kernels:
             lines.append(f"    kernels of unknown work, not counted: {len(self.unknown_kernels)}")
-        how = "recalled; compiled in" if self.recalled else "compiled in"
+        how = "cached; compiled in" if self.cached else "compiled in"
         lines.append(f"  {how} {self.seconds:.0f} s")
         return lines
 
@@ -102,7 +106,7 @@ def examine(
     done: Compilation,
     consumers: dict[str, int],
     model_flops: float,
-    chip: Chip,
+    chip: Accelerator,
     slice_of: Sequence[int],
     masks: Sequence[AttentionMask] = (),
 ) -> Report:
@@ -124,12 +128,12 @@ def examine(
         "hbm_bytes": int(chip.hbm_bytes),
         "model_flops": model_flops,
         "seconds": done.seconds,
-        "recalled": done.recalled,
+        "cached": done.cached,
     }
-    if done.refusal:
-        told = refused_bytes(done.refusal)
+    if done.out_of_memory:
+        told = refused_bytes(done.out_of_memory)
         sizes = {"needed": told[0], "available": told[1]} if told else {}
-        listed = dict(refused_allocations(done.refusal))
+        listed = dict(refused_allocations(done.out_of_memory))
         return Report(fits=False, bytes=sizes, consumers=consumers | listed, **common)
     module = parse_hlo(done.hlo)
     sent: dict[str, float] = {}
@@ -149,7 +153,7 @@ def examine(
         xla_flops=done.xla_flops,
         work=work,
         collective_bytes=sent,
-        bound=bound(work, model_flops, chip),
+        roofline=roofline(work, model_flops, chip),
         unknown_loops=module.unknown_loops,
         unknown_kernels=unknown_kernels(module, masks),
         **common,

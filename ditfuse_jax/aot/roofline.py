@@ -6,7 +6,7 @@ carry an equal share (Williams et al. 2009, "Roofline").
 
 import dataclasses
 
-from ditfuse_jax.parallel.chips import Chip
+from ditfuse_jax.parallel.accelerators import Accelerator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class Roofline:
     """Attributes:
     seconds: the least time by need: `matrix`, `hbm`, `ici`, `dcn`.
     mfu: the most that model FLOPs can be of the peak over that time.
@@ -37,16 +37,16 @@ class Bound:
     mfu: float
 
     @property
-    def by(self) -> str:
+    def bottleneck(self) -> str:
         """The need that takes longest."""
         return max(self.seconds, key=lambda need: self.seconds[need])
 
     @property
-    def least(self) -> float:
-        return self.seconds[self.by]
+    def min_seconds(self) -> float:
+        return self.seconds[self.bottleneck]
 
 
-def bound(work: Work, model_flops: float, chip: Chip) -> Bound:
+def roofline(work: Work, model_flops: float, chip: Accelerator) -> Roofline:
     """The bound of one device's work; `model_flops` is the device's share of the model's."""
     seconds = {
         "matrix": work.flops / chip.flops,
@@ -55,4 +55,4 @@ def bound(work: Work, model_flops: float, chip: Chip) -> Bound:
         "dcn": work.dcn / chip.dcn_bandwidth,
     }
     least = max(seconds.values())
-    return Bound(seconds, model_flops / (least * chip.flops) if least else 0.0)
+    return Roofline(seconds, model_flops / (least * chip.flops) if least else 0.0)

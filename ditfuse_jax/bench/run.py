@@ -81,7 +81,7 @@ def bench(
 
 def summarize(what: str, measured: Measurement) -> dict[str, Any]:
     """Returns the rates of a measurement, the device and the versions, by name."""
-    from ditfuse_jax.parallel.chips import peak_flops
+    from ditfuse_jax.parallel.accelerators import peak_flops
     from ditfuse_jax.train.run_folder import package_versions
 
     median = statistics.median(measured.seconds)

@@ -1,8 +1,8 @@
 """Compile for TPUs that are not there: does a program fit, and how fast is it at best?
 
 ditfuse compile --preset omnigen --topology v6e:16x16 --slices 2 --json
-ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --side 1024 --config.model.remat=full
-ditfuse compile --preset omnigen --topology v6e:2x4 --what sample --side 1024
+ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --config.model.remat=full
+ditfuse compile --preset omnigen --topology v6e:2x4 --program sample --image-size 1024
 ditfuse compile --table docs/scaling.md
 
 Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not
@@ -26,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", default="omnigen", help="of the model (default: %(default)s)")
     add("--topology", metavar="CHIP:AxB", help="v5e, v5p, v6e or v7x and a slice's chips per axis")
     add("--slices", type=int, default=1, help="default: %(default)s")
-    add("--what", default="train", help="train or sample (default: %(default)s)")
+    add("--program", default="train", help="train or sample (default: %(default)s)")
     add("--lora", action="store_true", help="train adapters, as omnigen_lora has them")
-    add("--side", type=int, default=512, help="of the images, pixels (default: %(default)s)")
-    add("--batch", type=int, default=0, help="default: four per device to train, one to sample")
-    add("--quick", action="store_true", help="with the compiler's least effort")
+    add("--image-size", type=int, default=512, help="side in pixels (default: %(default)s)")
+    add(
+        "--batch-size", type=int, default=0, help="default: four per device to train, one to sample"
+    )
+    add("--low-effort", action="store_true", help="with the compiler's least effort")
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
     add("--table", type=Path, metavar="FILE", help="renew the table in docs/scaling.md instead")
     add("--missing", action="store_true", help="with --table: only the rows it does not have")
@@ -39,19 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the devices are only described
-    from ditfuse_jax.aot import Case, Topology, compile_case
+    from ditfuse_jax.aot import CompileConfig, Topology, compile_programs
     from ditfuse_jax.aot.table import write_table
 
     if args.missing and not args.table:
         raise UserError("--missing needs --table docs/scaling.md")
     if args.table:
-        write_table(args.table, missing=args.missing, quick=args.quick)
+        write_table(args.table, missing=args.missing, low_effort=args.low_effort)
         return 0
     if not args.topology:
         raise UserError("give --topology, like v6e:16x16, or --table docs/scaling.md")
-    case = Case(args.preset, args.what, args.side, args.batch, args.lora, tuple(args.overrides))
+    case = CompileConfig(
+        args.preset,
+        args.program,
+        args.image_size,
+        args.batch_size,
+        args.lora,
+        tuple(args.overrides),
+    )
     topology = Topology.parse(args.topology, args.slices)
-    reports = compile_case(case, topology, quick=args.quick)
+    reports = compile_programs(case, topology, low_effort=args.low_effort)
     if args.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:

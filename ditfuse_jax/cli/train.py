@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ditfuse_jax.parallel.heartbeat import exit_together
     from ditfuse_jax.parallel.processes import initialize
-    from ditfuse_jax.parallel.watch import together
 
     # Only a training is shared by several processes: other commands run beside one, each alone.
     initialize()
-    with together("ditfuse train"):
+    with exit_together("ditfuse train"):
         from ditfuse_jax.api import train
 
         outcome = train(args.config, args.workdir, args.overrides)

@@ -30,8 +30,8 @@ def adapter_to_run(folder: Path, base: Path, output: Path) -> None:
         {
             "rank": lora.rank,
             "alpha": lora.alpha,
-            "targets": lora.targets,
-            "rslora": lora.rslora,
+            "target_modules": lora.target_modules,
+            "use_rslora": lora.use_rslora,
             "adapter": "",
         }
     )

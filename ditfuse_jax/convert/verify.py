@@ -15,7 +15,7 @@ from flax import nnx
 from ditfuse_jax.convert.reference import Reference, channels_last, read_numbers
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import Guidance, SamplingConfig, flow_matching_loss
-from ditfuse_jax.model.lora import join, merge_lora
+from ditfuse_jax.model.lora import combine_trees, merge_lora
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.weights import load_autoencoder, read_adapter
 from ditfuse_jax.weights.maps import leaves
@@ -135,7 +135,7 @@ def _adapter(reference: Reference) -> Iterator[Check]:
     ways = {
         "lora/velocity, around the model": (
             reference.graph(adapter.lora),
-            join(reference.parameters, factors),
+            combine_trees(reference.parameters, factors),
         ),
         "lora/velocity, merged": (
             reference.graph(),

@@ -153,7 +153,7 @@ def check_original_shape(model: ModelConfig) -> None:
         "head": "linear",
         "prediction": "velocity",
         "source_skip": False,
-        "source_stem": False,
+        "conv_stem": False,
         "pooled_prompt": False,
     }
     for name, value in wanted.items():

@@ -1,7 +1,7 @@
 """The transformer: fixed slots, attention, fronts and heads, presets."""
 
 from ditfuse_jax.model.config import RUNTIME_FIELDS, ModelConfig
-from ditfuse_jax.model.ditfuse import Condition, DiTFuse, Encoded
+from ditfuse_jax.model.ditfuse import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.presets import PRESETS, preset
 
@@ -10,7 +10,7 @@ __all__ = [
     "RUNTIME_FIELDS",
     "Condition",
     "DiTFuse",
-    "Encoded",
+    "EncodedCondition",
     "Layout",
     "ModelConfig",
     "preset",

@@ -40,7 +40,7 @@ class ModelConfig:
       head: `linear` (the original), `blend` (per-pixel weights over the sources and a painting) or
         `bands` (weights for every frequency band of the sources, and a painting).
       source_skip: adds the sources' patches to the target tokens at the same place.
-      source_stem: adds what a small convolutional network sees in the sources to the target tokens.
+      conv_stem: adds what a small convolutional network sees in the sources to the target tokens.
       pooled_prompt: adds the prompt, pooled to one vector, to all target tokens.
       pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
       rms_norm_eps: epsilon of RMSNorm.
@@ -71,7 +71,7 @@ class ModelConfig:
     prediction: str = "velocity"
     head: str = "linear"
     source_skip: bool = False
-    source_stem: bool = False
+    conv_stem: bool = False
     pooled_prompt: bool = False
     pos_embed_max_size: int = 192
     rms_norm_eps: float = 1e-5
@@ -120,8 +120,8 @@ class ModelConfig:
             f"pixels (latent_downsampling=1) have 3 channels, not {self.channels}",
         )
         need(
-            not self.source_stem or (self.latent_downsampling == 1 and self.patch_size % 4 == 0),
-            "source_stem looks at cells of 4 pixels: it needs pixels (latent_downsampling=1) and a "
+            not self.conv_stem or (self.latent_downsampling == 1 and self.patch_size % 4 == 0),
+            "conv_stem looks at cells of 4 pixels: it needs pixels (latent_downsampling=1) and a "
             "patch_size that is a multiple of 4",
         )
         need(

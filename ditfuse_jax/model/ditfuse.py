@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.axes import constrain, parameter
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.conv_stem import ConvStem
 from ditfuse_jax.model.heads import make_head
 from ditfuse_jax.model.layers import INIT_STD, Linear
 from ditfuse_jax.model.layout import Layout
+from ditfuse_jax.model.logical_axes import parameter, with_logical_constraint
 from ditfuse_jax.model.patches import patchify, position_table
-from ditfuse_jax.model.prompt_pool import PromptPool
+from ditfuse_jax.model.prompt_pooling import PromptPooling
 from ditfuse_jax.model.rope import rope_tables
-from ditfuse_jax.model.source_stem import SourceStem
-from ditfuse_jax.model.time import TimeMLP, time_features
+from ditfuse_jax.model.timestep import TimestepMLP, timestep_features
 from ditfuse_jax.model.transformer import KeyValues, Tokens, Transformer
 
 
@@ -41,7 +41,7 @@ class Condition(NamedTuple):
     image_valid: jax.Array
 
 
-class Encoded(NamedTuple):
+class EncodedCondition(NamedTuple):
     """A condition after its pass through the transformer, ready for any number of targets.
 
     Attributes:
@@ -49,14 +49,14 @@ class Encoded(NamedTuple):
       valid: (B, C).
       cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
       sin: (B, 1 + P, d/2).
-      aligned: (B, P, D) what sources and prompt add to the target tokens, or zeros.
+      target_bias: (B, P, D) what sources and prompt add to the target tokens, or zeros.
     """
 
     key_values: KeyValues
     valid: jax.Array
     cos: jax.Array
     sin: jax.Array
-    aligned: jax.Array
+    target_bias: jax.Array
 
 
 class DiTFuse(nnx.Module):
@@ -91,10 +91,10 @@ class DiTFuse(nnx.Module):
             if config.source_skip
             else None
         )
-        self.source_stem = SourceStem(config, rngs=rngs) if config.source_stem else None
-        self.prompt_pool = PromptPool(config, rngs=rngs) if config.pooled_prompt else None
-        self.time_token = TimeMLP(width, rngs=rngs, dtype=config.dtype)
-        self.t_embedder = TimeMLP(width, rngs=rngs, dtype=config.dtype)
+        self.source_stem = ConvStem(config, rngs=rngs) if config.conv_stem else None
+        self.prompt_pool = PromptPooling(config, rngs=rngs) if config.pooled_prompt else None
+        self.time_token = TimestepMLP(width, rngs=rngs, dtype=config.dtype)
+        self.t_embedder = TimestepMLP(width, rngs=rngs, dtype=config.dtype)
         self.transformer = Transformer(config, rngs=rngs)
         self.head = make_head(config, rngs=rngs)
 
@@ -134,7 +134,7 @@ class DiTFuse(nnx.Module):
             longest = batch_longest(draw_positions)
         positions = jnp.concatenate([positions, *[draw_positions] * layout.draws], axis=1)
         cos, sin = rope_tables(self.config, positions, longest)
-        draws = self._embed_draws(noisy, t, layout.grid, self._aligned(condition))
+        draws = self._embed_draws(noisy, t, layout.grid, self._target_bias(condition))
         batch = noisy.shape[0]
         draw_valid = jnp.ones((batch, draws.shape[1]), bool)
         tokens = Tokens(cos, sin, jnp.concatenate([valid, draw_valid], axis=1))
@@ -143,7 +143,7 @@ class DiTFuse(nnx.Module):
         hidden = hidden[:, layout.condition_length :]
         return self._decode(hidden, t, condition, layout)
 
-    def encode(self, condition: Condition, longest: jax.Array | None = None) -> Encoded:
+    def encode(self, condition: Condition, longest: jax.Array | None = None) -> EncodedCondition:
         """Runs the condition alone and keeps what targets need of it; see `denoise`."""
         layout = self.layout(condition)
         embedded, valid = self._embed_condition(condition, layout)
@@ -156,10 +156,10 @@ class DiTFuse(nnx.Module):
         )
         draw_cos, draw_sin = rope_tables(self.config, draw_positions, longest)
         assert kept is not None
-        return Encoded(kept, valid, draw_cos, draw_sin, self._aligned(condition))
+        return EncodedCondition(kept, valid, draw_cos, draw_sin, self._target_bias(condition))
 
     def denoise(
-        self, encoded: Encoded, condition: Condition, noisy: jax.Array, t: jax.Array
+        self, encoded: EncodedCondition, condition: Condition, noisy: jax.Array, t: jax.Array
     ) -> jax.Array:
         """Predicts for one noisy target per condition, given the condition's keys and values.
 
@@ -174,7 +174,7 @@ class DiTFuse(nnx.Module):
         """
         layout = self.layout(condition)
         noisy, t = noisy[:, None], t[:, None]
-        draws = self._embed_draws(noisy, t, layout.grid, encoded.aligned)
+        draws = self._embed_draws(noisy, t, layout.grid, encoded.target_bias)
         draw_valid = jnp.ones((noisy.shape[0], layout.draw_length), bool)
         key_valid = jnp.concatenate([encoded.valid, draw_valid], axis=1)
         hidden, _ = self.transformer(
@@ -191,31 +191,33 @@ class DiTFuse(nnx.Module):
         table = position_table(self.config, layout.grid)
         images = self.input_x_embedder(patches) + table.astype(self.config.dtype)
         valid = layout.condition_valid(condition.token_valid, condition.image_valid)
-        return constrain(layout.join(texts, images), "batch", "sequence", "activation"), valid
+        return with_logical_constraint(
+            layout.join(texts, images), "batch", "sequence", "activation"
+        ), valid
 
     def _embed_texts(self, condition: Condition) -> jax.Array:
         """(B, T, D)."""
         table = self.embed_tokens[...].astype(self.config.dtype)
         # Whole rows: of a table cut through its rows, the compiler would copy every token's to
         # every device.
-        texts = constrain(table, "vocab", "activation")[condition.tokens]
-        return constrain(texts, "batch", None, "activation")
+        texts = with_logical_constraint(table, "vocab", "activation")[condition.tokens]
+        return with_logical_constraint(texts, "batch", None, "activation")
 
-    def _aligned(self, condition: Condition) -> jax.Array:
+    def _target_bias(self, condition: Condition) -> jax.Array:
         """(B, P, D): what the condition adds to the target tokens without attention's help.
 
         The sources' patches at the same place, embedded together, what the stem sees in them, and
         the pooled prompt.
         """
-        aligned = self._aligned_sources(condition)
+        target_bias = self._embed_sources(condition)
         if self.source_stem is not None:
-            aligned += self.source_stem(condition.images, condition.image_valid)
+            target_bias += self.source_stem(condition.images, condition.image_valid)
         if self.prompt_pool is not None:
             texts = self._embed_texts(condition)
-            aligned += self.prompt_pool(texts, condition.token_valid)[:, None]
-        return aligned
+            target_bias += self.prompt_pool(texts, condition.token_valid)[:, None]
+        return target_bias
 
-    def _aligned_sources(self, condition: Condition) -> jax.Array:
+    def _embed_sources(self, condition: Condition) -> jax.Array:
         patches = patchify(condition.images, self.config.patch_size)
         batch, count, length = patches.shape[:3]
         if self.source_embedder is None:
@@ -227,13 +229,13 @@ class DiTFuse(nnx.Module):
         return self.source_embedder(padded)
 
     def _embed_draws(
-        self, noisy: jax.Array, t: jax.Array, grid: tuple[int, int], aligned: jax.Array
+        self, noisy: jax.Array, t: jax.Array, grid: tuple[int, int], target_bias: jax.Array
     ) -> jax.Array:
         """(B, K, H, W, C) and (B, K) -> (B, K * (1 + P), D)."""
         table = position_table(self.config, grid).astype(self.config.dtype)
         targets = self.x_embedder(patchify(noisy, self.config.patch_size)) + table
-        targets = targets + aligned[:, None]
-        time = self.time_token(time_features(t))[:, :, None]
+        targets = targets + target_bias[:, None]
+        time = self.time_token(timestep_features(t))[:, :, None]
         draws = jnp.concatenate([time, targets], axis=2)
         return draws.reshape(draws.shape[0], -1, draws.shape[-1])
 
@@ -242,7 +244,7 @@ class DiTFuse(nnx.Module):
     ) -> jax.Array:
         batch, draws = t.shape
         hidden = hidden.reshape(batch, draws, layout.draw_length, -1)[:, :, 1:]
-        time = self.t_embedder(time_features(t))
+        time = self.t_embedder(timestep_features(t))
         return self.head(hidden, time, condition.images, condition.image_valid, layout.grid)
 
 

@@ -6,8 +6,8 @@ two.
 """
 
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.conv_stem import stem_values
 from ditfuse_jax.model.heads.bands import EXTRA, cells_per_side
-from ditfuse_jax.model.source_stem import stem_values
 
 
 def forward_flops(
@@ -35,7 +35,7 @@ def condition_flops(config: ModelConfig, num_text: float, num_images: int, patch
     embed = num_images * patches * _patch_flops(config)
     if config.source_skip:
         embed *= 2  # once for the image's own tokens, once for the target's
-    if config.source_stem:
+    if config.conv_stem:
         embed += 2 * patches * (num_images * stem_values(config) + width**2)
     if config.pooled_prompt:
         embed += 2 * width * (num_text * (width + config.num_heads) + width)

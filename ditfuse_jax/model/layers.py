@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.axes import Axes, parameter, spread
+from ditfuse_jax.model.logical_axes import Axes, parameter, spans_devices
 
 # Standard deviation of from-scratch embeddings (Phi-3 `initializer_range`).
 INIT_STD = 0.02
@@ -54,7 +54,7 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., *inputs) to (..., *outputs)."""
         kernel, x = self.kernel[...].astype(self.dtype), x.astype(self.dtype)
-        if spread():
+        if spans_devices():
             out = jnp.tensordot(x, kernel, axes=self.num_inputs)
         else:  # as one 2-D product, whose gradients XLA computes a fifth faster on CPUs
             rows, columns = x.shape[: -self.num_inputs], kernel.shape[self.num_inputs :]

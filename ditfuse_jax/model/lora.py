@@ -3,7 +3,7 @@
 `add_lora` replaces linear maps by `LoRALinear`, which shares their parameters and adds the two
 factors; the model's code knows nothing of it.  Factors of scanned layers are stacked like their
 kernels.  Their leaves are called `lora_a` and `lora_b`, so a parameter tree is cut into what trains
-and what is frozen by `split_lora` and put together by `join`.
+and what is frozen by `split_lora` and put together by `combine_trees`.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.axes import axes_of, parameter
 from ditfuse_jax.model.layers import Linear
+from ditfuse_jax.model.logical_axes import axes_of, parameter
 
 Tree = dict[str, Any]
 
 LEAVES = ("lora_a", "lora_b")
 
 # The fronts are convolutions in PyTorch; "all linear layers" does not mean them.
-FRONTS = ("x_embedder", "input_x_embedder", "source_embedder")
+PATCH_EMBEDDERS = ("x_embedder", "input_x_embedder", "source_embedder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,27 +32,29 @@ class LoRAConfig:
     """Attributes:
     rank: of the update of every adapted map.
     alpha: the update is scaled by `alpha / rank`.
-    targets: which linear maps: ends of their dotted paths ("qkv_proj", "time_token.inner"), or
-      "all-linear".
-    rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
+    target_modules: the adapted linear layers, by the ends of their dotted paths ("qkv_proj",
+      "time_token.inner"), or "all-linear".
+    use_rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
     """
 
     rank: int
     alpha: float
-    targets: tuple[str, ...]
-    rslora: bool = False
+    target_modules: tuple[str, ...]
+    use_rslora: bool = False
 
     def __post_init__(self):
         if self.rank < 1:
             raise UserError(f"lora.rank must be at least 1, not {self.rank}")
         if not self.alpha > 0:
             raise UserError(f"lora.alpha must be above 0, not {self.alpha}")
-        if not self.targets or isinstance(self.targets, str):
-            raise UserError("lora.targets must name linear maps, e.g. ('qkv_proj', 'o_proj')")
+        if not self.target_modules or isinstance(self.target_modules, str):
+            raise UserError(
+                "lora.target_modules must name linear maps, e.g. ('qkv_proj', 'o_proj')"
+            )
 
     @property
     def scaling(self) -> float:
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
 
 
 class LoRALinear(Linear):
@@ -98,7 +100,7 @@ def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
         for path, module in nnx.iter_modules(model)
         if isinstance(module, Linear)
     }
-    for name in lora_modules(linears, config.targets):
+    for name in match_target_modules(linears, config.target_modules):
         *parents, last = name.split(".")
         owner = model
         for parent in parents:
@@ -106,7 +108,9 @@ def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
         setattr(owner, last, LoRALinear(linears[name], config, rngs))
 
 
-def lora_modules(names: Sequence[str] | Mapping[str, Any], targets: Sequence[str]) -> list[str]:
+def match_target_modules(
+    names: Sequence[str] | Mapping[str, Any], targets: Sequence[str]
+) -> list[str]:
     """The linear maps, of those named, that the targets mean.
 
     Args:
@@ -119,12 +123,12 @@ def lora_modules(names: Sequence[str] | Mapping[str, Any], targets: Sequence[str
     found: set[str] = set()
     for target in targets:
         if target == "all-linear":
-            fits = {name for name in names if name.rsplit(".", 1)[-1] not in FRONTS}
+            fits = {name for name in names if name.rsplit(".", 1)[-1] not in PATCH_EMBEDDERS}
         else:
             fits = {name for name in names if name == target or name.endswith(f".{target}")}
         if not fits:
             raise UserError(
-                f"lora.targets: no linear map is called {target!r}; there are "
+                f"lora.target_modules: no linear map is called {target!r}; there are "
                 f"{', '.join(sorted(names))}, and 'all-linear'"
             )
         found |= fits
@@ -145,11 +149,11 @@ def split_lora(tree: Mapping[str, Any]) -> tuple[Tree, Tree]:
     return adapters, others
 
 
-def join(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+def combine_trees(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     """Puts two nested dicts without a common leaf together; the inverse of `split_lora`."""
     joined: Tree = dict(one)
     for key, value in other.items():
-        joined[key] = join(joined[key], value) if key in joined else value
+        joined[key] = combine_trees(joined[key], value) if key in joined else value
     return joined
 
 

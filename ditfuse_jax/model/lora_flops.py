@@ -6,10 +6,10 @@ that the method does not need; the two small time embedders' input gradients are
 """
 
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.conv_stem import CELL, WIDTH
 from ditfuse_jax.model.flops import condition_pairs, forward_flops, head_values
 from ditfuse_jax.model.heads import bands
-from ditfuse_jax.model.lora import FRONTS, LoRAConfig, lora_modules
-from ditfuse_jax.model.source_stem import CELL, WIDTH
+from ditfuse_jax.model.lora import PATCH_EMBEDDERS, LoRAConfig, match_target_modules
 
 _LAYER = "transformer.layers"
 _QKV, _OUT = f"{_LAYER}.self_attn.qkv_proj", f"{_LAYER}.self_attn.o_proj"
@@ -36,7 +36,7 @@ def lora_training_flops(
       draws: targets sharing the condition.
     """
     sizes = _Sizes(config, num_text, num_images, patches, draws)
-    adapted = set(lora_modules(sizes.modules, lora.targets))
+    adapted = set(match_target_modules(sizes.modules, lora.target_modules))
     forward = forward_flops(
         config, num_text=num_text, num_images=num_images, patches=patches, draws=draws
     )
@@ -134,7 +134,7 @@ class _Sizes:
         }
         if config.source_skip:
             self.modules["source_embedder"] = (patch, width, images)
-        if config.source_stem:
+        if config.conv_stem:
             cells = (config.patch_size // CELL) ** 2
             self.modules |= {
                 "source_stem.see": (CELL * CELL * config.channels, WIDTH, images * cells),
@@ -148,7 +148,7 @@ class _Sizes:
                 "prompt_pool.value": (width, width, num_text),
                 "prompt_pool.out": (width, width, 1),
             }
-        self.of_data = ("time_token.inner", *FRONTS, "source_stem.see", "t_embedder.inner")
+        self.of_data = ("time_token.inner", *PATCH_EMBEDDERS, "source_stem.see", "t_embedder.inner")
         self.embedders = tuple(name for name in self.modules if name not in self.layer_modules)
         self.modules |= {
             "t_embedder.inner": (256, width, draws),

@@ -5,10 +5,10 @@ of the matrix products that read weights, but for the last, which nothing needs 
 keeps only attention's, `offload` moves the layer inputs to host memory, `full` keeps the layer
 inputs alone and computes the rest again.
 
-Attention names what is kept of it (`kept_attention`).  `blocked` and `splash`, whose backward
+Attention names what is kept of it (`checkpoint_attention`).  `cpu` and `splash`, whose backward
 passes are their own, name the log-sum-exp, too: without it their forward pass would run again, as
 cuDNN's does, which lets nobody name it, and as attention over a spread sequence does on purpose
-(`model.context`).
+(`model.attention.context_parallel`).
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ POLICIES: dict[str, Callable | None] = {
 NAMES = ("none", *POLICIES)
 
 
-def kept_attention(x: jax.Array) -> jax.Array:
+def checkpoint_attention(x: jax.Array) -> jax.Array:
     """Marks attention's output, or a log-sum-exp, as what `projections` and `attention` keep."""
     return checkpoint_name(x, ATTENTION)
 

@@ -9,10 +9,10 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.model.attention import AttentionMask
-from ditfuse_jax.model.axes import constrain, shards
+from ditfuse_jax.model.attention.context_parallel import context_parallel_attention, pad_queries
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.context import context_parallel_attention, pad_queries
 from ditfuse_jax.model.layers import Linear, RMSNorm
+from ditfuse_jax.model.logical_axes import num_shards, with_logical_constraint
 from ditfuse_jax.model.remat import remat
 from ditfuse_jax.model.rope import apply_rope
 
@@ -84,9 +84,11 @@ class SelfAttention(nnx.Module):
         q = apply_rope(q, tokens.cos, tokens.sin)
         k = apply_rope(k[:, :, :, 0], tokens.cos, tokens.sin)
         kv_axes = ("batch", "sequence", "kv_heads", "head_dim")
-        own = KeyValues(constrain(k, *kv_axes), constrain(v[:, :, :, 0], *kv_axes))
+        own = KeyValues(
+            with_logical_constraint(k, *kv_axes), with_logical_constraint(v[:, :, :, 0], *kv_axes)
+        )
         pieces = (own,) if prefix is None else (prefix, own)
-        q = constrain(q, "batch", "sequence", "heads", "head_dim")
+        q = with_logical_constraint(q, "batch", "sequence", "heads", "head_dim")
         out = context_parallel_attention(
             q,
             [piece.keys for piece in pieces],
@@ -113,7 +115,9 @@ class MLP(nnx.Module):
         """(B, N, D) -> (B, N, D)."""
         hidden = checkpoint_name(self.gate_up_proj(x), "gate_up")
         gate, up = (x[..., 0, :] for x in jnp.split(hidden, 2, axis=-2))
-        return self.down_proj(constrain(jax.nn.silu(gate) * up, "batch", "sequence", "mlp"))
+        return self.down_proj(
+            with_logical_constraint(jax.nn.silu(gate) * up, "batch", "sequence", "mlp")
+        )
 
 
 class Block(nnx.Module):
@@ -134,7 +138,7 @@ class Block(nnx.Module):
         out, own = self.self_attn(self.input_layernorm(x), tokens, static, prefix)
         x = x + out
         x = x + self.mlp(self.post_attention_layernorm(x))
-        return constrain(x, "batch", "sequence", "activation"), own
+        return with_logical_constraint(x, "batch", "sequence", "activation"), own
 
 
 class Transformer(nnx.Module):
@@ -178,7 +182,7 @@ class Transformer(nnx.Module):
 
         length = x.shape[1]
         before = () if prefix is None else (tokens.key_valid.shape[1] - length,)
-        padding = -length % shards("sequence")
+        padding = -length % num_shards("sequence")
         static = Static(pad_queries(mask, padding), (*before, length))
         x, cos, sin = (_pad(array, padding) for array in (x, tokens.cos, tokens.sin))
         tokens = Tokens(cos, sin, tokens.key_valid)
@@ -188,13 +192,13 @@ class Transformer(nnx.Module):
             x, own = nnx.merge(graph, parameters)(x, tokens, static, prefix)
             return x, own if keep_key_values else None
 
-        x = constrain(x, "batch", "sequence", "activation")
+        x = with_logical_constraint(x, "batch", "sequence", "activation")
         layer = remat(layer, self.remat, in_loop=not self.unroll)
         run = _one_by_one if self.unroll else jax.lax.scan
         x, kept = run(layer, x, (parameters, prefix))
         # Whole again before it is cut: of a spread sequence cut inside a device's run, XLA was seen
         # to compute a wrong gradient (fsdp=2, context=2, tensor=2).
-        return constrain(self.norm(x), "batch", None, "activation")[:, :length], kept
+        return with_logical_constraint(self.norm(x), "batch", None, "activation")[:, :length], kept
 
 
 def _one_by_one(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:

@@ -1,6 +1,6 @@
 """Meshes, the rules table, processes and chips."""
 
-from ditfuse_jax.parallel.arrays import collect, distribute
+from ditfuse_jax.parallel.arrays import distribute, gather
 from ditfuse_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from ditfuse_jax.parallel.rules import RULES, Sharder, shard_like
 
@@ -9,8 +9,8 @@ __all__ = [
     "RULES",
     "MeshConfig",
     "Sharder",
-    "collect",
     "distribute",
+    "gather",
     "make_mesh",
     "shard_like",
 ]

@@ -16,7 +16,7 @@ def distribute(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) 
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def collect(array: jax.Array, sharder: Sharder) -> np.ndarray:
+def gather(array: jax.Array, sharder: Sharder) -> np.ndarray:
     """The whole of an array of the mesh, in every process; all must call it."""
     whole = jax.jit(lambda x: x, out_shardings=sharder.replicated())(array)
     return np.asarray(whole.addressable_data(0))

@@ -24,21 +24,21 @@ class MeshConfig:
       fsdp: shards of parameters and batch.
       context: shards of the sequence.
       tensor: shards of heads and MLP.
-      cross_data: the same across slices (or hosts without a fast interconnect); the axis has
-        `data * cross_data` devices.
-      cross_fsdp: likewise.
-      cross_context: likewise.
-      cross_tensor: likewise.
+      dcn_data: the same across slices (or hosts without a fast interconnect); the axis has
+        `data * dcn_data` devices.
+      dcn_fsdp: likewise.
+      dcn_context: likewise.
+      dcn_tensor: likewise.
     """
 
     data: int = -1
     fsdp: int = 1
     context: int = 1
     tensor: int = 1
-    cross_data: int = 1
-    cross_fsdp: int = 1
-    cross_context: int = 1
-    cross_tensor: int = 1
+    dcn_data: int = 1
+    dcn_fsdp: int = 1
+    dcn_context: int = 1
+    dcn_tensor: int = 1
 
     def resolve(self, num_devices: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the (in-slice, cross-slice) factors for this many devices.
@@ -46,7 +46,7 @@ class MeshConfig:
         Raises:
           UserError: the factors do not multiply to the number of devices.
         """
-        names = (*AXES, *(f"cross_{axis}" for axis in AXES))
+        names = (*AXES, *(f"dcn_{axis}" for axis in AXES))
         factors = {name: getattr(self, name) for name in names}
         free = [name for name, factor in factors.items() if factor == -1]
         bad = [name for name, factor in factors.items() if factor < 1 and factor != -1]
@@ -83,7 +83,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             )
         except ValueError as error:
             factors = [
-                f"cross_{axis}" for axis, factor in zip(AXES, cross, strict=True) if factor > 1
+                f"dcn_{axis}" for axis, factor in zip(AXES, cross, strict=True) if factor > 1
             ]
             raise UserError(
                 f"mesh.{', mesh.'.join(factors)} need as many slices or hosts: {error}"

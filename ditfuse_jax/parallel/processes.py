@@ -22,27 +22,27 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.guard import Guard
 
 # Seconds for all to come.
-JOIN_WITHIN = 300
+INITIALIZATION_TIMEOUT = 300
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """A process's place among its fellows.
 
     Attributes:
-      coordinator: `host:port` of process 0, the same in all.
-      count: how many they are.
-      index: which one this is.
-      local_devices: which of the visible GPUs are its own; None for all.
+      coordinator_address: `host:port` of process 0, the same in all.
+      num_processes: how many they are.
+      process_id: which one this is.
+      local_device_ids: which of the visible GPUs are its own; None for all.
     """
 
-    coordinator: str
-    count: int
-    index: int
-    local_devices: tuple[int, ...] | None = None
+    coordinator_address: str
+    num_processes: int
+    process_id: int
+    local_device_ids: tuple[int, ...] | None = None
 
 
-def discover(environment: Mapping[str, str]) -> Group | None:
+def detect_processes(environment: Mapping[str, str]) -> ProcessGroup | None:
     """Returns what the variables say, or None when they speak of no other process.
 
     Raises:
@@ -60,29 +60,29 @@ def initialize() -> None:
     """Joins the other processes, if there are any; see the module.
 
     Must run before any other use of JAX; a second call is harmless.  When not all have come within
-    `JOIN_WITHIN`, JAX aborts the process; its last line says why.
+    `INITIALIZATION_TIMEOUT`, JAX aborts the process; its last line says why.
 
     Raises:
       UserError: the variables are incomplete.
     """
     if jax.distributed.is_initialized():
         return
-    group = discover(os.environ)
+    group = detect_processes(os.environ)
     if group:
         guard = Guard(
-            f"error: process {group.index} of {group.count} did not meet the others at "
-            f"{group.coordinator} within {JOIN_WITHIN} s: were all started, and do they reach that "
-            "address?"
+            f"error: process {group.process_id} of {group.num_processes} did not meet the others "
+            f"at {group.coordinator_address} within {INITIALIZATION_TIMEOUT} s: were all started, "
+            "and do they reach that address?"
         )
         try:
             jax.distributed.initialize(
-                group.coordinator,
-                group.count,
-                group.index,
-                group.local_devices,
+                group.coordinator_address,
+                group.num_processes,
+                group.process_id,
+                group.local_device_ids,
                 # Under SLURM, JAX's own detection would leave each process a single GPU.
                 cluster_detection_method="deactivate",
-                initialization_timeout=JOIN_WITHIN,
+                initialization_timeout=INITIALIZATION_TIMEOUT,
             )
         finally:
             guard.dismiss()
@@ -95,12 +95,12 @@ def initialize() -> None:
                 raise
 
 
-def is_main() -> bool:
+def is_main_process() -> bool:
     """True in the one process that writes logs and pictures."""
     return jax.process_index() == 0
 
 
-def _from_variables(environment: Mapping[str, str]) -> Group:
+def _from_variables(environment: Mapping[str, str]) -> ProcessGroup:
     own = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environment else "JOB_COMPLETION_INDEX"
     try:
         count, index = (int(environment[name]) for name in ("JAX_NUM_PROCESSES", own))
@@ -111,10 +111,10 @@ def _from_variables(environment: Mapping[str, str]) -> Group:
         ) from error
     if not 0 <= index < count:
         raise UserError(f"{own} is {index}: it counts from 0, and JAX_NUM_PROCESSES is {count}")
-    return Group(environment["JAX_COORDINATOR_ADDRESS"], count, index)
+    return ProcessGroup(environment["JAX_COORDINATOR_ADDRESS"], count, index)
 
 
-def _from_slurm(environment: Mapping[str, str]) -> Group:
+def _from_slurm(environment: Mapping[str, str]) -> ProcessGroup:
     try:
         count, index, local, nodes = (
             int(environment[name])
@@ -138,7 +138,9 @@ def _from_slurm(environment: Mapping[str, str]) -> Group:
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     bound = "SLURM_GPUS_PER_TASK" in environment or (visible != [""] and len(visible) == 1)
     shares_node = count > nodes
-    return Group(f"{host}:{port}", count, index, (local,) if shares_node and not bound else None)
+    return ProcessGroup(
+        f"{host}:{port}", count, index, (local,) if shares_node and not bound else None
+    )
 
 
 def first_host(nodes: str) -> str:
@@ -152,5 +154,5 @@ def _may_have_tpus(environment: Mapping[str, str]) -> bool:
     return (
         "tpu" in platforms.split(",")
         and find_spec("libtpu") is not None
-        and "SLURM_JOB_ID" not in environment  # JAX would look there; `discover` has
+        and "SLURM_JOB_ID" not in environment  # JAX would look there; `detect_processes` has
     )

@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.axes import Axes, axes_of
+from ditfuse_jax.model.logical_axes import Axes, axes_of
 
 Rules = dict[str, tuple[str, ...]]
 

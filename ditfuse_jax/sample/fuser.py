@@ -12,7 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
-from ditfuse_jax.parallel import Sharder, collect, distribute
+from ditfuse_jax.parallel import Sharder, distribute, gather
 from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
@@ -191,7 +191,7 @@ class Fuser:
 
     def _fetch(self, array: jax.Array) -> np.ndarray:
         """The whole array, in every process."""
-        return np.asarray(array) if self._sharder is None else collect(array, self._sharder)
+        return np.asarray(array) if self._sharder is None else gather(array, self._sharder)
 
     def _branch(self, job: Job, branch: str) -> EncodedPrompt:
         """The prompt of one guidance branch, in the slots of the instruction's."""

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.flow import combine, to_velocity
-from ditfuse_jax.model import Condition, DiTFuse, Encoded
+from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 
 
-def encode(model: DiTFuse, condition: Condition, num_branches: int) -> Encoded:
+def encode(model: DiTFuse, condition: Condition, num_branches: int) -> EncodedCondition:
     """The condition's keys and values.
 
     Args:
@@ -20,7 +20,7 @@ def encode(model: DiTFuse, condition: Condition, num_branches: int) -> Encoded:
 
 def guided_velocity(
     model: DiTFuse,
-    encoded: Encoded,
+    encoded: EncodedCondition,
     condition: Condition,
     x: jax.Array,
     t: jax.Array,

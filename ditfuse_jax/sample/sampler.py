@@ -15,7 +15,7 @@ from flax import nnx
 
 from ditfuse_jax.flow import SOLVERS, SamplingConfig, Solver, time_grid
 from ditfuse_jax.model import Condition, DiTFuse
-from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.guided import encode, guided_velocity
@@ -94,7 +94,7 @@ def _whole_sampler(
     @jax.jit
     def whole(parameters, branches, noise, weights):
         model = nnx.merge(graph, parameters)
-        spread = constraints(sharder.activation) if sharder else contextlib.nullcontext()
+        spread = logical_axis_rules(sharder.activation) if sharder else contextlib.nullcontext()
         with spread:
             return sample(model, branches, noise, weights, time_grid(steps, shift), solve)
 

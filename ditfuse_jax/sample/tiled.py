@@ -17,8 +17,8 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax.flow import Solver, interpolate
-from ditfuse_jax.model import Condition, DiTFuse, Encoded
-from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.sample.guided import encode, guided_velocity
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
@@ -85,7 +85,7 @@ class TiledSampler:
         tiles = plan_tiles((height, width), side, config.patch_size)
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]
-        kept: list[Encoded | None] = [None] * len(groups)
+        kept: list[EncodedCondition | None] = [None] * len(groups)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
             parts = []
@@ -114,8 +114,8 @@ class TiledSampler:
         return self.sharder.mesh.devices.flat[0].platform == "cpu"
 
     @functools.cached_property
-    def _encode(self) -> Callable[[Any, Condition, jax.Array], Encoded]:
-        def run(model: DiTFuse, condition: Condition, weights: jax.Array) -> Encoded:
+    def _encode(self) -> Callable[[Any, Condition, jax.Array], EncodedCondition]:
+        def run(model: DiTFuse, condition: Condition, weights: jax.Array) -> EncodedCondition:
             return encode(model, condition, weights.shape[0])
 
         return self._compiled(run)
@@ -129,14 +129,14 @@ class TiledSampler:
 
         @jax.jit
         def run(parameters, *arguments):
-            spread = constraints(self.sharder.activation) if self.sharder else None
+            spread = logical_axis_rules(self.sharder.activation) if self.sharder else None
             with spread or contextlib.nullcontext():
                 return function(nnx.merge(self.graph, parameters), *arguments)
 
         return run
 
 
-def _bytes(encoded: Encoded) -> int:
+def _bytes(encoded: EncodedCondition) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(encoded))
 
 

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.lora import join, merge_lora
+from ditfuse_jax.model.lora import combine_trees, merge_lora
 from ditfuse_jax.model.network import Parameters, make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
@@ -154,7 +154,7 @@ def _load_run(
                     "say with --base where they are"
                 )
             adapter = checkpoints.read_model(step, abstract_adapter(recipe.network, sharder))
-            parameters = join(load_base(recipe, sharder), adapter)
+            parameters = combine_trees(load_base(recipe, sharder), adapter)
     finally:
         checkpoints.close()
     return recipe, parameters, f"{run.name}, step {step}"

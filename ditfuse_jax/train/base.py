@@ -20,7 +20,7 @@ from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
-from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.train.recipe import Config
@@ -43,8 +43,8 @@ from ditfuse_jax.weights.run_reader import RunReader
 # What a run folder may carry with its weights, for use anywhere.
 AUTOENCODER, TOKENIZER = "autoencoder", "tokenizer"
 
-# Parts that can be trained among others that were trained without them.
-_ADDED = ("source_stem",)
+# Parts that can be added to weights trained without them: config key -> name of the parameters.
+_ADDED = {"conv_stem": "source_stem"}
 
 # These are the recipe's; the others belong to the weights.
 _OF_THE_RECIPE = ("preset", "max_images", *RUNTIME_FIELDS)
@@ -217,7 +217,7 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
     if not recipe.adapter:
         return None
     lora, found = open_adapter(Path(recipe.adapter), recipe.model)
-    for name in ("rank", "alpha", "rslora"):
+    for name in ("rank", "alpha", "use_rslora"):
         if getattr(lora, name) != getattr(recipe.lora, name):
             raise UserError(
                 f"adapter {recipe.adapter} has {name} {getattr(lora, name)}, the recipe "
@@ -225,8 +225,9 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
             )
     if jax.tree.structure(found) != jax.tree.structure(abstract):
         raise UserError(
-            f"adapter {recipe.adapter} adapts {', '.join(lora.targets)}, the recipe "
-            f"{', '.join(recipe.lora.targets)}: set --config.lora.targets={lora.targets}"
+            f"adapter {recipe.adapter} adapts {', '.join(lora.target_modules)}, the recipe "
+            f"{', '.join(recipe.lora.target_modules)}: set "
+            f"--config.lora.target_modules={lora.target_modules}"
         )
     return jax.tree.map(
         lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), found, abstract
@@ -262,7 +263,9 @@ def open_adapter(folder: Path, model: ModelConfig) -> tuple[LoRAConfig, Paramete
 def _read_or_add(recipe: Recipe, abstract: Parameters) -> Parameters:
     """The recipe's weights, and fresh ones of the parts that they lack."""
     base = _matching(recipe)
-    added = [name for name in _ADDED if name in abstract and not getattr(base.model, name)]
+    added = [
+        name for key, name in _ADDED.items() if name in abstract and not getattr(base.model, key)
+    ]
     read = base.read({name: part for name, part in abstract.items() if name not in added})
     if not added:
         return read
@@ -327,7 +330,12 @@ def _read_original(opened: Any, abstract: Parameters) -> Parameters:
     total = sum(x.size * x.dtype.itemsize for _, x in flat)
     arrays = []
     with tqdm.tqdm(
-        total=total, unit="B", unit_scale=True, desc="weights", disable=not is_main(), leave=False
+        total=total,
+        unit="B",
+        unit_scale=True,
+        desc="weights",
+        disable=not is_main_process(),
+        leave=False,
     ) as bar:
         for path, x in flat:
             leaf = table[tuple(key.key for key in path)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
-from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.weights.best_step import FILE, Criterion, best_step, read_best
 
 
@@ -60,7 +60,7 @@ class Best:
         others = [other for other in saved if other != step]
         before = best_step(self.criterion, self.values, others)
         self.values[step] = scalars[name]
-        if is_main():
+        if is_main_process():
             facts = {"metric": name, "direction": self.criterion.direction}
             texts = {str(s): _to_json(value) for s, value in sorted(self.values.items())}
             write_text(self._path, json.dumps(facts | {"values": texts}, indent=2) + "\n")

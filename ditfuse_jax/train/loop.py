@@ -11,8 +11,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder, make_mesh, watch
-from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.parallel import Sharder, heartbeat, make_mesh
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
 from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
@@ -88,7 +88,7 @@ def train(
       UserError: bad config, data or folder; told before anything is allocated where possible.
     """
     goodput = Goodput()
-    watch.report(lambda: goodput.current)
+    heartbeat.report_activity(lambda: goodput.current)
     with goodput.measure("init"):
         recipe = resolve(config)
         check_tokenizer(recipe)
@@ -100,7 +100,7 @@ def train(
         sources = data.sources  # a wrong path is told now, not after compilation
         check_weights(recipe)
         check_moments(recipe, sources)
-        if is_main():
+        if is_main_process():
             run.check_writable()
         best = Best(run.path, criterion) if criterion else None
         checkpoints = Checkpoints(
@@ -126,11 +126,11 @@ def train(
             start = position.batches
         if best:
             best.forget_after(start)
-        if is_main():
+        if is_main_process():
             run.begin(to_json(config), describe_environment(), start)
 
     total = recipe.schedule.steps
-    console = Console(total, start, recipe.data.batch_size, quiet=quiet or not is_main())
+    console = Console(total, start, recipe.data.batch_size, quiet=quiet or not is_main_process())
     if start >= total:
         console.say(f"nothing to train: {run.path} is at its last step, {start}")
         console.close()
@@ -143,7 +143,7 @@ def train(
         data.batches(start, jax.process_index(), jax.process_count()),
         recipe.schedule.data_timeout,
     )
-    writer = MetricsWriter(run) if is_main() else None
+    writer = MetricsWriter(run) if is_main_process() else None
     rate = learning_rate(recipe.optimizer, total)
     recorder = Recorder(recipe, rate, console, writer, goodput)
     stop = StopSignal()

@@ -32,7 +32,13 @@ def default_config(model_preset: str) -> Config:
     config.weights = ""
     config.autoencoder = ""
     config.lora = ConfigDict(
-        {"rank": 0, "alpha": 1.0, "targets": ("qkv_proj", "o_proj"), "rslora": False, "adapter": ""}
+        {
+            "rank": 0,
+            "alpha": 1.0,
+            "target_modules": ("qkv_proj", "o_proj"),
+            "use_rslora": False,
+            "adapter": "",
+        }
     )
     config.data = ConfigDict(
         {

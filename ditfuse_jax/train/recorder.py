@@ -8,7 +8,7 @@ import optax
 
 from ditfuse_jax.model.flops import training_flops
 from ditfuse_jax.model.lora_flops import lora_training_flops
-from ditfuse_jax.parallel.chips import peak_flops
+from ditfuse_jax.parallel.accelerators import peak_flops
 from ditfuse_jax.pipeline.bad_records import read_bad_records
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe

@@ -235,7 +235,9 @@ def _lora(config: Config) -> LoRAConfig | None:
         if adapter:
             raise UserError("lora.adapter needs lora.rank: the rank of the adapter")
         return None
-    return _section("lora", LoRAConfig, values | {"targets": tuple(values["targets"])})
+    return _section(
+        "lora", LoRAConfig, values | {"target_modules": tuple(values["target_modules"])}
+    )
 
 
 def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:

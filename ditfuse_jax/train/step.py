@@ -11,8 +11,8 @@ from flax import nnx
 
 from ditfuse_jax.flow import Objective, flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
-from ditfuse_jax.model.axes import constraints
-from ditfuse_jax.model.lora import join
+from ditfuse_jax.model.logical_axes import logical_axis_rules
+from ditfuse_jax.model.lora import combine_trees
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
@@ -57,7 +57,7 @@ def make_train_step(
     draw_times = time_sampler(config.time_sampler)
 
     def loss_fn(parameters, frozen, batch, posterior_noise, noise, t):
-        model = nnx.merge(graph, join(frozen.base, parameters))
+        model = nnx.merge(graph, combine_trees(frozen.base, parameters))
         condition, image = model_inputs(batch, space, frozen.autoencoder, posterior_noise)
         losses = flow_matching_loss(
             lambda noisy, t: model(condition, noisy, t),
@@ -116,7 +116,7 @@ def make_train_step(
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
     def constrained(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
-        with constraints(sharder.activation):
+        with logical_axis_rules(sharder.activation):
             return train_step(state, frozen, batch)
 
     return constrained

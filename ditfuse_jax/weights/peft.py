@@ -123,7 +123,7 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
         "r": lora.rank,
         "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
         "target_modules": sorted(targets),
-        "use_rslora": lora.rslora,
+        "use_rslora": lora.use_rslora,
         "bias": "none",
         "lora_dropout": 0.0,
         "fan_in_fan_out": False,
@@ -205,7 +205,7 @@ def _normalise(
 ) -> Adapter:
     """One rank and one scaling for all maps and layers."""
     rank = max(len(pair.a) for layers in factors.values() for pair in layers.values())
-    rslora = bool(config.get("use_rslora"))
+    use_rslora = bool(config.get("use_rslora"))
     plain = not config.get("rank_pattern") and not config.get("alpha_pattern")
     # Of a plain adapter the numbers stay as they are; a padded one takes alpha for its rank.
     alpha = float(config["lora_alpha"]) if plain and rank == config["r"] else float(rank)
@@ -215,7 +215,7 @@ def _normalise(
         tuple(
             ".".join(linear.path) if not linear.stacked else linear.path[-1] for linear in factors
         ),
-        rslora,
+        use_rslora,
     )
     leaves: dict[str, Any] = {}
     for linear, layers in factors.items():

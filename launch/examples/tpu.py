@@ -17,7 +17,7 @@ def get_job() -> JobSpec:
         overrides=(
             "--config.autoencoder=/shared/weights/vae",
             "--config.data.mixture.photos.source=/shared/photos",
-            "--config.mesh.cross_data=2",
+            "--config.mesh.dcn_data=2",
         ),
         image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:tpu",
         spot=True,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 
-from ditfuse_jax.aot.plan import Case, compile_on
-from ditfuse_jax.parallel.chips import TPUS
+from ditfuse_jax.aot.compile import CompileConfig, compile_on
+from ditfuse_jax.parallel.accelerators import TPUS
 
 SIZES = {
     **{"hidden_size": 64, "num_layers": 2, "num_heads": 8, "num_kv_heads": 8},
@@ -19,7 +19,7 @@ OVERRIDES = tuple(f"--config.model.{name}={value}" for name, value in SIZES.item
 def main(folder: Path):
     report = {}
     for what, more in (("train", ()), ("sample", ("--config.sample.steps=3",))):
-        case = Case("nano", what, side=128, batch=8, overrides=OVERRIDES + more)
+        case = CompileConfig("nano", what, image_size=128, batch_size=8, overrides=OVERRIDES + more)
         for run in ("first", "second"):
             (done,) = compile_on(case, jax.devices(), TPUS["v6e"], "eight", folder=folder)
             report[f"{what} {run}"] = done.to_dict() | {"lines": done.lines()}

@@ -12,8 +12,8 @@ def report(tmp_path_factory, on_eight_devices):
 @pytest.mark.parametrize("what", ["train", "sample"])
 def test_the_second_time_nothing_is_compiled_and_everything_is_the_same(report, what):
     first, second = report[f"{what} first"], report[f"{what} second"]
-    assert (first["recalled"], second["recalled"]) == (False, True)
-    for name in ("bytes", "work", "collective_bytes", "bound", "seconds"):
+    assert (first["cached"], second["cached"]) == (False, True)
+    for name in ("bytes", "work", "collective_bytes", "roofline", "seconds"):
         assert first[name] == second[name]
 
 
@@ -47,4 +47,4 @@ def test_every_report_says_that_it_is_a_bound_and_no_measurement(report):
     for found in report.values():
         assert "not a measurement" in found["note"]
         assert any("bound, not a measurement" in line for line in found["lines"])
-        assert max(found["bound"]["seconds"].values()) == found["bound"]["least_seconds"]
+        assert max(found["roofline"]["seconds"].values()) == found["roofline"]["min_seconds"]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ditfuse_jax.aot.costs import collectives, hbm_bytes, matrix_flops, unknown_kernels
+from ditfuse_jax.aot.cost_analysis import collectives, hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo, parse_shape
 from ditfuse_jax.model import Layout
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from ditfuse_jax.aot.compiler import Compilation
+from ditfuse_jax.aot.cached_compile import Compilation
 from ditfuse_jax.aot.memory import (
     checkpoint_bytes,
     checkpoints,
@@ -19,7 +19,7 @@ from ditfuse_jax.aot.report import examine
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import preset
 from ditfuse_jax.parallel import AXES, Sharder
-from ditfuse_jax.parallel.chips import TPUS
+from ditfuse_jax.parallel.accelerators import TPUS
 
 # As the TPU compiler words it, in short and in long.
 SHORT = (

@@ -12,7 +12,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from ditfuse_jax.aot import Case
+from ditfuse_jax.aot import CompileConfig
 from ditfuse_jax.aot.memory import checkpoints
 from ditfuse_jax.model import Layout
 from ditfuse_jax.parallel import AXES, Sharder
@@ -27,7 +27,7 @@ MACHINES = {"v5p-128": (64, 1), "v6e-256": (256, 1), "2x-v6e-256": (256, 2), "8x
 def training(machine: str) -> tuple[Any, Sharder, Any]:
     """The recipe, a sharder without devices, and the abstract state."""
     per_slice, slices = MACHINES[machine]
-    recipe = Case("omnigen").recipe(per_slice * slices, slices)
+    recipe = CompileConfig("omnigen").recipe(per_slice * slices, slices)
     inner, cross = recipe.mesh.resolve(per_slice * slices)
     sizes = tuple(a * b for a, b in zip(inner, cross, strict=True))
     mesh: Any = AbstractMesh(sizes, AXES)

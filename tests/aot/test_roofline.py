@@ -2,10 +2,12 @@
 
 import pytest
 
-from ditfuse_jax.aot.roofline import Work, bound
-from ditfuse_jax.parallel.chips import Chip
+from ditfuse_jax.aot.roofline import Work, roofline
+from ditfuse_jax.parallel.accelerators import Accelerator
 
-CHIP = Chip(flops=100.0, hbm_bytes=1.0, hbm_bandwidth=10.0, ici_bandwidth=5.0, dcn_bandwidth=1.0)
+CHIP = Accelerator(
+    flops=100.0, hbm_bytes=1.0, hbm_bandwidth=10.0, ici_bandwidth=5.0, dcn_bandwidth=1.0
+)
 
 
 @pytest.mark.parametrize(
@@ -18,12 +20,12 @@ CHIP = Chip(flops=100.0, hbm_bytes=1.0, hbm_bandwidth=10.0, ici_bandwidth=5.0, d
     ],
 )
 def test_the_slowest_need_sets_the_time(work, by, seconds):
-    found = bound(work, 100.0, CHIP)
-    assert (found.by, found.least) == (by, seconds)
+    found = roofline(work, 100.0, CHIP)
+    assert (found.bottleneck, found.min_seconds) == (by, seconds)
     assert found.mfu == pytest.approx(100.0 / (seconds * 100.0))
 
 
 def test_recomputation_lowers_the_bound_on_utilisation():
-    plain, again = (bound(Work(flops, 0, 0, 0), 300.0, CHIP) for flops in (300.0, 400.0))
+    plain, again = (roofline(Work(flops, 0, 0, 0), 300.0, CHIP) for flops in (300.0, 400.0))
     assert plain.mfu == 1.0
     assert again.mfu == 0.75

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ditfuse_jax.aot import Case, Topology
-from ditfuse_jax.aot.compiler import compile_lowered
+from ditfuse_jax.aot import CompileConfig, Topology
+from ditfuse_jax.aot.cached_compile import compile_lowered
 from ditfuse_jax.aot.report import examine
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import make_mesh
-from ditfuse_jax.parallel.chips import TPUS
+from ditfuse_jax.parallel.accelerators import TPUS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +24,7 @@ SIDE = 4096
 
 def products(devices):
     """Two products, their weights in eight shards."""
-    mesh = make_mesh(Case("nano").recipe(8, 1).mesh, devices)
+    mesh = make_mesh(CompileConfig("nano").recipe(8, 1).mesh, devices)
 
     def abstract(*spec):
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
@@ -45,7 +45,7 @@ def test_a_program_for_eight_chips_has_the_known_work_and_is_recalled(tmp_path):
     gathered = 7 / 8 * SIDE * SIDE * 2
     assert 0.9 * gathered < sum(report.collective_bytes.values()) < 2.1 * gathered
     again = compile_lowered(lowered, str(topology), tmp_path)
-    assert again.recalled
+    assert again.cached
     assert again.bytes == first.bytes
 
 
@@ -69,7 +69,7 @@ def test_every_family_is_known_to_the_compiler_under_its_name(text):
 
 def test_across_slices_only_the_batch_is_spread():
     devices = Topology.parse("v6e:4x4", slices=2).devices()
-    mesh = make_mesh(Case("omnigen").recipe(32, 2).mesh, devices)
+    mesh = make_mesh(CompileConfig("omnigen").recipe(32, 2).mesh, devices)
     assert dict(mesh.shape) == {"data": 2, "fsdp": 16, "context": 1, "tensor": 1}
     slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
     assert [set(row.ravel()) for row in slices] == [{0}, {1}]

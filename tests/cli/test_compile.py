@@ -5,19 +5,21 @@ import json
 import pytest
 
 import ditfuse_jax.aot
-from ditfuse_jax.aot.compiler import Compilation
+from ditfuse_jax.aot.cached_compile import Compilation
 from ditfuse_jax.aot.report import examine
 from ditfuse_jax.aot.table import CASES, _known_or_waiting, write_table
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel.chips import TPUS
+from ditfuse_jax.parallel.accelerators import TPUS
 
 
-def report(refusal: str):
+def report(out_of_memory: str):
     text = "ENTRY %main (a: f32[2]) -> f32[2] {\n  ROOT %a = f32[2]{0} parameter(0)\n}\n"
-    facts = {"attention": "xla", "topology": "v6e:2x4", "side": 512, "batch": 8}
+    facts = {"attention": "xla", "topology": "v6e:2x4", "image_size": 512, "batch_size": 8}
     sizes = {"argument": 2**30, "output": 0, "alias": 0, "temp": 2**30}
-    done = Compilation("" if refusal else text, {} if refusal else sizes, 0.0, refusal, 1.0)
+    done = Compilation(
+        "" if out_of_memory else text, {} if out_of_memory else sizes, 0.0, out_of_memory, 1.0
+    )
     return examine("train", facts, done, {"parameters": 2**30}, 1e12, TPUS["v6e"], [0])
 
 
@@ -37,9 +39,11 @@ def test_a_wrong_topology_is_told_in_one_line(capsys, words, told):
     assert told in line
 
 
-@pytest.mark.parametrize(("refusal", "code"), [("", 0), ("RESOURCE_EXHAUSTED", 3)])
-def test_what_does_not_fit_is_exit_code_3(monkeypatch, capsys, refusal, code):
-    monkeypatch.setattr(ditfuse_jax.aot, "compile_case", lambda *_, **__: [report(refusal)])
+@pytest.mark.parametrize(("out_of_memory", "code"), [("", 0), ("RESOURCE_EXHAUSTED", 3)])
+def test_what_does_not_fit_is_exit_code_3(monkeypatch, capsys, out_of_memory, code):
+    monkeypatch.setattr(
+        ditfuse_jax.aot, "compile_programs", lambda *_, **__: [report(out_of_memory)]
+    )
     assert main(["compile", "--topology", "v6e:2x4", "--json"]) == code
     (found,) = json.loads(capsys.readouterr().out)
     assert found["fits"] is (code == 0)
@@ -47,7 +51,7 @@ def test_what_does_not_fit_is_exit_code_3(monkeypatch, capsys, refusal, code):
 
 
 def test_the_table_replaces_what_stands_between_its_marks(monkeypatch, tmp_path):
-    monkeypatch.setattr("ditfuse_jax.aot.table.compile_case", lambda *_, **__: [report("")])
+    monkeypatch.setattr("ditfuse_jax.aot.table.compile_programs", lambda *_, **__: [report("")])
     path = tmp_path / "scaling.md"
     path.write_text("before\n<!-- table -->\nold\n<!-- end of the table -->\nafter\n")
     write_table(path)
@@ -67,7 +71,7 @@ def test_a_case_is_known_by_what_its_recipe_says(case, topology):
     recipe = case.recipe(512, topology.slices)
     (_, attention, kept, *_), *_ = _known_or_waiting(case, topology, {})
     assert attention == recipe.model.attention
-    assert kept == ("" if case.what == "sample" else recipe.model.remat)
+    assert kept == ("" if case.program == "sample" else recipe.model.remat)
 
 
 def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for(
@@ -75,13 +79,13 @@ def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for
 ):
     compiled = []
 
-    def compile_case(case, topology, **_):
+    def compile_programs(case, topology, **_):
         if case.lora:
             raise UserError("interrupted")
         compiled.append((case, topology))
         return []
 
-    monkeypatch.setattr("ditfuse_jax.aot.table.compile_case", compile_case)
+    monkeypatch.setattr("ditfuse_jax.aot.table.compile_programs", compile_programs)
     path = tmp_path / "scaling.md"
     known = "| train | xla | attention | v5p:4x4x4 | 512 | 256 |" + " 1 |" * 8
     lost = "| train | xla | attention | v5p:4x4x4 | 512 | 999 |" + " 1 |" * 8

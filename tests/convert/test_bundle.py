@@ -93,13 +93,13 @@ def test_weights_run_as_the_recipe_that_starts_from_them_says(box):
 def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
     flat = {path: x for path, x in weights[1].items() if path[0] != "source_stem"}
     abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}
-    model = dataclasses.replace(weights[0].model, source_stem=False)
+    model = dataclasses.replace(weights[0].model, conv_stem=False)
     recipe = weights[0].recipe | {"model": model.to_dict()}
     plain = Weights(model, abstract, lambda path, _: flat[path], None, None, recipe)
     write_bundle(plain, tmp_path / "bundle", quiet=True)
     config = default_config("nano")
     start_from(config, str(tmp_path / "bundle"))
-    config.model.source_stem = True
+    config.model.conv_stem = True
     config.model.max_images = model.max_images
     resolved = resolve(config)
     sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))

@@ -35,7 +35,7 @@ PIXEL = dataclasses.replace(
     prediction="clean",
     head="blend",
     source_skip=True,
-    source_stem=True,
+    conv_stem=True,
     pooled_prompt=True,
     attention="xla",
 )

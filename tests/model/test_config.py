@@ -9,7 +9,7 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import PRESETS, DiTFuse, ModelConfig, preset
-from ditfuse_jax.model.axes import axes_of, parameter
+from ditfuse_jax.model.logical_axes import axes_of, parameter
 from ditfuse_jax.parallel import RULES
 
 

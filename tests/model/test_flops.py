@@ -16,7 +16,7 @@ from ditfuse_jax.model.flops import (
     forward_flops,
     training_flops,
 )
-from ditfuse_jax.model.lora import LoRAConfig, add_lora, join, split_lora
+from ditfuse_jax.model.lora import LoRAConfig, add_lora, combine_trees, split_lora
 from ditfuse_jax.model.lora_flops import lora_training_flops
 
 
@@ -166,7 +166,7 @@ def test_training_adapters_costs_the_products_that_their_gradients_need(
 ):
     traced = trace(models.LATENT, draws=draws)
     config, layout = traced.config, traced.layout
-    lora = LoRAConfig(rank=2, alpha=2.0, targets=targets)
+    lora = LoRAConfig(rank=2, alpha=2.0, target_modules=targets)
     condition = models.condition(config, batch=1)
     noisy, t = models.targets(config, batch=1, draws=draws)
 
@@ -179,7 +179,7 @@ def test_training_adapters_costs_the_products_that_their_gradients_need(
     factors, frozen = split_lora(nnx.to_pure_dict(state))
 
     def loss(factors, frozen):
-        return jnp.sum(nnx.merge(graph, join(frozen, factors))(condition, noisy, t) ** 2)
+        return jnp.sum(nnx.merge(graph, combine_trees(frozen, factors))(condition, noisy, t) ** 2)
 
     jaxpr = jax.make_jaxpr(jax.grad(loss))(factors, frozen).jaxpr
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))

@@ -13,8 +13,8 @@ from ditfuse_jax.model import DiTFuse
 from ditfuse_jax.model.lora import (
     LoRAConfig,
     add_lora,
-    join,
-    lora_modules,
+    combine_trees,
+    match_target_modules,
     merge_lora,
     split_lora,
 )
@@ -61,13 +61,13 @@ def test_a_fresh_adapter_changes_nothing(adapted):
     zero = jax.tree_util.tree_map_with_path(
         lambda path, x: jnp.zeros_like(x) if path[-1].key == "lora_b" else x, adapted.factors
     )
-    with_zero = adapted.run(adapted.graph, join(adapted.base, zero))
+    with_zero = adapted.run(adapted.graph, combine_trees(adapted.base, zero))
     without = adapted.run(adapted.plain_graph, adapted.base)
     np.testing.assert_array_equal(with_zero, without)
 
 
 def test_an_adapter_around_the_model_equals_the_adapter_merged_into_it(adapted):
-    around = adapted.run(adapted.graph, join(adapted.base, adapted.factors))
+    around = adapted.run(adapted.graph, combine_trees(adapted.base, adapted.factors))
     merged = merge_lora(adapted.base, adapted.factors, adapted.lora.scaling)
     inside = adapted.run(adapted.plain_graph, merged)
     plain = adapted.run(adapted.plain_graph, adapted.base)
@@ -92,7 +92,7 @@ def test_the_stored_type_of_a_merged_kernel_stays(adapted):
 
 
 def test_only_the_factors_are_what_trains(adapted):
-    factors, others = split_lora(join(adapted.base, adapted.factors))
+    factors, others = split_lora(combine_trees(adapted.base, adapted.factors))
     assert jax.tree.structure(factors) == jax.tree.structure(adapted.factors)
     assert jax.tree.structure(others) == jax.tree.structure(adapted.base)
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(factors)}
@@ -118,19 +118,19 @@ def test_all_linear_means_every_linear_map_but_the_fronts(models):
         )
         if hasattr(module, "kernel")
     ]
-    found = set(lora_modules(names, ("all-linear",)))
+    found = set(match_target_modules(names, ("all-linear",)))
     assert set(names) - found == {"x_embedder", "input_x_embedder", "source_embedder"}
 
 
 def test_a_target_is_the_end_of_a_path():
     names = ["a.qkv_proj", "b.qkv_proj", "b.my_qkv_proj"]
-    assert lora_modules(names, ("qkv_proj",)) == ["a.qkv_proj", "b.qkv_proj"]
-    assert lora_modules(names, ("b.qkv_proj",)) == ["b.qkv_proj"]
+    assert match_target_modules(names, ("qkv_proj",)) == ["a.qkv_proj", "b.qkv_proj"]
+    assert match_target_modules(names, ("b.qkv_proj",)) == ["b.qkv_proj"]
 
 
 def test_an_unknown_target_is_told_with_the_known():
     with pytest.raises(UserError, match=r"no linear map is called 'q_proj'; there are qkv_proj"):
-        lora_modules(["qkv_proj"], ("q_proj",))
+        match_target_modules(["qkv_proj"], ("q_proj",))
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_an_unknown_target_is_told_with_the_known():
     [
         ({"rank": 0}, "rank must be at least 1"),
         ({"alpha": 0.0}, "alpha must be above 0"),
-        ({"targets": ()}, "targets must name"),
-        ({"targets": "qkv_proj"}, "targets must name"),
+        ({"target_modules": ()}, "target_modules must name"),
+        ({"target_modules": "qkv_proj"}, "target_modules must name"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):
@@ -149,7 +149,7 @@ def test_impossible_settings_are_refused(changes, message):
 
 def test_scaling_is_alpha_over_rank_or_over_its_root():
     assert LoRAConfig(64, 32.0, ("x",)).scaling == 0.5
-    assert LoRAConfig(16, 8.0, ("x",), rslora=True).scaling == 2.0
+    assert LoRAConfig(16, 8.0, ("x",), use_rslora=True).scaling == 2.0
 
 
 def test_an_adapter_for_another_model_is_told_with_all_shapes(models):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ditfuse_jax.model.attention import blocked
+from ditfuse_jax.model.attention import cpu
 from ditfuse_jax.model.remat import NAMES
 
 
@@ -52,7 +52,7 @@ def test_every_rung_is_another_program(lowered):
 
 
 def test_no_product_runs_again_where_the_results_of_products_are_kept(models, monkeypatch):
-    monkeypatch.setattr(blocked, "BLOCK_SCORES", 64)  # attention head by head, as at usual sizes
+    monkeypatch.setattr(cpu, "BLOCK_SCORES", 64)  # attention head by head, as at usual sizes
     count = {
         name: products(gradient(models, attention="xla", remat=name)[0])
         for name in ("none", "projections", "attention", "full")

@@ -10,7 +10,7 @@ import random_models as models  # pyright: ignore[reportMissingImports]
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 
 MESHES = {
@@ -29,7 +29,7 @@ def forward(sharder: Sharder | None):
     if sharder is not None:
         parameters = jax.device_put(parameters, sharder.parameters(abstract))
         batch = jax.device_put(batch, sharder.batch())
-        resolver = constraints(sharder.activation)
+        resolver = logical_axis_rules(sharder.activation)
 
     def run(parameters, *batch):
         with resolver:
@@ -55,7 +55,7 @@ def main():
     subset = make_mesh(MeshConfig(tensor=2), jax.devices()[:4])
     report["subset"] = dict(subset.shape)
     try:
-        make_mesh(MeshConfig(data=4, cross_data=2))
+        make_mesh(MeshConfig(data=4, dcn_data=2))
     except UserError as error:
         report["cross"] = str(error)
     except Exception as error:

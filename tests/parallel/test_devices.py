@@ -38,5 +38,5 @@ def test_a_mesh_can_take_some_of_the_devices(report):
 
 
 def test_cross_slice_factors_on_one_slice_are_refused_by_name(report):
-    assert "cross_data" in report["cross"]
+    assert "dcn_data" in report["cross"]
     assert "Error" not in report["cross"]

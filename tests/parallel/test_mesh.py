@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import AXES, MeshConfig
 
-FACTORS = (*AXES, *(f"cross_{axis}" for axis in AXES))
+FACTORS = (*AXES, *(f"dcn_{axis}" for axis in AXES))
 
 
 @given(st.lists(st.integers(1, 4), min_size=8, max_size=8), st.integers(0, 7))
@@ -37,8 +37,8 @@ def test_a_free_factor_cannot_make_up_for_one_that_does_not_divide(tensor):
 
 
 def test_two_free_factors_are_refused_by_name():
-    with pytest.raises(UserError, match="'data', 'cross_fsdp'"):
-        MeshConfig(cross_fsdp=-1).resolve(8)
+    with pytest.raises(UserError, match="'data', 'dcn_fsdp'"):
+        MeshConfig(dcn_fsdp=-1).resolve(8)
 
 
 @pytest.mark.parametrize("factor", [0, -2])

@@ -12,7 +12,13 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import processes
-from ditfuse_jax.parallel.processes import Group, discover, first_host, initialize, is_main
+from ditfuse_jax.parallel.processes import (
+    ProcessGroup,
+    detect_processes,
+    first_host,
+    initialize,
+    is_main_process,
+)
 
 # Two nodes with two tasks each, as srun tells the third of them.
 SRUN = {
@@ -30,7 +36,7 @@ def test_without_others_one_process_is_the_whole_program(monkeypatch):
     for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     initialize()
-    assert is_main()
+    assert is_main_process()
     assert not jax.distributed.is_initialized()
 
 
@@ -45,15 +51,15 @@ def test_without_others_one_process_is_the_whole_program(monkeypatch):
 )
 def test_incomplete_variables_are_named_before_anything_waits(incomplete):
     with pytest.raises(UserError, match=r"JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
-        discover({"JAX_COORDINATOR_ADDRESS": "localhost:1", **incomplete})
+        detect_processes({"JAX_COORDINATOR_ADDRESS": "localhost:1", **incomplete})
 
 
 def test_an_index_beyond_the_number_of_processes_is_refused():
     variables = {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2"}
     with pytest.raises(UserError, match="JAX_PROCESS_ID is 2"):
-        discover(variables | {"JAX_PROCESS_ID": "2"})
+        detect_processes(variables | {"JAX_PROCESS_ID": "2"})
     with pytest.raises(UserError, match="JOB_COMPLETION_INDEX is 3"):
-        discover(variables | {"JOB_COMPLETION_INDEX": "3"})
+        detect_processes(variables | {"JOB_COMPLETION_INDEX": "3"})
 
 
 def test_a_pod_of_an_indexed_job_is_known_by_its_completion_index():
@@ -62,9 +68,11 @@ def test_a_pod_of_an_indexed_job_is_known_by_its_completion_index():
         "JAX_NUM_PROCESSES": "3",
         "JOB_COMPLETION_INDEX": "2",
     }
-    assert discover(pod) == Group("run-node-0-0.run:1234", 3, 2)
+    assert detect_processes(pod) == ProcessGroup("run-node-0-0.run:1234", 3, 2)
     # What is set by hand counts more.
-    assert discover(pod | {"JAX_PROCESS_ID": "1"}) == Group("run-node-0-0.run:1234", 3, 1)
+    assert detect_processes(pod | {"JAX_PROCESS_ID": "1"}) == ProcessGroup(
+        "run-node-0-0.run:1234", 3, 1
+    )
 
 
 def test_variables_set_by_hand_count_more_than_slurm():
@@ -73,18 +81,20 @@ def test_variables_set_by_hand_count_more_than_slurm():
         "JAX_NUM_PROCESSES": "2",
         "JAX_PROCESS_ID": "1",
     }
-    assert discover(SRUN | by_hand) == Group("here:1", 2, 1)
+    assert detect_processes(SRUN | by_hand) == ProcessGroup("here:1", 2, 1)
 
 
 def test_all_tasks_of_a_step_agree_on_the_coordinator_and_other_steps_do_not():
-    tasks = [discover(SRUN | {"SLURM_PROCID": str(i)}) for i in range(4)]
-    assert [task.index for task in tasks if task] == [0, 1, 2, 3]
-    (coordinator,) = {task.coordinator for task in tasks if task}
+    tasks = [detect_processes(SRUN | {"SLURM_PROCID": str(i)}) for i in range(4)]
+    assert [task.process_id for task in tasks if task] == [0, 1, 2, 3]
+    (coordinator,) = {task.coordinator_address for task in tasks if task}
     host, port = coordinator.split(":")
     assert host == "gpu07"
     assert 61440 <= int(port) < 65536
     others = [SRUN | {"SLURM_STEP_ID": "1"}, SRUN | {"SLURM_JOB_ID": "4712"}]
-    assert coordinator not in {other.coordinator for other in map(discover, others) if other}
+    assert coordinator not in {
+        other.coordinator_address for other in map(detect_processes, others) if other
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,18 +105,18 @@ def test_all_tasks_of_a_step_agree_on_the_coordinator_and_other_steps_do_not():
     ],
 )
 def test_a_step_of_one_task_is_alone(variables):
-    assert discover(SRUN | variables) is None
+    assert detect_processes(SRUN | variables) is None
 
 
 def test_a_batch_script_outside_a_step_is_alone():
     batch = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-    assert discover(batch) is None
+    assert detect_processes(batch) is None
 
 
 def test_missing_variables_of_srun_are_told_with_the_way_out():
     half = {k: v for k, v in SRUN.items() if k != "SLURM_PROCID"}
     with pytest.raises(UserError, match=r"'SLURM_PROCID'.*srun"):
-        discover(half)
+        detect_processes(half)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +133,9 @@ def test_missing_variables_of_srun_are_told_with_the_way_out():
     ],
 )
 def test_a_task_takes_the_gpus_that_are_its_own(variables, devices):
-    group = discover(SRUN | variables)
+    group = detect_processes(SRUN | variables)
     assert group is not None
-    assert group.local_devices == devices
+    assert group.local_device_ids == devices
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import DiTFuse, preset
-from ditfuse_jax.model.axes import axes_of
+from ditfuse_jax.model.logical_axes import axes_of
 from ditfuse_jax.parallel import AXES, RULES, Sharder, shard_like
 
 GOLDEN = Path(__file__).parent / "golden"

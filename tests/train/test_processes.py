@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.images import write_image
-from ditfuse_jax.parallel.watch import EXIT_LOST
+from ditfuse_jax.parallel.heartbeat import EXIT_LOST
 from ditfuse_jax.train import train
 
 

@@ -25,7 +25,10 @@ def random_adapter(config, lora) -> Adapter:
     random = np.random.default_rng(0)
     leaves = {}
     for linear in linear_maps(config):
-        if linear.path[-1] not in lora.targets and ".".join(linear.path) not in lora.targets:
+        if (
+            linear.path[-1] not in lora.target_modules
+            and ".".join(linear.path) not in lora.target_modules
+        ):
             continue
         stack = (config.num_layers,) if linear.stacked else ()
         inner = leaves
@@ -56,7 +59,7 @@ def updates(adapter, config) -> dict[str, np.ndarray]:
 ADAPTERS = {
     "released": LoRAConfig(8, 8.0, ("qkv_proj", "o_proj")),
     "paper": LoRAConfig(6, 3.0, ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
-    "rslora": LoRAConfig(4, 2.5, ("qkv_proj",), rslora=True),
+    "use_rslora": LoRAConfig(4, 2.5, ("qkv_proj",), use_rslora=True),
     "everything": LoRAConfig(
         2,
         2.0,
@@ -74,8 +77,8 @@ def test_an_adapter_written_and_read_is_the_same(config, tmp_path, name):
     adapter = random_adapter(config, ADAPTERS[name])
     write_adapter(tmp_path, adapter, config)
     again = read_adapter(tmp_path, config)
-    assert set(again.lora.targets) == set(adapter.lora.targets)
-    for field in ("rank", "alpha", "rslora"):
+    assert set(again.lora.target_modules) == set(adapter.lora.target_modules)
+    for field in ("rank", "alpha", "use_rslora"):
         assert getattr(again.lora, field) == getattr(adapter.lora, field)
     jax.tree.map(np.testing.assert_array_equal, again.leaves, adapter.leaves)
 
@@ -96,7 +99,7 @@ def test_an_adapter_for_maps_that_omnigen_lacks_is_not_written(models, tmp_path,
 def test_the_official_adapter_is_read(official):
     adapter = read_adapter(official.folder / "lora", official.config())
     assert (adapter.lora.rank, adapter.lora.alpha) == (4, 8.0)
-    assert set(adapter.lora.targets) == {"qkv_proj", "o_proj"}
+    assert set(adapter.lora.target_modules) == {"qkv_proj", "o_proj"}
     raw = load_file(official.folder / "lora" / "adapter_model.safetensors")
     name = "base_model.model.llm.layers.2.self_attn.o_proj"
     update = 2.0 * raw[f"{name}.lora_B.weight"] @ raw[f"{name}.lora_A.weight"]
@@ -292,7 +295,7 @@ def deltas(wrapped) -> dict[str, np.ndarray]:
         {"r": 3, "lora_alpha": 3, "target_modules": ["down_proj"], "layers_to_transform": [0, 2]},
         {"r": 3, "lora_alpha": 1, "target_modules": ["x_embedder.proj", "final_layer.linear"]},
     ],
-    ids=["released", "paper", "rslora", "patterns", "some layers", "fronts"],
+    ids=["released", "paper", "use_rslora", "patterns", "some layers", "fronts"],
 )
 def test_peft_s_adapters_have_the_same_effect_both_ways(config, settings, tmp_path):
     pytest.importorskip("torch", reason="parity with PEFT needs torch")

@@ -16,9 +16,9 @@ from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, METRICS, batch_metrics
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.model.lora import join
-from ditfuse_jax.parallel import Sharder, collect, distribute
-from ditfuse_jax.parallel.processes import is_main
+from ditfuse_jax.model.lora import combine_trees
+from ditfuse_jax.parallel import Sharder, distribute, gather
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, Job
 from ditfuse_jax.sample.trained import trained_model
@@ -66,7 +66,7 @@ class HeldOut:
         """See `train.loop.Callback`."""
         trains = context.state.ema or context.state.parameters
         trained = trained_model(
-            join(context.frozen.base, trains),
+            combine_trees(context.frozen.base, trains),
             context.space,
             context.frozen.autoencoder,
             context.recipe,
@@ -78,7 +78,7 @@ class HeldOut:
             trained, context.recipe.sampling.override({"batch_size": size}), context.sharder
         )
         images = fuser.fuse([Job(example.sources, example.prompt) for example in self.examples])
-        if is_main():
+        if is_main_process():
             self._picture(context, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]
         scores = _mean_scores(self.examples, images, self.metrics, context.sharder)
@@ -146,7 +146,7 @@ def _mean_scores(
         [examples[row].target for row in rows],
     )
     scores = _jitted_scores(names)(*(distribute(np.stack(stack), sharder) for stack in stacks))
-    return {name: float(collect(values, sharder)[:count].mean()) for name, values in scores.items()}
+    return {name: float(gather(values, sharder)[:count].mean()) for name, values in scores.items()}
 
 
 @functools.cache

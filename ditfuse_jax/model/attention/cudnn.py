@@ -19,7 +19,7 @@ import numpy as np
 
 from ditfuse_jax import compat
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
-from ditfuse_jax.model.remat import kept_attention
+from ditfuse_jax.model.remat import checkpoint_attention
 
 # A padded key's score, before scaling: its weight exp(-30000 / sqrt(d)) is zero for any d to 512.
 _HIDDEN = -30000.0
@@ -35,7 +35,7 @@ def attend(
     seen = jnp.asarray(mask.dense()) & key_valid[:, None]
     q, seen = _even(q, 1), _even(_even(seen, 1), 2)
     k, v = (_even(x, 1) for x in (k, v))
-    return kept_attention(_call(q, k, v, dim, seen[:, None])[:, :num_queries])
+    return checkpoint_attention(_call(q, k, v, dim, seen[:, None])[:, :num_queries])
 
 
 def attend_split(
@@ -51,7 +51,7 @@ def attend_split(
     k = _channels(jnp.concatenate([k, hidden], axis=-1))
     v = _channels(jnp.pad(v, ((0, 0), (0, 0), (0, 0), (0, 1))))
     outputs = [_attend_part(q, k, v, part, dim) for part in mask.parts]
-    return kept_attention(jnp.concatenate(outputs, axis=1)[..., :dim])
+    return checkpoint_attention(jnp.concatenate(outputs, axis=1)[..., :dim])
 
 
 def _attend_part(q: jax.Array, k: jax.Array, v: jax.Array, part: Part, dim: int) -> jax.Array:

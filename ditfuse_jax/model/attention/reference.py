@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.model.attention.mask import AttentionMask
-from ditfuse_jax.model.remat import kept_attention
+from ditfuse_jax.model.remat import checkpoint_attention
 
 
 def attend(
@@ -21,4 +21,4 @@ def attend(
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(peak), peak, 0.0))
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = weights / jnp.where(total > 0, total, 1.0)
-    return kept_attention(jnp.einsum("bhqk,bkhd->bqhd", weights, v).astype(q.dtype))
+    return checkpoint_attention(jnp.einsum("bhqk,bkhd->bqhd", weights, v).astype(q.dtype))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
 from ditfuse_jax.model.attention.mask import AttentionMask
-from ditfuse_jax.model.axes import placement
+from ditfuse_jax.model.logical_axes import activation_sharding
 from ditfuse_jax.model.remat import ATTENTION
 
 # Sides of the blocks of scores: of 128 lanes, large enough to keep the matrix unit busy.
@@ -26,11 +26,13 @@ def attend(
 ) -> jax.Array:
     """See `ditfuse_jax.model.attention.attend`.
 
-    On a mesh the caller runs it per device (`model.context.context_parallel_attention`): the
+    On a mesh the caller runs it per device (`context_parallel_attention`): the
     compiler cannot partition the kernel.  It has no scale of its own, so bfloat16 queries are
     scaled before the product; that rounds them once more unless the head dimension is a power of 4.
     """
-    place = placement(("batch",), q.shape[:1])  # programs may be compiled for devices elsewhere
+    place = activation_sharding(
+        ("batch",), q.shape[:1]
+    )  # programs may be compiled for devices elsewhere
     platform = jax.default_backend() if place is None else next(iter(place.device_set)).platform
     num_queries, heads, dim = q.shape[1:]
     q_block, k_block = _block(num_queries), _block(mask.num_keys)

@@ -2,17 +2,17 @@
 
 Queries only meet the keys their part may see, so the masked half of the sequence costs nothing.
 Two formulations: `attend_batched` for all heads at once, as accelerators like it, and on one CPU,
-where the scores of all heads overflow the cache, `blocked` head by head.
+where the scores of all heads overflow the cache, `cpu` head by head.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ditfuse_jax.model.attention import blocked
+from ditfuse_jax.model.attention import cpu
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
-from ditfuse_jax.model.axes import placement, spread
-from ditfuse_jax.model.remat import kept_attention
+from ditfuse_jax.model.logical_axes import activation_sharding, spans_devices
+from ditfuse_jax.model.remat import checkpoint_attention
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -23,17 +23,17 @@ def attend(
 ) -> jax.Array:
     """See `ditfuse_jax.model.attention.attend`."""
     batch, num_queries, heads, _ = q.shape
-    large = batch * heads * num_queries * mask.num_keys > blocked.BLOCK_SCORES
-    formulation = blocked.attend if large and _on_one_cpu(k) else attend_batched
+    large = batch * heads * num_queries * mask.num_keys > cpu.BLOCK_SCORES
+    formulation = cpu.attend if large and _on_one_cpu(k) else attend_batched
     return formulation(q, k, v, mask, key_valid)
 
 
 def _on_one_cpu(k: jax.Array) -> bool:
     """Whether the program being traced is for a single CPU; a loop over heads is not sharded."""
-    place = placement(("batch", None, "kv_heads", None), k.shape)
+    place = activation_sharding(("batch", None, "kv_heads", None), k.shape)
     if place is None:
-        return jax.default_backend() == "cpu" and not spread()
-    return next(iter(place.device_set)).platform == "cpu" and not spread()
+        return jax.default_backend() == "cpu" and not spans_devices()
+    return next(iter(place.device_set)).platform == "cpu" and not spans_devices()
 
 
 def attend_batched(
@@ -53,7 +53,9 @@ def attend_batched(
     v = v.transpose(0, 2, 1, 3)
     outputs = [_attend_part(q, k, v, part, key_valid) for part in mask.parts]
     out = jnp.concatenate(outputs, axis=3)
-    return kept_attention(out.transpose(0, 3, 1, 2, 4).reshape(batch, num_queries, heads, dim))
+    return checkpoint_attention(
+        out.transpose(0, 3, 1, 2, 4).reshape(batch, num_queries, heads, dim)
+    )
 
 
 def _attend_part(

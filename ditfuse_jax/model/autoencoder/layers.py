@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.axes import parameter
+from ditfuse_jax.model.logical_axes import parameter
 
 EPSILON = 1e-6
 

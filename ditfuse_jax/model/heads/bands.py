@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.bands import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads.output import OutputLayer
+from ditfuse_jax.model.heads.final_layer import FinalLayer
 from ditfuse_jax.model.layers import Linear
+from ditfuse_jax.model.wavelets import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb
 
 GATES = 8  # values with which the tokens steer the weighing
 EXTRA = GATES + 1  # with the trust in the painting
@@ -48,7 +48,7 @@ class BandsHead(nnx.Module):
             return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
 
         channels, side = EXTRA + config.channels, cells_per_side(config)
-        self.output = OutputLayer(config, channels, rngs=rngs, side=side)
+        self.output = FinalLayer(config, channels, rngs=rngs, side=side)
         self.of_source = layer(*MAPS["of_source"], bias=True)
         self.of_tokens = layer(*MAPS["of_tokens"])
         self.hidden = layer(*MAPS["hidden"], bias=True)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads.output import OutputLayer
+from ditfuse_jax.model.heads.final_layer import FinalLayer
 
 
 class BlendHead(nnx.Module):
@@ -17,7 +17,7 @@ class BlendHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.channels = config.channels
-        self.output = OutputLayer(config, config.max_images + 1 + config.channels, rngs=rngs)
+        self.output = FinalLayer(config, config.max_images + 1 + config.channels, rngs=rngs)
 
     def __call__(
         self,

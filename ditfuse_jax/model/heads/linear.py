@@ -4,14 +4,14 @@ import jax
 from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads.output import OutputLayer
+from ditfuse_jax.model.heads.final_layer import FinalLayer
 
 
 class LinearHead(nnx.Module):
     """The original head: the output layer is the prediction."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.output = OutputLayer(config, config.channels, rngs=rngs)
+        self.output = FinalLayer(config, config.channels, rngs=rngs)
 
     def __call__(
         self,

@@ -11,8 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import attend
-from ditfuse_jax.model.axes import constraints
-from ditfuse_jax.model.context import context_parallel_attention
+from ditfuse_jax.model.attention.context_parallel import context_parallel_attention
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 
 MASK = Layout(text=(2, 1), grid=(1, 2), draws=2).full_mask
 
@@ -33,7 +33,7 @@ def main():
 
     @jax.jit
     def run(q, k, v, valid):
-        with constraints(resolver):
+        with logical_axis_rules(resolver):
             return context_parallel_attention(
                 q, [k], [v], [MASK.num_keys], MASK, valid, implementation="splash"
             )

@@ -7,12 +7,12 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Layout
-from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend, blocked, xla
+from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend, cpu, xla
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
 # `xla` chooses one of its two formulations by device and size.
-EVERY = IMPLEMENTATIONS | {"xla batched": xla.attend_batched, "xla blocked": blocked.attend}
+EVERY = IMPLEMENTATIONS | {"xla batched": xla.attend_batched, "xla on a CPU": cpu.attend}
 LAYOUT = Layout(text=(4, 3, 2), grid=(2, 3), draws=2)
 # As many queries as keys, and fewer queries than keys.
 MASKS = {"full": LAYOUT.full_mask, "draw": LAYOUT.draw_mask}

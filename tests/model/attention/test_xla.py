@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.model import Layout
-from ditfuse_jax.model.attention import attend, blocked, reference
-from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.attention import attend, cpu, reference
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -20,7 +20,7 @@ MASK = LAYOUT.full_mask
 
 @pytest.fixture(autouse=True)
 def small_cache(monkeypatch):
-    monkeypatch.setattr(blocked, "BLOCK_SCORES", 100)
+    monkeypatch.setattr(cpu, "BLOCK_SCORES", 100)
 
 
 def inputs(mask=MASK, batch=2):
@@ -34,7 +34,7 @@ def inputs(mask=MASK, batch=2):
 
 def loops_over_heads(sharding=None) -> bool:
     q, k, v, valid = inputs()
-    with contextlib.nullcontext() if sharding is None else constraints(lambda *_: sharding):
+    with contextlib.nullcontext() if sharding is None else logical_axis_rules(lambda *_: sharding):
         run = jax.make_jaxpr(lambda *x: attend(*x, MASK, valid, implementation="xla"))
         return "scan" in str(run(q, k, v))
 
@@ -54,9 +54,9 @@ def loops_over_heads(sharding=None) -> bool:
 def test_values_and_gradients_do_not_depend_on_the_blocks_and_groups(
     models, monkeypatch, mask, limit, heads_at_once
 ):
-    monkeypatch.setattr(blocked, "BLOCK_SCORES", limit)
+    monkeypatch.setattr(cpu, "BLOCK_SCORES", limit)
     q, k, v, valid = inputs(mask)
-    assert blocked._heads_at_once(mask, q.reshape(*q.shape[:2], 4, 2, 8)) == heads_at_once
+    assert cpu._heads_at_once(mask, q.reshape(*q.shape[:2], 4, 2, 8)) == heads_at_once
 
     def run(attend):
         def total(q, k, v):
@@ -68,13 +68,13 @@ def test_values_and_gradients_do_not_depend_on_the_blocks_and_groups(
         )(q, k, v)
         return out, *gradients
 
-    for ours, theirs in zip(run(blocked.attend), run(reference.attend), strict=True):
+    for ours, theirs in zip(run(cpu.attend), run(reference.attend), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6)
 
 
 @pytest.mark.parametrize(("rows", "per_row", "count"), [(12, 5, 1), (12, 20, 3), (7, 20, 7)])
 def test_blocks_are_equal_and_as_large_as_the_cache_allows(rows, per_row, count):
-    assert blocked._num_blocks(rows, per_row) == count
+    assert cpu._num_blocks(rows, per_row) == count
 
 
 def test_long_sequences_need_memory_for_a_block_of_scores_not_for_all(monkeypatch):
@@ -97,7 +97,7 @@ def test_one_cpu_loops_over_heads_where_their_scores_exceed_the_cache(monkeypatc
     if jax.default_backend() != "cpu":
         pytest.skip("for a CPU")
     assert loops_over_heads()
-    monkeypatch.setattr(blocked, "BLOCK_SCORES", 10**6)
+    monkeypatch.setattr(cpu, "BLOCK_SCORES", 10**6)
     assert not loops_over_heads()
 
 

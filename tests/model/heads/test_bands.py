@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ditfuse_jax.model.bands import decompose, smooth, to_luma_chroma, to_rgb
 from ditfuse_jax.model.heads import make_head
 from ditfuse_jax.model.heads.bands import BandsHead
+from ditfuse_jax.model.wavelets import decompose, smooth, to_luma_chroma, to_rgb
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 

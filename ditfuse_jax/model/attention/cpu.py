@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
-from ditfuse_jax.model.remat import kept_attention
+from ditfuse_jax.model.remat import checkpoint_attention
 
 # Far below any score, yet finite: a row without a single visible key stays finite too.
 _HIDDEN = np.float32(-1e30)
@@ -52,7 +52,7 @@ def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.A
 
     # The logarithm is taken of all at once: inside the loop XLA takes half as long again.
     out, peak, total = _over_heads(head, (q, k, v), bias, _heads_at_once(mask, q))
-    out, lse = kept_attention(out), kept_attention(peak + jnp.log(total))
+    out, lse = checkpoint_attention(out), checkpoint_attention(peak + jnp.log(total))
     return out, (q, k, v, bias, out, lse)
 
 

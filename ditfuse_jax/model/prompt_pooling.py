@@ -8,7 +8,7 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 
 
-class PromptPool(nnx.Module):
+class PromptPooling(nnx.Module):
     """Every head takes a mean of the tokens, weighed by what they are, not by where they stand.
 
     In the sequence words reach the target through attention alone, which a small model is slow to

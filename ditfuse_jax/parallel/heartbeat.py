@@ -62,7 +62,7 @@ class Stop:
     lost: int | None = None
 
 
-class Watch:
+class Heartbeat:
     """One process's part in watching all."""
 
     def __init__(self, command: str, client: Any, index: int, count: int):
@@ -180,11 +180,11 @@ class Watch:
         end_now(stop.code)
 
 
-_watch: Watch | None = None
+_watch: Heartbeat | None = None
 
 
 @contextlib.contextmanager
-def together(command: str) -> Iterator[None]:
+def exit_together(command: str) -> Iterator[None]:
     """Inside, an error or the loss of one process ends all of them, each with a line naming it.
 
     Alone, nothing is added.  Among several, errors do not come out of here: a `UserError` ends all
@@ -199,7 +199,7 @@ def together(command: str) -> Iterator[None]:
     if state.client is None or state.num_processes == 1:
         yield
         return
-    _watch = watch = Watch(command, state.client, state.process_id, state.num_processes)
+    _watch = watch = Heartbeat(command, state.client, state.process_id, state.num_processes)
     error = f"{command}: error: {watch.name}"
     try:
         yield
@@ -219,7 +219,7 @@ def together(command: str) -> Iterator[None]:
         _watch = None
 
 
-def report(activity: Callable[[], Activity]) -> None:
+def report_activity(activity: Callable[[], Activity]) -> None:
     """Lets the others know what this process is doing, by a function that may be called anytime."""
     if _watch:
         _watch.activity = activity

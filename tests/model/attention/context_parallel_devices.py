@@ -11,7 +11,7 @@ import random_models as models  # pyright: ignore[reportMissingImports]
 from flax import nnx
 
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.model.axes import constraints
+from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.sample.sampler import make_sampler
 
@@ -39,7 +39,7 @@ def compiled_gradients(config, sharder: Sharder | None):
         batch = jax.device_put(batch, sharder.batch())
 
     def loss(parameters, *batch):
-        with constraints(sharder.activation) if sharder else contextlib.nullcontext():
+        with logical_axis_rules(sharder.activation) if sharder else contextlib.nullcontext():
             return jnp.mean(nnx.merge(graph, parameters)(*batch) ** 2)
 
     compiled = models.jit(jax.value_and_grad(loss)).lower(parameters, *batch).compile()

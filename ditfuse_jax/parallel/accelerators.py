@@ -9,7 +9,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Chip:
+class Accelerator:
     """Peaks of one device as JAX counts devices.
 
     Attributes:
@@ -32,12 +32,12 @@ _GIB = float(2**30)
 
 # HBM GiB and GB/s, bidirectional ICI GB/s, DCN Gbit/s; v5e's network is told per pod of 256 chips.
 # v6e's is too, 25.6 Tbit/s, and by the page tpu7x per chip: both are the same.
-TPUS: dict[str, Chip] = {
-    "v5e": Chip(197e12, 16 * _GIB, 819e9, 400e9 / 2, 6.4e12 / 256 / 8),
-    "v5p": Chip(459e12, 95 * _GIB, 2765e9, 1200e9 / 2, 50e9 / 8),
-    "v6e": Chip(918e12, 32 * _GIB, 1638e9, 800e9 / 2, 100e9 / 8),
+TPUS: dict[str, Accelerator] = {
+    "v5e": Accelerator(197e12, 16 * _GIB, 819e9, 400e9 / 2, 6.4e12 / 256 / 8),
+    "v5p": Accelerator(459e12, 95 * _GIB, 2765e9, 1200e9 / 2, 50e9 / 8),
+    "v6e": Accelerator(918e12, 32 * _GIB, 1638e9, 800e9 / 2, 100e9 / 8),
     # A device is one of the chip's two cores; they share everything.
-    "v7x": Chip(2307e12 / 2, 192 * _GIB / 2, 7380e9 / 2, 1200e9 / 4, 100e9 / 8 / 2),
+    "v7x": Accelerator(2307e12 / 2, 192 * _GIB / 2, 7380e9 / 2, 1200e9 / 4, 100e9 / 8 / 2),
 }
 
 # How JAX's `device_kind` begins -> dense bfloat16 FLOP/s.

@@ -11,7 +11,7 @@ NUM_FEATURES = 256
 _MAX_PERIOD = 10000.0
 
 
-def time_features(t: jax.Array) -> jax.Array:
+def timestep_features(t: jax.Array) -> jax.Array:
     """Sinusoidal features of t in [0, 1]: (...,) -> (..., 256), cosines then sines, float32."""
     half = NUM_FEATURES // 2
     frequencies = np.exp(-np.log(_MAX_PERIOD) * np.arange(half, dtype=np.float32) / half)
@@ -19,7 +19,7 @@ def time_features(t: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-class TimeMLP(nnx.Module):
+class TimestepMLP(nnx.Module):
     """Features -> hidden -> hidden with SiLU between."""
 
     def __init__(self, size: int, *, rngs: nnx.Rngs, dtype: str):

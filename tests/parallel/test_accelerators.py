@@ -2,7 +2,7 @@
 
 import pytest
 
-from ditfuse_jax.parallel.chips import peak_flops
+from ditfuse_jax.parallel.accelerators import peak_flops
 
 
 @pytest.mark.parametrize(

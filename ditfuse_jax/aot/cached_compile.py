@@ -41,17 +41,17 @@ class Compilation:
       bytes: per device, by kind: argument, output, alias (outputs that reuse arguments), temp and
         generated_code.
       xla_flops: XLA's own count, in which a loop's body counts once.
-      refusal: why there is none: it needs more memory than there is; empty otherwise.
+      out_of_memory: why there is none: it needs more memory than there is; empty otherwise.
       seconds: that compiling took.
-      recalled: it was compiled before.
+      cached: it was compiled before.
     """
 
     hlo: str
     bytes: dict[str, int]
     xla_flops: float
-    refusal: str
+    out_of_memory: str
     seconds: float
-    recalled: bool = False
+    cached: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -66,7 +66,7 @@ def cache_folder() -> Path:
 
 
 def compile_lowered(
-    lowered: jax.stages.Lowered, target: str, folder: Path, *, quick: bool = False
+    lowered: jax.stages.Lowered, target: str, folder: Path, *, low_effort: bool = False
 ) -> Compilation:
     """Compiles, unless the same program was compiled for the same target by the same compiler.
 
@@ -74,12 +74,12 @@ def compile_lowered(
       lowered: the traced program.
       target: names the devices.
       folder: where results are kept.
-      quick: with the compiler's least effort instead of its usual one.
+      low_effort: with the compiler's least effort instead of its usual one.
 
     Raises:
       UserError: the compiler fails for another reason than memory.
     """
-    options: dict[str, Any] = dict(_QUICK) if quick else {}
+    options: dict[str, Any] = dict(_QUICK) if low_effort else {}
     options |= _OPTIONS.get(target.partition(":")[0].split()[-1], {})
     path = folder / f"{program_key(lowered, target, options)}.json.z"
     found = _recall(path)
@@ -127,7 +127,7 @@ def _examine(compiled: jax.stages.Compiled, started: float) -> Compilation:
         hlo=compiled.as_text() or "",
         bytes={kind: int(getattr(sizes, f"{kind}_size_in_bytes")) for kind in kinds},
         xla_flops=float(cost.get("flops", 0.0)),
-        refusal="",
+        out_of_memory="",
         seconds=seconds,
     )
 
@@ -135,6 +135,6 @@ def _examine(compiled: jax.stages.Compiled, started: float) -> Compilation:
 def _recall(path: Path) -> Compilation | None:
     try:
         values = json.loads(zlib.decompress(path.read_bytes()))
-        return Compilation(**values | {"recalled": True})
+        return Compilation(**values | {"cached": True})
     except (OSError, ValueError, TypeError, zlib.error):
         return None  # not there, or written by another version

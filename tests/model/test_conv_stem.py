@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.source_stem import CELL, WIDTH, SourceStem
+from ditfuse_jax.model.conv_stem import CELL, WIDTH, ConvStem
 from tests.model import random_models as models
 
 CONFIG = dataclasses.replace(models.PIXEL, patch_size=8)
@@ -17,7 +17,7 @@ CONFIG = dataclasses.replace(models.PIXEL, patch_size=8)
 
 @pytest.fixture(scope="module")
 def stem():
-    return SourceStem(CONFIG, rngs=nnx.Rngs(0))
+    return ConvStem(CONFIG, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +79,5 @@ def test_sources_are_treated_alike_and_absent_ones_do_not_count(stem, sources):
 @pytest.mark.parametrize("changes", [{"patch_size": 6}, {"latent_downsampling": 8, "channels": 4}])
 def test_patches_that_are_not_made_of_its_cells_are_refused(changes):
     words = {"prediction": "velocity", "head": "linear"} | changes
-    with pytest.raises(UserError, match="source_stem looks at cells of 4 pixels"):
+    with pytest.raises(UserError, match="conv_stem looks at cells of 4 pixels"):
         dataclasses.replace(CONFIG, **words)

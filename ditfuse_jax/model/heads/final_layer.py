@@ -9,7 +9,7 @@ from ditfuse_jax.model.layers import Linear, layer_norm
 from ditfuse_jax.model.patches import unpatchify
 
 
-class OutputLayer(nnx.Module):
+class FinalLayer(nnx.Module):
     """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023).
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ditfuse_jax.model.prompt_pool import PromptPool
+from ditfuse_jax.model.prompt_pooling import PromptPooling
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("exact_products")
 @pytest.fixture(scope="module")
 def pool(models):
     """A pool in which no parameter is zero."""
-    pool = PromptPool(models.PIXEL, rngs=nnx.Rngs(0))
+    pool = PromptPooling(models.PIXEL, rngs=nnx.Rngs(0))
     random = np.random.default_rng(1)
     for _, parameter in nnx.to_flat_state(nnx.state(pool)):
         parameter[...] = 0.5 * random.standard_normal(parameter.shape).astype("f4")
@@ -48,7 +48,7 @@ def test_where_a_word_stands_does_not_matter_but_which_it_is(pool, texts):
 
 
 def test_a_fresh_pool_is_the_mean_over_the_words(models, texts):
-    fresh = PromptPool(models.PIXEL, rngs=nnx.Rngs(0))
+    fresh = PromptPooling(models.PIXEL, rngs=nnx.Rngs(0))
     embedded, valid = texts
     values = np.asarray(fresh.value(fresh.norm(embedded))).reshape(*embedded.shape)
     for row, count in enumerate((6, 4)):

@@ -15,7 +15,7 @@ WIDTH = 64  # features of each
 _LOUDNESS = 4.0
 
 
-class SourceStem(nnx.Module):
+class ConvStem(nnx.Module):
     """Cells of a few pixels, each with its neighbours, then a patch of them; all sources alike.
 
     A linear map of a whole patch knows its colours but not its texture, which is about magnitudes;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ditfuse_jax.parallel.watch import EXIT_LOST, together
+from ditfuse_jax.parallel.heartbeat import EXIT_LOST, exit_together
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import os, sys, time
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel import watch
+from ditfuse_jax.parallel import heartbeat
 from ditfuse_jax.parallel.processes import initialize
-watch.LOST_AFTER, watch.NOTICE_AFTER = 4.0, 2.0
+heartbeat.LOST_AFTER, heartbeat.NOTICE_AFTER = 4.0, 2.0
 initialize()
 index = int(os.environ["JAX_PROCESS_ID"])
 doing = ["step", time.monotonic()]
-with watch.together("work"):
-    watch.report(lambda: tuple(doing))
+with heartbeat.exit_together("work"):
+    heartbeat.report_activity(lambda: tuple(doing))
     time.sleep(2.5)
     print("ready", flush=True)
 """
@@ -75,7 +75,7 @@ def kill(processes: list[subprocess.Popen], index: int) -> float:
 
 
 def test_alone_errors_come_out_as_they_are():
-    with pytest.raises(KeyError), together("work"):
+    with pytest.raises(KeyError), exit_together("work"):
         raise KeyError
 
 
@@ -117,7 +117,7 @@ def test_a_killed_process_is_missed_by_name(start):
 
 
 def test_who_waits_for_the_others_in_vain_ends_with_a_line_that_says_so():
-    code = "from ditfuse_jax.parallel import processes\nprocesses.JOIN_WITHIN = 2\n"
+    code = "from ditfuse_jax.parallel import processes\nprocesses.INITIALIZATION_TIMEOUT = 2\n"
     address = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:9", "JAX_NUM_PROCESSES": "2"}
     done = subprocess.run(
         [sys.executable, "-c", code + "processes.initialize()"],

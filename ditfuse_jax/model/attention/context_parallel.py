@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from ditfuse_jax.model.attention import AttentionMask, Part, attend
-from ditfuse_jax.model.axes import placement, shards
-from ditfuse_jax.model.remat import kept_attention
+from ditfuse_jax.model.logical_axes import activation_sharding, num_shards
+from ditfuse_jax.model.remat import checkpoint_attention
 
 
 def context_parallel_attention(
@@ -51,15 +51,15 @@ def context_parallel_attention(
         k, v = pieces[: len(keys)], pieces[len(keys) :]
         return attend(q, joined(k), joined(v), mask, key_valid, implementation=implementation)
 
-    place = placement(("batch", "sequence", "heads", "head_dim"), q.shape)
+    place = activation_sharding(("batch", "sequence", "heads", "head_dim"), q.shape)
     if place is None or place.mesh.size == 1:
         return local(q, mask, key_valid, *keys, *values)
     sequence = place.spec[1]
     pieces = (*keys, *values)
     specs = [_spec(("batch", "sequence", "kv_heads", "head_dim"), x) for x in pieces]
-    size = q.shape[1] // (shards("sequence") if sequence else 1)
+    size = q.shape[1] // (num_shards("sequence") if sequence else 1)
     # Of the devices, in the order of their indices along the sequence.
-    runs = [rows(mask, start, start + size) for start in range(0, q.shape[1], size)]
+    runs = [slice_queries(mask, start, start + size) for start in range(0, q.shape[1], size)]
 
     def on_each(q: jax.Array, key_valid: jax.Array, *pieces: jax.Array) -> jax.Array:
         if sequence is None:
@@ -73,7 +73,7 @@ def context_parallel_attention(
             lambda valid, q, *pieces, run=run: local(q, run, valid, *pieces) for run in runs
         ]
         chosen = _choose(jax.lax.axis_index(sequence), branches, key_valid, q, *whole)
-        return kept_attention(chosen)
+        return checkpoint_attention(chosen)
 
     # Written out per device also where only batch and heads are spread: kernels are opaque to the
     # compiler, which would gather everything around them.
@@ -124,7 +124,7 @@ def pad_queries(mask: AttentionMask, count: int) -> AttentionMask:
     return dataclasses.replace(mask, parts=(*mask.parts, padding))
 
 
-def rows(mask: AttentionMask, start: int, stop: int) -> AttentionMask:
+def slice_queries(mask: AttentionMask, start: int, stop: int) -> AttentionMask:
     """The mask of the queries `[start, stop)` alone, counted from zero."""
     parts = []
     for part in mask.parts:
@@ -150,6 +150,6 @@ def _without_last(spans: tuple[tuple[int, int], ...], count: int) -> tuple[tuple
 
 
 def _spec(axes: tuple[str, ...], x: jax.Array) -> PartitionSpec:
-    place = placement(axes, x.shape)
+    place = activation_sharding(axes, x.shape)
     assert place is not None
     return place.spec

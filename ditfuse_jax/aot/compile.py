@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.aot.compiler import cache_folder, compile_lowered
+from ditfuse_jax.aot.cached_compile import cache_folder, compile_lowered
 from ditfuse_jax.aot.memory import checkpoint_bytes, device_bytes
 from ditfuse_jax.aot.programs import NUM_IMAGES, Program, sampling_programs, train_program
 from ditfuse_jax.aot.report import Report, examine
@@ -16,32 +16,32 @@ from ditfuse_jax.model.flops import condition_flops, draw_flops, training_flops
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel import Sharder, make_mesh
-from ditfuse_jax.parallel.chips import TPUS, Chip
+from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.sample.standard import standard_prompt
 from ditfuse_jax.train.recipe import Config, apply_overrides, default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 
-WHAT = ("train", "sample")
+PROGRAMS = ("train", "sample")
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class CompileConfig:
     """What is compiled.
 
     Attributes:
       preset: of the model.
-      what: a name in `WHAT`.
-      side: of the square images, in pixels.
-      batch: examples over all devices; 0 for four per device to train on, one to sample.
+      program: a name in `PROGRAMS`.
+      image_size: of the square images, in pixels.
+      batch_size: examples over all devices; 0 for four per device to train on, one to sample.
       lora: train adapters as `omnigen_lora` has them instead of all weights.
       overrides: words like `--config.model.remat=full`.
     """
 
     preset: str
-    what: str = "train"
-    side: int = 512
-    batch: int = 0
+    program: str = "train"
+    image_size: int = 512
+    batch_size: int = 0
     lora: bool = False
     overrides: tuple[str, ...] = ()
 
@@ -54,14 +54,16 @@ class Case:
         Raises:
           UserError: an unknown preset, or overrides that do not fit.
         """
-        if self.what not in WHAT:
-            raise UserError(f"{self.what!r} is unknown; choose from {', '.join(WHAT)}")
+        if self.program not in PROGRAMS:
+            raise UserError(f"{self.program!r} is unknown; choose from {', '.join(PROGRAMS)}")
         config: Config = default_config(self.preset)
-        config.data.crop = (self.side, self.side)
-        config.data.batch_size = self.batch or (4 * devices if self.what == "train" else slices)
+        config.data.crop = (self.image_size, self.image_size)
+        config.data.batch_size = self.batch_size or (
+            4 * devices if self.program == "train" else slices
+        )
         config.optimizer.schedule = "constant"
-        config.mesh.data, config.mesh.cross_data = 1, slices
-        if self.what == "train":
+        config.mesh.data, config.mesh.dcn_data = 1, slices
+        if self.program == "train":
             config.mesh.fsdp = -1
         else:
             config.mesh.tensor = -1
@@ -72,38 +74,38 @@ class Case:
         return resolve(apply_overrides(config, self.overrides))
 
 
-def compile_case(
-    case: Case, topology: Topology, *, quick: bool = False, folder: Path | None = None
+def compile_programs(
+    case: CompileConfig, topology: Topology, *, low_effort: bool = False, folder: Path | None = None
 ) -> list[Report]:
     """Compiles what a case has, or recalls it.
 
     Args:
       case: what.
       topology: for which devices.
-      quick: see `compile_lowered`.
+      low_effort: see `compile_lowered`.
       folder: of results; by default `cache_folder()`.
 
     Raises:
       UserError: the topology, the recipe or its mesh does not work, or there is no compiler.
     """
     chip, devices = TPUS[topology.family], topology.devices()
-    return compile_on(case, devices, chip, str(topology), quick=quick, folder=folder)
+    return compile_on(case, devices, chip, str(topology), low_effort=low_effort, folder=folder)
 
 
 def compile_on(
-    case: Case,
+    case: CompileConfig,
     devices: Sequence[Any],
-    chip: Chip,
+    chip: Accelerator,
     target: str,
     *,
-    quick: bool = False,
+    low_effort: bool = False,
     folder: Path | None = None,
 ) -> list[Report]:
     """The same for given devices."""
     slice_of = [getattr(device, "slice_index", 0) or 0 for device in devices]
     recipe = case.recipe(len(devices), max(slice_of) + 1)
     sharder = Sharder(make_mesh(recipe.mesh, devices))
-    if case.what == "train":
+    if case.program == "train":
         programs = [train_program(recipe, sharder)]
     else:
         programs = sampling_programs(recipe, sharder)
@@ -114,19 +116,21 @@ def compile_on(
         "topology": target,
         "devices": len(devices),
         "mesh": {axis: size for axis, size in sharder.mesh.shape.items() if size > 1},
-        "batch": recipe.data.batch_size,
-        "side": recipe.data.crop[0],
+        "batch_size": recipe.data.batch_size,
+        "image_size": recipe.data.crop[0],
         "trains": "adapters" if recipe.lora else "all weights",
         "remat": recipe.model.remat,
         "attention": recipe.model.attention,
-        "effort": "least" if quick else "usual",
+        "effort": "least" if low_effort else "usual",
     }
-    if case.what == "sample":
+    if case.program == "sample":
         del facts["trains"], facts["remat"]
         facts["steps"] = recipe.sampling.steps
     reports = []
     for program in programs:
-        done = compile_lowered(program.lower(), target, folder or cache_folder(), quick=quick)
+        done = compile_lowered(
+            program.lower(), target, folder or cache_folder(), low_effort=low_effort
+        )
         consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
         if program.name == "train":
             consumers |= _kept_by_a_step(recipe, sharder, program)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ditfuse_jax.model.context import pad_queries, rows
+from ditfuse_jax.model.attention.context_parallel import pad_queries, slice_queries
 from ditfuse_jax.model.layout import Layout
 
 LAYOUT = Layout(text=(5, 3, 6), grid=(2, 3), draws=2)
@@ -22,7 +22,7 @@ def test_the_runs_of_all_devices_are_the_mask_row_by_row(name, count):
     mask = MASKS[name]
     padded = pad_queries(mask, -mask.num_queries % count)
     size = padded.num_queries // count
-    runs = [rows(padded, size * i, size * (i + 1)) for i in range(count)]
+    runs = [slice_queries(padded, size * i, size * (i + 1)) for i in range(count)]
     assert all(run.num_queries == size for run in runs)
     joined = np.concatenate([run.dense() for run in runs])
     np.testing.assert_array_equal(joined[: mask.num_queries], mask.dense())
@@ -31,7 +31,7 @@ def test_the_runs_of_all_devices_are_the_mask_row_by_row(name, count):
 def test_a_run_has_no_work_but_its_own_pairs():
     mask = LAYOUT.full_mask
     edges = np.linspace(0, mask.num_queries, 5).astype(int)
-    pairs = [rows(mask, a, b).num_pairs() for a, b in itertools.pairwise(edges)]
+    pairs = [slice_queries(mask, a, b).num_pairs() for a, b in itertools.pairwise(edges)]
     assert sum(pairs) == mask.num_pairs()
 
 
@@ -43,8 +43,8 @@ def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
 
 @pytest.fixture(scope="module")
 def report(on_eight_devices):
-    """What `context_devices.py` found."""
-    return on_eight_devices("parallel/context_devices.py")
+    """What `context_parallel_devices.py` found."""
+    return on_eight_devices("model/attention/context_parallel_devices.py")
 
 
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])

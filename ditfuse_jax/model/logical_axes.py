@@ -20,7 +20,7 @@ _resolver: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("axe
 
 
 @contextlib.contextmanager
-def constraints(resolver: Resolver) -> Iterator[None]:
+def logical_axis_rules(resolver: Resolver) -> Iterator[None]:
     """Within this context `constrain` places activations where `resolver` says."""
     token = _resolver.set(resolver)
     try:
@@ -29,7 +29,7 @@ def constraints(resolver: Resolver) -> Iterator[None]:
         _resolver.reset(token)
 
 
-def placement(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding | None:
+def activation_sharding(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding | None:
     """Where an activation of these dimensions lies, or None where no mesh is known.
 
     For kernels that the compiler cannot partition and that therefore run under `shard_map`.
@@ -38,21 +38,21 @@ def placement(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding 
     return None if resolver is None else resolver(axes, shape)
 
 
-def spread() -> bool:
+def spans_devices() -> bool:
     """Whether activations may lie on several devices."""
-    place = placement(("batch",), (1,))
+    place = activation_sharding(("batch",), (1,))
     return jax.device_count() > 1 if place is None else len(place.device_set) > 1
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+def with_logical_constraint(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose dimensions are named by `axes`."""
-    sharding = placement(axes, x.shape)
+    sharding = activation_sharding(axes, x.shape)
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
-def shards(axis: str) -> int:
+def num_shards(axis: str) -> int:
     """Over how many devices the named dimension is spread where its size divides; 1 outside."""
-    sharding = placement((axis,), (0,))  # nothing divides by any number
+    sharding = activation_sharding((axis,), (0,))  # nothing divides by any number
     if sharding is None:
         return 1
     entry = sharding.spec[0]
