@@ -1,7 +1,7 @@
-"""A sweep on a cluster: its trainings as a SLURM array, or as a JobSet each.
+"""Submits the trainings of a sweep to a cluster, as a SLURM array or as one JobSet each.
 
-The launchers stand beside the package, in `launch/` of a checkout; a description made for them says
-what the machines are.
+The launchers are in `launch/` of a checkout, outside the package; a job description in their format
+names the machines.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sweep.plan import Plan
+from ditfuse_jax.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
     from launch import JobSpec
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 TARGETS = ("slurm", "jobset")
 
 
-def submit(plan: Plan, target: str, description: Path, dry_run: bool) -> int:
-    """Submits the trainings that are not done yet, or shows what would be submitted.
+def submit(plan: SweepPlan, target: str, description: Path, dry_run: bool) -> int:
+    """Submits the trainings that are not done, or shows what would be submitted.
 
     Returns:
       The exit code of sbatch or kubectl.
 
     Raises:
-      UserError: nothing is to be trained, the description is wrong, or a program is missing.
+      UserError: there is nothing to train, the description is wrong, or a program is missing.
     """
     _find_launchers()
     from launch import LaunchError, commands
@@ -42,12 +42,12 @@ def submit(plan: Plan, target: str, description: Path, dry_run: bool) -> int:
         raise UserError(str(error)) from error
 
 
-def render(plan: Plan, target: str, description: Path) -> "list[Command]":
-    """Returns the calls that submit the trainings.
+def render(plan: SweepPlan, target: str, description: Path) -> "list[Command]":
+    """Returns the commands that submit the trainings.
 
     Raises:
       LaunchError: the description is wrong.
-      UserError: nothing is to be trained.
+      UserError: there is nothing to train.
     """
     from launch import jobset, slurm
     from launch.commands import Command
@@ -56,30 +56,32 @@ def render(plan: Plan, target: str, description: Path) -> "list[Command]":
     if target == "slurm":
         return [Command(("sbatch",), slurm.array_script(list(jobs.values())))]
     named = [dataclasses.replace(job, name=f"{job.name}-{number}") for number, job in jobs.items()]
-    # One call for all: those that exist already are told and hold up none of the others.
+    # One call for all: kubectl reports those that exist already and creates the others.
     calls = [command for job in named for command in jobset.run(job)]
     return [Command(calls[0].words, "---\n".join(call.document for call in calls))]
 
 
-def _jobs(plan: Plan, description: Path) -> "dict[int, JobSpec]":
-    """A job for each training that is not done, by the training's number in the sweep."""
+def _jobs(plan: SweepPlan, description: Path) -> "dict[int, JobSpec]":
+    """Returns a job for each training that is not done, by the training's number in the sweep."""
     from launch.job_spec import load_job_spec
 
     if not plan.trainings:
-        raise UserError("the sweep trains nothing: run it here")
+        raise UserError("the sweep trains nothing: run it on this machine")
     base = load_job_spec(description)
     jobs = {
         number: dataclasses.replace(
             base,
             config=training.recipe,
             workdir=str(training.folder),
-            overrides=training.words,
+            overrides=training.overrides,
         )
         for number, training in enumerate(plan.trainings)
         if not training.finished()
     }
     if not jobs:
-        raise UserError(f"all trainings of {plan.folder} are done: run the sweep without a cluster")
+        raise UserError(
+            f"all trainings of {plan.folder} are done: run the sweep without --slurm or --jobset"
+        )
     return jobs
 
 
@@ -88,7 +90,7 @@ def _find_launchers() -> None:
         root = resource("launch").parent
     except UserError as error:
         raise UserError(
-            "the launchers are not part of an installation: start the sweep from a checkout of "
+            "the launchers are not installed with the package: start the sweep from a checkout of "
             "ditfuse_jax"
         ) from error
     if str(root) not in sys.path:

@@ -1,4 +1,4 @@
-"""Running a sweep on this machine: some trainings at a time, each a process of its own."""
+"""Runs a sweep on this machine: several trainings at a time, each in its own process."""
 
 import dataclasses
 import functools
@@ -17,22 +17,22 @@ from typing import Any
 import tqdm
 
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.sweep.plan import Plan, Run, Training
+from ditfuse_jax.sweep.plan import SweepPlan, Training, Trial
 
-# How the command is called; tests put another program here.
+# The command; tests replace it by another program.
 DITFUSE = (sys.executable, "-m", "ditfuse_jax")
 _POLL = 0.2  # seconds
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
-    """A run that could not be done.
+class TrialFailure:
+    """A trial that failed.
 
     Attributes:
-      name: of the run.
-      reason: the last line it said.
-      log: all it said.
+      name: of the trial.
+      reason: the last line of its output.
+      log: file with all of its output.
     """
 
     name: str
@@ -44,64 +44,64 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a sweep went.
+class SweepResult:
+    """The outcome of running a sweep.
 
     Attributes:
-      failures: runs that could not be done.
-      stopped: a signal ended it before all was done.
+      failures: trials that failed.
+      stopped: whether a signal ended it before all trials were done.
     """
 
-    failures: list[Failure]
+    failures: list[TrialFailure]
     stopped: bool
 
 
 class _Stopped(Exception):
-    """This process was asked to stop."""
+    """This process received a signal to stop."""
 
 
-def run_plan(plan: Plan, workers: int, *, quiet: bool = False) -> Outcome:
-    """Does what is not done yet, `workers` trainings at a time; a failure stops only its own runs.
+def run_plan(plan: SweepPlan, workers: int, *, quiet: bool = False) -> SweepResult:
+    """Runs the trials that are not done, `workers` at a time; others continue after a failure.
 
-    Asked to stop (SIGTERM, Ctrl-C), it lets the trainings save and comes back.  The devices of
-    CUDA_VISIBLE_DEVICES are shared out among the workers.
+    On SIGTERM and Ctrl-C the trainings save and the function returns.  The devices of
+    CUDA_VISIBLE_DEVICES are divided among the workers.
     """
-    todo = [run for run in plan.runs if run.scores() is None]
-    by_training: dict[Training | None, list[Run]] = {}
-    for run in todo:
-        by_training.setdefault(run.training, []).append(run)
-    # Runs of one training are scored one after the other; those of a checkpoint wait for nothing.
-    jobs = [(t, runs) for t, runs in by_training.items() if t]
-    jobs += [(None, [run]) for run in by_training.get(None, [])]
+    remaining = [trial for trial in plan.trials if trial.scores() is None]
+    by_training: dict[Training | None, list[Trial]] = {}
+    for trial in remaining:
+        by_training.setdefault(trial.training, []).append(trial)
+    # Trials of one training are evaluated one after the other; those of a checkpoint in parallel.
+    jobs = [(t, trials) for t, trials in by_training.items() if t]
+    jobs += [(None, [trial]) for trial in by_training.get(None, [])]
     if not jobs:
-        return Outcome([], False)
+        return SweepResult([], False)
     with _Processes() as processes, _Bar(plan, quiet) as bar:
-        environments = _shared_devices(workers)
+        environments = _divided_devices(workers)
 
-        def work(training: Training | None, runs: Sequence[Run]) -> list[Failure]:
+        def work(training: Training | None, trials: Sequence[Trial]) -> list[TrialFailure]:
             environment = environments.get()
             try:
                 call = functools.partial(processes.run, environment)
-                return _do(training, runs, call, bar.say)
+                return _run_trials(training, trials, call, bar.write)
             finally:
                 environments.put(environment)
 
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(work, training, runs) for training, runs in jobs]
+            futures = [pool.submit(work, training, trials) for training, trials in jobs]
             while wait(futures, _POLL).not_done:
                 bar.update()
         bar.update()
-        return Outcome(_failures(futures), processes.stopping.is_set())
+        return SweepResult(_failures(futures), processes.stopping.is_set())
 
 
 def last_line(log: Path) -> str:
-    """What a log ends with; progress bars redraw their line by carriage returns."""
+    """Returns the last line of a log; progress bars redraw theirs by carriage returns."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    return next((line for line in reversed(lines) if line), "no output")
 
 
-def _failures(futures: Sequence[Future[list[Failure]]]) -> list[Failure]:
+def _failures(futures: Sequence[Future[list[TrialFailure]]]) -> list[TrialFailure]:
     failures = []
     for future in futures:
         error = future.exception()
@@ -112,38 +112,36 @@ def _failures(futures: Sequence[Future[list[Failure]]]) -> list[Failure]:
     return failures
 
 
-def _do(
+def _run_trials(
     training: Training | None,
-    runs: Sequence[Run],
+    trials: Sequence[Trial],
     call: Callable[[Sequence[str], Path], int],
-    say: Callable[[str], None],
-) -> list[Failure]:
-    """Trains unless that is done, then scores the runs."""
+    write: Callable[[str], None],
+) -> list[TrialFailure]:
+    """Trains unless that is done, then evaluates the trials."""
     if training and not training.finished():
         log = training.folder / "log.txt"
         started = time.monotonic()
         code = call(training.command, log)
         reason = _reason(code, log) if code else ""
         if not code and not training.finished():
-            reason = (
-                "it ended without the evaluation of its last step: remove its folder to train again"
-            )
+            reason = "it ended without evaluating its last step: remove its folder to train again"
         if reason:
-            say(f"failed: {Failure(training.name, reason, log)}")
-            return [Failure(run.name, reason, log) for run in runs]
-        say(f"trained {training.name} in {time.monotonic() - started:.0f} s")
+            write(f"failed: {TrialFailure(training.name, reason, log)}")
+            return [TrialFailure(trial.name, reason, log) for trial in trials]
+        write(f"trained {training.name} in {time.monotonic() - started:.0f} s")
     failures = []
-    for run in runs:
-        if run.scores() is None:
-            log = run.folder / "log.txt"
-            run.unscored()
-            if code := call(run.scoring, log):
-                failures.append(Failure(run.name, _reason(code, log), log))
-                say(f"failed: {failures[-1]}")
+    for trial in trials:
+        if trial.scores() is None:
+            log = trial.folder / "log.txt"
+            trial.invalidate_scores()
+            if code := call(trial.evaluation, log):
+                failures.append(TrialFailure(trial.name, _reason(code, log), log))
+                write(f"failed: {failures[-1]}")
                 continue
-            run.scored()
-        scores = ", ".join(f"{k} {v:.4g}" for k, v in list((run.scores() or {}).items())[:3])
-        say(f"{run.name}: {scores}")
+            trial.mark_scored()
+        scores = ", ".join(f"{k} {v:.4g}" for k, v in list((trial.scores() or {}).items())[:3])
+        write(f"{trial.name}: {scores}")
     return failures
 
 
@@ -152,7 +150,7 @@ def _reason(code: int, log: Path) -> str:
 
 
 class _Processes:
-    """The children, which are asked to stop when this process is."""
+    """Child processes, which are terminated when this process is asked to stop."""
 
     def __init__(self):
         self.stopping = threading.Event()
@@ -170,16 +168,16 @@ class _Processes:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def run(self, environment: Mapping[str, str], words: Sequence[str], log: Path) -> int:
-        """Runs `ditfuse WORDS`, appending what it says to a log; returns its exit code."""
+    def run(self, environment: Mapping[str, str], arguments: Sequence[str], log: Path) -> int:
+        """Runs `ditfuse ARGUMENTS` with its output appended to a log; returns its exit code."""
         make_folder(log.parent)
         with log.open("ab") as file:
             with self._lock:
                 if self.stopping.is_set():
                     raise _Stopped
-                # A session of its own: Ctrl-C reaches it through us, once.
+                # In a new session, so that Ctrl-C reaches it only through `_stop`.
                 child = subprocess.Popen(
-                    [*DITFUSE, *words],
+                    [*DITFUSE, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -187,7 +185,7 @@ class _Processes:
                     start_new_session=True,
                 )
                 self._children.add(child)
-            if self.stopping.is_set():  # asked between the question and the list of children
+            if self.stopping.is_set():  # the signal came before the child was added
                 child.terminate()
             code = child.wait()
         with self._lock:
@@ -204,9 +202,9 @@ class _Processes:
 
 
 class _Bar:
-    """One bar over the steps of all trainings, and lines above it."""
+    """A progress bar over the steps of all trainings, with messages above it."""
 
-    def __init__(self, plan: Plan, quiet: bool):
+    def __init__(self, plan: SweepPlan, quiet: bool):
         self._trainings, self._quiet = plan.trainings, quiet
         self._done: dict[Training, int] = {}
         self._last = 0.0
@@ -223,12 +221,12 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         if not self._quiet:
             tqdm.tqdm.write(text, file=sys.stderr)
 
     def update(self) -> None:
-        """Reads how far the trainings are, now and then."""
+        """Reads the trainings' progress, at most every two seconds."""
         if self._bar.disable or time.monotonic() - self._last < 2:
             return
         self._last = time.monotonic()
@@ -239,8 +237,8 @@ class _Bar:
         self._bar.update(sum(self._done.values()) - self._bar.n)
 
 
-def _shared_devices(workers: int) -> "queue.SimpleQueue[dict[str, str]]":
-    """An environment for each worker."""
+def _divided_devices(workers: int) -> "queue.SimpleQueue[dict[str, str]]":
+    """Returns an environment for each worker, with its part of the devices."""
     devices = [device for device in os.environ.get(_DEVICES, "").split(",") if device]
     environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for worker in range(workers):

@@ -1,7 +1,7 @@
-"""What a sweep comes to: trainings and runs, their folders and commands, and what is done.
+"""The trainings and trials of a sweep, with their folders and commands, and which are done.
 
-Nothing but the folders tells what is done, so a training finished anywhere counts: here, as a task
-of a SLURM array, or in a pod.
+Only the contents of the folders decide what is done, so a training counts wherever it ran: on this
+machine, as a task of a SLURM array, or in a pod.
 """
 
 import collections
@@ -19,13 +19,13 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.files import write_text
 from ditfuse_jax.flow.sampling_config import option_name
-from ditfuse_jax.sweep.definition import Sweep, Words
+from ditfuse_jax.sweep.definition import Arguments, Sweep
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights.run_paths import CHECKPOINTS
 
-# A run may continue with others of these.
+# A run may be continued with other values of these keys.
 _CHANGEABLE = ("mesh", "data.workers")
 
 
@@ -34,30 +34,31 @@ class Training:
     """One call of `ditfuse train`.
 
     Attributes:
-      name: of the setting and the seed.
+      name: setting and seed, for messages.
       folder: the run folder.
-      words: all overrides.
+      recipe: name or file, the argument of `--config`.
+      overrides: all of them, including the seed.
     """
 
     name: str
     folder: Path
     recipe: str
-    words: Words
+    overrides: Arguments
 
     @property
-    def command(self) -> Words:
-        """What comes after `ditfuse`."""
-        return ("train", "--config", self.recipe, "--workdir", str(self.folder), *self.words)
+    def command(self) -> Arguments:
+        """The arguments of `ditfuse`."""
+        return ("train", "--config", self.recipe, "--workdir", str(self.folder), *self.overrides)
 
     @functools.cached_property
     def config(self) -> Config:
         """The resolved recipe.
 
         Raises:
-          UserError: a word is wrong.
+          UserError: an override is wrong.
         """
         try:
-            config = load_recipe(self.recipe, self.words)
+            config = load_recipe(self.recipe, self.overrides)
             resolve(config)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from error
@@ -65,64 +66,65 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Total number of steps."""
         return self.config.train.steps
 
     def records(self) -> list[dict[str, Any]]:
-        """What the run has recorded so far."""
+        """Returns the records of `metrics.jsonl` so far."""
         return read_metrics(RunFolder(self.folder).metrics)
 
     def last_scores(self) -> dict[str, float]:
-        """Metric -> value of the evaluation at the last step; empty where there is none."""
+        """Returns metric -> value of the evaluation at the last step; empty if there is none."""
         found = {name.removeprefix("eval/"): value for name, value in self._last_record().items()}
         return {name: value for name, value in found.items() if name in METRICS}
 
     def finished(self) -> bool:
-        """Whether the last step is saved and evaluated."""
+        """Whether the checkpoint and the evaluation of the last step exist."""
         evaluated = any(name.startswith("eval/") for name in self._last_record())
         return evaluated and (self.folder / CHECKPOINTS / str(self.steps)).is_dir()
 
     def _last_record(self) -> dict[str, Any]:
-        """All that was recorded of the last step."""
-        whole: dict[str, Any] = {}
+        """Returns everything recorded at the last step."""
+        merged: dict[str, Any] = {}
         for record in self.records():
             if record.get("step") == self.steps:
-                whole |= record
-        return whole
+                merged |= record
+        return merged
 
     def check(self) -> None:
-        """Refuses wrong words, and a folder that another setting began.
+        """Checks the overrides, and that the folder was not started with other settings.
 
         Raises:
-          UserError: naming the first key that differs.
+          UserError: an override is wrong, or a key differs; the message names it.
         """
         current = _flat(json.loads(to_json(self.config)))
         path = self.folder / "config.json"
         if not path.is_file():
             return
-        begun = _flat(json.loads(path.read_text(encoding="utf-8")))
+        started = _flat(json.loads(path.read_text(encoding="utf-8")))
         for key, value in current.items():
-            if key in begun and begun[key] != value and not key.startswith(_CHANGEABLE):
+            if key in started and started[key] != value and not key.startswith(_CHANGEABLE):
                 raise UserError(
-                    f"{self.folder} was begun with {key} = {begun[key]!r}, now it is {value!r}: "
-                    "choose another --workdir, or remove that folder"
+                    f"{self.folder} was started with {key} = {started[key]!r}, now it is "
+                    f"{value!r}: choose another --workdir, or remove that folder"
                 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Trial:
     """A setting with a seed.
 
     Attributes:
-      training: whose model it uses; None for the sweep's own checkpoint.
-      scoring: what comes after `ditfuse`, empty where the training's own scores count.
-      folder: of the scores, if scored.
+      training: the training of its model; None if the sweep evaluates a checkpoint.
+      evaluation: the arguments of `ditfuse` that compute its scores; empty if the training's own
+        evaluation does.
+      folder: where these arguments write the scores.
     """
 
     setting: str
     seed: int
     training: Training | None
-    scoring: Words
+    evaluation: Arguments
     folder: Path
 
     @property
@@ -130,119 +132,123 @@ class Run:
         return f"{self.setting}, seed {self.seed}"
 
     def scores(self) -> dict[str, float] | None:
-        """Metric -> value; None while there are none."""
+        """Returns metric -> value; None while there are no scores."""
         if self.training and not self.training.finished():
             return None
-        if not self.scoring:
+        if not self.evaluation:
             assert self.training is not None
             return self.training.last_scores()
-        report, words = self.folder / "report.json", self.folder / "words.json"
-        if not (report.is_file() and words.is_file()):
+        report = self.folder / "report.json"
+        if not (report.is_file() and self._arguments_file.is_file()):
             return None
-        if json.loads(words.read_text(encoding="utf-8")) != list(self.scoring):
-            return None  # scored on something else
+        if json.loads(self._arguments_file.read_text(encoding="utf-8")) != list(self.evaluation):
+            return None  # the scores of another evaluation
         content = json.loads(report.read_text(encoding="utf-8"))
         values = {name: content[name].get("fused") for name in METRICS if name in content}
         return {name: value for name, value in values.items() if value is not None}
 
-    def unscored(self) -> None:
-        """Forgets of what words the report is, before another takes its place."""
-        (self.folder / "words.json").unlink(missing_ok=True)
+    def invalidate_scores(self) -> None:
+        """Marks the report as not belonging to these arguments, before it is overwritten."""
+        self._arguments_file.unlink(missing_ok=True)
 
-    def scored(self) -> None:
-        """Notes that the report is the one of these words."""
-        write_text(self.folder / "words.json", json.dumps(self.scoring) + "\n")
+    def mark_scored(self) -> None:
+        """Records that the report was computed with these arguments."""
+        write_text(self._arguments_file, json.dumps(self.evaluation) + "\n")
+
+    @property
+    def _arguments_file(self) -> Path:
+        return self.folder / "arguments.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """All runs of a sweep below a folder, settings in their order, seeds within."""
+class SweepPlan:
+    """All trials of a sweep, ordered by setting and seed, below one folder."""
 
     folder: Path
     sweep: Sweep
-    runs: list[Run]
+    trials: list[Trial]
 
     @property
     def trainings(self) -> list[Training]:
-        """Each once, in order."""
-        return list(dict.fromkeys(run.training for run in self.runs if run.training))
+        """The distinct trainings, in order."""
+        return list(dict.fromkeys(trial.training for trial in self.trials if trial.training))
 
 
-def make_plan(sweep: Sweep, folder: Path) -> Plan:
-    """Works a sweep out and checks all of it.
+def make_plan(sweep: Sweep, folder: Path) -> SweepPlan:
+    """Expands a sweep into trials and checks all of them.
 
     Raises:
-      UserError: naming the setting, the key or the folder that is wrong.
+      UserError: a setting, a key or a folder is wrong; the message names it.
     """
     folder = folder.expanduser().absolute()
     slugs = _slugs([name for name, _ in sweep.items()])
-    split = {name: _split((*sweep.overrides, *words)) for name, words in sweep.items()}
-    shared = collections.Counter(learnt for learnt, _ in split.values())
-    trainings: dict[tuple[Words, int], Training] = {}
-    runs = []
-    for (name, (learnt, sampling)), seed in itertools.product(split.items(), sweep.seeds):
+    split = {name: _split((*sweep.overrides, *own)) for name, own in sweep.items()}
+    shared = collections.Counter(trained for trained, _ in split.values())
+    trainings: dict[tuple[Arguments, int], Training] = {}
+    trials = []
+    for (name, (trained, sampling)), seed in itertools.product(split.items(), sweep.seeds):
         if sweep.checkpoint:
-            if learnt:
+            if trained:
                 raise UserError(
-                    f"{name}: {learnt[0]} changes a training, and {sweep.checkpoint} is trained "
-                    f"already: only {', '.join(sampling_options())} can be set"
+                    f"{name}: {trained[0]} changes the training, and {sweep.checkpoint} is already "
+                    f"trained: only {', '.join(sampling_options())} can be set"
                 )
             training = None
         elif sweep.evaluate:
-            label = name if shared[learnt] == 1 else f"model of {name}"
+            label = name if shared[trained] == 1 else f"model of {name}"
             training = trainings.setdefault(
-                (learnt, seed), _training(sweep, folder, label, learnt, seed)
+                (trained, seed), _training(sweep, folder, label, trained, seed)
             )
-        elif shared[learnt] > 1:
+        elif shared[trained] > 1:
             raise UserError(
-                f"{name}: another setting differs from it only in sampling, so they share a "
-                "training: give the sweep evaluate=('--data', ...), on what they are scored"
+                f"{name}: another setting differs from it only in sampling, so both share a "
+                "training: give the sweep evaluate=('--data', ...) to score them"
             )
         else:
-            # The evaluation at the end of the training samples by these words.
-            training = _training(sweep, folder, name, (*learnt, *sampling), seed)
-            trainings[learnt, seed] = training
+            # The evaluation at the end of the training samples with these overrides.
+            training = _training(sweep, folder, name, (*trained, *sampling), seed)
+            trainings[trained, seed] = training
         scores = (training.folder if training else folder) / "scores" / f"{slugs[name]}-seed{seed}"
-        scoring = _scoring(sweep, training, sampling, seed, scores)
-        runs.append(Run(name, seed, training, scoring, scores))
+        evaluation = _evaluation(sweep, training, sampling, seed, scores)
+        trials.append(Trial(name, seed, training, evaluation, scores))
     for training in trainings.values():
         training.check()
-    return Plan(folder, sweep, runs)
+    return SweepPlan(folder, sweep, trials)
 
 
 def sampling_options() -> dict[str, str]:
-    """Override of a sampling setting -> the option of `ditfuse evaluate` that sets it."""
+    """Returns the override of each sampling setting -> the option of `ditfuse evaluate`."""
     return {
         f"--config.sample.{field.name}": option_name(field.name)
         for field in dataclasses.fields(flow.SamplingConfig)
     }
 
 
-def _training(sweep: Sweep, folder: Path, label: str, words: Words, seed: int) -> Training:
+def _training(sweep: Sweep, folder: Path, label: str, overrides: Arguments, seed: int) -> Training:
     run_folder = folder / "runs" / f"{_slug(label)}-seed{seed}"
-    words = (*words, f"--config.seed={seed}")
-    return Training(f"{label}, seed {seed}", run_folder, sweep.recipe, words)
+    overrides = (*overrides, f"--config.seed={seed}")
+    return Training(f"{label}, seed {seed}", run_folder, sweep.recipe, overrides)
 
 
-def _scoring(
-    sweep: Sweep, training: Training | None, sampling: Words, seed: int, output: Path
-) -> Words:
-    """Words of `ditfuse evaluate`; none where the training's own scores count."""
+def _evaluation(
+    sweep: Sweep, training: Training | None, sampling: Arguments, seed: int, output: Path
+) -> Arguments:
+    """Returns the call of `ditfuse evaluate`; empty if the training itself evaluates."""
     if not sweep.evaluate:
         return ()
     model = str(training.folder) if training else sweep.checkpoint
     options = sampling_options()
     flags = [f"{options[key]}={value}" for key, value in _pairs(sampling)]
-    if not training:  # trainings of all seeds are scored with the same noise on the same scenes
+    if not training:  # otherwise all seeds are evaluated with the same noise on the same scenes
         flags.insert(0, f"--seed={seed}")
     return ("evaluate", "--checkpoint", model, "--output", str(output), *sweep.evaluate, *flags)
 
 
 def _slugs(names: Sequence[str]) -> dict[str, str]:
-    """Setting -> the name of its folders.
+    """Returns setting -> the name of its folders.
 
     Raises:
-      UserError: two would be the same.
+      UserError: two settings would share a folder.
     """
     owners: dict[str, str] = {}
     for name in names:
@@ -252,21 +258,22 @@ def _slugs(names: Sequence[str]) -> dict[str, str]:
     return {name: slug for slug, name in owners.items()}
 
 
-def _pairs(words: Words) -> list[tuple[str, str]]:
-    """Keys and values; of a key given twice the last counts."""
-    return list({key: value for key, _, value in (word.partition("=") for word in words)}.items())
+def _pairs(overrides: Arguments) -> list[tuple[str, str]]:
+    """Returns keys and values; a later override of the same key replaces an earlier one."""
+    split = (override.partition("=") for override in overrides)
+    return list({key: value for key, _, value in split}.items())
 
 
-def _split(words: Words) -> tuple[Words, Words]:
-    """Words that decide what is learnt, and those that decide only how it is sampled."""
-    words = tuple("=".join(pair) for pair in _pairs(words))
+def _split(overrides: Arguments) -> tuple[Arguments, Arguments]:
+    """Separates overrides that change the training from those that change only the sampling."""
+    overrides = tuple("=".join(pair) for pair in _pairs(overrides))
     options = sampling_options()
-    sampling = tuple(word for word in words if word.partition("=")[0] in options)
-    return tuple(word for word in words if word not in sampling), sampling
+    sampling = tuple(item for item in overrides if item.partition("=")[0] in options)
+    return tuple(item for item in overrides if item not in sampling), sampling
 
 
 def _slug(name: str) -> str:
-    """The name as a folder's: `2.5 / 2.0` is `2.5-2.0`."""
+    """Returns a folder name: `2.5 / 2.0` becomes `2.5-2.0`."""
     return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-.") or "setting"
 
 

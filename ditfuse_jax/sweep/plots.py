@@ -18,8 +18,8 @@ from ditfuse_jax.evaluate.reports.plots import (
 from ditfuse_jax.evaluate.reports.tables import heading
 from ditfuse_jax.evaluate.reports.training_curves import running_average, thinned, time_series
 from ditfuse_jax.optional import import_optional
-from ditfuse_jax.sweep.plan import Plan
-from ditfuse_jax.sweep.table import Table
+from ditfuse_jax.sweep.plan import SweepPlan
+from ditfuse_jax.sweep.table import ScoreTable
 
 _ROW_HEIGHT = 34  # of a setting in a plot of scores, CSS pixels
 _LONGEST_NAME = 24  # characters of a setting beside its scores
@@ -36,17 +36,17 @@ _BEST = {"color": COLOURS["ink"], "weight": "bold"}
 _OTHER = {"color": COLOURS["soft"]}
 
 
-def training_curves(plan: Plan) -> list[Plot]:
+def training_curves(plan: SweepPlan) -> list[Plot]:
     """Returns a plot of `loss` and of each metric that was evaluated while training.
 
     Where settings share a training it is drawn once, under the name of the first.
     """
     records: dict[str, list[Sequence[Mapping[str, object]]]] = {}
     drawn = set()
-    for run in plan.runs:
-        if run.training and run.training not in drawn:
-            drawn.add(run.training)
-            records.setdefault(run.setting, []).append(run.training.records())
+    for trial in plan.trials:
+        if trial.training and trial.training not in drawn:
+            drawn.add(trial.training)
+            records.setdefault(trial.setting, []).append(trial.training.records())
     numbers = setting_numbers(plan)
     plots = []
     for name in ("loss", *(f"eval/{metric}" for metric in METRICS)):
@@ -60,7 +60,7 @@ def training_curves(plan: Plan) -> list[Plot]:
     return plots
 
 
-def score_plots(table: Table) -> list[Plot]:
+def score_plots(table: ScoreTable) -> list[Plot]:
     """Returns a plot of each metric with a row for every setting that has a value."""
     plots = []
     for metric in table.metrics:
@@ -72,7 +72,7 @@ def score_plots(table: Table) -> list[Plot]:
     return plots
 
 
-def setting_numbers(plan: Plan) -> dict[str, int]:
+def setting_numbers(plan: SweepPlan) -> dict[str, int]:
     """Returns the number of each setting, which selects its colour in all plots."""
     return {name: number for number, (name, _) in enumerate(plan.sweep.items())}
 
@@ -116,7 +116,7 @@ def _draw_curves(shown: Mapping[int, np.ndarray], logarithmic: bool, axes: Any) 
     format_axes(axes, logarithmic=logarithmic)
 
 
-def _draw_scores(table: Table, metric: str, axes: Any) -> None:
+def _draw_scores(table: ScoreTable, metric: str, axes: Any) -> None:
     """Draws a row per setting: seeds as circles, their mean as a bar, one deviation as a band."""
     tickers = import_optional("matplotlib.ticker", "reports")
     rows = [

@@ -1,4 +1,4 @@
-"""What a sweep leaves: `sweep.html` to look at, `table.csv`, `table.md` and `runs.csv`."""
+"""The report of a sweep: `sweep.html`, `table.csv`, `table.md` and `trials.csv`."""
 
 import functools
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from ditfuse_jax.evaluate.reports.page import draw_or_explain
 from ditfuse_jax.evaluate.reports.plots import SERIES_COLOURS
 from ditfuse_jax.evaluate.reports.tables import MEANINGS
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.sweep.local import Failure
-from ditfuse_jax.sweep.plan import Plan
+from ditfuse_jax.sweep.local import TrialFailure
+from ditfuse_jax.sweep.plan import SweepPlan
 from ditfuse_jax.sweep.plots import score_plots, setting_numbers, training_curves
-from ditfuse_jax.sweep.table import Table, runs_csv, to_csv, to_markdown
+from ditfuse_jax.sweep.table import ScoreTable, to_csv, to_markdown, trials_csv
 from ditfuse_jax.train.run_folder import package_versions
 
 _TEMPLATE = Path(__file__).with_name("sweep.html.j2")
 
 
-def write_report(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> Path:
+def write_report(plan: SweepPlan, table: ScoreTable, failures: Sequence[TrialFailure] = ()) -> Path:
     """Writes the four files into the sweep's folder.
 
     Returns:
@@ -32,13 +32,13 @@ def write_report(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> 
     make_folder(plan.folder)
     write_text(plan.folder / "table.csv", to_csv(table))
     write_text(plan.folder / "table.md", to_markdown(table))
-    write_text(plan.folder / "runs.csv", runs_csv(plan))
+    write_text(plan.folder / "trials.csv", trials_csv(plan))
     page = plan.folder / "sweep.html"
     write_text(page, report_html(plan, table, failures))
     return page
 
 
-def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> str:
+def report_html(plan: SweepPlan, table: ScoreTable, failures: Sequence[TrialFailure] = ()) -> str:
     """Returns the text of `sweep.html`."""
     sweep = plan.sweep
     done = sum(row.done for row in table.rows)
@@ -46,7 +46,7 @@ def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> s
         "checkpoint" if sweep.checkpoint else "recipe": sweep.checkpoint or sweep.recipe,
         "settings": len(table.rows),
         "seeds": ", ".join(map(str, sweep.seeds)),
-        "runs done": f"{done} of {len(plan.runs)}",
+        "trials done": f"{done} of {len(plan.trials)}",
         "scored on": " ".join(sweep.evaluate) or "the recipe's held-out examples, last step",
     }
     columns = {name: table.texts(name) for name in table.metrics}
@@ -79,7 +79,7 @@ def report_html(plan: Plan, table: Table, failures: Sequence[Failure] = ()) -> s
         curves=drawn[len(scores) :],
         no_plots=no_plots,
         failures=failures,
-        words={name: " ".join(words) or "(the recipe as it is)" for name, words in sweep.items()},
+        settings={name: " ".join(own) or "(the recipe unchanged)" for name, own in sweep.items()},
         overrides=sweep.overrides,
         versions=package_versions(),
         meanings=MEANINGS,

@@ -1,4 +1,4 @@
-"""`ditfuse sweep`: what is not done yet is done, then all of it is told."""
+"""`ditfuse sweep`: runs the trials that are not done and writes the report."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.sweep.cluster import submit
 from ditfuse_jax.sweep.definition import Sweep, load_sweep
-from ditfuse_jax.sweep.local import DITFUSE, Outcome, run_plan
-from ditfuse_jax.sweep.plan import Plan, make_plan
+from ditfuse_jax.sweep.local import DITFUSE, SweepResult, run_plan
+from ditfuse_jax.sweep.plan import SweepPlan, make_plan
 from ditfuse_jax.sweep.report import write_report
 from ditfuse_jax.sweep.table import make_table, to_text
 
@@ -23,30 +23,30 @@ def sweep(
     workers: int = 1,
     dry_run: bool = False,
     quiet: bool = False,
-) -> Outcome:
-    """Does the runs of a sweep that are not done yet, and writes its table and pictures.
+) -> SweepResult:
+    """Runs the trials of a sweep that are not done, and writes its table and plots.
 
     Args:
-      file: a sweep's name or file, see `load_sweep`; or a `Sweep`.
-      workdir: where the runs and the report go; an unfinished sweep is continued.
-      overrides: words for all settings; only with a file.
-      recipe: used instead of the file's; only with a file.
-      workers: trainings at a time; 0 does nothing and writes the report of what is there.
-      dry_run: prints the commands instead.
+      file: name or file of a sweep, see `load_sweep`; or a `Sweep`.
+      workdir: folder of the trainings and the report; an unfinished sweep is continued.
+      overrides: for all settings; ignored with a `Sweep`.
+      recipe: replaces the sweep's own; ignored with a `Sweep`.
+      workers: trainings at a time; 0 only writes the report.
+      dry_run: print the commands instead.
       quiet: no console output.
 
     Raises:
-      UserError: bad sweep or folder; told before anything is started.
+      UserError: the sweep or a folder is invalid; raised before anything is started.
     """
     if workers < 0:
-        raise UserError(f"the number of runs at a time must be at least 0, not {workers}")
+        raise UserError(f"the number of trainings at a time must be at least 0, not {workers}")
     plan = _plan(file, workdir, overrides, recipe)
     if dry_run:
         for command in _commands(plan):
             print(command)
-        return Outcome([], False)
+        return SweepResult([], False)
     make_folder(plan.folder)
-    outcome = run_plan(plan, workers, quiet=quiet) if workers else Outcome([], False)
+    outcome = run_plan(plan, workers, quiet=quiet) if workers else SweepResult([], False)
     table = make_table(plan)
     page = write_report(plan, table, outcome.failures)
     if not quiet:
@@ -69,17 +69,17 @@ def submit_sweep(
     description: Path,
     dry_run: bool = False,
 ) -> int:
-    """Hands the trainings that are not done yet to a cluster.
+    """Submits the trainings that are not done to a cluster.
 
     Args:
-      file, workdir, overrides, recipe: see `sweep`; the machines share `workdir` under this path.
+      file, workdir, overrides, recipe: see `sweep`; all machines see `workdir` under this path.
       target: slurm or jobset.
-      description: of a job, as `python -m launch` takes it; what it trains (`config`, `workdir`,
-        `overrides`) is replaced.
-      dry_run: shows what would be submitted.
+      description: a job description for `python -m launch`; its `config`, `workdir` and
+        `overrides` are replaced.
+      dry_run: show what would be submitted.
 
     Returns:
-      The exit code of the cluster's own command.
+      The exit code of sbatch or kubectl.
 
     Raises:
       UserError: see `sweep`; or the description is wrong.
@@ -87,13 +87,15 @@ def submit_sweep(
     return submit(_plan(file, workdir, overrides, recipe), target, description, dry_run)
 
 
-def _plan(file: str | Sweep, workdir: Path | str, overrides: Sequence[str], recipe: str) -> Plan:
+def _plan(
+    file: str | Sweep, workdir: Path | str, overrides: Sequence[str], recipe: str
+) -> SweepPlan:
     made = file if isinstance(file, Sweep) else load_sweep(file, recipe, overrides)
     return make_plan(made, Path(workdir))
 
 
-def _commands(plan: Plan) -> list[str]:
-    """The commands of what is not done yet, as lines of a shell."""
-    words = [training.command for training in plan.trainings if not training.finished()]
-    words += [run.scoring for run in plan.runs if run.scoring and run.scores() is None]
-    return [shlex.join([*DITFUSE, *some]) for some in words]
+def _commands(plan: SweepPlan) -> list[str]:
+    """Returns the commands of what is not done, as lines of a shell."""
+    commands = [training.command for training in plan.trainings if not training.finished()]
+    commands += [t.evaluation for t in plan.trials if t.evaluation and t.scores() is None]
+    return [shlex.join([*DITFUSE, *arguments]) for arguments in commands]

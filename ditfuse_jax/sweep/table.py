@@ -1,4 +1,4 @@
-"""The scores of a sweep in one table: mean and deviation over the seeds, the best marked."""
+"""The scores of a sweep in one table: mean and standard deviation over the seeds."""
 
 import dataclasses
 import math
@@ -14,23 +14,23 @@ from ditfuse_jax.evaluate.reports.tables import (
     heading,
     markdown_rows,
 )
-from ditfuse_jax.sweep.plan import Plan
+from ditfuse_jax.sweep.plan import SweepPlan
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """One metric of a setting: the values of its seeds."""
+class SeedScores:
+    """The values of one metric for the seeds of a setting."""
 
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """NaN without values."""
+        """The mean; NaN without values."""
         return sum(self.values) / len(self.values) if self.values else math.nan
 
     @property
     def deviation(self) -> float:
-        """The sample standard deviation (n - 1); NaN of fewer than two finite values."""
+        """The sample standard deviation (n - 1); NaN for fewer than two finite values."""
         if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
             return math.nan
         squares = sum((value - self.mean) ** 2 for value in self.values)
@@ -38,62 +38,62 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A setting: how many of its runs are done, and metric -> cell."""
+class ScoreRow:
+    """The scores of a setting by metric, and how many of its trials are done."""
 
     setting: str
     done: int
-    runs: int
-    cells: Mapping[str, Cell]
+    trials: int
+    cells: Mapping[str, SeedScores]
 
     @property
     def seeds(self) -> str:
-        """How many seeds the means are of: `3`, or `2 of 3`."""
-        return str(self.runs) if self.done == self.runs else f"{self.done} of {self.runs}"
+        """The number of seeds in the means: `3`, or `2 of 3`."""
+        return str(self.trials) if self.done == self.trials else f"{self.done} of {self.trials}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows in the sweep's order, metrics in the order of importance."""
+class ScoreTable:
+    """Rows in the order of the sweep's settings, metrics in order of importance."""
 
     metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
 
     def best(self, metric: str) -> set[str]:
-        """The settings with the best mean; none where only one setting has a value."""
+        """Returns the settings with the best mean; none if only one setting has a value."""
         means = {row.setting: row.cells[metric].mean for row in self.rows}
         if sum(not math.isnan(mean) for mean in means.values()) < 2:
             return set()
         return best_methods(metric, means)
 
     def texts(self, metric: str) -> list[tuple[str, str]]:
-        """Mean and deviation of each row, with equal decimals; `` where there is no deviation."""
+        """Returns mean and deviation of each row with equal decimals; "" without a deviation."""
         means = [row.cells[metric].mean for row in self.rows]
         deviations = [row.cells[metric].deviation for row in self.rows]
         both = means + deviations
-        told = [
+        deviation_texts = [
             "" if math.isnan(deviation) else text
             for deviation, text in zip(deviations, format_row(deviations, both), strict=True)
         ]
-        return list(zip(format_row(means, both), told, strict=True))
+        return list(zip(format_row(means, both), deviation_texts, strict=True))
 
 
-def make_table(plan: Plan) -> Table:
-    """Gathers the scores that there are."""
+def make_table(plan: SweepPlan) -> ScoreTable:
+    """Collects the scores of the trials that are done."""
     names = plan.sweep.metrics or METRICS
-    found = [(run, run.scores()) for run in plan.runs]
+    found = [(trial, trial.scores()) for trial in plan.trials]
     present = tuple(name for name in names if any(name in (scores or {}) for _, scores in found))
     rows = []
     for setting, _ in plan.sweep.items():
-        scores = [some for run, some in found if run.setting == setting]
+        scores = [some for trial, some in found if trial.setting == setting]
         done = [some for some in scores if some is not None]
-        cells = {name: Cell(tuple(s[name] for s in done if name in s)) for name in present}
-        rows.append(Row(setting, len(done), len(scores), cells))
-    return Table(present, tuple(rows))
+        cells = {name: SeedScores(tuple(s[name] for s in done if name in s)) for name in present}
+        rows.append(ScoreRow(setting, len(done), len(scores), cells))
+    return ScoreTable(present, tuple(rows))
 
 
-def to_csv(table: Table) -> str:
-    """A line per setting: seeds, then mean and deviation of each metric, unrounded."""
+def to_csv(table: ScoreTable) -> str:
+    """Returns a line per setting: seeds, then mean and deviation of each metric, unrounded."""
     columns = [f"{name}_{what}" for name in table.metrics for what in ("mean", "deviation")]
     lines: list[Sequence[object]] = [["setting", "seeds", *columns]]
     for row in table.rows:
@@ -102,35 +102,35 @@ def to_csv(table: Table) -> str:
     return csv_text(lines)
 
 
-def runs_csv(plan: Plan) -> str:
-    """A line per run: setting, seed, its words, its scores."""
+def trials_csv(plan: SweepPlan) -> str:
+    """Returns a line per trial: setting, seed, overrides and scores."""
     metrics = make_table(plan).metrics
-    words = {name: " ".join(some) for name, some in plan.sweep.items()}
-    lines: list[Sequence[object]] = [["setting", "seed", "words", *metrics]]
-    for run in plan.runs:
-        scores = run.scores() or {}
+    overrides = {name: " ".join(some) for name, some in plan.sweep.items()}
+    lines: list[Sequence[object]] = [["setting", "seed", "overrides", *metrics]]
+    for trial in plan.trials:
+        scores = trial.scores() or {}
         values = [scores.get(name, "") for name in metrics]
-        lines.append([run.setting, run.seed, words[run.setting], *values])
+        lines.append([trial.setting, trial.seed, overrides[trial.setting], *values])
     return csv_text(lines)
 
 
-def to_markdown(table: Table) -> str:
-    """Means and deviations, the best mean of each metric in bold."""
+def to_markdown(table: ScoreTable) -> str:
+    """Returns means and deviations, with the best mean of each metric in bold."""
     titles = [_title(name) for name in table.metrics]
     lines = _lines(table, lambda mean, rest, best: (f"**{mean}**" if best else mean) + rest)
     rows = [[escape_markdown(setting), *cells] for setting, *cells in lines]
     return markdown_rows([["setting", "seeds", *titles], *rows]) + "\n"
 
 
-def to_text(table: Table) -> str:
-    """For a terminal; the best mean of each metric has a `*`."""
+def to_text(table: ScoreTable) -> str:
+    """Returns the table for a terminal; the best mean of each metric has a `*`."""
     titles = [f"{_title(name)} " for name in table.metrics]
     lines = _lines(table, lambda mean, rest, best: mean + rest + ("*" if best else " "))
     return aligned_text([["setting", "seeds", *titles], *lines])
 
 
-def _lines(table: Table, cell: Callable[[str, str, bool], str]) -> list[list[str]]:
-    """A line per setting; `cell` joins a mean, its deviation and whether the mean is the best."""
+def _lines(table: ScoreTable, cell: Callable[[str, str, bool], str]) -> list[list[str]]:
+    """Returns a line per setting; `cell` formats a mean, its deviation and whether it is best."""
     lines = [[row.setting, row.seeds] for row in table.rows]
     for name in table.metrics:
         best = table.best(name)

@@ -69,7 +69,7 @@ def test_a_dry_run_shows_the_commands_and_leaves_nothing(tmp_path, capsys):
     [
         (["nosuch"], "sweep 'nosuch' is unknown; choose from block_size"),
         (["noise_draws", "--config.train.stpes=3"], "K = 1, seed 0: cannot apply"),
-        (["noise_draws", "--count", "3"], "overrides: '--count' is no override"),
+        (["noise_draws", "--count", "3"], "overrides: '--count' is not an override"),
         (["noise_draws", "-n", "-1"], "must be at least 0"),
         (["noise_draws", "--slurm", "no.py", "--dry-run"], "no.py: there is no such file"),
         (["noise_draws", "--slurm", "a", "--jobset", "b"], "not allowed with argument"),

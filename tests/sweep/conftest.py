@@ -1,4 +1,4 @@
-"""A stand-in for the `ditfuse` command, and plans for it to work on."""
+"""A fake `ditfuse` command, and sweep plans that it can run."""
 
 import json
 import sys
@@ -9,19 +9,19 @@ import pytest
 
 from ditfuse_jax.evaluate.metrics import METRICS, Metric
 from ditfuse_jax.sweep import Sweep
-from ditfuse_jax.sweep.plan import Plan, make_plan
+from ditfuse_jax.sweep.plan import SweepPlan, make_plan
 
-# Trains in no time: quality is the learning rate's thousands plus the seed.  Warm-up steps tell it
-# to fail (13), to wait until it is asked to stop (14), to end without an evaluation (15).
+# Finishes immediately: quality is 1000 x learning rate + seed.  The number of warm-up steps selects
+# a behaviour: fail (13), wait for a signal (14), end without an evaluation (15).
 FAKE = """
 import json, os, pathlib, signal, sys, time
-log, command, *words = sys.argv[1:]
-values = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+log, command, *arguments = sys.argv[1:]
+values = dict(item.removeprefix("--").split("=", 1) for item in arguments if "=" in item)
 with open(log, "a") as file:
-    entry = [command, words, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")]
+    entry = [command, arguments, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")]
     file.write(json.dumps(entry) + "\\n")
 def option(name):
-    return pathlib.Path(words[words.index(name) + 1])
+    return pathlib.Path(arguments[arguments.index(name) + 1])
 if command == "evaluate":
     folder = option("--output")
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ time.sleep(0.05)
 
 @pytest.fixture(autouse=True)
 def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics that no table of metrics need have; other tests do not meet them."""
+    """Registers metrics for the tests of this folder only."""
     facts: dict[str, tuple[str, str, Any]] = {
         "quality": ("Quality", "dB", "higher"),
         "error": ("Error", "levels²", "lower"),
@@ -71,7 +71,7 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Fake:
-    """The stand-in: what it was called with."""
+    """The fake command and a log of its calls."""
 
     def __init__(self, folder: Path):
         program, self._log = folder / "ditfuse.py", folder / "calls.jsonl"
@@ -79,12 +79,12 @@ class Fake:
         self.command = (sys.executable, "-S", "-E", str(program), str(self._log))
 
     def calls(self) -> list[list]:
-        """Command, words, time and devices of each call."""
+        """Returns command, arguments, time and devices of each call."""
         text = self._log.read_text() if self._log.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
     def forget(self) -> None:
-        """Begins to count anew."""
+        """Clears the log."""
         self._log.unlink(missing_ok=True)
 
 
@@ -95,18 +95,18 @@ def fake(tmp_path, monkeypatch) -> Fake:
     return made
 
 
-def words(rate: float, *more: str) -> tuple[str, ...]:
+def overrides(rate: float, *more: str) -> tuple[str, ...]:
     return (f"--config.optimizer.learning_rate={rate}", *more)
 
 
-SETTINGS = {"slow": words(0.001), "fast": words(0.003)}
+SETTINGS = {"slow": overrides(0.001), "fast": overrides(0.003)}
 
 
 @pytest.fixture
 def plan(tmp_path):
     """Plans a sweep of the nano recipe, three steps long."""
 
-    def build(settings=None, **changes) -> Plan:
+    def build(settings=None, **changes) -> SweepPlan:
         fields = {"recipe": "nano_m3", "overrides": ("--config.train.steps=3",)} | changes
         return make_plan(Sweep(settings or SETTINGS, **fields), tmp_path / "sweep")
 

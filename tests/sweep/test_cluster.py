@@ -1,4 +1,4 @@
-"""What is handed to clusters: every training that is not done, with its words unharmed."""
+"""Submission to clusters: every training that is not done, with its arguments unchanged."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ def get_job():
         kubernetes=Kubernetes(claims={{"/shared": "shared"}}),
     )
 """
-# Words that a careless script would break.
+# Arguments that a careless script would break.
 NASTY = "--config.data.tokenizer=a 'b' \"c\" $HOME $(id) `id` \\ ; & | (x)"
 SETTINGS = {"plain": (), "nasty": (NASTY, "--config.data.crop=(64, 64)")}
 
@@ -38,7 +38,7 @@ def description(tmp_path, python_program):
 
 
 def finish(training) -> None:
-    """Leaves what a finished training leaves."""
+    """Writes the files of a finished training."""
     (training.folder / "checkpoints" / str(training.steps)).mkdir(parents=True)
     line = {"step": training.steps, "eval/quality": 1.0}
     (training.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
@@ -50,7 +50,11 @@ def document(plan, target, description) -> str:
 
 
 def run_task(script: str, task: int, folder, code: int = 0) -> tuple[int, list, list]:
-    """Runs a task of an array as SLURM would: exit code, the program's words, scontrol's words."""
+    """Runs a task of an array as SLURM would.
+
+    Returns:
+      The exit code, the program's arguments and those of scontrol.
+    """
     (folder / "bin").mkdir(exist_ok=True)
     srun = 'while [ "${1:0:2}" = -- ]; do shift; done; exec "$@"'
     for name, body in {"srun": srun, "scontrol": f'echo "$@" > "{folder}/requeued"'}.items():
@@ -75,7 +79,8 @@ def run_task(script: str, task: int, folder, code: int = 0) -> tuple[int, list, 
     return done.returncode, words, requeued.read_text().split() if requeued.exists() else []
 
 
-def test_each_task_of_the_array_is_a_training_with_its_own_words(plan, description, tmp_path):
+@pytest.mark.processes
+def test_each_task_of_the_array_is_a_training_with_its_own_arguments(plan, description, tmp_path):
     made = plan(SETTINGS)
     script = document(made, "slurm", description)
     assert "#SBATCH --job-name=sweep\n" in script and "#SBATCH --array=0-3\n" in script
@@ -88,7 +93,8 @@ def test_each_task_of_the_array_is_a_training_with_its_own_words(plan, descripti
         assert words == ["-m", "ditfuse_jax", *training.command]
 
 
-def test_a_stopped_task_alone_goes_back_into_the_queue(plan, description, tmp_path):
+@pytest.mark.processes
+def test_only_a_stopped_task_is_requeued(plan, description, tmp_path):
     script = document(plan(SETTINGS), "slurm", description)
     code, _, requeued = run_task(script, 2, tmp_path, code=143)
     assert code == 143 and requeued == ["requeue", "70_2"]
@@ -96,7 +102,7 @@ def test_a_stopped_task_alone_goes_back_into_the_queue(plan, description, tmp_pa
     assert code == 1 and not requeued
 
 
-def test_each_training_is_a_jobset_of_its_own(plan, description):
+def test_each_training_is_a_separate_jobset(plan, description):
     made = plan(SETTINGS)
     sets = list(yaml.safe_load_all(document(made, "jobset", description)))
     assert [one["metadata"]["name"] for one in sets] == [f"sweep-{n}" for n in range(4)]
@@ -106,7 +112,7 @@ def test_each_training_is_a_jobset_of_its_own(plan, description):
         assert [word.replace("$$", "$") for word in container["args"]] == list(training.command)
 
 
-def test_what_is_done_is_left_out_and_names_stay(plan, description):
+def test_finished_trainings_are_omitted_and_the_others_keep_their_names(plan, description):
     made = plan(SETTINGS)
     finish(made.trainings[0])
     sets = list(yaml.safe_load_all(document(made, "jobset", description)))
@@ -115,30 +121,30 @@ def test_what_is_done_is_left_out_and_names_stay(plan, description):
     assert "--array=0-2" in script and str(made.trainings[0].folder) not in script
     for training in made.trainings[1:]:
         finish(training)
-    with pytest.raises(UserError, match="are done: run the sweep without a cluster"):
+    with pytest.raises(UserError, match="are done: run the sweep without --slurm"):
         render(made, "slurm", description)
 
 
-def test_a_sweep_that_trains_nothing_is_no_matter_for_a_cluster(plan, description):
+def test_a_sweep_that_trains_nothing_cannot_be_submitted(plan, description):
     made = plan({"a": ()}, recipe="", overrides=(), checkpoint="m", evaluate=("--data", "x"))
-    with pytest.raises(UserError, match="the sweep trains nothing: run it here"):
+    with pytest.raises(UserError, match="the sweep trains nothing: run it on this"):
         render(made, "slurm", description)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("", "get_job"), (DESCRIPTION.format(repo=""), "slurm needs repo"), (None, "no such file")],
 )
-def test_a_wrong_description_is_told_in_one_line(plan, tmp_path, text, told):
+def test_a_wrong_description_is_reported_in_one_line(plan, tmp_path, text, message):
     path = tmp_path / "wrong.py"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         submit(plan(SETTINGS), "slurm", path, dry_run=True)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_sbatch_is_told(plan, description, monkeypatch, tmp_path):
+def test_a_missing_sbatch_is_reported(plan, description, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="sbatch is not on the PATH"):
         submit(plan(SETTINGS), "slurm", description, dry_run=False)

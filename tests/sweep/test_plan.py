@@ -1,4 +1,4 @@
-"""Folders and commands of a sweep's runs, and what counts as done."""
+"""Folders and commands of a sweep's trials, and which trials are done."""
 
 import json
 
@@ -11,9 +11,9 @@ SAMPLED = {"few": ("--config.sample.steps=2",), "many": ("--config.sample.steps=
 ON = ("--data", "somewhere")
 
 
-def test_each_setting_is_trained_with_each_seed_in_a_folder_of_its_own(plan, tmp_path):
+def test_each_setting_is_trained_with_each_seed_in_its_own_folder(plan, tmp_path):
     made = plan({"A / b": ("--config.flow.draws=3",), "c": ()}, seeds=(0, 7))
-    assert [run.name for run in made.runs] == [
+    assert [trial.name for trial in made.trials] == [
         *("A / b, seed 0", "A / b, seed 7"),
         *("c, seed 0", "c, seed 7"),
     ]
@@ -29,45 +29,45 @@ def test_each_setting_is_trained_with_each_seed_in_a_folder_of_its_own(plan, tmp
     )
 
 
-def test_settings_of_sampling_share_a_training_and_are_scored_apart(plan):
+def test_settings_that_differ_in_sampling_share_a_training_and_are_scored_separately(plan):
     made = plan(SAMPLED | {"other": ("--config.flow.draws=4",)}, evaluate=ON)
-    assert len(made.trainings) == 4 and len(made.runs) == 6
-    few, many = made.runs[0], made.runs[2]
+    assert len(made.trainings) == 4 and len(made.trials) == 6
+    few, many = made.trials[0], made.trials[2]
     assert few.training is many.training
-    assert few.scoring[-1] == "--steps=2" and many.scoring[-1] == "--steps=8"
-    assert few.scoring[2] == str(few.training.folder)
+    assert few.evaluation[-1] == "--steps=2" and many.evaluation[-1] == "--steps=8"
+    assert few.evaluation[2] == str(few.training.folder)
     assert few.folder != many.folder
-    assert not [word for word in few.training.words if "sample" in word]
-    assert made.runs[4].scoring[-2:] == ON  # samples as its recipe says
+    assert not [item for item in few.training.overrides if "sample" in item]
+    assert made.trials[4].evaluation[-2:] == ON  # sampled with the settings of its recipe
 
 
-def test_sampling_decides_a_training_of_ones_own_where_the_training_evaluates(plan):
+def test_sampling_overrides_are_passed_to_a_training_that_evaluates_itself(plan):
     made = plan({"few": ("--config.sample.steps=2",), "x": ("--config.flow.draws=4",)})
-    assert "--config.sample.steps=2" in made.trainings[0].words
+    assert "--config.sample.steps=2" in made.trainings[0].overrides
 
 
-def test_settings_that_share_a_training_need_something_to_be_scored_on(plan):
+def test_settings_that_share_a_training_need_data_to_be_scored_on(plan):
     with pytest.raises(UserError, match=r"few: another setting differs from it only in sampling"):
         plan(SAMPLED)
 
 
-def test_of_a_key_given_twice_the_settings_own_word_counts(plan):
+def test_a_settings_own_override_replaces_the_one_for_all_settings(plan):
     made = plan({"long": ("--config.train.steps=9",)})
     assert made.trainings[0].steps == 9
 
 
-def test_a_checkpoint_can_be_sampled_and_not_trained(plan):
+def test_a_checkpoint_can_be_sampled_but_not_trained(plan):
     changes = {"recipe": "", "overrides": (), "checkpoint": "runs/mine", "evaluate": ON}
     made = plan(SAMPLED, **changes)
-    assert not made.trainings and len({run.folder for run in made.runs}) == 4
-    assert ["--seed=0" in run.scoring for run in made.runs[:2]] == [True, False]
-    assert "--seed=1" in made.runs[1].scoring
-    with pytest.raises(UserError, match=r"draws=2 changes a training, and runs/mine is trained"):
+    assert not made.trainings and len({trial.folder for trial in made.trials}) == 4
+    assert ["--seed=0" in trial.evaluation for trial in made.trials[:2]] == [True, False]
+    assert "--seed=1" in made.trials[1].evaluation
+    with pytest.raises(UserError, match=r"draws=2 changes the training, and runs/mine is already"):
         plan({"a": ("--config.flow.draws=2",)}, **changes)
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("override", "message"),
     [
         ("--config.flow.drwas=2", "slip, seed 0: cannot apply .*no such key"),
         ("--config.flow.draws=many", "slip, seed 0: cannot apply"),
@@ -75,13 +75,15 @@ def test_a_checkpoint_can_be_sampled_and_not_trained(plan):
         ("--config.evaluation.task=m3:sides=3", "slip, seed 0: evaluation.task: M3 has no setting"),
     ],
 )
-def test_a_wrong_word_is_told_with_its_setting_before_anything_runs(plan, tmp_path, word, told):
-    with pytest.raises(UserError, match=told):
-        plan({"fine": (), "slip": (word,)})
+def test_a_wrong_override_is_reported_with_its_setting_before_anything_runs(
+    plan, tmp_path, override, message
+):
+    with pytest.raises(UserError, match=message):
+        plan({"fine": (), "slip": (override,)})
     assert not (tmp_path / "sweep").exists()
 
 
-def test_settings_whose_folders_would_be_the_same_are_refused(plan):
+def test_settings_that_would_share_a_folder_are_refused(plan):
     with pytest.raises(UserError, match=r"'a b' and 'A/B' would share a folder"):
         plan({"a b": (), "A/B": ("--config.flow.draws=4",)})
 
@@ -104,32 +106,34 @@ def test_a_training_is_done_when_its_last_step_is_saved_and_evaluated(plan):
     assert not training.finished()
 
 
-def test_a_folder_begun_with_other_settings_is_refused_unless_only_the_machine_differs(plan):
+def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(plan):
     folder = plan().trainings[0].folder
     folder.mkdir(parents=True)
 
-    def begin(*words: str) -> None:
+    def start(*overrides: str) -> None:
         changes = ("--config.train.steps=3", "--config.optimizer.learning_rate=0.001")
-        config = load_recipe("nano_m3", [*changes, "--config.seed=0", *words])
+        config = load_recipe("nano_m3", [*changes, "--config.seed=0", *overrides])
         (folder / "config.json").write_text(to_json(config))
 
-    begin("--config.data.workers=3", "--config.mesh.data=1")
+    start("--config.data.workers=3", "--config.mesh.data=1")
     plan()
-    begin("--config.train.steps=5")
-    with pytest.raises(UserError, match=r"slow-seed0 was begun with train\.steps = 5, now it is 3"):
+    start("--config.train.steps=5")
+    with pytest.raises(
+        UserError, match=r"slow-seed0 was started with train\.steps = 5, now it is 3"
+    ):
         plan()
 
 
-def test_scores_count_for_the_words_they_were_made_with(plan):
-    run = plan({"few": ("--config.sample.steps=2",)}, recipe="", overrides=(), checkpoint="m",
-               evaluate=ON).runs[0]  # fmt: skip
-    assert run.scores() is None
-    run.folder.mkdir(parents=True)
+def test_scores_are_used_only_with_the_arguments_that_computed_them(plan):
+    trial = plan({"few": ("--config.sample.steps=2",)}, recipe="", overrides=(), checkpoint="m",
+               evaluate=ON).trials[0]  # fmt: skip
+    assert trial.scores() is None
+    trial.folder.mkdir(parents=True)
     report = {"quality": {"fused": 2.0, "mean": 9.0}, "detail": {"fused": None}, "count": 3}
-    (run.folder / "report.json").write_text(json.dumps(report))
-    assert run.scores() is None  # whose it is nobody knows: the scoring was interrupted
-    run.scored()
-    assert run.scores() == {"quality": 2.0}
+    (trial.folder / "report.json").write_text(json.dumps(report))
+    assert trial.scores() is None  # the evaluation was interrupted
+    trial.mark_scored()
+    assert trial.scores() == {"quality": 2.0}
     other = plan({"few": ("--config.sample.steps=3",)}, recipe="", overrides=(), checkpoint="m",
-                 evaluate=ON).runs[0]  # fmt: skip
-    assert other.folder == run.folder and other.scores() is None
+                 evaluate=ON).trials[0]  # fmt: skip
+    assert other.folder == trial.folder and other.scores() is None

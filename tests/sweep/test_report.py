@@ -1,10 +1,10 @@
-"""The page: complete, self-contained, safe; its plots show the numbers."""
+"""The report's page is complete, self-contained and safe; its plots show the numbers."""
 
 import json
 
 import pytest
 
-from ditfuse_jax.sweep.local import Failure
+from ditfuse_jax.sweep.local import TrialFailure
 from ditfuse_jax.sweep.plots import score_plots, training_curves
 from ditfuse_jax.sweep.report import write_report
 from ditfuse_jax.sweep.table import make_table
@@ -116,7 +116,7 @@ def test_the_page_needs_nothing_from_outside(write, done):
 
 def test_the_page_tells_scores_settings_and_failures(write, done, tmp_path):
     made = done(AB)
-    failure = Failure("b, seed 7", "ValueError: unlucky", tmp_path / "log.txt")
+    failure = TrialFailure("b, seed 7", "ValueError: unlucky", tmp_path / "log.txt")
     page = write(made, [failure])
     text = " ".join(page.text.split())
     assert "10.50 ± 0.71" in text and "20.50 ± 0.71" in text
@@ -130,7 +130,7 @@ def test_the_page_tells_scores_settings_and_failures(write, done, tmp_path):
 def test_names_cannot_inject_markup(write, done, tmp_path):
     evil = '"><script>alert(1)</script>'
     made = done({evil: ()}, title=evil)
-    page = write(made, [Failure(evil, evil, tmp_path)])
+    page = write(made, [TrialFailure(evil, evil, tmp_path)])
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert evil in page.text
 
@@ -139,7 +139,7 @@ def test_files_for_programs_lie_beside_the_page(write, done):
     made = done(AB)
     write(made)
     found = {path.name for path in made.folder.iterdir() if path.is_file()}
-    assert found == {"sweep.html", "table.csv", "table.md", "runs.csv"}
+    assert found == {"sweep.html", "table.csv", "table.md", "trials.csv"}
 
 
 def test_a_sweep_that_has_not_begun_still_has_a_page(write, plan):

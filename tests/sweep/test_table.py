@@ -10,25 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ditfuse_jax.sweep.table import (
-    Cell,
-    Row,
-    Table,
+    ScoreRow,
+    ScoreTable,
+    SeedScores,
     make_table,
-    runs_csv,
     to_csv,
     to_markdown,
     to_text,
+    trials_csv,
 )
 
 
-def table(**values: dict[str, tuple[float, ...]]) -> Table:
+def table(**values: dict[str, tuple[float, ...]]) -> ScoreTable:
     """Setting -> metric -> values."""
     rows = []
     for setting, of_metric in values.items():
-        cells = {name: Cell(some) for name, some in of_metric.items()}
+        cells = {name: SeedScores(some) for name, some in of_metric.items()}
         done = max(map(len, of_metric.values()))
-        rows.append(Row(setting, done, 2, cells))
-    return Table(tuple(next(iter(values.values()))), tuple(rows))
+        rows.append(ScoreRow(setting, done, 2, cells))
+    return ScoreTable(tuple(next(iter(values.values()))), tuple(rows))
 
 
 TWO = table(
@@ -39,19 +39,19 @@ TWO = table(
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
 def test_mean_and_deviation_are_those_of_a_sample(values):
-    cell = Cell(tuple(values))
+    cell = SeedScores(tuple(values))
     assert cell.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-6)
     assert cell.deviation == pytest.approx(np.std(values, ddof=1), rel=1e-6, abs=1e-6)
 
 
-def test_what_has_no_deviation_has_none():
-    assert math.isnan(Cell(()).mean)
+def test_fewer_than_two_finite_values_have_no_deviation():
+    assert math.isnan(SeedScores(()).mean)
     for values in ((), (3.0,), (math.inf, 3.0)):
-        assert math.isnan(Cell(values).deviation)
-    assert Cell((math.inf, 3.0)).mean == math.inf
+        assert math.isnan(SeedScores(values).deviation)
+    assert SeedScores((math.inf, 3.0)).mean == math.inf
 
 
-def test_the_best_follows_the_metrics_direction_and_all_of_a_tie_are_best():
+def test_the_best_setting_follows_the_metrics_direction_and_ties_are_all_best():
     assert TWO.best("quality") == {"b"} and TWO.best("error") == {"a"}
     nearest = table(a={"bias": (-3.0,)}, b={"bias": (0.5,)}, c={"bias": (1.0,)})
     assert nearest.best("bias") == {"b"}
@@ -59,7 +59,7 @@ def test_the_best_follows_the_metrics_direction_and_all_of_a_tie_are_best():
     assert tie.best("quality") == {"a", "b"}
 
 
-def test_nothing_is_best_without_something_to_compare_with():
+def test_a_single_setting_is_not_best():
     assert table(a={"quality": (1.0,)}, b={"quality": ()}).best("quality") == set()
 
 
@@ -82,7 +82,7 @@ def test_a_setting_cannot_break_a_markdown_table():
     assert text.splitlines()[2].startswith("| a\\|b | 1 of 2 |")
 
 
-def test_the_terminals_table_is_aligned_and_marks_the_best():
+def test_the_table_for_a_terminal_is_aligned_and_marks_the_best():
     header, first, second = to_text(TWO).splitlines()
     assert first.split() == ["a", "2", "21.00", "±", "1.41", "110.00", "±", "14.14*"]
     assert second.split() == ["b", "1", "of", "2", "23.00*", "150.00"]
@@ -100,7 +100,8 @@ def test_csv_holds_the_numbers_unrounded():
     assert single["quality_deviation"] == ""
 
 
-def test_runs_that_are_not_done_are_counted_and_left_out(fake, plan):
+@pytest.mark.processes
+def test_trials_that_are_not_done_are_counted_and_omitted(fake, plan):
     from ditfuse_jax.sweep.local import run_plan
 
     failing = "--config.optimizer.warmup_steps=13"
@@ -112,19 +113,19 @@ def test_runs_that_are_not_done_are_counted_and_left_out(fake, plan):
     assert [row.seeds for row in gathered.rows] == ["2", "0 of 2"]
     assert gathered.rows[0].cells["quality"].values == (2.0, 3.0)
     assert "**" not in to_markdown(gathered)
-    lines = list(csv.DictReader(io.StringIO(runs_csv(made))))
+    lines = list(csv.DictReader(io.StringIO(trials_csv(made))))
     assert [line["quality"] for line in lines] == ["2.0", "3.0", "", ""]
-    assert lines[0]["words"] == rate
+    assert lines[0]["overrides"] == rate
 
 
-def test_only_the_metrics_that_were_asked_for_are_shown_in_their_order(plan):
+def test_only_the_requested_metrics_are_shown_in_their_order(plan):
     made = plan(recipe="", overrides=(), checkpoint="m", evaluate=("--data", "x"),
                 settings={"a": ()}, seeds=(0,), metrics=("spread", "quality"))  # fmt: skip
-    (run,) = made.runs
-    run.folder.mkdir(parents=True)
+    (trial,) = made.trials
+    trial.folder.mkdir(parents=True)
     report = '{"quality": {"fused": 2.0}, "detail": {"fused": 7.0}, "spread": {"fused": 50.0}}'
-    (run.folder / "report.json").write_text(report)
-    run.scored()
+    (trial.folder / "report.json").write_text(report)
+    trial.mark_scored()
     assert make_table(made).metrics == ("spread", "quality")
 
 
