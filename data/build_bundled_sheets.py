@@ -19,8 +19,8 @@ from ditfuse_jax.degrade import M3_PRESETS, degrade_views, exposure_pair, focus_
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.standard import CONTROLS, standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
 
@@ -70,7 +70,7 @@ SHEETS = {
     "mef": Sheet(mef, ("Underexposed", "Overexposed"), ("mef",)),
     "m3": Sheet(fuse, ("View A", "View B"), ("fuse",)),
     "three": Sheet(three, ("Front", "Back", "Dark"), ("fuse",)),
-    "control": Sheet(mff, ("Front", "Back"), ("mff", *CONTROLS)),
+    "control": Sheet(mff, ("Front", "Back"), ("mff", *CONTROL_TASKS)),
     "segmentation": Sheet(
         fuse,
         ("View A", "View B"),
@@ -95,7 +95,7 @@ def main(model: str) -> None:
         for stem in sheet.photographs:
             stack = sheet.make(images[stem], np.random.default_rng(SEED))
             prompts = [standard_prompt(task, len(stack)) for task in sheet.tasks]
-            rows.append([*stack, *fuser.fuse([Job(stack, prompt) for prompt in prompts])])
+            rows.append([*stack, *fuser.fuse([FusionInput(stack, prompt) for prompt in prompts])])
         path = IMAGES / f"bundled_{name}.png"
         titles = sheet.tasks if len(sheet.tasks) > 1 else ("Fused",)
         columns = (*sheet.titles, *titles)

@@ -18,7 +18,7 @@ from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.train.recipe import Config, apply_overrides, default_config
 from ditfuse_jax.train.settings import Recipe, resolve
 

@@ -15,7 +15,7 @@ from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.parallel.abstract import abstract_model
-from ditfuse_jax.sample.sampler import make_sampler, make_transfer
+from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.train.loop import lower_step
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
@@ -110,17 +110,17 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     )
     if isinstance(space, PixelSpace):
         return [flow]
-    enter, leave = make_transfer(space)
+    encoder, decoder = make_codec(space)
     pixels = rows(jnp.float32, NUM_IMAGES, height, width, 3)
     posterior_noise = rows(jnp.float32, NUM_IMAGES, *shape)
     encode = Program(
         "encode",
-        lambda: enter.lower(autoencoder, pixels, posterior_noise),
+        lambda: encoder.lower(autoencoder, pixels, posterior_noise),
         {"autoencoder": autoencoder, "batch": (pixels, posterior_noise)},
     )
     decode = Program(
         "decode",
-        lambda: leave.lower(autoencoder, noise),
+        lambda: decoder.lower(autoencoder, noise),
         {"autoencoder": autoencoder, "batch": noise},
     )
     return [encode, flow, decode]

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
     args, rest = parser.parse_known_args(argv)
-    if rest and not getattr(args, "takes_overrides", False):
+    if rest and not getattr(args, "accepts_overrides", False):
         subparsers.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
     try:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(takes_overrides=True)
+    parser.set_defaults(accepts_overrides=True)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
     add("--table", type=Path, metavar="FILE", help="renew the table in docs/scaling.md instead")
     add("--missing", action="store_true", help="with --table: only the rows it does not have")
-    parser.set_defaults(takes_overrides=True)
+    parser.set_defaults(accepts_overrides=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--slurm", type=Path, metavar="JOB", help="as an array, of a launch/ file")
     where.add_argument("--jobset", type=Path, metavar="JOB", help="as JobSets, of a launch/ file")
     add("--dry-run", action="store_true", help="show what would be run or submitted")
-    parser.set_defaults(takes_overrides=True)
+    parser.set_defaults(accepts_overrides=True)
 
 
 def run(args: argparse.Namespace) -> int:

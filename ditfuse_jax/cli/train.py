@@ -16,7 +16,7 @@ EXIT_STOPPED = 143
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="RECIPE", help="nano_m3, ... or a file")
     parser.add_argument("--workdir", required=True, type=Path, help="the run folder")
-    parser.set_defaults(takes_overrides=True)
+    parser.set_defaults(accepts_overrides=True)
 
 
 def run(args: argparse.Namespace) -> int:

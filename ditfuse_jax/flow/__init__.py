@@ -1,7 +1,7 @@
 """The flow between noise and image: path, times, loss, solvers, guidance, sampling settings."""
 
 from ditfuse_jax.flow.guidance import Guidance, combine
-from ditfuse_jax.flow.loss import Objective, flow_matching_loss
+from ditfuse_jax.flow.loss import LossConfig, flow_matching_loss
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
 from ditfuse_jax.flow.sampling_config import SamplingConfig
 from ditfuse_jax.flow.solvers import SOLVERS, Solver
@@ -10,7 +10,7 @@ from ditfuse_jax.flow.times import time_grid, time_sampler
 __all__ = [
     "SOLVERS",
     "Guidance",
-    "Objective",
+    "LossConfig",
     "SamplingConfig",
     "Solver",
     "combine",

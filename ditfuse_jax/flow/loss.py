@@ -1,4 +1,4 @@
-"""The training objective: mean squared error of the velocity along the straight path."""
+"""The training loss: mean squared error of the velocity along the straight path."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,72 +8,85 @@ import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
+from ditfuse_jax.registry import Registry
 
-Predict = Callable[[jax.Array, jax.Array], jax.Array]
+PredictFn = Callable[[jax.Array, jax.Array], jax.Array]
+# Times (...,) to the factors (...,) by which the velocity's error is multiplied.
+Weighting = Callable[[jax.Array], jax.Array]
 
-WEIGHTINGS = ("velocity", "image")
+WEIGHTINGS: Registry[Weighting] = Registry("loss weighting")
+
+
+@WEIGHTINGS.register("velocity")
+def velocity_weighting(t: jax.Array) -> jax.Array:
+    """The error of the velocity itself, at every time alike: the loss of flow matching."""
+    return jnp.ones_like(t)
+
+
+@WEIGHTINGS.register("image")
+def image_weighting(t: jax.Array) -> jax.Array:
+    """The error of the clean image that the velocity leads to: 1 - t times the velocity's."""
+    return 1 - t
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """What the loss counts.
+class LossConfig:
+    """The settings of the loss.
 
     Attributes:
-      weighting: `velocity`, the method's, or `image`: the error of the clean image that a velocity
-        leads to, (1 - t) times the velocity's.  Times near the image, where little is left to do,
-        then count little.
+      weighting: how times are weighted, a name in `WEIGHTINGS`.
       gradient_loss_weight: weight of the squared error of the differences between neighbouring
-        pixels, beside that of the pixels themselves.
+        pixels; the pixels themselves have weight 1.
+
+    Raises:
+      UserError: the weighting is unknown or the weight negative.
     """
 
     weighting: str = "velocity"
     gradient_loss_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise UserError(
-                f"flow.weighting {self.weighting!r} is unknown; choose from {', '.join(WEIGHTINGS)}"
-            )
+        try:
+            WEIGHTINGS.find(self.weighting)
+        except UserError as error:
+            raise UserError(f"flow.weighting: {error}") from error
         if self.gradient_loss_weight < 0:
             raise UserError(
                 f"flow.gradient_loss_weight must be at least 0, not {self.gradient_loss_weight}"
             )
 
 
-PLAIN = Objective()
-
-
 def flow_matching_loss(
-    predict: Predict,
+    predict: PredictFn,
     prediction: str,
     image: jax.Array,
     noise: jax.Array,
     t: jax.Array,
-    objective: Objective = PLAIN,
+    config: LossConfig | None = None,
 ) -> jax.Array:
-    """Loss of each draw (Lipman et al. 2023; DESIGN section 2, Objective).
+    """Returns the loss of each draw (Lipman et al. 2023; docs/method.md, Objective).
 
     Args:
       predict: maps x_t (B, K, H, W, C) and t (B, K) to the model's output, same shape as x_t.
-      prediction: what that output means; see `to_velocity`.
+      prediction: what that output is; see `to_velocity`.
       image: clean targets (B, H, W, C).
       noise: (B, K, H, W, C) standard normal.
       t: (B, K).
-      objective: what counts; by default the method's plain loss.
+      config: weighting and gradient loss; by default the plain flow-matching loss.
 
     Returns:
       (B, K) float32.
     """
+    config = config or LossConfig()
     image = image[:, None]
     noisy = interpolate(image, noise, t)
     predicted = to_velocity(prediction, predict(noisy, t), noisy, t)
     error = predicted - velocity(image, noise)
-    if objective.weighting == "image":
-        error *= (1 - t)[..., None, None, None]
+    error *= WEIGHTINGS[config.weighting](t)[..., None, None, None]
     loss = _mean_square(error)
-    if objective.gradient_loss_weight:
+    if config.gradient_loss_weight:
         across, down = jnp.diff(error, axis=-2), jnp.diff(error, axis=-3)
-        loss += objective.gradient_loss_weight * (_mean_square(across) + _mean_square(down))
+        loss += config.gradient_loss_weight * (_mean_square(across) + _mean_square(down))
     return loss
 
 

@@ -1,6 +1,6 @@
 """Rectified flow: the straight path from noise (t = 0) to the image (t = 1).
 
-x_t = t * x + (1 - t) * eps with velocity x - eps (Liu et al. 2023; DESIGN section 2, Objective).
+x_t = t * x + (1 - t) * eps with velocity x - eps (Liu et al. 2023; docs/method.md, Objective).
 """
 
 import jax
@@ -8,37 +8,33 @@ import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
 
-# A clean-image prediction divides by 1 - t; in training the quotient is held at this floor
-# (Li and He 2025, "Back to Basics", appendix A).  A solver never divides at t = 1 and needs none.
-MIN_REMAINING = 0.05
+# A clean-image prediction is divided by 1 - t to get a velocity; in training by at least this
+# (Li and He 2025, "Back to Basics", appendix A).
+T_EPS = 0.05
 
 
 def interpolate(image: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """x_t for images and noise (..., H, W, C) at times (...,)."""
+    """Returns x_t for images and noise (..., H, W, C) at times (...,)."""
     t = _expand(t)
     return t * image + (1 - t) * noise
 
 
 def velocity(image: jax.Array, noise: jax.Array) -> jax.Array:
-    """The path's constant velocity, (..., H, W, C)."""
+    """Returns the path's velocity (..., H, W, C), which is the same at all times."""
     return image - noise
 
 
 def to_velocity(
-    prediction: str,
-    output: jax.Array,
-    noisy: jax.Array,
-    t: jax.Array,
-    min_remaining: float = MIN_REMAINING,
+    prediction: str, output: jax.Array, noisy: jax.Array, t: jax.Array, t_eps: float = T_EPS
 ) -> jax.Array:
-    """Turns a model's output into a velocity; the only place where that is done.
+    """Converts a model's output to a velocity; no other place does.
 
     Args:
-      prediction: what the output means, `velocity` or `clean`.
+      prediction: what the output is, `velocity` or `clean` (the image).
       output: (..., H, W, C).
       noisy: x_t, same shape.
       t: (...,) times.
-      min_remaining: least value of 1 - t that is divided by.
+      t_eps: lower bound of the divisor 1 - t of a clean prediction.
 
     Raises:
       UserError: unknown prediction.
@@ -46,7 +42,7 @@ def to_velocity(
     if prediction == "velocity":
         return output
     if prediction == "clean":
-        return (output - noisy) / jnp.maximum(1 - _expand(t), min_remaining)
+        return (output - noisy) / jnp.maximum(1 - _expand(t), t_eps)
     raise UserError(f"prediction {prediction!r} is unknown; choose velocity or clean")
 
 

@@ -1,4 +1,4 @@
-"""Fusing files: a pair or a folder of pairs, with one prompt or many."""
+"""Fuses image files: a pair or a folder of pairs, with one prompt or many."""
 
 import dataclasses
 import itertools
@@ -18,18 +18,24 @@ from ditfuse_jax.images import (
     read_stack,
     write_image,
 )
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """One output file: sources, what is asked for, where it goes."""
+class PlannedOutput:
+    """An image to write.
+
+    Attributes:
+      sources: the files that are fused.
+      prompt: the full prompt.
+      path: the file to write.
+    """
 
     sources: tuple[Path, ...]
     prompt: str
-    output: Path
+    path: Path
 
 
 def fuse(
@@ -51,16 +57,16 @@ def fuse(
       inputs: two to four images, or one folder with `image1/`, `image2/`, ... of equal names.
       output: a file for one image with one prompt, else a folder.
       checkpoint: see `load_trained`.
-      prompts: sentences or whole prompts; none means the standard prompt of `task`.
-      task: see `standard_prompt`; sets the tags that frame a plain sentence.
+      prompts: sentences or full prompts; none means the standard prompt of `task`.
+      task: see `standard_prompt`; decides the tags in front of a plain sentence.
       changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
-      adapters: merged into the weights.
-      base: where the weights under a run's adapters are now, if they were moved.
-      resize: images of another size than the first of their stack are scaled to it.
-      quiet: no progress bar.
+      adapters: adapters to merge into the weights.
+      base: the weights under a run's adapters, if they were moved.
+      resize: scale images to the size of the first of their stack.
+      quiet: print nothing.
 
     Returns:
-      The files written.
+      The paths of the written files.
 
     Raises:
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
@@ -68,20 +74,22 @@ def fuse(
     trained = load_trained(checkpoint, adapters, base)
     sampling = trained.recipe.sampling.override(changes or {})
     fuser = Fuser(trained, sampling)
-    orders = plan(inputs, output, prompts, task)
-    for order in orders:
-        fuser.check(order.prompt, len(order.sources))
-    jobs = _read(orders, resize)
-    jobs = itertools.chain([next(jobs)], jobs)  # a damaged first stack leaves no new folder
-    for folder in {order.output.parent for order in orders}:
+    outputs = plan_outputs(inputs, output, prompts, task)
+    for planned in outputs:
+        fuser.check(planned.prompt, len(planned.sources))
+    images = _read(outputs, resize)
+    images = itertools.chain(
+        [next(images)], images
+    )  # fails on a damaged first stack before a folder is made
+    for folder in {planned.path.parent for planned in outputs}:
         make_folder(folder)
     started, written = time.monotonic(), []
-    with tqdm.tqdm(total=len(orders), unit="img", desc="fusing", disable=quiet) as bar:
-        for done in fuser.fuse_iter(jobs):
+    with tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", disable=quiet) as bar:
+        for done in fuser.fuse_iter(images):
             for number, image in done.items():
-                order = orders[number]
-                write_image(order.output, image, _metadata(order, sampling, trained))
-                written.append(order.output)
+                planned = outputs[number]
+                write_image(planned.path, image, _metadata(planned, sampling, trained))
+                written.append(planned.path)
                 bar.update()
     if not quiet:
         where = written[0] if len(written) == 1 else f"{len(written)} images in {output}"
@@ -89,14 +97,16 @@ def fuse(
     return sorted(written)
 
 
-def plan(inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str) -> list[Order]:
-    """Decides which files are made from which.
+def plan_outputs(
+    inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
+) -> list[PlannedOutput]:
+    """Returns the files to write and what each is made from; see `fuse`.
 
-    With several prompts the outputs are numbered: `name-1.png`, `name-2.png`, ...
+    With several prompts the files are numbered: `name-1.png`, `name-2.png`, ...
 
     Raises:
-      UserError: inputs that do not belong together, an unknown task, a bad prompt, an output that
-        is no image file or one of the inputs.
+      UserError: the inputs do not belong together, the task is unknown, a prompt is bad, or the
+        output is not an image file or is one of the inputs.
     """
     inputs = [Path(p).expanduser() for p in inputs]
     output = Path(output).expanduser()
@@ -114,29 +124,29 @@ def plan(inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
         as_folder = len(prompts) > 1 or output.is_dir()
     count = len(stacks[0][1])
     texts = [standard_prompt(task, count, text) for text in prompts or [None]]
-    orders = []
+    outputs = []
     for stem, paths in stacks:
         for number, prompt in enumerate(texts, start=1):
             name = stem if len(texts) == 1 else f"{stem}-{number}"
             path = output / f"{name}.png" if as_folder else output
-            orders.append(Order(paths, prompt, path))
+            outputs.append(PlannedOutput(paths, prompt, path))
     if as_folder and output.is_file():
         raise UserError(f"{output} is a file: several images need a folder as output")
     if not as_folder and output.suffix.lower() not in IMAGE_SUFFIXES:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(f"{output}: no image format has the suffix {output.suffix!r} ({known})")
-    for order in orders:
-        existing = [source for source in order.sources if source.exists()]
-        if order.output.exists() and any(map(order.output.samefile, existing)):
-            raise UserError(f"{order.output} is one of the images to fuse: choose another output")
-    return orders
+    for planned in outputs:
+        existing = [source for source in planned.sources if source.exists()]
+        if planned.path.exists() and any(map(planned.path.samefile, existing)):
+            raise UserError(f"{planned.path} is one of the images to fuse: choose another output")
+    return outputs
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Reads a prompt file: one prompt per line, empty lines and lines starting with # left out.
+    """Reads a prompt file: one prompt per line; empty lines and lines starting with # are skipped.
 
     Raises:
-      UserError: the file is missing, not UTF-8 or holds no prompt.
+      UserError: the file is missing, not UTF-8 or without a prompt.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -152,16 +162,18 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _read(orders: Sequence[Order], resize: bool) -> Iterator[tuple[int, Job]]:
-    for number, order in enumerate(orders):
-        yield number, Job(read_stack(order.sources, resize=resize), order.prompt)
+def _read(outputs: Sequence[PlannedOutput], resize: bool) -> Iterator[tuple[int, FusionInput]]:
+    for number, planned in enumerate(outputs):
+        yield number, FusionInput(read_stack(planned.sources, resize=resize), planned.prompt)
 
 
-def _metadata(order: Order, sampling: SamplingConfig, trained: TrainedModel) -> dict[str, str]:
+def _metadata(
+    planned: PlannedOutput, sampling: SamplingConfig, trained: TrainedModel
+) -> dict[str, str]:
     return {
         "Software": "ditfuse_jax",
-        "prompt": order.prompt,
-        "sources": ", ".join(path.name for path in order.sources),
+        "prompt": planned.prompt,
+        "sources": ", ".join(path.name for path in planned.sources),
         "checkpoint": trained.name,
         **{name: str(value) for name, value in sampling.to_dict().items()},
     }

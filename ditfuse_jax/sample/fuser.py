@@ -20,8 +20,8 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     load_tokenizer,
 )
-from ditfuse_jax.sample.programs import make_room_for_programs
-from ditfuse_jax.sample.sampler import make_sampler, make_transfer
+from ditfuse_jax.sample.program_cache import free_compiled_programs
+from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.sample.trained import TrainedModel
 from ditfuse_jax.train.settings import check_tokenizer
 from ditfuse_jax.train.state import make_graph
@@ -29,24 +29,27 @@ from ditfuse_jax.train.state import make_graph
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
 
-Stack = Sequence[np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One image to make: `sources` uint8 (H, W, 3) each, and a full prompt with placeholders."""
+class FusionInput:
+    """What one fused image is made from.
 
-    sources: Stack
+    Attributes:
+      sources: images of one scene, uint8 (H, W, 3), all of one size.
+      prompt: a full prompt with placeholders for the images.
+    """
+
+    sources: Sequence[np.ndarray]
     prompt: str
 
 
 class Fuser:
     """A model with sampling settings.
 
-    Programs are compiled once per size; of images in tiles once for all sizes.
+    The sampler is compiled once per image size, or once for all images that are cut into tiles.
 
-    With a sharder the model lies on its mesh, whose devices share every batch: all processes make
-    the same calls and get the same images.
+    With a sharder the devices of its mesh share every batch; all processes make the same calls and
+    get the same images.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Fuser:
         Args:
           trained: the model.
           sampling: how to sample; the model's own settings by default.
-          sharder: of the mesh on which the parameters lie.
+          sharder: of the mesh on which the parameters are.
 
         Raises:
           UserError: the settings or the tokenizer do not fit the model.
@@ -80,10 +83,10 @@ class Fuser:
         self._sampler = make_sampler(graph, sampling, sharder)
 
     def check(self, prompt: str, num_images: int) -> None:
-        """Refuses what could not be fused, before any work.
+        """Checks a prompt and a number of source images without computing anything.
 
         Raises:
-          UserError: too many images, a wrong or too long prompt.
+          UserError: too many images, or a wrong or too long prompt.
         """
         limit = self.trained.recipe.model.max_images
         if num_images > limit:
@@ -93,26 +96,28 @@ class Fuser:
             raise UserError(f"the prompt places {slots} images: this model takes at most {limit}")
 
     def canvas(self, height: int, width: int) -> Canvas:
-        """How an image of this size is computed."""
+        """Returns how an image of this size is resized and padded for the model."""
         multiple = int(np.lcm(_BUCKET, self.trained.recipe.model.size_multiple))
         return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side)
 
-    def fuse(self, jobs: Sequence[Job]) -> list[np.ndarray]:
-        """Fuses all jobs; outputs uint8 (H, W, 3) in their order, each of its input's size."""
+    def fuse(self, inputs: Sequence[FusionInput]) -> list[np.ndarray]:
+        """Returns a fused image, uint8 (H, W, 3), for each input, of the size of its sources."""
         results: dict[int, np.ndarray] = {}
-        for done in self.fuse_iter(enumerate(jobs)):
+        for done in self.fuse_iter(enumerate(inputs)):
             results.update(done)
-        return [results[i] for i in range(len(jobs))]
+        return [results[i] for i in range(len(inputs))]
 
-    def fuse_iter(self, jobs: Iterable[tuple[int, Job]]) -> Iterator[dict[int, np.ndarray]]:
-        """Fuses a stream of numbered jobs, batching those of equal size; yields as batches finish.
+    def fuse_iter(
+        self, inputs: Iterable[tuple[int, FusionInput]]
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Fuses a stream of numbered inputs; yields number -> image whenever a batch is done.
 
-        Only jobs waiting for their batch to fill are held in memory.
+        A batch holds inputs of equal size; only inputs whose batch is not full yet stay in memory.
         """
-        waiting: dict[tuple, list[tuple[int, Job]]] = collections.defaultdict(list)
-        for number, job in jobs:
-            group = waiting[self._key(job)]
-            group.append((number, job))
+        waiting: dict[tuple, list[tuple[int, FusionInput]]] = collections.defaultdict(list)
+        for number, item in inputs:
+            group = waiting[self._key(item)]
+            group.append((number, item))
             if len(group) == self.sampling.batch_size:
                 yield self._run(group)
                 group.clear()
@@ -120,24 +125,24 @@ class Fuser:
             if group:
                 yield self._run(group)
 
-    def _key(self, job: Job) -> tuple:
-        check_same_size(job.sources, [f"image {i + 1}" for i in range(len(job.sources))])
-        slots = len(self._encode(job.prompt, len(job.sources)).order)
-        return self.canvas(*job.sources[0].shape[:2]).padded, len(job.sources), slots
+    def _key(self, item: FusionInput) -> tuple:
+        check_same_size(item.sources, [f"image {i + 1}" for i in range(len(item.sources))])
+        slots = len(self._encode(item.prompt, len(item.sources)).order)
+        return self.canvas(*item.sources[0].shape[:2]).padded, len(item.sources), slots
 
-    def _run(self, group: list[tuple[int, Job]]) -> dict[int, np.ndarray]:
-        make_room_for_programs()
-        jobs = [job for _, job in group]
-        # A group that is not full is filled up with copies: the same program serves it.
-        filled = jobs + [jobs[-1]] * (self.sampling.batch_size - len(jobs))
-        canvases = [self.canvas(*job.sources[0].shape[:2]) for job in filled]
+    def _run(self, group: list[tuple[int, FusionInput]]) -> dict[int, np.ndarray]:
+        free_compiled_programs()
+        inputs = [item for _, item in group]
+        # A group that is not full is filled up with copies, so that it needs no other program.
+        filled = inputs + [inputs[-1]] * (self.sampling.batch_size - len(inputs))
+        canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
         pixels = np.stack(
             [
-                np.stack([from_uint8(canvas.apply(source)) for source in job.sources])
-                for job, canvas in zip(filled, canvases, strict=True)
+                np.stack([from_uint8(canvas.apply(source)) for source in item.sources])
+                for item, canvas in zip(filled, canvases, strict=True)
             ]
         )
-        # Every row starts from the same noise: an image does not depend on its place in a batch.
+        # All rows start from the same noise, so that an image does not depend on its batch.
         key = jax.random.key(self.sampling.seed)
         shape = self.trained.space.shape(*pixels.shape[2:4])
         noise, posterior_noise = (
@@ -147,23 +152,23 @@ class Fuser:
                 (jax.random.fold_in(key, 1), (pixels.shape[1], *shape)),
             )
         )
-        enter, leave = make_transfer(self.trained.space)
-        sources = enter(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
+        encode, decode = make_codec(self.trained.space)
+        sources = encode(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
         weights = self.sampling.guidance.weights
         shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         shares = self._place(shares, None)
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
-        images = to_uint8(self._fetch(leave(self.trained.autoencoder, out)))
+        images = to_uint8(self._fetch(decode(self.trained.autoencoder, out)))
         return {
             number: canvas.undo(image)
             for (number, _), canvas, image in zip(group, canvases, images, strict=False)
         }
 
-    def _branches(self, jobs: Sequence[Job], sources: jax.Array) -> Condition:
-        """Conditions (R, B, ...) of the guidance branches; `sources` is (B, n, h, w, C)."""
+    def _branches(self, inputs: Sequence[FusionInput], sources: jax.Array) -> Condition:
+        """Returns the condition (R, B, ...) of all branches for sources (B, n, h, w, C)."""
         prompts = [
-            [self._branch(job, branch) for job in jobs]
+            [self._branch(item, branch) for item in inputs]
             for branch in self.sampling.guidance.branches
         ]
 
@@ -178,25 +183,25 @@ class Fuser:
         return Condition(tokens, valid, images, image_valid)
 
     def _place(self, array: np.ndarray, batch_axis: int | None) -> jax.Array:
-        """An array that all processes hold, on the devices; a mesh splits it along the batch."""
+        """Puts an array, equal in all processes, on the devices, split along its batch axis."""
         if self._sharder is None:
             return jnp.asarray(array)
         return distribute(array, self._sharder, batch_axis)
 
     def _rows(self, row: jax.Array, count: int) -> jax.Array:
-        """A batch of equal rows."""
+        """Returns a batch of `count` equal rows."""
         if self._sharder is None:
             return jnp.broadcast_to(row, (count, *row.shape))
         return distribute(np.broadcast_to(row, (count, *row.shape)), self._sharder)
 
     def _fetch(self, array: jax.Array) -> np.ndarray:
-        """The whole array, in every process."""
+        """Returns the whole array in every process."""
         return np.asarray(array) if self._sharder is None else gather(array, self._sharder)
 
-    def _branch(self, job: Job, branch: str) -> EncodedPrompt:
-        """The prompt of one guidance branch, in the slots of the instruction's."""
-        count = len(job.sources)
-        instructed = self._encode(job.prompt, count)
+    def _branch(self, item: FusionInput, branch: str) -> EncodedPrompt:
+        """Encodes the prompt of a guidance branch, with as many image slots as the instruction."""
+        count = len(item.sources)
+        instructed = self._encode(item.prompt, count)
         if branch == "cond":
             return instructed
         text = image_only_prompt(count) if branch == "img" else self.sampling.negative_prompt
@@ -208,6 +213,6 @@ class Fuser:
 
 @jax.jit
 def _arrange(sources: jax.Array, order: jax.Array) -> jax.Array:
-    """Sources (B, n, h, w, C) in the slots of each branch, (R, B, k, h, w, C)."""
+    """Puts sources (B, n, h, w, C) into the image slots of each branch, (R, B, k, h, w, C)."""
     rows = jnp.arange(sources.shape[0])[None, :, None]
     return sources[rows, order]

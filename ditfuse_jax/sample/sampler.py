@@ -1,7 +1,8 @@
 """The sampler: from noise to images.
 
-The condition passes through the transformer once per guidance branch; the steps then run over the
-target's tokens only.  Branches are folded into the batch, so each step is one forward pass.
+The condition passes through the transformer once per guidance branch; the steps then compute the
+target's tokens only.  Branches are folded into the batch, so an evaluation of the velocity is one
+forward pass.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder
-from ditfuse_jax.sample.guided import encode, guided_velocity
+from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
 from ditfuse_jax.sample.tiled import TiledSampler
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
@@ -38,7 +39,7 @@ def sample(
       model: the network.
       branches: conditions of the R guidance branches, every leaf (R, B, ...).
       noise: (B, H, W, C) standard normal.
-      weights: (R,) share of each branch; see `Guidance.weights`.
+      weights: (R,) one per branch; see `Guidance.weights`.
       times: (S + 1,) from 0 to 1.
       solver: see `flow.solvers`.
 
@@ -58,12 +59,14 @@ def sample(
 def make_sampler(
     graph: nnx.GraphDef, sampling: SamplingConfig, sharder: Sharder | None = None
 ) -> Sampler:
-    """Compiles on first use per (shapes, number of branches); equal arguments share programs.
+    """Returns a sampler, compiled on first use for each batch shape and number of branches.
+
+    Samplers with equal arguments share compiled programs.
 
     Args:
       graph: the model's graph definition, from `nnx.split`.
       sampling: its solver, steps, shift, tile and global steps are used.
-      sharder: spreads the work over its mesh, on which the parameters must lie.
+      sharder: distributes the work over its mesh, on which the parameters must be.
 
     Returns:
       A function of (parameters, branches, noise, weights), jitted if `sampling.tile` is 0; see
@@ -109,6 +112,6 @@ def _tiled_sampler(
 
 
 @functools.cache
-def make_transfer(space: Space) -> tuple[Callable, Callable]:
-    """The jitted ways into the transformer's space and back; see `Space.encode` and `decode`."""
+def make_codec(space: Space) -> tuple[Callable, Callable]:
+    """Returns the jitted `Space.encode` and `Space.decode`."""
     return jax.jit(space.encode), jax.jit(space.decode)

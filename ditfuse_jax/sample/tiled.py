@@ -1,8 +1,8 @@
-"""Sampling large images in tiles, by programs that know tiles and not the images' sizes.
+"""Sampling large images in tiles, with programs whose shapes depend on the tile only.
 
-What takes long to compile, the model, is compiled for a few tiles at a time; what depends on an
-image's size, cutting, blending and resizing, compiles quickly.  So the first image takes seconds,
-its global steps add few, and an image of another size takes hardly longer than one of a known size.
+The model, which takes long to compile, is compiled for a few tiles at a time.  What depends on the
+image's size, cutting, blending and resizing, compiles quickly.  An image of a new size therefore
+takes hardly longer than one of a known size, and global steps need no further program of the model.
 """
 
 import contextlib
@@ -20,28 +20,28 @@ from ditfuse_jax.flow import Solver, interpolate
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.parallel import Sharder
-from ditfuse_jax.sample.guided import encode, guided_velocity
+from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
-_KEPT_BYTES = 2**31  # of the tiles' keys and values
-_ACCELERATORS_TILES = 8
-_CPUS_TILES = 2  # as many as the overview of a 4:3 image has: few are computed for nothing
+_MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
+_TILES_PER_GROUP = 8
+_TILES_PER_GROUP_CPU = 2  # the downscaled 4:3 image of the global steps has two tiles
 
 
 @dataclasses.dataclass(frozen=True)
 class TiledSampler:
     """Integrates the guided flow of images larger than a tile.
 
-    What a scene is, and how bright it shall be, is settled in the first steps and needs more of it
-    than one tile shows.  For its overview the image is sampled at a size at which its shorter side
-    is one tile's (along the longer one it may still take several), to the end; enlarged again, with
-    noise mixed in as at the first step left, it is where the large image's path sets in.
+    The first steps decide about a scene's content and brightness and need more context than one
+    tile shows.  Global steps therefore sample the image downscaled, so that its shorter side is one
+    tile, from noise to the end; the result is enlarged, noise is mixed in for the time of the first
+    remaining step, and the large image continues from there.
 
     Attributes:
       graph: the model's graph definition, from `nnx.split`.
       tile: side of the tiles in pixels.
       solver: see `flow.solvers`.
-      sharder: spreads the work over its mesh, on which the parameters must lie.
+      sharder: distributes the work over its mesh, on which the parameters must be.
     """
 
     graph: nnx.GraphDef
@@ -64,10 +64,10 @@ class TiledSampler:
           parameters: the model's.
           branches: conditions of the R guidance branches, every leaf (R, B, ...).
           noise: (B, H, W, C) standard normal.
-          weights: (R,) share of each branch; see `Guidance.weights`.
+          weights: (R,) one per branch; see `Guidance.weights`.
           times: (S + 1,) from 0 to 1, a NumPy array.
-          global_steps: how many first steps are not taken, since they are done on the whole of the
-            image in small.  If its shorter side is no longer than a tile it takes them all.
+          global_steps: how many of the first steps are replaced by sampling the downscaled image;
+            none are if the image's shorter side is no longer than a tile.
 
         Returns:
           (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -78,22 +78,22 @@ class TiledSampler:
         x = noise
         if global_steps and min(height, width) > side:
             small = global_size((height, width), side, config.patch_size)
-            seen = branches._replace(images=_resize(branches.images, small))
-            start = _first_rows_and_columns(noise, small)
-            whole = self(parameters, seen, start, weights, times)
-            x, times = _set_in(whole, noise, times[global_steps]), times[global_steps:]
+            downscaled = branches._replace(images=_resize(branches.images, small))
+            start = _crop(noise, small)
+            whole = self(parameters, downscaled, start, weights, times)
+            x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]
-        kept: list[EncodedCondition | None] = [None] * len(groups)
+        cache: list[EncodedCondition | None] = [None] * len(groups)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
             parts = []
             for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
-                encoded = kept[k] or self._encode(parameters, condition, weights)
-                # Most solvers evaluate the velocity once in a single step.
-                if len(times) > 2 and len(groups) * _bytes(encoded) <= _KEPT_BYTES:
-                    kept[k] = encoded
+                encoded = cache[k] or self._encode(parameters, condition, weights)
+                # A single step usually needs the keys and values only once.
+                if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
+                    cache[k] = encoded
                 rows = _cut_rows(x, group, tiles)
                 parts.append(self._velocity(parameters, encoded, condition, rows, t, weights))
             return _blend(parts, x.shape[0], tiles)
@@ -101,11 +101,14 @@ class TiledSampler:
         return self.solver(velocity, x, times)
 
     def _groups(self, tiles: Tiles) -> list[np.ndarray]:
-        """Corners (T, 2) of tiles that are computed together; the last group repeats its last."""
-        together = _CPUS_TILES if self._on_cpu else _ACCELERATORS_TILES
-        padding = -len(tiles.corners) % together
+        """Corners (T, 2) of the tiles that are computed together.
+
+        All groups have the same size; the last one is filled up with copies of its last tile.
+        """
+        size = _TILES_PER_GROUP_CPU if self._on_cpu else _TILES_PER_GROUP
+        padding = -len(tiles.corners) % size
         corners = np.pad(tiles.corners, ((0, padding), (0, 0)), mode="edge")
-        return list(corners.reshape(-1, together, 2))
+        return list(corners.reshape(-1, size, 2))
 
     @property
     def _on_cpu(self) -> bool:
@@ -125,7 +128,7 @@ class TiledSampler:
         return self._compiled(guided_velocity)
 
     def _compiled(self, function: Callable) -> Callable:
-        """`function(model, ...)` as a program that takes the model's parameters."""
+        """Jits `function(model, ...)` as a function of the model's parameters."""
 
         @jax.jit
         def run(parameters, *arguments):
@@ -142,14 +145,13 @@ def _bytes(encoded: EncodedCondition) -> int:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _cut_condition(branches: Condition, corners: np.ndarray, tiles: Tiles) -> Condition:
-    """Leaves (R, B, ...) of an image to leaves (R * T * B, ...) of its tiles."""
+    """Cuts the condition of an image, leaves (R, B, ...), into tiles, leaves (R * T * B, ...)."""
 
     def rows(x: jax.Array) -> jax.Array:  # (R, T, B, ...)
         return x.reshape(-1, *x.shape[3:])
 
     def repeated(x: jax.Array) -> jax.Array:
-        together = len(corners)
-        return rows(jnp.broadcast_to(x[:, None], (x.shape[0], together, *x.shape[1:])))
+        return rows(jnp.broadcast_to(x[:, None], (x.shape[0], len(corners), *x.shape[1:])))
 
     images = jax.vmap(lambda corner: tiles.cut(branches.images, corner), out_axes=1)(corners)
     return Condition(
@@ -162,20 +164,20 @@ def _cut_condition(branches: Condition, corners: np.ndarray, tiles: Tiles) -> Co
 
 @functools.partial(jax.jit, static_argnums=2)
 def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
-    """(B, H, W, C) to (T * B, h, w, C)."""
+    """Cuts (B, H, W, C) into tiles (T * B, h, w, C)."""
     parts = jax.vmap(lambda corner: tiles.cut(x, corner))(corners)
     return parts.reshape(-1, *parts.shape[2:])
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _blend(parts: list[jax.Array], batch: int, tiles: Tiles) -> jax.Array:
-    """Velocities of the tiles, (T * B, h, w, C) per group, to one of the image (B, H, W, C)."""
+    """Blends the tiles' velocities, (T * B, h, w, C) per group, into the image's, (B, H, W, C)."""
     velocities = jnp.concatenate(parts).reshape(-1, batch, *parts[0].shape[1:])
     return tiles.blend(velocities[: len(tiles.corners)])
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _first_rows_and_columns(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return x[..., : size[0], : size[1], :]
 
 
@@ -186,7 +188,7 @@ def _resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 @jax.jit
-def _set_in(small: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """The small result, enlarged, with noise mixed in as at time t."""
+def _enlarge(small: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    """Resizes a result to the size of the noise and mixes the noise in for time t."""
     x = _resize(small, noise.shape[1:3])
     return interpolate(x, noise, jnp.broadcast_to(t, noise.shape[:1]))

@@ -1,7 +1,7 @@
-"""Large images in overlapping tiles whose velocities are blended at every step.
+"""Overlapping tiles of large images, whose velocities are blended at every step.
 
-A model sees each tile as it saw its training crops, whatever the image's size, and since all tiles
-move the same image a little at every step, they agree where they overlap (Bar-Tal et al. 2023,
+The model gets each tile at the size of its training crops, whatever the image's size.  Since the
+blended velocity moves one common image, tiles agree where they overlap (Bar-Tal et al. 2023,
 "MultiDiffusion").
 """
 
@@ -17,13 +17,13 @@ _OVERLAP = 0.25  # of a tile's side, at least
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-    """Where tiles lie in an image.
+    """The positions of tiles in an image.
 
     Attributes:
       size: (height, width) of the image.
       tile: (height, width) of each tile.
       rows: first rows of the tiles.
-      columns: first columns; every row of tiles has them all.
+      columns: first columns of the tiles; the corners are all pairs of a row and a column.
     """
 
     size: tuple[int, int]
@@ -37,29 +37,29 @@ class Tiles:
         return np.array([(row, column) for row in self.rows for column in self.columns], np.int32)
 
     def cut(self, images: jax.Array, corner: jax.Array) -> jax.Array:
-        """The tile of (..., H, W, C) at a corner."""
+        """Returns the tile (..., h, w, C) of images (..., H, W, C) at a corner."""
         lead, channels = images.shape[:-3], images.shape[-1]
         start = (*(0 for _ in lead), corner[0], corner[1], 0)
         return jax.lax.dynamic_slice(images, start, (*lead, *self.tile, channels))
 
     def blend(self, tiles: jax.Array) -> jax.Array:
-        """Tiles (T, ..., h, w, C) to one image (..., H, W, C): means weighted by `window`."""
+        """Returns the image (..., H, W, C) of tiles (T, ..., h, w, C), weighted by `window`."""
         window = jnp.asarray(self.window)[..., None]
         image = jnp.zeros((*tiles.shape[1:-3], *self.size, tiles.shape[-1]), tiles.dtype)
         lead = (0,) * (image.ndim - 3)
 
         def add(image: jax.Array, placed: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             tile, corner = placed
-            there = self.cut(image, corner) + window * tile
+            total = self.cut(image, corner) + window * tile
             start = (*lead, corner[0], corner[1], 0)
-            return jax.lax.dynamic_update_slice(image, there, start), None
+            return jax.lax.dynamic_update_slice(image, total, start), None
 
         image, _ = jax.lax.scan(add, image, (tiles, jnp.asarray(self.corners)))
         return image / jnp.asarray(self._weight())[..., None]
 
     @property
     def window(self) -> np.ndarray:
-        """(h, w) weights of a tile's pixels: less towards its borders, never zero."""
+        """(h, w) weights of a tile's pixels: they fall towards its borders and are never zero."""
         return np.outer(*(_ramp(side) for side in self.tile)).astype(np.float32)
 
     def _weight(self) -> np.ndarray:
@@ -72,12 +72,12 @@ class Tiles:
 
 
 def plan_tiles(size: tuple[int, int], side: int, multiple: int) -> Tiles:
-    """Covers an image with as few tiles as overlap by a quarter of their side.
+    """Covers an image with the fewest tiles that overlap by at least a quarter of their side.
 
     Args:
       size: (height, width) of the image, multiples of `multiple`.
       side: of the tiles, a multiple of `multiple`; an image may be smaller.
-      multiple: all tiles begin at multiples of it, so that their patches lie alike.
+      multiple: tiles begin at multiples of it, so that their patches coincide.
     """
     tile = min(size[0], side), min(size[1], side)
     rows, columns = (_starts(*sides, multiple) for sides in zip(size, tile, strict=True))
@@ -85,11 +85,11 @@ def plan_tiles(size: tuple[int, int], side: int, multiple: int) -> Tiles:
 
 
 def global_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
-    """The size at which a large image is looked at as a whole: its shorter side is one tile's.
+    """Returns the (height, width) of global steps: the image's with its shorter side one tile's.
 
     Args:
       size: (height, width) of the image.
-      side: of the tiles; an image whose shorter side is no longer is its own overview.
+      side: of the tiles; an image whose shorter side is no longer keeps its size.
       multiple: of the result's sides.
     """
     scale = min(1.0, side / min(size))

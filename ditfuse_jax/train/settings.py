@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Objective, SamplingConfig, time_sampler
+from ditfuse_jax.flow import LossConfig, SamplingConfig, time_sampler
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
@@ -121,7 +121,7 @@ def resolve(config: Config) -> Recipe:
     step = StepConfig(
         seed=config.seed,
         time_sampler=config.flow.time_sampler,
-        objective=Objective(config.flow.weighting, float(config.flow.gradient_loss_weight)),
+        loss=LossConfig(config.flow.weighting, float(config.flow.gradient_loss_weight)),
         draws=config.flow.draws,
         accumulation=train.accumulation,
         ema_decay=train.ema_decay,

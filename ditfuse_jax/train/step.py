@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ditfuse_jax.flow import Objective, flow_matching_loss, time_sampler
+from ditfuse_jax.flow import LossConfig, flow_matching_loss, time_sampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.lora import combine_trees
@@ -30,7 +30,7 @@ class StepConfig:
     Attributes:
       seed: all randomness is `fold_in(seed, step)`.
       time_sampler: how t is drawn.
-      objective: what the loss counts.
+      loss: weighting and gradient loss.
       draws: noise draws that share one condition pass (K).
       accumulation: micro-batches whose gradients are averaged before the update.
       ema_decay: of the averaged parameters; 0 keeps none.
@@ -39,7 +39,7 @@ class StepConfig:
 
     seed: int
     time_sampler: str
-    objective: Objective
+    loss: LossConfig
     draws: int
     accumulation: int
     ema_decay: float
@@ -65,7 +65,7 @@ def make_train_step(
             image,
             noise,
             t,
-            config.objective,
+            config.loss,
         )
         return jnp.mean(losses)
 

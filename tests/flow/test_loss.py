@@ -1,10 +1,10 @@
-"""The training objective."""
+"""The training loss."""
 
 import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import Objective, flow_matching_loss, interpolate
+from ditfuse_jax.flow import LossConfig, flow_matching_loss, interpolate
 
 
 @pytest.fixture
@@ -16,20 +16,20 @@ def batch():
     return image, noise, random.uniform(0.1, 0.9, (3, 2)).astype("f4")
 
 
-def test_the_true_velocity_costs_nothing(batch):
+def test_the_true_velocity_has_no_loss(batch):
     image, noise, t = batch
     loss = flow_matching_loss(lambda *_: image[:, None] - noise, "velocity", image, noise, t)
     np.testing.assert_array_equal(loss, np.zeros((3, 2)))
 
 
-def test_the_true_image_costs_nothing_where_clean_images_are_predicted(batch):
+def test_the_true_image_has_no_loss_where_clean_images_are_predicted(batch):
     image, noise, t = batch
     clean = np.broadcast_to(image[:, None], noise.shape)
     loss = flow_matching_loss(lambda *_: clean, "clean", image, noise, t)
     np.testing.assert_allclose(loss, np.zeros((3, 2)), atol=1e-9)
 
 
-def test_the_network_sees_the_path_s_points_and_their_times(batch):
+def test_the_model_gets_points_of_the_path_and_their_times(batch):
     image, noise, t = batch
     seen = {}
 
@@ -42,7 +42,7 @@ def test_the_network_sees_the_path_s_points_and_their_times(batch):
     np.testing.assert_array_equal(seen["noisy"], interpolate(image[:, None], noise, t))
 
 
-def test_each_draw_costs_its_own_mean_squared_velocity_error(batch):
+def test_the_loss_of_a_draw_is_its_mean_squared_velocity_error(batch):
     image, noise, t = batch
     error = np.arange(6, dtype="f4").reshape(3, 2, 1, 1, 1)
 
@@ -53,7 +53,7 @@ def test_each_draw_costs_its_own_mean_squared_velocity_error(batch):
     np.testing.assert_allclose(loss, error[..., 0, 0, 0] ** 2, rtol=1e-5)
 
 
-def test_a_clean_error_weighs_more_the_nearer_the_image_is(batch):
+def test_an_error_of_the_clean_image_weighs_more_near_the_image(batch):
     """An error e of the clean prediction is one of e / (1 - t) in velocity."""
     image, noise, _ = batch
     t = np.array([[0.1, 0.9]] * 3, np.float32)
@@ -65,7 +65,7 @@ def test_a_clean_error_weighs_more_the_nearer_the_image_is(batch):
     np.testing.assert_allclose(loss, (0.5 / (1 - t)) ** 2, rtol=1e-4)
 
 
-def test_the_image_s_error_counts_the_same_at_every_time(batch):
+def test_the_image_weighting_counts_an_error_of_the_image_alike_at_every_time(batch):
     """A clean prediction that is off by e costs e^2, however near the image is."""
     image, noise, _ = batch
     t = np.array([[0.1, 0.9]] * 3, np.float32)
@@ -75,21 +75,21 @@ def test_the_image_s_error_counts_the_same_at_every_time(batch):
         image,
         noise,
         t,
-        Objective(weighting="image"),
+        LossConfig(weighting="image"),
     )
     np.testing.assert_allclose(loss, np.full((3, 2), 0.25), rtol=1e-5)
 
 
-def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
+def test_the_gradient_loss_is_the_error_of_the_differences_of_neighbours(batch):
     image, noise, t = batch
     ramp = 0.5 * np.arange(6, dtype="f4")[:, None] + 2 * np.arange(4, dtype="f4")[:, None, None]
 
-    def loss(objective):
+    def loss(config):
         return flow_matching_loss(
-            lambda *_: image[:, None] - noise + ramp, "velocity", image, noise, t, objective
+            lambda *_: image[:, None] - noise + ramp, "velocity", image, noise, t, config
         )
 
-    extra = loss(Objective(gradient_loss_weight=3.0)) - loss(Objective())
+    extra = loss(LossConfig(gradient_loss_weight=3.0)) - loss(LossConfig())
     np.testing.assert_allclose(extra, np.full((3, 2), 3 * (0.5**2 + 2**2)), rtol=1e-4)
     shifted = flow_matching_loss(
         lambda *_: image[:, None] - noise + 1,
@@ -97,7 +97,7 @@ def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
         image,
         noise,
         t,
-        Objective(gradient_loss_weight=9.0),
+        LossConfig(gradient_loss_weight=9.0),
     )
     np.testing.assert_allclose(shifted, np.ones((3, 2)), rtol=1e-4)
 
@@ -105,10 +105,13 @@ def test_detail_costs_what_differences_of_neighbours_are_off_by(batch):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"weighting": "latent"}, "flow.weighting 'latent' is unknown"),
+        (
+            {"weighting": "latent"},
+            r"flow\.weighting: .* 'latent' is unknown; choose from velocity, image",
+        ),
         ({"gradient_loss_weight": -1.0}, "flow.gradient_loss_weight must be at least 0"),
     ],
 )
-def test_an_objective_that_means_nothing_is_refused(values, message):
+def test_a_bad_setting_is_refused(values, message):
     with pytest.raises(UserError, match=message):
-        Objective(**values)
+        LossConfig(**values)

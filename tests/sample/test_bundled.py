@@ -8,8 +8,8 @@ from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.tiles import plan_tiles
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
@@ -38,7 +38,7 @@ def test_two_focuses_become_one_sharp_picture(fuser, photograph):
     """Nearer to the sharp photograph than their mean is, and sharper than either."""
     pair = focus_pair(photograph, np.random.default_rng(3))
     sources = [pair.near, pair.far]
-    (fused,) = fuser.fuse([Job(sources, standard_prompt("mff", 2))])
+    (fused,) = fuser.fuse([FusionInput(sources, standard_prompt("mff", 2))])
     mean = np.mean(sources, axis=0).round().astype(np.uint8)
     error, of_mean = (np.mean((x.astype(float) - photograph) ** 2) for x in (fused, mean))
     assert error < of_mean
@@ -49,7 +49,7 @@ def test_two_focuses_become_one_sharp_picture(fuser, photograph):
 def test_tiles_leave_no_line_on_flat_images(fuser):
     """Where tiles begin and end nothing changes more than at the other borders of patches."""
     flat = [np.full((192, 288, 3), grey, np.uint8) for grey in (90, 160)]
-    (fused,) = fuser.fuse([Job(flat, standard_prompt("ivif", 2))])
+    (fused,) = fuser.fuse([FusionInput(flat, standard_prompt("ivif", 2))])
     assert fused.std() < 5
     tile = fuser.sampling.tile
     steps = np.abs(np.diff(fused.astype(float).mean(-1), axis=1)).mean(0)
@@ -66,7 +66,7 @@ def test_levels_of_brightness_and_contrast_are_as_asked_for(fuser, photograph):
     pair = focus_pair(photograph, np.random.default_rng(3))
 
     def fused(*tasks):
-        jobs = [Job([pair.near, pair.far], standard_prompt(task, 2)) for task in tasks]
+        jobs = [FusionInput([pair.near, pair.far], standard_prompt(task, 2)) for task in tasks]
         return [image.astype(float) for image in fuser.fuse(jobs)]
 
     brightness = [image.mean() for image in fused("light--", "light-", "mff", "light+", "light++")]
@@ -80,7 +80,7 @@ def test_any_size_comes_back_as_it_went_in(fuser, size):
     rows, columns = np.indices(size)
     ramp = (127 + 60 * np.sin(columns / 9) + 60 * np.cos(rows / 7))[..., None].repeat(3, axis=2)
     sources = [ramp.astype(np.uint8), (ramp // 2).astype(np.uint8)]
-    (fused,) = fuser.fuse([Job(sources, standard_prompt("mef", 2))])
+    (fused,) = fuser.fuse([FusionInput(sources, standard_prompt("mef", 2))])
     assert fused.shape == sources[0].shape
     assert 20 < fused.std() < 110
 

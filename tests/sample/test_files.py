@@ -7,8 +7,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.prompts import instruction_pool
 from ditfuse_jax.sample import read_prompts
-from ditfuse_jax.sample.files import plan
-from ditfuse_jax.sample.standard import CONTROLS, standard_prompt
+from ditfuse_jax.sample.files import plan_outputs
+from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 
 PLACED = "<|image_2|> then <|image_1|>"
 
@@ -30,37 +30,39 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
-def outputs(orders):
-    return [order.output for order in orders]
+def paths(planned):
+    return [output.path for output in planned]
 
 
 class TestPlan:
-    """`plan`."""
+    """`plan_outputs`."""
 
     def test_a_pair_and_a_prompt_make_one_file(self, pair, tmp_path):
-        (order,) = plan(pair, tmp_path / "out.JPG", ["Brighter."], "fuse")
-        assert order.output == tmp_path / "out.JPG"
-        assert order.sources == tuple(pair)
-        assert order.prompt.startswith("[FUSION]. This is the first image")
-        assert order.prompt.endswith("Brighter.")
+        (planned,) = plan_outputs(pair, tmp_path / "out.JPG", ["Brighter."], "fuse")
+        assert planned.path == tmp_path / "out.JPG"
+        assert planned.sources == tuple(pair)
+        assert planned.prompt.startswith("[FUSION]. This is the first image")
+        assert planned.prompt.endswith("Brighter.")
 
     def test_several_prompts_make_numbered_files_in_a_folder(self, pair, tmp_path):
-        orders = plan(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
-        assert outputs(orders) == [tmp_path / "out" / f"a-{k}.png" for k in (1, 2, 3)]
-        assert orders[1].prompt == PLACED
+        planned = plan_outputs(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
+        assert paths(planned) == [tmp_path / "out" / f"a-{k}.png" for k in (1, 2, 3)]
+        assert planned[1].prompt == PLACED
 
     def test_a_folder_that_exists_takes_a_single_image_too(self, pair, tmp_path):
         (tmp_path / "out").mkdir()
-        assert outputs(plan(pair, tmp_path / "out", [], "fuse")) == [tmp_path / "out" / "a.png"]
+        assert paths(plan_outputs(pair, tmp_path / "out", [], "fuse")) == [
+            tmp_path / "out" / "a.png"
+        ]
 
     def test_a_folder_of_stacks_makes_a_file_for_each_name_and_prompt(self, folder, tmp_path):
-        orders = plan([folder], tmp_path / "out", ["One.", "Two."], "fuse")
-        assert [path.name for path in outputs(orders)] == [
+        planned = plan_outputs([folder], tmp_path / "out", ["One.", "Two."], "fuse")
+        assert [path.name for path in paths(planned)] == [
             *("x-1.png", "x-2.png"),
             *("y-1.png", "y-2.png"),
         ]
-        assert [path.parent.name for path in orders[0].sources] == ["image1", "image2", "image3"]
-        assert "<|image_3|>" in orders[0].prompt
+        assert [path.parent.name for path in planned[0].sources] == ["image1", "image2", "image3"]
+        assert "<|image_3|>" in planned[0].prompt
 
     def test_an_input_is_never_overwritten(self, pair, folder, tmp_path):
         (tmp_path / "link").symlink_to(tmp_path)
@@ -71,23 +73,23 @@ class TestPlan:
             ([folder], folder / "image2"),
         ):
             with pytest.raises(UserError, match="is one of the images to fuse"):
-                plan(inputs, output, [], "fuse")
+                plan_outputs(inputs, output, [], "fuse")
 
     @pytest.mark.parametrize("name", ["out", "out.gif", "out.png.txt"])
     def test_an_output_without_an_image_s_suffix_is_refused_at_once(self, pair, tmp_path, name):
         with pytest.raises(UserError, match=f"{name}: no image format has the suffix"):
-            plan(pair, tmp_path / name, [], "fuse")
+            plan_outputs(pair, tmp_path / name, [], "fuse")
 
     def test_several_images_do_not_go_into_a_file(self, pair, folder, tmp_path):
         (tmp_path / "file.png").write_text("")
         for inputs, prompts in ((pair, ["One.", "Two."]), ([folder], [])):
             with pytest.raises(UserError, match=r"file\.png is a file"):
-                plan(inputs, tmp_path / "file.png", prompts, "fuse")
+                plan_outputs(inputs, tmp_path / "file.png", prompts, "fuse")
 
     @pytest.mark.parametrize("prompt", ["", "  "])
     def test_an_empty_prompt_is_not_the_standard_one(self, pair, tmp_path, prompt):
         with pytest.raises(UserError, match="instruction is empty"):
-            plan(pair, tmp_path / "out.png", [prompt], "fuse")
+            plan_outputs(pair, tmp_path / "out.png", [prompt], "fuse")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_level_is_asked_for_after_fusion_as_in_training():
     fusion, light = (instruction_pool(name).sentences[0] for name in ("fusion", "light_plus"))
     assert standard_prompt("light+", 2).endswith(f"{fusion.rstrip('.')}. {light}")
     assert standard_prompt("light+", 2, "A bit more sun.").endswith(". A bit more sun.")
-    assert {*CONTROLS} == {"light++", "light+", "light-", "light--", "contrast+", "contrast-"}
+    assert {*CONTROL_TASKS} == {"light++", "light+", "light-", "light--", "contrast+", "contrast-"}
 
 
 def test_a_class_stands_in_its_sentence():

@@ -15,7 +15,7 @@ from ditfuse_jax.prompts import (
     load_tokenizer,
     task_prompt,
 )
-from ditfuse_jax.sample import Fuser, Job, TrainedModel, WeightedAdapter
+from ditfuse_jax.sample import Fuser, FusionInput, TrainedModel, WeightedAdapter
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
@@ -60,13 +60,13 @@ def stack(height, width, count=2, seed=0):
 @pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 32), (95, 2)])
 def test_an_image_that_fits_comes_back_pixel_for_pixel(fuser, size):
     sources = stack(*size)
-    np.testing.assert_array_equal(fuser().fuse([Job(sources, PROMPT)])[0], sources[0])
+    np.testing.assert_array_equal(fuser().fuse([FusionInput(sources, PROMPT)])[0], sources[0])
 
 
 def test_a_long_image_is_computed_smaller_and_returned_at_its_own_size(fuser, echo):
     ramp = np.linspace(0, 255, 301).astype(np.uint8)[:, None, None]
     source = np.broadcast_to(ramp, (301, 77, 3))
-    (fused,) = fuser().fuse([Job([source, source], PROMPT)])
+    (fused,) = fuser().fuse([FusionInput([source, source], PROMPT)])
     assert echo.calls[0][0].images.shape[3:5] == (96, 32)
     assert fused.shape == (301, 77, 3)
     assert abs(fused.astype(int) - source).max() <= 3
@@ -75,7 +75,7 @@ def test_a_long_image_is_computed_smaller_and_returned_at_its_own_size(fuser, ec
 def test_placeholders_put_the_images_into_the_slots(fuser):
     sources = stack(32, 32, 3)
     swapped = "<|image_3|> and <|image_1|> and <|image_2|>"
-    (fused,) = fuser().fuse([Job(sources, swapped)])
+    (fused,) = fuser().fuse([FusionInput(sources, swapped)])
     np.testing.assert_array_equal(fused, sources[2])
 
 
@@ -90,7 +90,7 @@ def test_placeholders_put_the_images_into_the_slots(fuser):
 )
 def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, image, names):
     one = fuser(guidance_scale=text, image_guidance_scale=image)
-    one.fuse([Job(stack(32, 32), PROMPT)])
+    one.fuse([FusionInput(stack(32, 32), PROMPT)])
     branches, _, weights = echo.calls[0]
     slots = TextSlots(*trained.recipe.sampling.text_slots)
     prompts = {"cond": PROMPT, "img": image_only_prompt(2), "neg": "<cfg>"}
@@ -105,7 +105,7 @@ def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, ima
 
 def test_mixed_sizes_are_batched_by_size_and_come_back_in_order(fuser, echo):
     sizes = [(32, 32), (64, 32), (30, 31), (32, 32), (64, 32), (32, 20)]
-    jobs = [Job(stack(*size, seed=i), PROMPT) for i, size in enumerate(sizes)]
+    jobs = [FusionInput(stack(*size, seed=i), PROMPT) for i, size in enumerate(sizes)]
     fused = fuser(batch_size=3).fuse(jobs)
     for job, image in zip(jobs, fused, strict=True):
         np.testing.assert_array_equal(image, job.sources[0])
@@ -116,7 +116,7 @@ def test_mixed_sizes_are_batched_by_size_and_come_back_in_order(fuser, echo):
 
 def test_all_rows_start_from_the_noise_of_the_seed(fuser, echo):
     for seed in (0, 1):
-        fuser(batch_size=2, seed=seed).fuse([Job(stack(32, 32), PROMPT)] * 2)
+        fuser(batch_size=2, seed=seed).fuse([FusionInput(stack(32, 32), PROMPT)] * 2)
     (_, first, _), (_, second, _) = echo.calls
     np.testing.assert_array_equal(first[0], first[1])
     assert (first != second).any()
@@ -129,7 +129,7 @@ def test_a_job_is_read_only_when_the_one_before_is_done(fuser):
     def jobs():
         for number in range(3):
             read.append(number)
-            yield number, Job(stack(16, 16), PROMPT)
+            yield number, FusionInput(stack(16, 16), PROMPT)
 
     finished = [(set(done), list(read)) for done in fuser().fuse_iter(jobs())]
     assert finished == [({0}, [0]), ({1}, [0, 1]), ({2}, [0, 1, 2])]
@@ -139,12 +139,12 @@ def test_too_many_images_and_unequal_ones_are_refused(fuser):
     with pytest.raises(UserError, match="4 images: this model takes at most 3"):
         fuser().check(task_prompt("FUSION", None, "Join them.", 4), 4)
     with pytest.raises(UserError, match="image 1 is 32x32 but image 2 is 31x32"):
-        fuser().fuse([Job([*stack(32, 32, 1), *stack(32, 31, 1)], PROMPT)])
+        fuser().fuse([FusionInput([*stack(32, 32, 1), *stack(32, 31, 1)], PROMPT)])
 
 
 def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, trained, monkeypatch):
     monkeypatch.setattr("ditfuse_jax.sample.fuser.make_graph", lambda network: (network, None))
-    fuser(text_slots=(48, 24, 60)).fuse([Job(stack(32, 32), PROMPT)])
+    fuser(text_slots=(48, 24, 60)).fuse([FusionInput(stack(32, 32), PROMPT)])
     assert echo.calls[0][0].tokens.shape[2:] == (48 + 24 + 60,)
 
 

@@ -30,8 +30,8 @@ from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_mod
 from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import Instruction, as_prompt, instruction_pool
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.standard import STANDARD_TASKS, check_plain, standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_task, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
 
@@ -71,7 +71,7 @@ def evaluate_control(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
-    check_plain(task)  # before anything is loaded
+    check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
     evaluated = open_model(checkpoint, output, changes, adapters, base)
     images: dict[str, SceneControl] = {}
@@ -109,7 +109,7 @@ def _examine(
     """What a scene shows, and its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])
     asked = list(_requests(task, len(scene.sources), tags, turn))
-    fused = fuser.fuse([Job(scene.sources, request.prompt) for request in asked])
+    fused = fuser.fuse([FusionInput(scene.sources, request.prompt) for request in asked])
     standard: dict[str, np.ndarray] = {}
     worded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     for request, image in zip(asked, fused, strict=True):

@@ -17,8 +17,8 @@ from ditfuse_jax.evaluate.results import mean
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, number, open_model
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import without_tags
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks import STREET_CLASSES, check_labels
 
@@ -249,7 +249,7 @@ def _segment(
         prompts.append(standard_prompt("fuse", count))
     if not tags:
         prompts = [without_tags(prompt) for prompt in prompts]
-    outputs = fuser.fuse([Job(scene.sources, prompt) for prompt in prompts])
+    outputs = fuser.fuse([FusionInput(scene.sources, prompt) for prompt in prompts])
     clean = outputs[-1] if scene.clean is None else scene.clean
     for name, fused in zip(wanted, outputs, strict=False):
         yield name, overlay_mask(fused, clean), fused

@@ -20,7 +20,7 @@ from ditfuse_jax.model.lora import combine_trees
 from ditfuse_jax.parallel import Sharder, distribute, gather
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
-from ditfuse_jax.sample.fuser import Fuser, Job
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.trained import trained_model
 from ditfuse_jax.tasks import Example, find_task
 from ditfuse_jax.train import Criterion, EvalContext, Recipe
@@ -77,7 +77,9 @@ class HeldOut:
         fuser = Fuser(
             trained, context.recipe.sampling.override({"batch_size": size}), context.sharder
         )
-        images = fuser.fuse([Job(example.sources, example.prompt) for example in self.examples])
+        images = fuser.fuse(
+            [FusionInput(example.sources, example.prompt) for example in self.examples]
+        )
         if is_main_process():
             self._picture(context, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]

@@ -30,7 +30,7 @@ from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
 from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.sample.fuser import Fuser
-from ditfuse_jax.sample.standard import check_plain
+from ditfuse_jax.sample.standard_prompts import check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
@@ -109,7 +109,7 @@ def evaluate(
     Raises:
       UserError: what is wrong with checkpoint, data or output.
     """
-    check_plain(task)  # before anything is loaded
+    check_standard_task(task)  # before anything is loaded
     evaluated = open_model(checkpoint, output, changes, adapters, base)
     trained = evaluated.fuser.trained
     scenes = open_scenes(data, count, evaluated.fuser.sampling.seed)

@@ -22,9 +22,9 @@ from ditfuse_jax.images import (
     write_image,
 )
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.sample.fuser import Fuser, Job
-from ditfuse_jax.sample.sampler import make_transfer
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.sampler import make_codec
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel
 
 _KEY = "fingerprint"  # in an image's metadata
@@ -64,7 +64,7 @@ def fuse_scenes(
     waiting: dict[int, tuple[str, dict[str, str]]] = {}
     bar = tqdm.tqdm(total=len(paths), unit="img", desc="fusing", disable=quiet)
 
-    def jobs() -> Iterator[tuple[int, Job]]:
+    def jobs() -> Iterator[tuple[int, FusionInput]]:
         for number, (stem, path) in enumerate(paths.items()):
             if stem in scenes.excluded:
                 bar.update()
@@ -91,7 +91,7 @@ def fuse_scenes(
                 _KEY: fingerprint,
             }
             waiting[number] = (stem, told)
-            yield number, Job(scene.sources, prompt)
+            yield number, FusionInput(scene.sources, prompt)
 
     made = 0
     with bar:
@@ -143,10 +143,10 @@ def reconstruct(fuser: Fuser, image: np.ndarray) -> np.ndarray:
     canvas = fuser.canvas(height, width)
     pixels = from_uint8(canvas.apply(image))[None]
     space = fuser.trained.space
-    enter, leave = make_transfer(space)
+    encode, decode = make_codec(space)
     no_noise = np.zeros((1, *space.shape(*pixels.shape[1:3])), np.float32)
-    latents = enter(fuser.trained.autoencoder, pixels, no_noise)
-    return canvas.undo(to_uint8(np.asarray(leave(fuser.trained.autoencoder, latents))[0]))
+    latents = encode(fuser.trained.autoencoder, pixels, no_noise)
+    return canvas.undo(to_uint8(np.asarray(decode(fuser.trained.autoencoder, latents))[0]))
 
 
 def works_on_latents(trained: TrainedModel) -> bool:

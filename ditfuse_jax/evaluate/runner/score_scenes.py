@@ -14,7 +14,7 @@ from ditfuse_jax.evaluate.runner.choose_metrics import impossible_metrics
 from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes, digest
 from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
 from ditfuse_jax.images import check_same_size, read_image
-from ditfuse_jax.sample.programs import make_room_for_programs
+from ditfuse_jax.sample.program_cache import free_compiled_programs
 
 FusedFiles = Mapping[str, Mapping[str, Path]]  # method -> stem -> fused image
 
@@ -48,7 +48,7 @@ def score_scenes(
     stems = [stem for stem in scenes.readers if stem not in excluded]
     with tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet) as bar:
         for stem in bar:
-            make_room_for_programs()
+            free_compiled_programs()
             try:
                 scene, outputs = read_outputs(scenes, files, stem)
                 scores, fingerprints, new = _scores(scene, outputs, names, cache, strictly)

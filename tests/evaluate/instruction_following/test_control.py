@@ -19,7 +19,7 @@ from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.prompts import as_prompt, instruction_pool
-from ditfuse_jax.sample.standard import standard_prompt
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
 TAG = re.compile(r"\[CONTROL\]\. <([^>]+)>")
@@ -171,5 +171,5 @@ def test_findings_are_strict_json_and_the_levels_are_pictured(examine, tmp_path)
 
 
 def test_an_unknown_task_is_told_before_anything_is_loaded(tmp_path):
-    with pytest.raises(UserError, match="task 'nap' is unknown here"):
+    with pytest.raises(UserError, match="task 'nap' is unknown"):
         evaluate_control(checkpoint=tmp_path / "none", data="samples:heldout", task="nap")

@@ -14,7 +14,7 @@ from ditfuse_jax.evaluate import evaluate_suite
 from ditfuse_jax.evaluate.metrics import TASK_METRICS
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
-from ditfuse_jax.sample.standard import STANDARD_TASKS
+from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS
 
 EN, MSE = "EN", "MSE"
 SETS = (

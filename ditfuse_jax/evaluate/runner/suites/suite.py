@@ -14,7 +14,7 @@ class EvaluationSet:
       sources: folders of source images of equal names, below the suite's root.
       reports: whose metrics are computed: a key of `reported.TASK_METRICS`.
       published: a folder below the root with a folder of fused images per method.
-      task: whose standard prompt a model gets: a key of `sample.standard.STANDARD_TASKS`.
+      task: whose standard prompt a model gets: a key of `sample.standard_prompts.STANDARD_TASKS`.
       suffix: of the files a model's images are saved in.
       note: what a reader of its table should know.
     """

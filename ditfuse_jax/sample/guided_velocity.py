@@ -1,4 +1,4 @@
-"""The guided velocity: one forward pass for the rows of all guidance branches."""
+"""The guided velocity: one forward pass over the rows of all guidance branches."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 
 
 def encode(model: DiTFuse, condition: Condition, num_branches: int) -> EncodedCondition:
-    """The condition's keys and values.
+    """Returns the keys and values of the condition.
 
     Args:
       model: the network.
-      condition: R * B rows, those of a branch together.
+      condition: R * B rows, those of a branch next to each other.
       num_branches: R.
     """
     return model.encode(condition, _longest_per_branch(model, condition, num_branches))
@@ -26,27 +26,31 @@ def guided_velocity(
     t: jax.Array,
     weights: jax.Array,
 ) -> jax.Array:
-    """dx/dt at x (B, H, W, C) and a scalar time.
+    """Returns dx/dt at x (B, H, W, C) and a scalar time below 1.
 
     Args:
       model: the network.
-      encoded: of `condition`; see `encode`.
+      encoded: the keys and values of `condition`; see `encode`.
       condition: R * B rows.
-      x: where all branches are.
+      x: the current state, the same for all branches.
       t: the time.
-      weights: (R,) share of each branch; see `Guidance.weights`.
+      weights: (R,) one per branch; see `Guidance.weights`.
     """
     num_branches = weights.shape[0]
     noisy = jnp.tile(x, (num_branches, 1, 1, 1))
     t = jnp.broadcast_to(t, noisy.shape[:1])
     output = model.denoise(encoded, condition, noisy, t)
-    # No floor: the last Euler step then lands on the prediction, however many steps there are.
-    guided = to_velocity(model.config.prediction, output, noisy, t, min_remaining=1e-6)
+    # Almost no lower bound: the last Euler step ends on the prediction, however short the step is.
+    guided = to_velocity(model.config.prediction, output, noisy, t, t_eps=1e-6)
     return combine(guided.reshape(num_branches, *x.shape), weights)
 
 
 def _longest_per_branch(model: DiTFuse, condition: Condition, num_branches: int) -> jax.Array:
-    """(R * B,) each branch is a forward pass of its own for LongRoPE's choice of factors."""
+    """(R * B,) the largest position in a row's branch.
+
+    LongRoPE chooses its factors by the longest sequence of a forward pass; each branch counts as a
+    forward pass.
+    """
     layout = model.layout(condition)
     valid = layout.condition_valid(condition.token_valid, condition.image_valid)
     _, positions = layout.positions(valid)

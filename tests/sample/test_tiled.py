@@ -109,14 +109,14 @@ def test_every_step_blends_the_velocities_of_the_tiles(large, models, run):
 def test_how_many_tiles_are_computed_together_changes_nothing(run, monkeypatch, together):
     times = np.asarray(time_grid(1))
     usual = run(times)
-    monkeypatch.setattr("ditfuse_jax.sample.tiled._CPUS_TILES", together)
+    monkeypatch.setattr("ditfuse_jax.sample.tiled._TILES_PER_GROUP_CPU", together)
     np.testing.assert_allclose(run(times), usual, atol=1e-4 * np.abs(usual).max())
 
 
 def test_tiles_whose_keys_and_values_have_no_room_are_encoded_at_every_step(run, monkeypatch):
     times = np.asarray(time_grid(2))
     kept = run(times)
-    monkeypatch.setattr("ditfuse_jax.sample.tiled._KEPT_BYTES", 0)
+    monkeypatch.setattr("ditfuse_jax.sample.tiled._MAX_CACHED_BYTES", 0)
     np.testing.assert_allclose(run(times), kept, atol=1e-4 * np.abs(kept).max())
 
 
