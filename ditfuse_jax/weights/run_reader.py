@@ -7,7 +7,6 @@ position.  `train.checkpoint` writes them.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore as ts
 
+from ditfuse_jax import compat
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.weights.resharded_restore import restore_resharded
@@ -170,23 +169,13 @@ class RunReader:
 
 
 def read_stored(item: Path, path: tuple[str, ...], layers: slice | None) -> np.ndarray:
-    """Reads one array of an orbax item, or some of its rows, by TensorStore.
-
-    Orbax itself reads an array whole and holds it twice meanwhile.  Layout: orbax's checkpoint
-    format guide.
+    """Reads one array of an orbax item, or some of its rows.
 
     Raises:
       UserError: the array cannot be read.
     """
-    name = f"{'.'.join(path)}/"
-    if (item / "manifest.ocdbt").exists():
-        store = {"driver": "ocdbt", "base": f"file://{item.absolute()}", "path": name}
-    else:
-        store = {"driver": "file", "path": f"{item.absolute()}/{name}"}
     try:
-        metadata = json.loads((item / "_METADATA").read_text(encoding="utf-8"))
-        driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
-        array = ts.open({"driver": driver, "kvstore": store}, open=True, read=True).result()
+        array = compat.open_orbax_array(item, path)
         return np.asarray(array[layers or slice(None)].read().result())
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:160]

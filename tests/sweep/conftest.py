@@ -67,7 +67,7 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, (title, unit, direction) in facts.items():
         made = Metric(name, title, lambda _: None, direction=direction, unit=unit)
-        monkeypatch.setitem(METRICS, name, made)
+        monkeypatch.setitem(METRICS._entries, name, made)
 
 
 class Fake:
