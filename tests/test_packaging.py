@@ -68,6 +68,7 @@ def test_setup_lists_every_package_folder():
     assert found <= listed
 
 
+@pytest.mark.processes
 def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     data = [path for suffix in ("yaml", "tsv") for path in (ROOT / "data").rglob(f"*.{suffix}")]
@@ -85,6 +86,7 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
     assert "[console_scripts]\nditfuse = ditfuse_jax.cli:command" in told
 
 
+@pytest.mark.processes
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
@@ -136,6 +138,7 @@ def test_no_module_is_longer_than_500_lines():
         assert len(path.read_text().splitlines()) <= 500, path
 
 
+@pytest.mark.processes
 def test_the_data_packages_import_no_jax_and_the_pipeline_starts_no_backend():
     packages = "from ditfuse_jax import images, prompts, degrade, tasks\n"
     code = packages + (

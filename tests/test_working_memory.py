@@ -64,6 +64,7 @@ def test_another_c_library_is_not_asked(devices, monkeypatch, library):
     assert wanted({}, devices) is None
 
 
+@pytest.mark.processes
 def test_the_words_of_the_command_and_its_exit_code_survive(tmp_path, devices):
     """The real thing: a process that starts itself again as the console command does."""
     script = tmp_path / "command.py"
@@ -100,6 +101,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.processes
 def test_memory_that_was_given_once_is_not_given_again():
     """Sixty-four MiB, again and again: without the settings each time is 32 to 16,384 faults."""
     environment = wanted({k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"})

@@ -322,6 +322,7 @@ def test_an_unknown_command_lists_the_known(capsys):
     assert "'train', 'fuse', 'evaluate', 'prepare', 'convert', 'compile', 'bench', 'sweep'" in line
 
 
+@pytest.mark.processes
 def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
     # A process of its own: what the libraries and their threads say would show here.
     shutil.copytree(checkpoint, tmp_path / "damaged")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 # The command's own order: subcommands are imported, then JAX is prepared, then used.
 WHERE = """
 from ditfuse_jax import cli

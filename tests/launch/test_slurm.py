@@ -94,6 +94,7 @@ def test_a_process_has_a_node_or_a_gpu(gpu_job):
     assert "gpus-per-node" not in directives(slurm.script(gpu_job(hardware=Cpu())))
 
 
+@pytest.mark.processes
 def test_words_and_variables_reach_the_training_unharmed(run, fakes, gpu_job, nasty, tmp_path):
     job = gpu_job(repo=str(tmp_path / "my repo's"), **nasty)
     assert run(job) == 0
@@ -107,6 +108,7 @@ def test_words_and_variables_reach_the_training_unharmed(run, fakes, gpu_job, na
     assert nasty["env"].items() <= environment.items()
 
 
+@pytest.mark.processes
 def test_lines_of_setup_come_before_the_training(run, fakes, gpu_job, tmp_path):
     setup = ("FROM_SETUP='a b'", "export FROM_SETUP")
     job = gpu_job(repo=str(tmp_path / "my repo's"), slurm=Slurm(setup=setup, cpus_per_process=6))
@@ -116,6 +118,7 @@ def test_lines_of_setup_come_before_the_training(run, fakes, gpu_job, tmp_path):
     assert environment["SRUN_CPUS_PER_TASK"] == "6"
 
 
+@pytest.mark.processes
 def test_a_stopped_training_goes_back_into_the_queue(run, fakes, gpu_job, tmp_path):
     job = gpu_job(repo=str(tmp_path / "my repo's"), max_restarts=2)
     assert run(job, 143) == 143
@@ -126,12 +129,14 @@ def test_a_stopped_training_goes_back_into_the_queue(run, fakes, gpu_job, tmp_pa
     assert len(fakes.calls("scontrol")) == 2
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("code", [75, 134])
 def test_so_does_one_that_lost_a_machine(run, fakes, gpu_job, tmp_path, code):
     assert run(gpu_job(repo=str(tmp_path / "my repo's")), code) == code
     assert fakes.calls("scontrol") == [["requeue", "7"]]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("code", [0, 1, 2, 137])
 def test_an_ended_or_broken_training_does_not(run, fakes, gpu_job, tmp_path, code):
     job = gpu_job(repo=str(tmp_path / "my repo's"))
@@ -139,6 +144,7 @@ def test_an_ended_or_broken_training_does_not(run, fakes, gpu_job, tmp_path, cod
     assert not fakes.calls("scontrol")
 
 
+@pytest.mark.processes
 def test_other_processes_may_save_when_one_has_ended(run, fakes, gpu_job, tmp_path):
     run(gpu_job(repo=str(tmp_path / "my repo's"), grace_seconds=300))
     (words,) = fakes.calls("srun")

@@ -28,6 +28,7 @@ def options(words: list[str]) -> dict[str, str]:
     return dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
 
 
+@pytest.mark.processes
 def test_words_and_variables_reach_the_training_unharmed(hosts, tpu_job, nasty):
     assert run(tpu_vm.run(tpu_job(**nasty))) == 0
     _, removed, words = hosts.calls("docker")
@@ -55,6 +56,7 @@ def test_every_host_of_every_slice_is_told(tpu_job):
             assert all(options(call)["zone"] == "here-a" for call in calls)
 
 
+@pytest.mark.processes
 def test_a_stop_gives_time_to_save(hosts, tpu_job):
     job = tpu_job(grace_seconds=240)
     run(tpu_vm.run(job))
@@ -63,6 +65,7 @@ def test_a_stop_gives_time_to_save(hosts, tpu_job):
     assert hosts.calls("docker")[-1] == ["stop", "run"]
 
 
+@pytest.mark.processes
 def test_status_shows_the_container_and_its_last_words(hosts, tpu_job):
     run(tpu_vm.status(tpu_job()))
     shown, logs = hosts.calls("docker")
@@ -70,6 +73,7 @@ def test_status_shows_the_container_and_its_last_words(hosts, tpu_job):
     assert logs == ["logs", "--tail", "5", "run"]
 
 
+@pytest.mark.processes
 def test_a_running_training_is_not_started_twice(hosts, tpu_job):
     """And that is no failure: the hosts after it get theirs."""
     hosts.add("docker", "print('0123abc')")
@@ -95,6 +99,7 @@ def test_slices_are_asked_for_by_googles_names(tpu_job, kind, topology, shape, r
     assert "--spot" in two.words
 
 
+@pytest.mark.processes
 def test_what_is_shown_is_a_line_of_bash_for_each_call(tpu_job, nasty, capsys, hosts):
     planned = tpu_vm.run(tpu_job(slices=2, **nasty))
     show(planned)

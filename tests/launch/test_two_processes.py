@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from launch import Cpu, jobset, slurm
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 TINY = runpy.run_path(str(ROOT / "tests" / "train" / "conftest.py"))["TINY"]

@@ -12,6 +12,8 @@ import pytest
 
 from ditfuse_jax.parallel.heartbeat import EXIT_LOST, exit_together
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 
 # Little patience; prints `ready` once all watch each other.  The case's own code is indented below.

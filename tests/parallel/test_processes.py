@@ -202,6 +202,7 @@ def vm_slice(index: int) -> dict[str, str]:
     return {"METADATA": json.dumps(known)}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("place", [gke_host, gke_slice, vm_slice])
 def test_hosts_and_slices_of_tpus_join_by_what_google_tells_them(place):
     foreign = ("SLURM_", "TPU_", "MEGASCALE_", "JAX_PLATFORMS", "JAX_COORDINATOR")

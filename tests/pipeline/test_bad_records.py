@@ -67,6 +67,7 @@ def test_bad_pictures_change_no_other_example(stream, folder):
                 np.testing.assert_array_equal(one["images"][k], other["images"][k])
 
 
+@pytest.mark.processes
 def test_hosts_and_workers_agree_on_what_stands_in(stream):
     whole = take(stream.batches(), 3)
     halves = [take(stream.batches(host=h, num_hosts=2), 3) for h in (0, 1)]

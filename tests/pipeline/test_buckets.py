@@ -70,6 +70,7 @@ def test_several_hosts_together_read_the_batches_of_one(stream, hosts):
         assert_equal(joined, batch)
 
 
+@pytest.mark.processes
 def test_worker_processes_change_nothing(stream):
     worked = take(dataclasses.replace(stream, workers=2).batches(), 4)
     for one, other in zip(worked, take(stream.batches(), 4), strict=True):

@@ -77,6 +77,7 @@ def test_starting_at_a_position_equals_reading_up_to_it(stream):
     assert_equal(next(stream.batches(start=5)), sixth)
 
 
+@pytest.mark.processes
 def test_worker_processes_change_nothing(stream):
     batches = dataclasses.replace(stream, workers=2).batches(start=1)
     try:

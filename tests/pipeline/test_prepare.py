@@ -88,6 +88,7 @@ def test_long_images_are_scaled_down_and_short_ones_left_alone(photos, tmp_path)
             np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.processes
 def test_a_killed_run_goes_on_and_packs_only_what_is_missing(photos, tmp_path, monkeypatch):
     output = tmp_path / "packed"
     code = (

@@ -178,6 +178,7 @@ def test_a_damaged_tokenizer_is_told_in_one_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.processes
 def test_preparing_prompts_never_imports_jax():
     code = (
         "import sys; from ditfuse_jax.prompts import load_tokenizer; load_tokenizer();"

@@ -74,6 +74,7 @@ def test_too_many_damaged_files_end_the_run_with_one_line(overrides, photos, tmp
     assert "1 of 8 records of" in told and "data.max_bad_fraction 1.00%" in told
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_hosts_may_come_and_go_between_restarts(photos, start_group, tiny, losses, tmp_path):
     """Two processes, then one, then four: the losses of one process all the way."""

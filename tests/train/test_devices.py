@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.processes
+
 TRAIN = """
 import json, sys
 from ditfuse_jax.train import load_recipe, train

@@ -41,6 +41,7 @@ def weights(omnigen_folder, tmp_path_factory):
     return folder
 
 
+@pytest.mark.processes
 def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
     run_code, weights, losses, tmp_path
 ):

@@ -13,6 +13,8 @@ from ditfuse_jax.images import write_image
 from ditfuse_jax.parallel.heartbeat import EXIT_LOST
 from ditfuse_jax.train import train
 
+pytestmark = pytest.mark.processes
+
 
 def photos(folder: Path, good: bool = True) -> tuple[str]:
     """Four small pictures, or files that are none, as the source of a mixture."""

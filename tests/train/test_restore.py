@@ -83,6 +83,7 @@ def report(tmp_path_factory, run_code, overrides):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("mesh", MESHES)
 def test_what_is_restored_is_what_was_saved_where_it_belongs(report, mesh):
     found = report[mesh]
@@ -90,6 +91,7 @@ def test_what_is_restored_is_what_was_saved_where_it_belongs(report, mesh):
     assert (found["spread"] > 0) == (mesh != "one device")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("mesh", MESHES)
 def test_each_byte_is_read_about_once(report, mesh):
     assert report["stored"] > 0.8 * report["arrays"]

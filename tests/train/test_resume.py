@@ -78,6 +78,7 @@ train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], quiet=True)
 """
 
 
+@pytest.mark.processes
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     tiny, overrides, run_code, losses, whole, tmp_path
 ):
@@ -96,6 +97,7 @@ def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
 
 
+@pytest.mark.processes
 def test_sigterm_saves_and_the_same_command_continues_bit_by_bit(tiny, start, losses, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     process = start(run, "--config.train.steps=2000")

@@ -14,7 +14,10 @@ from ditfuse_jax.evaluate.results import Results
 
 EN, MSE = "EN", "MSE"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
+]
 
 # Uses the page like a reader and writes down what it then shows.
 READER = """

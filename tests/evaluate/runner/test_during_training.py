@@ -151,6 +151,7 @@ def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric
         HeldOut(dataclasses.replace(with_best(recipe, metric), data=data))
 
 
+@pytest.mark.processes
 def test_eight_devices_tell_the_scores_of_one():
     script = Path(__file__).with_name("held_out_on_meshes.py")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}

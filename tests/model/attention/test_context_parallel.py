@@ -47,16 +47,19 @@ def report(on_eight_devices):
     return on_eight_devices("model/attention/context_parallel_devices.py")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])
 @pytest.mark.parametrize("what", ["loss", "gradients"])
 def test_a_spread_sequence_gives_one_device_s_numbers_though_no_length_divides(report, mesh, what):
     assert report["cases"][mesh][what] < 1e-5
 
 
+@pytest.mark.processes
 def test_sampling_over_a_spread_sequence_gives_one_device_s_images(report):
     assert report["cases"]["fsdp=2 context=2 tensor=2"]["images"] < 1e-5
 
 
+@pytest.mark.processes
 def test_each_device_holds_its_share_of_the_activations(report):
     one, four = (report["temporary bytes"][n] for n in ("1", "4"))
     assert four < 0.4 * one

@@ -71,6 +71,7 @@ def test_blocks_in_which_nothing_is_seen_are_skipped(small_blocks):
     assert runs.sum() == seen.sum() < seen.size
 
 
+@pytest.mark.processes
 def test_on_a_mesh_batch_and_heads_stay_where_they_are():
     """See `splash_on_mesh.py`."""
     script = Path(__file__).parent / "splash_on_mesh.py"

@@ -146,6 +146,7 @@ def test_archives_in_tensorflow_datasets_own_folder_are_found(
     assert builder.info.splits["train"].num_examples == 3
 
 
+@pytest.mark.processes
 def test_neither_preparing_nor_reading_needs_tensorflow(tfds, tmp_path):
     for folder in ("vi", "ir"):
         (tmp_path / folder).mkdir()
