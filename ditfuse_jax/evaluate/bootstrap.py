@@ -1,4 +1,4 @@
-"""How sure a mean over images is, and which place it takes among others."""
+"""Confidence intervals of means over images, and ranks of methods."""
 
 import functools
 import math
@@ -17,10 +17,10 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Returns the bootstrap 95 % interval of the mean of n values.
 
     Percentile method (Efron and Tibshirani 1993, section 13.3): the 2.5 % and 97.5 % quantiles of
-    the means of 2000 resamples with replacement.  The resamples are the same for the same n, so
-    that methods scored on the same images are resampled together and a repeated call agrees.
+    the means of 2000 resamples with replacement.  The resamples depend on n alone, so methods
+    scored on the same images are resampled together, and a repeated call returns the same.
 
-    Values that are NaN are left out.  Fewer than two values, or an infinite one, have no interval:
+    NaN values are ignored.  With fewer than two values, or an infinite one, there is no interval:
     (NaN, NaN).
     """
     defined = np.array([value for value in values if not math.isnan(value)], np.float64)
@@ -33,9 +33,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ranks(metric: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Returns each method's place by a metric's means: 1 is the best, ties share their mean place.
+    """Returns each method's rank by its mean: 1 is the best, ties share their mean rank.
 
-    A method without a value, NaN, has the rank NaN.
+    A method whose value is NaN has the rank NaN.
     """
     badness = {method: _badness(metric, value) for method, value in values.items()}
     defined = [bad for bad in badness.values() if not math.isnan(bad)]
@@ -48,7 +48,7 @@ def ranks(metric: str, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def best_methods(metric: str, values: Mapping[str, float], place: int = 1) -> set[str]:
-    """Returns the methods with the best (second best, ...) value; all on a tie; NaN never wins."""
+    """Returns the methods with the best (`place` 2: second best) value: several in a tie."""
     badness = {m: b for m, v in values.items() if not math.isnan(b := _badness(metric, v))}
     distinct = sorted(set(badness.values()))
     if len(distinct) < place:
@@ -63,6 +63,6 @@ def _badness(metric: str, value: float) -> float:
 
 @functools.lru_cache(maxsize=2)
 def _resampling(count: int) -> np.ndarray:
-    """The share of each value in each resample's mean, `(resamples, count)`."""
+    """The weight of each value in each resample's mean, `(resamples, count)`."""
     generator = np.random.default_rng(_SEED)
     return generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count

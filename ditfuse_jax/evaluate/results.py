@@ -1,26 +1,27 @@
-"""The scores of several methods on several images, beside those of trivial methods.
-
-Fidelity to the sources is easily gamed (copying one source scores well), so no table is complete
-without the baselines.
-"""
+"""The scores of several methods on several images: means, intervals, ranks."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ditfuse_jax.evaluate.baselines import CEILINGS, is_baseline
 from ditfuse_jax.evaluate.bootstrap import mean_interval, ranks
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS, Metric
+from ditfuse_jax.optional import import_optional
 
 Scores = dict[str, dict[str, float]]  # metric -> method -> value
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistic:
-    """A metric's mean over the images, its 95 % interval and its place among the methods.
+    """A method's result for one metric over all images.
 
-    NaN where undefined: `low` and `high` of a single image, `rank` of a line that does not compete.
+    Attributes:
+      mean: over the images.
+      low, high: the 95 % interval of the mean; NaN for a single image.
+      rank: among the ranked methods, 1 is the best; NaN for a method that is not ranked.
     """
 
     mean: float
@@ -34,9 +35,9 @@ class Results:
     """Scores of several methods on several images.
 
     Attributes:
-      images: stem -> metric -> method -> value.
-      excluded: stem -> why this image was not scored.
-      preset: of `METRIC_PRESETS`: the metrics' conventions.
+      images: image stem -> metric -> method -> value.
+      excluded: image stem -> why the image was not scored.
+      preset: a key of `METRIC_PRESETS`.
     """
 
     images: dict[str, Scores]
@@ -45,6 +46,7 @@ class Results:
 
     @property
     def count(self) -> int:
+        """The number of scored images."""
         return len(self.images)
 
     @functools.cached_property
@@ -54,31 +56,31 @@ class Results:
         return list(dict.fromkeys(method for row in rows for method in row))
 
     @property
-    def own(self) -> str:
-        """The method that the evaluation is about: the first."""
+    def primary(self) -> str:
+        """The method that is evaluated: the first."""
         return self.methods[0]
 
     @property
-    def competing(self) -> list[str]:
-        """Who is ranked: the methods; the baselines too where there are not two of them."""
+    def ranked(self) -> list[str]:
+        """The methods that are ranked: all but baselines, or with a single method baselines too."""
         methods = [method for method in self.methods if not is_baseline(method)]
         return methods if len(methods) > 1 else [m for m in self.methods if m not in CEILINGS]
 
     @functools.cached_property
     def metrics(self) -> list[str]:
-        """All metrics that some image has, in the registry's order."""
+        """All metrics that some image has, in the order of `METRICS`."""
         return [name for name in METRICS if any(name in row for row in self.images.values())]
 
     def metric(self, name: str) -> Metric:
-        """The metric as the preset computes it."""
+        """Returns the metric as the preset computes it."""
         return METRIC_PRESETS[self.preset].metric(name)
 
     def values(self, metric: str, method: str) -> list[float]:
-        """One per image, NaN where there is none."""
+        """Returns one value per image, NaN where there is none."""
         return [row.get(metric, {}).get(method, math.nan) for row in self.images.values()]
 
     def summary(self) -> Scores:
-        """Returns the mean over the images; those where a value is missing or NaN are left out.
+        """Returns the means over the images; missing and NaN values are ignored.
 
         An infinite value (PSNR of two identical images) makes the mean infinite.
         """
@@ -86,6 +88,25 @@ class Results:
             metric: {method: mean(self.values(metric, method)) for method in self.methods}
             for metric in self.metrics
         }
+
+    def to_dataframe(self) -> Any:
+        """Returns all scores as a pandas DataFrame, e.g. for `.groupby("method").mean()`.
+
+        The rows are indexed by `method` and `image`, the columns are the metrics; a missing value
+        is NaN.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
+        pandas = import_optional("pandas", "dataframes")
+        rows = pandas.MultiIndex.from_product(
+            [self.methods, list(self.images)], names=["method", "image"]
+        )
+        columns = {
+            metric: [value for method in self.methods for value in self.values(metric, method)]
+            for metric in self.metrics
+        }
+        return pandas.DataFrame(columns, index=rows)
 
     @functools.cached_property
     def nan_notes(self) -> list[str]:
@@ -103,10 +124,10 @@ class Results:
 
     @functools.cached_property
     def statistics(self) -> dict[str, dict[str, Statistic]]:
-        """metric -> method -> mean, interval and rank."""
+        """Metric -> method -> statistic."""
         statistics = {}
         for metric, means in self.summary().items():
-            places = ranks(metric, {method: means[method] for method in self.competing})
+            places = ranks(metric, {method: means[method] for method in self.ranked})
             statistics[metric] = {
                 method: Statistic(
                     mean,
@@ -119,14 +140,14 @@ class Results:
 
     @functools.cached_property
     def mean_ranks(self) -> dict[str, float]:
-        """Of each competing method, over all metrics."""
+        """Ranked method -> mean of its ranks over all metrics."""
         return {
             method: mean([row[method].rank for row in self.statistics.values()])
-            for method in self.competing
+            for method in self.ranked
         }
 
 
 def mean(values: Sequence[float]) -> float:
-    """Returns the mean of the values that are not NaN; NaN of none."""
+    """Returns the mean of the values that are not NaN, or NaN if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan

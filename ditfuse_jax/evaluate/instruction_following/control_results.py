@@ -16,9 +16,8 @@ from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     ordered_neighbours,
     strictly_ordered,
 )
-from ditfuse_jax.evaluate.reports.tables import aligned_text
+from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.evaluate.results import mean
-from ditfuse_jax.evaluate.runner.evaluated_model import number
 
 PLAIN = "plain"
 
@@ -126,10 +125,10 @@ class ControlScores:
             levels = scale["levels"]
             lines = [
                 (name, *levels),
-                ("measured", *(number(value, 1) for value in levels.values())),
-                ("asked for", *(number(scale["asked"][level], 1) for level in levels)),
+                ("measured", *(format_number(value, 1) for value in levels.values())),
+                ("asked for", *(format_number(scale["asked"][level], 1) for level in levels)),
                 *(
-                    (title, *(number(summary[key].get(tag, math.nan)) for tag in levels))
+                    (title, *(format_number(summary[key].get(tag, math.nan)) for tag in levels))
                     for title, key in (
                         ("structure kept", "structure"),
                         ("of what is asked", "structure_asked"),
@@ -143,12 +142,12 @@ class ControlScores:
         head = ("held-out words", "PSNR", "SSIM", "to training's", "SSIM", "spread / step")
         keys = ("psnr", "ssim", "psnr_to_training", "ssim_to_training", "spread_over_step")
         rows = [
-            (group, *(number(row[key], 1 if "psnr" in key else 3) for key in keys))
+            (group, *(format_number(row[key], 1 if "psnr" in key else 3) for key in keys))
             for group, row in summary["paraphrases"].items()
         ]
         parts.append(aligned_text([head, *rows]) + "\n")
         forms = [
-            (form, str(row["outputs"]), number(row["psnr"], 1), number(row["ssim"]))
+            (form, str(row["outputs"]), format_number(row["psnr"], 1), format_number(row["ssim"]))
             for form, row in summary["forms"].items()
         ]
         parts.append(aligned_text([("form", "outputs", "PSNR", "SSIM"), *forms]))

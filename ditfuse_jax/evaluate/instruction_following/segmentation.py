@@ -12,9 +12,9 @@ import tqdm
 from ditfuse_jax.degrade import degrade_views, overlay, overlay_mask
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
-from ditfuse_jax.evaluate.reports.tables import aligned_text
+from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.evaluate.results import mean
-from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, number, open_model
+from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import without_tags
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
@@ -127,10 +127,10 @@ class SegmentationScores:
         head = ("class", "IoU", "per image", "if all", "images", "absent", "painted there")
         lines: list[tuple[str, ...]] = [head]
         for name, row in summary["classes"].items():
-            texts = (number(row[key]) for key in ("iou", "iou_per_image", "area"))
-            counts = (str(row["present"]), str(row["absent"]), number(row["false_area"]))
+            texts = (format_number(row[key]) for key in ("iou", "iou_per_image", "area"))
+            counts = (str(row["present"]), str(row["absent"]), format_number(row["false_area"]))
             lines.append((name, *texts, *counts))
-        means = (number(summary["miou"]), "", number(summary["miou_of_everything"]))
+        means = (format_number(summary["miou"]), "", format_number(summary["miou_of_everything"]))
         return aligned_text([*lines, ("mean", *means, "", "", "")])
 
 
@@ -184,7 +184,7 @@ def evaluate_segmentation(
                 found = compare(read, scene.labels, wanted[name], len(STREET_CLASSES))
                 images[stem][name] = found
                 if found.present and len(pictures) < _PICTURED and name not in _shown(pictures):
-                    title = f"{name}, {number(found.iou, 2)}"
+                    title = f"{name}, {format_number(found.iou, 2)}"
                     pictures[title] = _row(scene, fused, read, scene.labels == wanted[name])
     scores = SegmentationScores(images)
     _write(evaluated, data, tags, scores, pictures, quiet)

@@ -57,7 +57,7 @@ class Exports:
 def scores_json(results: Results) -> dict[str, dict]:
     """Returns the content of the JSON file, its numbers as they are; see `Exports.write`."""
     methods = {method: _method_json(results, method) for method in results.methods}
-    return {**methods[results.own], "methods": methods}
+    return {**methods[results.primary], "methods": methods}
 
 
 def images_csv(results: Results) -> str:

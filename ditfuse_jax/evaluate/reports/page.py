@@ -108,7 +108,7 @@ def pictured_scenes(results: Results) -> list[str]:
         return stems
     orders = []
     for metric in results.metrics:
-        values = dict(zip(stems, results.values(metric, results.own), strict=True))
+        values = dict(zip(stems, results.values(metric, results.primary), strict=True))
         ordered = sorted(stems, key=lambda stem: _sort_key(values[stem]))
         orders += [ordered, ordered[::-1]]
     turns = (stem for rank in zip(*orders, strict=True) for stem in rank)
@@ -146,7 +146,7 @@ def score_table(results: Results) -> dict[str, object]:
         "rows": [
             {
                 "title": method_title(method),
-                "own": method == results.own,
+                "own": method == results.primary,
                 "reference": is_baseline(method),
                 "cells": [column[place] for column in columns],
                 "rank": _rank(results.mean_ranks.get(method, math.nan)),
@@ -154,7 +154,7 @@ def score_table(results: Results) -> dict[str, object]:
             for place, method in enumerate(results.methods)
         ],
         "nan_notes": results.nan_notes,
-        "all_compete": any(is_baseline(method) for method in results.competing),
+        "all_compete": any(is_baseline(method) for method in results.ranked),
     }
 
 
@@ -182,10 +182,10 @@ def _highlights(results: Results) -> list[dict[str, object]]:
     """The model's scores against the clean image, each with its lead over the best other method."""
     highlights = []
     for name, values in results.summary().items():
-        others = {m: values[m] for m in results.competing if m != results.own}
-        if results.metric(name).needs != "clean" or is_baseline(results.own) or not others:
+        others = {m: values[m] for m in results.ranked if m != results.primary}
+        if results.metric(name).needs != "clean" or is_baseline(results.primary) or not others:
             continue
-        own = values[results.own]
+        own = values[results.primary]
         rivals = sorted(best_methods(name, others))
         lead = own - others[rivals[0]] if rivals else math.nan
         ahead = results.metric(name).merit(lead) > 0
@@ -205,9 +205,9 @@ def _highlights(results: Results) -> list[dict[str, object]]:
 def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> dict[str, object]:
     scores = results.images.get(stem, {})
     shown = {
-        results.metric(n): values[results.own]
+        results.metric(n): values[results.primary]
         for n, values in scores.items()
-        if results.own in values
+        if results.primary in values
     }
     against_clean = {m: value for m, value in shown.items() if m.needs == "clean"}
     return {
@@ -228,11 +228,11 @@ def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> 
 
 def _per_image(results: Results) -> dict[str, object]:
     """The first method's scores of every image, one column per metric."""
-    columns = [results.values(name, results.own) for name in results.metrics]
+    columns = [results.values(name, results.primary) for name in results.metrics]
     texts = [zip(format_row(column), column, strict=True) for column in columns]
     rows = zip(results.images, zip(*texts, strict=True), strict=True)
     return {
-        "method": method_title(results.own),
+        "method": method_title(results.primary),
         "metrics": [results.metric(name) for name in results.metrics],
         "rows": list(rows),
     }
@@ -242,7 +242,7 @@ def _explored(results: Results) -> dict[str, object]:
     """What the page's script draws: every score, null where there is none."""
     return {
         "stems": list(results.images),
-        "own": results.own,
+        "own": results.primary,
         "metrics": [
             {"name": n, "title": results.metric(n).title, "direction": results.metric(n).direction}
             for n in results.metrics

@@ -49,6 +49,11 @@ def format_row(values: Iterable[float], like: Iterable[float] = ()) -> list[str]
     ]
 
 
+def format_number(value: float, decimals: int = 3) -> str:
+    """Returns a number as text; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
 def heading(metric: Metric) -> str:
     """A metric's title with its unit."""
     return f"{metric.title}, {metric.unit}" if metric.unit else metric.title
@@ -56,7 +61,7 @@ def heading(metric: Metric) -> str:
 
 def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
     """The best and the second best of those who compete."""
-    means = {m: results.statistics[metric][m].mean for m in results.competing}
+    means = {m: results.statistics[metric][m].mean for m in results.ranked}
     return best_methods(metric, means), best_methods(metric, means, place=2)
 
 
@@ -71,7 +76,7 @@ def text_table(results: Results) -> str:
             f"mean of {_images(results)}",
             "",
             *(f"{method_title(m)} " for m in methods),
-            f"95 % of {results.own}",
+            f"95 % of {results.primary}",
         ]
     ]
     for name, row in results.statistics.items():
@@ -86,7 +91,7 @@ def text_table(results: Results) -> str:
                 heading(metric),
                 metric.arrow,
                 *cells,
-                interval_text(results, name, results.own) or "–",
+                interval_text(results, name, results.primary) or "–",
             ]
         )
     return "\n".join([aligned_text(lines), *results.nan_notes])
@@ -199,7 +204,7 @@ def _images(results: Results) -> str:
 
 
 def _who_competes(results: Results) -> str:
-    return "methods and baselines" if any(map(is_baseline, results.competing)) else "the methods"
+    return "methods and baselines" if any(map(is_baseline, results.ranked)) else "the methods"
 
 
 def _italic_reference(method: str) -> str:

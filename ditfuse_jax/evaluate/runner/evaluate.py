@@ -1,4 +1,4 @@
-"""`ditfuse evaluate`: fuse or read fused images, score them beside baselines, write the report."""
+"""`ditfuse evaluate`: fuses or reads fused images, scores them and baselines, writes the report."""
 
 import dataclasses
 import sys
@@ -21,8 +21,8 @@ from ditfuse_jax.evaluate.runner.choose_metrics import choose_metrics
 from ditfuse_jax.evaluate.runner.evaluated_model import open_model
 from ditfuse_jax.evaluate.runner.fuse_scenes import (
     fuse_scenes,
+    is_latent_model,
     reconstruct_scenes,
-    works_on_latents,
 )
 from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD, check_method_names, method_files
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
@@ -35,19 +35,18 @@ from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
 from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
 from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
-# Rows of one sheet, pictures on the sheets, and exclusions that are printed.
-_SHEET_ROWS = 4
-_SHEET_SCENES = 12
-_TOLD = 8
+_SHEET_ROWS = 4  # of one contact sheet
+_SHEET_SCENES = 12  # on all contact sheets
+_MOST_PRINTED = 8  # exclusions
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """How images are scored and where the numbers go.
+    """How images are scored, and which files are written besides the report.
 
     Attributes:
-      metrics: names of `METRICS` or "all"; by default those that the task reports.
-      preset: of `METRIC_PRESETS`: the conventions of the code that a published table was made with.
+      metrics: keys of `METRICS`, or "all"; by default those of the task.
+      preset: a key of `METRIC_PRESETS`: the conventions of the code behind a published table.
       exports: files besides the report.
     """
 
@@ -58,13 +57,13 @@ class EvaluationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ModelMethod:
-    """A model as one of the methods.
+    """A model that is compared as one of the methods.
 
     Attributes:
       fuser: the model with its sampling settings.
       task: whose standard prompt is used.
       name: in the tables.
-      suffix: of the files it is saved in; ".jpg" for sets whose images are all JPEG.
+      suffix: of its fused images' files; ".jpg" for sets whose images are all JPEG.
     """
 
     fuser: Fuser
@@ -89,25 +88,25 @@ def evaluate(
 ) -> Results:
     """Fuses the scenes of a data source with a model and scores them.
 
-    Interrupted, the same call continues: images already fused and scored are not made again.
+    After an interruption the same call continues: images already fused and scored are kept.
 
     Args:
       checkpoint: see `load_trained`.
       data: see `open_scenes`.
-      fused: other methods' folders of fused images by name, for comparison.
-      output: where `report.html`, `report.json`, `fused/`, `scores/` and `sheets/` go; by default
-        the run folder.
+      fused: other methods to compare with: method -> folder of fused images.
+      output: for `report.html`, `report.json`, `fused/`, `scores/` and `sheets/`; by default the
+        run folder.
       count: at most this many scenes; photographs are reused with other degradations.
       task: whose standard prompt is used, and whose metrics by default.
       options: metrics and further files.
       changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
         The seed is that of the degradations too.
       adapters: merged into the weights.
-      base: where the weights under a run's adapters are now, if they were moved.
-      quiet: no progress, no table.
+      base: the present place of the weights under a run's adapters, if they were moved.
+      quiet: no progress bar and no table.
 
     Raises:
-      UserError: what is wrong with checkpoint, data or output.
+      UserError: bad checkpoint, data or output.
     """
     check_standard_task(task)  # before anything is loaded
     evaluated = open_model(checkpoint, output, changes, adapters, base)
@@ -142,16 +141,16 @@ def evaluate_files(
     options: EvaluationOptions | None = None,
     quiet: bool = False,
 ) -> Results:
-    """Scores fused images made by anyone.  Interrupted, the same call continues.
+    """Scores existing fused images.  After an interruption the same call continues.
 
     Args:
       sources: two or more folders of source images with equal names.
-      fused: a folder of fused images of the same names, or several by their methods' names.
-      clean: a folder of reference images, if there are any.
-      output: where `report.html`, `report.json`, `scores/` and `sheets/` go.
-      task: whose metrics are computed by default: a key of `TASK_METRICS`.
+      fused: a folder of fused images with the same names, or several: method -> folder.
+      clean: a folder of clean images, if there are any.
+      output: for `report.html`, `report.json`, `scores/` and `sheets/`.
+      task: a key of `TASK_METRICS`: whose metrics are computed by default.
       options: metrics and further files.
-      quiet: no progress, no table.
+      quiet: no progress bar and no table.
 
     Raises:
       UserError: a folder is missing, or none of its images can be scored.
@@ -160,7 +159,7 @@ def evaluate_files(
         raise UserError(f"fusion needs at least two folders of sources, not {len(sources)}")
     methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: Path(fused)}
     if not methods:
-        raise UserError("no folder of fused images is named")
+        raise UserError("name at least one folder of fused images")
     TASK_METRICS.find(task)
     folders = Folders(tuple(map(Path, sources)), clean)
     places = ", ".join(map(str, methods.values()))
@@ -186,17 +185,17 @@ def evaluate_scenes(
     options: EvaluationOptions | None = None,
     quiet: bool = False,
 ) -> Results:
-    """What all evaluations do: fuse with the model if there is one, score, write the report.
+    """Fuses scenes with the model if there is one, scores all methods, and writes the report.
 
     Args:
-      scenes: what is fused.
-      methods: folders of fused images by method.
-      folder: where everything goes.
-      run: what the report tells beside the scores.
-      model: stands first among the methods.
-      task: whose metrics by default.
+      scenes: to evaluate on.
+      methods: method -> folder of fused images.
+      folder: for all files.
+      run: what the report shows besides the scores.
+      model: becomes the first method.
+      task: whose metrics are computed by default.
       options: metrics and further files.
-      quiet: no progress, no table.
+      quiet: no progress bar and no table.
 
     Raises:
       UserError: see `evaluate`.
@@ -208,14 +207,14 @@ def evaluate_scenes(
     check_method_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:
         raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")
-    files, lacking = method_files(methods, scenes)
-    scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
+    files, missing = method_files(methods, scenes)
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **missing})
     make_folder(folder)
     if model:
         scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
-    cache = ScoreCache(folder / "scores", options.preset)
-    strictly = options.metrics is not None and "all" not in options.metrics
-    results = score_scenes(scenes, files, names, cache, strictly=strictly, quiet=quiet)
+    cache = ScoreCache(folder / "scores", options.preset, names)
+    strict = options.metrics is not None and "all" not in options.metrics
+    results = score_scenes(scenes, files, names, cache, strict=strict, quiet=quiet)
     left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]
     if left_out:
         run = dataclasses.replace(run, facts={**run.facts, "images too small for": left_out})
@@ -233,7 +232,7 @@ def evaluate_scenes(
 
 
 def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The pictures of a scene under their titles: views, methods, clean."""
+    """Returns a scene's pictures by title: views, methods, clean image."""
     titled = {f"View {letter}": image for letter, image in zip("ABCD", scene.sources, strict=False)}
     for method, image in outputs.items():
         titled["Fused" if method == DEFAULT_METHOD else method_title(method)] = image
@@ -243,29 +242,31 @@ def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
 
 def print_excluded(results: Results) -> None:
-    """Says on the error stream which images were not scored; no score of them is in any mean."""
+    """Prints to the error stream which images were not scored and are in no mean."""
     if results.excluded:
         total = results.count + len(results.excluded)
         print(f"warning: {len(results.excluded)} of {total} images excluded:", file=sys.stderr)
-        for stem, reason in list(results.excluded.items())[:_TOLD]:
+        for stem, reason in list(results.excluded.items())[:_MOST_PRINTED]:
             print(f"  {stem}: {reason}", file=sys.stderr)
-        if len(results.excluded) > _TOLD:
+        if len(results.excluded) > _MOST_PRINTED:
             print("  ...; all of them are in report.html and report.json", file=sys.stderr)
 
 
 def _with_model(
     model: ModelMethod, scenes: Scenes, files: FusedFiles, folder: Path, run: RunInfo, quiet: bool
 ) -> tuple[Scenes, FusedFiles, RunInfo]:
-    """The model's images join the methods', before them; its autoencoder's, behind them."""
-    made = fuse_scenes(model.fuser, model.task, scenes, folder / "fused", model.suffix, quiet)
+    """Adds the model's fused images before the methods', and its ceiling after them."""
+    fused = fuse_scenes(model.fuser, model.task, scenes, folder / "fused", model.suffix, quiet)
     facts = dict(run.facts)
-    if made.seconds_per_image is not None:
-        facts["seconds per image"] = made.seconds_per_image
-    scenes = Scenes(scenes.readers, {**scenes.excluded, **made.excluded})
-    files = {model.name: made.files, **files}
-    if works_on_latents(model.fuser.trained):
-        name, trips = reconstruct_scenes(model.fuser, scenes, folder / "autoencoder", quiet)
-        files[name] = trips
+    if fused.seconds_per_image is not None:
+        facts["seconds per image"] = fused.seconds_per_image
+    scenes = Scenes(scenes.readers, {**scenes.excluded, **fused.excluded})
+    files = {model.name: fused.files, **files}
+    if is_latent_model(model.fuser.trained):
+        name, reconstructions = reconstruct_scenes(
+            model.fuser, scenes, folder / "autoencoder", quiet
+        )
+        files[name] = reconstructions
         facts["ceiling"] = method_title(name)
     return scenes, files, dataclasses.replace(run, facts=facts)
 

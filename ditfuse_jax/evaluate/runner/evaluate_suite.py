@@ -1,4 +1,4 @@
-"""`ditfuse evaluate --suite`: a model and published results on several sets, and an overview."""
+"""`ditfuse evaluate --suite`: scores a model and published results on several data sets."""
 
 import dataclasses
 import sys
@@ -36,38 +36,36 @@ def evaluate_suite(
     """Scores a model and published fused images on a suite's sets, on luminance.
 
     Each set gets a folder with its report and the scores as files; `overview.md` and
-    `overview.html` hold all tables.  Sets whose data is absent are skipped, by name.  Interrupted,
-    the same call continues.
+    `overview.html` contain all tables.  Sets whose data is missing are skipped with a message.
+    After an interruption the same call continues.
 
     Args:
-      name: a key of `suites.SUITES`, or a suite.
+      name: a key of `SUITES`, or a suite.
       output: a folder.
-      root: where the suite's data is.
+      root: the folder of the suite's data.
       checkpoint: of the model; without one only published results and baselines are scored.
       adapters, base: see `load_trained`.
       changes: see `SamplingConfig.override`.
-      metrics: on all sets, instead of those that each kind of fusion reports.
+      metrics: on all sets, instead of those of each set's task.
       preset: see `EvaluationOptions`.
-      quiet: no progress, no tables.
+      quiet: no progress bar and no tables.
 
     Returns:
-      Scores by set.
+      Set name -> results.
 
     Raises:
-      UserError: an unknown suite, no data at all, or what is wrong with the checkpoint.
+      UserError: an unknown suite, no data at all, or a bad checkpoint.
     """
-    if isinstance(name, str) and name not in SUITES:
-        raise UserError(f"suite {name!r} is unknown; choose from {', '.join(SUITES)}")
-    suite = SUITES[name] if isinstance(name, str) else name
+    suite = SUITES.find(name) if isinstance(name, str) else name
     root, output = Path(root or suite.root).expanduser(), Path(output).expanduser()
     present = [s for s in suite.sets if all((root / folder).is_dir() for folder in s.sources)]
-    absent = [s for s in suite.sets if s not in present]
+    missing = [s for s in suite.sets if s not in present]
     if not present:
         raise UserError(
-            f"{root}: none of the suite's folders is there, e.g. {suite.sets[0].sources[0]}:"
-            " say with --root where they are"
+            f"{root}: none of the suite's folders exists, e.g. {suite.sets[0].sources[0]}:"
+            " name the folder of its data with --root"
         )
-    for s in absent:
+    for s in missing:
         print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
     fuser = Fuser(trained, trained.recipe.sampling.override(changes or {})) if trained else None
@@ -77,14 +75,14 @@ def evaluate_suite(
         if not quiet:
             print(f"\n{s.title}", flush=True)
         results[s.name] = _evaluate_set(s, root, output / s.name, fuser, options, quiet)
-    _write_overview(suite, present, absent, results, output, fuser)
+    _write_overview(suite, present, missing, results, output, fuser)
     if not quiet:
         print(f"\noverview: {output / 'overview.html'}")
     return results
 
 
 def published_methods(s: EvaluationSet, root: Path) -> dict[str, Path]:
-    """The folders of published fused images of a set by method; none where they are absent."""
+    """Returns the folders of a set's published fused images by method; empty if there are none."""
     folder = root / s.published if s.published else None
     if folder is None or not folder.is_dir():
         return {}
@@ -112,7 +110,7 @@ def _evaluate_set(
         folder,
         RunInfo(title=s.title, facts=facts, versions=package_versions()),
         model=ModelMethod(fuser, s.task, suffix=s.suffix) if fuser else None,
-        task=s.reports,
+        task=s.metrics_of,
         options=dataclasses.replace(options, exports=Exports(**files)),
         quiet=quiet,
     )
@@ -124,16 +122,16 @@ _EXPORTS = {"json": "json", "csv": "csv", "markdown": "md", "latex": "tex"}
 def _write_overview(
     suite: Suite,
     present: Sequence[EvaluationSet],
-    absent: Sequence[EvaluationSet],
+    missing: Sequence[EvaluationSet],
     results: Mapping[str, Results],
     output: Path,
     fuser: Fuser | None,
 ) -> None:
     model = f"`fused` is {fuser.trained.name}. " if fuser else ""
-    skipped = [s.title for s in absent]
+    skipped = [s.title for s in missing]
     parts = [f"# {suite.title}\n\n{model}Compared on luminance, at native size."]
     if skipped:
-        parts.append(f"Skipped, for their data is absent: {', '.join(skipped)}.")
+        parts.append(f"Skipped because their data is missing: {', '.join(skipped)}.")
     for s in present:
         parts += [f"## [{s.title}]({s.name}/report.html)", markdown_table(results[s.name])]
         parts += [s.note] if s.note else []

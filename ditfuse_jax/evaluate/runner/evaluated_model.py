@@ -1,7 +1,6 @@
-"""A model under examination: what it is, how it samples, where the findings go."""
+"""A model that is evaluated: its weights, sampling settings and output folder."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,29 @@ from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedModel:
-    """Attributes:
-    fuser: the model with its sampling settings.
-    folder: where files go; made when the first is written.
+    """A loaded model.
+
+    Attributes:
+      fuser: the model with its sampling settings.
+      folder: for the results; created with the first file.
     """
 
     fuser: Fuser
     folder: Path
 
     def facts(self, data: str) -> dict[str, Any]:
-        """What it takes to repeat the examination on this data source, but for `versions`."""
+        """Returns what is needed to repeat the evaluation on a data source, except `versions`."""
         return {
             "checkpoint": self.fuser.trained.name,
             "data": data,
             **self.fuser.sampling.to_dict(),
         }
 
-    def write(self, name: str, data: str, findings: Mapping[str, Any]) -> Path:
-        """Writes findings on a data source as JSON, under "run" what they were made with.
+    def write(self, name: str, data: str, results: Mapping[str, Any]) -> Path:
+        """Writes results on a data source as JSON, with the `facts` and versions under "run".
+
+        Returns:
+          The path of the file.
 
         Raises:
           UserError: the folder cannot be written.
@@ -44,7 +48,7 @@ class EvaluatedModel:
         make_folder(self.folder)
         path = self.folder / name
         run = self.facts(data) | {"versions": package_versions()}
-        write_text(path, json_text({"run": run} | dict(findings)))
+        write_text(path, json_text({"run": run} | dict(results)))
         return path
 
 
@@ -58,17 +62,14 @@ def open_model(
     """Loads a model; the arguments are those of `evaluate`.
 
     Raises:
-      UserError: no model there, bad settings, or nowhere to write.
+      UserError: no model there, bad settings, or no output folder for a model without a run.
     """
     checkpoint = Path(checkpoint).expanduser()
     is_model = is_bundle(find_bundle(checkpoint)) or is_weights(checkpoint)
     if output is None and not is_run(checkpoint) and is_model:
-        raise UserError(f"{checkpoint} is no run folder: say with --output where the report goes")
+        raise UserError(
+            f"{checkpoint} is not a run folder: name a folder for the results with --output"
+        )
     trained = load_trained(checkpoint, adapters, base)
     folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
     return EvaluatedModel(Fuser(trained, trained.recipe.sampling.override(changes or {})), folder)
-
-
-def number(value: float, decimals: int = 3) -> str:
-    """A cell of a table; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.{decimals}f}"

@@ -1,4 +1,4 @@
-"""A model's images of a set of scenes, and what its autoencoder alone makes of them, as files."""
+"""Fuses a set of scenes with a model into files, and reconstructs them with its autoencoder."""
 
 import hashlib
 import json
@@ -32,8 +32,14 @@ _VALUES_PER_LEAF = 4096
 
 
 @dataclass(frozen=True)
-class Fused:
-    """Files by stem, the scenes that could not be read, and the time that the new ones took."""
+class FusedScenes:
+    """The result of `fuse_scenes`.
+
+    Attributes:
+      files: stem -> fused image.
+      excluded: stem -> why the scene could not be read.
+      seconds_per_image: of those that were newly fused; None if there were none.
+    """
 
     files: dict[str, Path]
     excluded: dict[str, str]
@@ -42,19 +48,19 @@ class Fused:
 
 def fuse_scenes(
     fuser: Fuser, task: str, scenes: Scenes, folder: Path, suffix: str = ".png", quiet: bool = False
-) -> Fused:
-    """Fuses the scenes into `folder/STEM.png`; files that this model made already stay.
+) -> FusedScenes:
+    """Fuses scenes into `folder/STEM.png`, except those whose file this model has already made.
 
     Args:
       fuser: the model and its sampling settings.
       task: whose standard prompt is used.
-      scenes: those in `excluded` are passed over.
-      folder: is made.
+      scenes: those in `excluded` are skipped.
+      folder: created if it does not exist.
       suffix: ".jpg" saves with quality 95, for sets whose images are all JPEG.
       quiet: no progress bar.
 
     Raises:
-      UserError: the prompt does not fit the model, a file cannot be written.
+      UserError: the prompt does not fit the model, or a file cannot be written.
     """
     make_folder(folder)
     model = f"{parameters_digest(fuser.trained)} {fuser.sampling}"
@@ -80,42 +86,43 @@ def fuse_scenes(
             prompt = standard_prompt(task, len(scene.sources))
             fuser.check(prompt, len(scene.sources))
             fingerprint = _hash(f"{model} {prompt} {scene.digest}")
-            if _made_from(path, fingerprint):
+            if _has_fingerprint(path, fingerprint):
                 files[stem] = path
                 bar.update()
                 continue
-            told = {
+            metadata = {
                 "Software": "ditfuse_jax",
                 "prompt": prompt,
                 "checkpoint": fuser.trained.name,
                 _KEY: fingerprint,
             }
-            waiting[number] = (stem, told)
+            waiting[number] = (stem, metadata)
             yield number, FusionInput(scene.sources, prompt)
 
     made = 0
     with bar:
         for done in fuser.fuse_iter(jobs()):
             for number, image in done.items():
-                stem, told = waiting.pop(number)
-                write_image(paths[stem], image, told)
+                stem, metadata = waiting.pop(number)
+                write_image(paths[stem], image, metadata)
                 files[stem] = paths[stem]
                 made += 1
                 bar.update()
     seconds = bar.format_dict["elapsed"] / made if made else None
     ordered = {stem: files[stem] for stem in paths if stem in files}
-    return Fused(ordered, excluded, seconds)
+    return FusedScenes(ordered, excluded, seconds)
 
 
 def reconstruct_scenes(
     fuser: Fuser, scenes: Scenes, folder: Path, quiet: bool = False
 ) -> tuple[str, dict[str, Path]]:
-    """What the autoencoder of a latent model makes of each scene's clean image, else of source A.
+    """Reconstructs each scene's clean image, or else source A, with a model's autoencoder.
 
-    No model on these latents can be expected to come nearer to that image: the ceiling.
+    A model on these latents cannot be expected to get closer to the image: this is its ceiling.
 
     Returns:
-      Its name, one of `CEILINGS`, and the files `folder/STEM.png`.  Files already made stay.
+      The method's name, one of `CEILINGS`, and the files `folder/STEM.png`; files that this
+      autoencoder has already made are kept.
     """
     make_folder(folder)
     code = parameters_digest(fuser.trained)
@@ -126,19 +133,19 @@ def reconstruct_scenes(
         try:
             scene = scenes.readers[stem]()
         except UserError:
-            continue  # told when it was to be fused
+            continue  # excluded when it was fused
         of_clean = of_clean and scene.clean is not None
         image = _ceiling_image(scene)
         path = folder / f"{stem}.png"
         fingerprint = _hash(f"{code} {fuser.sampling.max_side} {scene.digest}")
-        if not _made_from(path, fingerprint):
+        if not _has_fingerprint(path, fingerprint):
             write_image(path, reconstruct(fuser, image), {_KEY: fingerprint})
         files[stem] = path
     return CEILINGS[0 if of_clean else 1], files
 
 
 def reconstruct(fuser: Fuser, image: np.ndarray) -> np.ndarray:
-    """Returns an image `(H, W, 3)` uint8 after the autoencoder: its posterior's mean, decoded."""
+    """Returns the autoencoder's reconstruction of uint8 `(H, W, 3)`: the decoded posterior mean."""
     height, width = image.shape[:2]
     canvas = fuser.canvas(height, width)
     pixels = from_uint8(canvas.apply(image))[None]
@@ -149,16 +156,16 @@ def reconstruct(fuser: Fuser, image: np.ndarray) -> np.ndarray:
     return canvas.undo(to_uint8(np.asarray(decode(fuser.trained.autoencoder, latents))[0]))
 
 
-def works_on_latents(trained: TrainedModel) -> bool:
-    """Whether an autoencoder stands between the model and its images."""
+def is_latent_model(trained: TrainedModel) -> bool:
+    """Returns whether the model works on an autoencoder's latents."""
     return isinstance(trained.space, LatentSpace)
 
 
 def parameters_digest(trained: TrainedModel) -> str:
-    """Of a model's weights: of every array, up to 4096 values evenly spread over it.
+    """Returns a digest of a model's weights: up to 4096 evenly spaced values of every array.
 
-    Training and merging an adapter change nearly all values of an array, so a sample tells them
-    apart, wherever the files are and however large the model is.
+    Training and merging an adapter change nearly all values of an array, so the sample suffices to
+    tell models apart, whatever their files and size.
     """
     hashed = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path((trained.parameters, trained.autoencoder))
@@ -168,7 +175,7 @@ def parameters_digest(trained: TrainedModel) -> str:
         hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
         hashed.update(sample.tobytes())
     model = trained.recipe.model.to_dict()
-    del model["unroll"]  # the same layers
+    del model["unroll"]  # does not change the layers
     hashed.update(json.dumps(model, default=str).encode())
     return hashed.hexdigest()
 
@@ -177,8 +184,8 @@ def _ceiling_image(scene: Scene) -> np.ndarray:
     return scene.sources[0] if scene.clean is None else scene.clean
 
 
-def _made_from(path: Path, fingerprint: str) -> bool:
-    """Whether a file is there, whole, and was made from just this."""
+def _has_fingerprint(path: Path, fingerprint: str) -> bool:
+    """Returns whether a file is complete and has this fingerprint."""
     if not path.is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Methods: folders of fused images made by anyone."""
+"""Methods: folders of fused images, whatever made them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,19 +11,25 @@ from ditfuse_jax.images import files_by_stem
 DEFAULT_METHOD = "fused"  # the name of a model's images, and of a single folder without a name
 
 
-def parse_methods(words: Iterable[str], beside_model: bool = False) -> dict[str, Path]:
-    """Reads `NAME=DIR` or `DIR`: an unnamed folder's method is called like the folder.
+def parse_methods(arguments: Iterable[str], beside_model: bool = False) -> dict[str, Path]:
+    """Parses `NAME=DIR` or `DIR`; without a name, the method is named after the folder.
 
-    A single unnamed folder is "fused", unless a model is: then `beside_model` is true.
+    Args:
+      arguments: values of `--fused`.
+      beside_model: whether a model is evaluated too.  If not, a single folder without a name is
+        the method "fused".
+
+    Returns:
+      Method -> folder.
 
     Raises:
-      UserError: two methods of one name, or a baseline's name.
+      UserError: two methods of one name, or the name of a baseline.
     """
     pairs = []
-    for word in words:
-        name, sign, folder = word.partition("=")
-        named = bool(sign) and not Path(word).expanduser().exists()
-        pairs.append((name, Path(folder)) if named else ("", Path(word)))
+    for argument in arguments:
+        name, sign, folder = argument.partition("=")
+        named = bool(sign) and not Path(argument).expanduser().exists()
+        pairs.append((name, Path(folder)) if named else ("", Path(argument)))
     methods: dict[str, Path] = {}
     for name, folder in pairs:
         name = name or (DEFAULT_METHOD if len(pairs) == 1 and not beside_model else folder.name)
@@ -35,7 +41,11 @@ def parse_methods(words: Iterable[str], beside_model: bool = False) -> dict[str,
 
 
 def check_method_names(methods: Iterable[str]) -> None:
-    """Raises UserError for a name that tables need for a baseline."""
+    """Checks that no method has an empty name or that of a baseline.
+
+    Raises:
+      UserError: one has.
+    """
     for name in methods:
         if not name or is_baseline(name):
             raise UserError(f"a method cannot be called {name!r}: give it another name, NAME=DIR")
@@ -44,17 +54,17 @@ def check_method_names(methods: Iterable[str]) -> None:
 def method_files(
     methods: Mapping[str, Path], scenes: Scenes
 ) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
-    """The fused images that belong to the scenes.
+    """Finds the fused images that belong to the scenes.
 
     Returns:
-      method -> stem -> file, and the stems that a method lacks with the reason.  All methods are
-      compared on the same images.
+      Method -> stem -> file; and the stems that some method lacks, with the reason: all methods
+      are compared on the same images.
 
     Raises:
-      UserError: a folder is missing or empty, holds a stem twice, or has no image of any scene.
+      UserError: a folder is missing or empty, contains a stem twice, or has no image of any scene.
     """
     files: dict[str, dict[str, Path]] = {}
-    lacking: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for name, folder in methods.items():
         found = files_by_stem(folder)
         files[name] = {stem: found[stem] for stem in scenes.readers if stem in found}
@@ -63,5 +73,5 @@ def method_files(
             raise UserError(f"{folder}: no image named {stem} or like any other scene")
         for stem in scenes.readers:
             if stem not in found:
-                lacking.setdefault(stem, f"{folder}: no image named {stem}")
-    return files, lacking
+                missing.setdefault(stem, f"{folder}: no image named {stem}")
+    return files, missing

@@ -1,4 +1,4 @@
-"""What is fused and scored: scenes with their sources and, where known, the clean image."""
+"""Scenes: source images and, where there is one, the clean image."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from ditfuse_jax.pipeline import Source, open_source
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """Images are uint8 (H, W, 3) of one size; `clean` is None where nobody knows it."""
+    """Source images and an optional clean image, uint8 `(H, W, 3)` of one size."""
 
     stem: str
     sources: tuple[np.ndarray, ...]
@@ -24,16 +24,17 @@ class Scene:
 
     @property
     def digest(self) -> str:
-        """Of all pixels: equal for equal scenes, whatever files they came from."""
+        """Digest of all pixels: equal for equal scenes, whatever files they came from."""
         return digest(*self.sources, *([] if self.clean is None else [self.clean]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scenes:
-    """A set of scenes that are read one at a time, as often as needed.
+    """A set of scenes, each read when it is needed.
 
-    `readers` maps a stem to a function that reads the scene, or raises the UserError that names a
-    damaged file; `excluded` maps the stems that are known not to be usable to the reason.
+    Attributes:
+      readers: stem -> function that reads the scene, or raises a UserError for a damaged file.
+      excluded: stem -> why the scene cannot be used.
     """
 
     readers: Mapping[str, Callable[[], Scene]]
@@ -42,7 +43,7 @@ class Scenes:
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Two to four folders of source images with equal names, and one of clean images if any."""
+    """Two to four folders of source images with equal names, and optionally one of clean images."""
 
     sources: tuple[Path, ...]
     clean: Path | None = None
@@ -52,7 +53,7 @@ class Folders:
 
 
 def digest(*images: np.ndarray) -> str:
-    """SHA-256 of images' shapes and pixels."""
+    """Returns the SHA-256 hex digest of images' shapes and pixels."""
     hashed = hashlib.sha256()
     for image in images:
         hashed.update(repr((image.shape, image.dtype.str)).encode())
@@ -61,13 +62,13 @@ def digest(*images: np.ndarray) -> str:
 
 
 def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) -> Scenes:
-    """The scenes of a data source, or of folders.
+    """Opens the scenes of a data source, or of folders.
 
     Photographs (a folder of images, `samples:heldout`) become pairs of M3 views of the whole
-    photograph at its own size, with the photograph as the clean image; a `count` beyond the number
-    of photographs goes round again with other degradations.  A folder with `image1/`, `image2/`,
-    ... gives its stacks as they are; a `clean/` or `target/` folder beside them is the reference.
-    Of `Folders`, a stem that one of them lacks is excluded.
+    photograph at its own size, with the photograph as the clean image; a `count` above the number
+    of photographs reuses them with other degradations.  In a folder with `image1/`, `image2/`, ...
+    each stack of images is a scene; a folder `clean/` or `target/` beside them has the clean
+    images.  Of `Folders`, a stem that one of them lacks is excluded.
 
     Args:
       data: see `pipeline.open_source`.
@@ -75,7 +76,7 @@ def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) ->
       seed: of the degradations.
 
     Raises:
-      UserError: the source does not exist, partners are missing, or `count` is below 1.
+      UserError: the source does not exist, an image of a stack is missing, or `count` is below 1.
     """
     if isinstance(data, Folders):
         return _open_folders(data, count)
@@ -98,7 +99,7 @@ def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) ->
 
 
 def scene_stems(data: str, count: int | None = None) -> list[str]:
-    """The names of the scenes that `open_scenes` finds in a data source.
+    """Returns the names of the scenes that `open_scenes` finds in a data source.
 
     Raises:
       UserError: see `open_scenes`.
@@ -115,7 +116,7 @@ def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[
     """Reads the scenes of `open_scenes`, one at a time.
 
     Raises:
-      UserError: see `open_scenes`; also a damaged image.
+      UserError: see `open_scenes`; or an image is damaged.
     """
     for read in open_scenes(data, count, seed).readers.values():
         yield read()

@@ -1,31 +1,44 @@
-"""Scores kept image by image, so that an interrupted evaluation continues where it stopped."""
+"""Scores on disk, image by image, so that an interrupted evaluation continues where it stopped."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.evaluate import metrics
+from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.files import make_folder, write_text
 
 MethodScores = dict[str, dict[str, float]]  # method -> metric -> value
 
+_METRICS_FOLDER = Path(metrics.__file__).parent
+
 
 class ScoreCache:
-    """A folder with one file per scene: of each method its scores, and what they were made from.
+    """A folder with one JSON file per scene: the scores of each method and their fingerprint.
 
-    Scores count only for the same pixels and the same metric code; anything else is as if there
-    were none.  JSON with Python's NaN and Infinity.
+    Cached scores are used only for the same pixels, preset and metric code; others are ignored.
+    The JSON has Python's NaN and Infinity.
     """
 
-    def __init__(self, folder: Path, preset: str = "canonical"):
-        """Opens the folder, which is made with the first scores; `preset`: of `METRIC_PRESETS`."""
+    def __init__(self, folder: Path, preset: str = "canonical", names: Sequence[str] = ()):
+        """Opens the cache; the folder is created with the first scores.
+
+        Args:
+          folder: of the JSON files.
+          preset: a key of `METRIC_PRESETS`.
+          names: the metrics that are computed; the code of those that other modules registered is
+            part of the fingerprint.
+        """
         self.folder = folder
         self.preset = preset
-        self._code = _code_digest()
+        self._code = code_digest(names)
 
     def read(self, stem: str, fingerprints: Mapping[str, str]) -> MethodScores:
-        """The scores of the methods whose fingerprints are still the same; see `fingerprint`."""
+        """Returns the cached scores of the methods whose fingerprints have not changed."""
         try:
             kept = json.loads(self._file(stem).read_text(encoding="utf-8"))
             return {
@@ -34,10 +47,10 @@ class ScoreCache:
                 if method in kept and kept[method]["fingerprint"] == expected
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}  # none yet, or not written by us
+            return {}  # no scores yet, or a damaged file
 
     def write(self, stem: str, fingerprints: Mapping[str, str], scores: MethodScores) -> None:
-        """Keeps the scores of a scene, instead of those that were there.
+        """Replaces the scores of a scene.
 
         Raises:
           UserError: the file cannot be written.
@@ -50,7 +63,7 @@ class ScoreCache:
         write_text(self._file(stem), json.dumps(content, indent=1) + "\n")
 
     def fingerprint(self, scene_digest: str, output_digest: str) -> str:
-        """Of what a score depends on."""
+        """Returns a digest of everything that a score depends on."""
         text = f"{self._code} {self.preset} {scene_digest} {output_digest}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -58,7 +71,22 @@ class ScoreCache:
         return self.folder / f"{stem}.json"
 
 
-def _code_digest() -> str:
-    """Of the metrics' source code: with another formula, old scores do not count."""
-    files = sorted(Path(metrics.__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def code_digest(names: Sequence[str] = ()) -> str:
+    """Returns a digest of the metrics' source code, so that a changed formula voids old scores.
+
+    It covers this package's metrics, and the files of those of `names` that are defined elsewhere.
+    """
+    files = set(_METRICS_FOLDER.glob("*.py"))
+    for name in names:
+        file = _source_file(METRICS[name].function)
+        if file is not None and file.is_file():
+            files.add(file)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+def _source_file(function: Callable[..., Any]) -> Path | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = getattr(function, "__module__", None) or type(function).__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file) if file else None

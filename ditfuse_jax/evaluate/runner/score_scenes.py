@@ -1,4 +1,4 @@
-"""Scoring a set of scenes: every method and baseline on every image that all of them have."""
+"""Scores a set of scenes: every method and baseline on the images that all methods have."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,24 +25,24 @@ def score_scenes(
     names: Sequence[str],
     cache: ScoreCache,
     *,
-    strictly: bool = False,
+    strict: bool = False,
     quiet: bool = False,
 ) -> Results:
-    """Scores files and baselines; what the cache has is not scored again.
+    """Scores fused images and baselines, except those whose scores are in the cache.
 
-    A scene is excluded, with the reason, when one of its files is damaged or of another size.
+    A scene is excluded, with the reason, if one of its files is damaged or has another size.
 
     Args:
       scenes: those in `scenes.excluded` are excluded here too.
       files: every method has a file for every scene that is not excluded.
-      names: metrics.
-      cache: keeps the scores, and says in which preset's form the metrics are.
-      strictly: a scene that does not allow one of the metrics is excluded; otherwise only that
-        value is missing.
+      names: keys of `METRICS`.
+      cache: of the scores; its preset is used.
+      strict: whether to exclude a scene for which one of the metrics is impossible; otherwise only
+        that value is missing.
       quiet: no progress bar.
 
     Raises:
-      UserError: nothing is left to score, or the cache cannot be written.
+      UserError: no scene can be scored, or the cache cannot be written.
     """
     images, excluded = {}, dict(scenes.excluded)
     stems = [stem for stem in scenes.readers if stem not in excluded]
@@ -51,7 +51,7 @@ def score_scenes(
             free_compiled_programs()
             try:
                 scene, outputs = read_outputs(scenes, files, stem)
-                scores, fingerprints, new = _scores(scene, outputs, names, cache, strictly)
+                scores, fingerprints, new = _scores(scene, outputs, names, cache, strict)
             except UserError as error:
                 excluded[stem] = str(error)
                 continue
@@ -63,7 +63,7 @@ def score_scenes(
         raise UserError(
             f"nothing to score: all {len(excluded)} image(s) were excluded ({reasons})"
             if excluded
-            else f"nothing to score: no image allows any of {', '.join(names)}"
+            else f"nothing to score: no image is large enough for any of {', '.join(names)}"
         )
     return Results(images, excluded, cache.preset)
 
@@ -71,10 +71,10 @@ def score_scenes(
 def read_outputs(
     scenes: Scenes, files: FusedFiles, stem: str
 ) -> tuple[Scene, dict[str, np.ndarray]]:
-    """A scene and the methods' images of it.
+    """Reads a scene and each method's image of it.
 
     Raises:
-      UserError: a damaged file, fewer than two sources, or another size; the message has the path.
+      UserError: a damaged file, fewer than two sources, or unequal sizes; the message has the path.
     """
     scene = scenes.readers[stem]()
     if len(scene.sources) < 2:
@@ -91,21 +91,22 @@ def _scores(
     outputs: Mapping[str, np.ndarray],
     names: Sequence[str],
     cache: ScoreCache,
-    strictly: bool,
+    strict: bool,
 ) -> tuple[MethodScores, dict[str, str], bool]:
-    """Scores by method, their fingerprints, and whether any of them is new."""
+    """Returns scores by method, the fingerprints, and whether any score is new."""
     left_out = impossible_metrics(names, cache.preset, scene)
-    if strictly and left_out:
+    if strict and left_out:
         name, reason = next(iter(left_out.items()))
         raise UserError(f"{scene.stem}: metric {name} {reason}")
     wanted = [name for name in names if name not in left_out]
     candidates = {**outputs, **{name: fuse(scene.sources) for name, fuse in BASELINES.items()}}
-    of_scene = scene.digest
+    scene_digest = scene.digest
     fingerprints = {
-        method: cache.fingerprint(of_scene, digest(image)) for method, image in candidates.items()
+        method: cache.fingerprint(scene_digest, digest(image))
+        for method, image in candidates.items()
     }
     scores = {method: {} for method in candidates} | cache.read(scene.stem, fingerprints)
-    # Metric by metric would compile more programs; methods that lack any are scored on all.
+    # A method that lacks any metric is scored on all: one program instead of one per metric.
     lacking = [m for m, row in scores.items() if any(name not in row for name in wanted)]
     if lacking:
         images = [candidates[method] for method in lacking]

@@ -134,10 +134,10 @@ class TestEvaluate:
             evaluate(tmp_path / "nowhere")
         assert not (tmp_path / "out").exists()
 
-    def test_weights_do_not_say_where_the_report_goes(self, make, tmp_path):
+    def test_weights_without_a_run_need_an_output_folder(self, make, tmp_path):
         make("photos/x.png")
         (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(UserError, match="is no run folder: say with --output"):
+        with pytest.raises(UserError, match=r"is not a run folder: name a folder .* with --output"):
             MODULE.evaluate(checkpoint=tmp_path, data=str(tmp_path / "photos"), quiet=True)
 
     def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):

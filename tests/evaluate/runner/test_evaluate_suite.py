@@ -1,4 +1,4 @@
-"""`evaluate --suite`: published results beside baselines and, if there is one, a model."""
+"""`evaluate --suite`: published results, baselines and optionally a model."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def run(root, tmp_path):
     return run
 
 
-def test_published_methods_stand_in_the_tables_and_absent_sets_are_skipped_by_name(
+def test_published_methods_are_in_the_tables_and_missing_sets_are_skipped_by_name(
     run, tmp_path, capsys
 ):
     results = run()
@@ -62,14 +62,14 @@ def test_published_methods_stand_in_the_tables_and_absent_sets_are_skipped_by_na
         assert {"scores-summary.csv", "scores.md", "scores.tex"} <= names
         assert set(json.loads((out / name / "scores.json").read_text())["images"]) == {"x", "y"}
     overview = (out / "overview.md").read_text()
-    assert "Skipped, for their data is absent: Absent" in overview
+    assert "Skipped because their data is missing: Absent" in overview
     assert "| One |" in overview and "*copy A*" in overview and "All JPEG." in overview
     page = (out / "overview.html").read_text()
     assert "Absent" in page and "first/report.html" in page
     assert not re.search(r"https?://|url\(|@import|src=", page)
 
 
-def test_a_model_stands_first_and_is_saved_as_the_set_is(
+def test_a_model_is_first_and_its_images_are_saved_in_the_sets_format(
     run, tmp_path, first_source_model, monkeypatch
 ):
     monkeypatch.setattr(
@@ -77,7 +77,7 @@ def test_a_model_stands_first_and_is_saved_as_the_set_is(
     )
     results = run(checkpoint=tmp_path / "run")
     assert results["first"].methods[:3] == ["fused", "One", "Two"]
-    assert results["last"].own == "fused"
+    assert results["last"].primary == "fused"
     # The stand-in copies source A: exactly as PNG, nearly as JPEG.
     first, last = (results[name].summary()[MSE] for name in ("first", "last"))
     assert first["fused"] == first["copy_a"]
@@ -92,7 +92,7 @@ def test_a_model_stands_first_and_is_saved_as_the_set_is(
 
 
 def test_no_data_at_all_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="say with --root"):
+    with pytest.raises(UserError, match="data with --root"):
         evaluate_suite("dev", output=tmp_path / "out", root=tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -102,7 +102,7 @@ def test_suites_name_known_tasks_and_metrics_and_each_set_once(suite):
     names = [s.name for s in suite.sets]
     assert len(set(names)) == len(names)
     for s in suite.sets:
-        assert s.reports in TASK_METRICS and s.task in STANDARD_TASKS and len(s.sources) >= 2
+        assert s.metrics_of in TASK_METRICS and s.task in STANDARD_TASKS and len(s.sources) >= 2
         assert s.suffix in (".png", ".jpg")
 
 

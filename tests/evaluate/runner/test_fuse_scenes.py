@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.evaluate import EvaluationOptions
-from ditfuse_jax.evaluate.runner.fuse_scenes import parameters_digest, reconstruct, works_on_latents
+from ditfuse_jax.evaluate.runner.fuse_scenes import is_latent_model, parameters_digest, reconstruct
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fuser import Fuser
@@ -85,7 +85,7 @@ def test_a_model_that_copies_latents_reaches_its_autoencoders_ceiling(evaluate, 
     assert results.methods[:2] == ["fused", "autoencoder_of_a"]
     for row in results.summary().values():
         assert row["fused"] == row["autoencoder_of_a"] != row["copy_a"]
-    assert "autoencoder_of_a" not in results.competing
+    assert "autoencoder_of_a" not in results.ranked
 
 
 def test_the_ceiling_is_that_of_the_clean_image_where_there_is_one(evaluate, stacks, tmp_path):
@@ -100,7 +100,7 @@ def test_the_ceiling_is_that_of_the_clean_image_where_there_is_one(evaluate, sta
 
 
 def test_a_model_on_pixels_has_no_ceiling(first_source_model, latent_model):
-    assert works_on_latents(latent_model) and not works_on_latents(first_source_model)
+    assert is_latent_model(latent_model) and not is_latent_model(first_source_model)
 
 
 def test_other_weights_have_another_digest(first_source_model):

@@ -1,4 +1,4 @@
-"""Scoring a set of scenes: who gets which score, what is excluded, what is not done twice."""
+"""Scoring a set of scenes: which image gets which score, exclusions, the cache."""
 
 import functools
 import importlib
@@ -12,7 +12,8 @@ from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.evaluate.runner.methods import method_files, parse_methods
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scenes, open_scenes
-from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
+from ditfuse_jax.evaluate.runner.score_cache import ScoreCache, code_digest
+from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.images import read_image, write_image
 
 SCORING = importlib.import_module("ditfuse_jax.evaluate.runner.score_scenes")
@@ -22,13 +23,13 @@ NAMES = (EN, MSE)  # no windows: quick to compile
 
 @pytest.fixture
 def make(make):
-    """The same, small."""
+    """Writes small images."""
     return functools.partial(make, size=(9, 14))
 
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Every image that was really scored, as bytes, in order."""
+    """Every image that was actually scored, as bytes, in order."""
     images = []
     original = SCORING.compute_metrics_of_candidates
 
@@ -49,7 +50,7 @@ def run(tmp_path):
         scenes = open_scenes(folders)
         files, lacking = method_files({name: tmp_path / name for name in methods}, scenes)
         scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
-        cache = ScoreCache(tmp_path / "scores", preset)
+        cache = ScoreCache(tmp_path / "scores", preset, names)
         return SCORING.score_scenes(scenes, files, names, cache, quiet=True, **options)
 
     return run
@@ -72,7 +73,7 @@ def test_each_method_gets_the_score_of_its_own_image(make, run, tmp_path):
                 assert results.images[stem][metric][method] == pytest.approx(value, rel=1e-6)
 
 
-def test_a_second_run_scores_nothing_and_finds_the_same(make, run, scored):
+def test_a_second_run_scores_nothing_and_returns_the_same(make, run, scored):
     make(*pairs("x", "y"), "one/x.png", "one/y.png")
     first = run("one")
     assert len(scored) == 2 * 5
@@ -80,7 +81,7 @@ def test_a_second_run_scores_nothing_and_finds_the_same(make, run, scored):
     assert len(scored) == 2 * 5
 
 
-def test_a_run_that_was_killed_continues_and_scores_the_rest_only(make, run, scored, monkeypatch):
+def test_a_killed_run_continues_and_scores_only_the_rest(make, run, scored, monkeypatch):
     stems = [f"{i}" for i in range(5)]
     make(*pairs(*stems), *(f"one/{stem}.png" for stem in stems))
     write = ScoreCache.write
@@ -103,7 +104,7 @@ def test_a_run_that_was_killed_continues_and_scores_the_rest_only(make, run, sco
 
 
 @pytest.mark.parametrize("what", ["a/x.png", "b/x.png", "one/x.png"])
-def test_what_was_made_from_other_pixels_is_scored_again(make, run, scored, tmp_path, what):
+def test_an_image_of_other_pixels_is_scored_again(make, run, scored, tmp_path, what):
     make(*pairs("x", "y"), "one/x.png", "one/y.png")
     run("one")
     scored.clear()
@@ -127,7 +128,7 @@ def test_renamed_or_rewritten_files_of_equal_pixels_keep_their_scores(make, run,
     assert scored == []
 
 
-def test_a_method_or_metric_that_joins_is_scored_alone(make, run, scored, tmp_path):
+def test_an_added_method_or_metric_is_scored_alone(make, run, scored, tmp_path):
     make(*pairs("x"), "one/x.png", "two/x.png")
     run("one")
     scored.clear()
@@ -138,20 +139,33 @@ def test_a_method_or_metric_that_joins_is_scored_alone(make, run, scored, tmp_pa
     assert len(scored) == 6 and set(results.metrics) == {*NAMES, "SD"}
 
 
-def test_another_metric_code_or_preset_makes_old_scores_void(make, run, scored, monkeypatch):
+def test_changed_metric_code_or_another_preset_voids_old_scores(make, run, scored, monkeypatch):
     make(*pairs("x"), "one/x.png")
     run("one")
     for change in ("preset", "code"):
         scored.clear()
         if change == "code":
             monkeypatch.setattr(
-                "ditfuse_jax.evaluate.runner.score_cache._code_digest", lambda: "other"
+                "ditfuse_jax.evaluate.runner.score_cache.code_digest", lambda *_: "other"
             )
         run("one", preset="linfeng")
         assert len(scored) == 5, change
 
 
-def test_a_damaged_record_of_scores_is_as_if_it_were_not_there(make, run, scored, tmp_path):
+def test_changed_code_of_a_registered_metric_voids_its_scores_only(tmp_path, own_metrics):
+    extension = tmp_path / "red_metric.py"
+    extension.write_text(
+        "from ditfuse_jax.evaluate.metrics import register_metric\n"
+        "register_metric('RED', needs='host')(lambda rgb: rgb[..., 0].mean())\n"
+    )
+    load_extensions([str(extension)])
+    before = code_digest([EN]), code_digest([EN, "RED"])
+    extension.write_text(extension.read_text().replace("mean", "max"))
+    after = code_digest([EN]), code_digest([EN, "RED"])
+    assert before[0] == after[0] and before[1] != after[1]
+
+
+def test_a_damaged_cache_file_is_ignored(make, run, scored, tmp_path):
     make(*pairs("x"), "one/x.png")
     first = run("one")
     for text in ("", "{", "[]", '{"one": 3}', '{"one": {"fingerprint": 1, "scores": {}}}'):
@@ -161,7 +175,7 @@ def test_a_damaged_record_of_scores_is_as_if_it_were_not_there(make, run, scored
         assert len(scored) == 5
 
 
-def test_infinite_and_undefined_scores_survive_being_kept(make, run, tmp_path):
+def test_the_cache_keeps_infinite_scores(make, run, tmp_path):
     make(*pairs("x"), "one/x.png")
     results = run("one", names=(PSNR,), clean=tmp_path / "one")
     assert results.images["x"][PSNR]["one"] == np.inf
@@ -199,12 +213,12 @@ def test_nothing_left_to_score_is_an_error_with_the_first_reason(make, run, tmp_
         run("one")
 
 
-def test_a_metric_that_an_image_does_not_allow_is_missing_or_excludes_it(make, run):
+def test_a_metric_that_is_impossible_for_an_image_is_missing_or_excludes_it(make, run):
     make(*pairs("large"), "one/large.png", size=(20, 20))
     make(*pairs("small"), "one/small.png")  # 9 pixels, less than SSIM's window
     results = run("one", names=(EN, SSIM))
     assert set(results.images["small"]) == {EN} and set(results.images["large"]) == {EN, SSIM}
-    results = run("one", names=(EN, SSIM), strictly=True)
+    results = run("one", names=(EN, SSIM), strict=True)
     assert list(results.images) == ["large"]
     assert "needs sides of at least 11" in results.excluded["small"]
 
@@ -231,7 +245,7 @@ def test_methods_are_named_or_take_their_folders_names(tmp_path):
             parse_methods(words)
 
 
-def test_the_kept_scores_are_json_with_a_fingerprint_per_method(make, run, tmp_path):
+def test_the_cache_is_json_with_a_fingerprint_per_method(make, run, tmp_path):
     make(*pairs("x"), "one/x.png")
     run("one")
     kept = json.loads((tmp_path / "scores" / "x.json").read_text())

@@ -1,8 +1,12 @@
-"""Suites: evaluation sets with published results, by name.  A new one is a file and a line here."""
+"""Suites: data sets with published results.  A new suite is one file here and one line below.
+
+Another module adds its own with `SUITES.register("mine", Suite(...))`.
+"""
 
 from ditfuse_jax.evaluate.runner.suites import dev
 from ditfuse_jax.evaluate.runner.suites.suite import EvaluationSet, Suite
+from ditfuse_jax.registry import Registry
 
-SUITES: dict[str, Suite] = {"dev": dev.SUITE}
+SUITES: Registry[Suite] = Registry("suite", {"dev": dev.SUITE})
 
 __all__ = ["SUITES", "EvaluationSet", "Suite"]

@@ -1,4 +1,4 @@
-"""Small evaluation sets of four kinds of fusion, with published results where there are any."""
+"""Small data sets of four kinds of fusion, some with published results."""
 
 from pathlib import Path
 

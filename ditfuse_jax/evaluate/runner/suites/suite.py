@@ -1,4 +1,4 @@
-"""What a suite is: folders, and what is computed on them."""
+"""What a suite is: data sets with their folders, metrics and prompts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """One set of scenes with, where there are any, published fused images of them.
+    """A set of scenes, optionally with published fused images of them.
 
     Attributes:
-      name: of its folder of reports.
+      name: of the folder of its report.
       title: in tables.
-      sources: folders of source images of equal names, below the suite's root.
-      reports: whose metrics are computed: a key of `reported.TASK_METRICS`.
+      sources: folders of source images with equal names, below the suite's root.
+      metrics_of: a key of `TASK_METRICS`: whose metrics are computed.
       published: a folder below the root with a folder of fused images per method.
-      task: whose standard prompt a model gets: a key of `sample.standard_prompts.STANDARD_TASKS`.
-      suffix: of the files a model's images are saved in.
-      note: what a reader of its table should know.
+      task: a key of `sample.standard_prompts.STANDARD_TASKS`: whose standard prompt a model gets.
+      suffix: of the files of a model's fused images.
+      note: shown with the table.
     """
 
     name: str
     title: str
     sources: tuple[str, ...]
-    reports: str
+    metrics_of: str
     published: str | None = None
     task: str = "fuse"
     suffix: str = ".png"
@@ -31,11 +31,11 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """Sets that are reported together.
+    """Data sets that are evaluated together.
 
     Attributes:
       title: of the overview.
-      root: where the data is unless one says otherwise.
+      root: the default folder of the data.
       sets: in the order of the overview.
     """
 
