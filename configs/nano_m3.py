@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> Config:
     config.train.ema_decay = 0.98
     config.train.log_every = 10
     config.train.checkpoint_every = 60
-    config.train.evaluate_every = 120
+    config.evaluations.held_out.every = 120
     config.sample.steps = 4
     # The instruction decides nothing yet in this recipe: no guidance, a third of the work.
     config.sample.guidance_scale = 1.0

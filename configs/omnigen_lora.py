@@ -33,6 +33,6 @@ def get_config(arg: str = "") -> Config:
     config.train.steps = 10_000
     config.train.accumulation = 8
     config.train.ema_decay = 0.0
-    config.evaluation.count = 4
+    config.evaluations.held_out.count = 4
     config.model.remat = "full"
     return config

@@ -17,5 +17,5 @@ def get_config(arg: str = "data") -> Config:
     with config.unlocked():
         config.seed = 1
         config.train.steps = 3000
-        config.train.evaluate_every = 1500
+        config.evaluations.held_out.every = 1500
     return config

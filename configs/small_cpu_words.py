@@ -29,11 +29,11 @@ def get_config(arg: str = "data") -> Config:
         config.model.conv_stem = True
         _share_out(config)
         config.data.tag_dropout = 1 / 3
-        config.flow.time_sampler = "mostly_at_noise"
+        config.flow.time_sampler.share_at_noise = 0.8
         config.optimizer.kind = "muon"
         config.optimizer.learning_rate = 2e-3
         config.train.steps = 2350
-        config.train.evaluate_every = 1175
+        config.evaluations.held_out.every = 1175
     return config
 
 

@@ -8,7 +8,6 @@ from ditfuse_jax.convert import convert, verify
 from ditfuse_jax.convert.moments import MomentsPacker
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import (
-    HeldOut,
     evaluate,
     evaluate_control,
     evaluate_files,
@@ -21,7 +20,14 @@ from ditfuse_jax.pipeline.packer import FilePacker
 from ditfuse_jax.pipeline.prepare import prepare as pack
 from ditfuse_jax.sample import fuse
 from ditfuse_jax.sweep import submit_sweep, sweep
-from ditfuse_jax.train import Outcome, load_recipe, resolve
+from ditfuse_jax.train import (
+    Callback,
+    Outcome,
+    Writer,
+    load_recipe,
+    make_evaluations,
+    resolve,
+)
 from ditfuse_jax.train import train as run_training
 from ditfuse_jax.train.recipe import Config
 
@@ -46,24 +52,28 @@ __all__ = [
 def train(
     config: str | Config,
     workdir: Path | str,
-    overrides: Sequence[str] = (),
+    writers: Sequence[Writer] = (),
+    callbacks: Sequence[Callback] = (),
     *,
+    overrides: Sequence[str] = (),
     quiet: bool = False,
 ) -> Outcome:
-    """Trains by a recipe, evaluating on held-out examples, or continues the run in `workdir`.
+    """Trains by a recipe, evaluating as it says, or continues the run in `workdir`.
 
     Args:
       config: a recipe's name or file, or a config of `load_recipe`.
       workdir: the run folder.
-      overrides: words like `--config.train.steps=100`; only with a recipe's name.
+      writers: record metrics beside those that the recipe names.
+      callbacks: called after every update.
+      overrides: arguments like `--config.train.steps=100`; only with a recipe's name.
       quiet: no console output.
 
     Raises:
       UserError: bad config, data or folder.
     """
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
-    held_out = HeldOut(resolve(loaded))
-    return run_training(loaded, workdir, [held_out], criterion=held_out.criterion, quiet=quiet)
+    evaluations = make_evaluations(resolve(loaded))
+    return run_training(loaded, workdir, writers, callbacks, evaluations=evaluations, quiet=quiet)
 
 
 def prepare(

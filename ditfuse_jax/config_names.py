@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Old key -> new key, as "section.key".
+# Old key -> new key, each with its sections.
 RENAMED = {
     "model.target_sees_sources": "model.source_skip",
     "model.target_hears_prompt": "model.pooled_prompt",
@@ -19,16 +19,38 @@ RENAMED = {
     "mesh.cross_fsdp": "mesh.dcn_fsdp",
     "mesh.cross_context": "mesh.dcn_context",
     "mesh.cross_tensor": "mesh.dcn_tensor",
+    "evaluation.source": "evaluations.held_out.source",
+    "evaluation.task": "evaluations.held_out.task",
+    "evaluation.count": "evaluations.held_out.count",
+    "train.evaluate_every": "evaluations.held_out.every",
 }
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a checkpoint's config with renamed keys under their current names."""
-    current = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+    current = _copied(config)
     for old, new in RENAMED.items():
-        section, key = old.split(".")
-        if key in current.get(section, {}):
-            value = current[section].pop(key)
-            new_section, new_key = new.split(".")
-            current[new_section].setdefault(new_key, value)
+        *sections, key = old.split(".")
+        section = _section(current, sections)
+        if section is None or key not in section:
+            continue
+        value = section.pop(key)
+        if not section:
+            del _section(current, sections[:-1])[sections[-1]]
+        target = current
+        *sections, key = new.split(".")
+        for name in sections:
+            target = target.setdefault(name, {})
+        target.setdefault(key, value)
     return current
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _section(values: Any, names: list[str]) -> Any:
+    """Returns a nested section, or None if there is none of that name."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else None

@@ -2,8 +2,9 @@
 
     ditfuse sweep block_size --workdir runs/block_size
 
-Every setting is scored on the same views, those of the paper's mixture (`evaluation.task`).  A crop
-must hold several blocks: with `nano_m3`'s 128 pixels a block of 128 damages a whole view.
+Every setting is scored on the same views, those of the paper's mixture
+(`evaluations.held_out.task`).  A crop must hold several blocks:
+with `nano_m3`'s 128 pixels a block of 128 damages a whole view.
 """
 
 from ditfuse_jax.sweep import Sweep

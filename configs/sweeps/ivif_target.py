@@ -25,10 +25,10 @@ def get_sweep(arg: str = "") -> Sweep:
     }
     return Sweep(
         {
-            name: (f"{photos}.task={task}", f"--config.evaluation.task={task}")
+            name: (f"{photos}.task={task}", f"--config.evaluations.held_out.task={task}")
             for name, task in targets.items()
         },
         recipe="nano_m3",
-        overrides=(f"{photos}.source={arg}", f"--config.evaluation.source={arg}"),
+        overrides=(f"{photos}.source={arg}", f"--config.evaluations.held_out.source={arg}"),
         evaluate=("--data", arg, "--task", "ivif"),
     )

@@ -25,8 +25,8 @@ def get_sweep(arg: str = "") -> Sweep:
         "--config.model.head=bands",
         "--config.model.text_slots=(28,14,68)",
         "--config.data.mixture.photos.task=control_mff",
-        "--config.evaluation.task=control_mff",
-        "--config.evaluation.count=18",
+        "--config.evaluations.held_out.task=control_mff",
+        "--config.evaluations.held_out.count=18",
         "--config.flow.weighting=image",
         "--config.optimizer.learning_rate=1e-3",
     )

@@ -16,7 +16,7 @@ from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Sharder
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
-from ditfuse_jax.train.loop import lower_step
+from ditfuse_jax.train.compile import lower_step
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import Frozen, abstract_state
@@ -48,7 +48,7 @@ def train_program(recipe: Recipe, sharder: Sharder) -> Program:
       UserError: the batch or a parameter does not divide over the mesh.
     """
     sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
-    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
     space, autoencoder = abstract_space(recipe, sharder)
     base = abstract_model(recipe.model, sharder, frozen=True) if recipe.lora else {}

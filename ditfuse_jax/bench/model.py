@@ -18,22 +18,22 @@ from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.base import load_frozen
+from ditfuse_jax.train.compile import compile_step, to_devices
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.loop import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import abstract_state, create_state
 from ditfuse_jax.train.step import Metrics, make_train_step, model_inputs
-from ditfuse_jax.train.writers import Console, MetricsWriter
+from ditfuse_jax.train.writers import Console, MultiWriter, make_writers
 
 
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     """Measures training steps on one fixed batch, compiled as the training loop compiles them."""
     setup = _Setup(recipe)
     setup.sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
-    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, ema, setup.sharder)
     state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
@@ -72,9 +72,9 @@ def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int 
     goodput = Goodput()
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        writer = MetricsWriter(run)
+        writer = MultiWriter(make_writers(recipe.train.writers, run, {}))
         console = Console(steps, 0, recipe.data.batch_size, quiet=True)
-        rate = learning_rate(recipe.optimizer, recipe.schedule.steps)
+        rate = learning_rate(recipe.optimizer, recipe.train.steps)
         recorder = Recorder(recipe, rate, console, writer, goodput)
         recorder.start(0)
         started = 0.0

@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     with exit_together("ditfuse train"):
         from ditfuse_jax.api import train
 
-        outcome = train(args.config, args.workdir, args.overrides)
+        outcome = train(args.config, args.workdir, overrides=args.overrides)
     return EXIT_STOPPED if outcome.stopped else 0

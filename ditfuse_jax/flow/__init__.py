@@ -5,7 +5,7 @@ from ditfuse_jax.flow.loss import LossConfig, flow_matching_loss
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
 from ditfuse_jax.flow.sampling_config import SamplingConfig
 from ditfuse_jax.flow.solvers import SOLVERS, Solver
-from ditfuse_jax.flow.times import time_grid, time_sampler
+from ditfuse_jax.flow.times import make_time_sampler, time_grid
 
 __all__ = [
     "SOLVERS",
@@ -16,8 +16,8 @@ __all__ = [
     "combine",
     "flow_matching_loss",
     "interpolate",
+    "make_time_sampler",
     "time_grid",
-    "time_sampler",
     "to_velocity",
     "velocity",
 ]

@@ -1,74 +1,105 @@
 """Times: how training draws them and which ones sampling visits."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ditfuse_jax.checks import check_above_zero, check_fraction
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.registry import Registry
 
+# Draws times in [0, 1] of the given shape; 0 is pure noise, 1 the image.
 TimeSampler = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
-def logit_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """sigmoid(N(0, 1)): most draws near the middle (Esser et al. 2024)."""
-    return jax.nn.sigmoid(jax.random.normal(key, shape))
+@dataclasses.dataclass(frozen=True)
+class LogitNormal:
+    """sigmoid(N(mean, std)) (Esser et al. 2024); some of the times may be 0 instead.
 
+    A negative mean draws more times near noise, where a clean-image predictor decides what the
+    image will be (Li and He 2025 use mean -0.8 and std 0.8).  Times of exactly 0 matter for
+    instructions: the first step of sampling starts at t = 0 and settles what the prompt asks for,
+    but slightly later x_t already reveals it (the mean of 256 noisy pixels gives away brightness
+    and colour), so a model that hardly ever sees t = 0 has no reason to read the prompt.
 
-def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform in [0, 1)."""
-    return jax.random.uniform(key, shape)
-
-
-def noisy_logit_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """sigmoid(N(-0.8, 0.8)): most draws near noise, where a clean-image predictor decides what the
-    image will be (Li and He 2025)."""
-    return jax.nn.sigmoid(jax.random.normal(key, shape) * 0.8 - 0.8)
-
-
-def half_at_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Half of the draws at noise itself, the others as `noisy_logit_normal`.
-
-    The first step of sampling stands at t = 0 and settles what the words ask for.  A little later
-    x_t gives it away: the mean of 256 noisy pixels tells brightness and colour, and a model that
-    meets t = 0 hardly ever has no need to read the prompt.
+    Attributes:
+      mean: of the normal distribution.
+      std: its standard deviation.
+      share_at_noise: fraction of the times that are 0.
     """
-    return _at_noise(key, shape, 0.5)
+
+    mean: float = 0.0
+    std: float = 1.0
+    share_at_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_above_zero("flow.time_sampler.std", self.std)
+        check_fraction("flow.time_sampler.share_at_noise", self.share_at_noise)
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        if not self.share_at_noise:
+            return self._draw(key, shape)
+        key_zero, key_rest = jax.random.split(key)
+        at_noise = jax.random.bernoulli(key_zero, self.share_at_noise, shape)
+        return jnp.where(at_noise, 0.0, self._draw(key_rest, shape))
+
+    def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.nn.sigmoid(jax.random.normal(key, shape) * self.std + self.mean)
 
 
-def mostly_at_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Four of five draws at noise itself, for models that are sampled in one or two steps."""
-    return _at_noise(key, shape, 0.8)
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Uniform in [0, 1)."""
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.uniform(key, shape)
 
 
-def _at_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
-    coins, rest = jax.random.split(key)
-    there = jax.random.bernoulli(coins, share, shape)
-    return jnp.where(there, 0.0, noisy_logit_normal(rest, shape))
+_near_noise = partial(LogitNormal, mean=-0.8, std=0.8)
+
+# Name -> factory, which takes the other entries of `flow.time_sampler` as keyword arguments.
+TIME_SAMPLERS: Registry[Callable[..., TimeSampler]] = Registry(
+    "time sampler",
+    {
+        "logit_normal": LogitNormal,
+        "uniform": Uniform,
+        # Names of earlier recipes for settings of `LogitNormal`.
+        "noisy_logit_normal": _near_noise,
+        "half_at_noise": partial(_near_noise, share_at_noise=0.5),
+        "mostly_at_noise": partial(_near_noise, share_at_noise=0.8),
+    },
+)
 
 
-TIME_SAMPLERS: dict[str, TimeSampler] = {
-    "logit_normal": logit_normal,
-    "uniform": uniform,
-    "noisy_logit_normal": noisy_logit_normal,
-    "half_at_noise": half_at_noise,
-    "mostly_at_noise": mostly_at_noise,
-}
+def make_time_sampler(spec: str | Mapping[str, Any]) -> TimeSampler:
+    """Builds the time sampler that a recipe describes.
 
-
-def time_sampler(name: str) -> TimeSampler:
-    """Looks a time sampler up by name.
+    Args:
+      spec: a name of `TIME_SAMPLERS`, or a mapping of `name` and the sampler's settings, such as
+        `{"name": "logit_normal", "mean": -0.8, "std": 0.8}`.
 
     Raises:
-      UserError: unknown name.
+      UserError: unknown name or setting, or a bad value.
     """
-    if name not in TIME_SAMPLERS:
-        raise UserError(f"time sampler {name!r} is unknown; choose from {', '.join(TIME_SAMPLERS)}")
-    return TIME_SAMPLERS[name]
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(f"flow.time_sampler needs a name: choose from {', '.join(TIME_SAMPLERS)}")
+    try:
+        return TIME_SAMPLERS.find(name)(**options)
+    except TypeError as error:
+        raise UserError(
+            f"flow.time_sampler: {error}; replace all settings at once, e.g. "
+            f"--config.flow.time_sampler={name}"
+        ) from error
 
 
 def time_grid(steps: int, shift: float = 1.0) -> jax.Array:
-    """The `steps + 1` times from 0 to 1 that a solver visits.
+    """Returns the `steps + 1` times from 0 to 1 that a solver visits.
 
     Uniform times u are shifted to u / (u + s - s * u); s > 1 spends more steps near noise.
     """

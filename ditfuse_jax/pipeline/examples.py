@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ditfuse_jax.checks import check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.packed import PackedSource
@@ -36,6 +37,10 @@ class ExampleEncoder:
     tokenizer: str | None = None
     condition_dropout: float = 0.0
     tag_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fraction("data.condition_dropout", self.condition_dropout)
+        check_fraction("data.tag_dropout", self.tag_dropout)
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Arrays:
         """Encodes one example.

@@ -17,6 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from ditfuse_jax.checks import check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
@@ -67,6 +68,11 @@ class DataPipeline:
     buckets: Sequence[tuple[int, int]] = ()
     max_bad_fraction: float = 0.0
     log: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("data.batch_size", self.batch_size, 1)
+        check_at_least("data.workers", self.workers, 0)
+        check_fraction("data.max_bad_fraction", self.max_bad_fraction)
 
     @functools.cached_property
     def sources(self) -> list[Source]:

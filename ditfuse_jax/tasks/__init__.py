@@ -1,6 +1,8 @@
 """What the model is taught: each task makes training examples; a new one is a file and a line."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from ditfuse_jax.degrade import M3_PRESETS
 from ditfuse_jax.errors import UserError
@@ -57,6 +59,30 @@ def find_task(name: str) -> Task:
     return task.changed(settings)
 
 
+def make_task(spec: str | Mapping[str, Any]) -> Task:
+    """Returns the task that a recipe describes.
+
+    Args:
+      spec: see `find_task`, or a mapping of `name` and the task's settings, such as
+        `{"name": "m3", "overlap_fraction": 0.5}`.
+
+    Raises:
+      UserError: no such task or setting.
+    """
+    if isinstance(spec, str):
+        return find_task(spec)
+    options = dict(spec)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(f"a task needs a name: choose from {', '.join(TASKS)}")
+    words = [f"{key}={_option_text(value)}" for key, value in options.items()]
+    return find_task(f"{name}:{','.join(words)}" if words else name)
+
+
+def _option_text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 __all__ = [
     "IVIF",
     "M3",
@@ -73,4 +99,5 @@ __all__ = [
     "Task",
     "check_labels",
     "find_task",
+    "make_task",
 ]

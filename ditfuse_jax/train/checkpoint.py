@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 from ditfuse_jax.weights.run_reader import EMA, RunReader
 
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """Where the data stream stands: batches consumed over all hosts together."""
-
-    batches: int
 
 
 class Checkpoints(RunReader):
@@ -57,9 +49,7 @@ class Checkpoints(RunReader):
         super().__init__(run, options)
         self._trained = trained
 
-    def save(
-        self, step: int, state: TrainState, position: Position, config: Mapping[str, Any]
-    ) -> None:
+    def save(self, step: int, state: TrainState, config: Mapping[str, Any]) -> None:
         """Starts to save a step: returns when the values are copied, and writes in the background.
 
         Raises:
@@ -68,7 +58,6 @@ class Checkpoints(RunReader):
         items = {
             self._trained: _save_args(state.parameters),
             "training": _save_args(_training_part(state)),
-            "position": ocp.args.JsonSave(dataclasses.asdict(position)),
             "config": ocp.args.JsonSave(dict(config)),
         }
         if state.ema is not None:
@@ -76,7 +65,7 @@ class Checkpoints(RunReader):
         with write_errors(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
-    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, Position]:
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Restores a state into the shardings of `abstract`, whatever mesh it was saved from.
 
         Raises:
@@ -91,12 +80,11 @@ class Checkpoints(RunReader):
         if abstract.ema is not None:
             targets[EMA] = abstract.ema
         restored = self.read_arrays(step, targets)
-        state = TrainState(
+        return TrainState(
             parameters=restored[self._trained],
             ema=restored[EMA] if abstract.ema is not None else None,
             **restored["training"],
         )
-        return state, Position(**self.read_json(step, "position"))
 
     def save_config(
         self, step: int, config: Mapping[str, Any], adapter: Parameters | None = None

@@ -1,55 +1,32 @@
 """The training loop."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import jax
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
-from ditfuse_jax.model.network import make_graph
-from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder, heartbeat, make_mesh
+from ditfuse_jax.parallel import heartbeat
 from ditfuse_jax.parallel.processes import is_main_process
-from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
 from ditfuse_jax.pipeline.timeouts import TimeoutIterator
-from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
-from ditfuse_jax.train.best import Best, Criterion
-from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.compile import CompiledSteps, to_devices
+from ditfuse_jax.train.evaluations import (
+    CALLBACKS,
+    Callback,
+    EvalContext,
+    Evaluation,
+    find_criterion,
+)
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
-from ditfuse_jax.train.recipe import Config, to_json
-from ditfuse_jax.train.recorder import Recorder, example_flops
-from ditfuse_jax.train.run_folder import RunFolder, describe_environment
-from ditfuse_jax.train.settings import Recipe, check_tokenizer, resolve
+from ditfuse_jax.train.optimizer import learning_rate
+from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.recorder import Recorder
+from ditfuse_jax.train.settings import resolve
+from ditfuse_jax.train.setup import Setup, set_up
 from ditfuse_jax.train.signals import StopSignal
-from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state, shardings_of
-from ditfuse_jax.train.step import Batch, TrainStep, make_train_step
-from ditfuse_jax.train.writers import Console, MetricsWriter
-from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalContext:
-    """What a callback sees: the run after `step` updates."""
-
-    step: int
-    state: TrainState
-    frozen: Frozen
-    space: Space
-    recipe: Recipe
-    run: RunFolder
-    sharder: Sharder
-
-
-class Callback(Protocol):
-    """Called every `train.evaluate_every` steps and at the end, in all processes alike."""
-
-    def __call__(self, context: EvalContext) -> Mapping[str, float]:
-        """Returns scalars to record, the same in all processes."""
-        ...
+from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.writers import Console, MultiWriter, Writer, make_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +34,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-      step: updates done.
+      step: number of updates.
       stopped: a signal ended it before its last step.
-      goodput: share of the time per kind of work.
+      goodput: fraction of the time per kind of work.
     """
 
     step: int
@@ -69,135 +46,89 @@ class Outcome:
 
 def train(
     config: Config,
-    folder: Path | str,
+    workdir: Path | str,
+    writers: Sequence[Writer] = (),
     callbacks: Sequence[Callback] = (),
     *,
-    criterion: Criterion | None = None,
+    evaluations: Sequence[Evaluation] = (),
     quiet: bool = False,
 ) -> Outcome:
-    """Trains, or continues what the folder holds.
+    """Trains, or continues the run in the folder.
 
     Args:
       config: a locked recipe; see `load_recipe`.
-      folder: the run folder.
-      callbacks: evaluations.
-      criterion: which of their scalars decides the best checkpoint, which is kept.
+      workdir: the run folder.
+      writers: record metrics beside those of `config.train.writers`.
+      callbacks: called after every update, beside those of `config.train.callbacks`.
+      evaluations: see `make_evaluations`; `api.train` builds those of the recipe.
       quiet: no console output.
 
     Raises:
-      UserError: bad config, data or folder; told before anything is allocated where possible.
+      UserError: bad config, data or folder; before anything is allocated where possible.
     """
     goodput = Goodput()
     heartbeat.report_activity(lambda: goodput.current)
     with goodput.measure("init"):
         recipe = resolve(config)
-        check_tokenizer(recipe)
-        run = RunFolder(Path(folder))
-        data = dataclasses.replace(recipe.data, log=run.path / BAD_RECORDS)
-        recipe = dataclasses.replace(recipe, data=data)
-        sharder = Sharder(make_mesh(recipe.mesh))
-        sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
-        sources = data.sources  # a wrong path is told now, not after compilation
-        check_weights(recipe)
-        check_moments(recipe, sources)
-        if is_main_process():
-            run.check_writable()
-        best = Best(run.path, criterion) if criterion else None
-        checkpoints = Checkpoints(
-            run.path,
-            keep=recipe.schedule.keep_checkpoints,
-            trained=LORA if recipe.lora else PARAMETERS,
-            best=best,
-        )
-        optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
-        graph, _ = make_graph(recipe.network)
-        keep_ema = recipe.step.ema_decay > 0
-        abstract = abstract_state(recipe.network, optimizer, keep_ema, sharder)
-        space, frozen = load_frozen(recipe, sharder)
-        if checkpoints.latest is None:
-            initial = load_initial(recipe, abstract.parameters)
-            state = create_state(
-                recipe.network, optimizer, keep_ema, recipe.seed, abstract, initial
-            )
-            start = 0
-        else:
-            check_same_model(checkpoints.config(checkpoints.latest), config, run.path)
-            state, position = checkpoints.restore(checkpoints.latest, abstract)
-            start = position.batches
-        if best:
-            best.forget_after(start)
-        if is_main_process():
-            run.begin(to_json(config), describe_environment(), start)
+        callbacks = [*(CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks), *callbacks]
+        criterion = find_criterion(recipe.train.keep_best, evaluations)
+        setup = set_up(config, recipe, Path(workdir), criterion)
 
-    total = recipe.schedule.steps
-    console = Console(total, start, recipe.data.batch_size, quiet=quiet or not is_main_process())
-    if start >= total:
-        console.say(f"nothing to train: {run.path} is at its last step, {start}")
+    recipe, run, checkpoints = setup.recipe, setup.run, setup.checkpoints
+    step, total, state = setup.start, recipe.train.steps, setup.state
+    console = Console(total, step, recipe.data.batch_size, quiet=quiet or not is_main_process())
+    if step >= total:
+        console.print(f"nothing to train: {run.path} is at its last step, {step}")
         console.close()
         checkpoints.close()
-        return Outcome(start, False, goodput.shares())
+        return Outcome(step, False, goodput.shares())
+    if step:
+        console.print(f"continuing {run.path} at step {step} of {total}")
 
-    if start:
-        console.say(f"continuing {run.path} at step {start} of {total}")
     batches = TimeoutIterator(
-        data.batches(start, jax.process_index(), jax.process_count()),
-        recipe.schedule.data_timeout,
+        recipe.data.batches(step, jax.process_index(), jax.process_count()),
+        recipe.train.data_timeout,
     )
-    writer = MetricsWriter(run) if is_main_process() else None
-    rate = learning_rate(recipe.optimizer, total)
-    recorder = Recorder(recipe, rate, console, writer, goodput)
-    stop = StopSignal()
-    compiled: dict[tuple[int, ...], tuple[Callable, float]] = {}  # by the shape of a batch
-    step, stopping = start, False
+    recorder = _make_recorder(setup, config, writers, console, goodput)
+    steps = CompiledSteps(setup.make_step, recipe, setup.sharder, setup.abstract, setup.frozen)
+    stop, stopping = StopSignal(), False
 
     def save() -> None:
         with goodput.measure("checkpoint"):
-            checkpoints.save(step, state, Position(batches=step), config.to_dict())
-
-    def next_batch() -> dict[str, jax.Array]:
-        with goodput.measure("data"):
-            return to_devices(next(batches), sharder)
+            checkpoints.save(step, state, config.to_dict())
 
     try:
         while step < total and not stopping:
             try:
-                batch = next_batch()
+                with goodput.measure("data"):
+                    batch = to_devices(next(batches), setup.sharder)
             except UserError:
-                # Bad data costs no work, unless others are in the next step already.
+                # Bad data loses no work.  Other processes may be in the next step already.
                 if step > (checkpoints.latest or 0) and jax.process_count() == 1:
                     save()
                     checkpoints.wait()
                 raise
-            shape = batch["target"].shape
-            if shape not in compiled:
+            compiled = steps.find(batch)
+            if compiled is None:
                 with goodput.measure("compile"):
-                    step_function = make_train_step(graph, optimizer, recipe.step, sharder, space)
-                    train_step = compile_step(step_function, sharder, abstract, frozen, batch)
-                # One batch tells how much of the sequence is real.
-                flops = example_flops(recipe, batch) * recipe.data.batch_size
-                compiled[shape] = train_step, flops
-                if len(compiled) == 1:
-                    recorder.start(step)
-            train_step, flops = compiled[shape]
+                    compiled = steps.compile(batch)
+                recorder.start(step)
+            train_step, flops = compiled
             with goodput.measure("step"), jax.transfer_guard("disallow"):
-                state, metrics = train_step(state, frozen, batch)
+                state, metrics = train_step(state, setup.frozen, batch)
             step += 1
             recorder.push(step, metrics, flops)
+
+            context = _context(setup, step, state)
+            for callback in callbacks:
+                recorder.write(step, callback(context) or {})
             last, stopping = step == total, stop.requested(step)
-            if last or stopping or _due(step, recipe.schedule.checkpoint_every):
+            if last or stopping or _is_due(step, recipe.train.checkpoint_every):
                 save()
-            if last or _due(step, recipe.schedule.evaluate_every):
-                recorder.flush()
+            due = [evaluation for evaluation in evaluations if evaluation.is_due(step, last)]
+            if due:
                 with goodput.measure("evaluation"):
-                    context = EvalContext(step, state, frozen, space, recipe, run, sharder)
-                    scalars: dict[str, float] = {}
-                    for callback in callbacks:
-                        found = callback(context)
-                        recorder.write(step, found)
-                        told = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
-                        console.say(f"step {step}: {told}")
-                        scalars |= found
-                improved = best is not None and best.record(step, scalars, checkpoints.steps)
+                    improved = _evaluate(due, context, recorder, console, setup)
                 if improved and checkpoints.latest != step:
                     save()
         recorder.flush()
@@ -208,78 +139,65 @@ def train(
         batches.close()
         checkpoints.close()
         recorder.write(step, {f"goodput/{k}": share for k, share in goodput.shares().items()})
-        if writer:
-            writer.close()
+        recorder.close()
         console.close()
     if step < total:
-        console.say(
+        console.print(
             f"stopped by a signal: step {step} of {total} is saved in {run.path}; run the same "
             "command to continue"
         )
     else:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in goodput.shares().items())
-        console.say(f"done: {run.path} is at step {step}; {goodput.total:.0f} s ({shares})")
+        console.print(f"done: {run.path} is at step {step}; {goodput.total:.0f} s ({shares})")
     return Outcome(step, step < total, goodput.shares())
 
 
-def compile_step(
-    step: TrainStep, sharder: Sharder, abstract: TrainState, frozen: Frozen, batch: Batch
-) -> Callable:
-    """Compiles the step ahead of its first call; the state's buffers are donated."""
-    return lower_step(step, sharder, abstract, frozen, batch).compile()
+def _make_recorder(
+    setup: Setup, config: Config, writers: Sequence[Writer], console: Console, goodput: Goodput
+) -> Recorder:
+    recipe, all_writers = setup.recipe, list(writers)
+    if is_main_process():
+        all_writers += make_writers(recipe.train.writers, setup.run, config.to_dict())
+    rate = learning_rate(recipe.optimizer, recipe.train.steps)
+    return Recorder(
+        recipe, rate, console, MultiWriter(all_writers if is_main_process() else ()), goodput
+    )
 
 
-def lower_step(
-    step: TrainStep, sharder: Sharder, abstract: TrainState, frozen: Frozen, batch: Batch
-) -> jax.stages.Lowered:
-    """Traces the step; all arguments may be abstract."""
-    out_shardings = (shardings_of(abstract), sharder.replicated())
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-    return jitted.lower(abstract, frozen, batch)
+def _context(setup: Setup, step: int, state: TrainState) -> EvalContext:
+    return EvalContext(
+        step,
+        state,
+        setup.frozen,
+        setup.space,
+        setup.recipe,
+        setup.run,
+        setup.sharder,
+        samples=setup.run.samples,
+    )
 
 
-def to_devices(batch: Mapping[str, Any], sharder: Sharder) -> dict[str, jax.Array]:
-    """This process's rows of a batch -> global arrays."""
-    sharding = sharder.batch()
-    if jax.process_count() == 1:  # all arrays in one call: a third of the time
-        return jax.device_put(dict(batch), sharding)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+def _evaluate(
+    due: Sequence[Evaluation],
+    context: EvalContext,
+    recorder: Recorder,
+    console: Console,
+    setup: Setup,
+) -> bool:
+    """Evaluates and records; returns whether the step is the best so far."""
+    recorder.flush()
+    scalars: dict[str, float] = {}
+    for evaluation in due:
+        found = evaluation(context)
+        recorder.write(context.step, found)
+        text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        console.print(f"step {context.step}: {text}")
+        scalars |= found
+    best = setup.best
+    if best is None or best.criterion.name not in scalars:
+        return False
+    return best.record(context.step, scalars, setup.checkpoints.steps)
 
 
-_MODEL_DEFAULTS = {
-    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-    for field in dataclasses.fields(ModelConfig)
-    if field.default is not dataclasses.MISSING
-}
-
-
-def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> None:
-    """Refuses to continue a run with another model.
-
-    Raises:
-      UserError: naming the first difference.
-    """
-    changeable = {*RUNTIME_FIELDS, "adapter"}
-    for section in ("model", "lora"):
-        old, new = saved[section], to_plain(config[section])
-        if section == "model":  # a field that is younger than the checkpoint had its default
-            old = _MODEL_DEFAULTS | dict(old)
-        for key in sorted((set(old) | set(new)) - changeable):
-            if old.get(key) != new.get(key):
-                raise UserError(
-                    f"{path} holds a checkpoint of another model: {section}.{key} is "
-                    f"{old.get(key)!r} there and {new.get(key)!r} in this config; use the same "
-                    "config or another --workdir"
-                )
-
-
-def to_plain(section: Config) -> dict[str, Any]:
-    """A config section as JSON would give it back."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in section.to_dict().items()}
-
-
-def _due(step: int, every: int) -> bool:
+def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0

@@ -1,9 +1,10 @@
-"""Recipes: configuration as Python files, locked and changed by words of the command line.
+"""Recipes: configuration as Python files, changed by overrides of the command line.
 
 A recipe is a file with `get_config(arg)` that changes what `default_config` sets.
-`settings.resolve` checks it and turns it into the typed settings that the code takes.
+`settings.resolve` checks it and turns it into typed settings.
 """
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -14,20 +15,26 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ditfuse_jax.config_names import RENAMED
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.extensions import load_extensions
+from ditfuse_jax.flow import LossConfig, SamplingConfig
+from ditfuse_jax.flow.times import LogitNormal
 from ditfuse_jax.model import preset
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.resources import resource
+from ditfuse_jax.train.optimizer import OptimizerConfig
+from ditfuse_jax.train.train_config import TrainConfig
 
-# A `ConfigDict`: what its attributes hold is known only at run time.
+# A `ConfigDict`, whose attributes have no static types.
 Config = Any
 
 
 def default_config(model_preset: str) -> Config:
-    """The settings every recipe starts from."""
+    """Returns the settings that every recipe starts from."""
     config: Config = ConfigDict()
     config.seed = 0
+    config.imports = ()
     config.model = ConfigDict(preset(model_preset).to_dict())
     config.weights = ""
     config.autoencoder = ""
@@ -53,67 +60,57 @@ def default_config(model_preset: str) -> Config:
             "tag_dropout": 0.0,
         }
     )
+    time_sampler = {"name": "logit_normal"} | dataclasses.asdict(LogitNormal())
     config.flow = ConfigDict(
-        {
-            "time_sampler": "logit_normal",
-            "draws": 1,
-            "weighting": "velocity",
-            "gradient_loss_weight": 0.0,
-        }
+        {"time_sampler": time_sampler, "draws": 1} | dataclasses.asdict(LossConfig())
     )
-    config.optimizer = ConfigDict(
-        {
-            "kind": "adamw",
-            "moment_dtype": "float32",
-            "learning_rate": 1e-4,
-            "schedule": "cosine",
-            "warmup_steps": 1000,
-            "weight_decay": 0.0,
-            "b1": 0.9,
-            "b2": 0.99,
-            "clip": 1.0,
-        }
+    config.optimizer = ConfigDict(dataclasses.asdict(OptimizerConfig()))
+    config.train = ConfigDict(dataclasses.asdict(TrainConfig()))
+    config.evaluations = ConfigDict(
+        {"held_out": {"every": 5000, "source": "samples:heldout", "task": "m3", "count": 16}}
     )
-    config.train = ConfigDict(
-        {
-            "steps": 100_000,
-            "accumulation": 1,
-            "ema_decay": 0.9999,
-            "spike_factor": 10.0,
-            "log_every": 50,
-            "checkpoint_every": 1000,
-            "keep_checkpoints": 2,
-            "keep_best": "PSNR_clean",
-            "evaluate_every": 5000,
-            "data_timeout": 600.0,
-        }
-    )
-    config.evaluation = ConfigDict({"source": "samples:heldout", "task": "m3", "count": 16})
     config.sample = ConfigDict(SamplingConfig().to_dict())
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))
     return config
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Loads a recipe, applies `--config.a.b=value` overrides and locks it.
+    """Loads a recipe and its extensions, applies overrides and locks it.
+
+    Paths in `config.imports` are relative to the recipe's folder, or else to the current folder;
+    they become absolute.
 
     Args:
-      name: a shipped recipe (`nano_m3`), or the path of a Python file; `name:argument` hands
+      name: a bundled recipe (`nano_m3`), or the path of a Python file; `name:argument` passes
         `argument` to its `get_config`.
-      overrides: command-line words.
+      overrides: see `apply_overrides`.
 
     Raises:
-      UserError: there is no such recipe, it fails, or an override names no key or has a wrong type.
+      UserError: there is no such recipe, it fails, an extension fails, or an override names no key
+        or has a wrong type.
     """
     name, _, argument = name.partition(":")
     path = Path(name) if name.endswith(".py") else resource_or_error(name)
     config = call_file("recipe", path, "get_config", argument)
     config.lock()
-    return apply_overrides(config, overrides)
+    config = apply_overrides(config, overrides)
+    with config.unlocked():
+        config.imports = tuple(_absolute(name, path.parent) for name in config.imports)
+    load_extensions(config.imports)
+    return config
+
+
+def _absolute(name: str, folder: Path) -> str:
+    """Returns an import's name, a relative path made absolute."""
+    if not name.endswith(".py"):
+        return name
+    path = Path(name).expanduser()
+    beside = folder / path
+    return str((beside if beside.is_file() else path).absolute())
 
 
 def resource_or_error(name: str) -> Path:
-    """The shipped recipe's file."""
+    """Returns the file of a bundled recipe."""
     known = sorted(p.stem for p in resource("configs").glob("[!_]*.py"))
     if name not in known:
         raise UserError(
@@ -124,48 +121,104 @@ def resource_or_error(name: str) -> Path:
 
 
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """Applies `--config.a.b=value` words to a copy of a locked config.
+    """Applies overrides like `--config.train.steps=100` to a copy of a locked config.
+
+    The last override of a key counts.  A task or a time sampler may be given as a name or as a dict
+    of a name and settings, and its settings one by one:
+
+        --config.data.mixture.photos.task=mff
+        --config.data.mixture.photos.task.overlap_fraction=0.5
+        --config.flow.time_sampler="{'name': 'logit_normal', 'mean': -0.8}"
 
     Raises:
-      UserError: a word is not an override, names no key, or its value has a wrong type.
+      UserError: an argument is not an override, names no key, or its value has a wrong type.
     """
-    # The last word on a key counts; absl would join tuples given twice.
-    last = {word.partition("=")[0]: word for word in overrides}
-    words = ["ditfuse", *last.values()]
-    parser = flags.FlagValues()
-    stray = [word for word in overrides if not word.startswith("--config.")]
+    stray = [argument for argument in overrides if not argument.startswith("--config.")]
     if stray:
         raise UserError(
             f"unknown argument {stray[0]!r}; overrides look like --config.train.steps=9"
         )
+    # absl would join tuples that are given twice.
+    last = {argument.partition("=")[0]: argument for argument in overrides}
+    arguments = ["ditfuse", *(a for key, a in last.items() if not _is_in_spec(key))]
+    parser = flags.FlagValues()
     try:
         config = config.copy_and_resolve_references()
-        config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=words)
-        parser(words)
+        for key, argument in last.items():
+            if _is_in_spec(key):
+                _override_spec(config, key, argument.partition("=")[2])
+        config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
+        parser(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         # str() of a KeyError is its representation, quotes and escapes included.
         reason = " ".join(str(error.args[0] if error.args else error).split())
         what = "no such key: " if isinstance(error, AttributeError | KeyError) else ""
-        raise UserError(f"cannot apply {' '.join(overrides)}: {what}{reason}") from error
+        renamed = [
+            f"{old} is now {new}" for old, new in RENAMED.items() if f"--config.{old}" in last
+        ]
+        reason = "; ".join([f"{what}{reason}", *renamed])
+        raise UserError(f"cannot apply {' '.join(overrides)}: {reason}") from error
     config = parser["config"].value
     config.lock()
     return config
 
 
+# Keys whose value is a name, or a dict of `name` and settings.
+_SPECS = ("task", "time_sampler")
+
+
+def _is_in_spec(key: str) -> bool:
+    return any(part in _SPECS for part in key.split(".")[2:])
+
+
+def _override_spec(config: Config, key: str, text: str) -> None:
+    """Sets a task or a time sampler, or one of its settings.
+
+    Raises:
+      KeyError: there is no such key.
+      ValueError: the value is neither a name nor a dict with a name.
+    """
+    parts = key.removeprefix("--config.").split(".")
+    depth = next(i for i, part in enumerate(parts) if part in _SPECS)
+    *sections, name = parts[: depth + 1]
+    section = config
+    for part in sections:
+        section = section[part]
+    spec = section[name]
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = text
+    match parts[depth + 1 :]:
+        case []:
+            spec = value if isinstance(value, dict) else text
+        case [option]:
+            spec = ({"name": spec} if isinstance(spec, str) else spec.to_dict()) | {option: value}
+        case _:
+            raise KeyError(key)
+    if not spec or (isinstance(spec, dict) and not isinstance(spec.get("name"), str)):
+        raise ValueError(f"{key} needs a name, or a dict with a name")
+    with section.unlocked(), section.ignore_type():
+        section[name] = ConfigDict(spec) if isinstance(spec, dict) else spec
+
+
 def to_json(config: Config) -> str:
-    """The resolved config as text: what a run keeps and the golden tests compare."""
+    """Returns a config as JSON, as it is stored with a run."""
     values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
 def call_file(what: str, path: Path, function: str, argument: str = "") -> Any:
-    """Runs a Python file and returns what a function in it does.
+    """Executes a Python file and calls one of its functions.
 
     Args:
-      what: the file's kind, for messages: "recipe".
+      what: kind of the file, for messages: "recipe".
       path: of the file.
-      function: its name.
-      argument: handed to the function unless empty.
+      function: name of the function.
+      argument: passed to the function unless empty.
+
+    Returns:
+      What the function returns.
 
     Raises:
       UserError: there is no such file, or it fails.

@@ -1,4 +1,4 @@
-"""Metrics of the steps, one step late: written while the next step runs."""
+"""Metrics of the training steps, recorded while the next step runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,24 +9,26 @@ import optax
 from ditfuse_jax.model.flops import training_flops
 from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.accelerators import peak_flops
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import read_bad_records
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
-from ditfuse_jax.train.writers import Console, MetricsWriter
+from ditfuse_jax.train.writers import Console, Writer
 
 
 class Recorder:
-    """Fetches each step's metrics when they are ready and tells them where they belong."""
+    """Fetches each step's metrics when they are ready and passes them to the writer and console."""
 
     def __init__(
         self,
         recipe: Recipe,
         rate: optax.Schedule,
         console: Console,
-        writer: MetricsWriter | None,
+        writer: Writer,
         goodput: Goodput,
     ):
-        self._recipe, self._rate = recipe, jax.jit(rate)  # or each of its operations is a program
+        # Without jit, each operation of the schedule would be a program of its own.
+        self._recipe, self._rate = recipe, jax.jit(rate)
         self._console, self._writer, self._goodput = console, writer, goodput
         self._pending: tuple[int, Any] | None = None
         self._skipped: float | None = None
@@ -35,20 +37,24 @@ class Recorder:
         self._bad_records = 0
 
     def start(self, step: int) -> None:
-        """Begins to measure speed."""
-        self._since = (step, self._goodput.total)
+        """Starts to measure speed, at the first call."""
+        if self._since is None:
+            self._since = (step, self._goodput.total)
 
     def push(self, step: int, metrics: Any, flops: float) -> None:
-        """Takes a step's metrics, still being computed, and records those of the step before.
+        """Takes a step's metrics, still being computed, and records those of the previous step.
 
-        `flops` are those of the step's batch.
+        Args:
+          step: number of updates.
+          metrics: name -> scalar array.
+          flops: of the model, for the step's batch.
         """
         self.flush()
         self._pending = (step, metrics)
         self._flops += flops
 
     def flush(self) -> None:
-        """Records what is pending; waits for it."""
+        """Waits for the pending metrics and records them."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -56,21 +62,25 @@ class Recorder:
             scalars = {name: value.item() for name, value in jax.device_get(metrics).items()}
         if self._skipped is not None and scalars["skipped"] > self._skipped:
             norm = scalars["grad_norm"]
-            self._console.say(f"step {step}: update skipped, gradient norm {norm:.3g}")
+            self._console.print(f"step {step}: update skipped, gradient norm {norm:.3g}")
         self._skipped = scalars["skipped"]
         self._console.step(step, scalars)
-        schedule = self._recipe.schedule
-        if step % schedule.log_every == 0 or step == schedule.steps:
+        config = self._recipe.train
+        if step % config.log_every == 0 or step == config.steps:
             scalars["learning_rate"] = jax.device_get(self._rate(step - 1)).item()
             self.write(step, scalars | self._rates(step) | self._data(step))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records scalars of any kind."""
-        if self._writer:
+        if scalars:
             self._writer.write(step, scalars)
 
+    def close(self) -> None:
+        """Closes the writer."""
+        self._writer.close()
+
     def _rates(self, step: int) -> dict[str, float]:
-        """Speed since the last time it was asked for."""
+        """Returns the speed since the previous call."""
         assert self._since is not None
         now = self._goodput.total
         steps, seconds = step - self._since[0], max(now - self._since[1], 1e-9)
@@ -87,13 +97,13 @@ class Recorder:
         return rates
 
     def _data(self, step: int) -> dict[str, float]:
-        """How many records could not be used so far; new ones are told on the console."""
+        """Returns the number of bad records so far and reports new ones on the console."""
         log = self._recipe.data.log
-        found = read_bad_records(log.parent) if log and self._writer else []
+        found = read_bad_records(log.parent) if log and is_main_process() else []
         if len(found) > self._bad_records:
             last = found[-1]
-            self._console.say(
-                f"step {step}: {len(found)} bad records passed over so far, see {log}; last "
+            self._console.print(
+                f"step {step}: {len(found)} bad records skipped so far, see {log}; last "
                 f"{last['record']} of {last['source']}: {last['reason']}"
             )
             self._bad_records = len(found)
@@ -101,9 +111,9 @@ class Recorder:
 
 
 def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
-    """Model FLOPs of training on one example like those of the batch.
+    """Returns the model FLOPs of training on one example like those of the batch.
 
-    The autoencoder of a model on latents is not counted: it prepares data.
+    The autoencoder of a model on latents is not counted.
     """
     valid = batch["token_valid"]
     height, width = batch["target"].shape[1:3]

@@ -1,14 +1,16 @@
 """What a recipe means: typed settings, checked by name before anything is allocated."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from ditfuse_jax.checks import check_choice, check_seed
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import LossConfig, SamplingConfig, time_sampler
+from ditfuse_jax.extensions import load_extensions
+from ditfuse_jax.flow import LossConfig, SamplingConfig, make_time_sampler
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
@@ -17,42 +19,12 @@ from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
-from ditfuse_jax.tasks import find_task
-from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
+from ditfuse_jax.tasks import make_task
+from ditfuse_jax.train.evaluations import EvaluationConfig
+from ditfuse_jax.train.optimizer import OptimizerConfig
 from ditfuse_jax.train.recipe import Config, default_config
 from ditfuse_jax.train.step import StepConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """When things happen, in steps; 0 means never.
-
-    Attributes:
-      steps: updates in all.
-      log_every: metrics lines.
-      checkpoint_every: saves; the last step is always saved.
-      keep_checkpoints: how many of the newest are kept.
-      keep_best: metric of the evaluations whose best checkpoint is kept too; empty for none.
-      evaluate_every: evaluations with sample pictures; the last step is always evaluated.
-      data_timeout: seconds to wait for a batch before the run ends.
-    """
-
-    steps: int
-    log_every: int
-    checkpoint_every: int
-    keep_checkpoints: int
-    keep_best: str
-    evaluate_every: int
-    data_timeout: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What is evaluated during training: `count` examples of a task on held-out images."""
-
-    source: str
-    task: str
-    count: int
+from ditfuse_jax.train.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +32,7 @@ class Recipe:
     """All settings of a run, typed and checked.
 
     Attributes:
+      imports: extensions, see `load_extensions`.
       weights: folder of the weights it starts from, or under its adapters; empty for fresh ones.
       autoencoder: folder of the autoencoder of a model on latents.
       lora: the adapters that train instead of the model, if any.
@@ -67,6 +40,7 @@ class Recipe:
     """
 
     seed: int
+    imports: tuple[str, ...]
     model: ModelConfig
     weights: str
     autoencoder: str
@@ -75,9 +49,9 @@ class Recipe:
     data: DataPipeline
     step: StepConfig
     optimizer: OptimizerConfig
-    schedule: Schedule
+    train: TrainConfig
     sampling: SamplingConfig
-    evaluation: Evaluation
+    evaluations: tuple[EvaluationConfig, ...]
     mesh: MeshConfig
 
     @property
@@ -93,10 +67,13 @@ def resolve(config: Config) -> Recipe:
       UserError: naming the bad or conflicting key.
     """
     config = _completed(config)
+    imports = tuple(config.imports)
+    load_extensions(imports)
+    check_seed("seed", config.seed)
     model = ModelConfig.from_dict(config.model.to_dict())
-    _choice("model.attention", model.attention, IMPLEMENTATIONS)
-    _choice("model.remat", model.remat, REMAT_NAMES)
-    data, train = config.data, config.train
+    check_choice("model.attention", model.attention, IMPLEMENTATIONS)
+    check_choice("model.remat", model.remat, REMAT_NAMES)
+    data = config.data
     crop = _size("data.crop", data.crop, model.size_multiple)
     buckets = [_size("data.buckets", shape, model.size_multiple) for shape in data.buckets]
     encoder = ExampleEncoder(
@@ -118,29 +95,22 @@ def resolve(config: Config) -> Recipe:
         buckets=tuple(buckets),
         max_bad_fraction=float(data.max_bad_fraction),
     )
+    flow, train = config.flow, _section("train", TrainConfig, config.train)
     step = StepConfig(
         seed=config.seed,
-        time_sampler=config.flow.time_sampler,
-        loss=LossConfig(config.flow.weighting, float(config.flow.gradient_loss_weight)),
-        draws=config.flow.draws,
+        time_sampler=make_time_sampler(_plain(flow.time_sampler)),
+        loss=LossConfig(flow.weighting, float(flow.gradient_loss_weight)),
+        draws=flow.draws,
         accumulation=train.accumulation,
         ema_decay=train.ema_decay,
         spike_factor=train.spike_factor,
     )
-    time_sampler(step.time_sampler)
-    schedule = Schedule(**{f.name: train[f.name] for f in dataclasses.fields(Schedule)})
-    _check_ranges(config)
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
-    make_optimizer(optimizer, schedule.steps)  # refuses what it does not know
     sampling = SamplingConfig.from_dict(config.sample)
     sampling.check_model(model)
-    evaluation = _section("evaluation", Evaluation, config.evaluation)
-    try:
-        find_task(evaluation.task)
-    except UserError as error:
-        raise UserError(f"evaluation.task: {error}") from error
     return Recipe(
         seed=config.seed,
+        imports=imports,
         model=model,
         weights=config.weights,
         autoencoder=config.autoencoder,
@@ -149,23 +119,37 @@ def resolve(config: Config) -> Recipe:
         data=pipeline,
         step=step,
         optimizer=optimizer,
-        schedule=schedule,
+        train=train,
         sampling=sampling,
-        evaluation=evaluation,
+        evaluations=_evaluations(config.evaluations),
         mesh=_section("mesh", MeshConfig, config.mesh),
     )
 
 
 def _completed(config: Config) -> Config:
-    """A config, also a checkpoint's plain dict, with the settings that it is older than."""
-    values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    """Returns a config, or a checkpoint's plain dict, with current names and defaults filled in."""
+    values = _plain(config)
     values = with_current_names(values)
     for name, default in default_config("nano").to_dict().items():
-        if isinstance(default, dict) and name != "model":
+        if isinstance(default, dict) and name not in ("model", "evaluations"):
             values[name] = default | values.get(name, {})
         else:
             values.setdefault(name, default)
     return ConfigDict(values)
+
+
+def _evaluations(section: Config) -> tuple[EvaluationConfig, ...]:
+    """Reads `config.evaluations`; a setting `task` is checked here, so before anything is built."""
+    evaluations = tuple(
+        EvaluationConfig.from_dict(name, values) for name, values in _plain(section).items()
+    )
+    for evaluation in evaluations:
+        if "task" in evaluation.options:
+            try:
+                make_task(evaluation.options["task"])
+            except UserError as error:
+                raise UserError(f"evaluations.{evaluation.name}.task: {error}") from error
+    return evaluations
 
 
 def check_tokenizer(recipe: Recipe) -> None:
@@ -180,42 +164,6 @@ def check_tokenizer(recipe: Recipe) -> None:
             f"model.vocab_size {recipe.model.vocab_size} is too small for the tokenizer's {count} "
             "tokens: raise it"
         )
-
-
-# The least value of each number that has one.
-_AT_LEAST = {
-    "seed": 0,
-    "data.batch_size": 1,
-    "data.workers": 0,
-    "flow.draws": 1,
-    "optimizer.warmup_steps": 0,
-    "train.checkpoint_every": 0,
-    "train.data_timeout": 0,
-    "train.evaluate_every": 0,
-    "train.spike_factor": 0,
-    "train.steps": 1,
-    "train.accumulation": 1,
-    "train.log_every": 1,
-    "train.keep_checkpoints": 1,
-    "evaluation.count": 1,
-}
-
-
-def _check_ranges(config: Config) -> None:
-    for name, least in _AT_LEAST.items():
-        value: Any = config
-        for key in name.split("."):
-            value = value[key]
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, not {value}")
-    if config.seed >= 2**32:  # JAX drops what is beyond 32 bits
-        raise UserError(f"seed must be below 2**32, not {config.seed}")
-    if not config.optimizer.learning_rate > 0 or not config.optimizer.clip > 0:
-        raise UserError("optimizer.learning_rate and optimizer.clip must be above 0")
-    shares = ("condition_dropout", "tag_dropout", "max_bad_fraction")
-    for section, key in (*(("data", share) for share in shares), ("train", "ema_decay")):
-        if not 0 <= config[section][key] <= 1:
-            raise UserError(f"{section}.{key} must be in 0..1, not {config[section][key]}")
 
 
 def _size(name: str, value: Any, multiple: int) -> tuple[int, int]:
@@ -241,16 +189,22 @@ def _lora(config: Config) -> LoRAConfig | None:
 
 
 def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(values) - set(known))
+    """Builds the dataclass of a section; whole numbers become floats, lists become tuples."""
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise UserError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+        raise UserError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(fields)}")
+    typed = {}
+    for key, value in values.items():
+        value = _plain(value)
+        if fields[key] is float and isinstance(value, int):
+            value = float(value)
+        typed[key] = tuple(value) if isinstance(value, list) else value
     try:
-        return kind(**dict(values))
+        return kind(**typed)
     except TypeError as error:
         raise UserError(f"{name}: {error}") from error
 
 
-def _choice(name: str, value: str, known: Mapping[str, Any] | Sequence[str]) -> None:
-    if value not in known:
-        raise UserError(f"{name} {value!r} is unknown; choose from {', '.join(known)}")
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else value

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ditfuse_jax.flow import LossConfig, flow_matching_loss, time_sampler
+from ditfuse_jax.checks import check_at_least
+from ditfuse_jax.flow import LossConfig, flow_matching_loss
+from ditfuse_jax.flow.times import TimeSampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.lora import combine_trees
@@ -25,25 +27,28 @@ TrainStep = Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What the step does beside the model and the optimiser.
+    """Settings of the training step.
 
     Attributes:
-      seed: all randomness is `fold_in(seed, step)`.
-      time_sampler: how t is drawn.
-      loss: weighting and gradient loss.
-      draws: noise draws that share one condition pass (K).
-      accumulation: micro-batches whose gradients are averaged before the update.
-      ema_decay: of the averaged parameters; 0 keeps none.
-      spike_factor: a gradient norm this many times the usual one skips the update; 0 never does.
+      seed: all random numbers of a step are drawn from `fold_in(seed, step)`.
+      time_sampler: draws t.
+      loss: weighting of the loss.
+      draws: noise draws per example that share one condition pass (K).
+      accumulation: see `TrainConfig`.
+      ema_decay: see `TrainConfig`.
+      spike_factor: see `TrainConfig`.
     """
 
     seed: int
-    time_sampler: str
+    time_sampler: TimeSampler
     loss: LossConfig
     draws: int
     accumulation: int
     ema_decay: float
     spike_factor: float
+
+    def __post_init__(self) -> None:
+        check_at_least("flow.draws", self.draws, 1)
 
 
 def make_train_step(
@@ -54,7 +59,6 @@ def make_train_step(
     space: Space,
 ) -> TrainStep:
     """Builds the pure step function, to be jitted with the state donated."""
-    draw_times = time_sampler(config.time_sampler)
 
     def loss_fn(parameters, frozen, batch, posterior_noise, noise, t):
         model = nnx.merge(graph, combine_trees(frozen.base, parameters))
@@ -74,7 +78,7 @@ def make_train_step(
         key_time, key_noise = jax.random.split(key)
         size, height, width, _ = batch["target"].shape
         shape = space.shape(height, width)
-        t = draw_times(key_time, (size, config.draws))
+        t = config.time_sampler(key_time, (size, config.draws))
         noise = jax.random.normal(key_noise, (size, config.draws, *shape))
         num_images = batch["images"].shape[1] + 1
         posterior_noise = jax.random.normal(

@@ -1,32 +1,98 @@
-"""Where metrics go: `metrics.jsonl`, TensorBoard and the console."""
+"""Writers of metrics, and the console.
+
+A writer records scalars somewhere.  `train.writers` of a recipe names entries of `WRITERS`; further
+writers can be passed to `train`.
+"""
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import tqdm
-from tensorboardX import SummaryWriter
 
+from ditfuse_jax.registry import Registry
 from ditfuse_jax.train.run_folder import RunFolder
 
 
-class MetricsWriter:
-    """Appends to a run folder's `metrics.jsonl` and TensorBoard events."""
+class Writer(Protocol):
+    """Records metrics; used in the main process only."""
 
-    def __init__(self, run: RunFolder):
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Records scalars of a step; the same step may be written several times."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and closes; called at the end of a run, also if it fails."""
+        ...
+
+
+# Name -> factory, which takes the run folder and the resolved config as a plain dict.
+WRITERS: Registry[Callable[[RunFolder, Mapping[str, Any]], Writer]] = Registry("writer")
+
+
+@WRITERS.register("jsonl")
+class JSONLWriter:
+    """Appends a line per call to `metrics.jsonl` of the run folder."""
+
+    def __init__(self, run: RunFolder, config: Mapping[str, Any]):
+        del config
         self._file = run.metrics.open("a", encoding="utf-8")
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See `Writer`; the line is on disk when this returns."""
+        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """See `Writer`."""
+        self._file.close()
+
+
+@WRITERS.register("tensorboard")
+class TensorBoardWriter:
+    """Writes TensorBoard events to the folder `tensorboard` of the run folder."""
+
+    def __init__(self, run: RunFolder, config: Mapping[str, Any]):
+        from tensorboardX import SummaryWriter
+
+        del config
         self._events = SummaryWriter(str(run.tensorboard))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Records scalars for a step; the line is on disk when this returns."""
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self._file.flush()
+        """See `Writer`."""
         for name, value in scalars.items():
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
+        """See `Writer`."""
         self._events.close()
+
+
+class MultiWriter:
+    """Several writers as one."""
+
+    def __init__(self, writers: Iterable[Writer]):
+        self._writers = list(writers)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See `Writer`."""
+        for writer in self._writers:
+            writer.write(step, scalars)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        for writer in self._writers:
+            writer.close()
+
+
+def make_writers(names: Iterable[str], run: RunFolder, config: Mapping[str, Any]) -> list[Writer]:
+    """Builds the writers that a recipe names.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    return [WRITERS.find(name)(run, config) for name in names]
 
 
 class Console:
@@ -41,22 +107,23 @@ class Console:
             unit="img",
             dynamic_ncols=True,
             disable=quiet,
-            # Not a terminal (a log file, CI): a line now and then instead of a redrawn one.
+            # In a log file a line now and then instead of one that is redrawn.
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             smoothing=0.1,
         )
 
     def step(self, step: int, scalars: Mapping[str, float] | None) -> None:
-        """Moves the bar to a step and shows the numbers where there are new ones."""
+        """Moves the bar to a step and shows its loss and gradient norm, if given."""
         if scalars:
             shown = {k: f"{v:.4g}" for k, v in scalars.items() if k in ("loss", "grad_norm")}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(step * self.batch_size - self._bar.n)
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
         if not self.quiet:
             tqdm.tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
+        """Ends the bar."""
         self._bar.close()

@@ -23,7 +23,7 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS, LORA, PARAMETERS
 
 EMA = "ema"
 ARRAY_ITEMS = (PARAMETERS, LORA, EMA, "training")
-JSON_ITEMS = ("position", "config")
+JSON_ITEMS = ("config",)
 
 
 class RunReader:

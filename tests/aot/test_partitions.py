@@ -32,7 +32,7 @@ def training(machine: str) -> tuple[Any, Sharder, Any]:
     sizes = tuple(a * b for a, b in zip(inner, cross, strict=True))
     mesh: Any = AbstractMesh(sizes, AXES)
     sharder = Sharder(mesh)
-    optimizer = make_optimizer(recipe.optimizer, recipe.schedule.steps)
+    optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     return recipe, sharder, abstract_state(recipe.network, optimizer, True, sharder)
 
 

@@ -17,8 +17,8 @@ TINY = (
     "--config.data.crop=(32, 32)",
     "--config.data.batch_size=2",
     "--config.train.steps=2",
-    "--config.train.evaluate_every=0",
-    "--config.evaluation.count=2",
+    "--config.evaluations.held_out.every=0",
+    "--config.evaluations.held_out.count=2",
     "--config.sample.steps=2",
 )
 

@@ -25,8 +25,8 @@ TINY = (
     "--config.optimizer.warmup_steps=1",
     "--config.train.accumulation=2",
     "--config.train.steps=2",
-    "--config.train.evaluate_every=0",
-    "--config.evaluation.count=1",
+    "--config.evaluations.held_out.every=0",
+    "--config.evaluations.held_out.count=1",
     "--config.sample.steps=2",
 )
 

@@ -17,7 +17,7 @@ def first_source_model(monkeypatch) -> TrainedModel:
         "ditfuse_jax.sample.fuser.make_sampler",
         lambda *_: lambda parameters, branches, noise, weights: branches.images[0][:, 0],
     )
-    words = ["--config.data.crop=(32, 48)", "--config.evaluation.count=5"]
+    words = ["--config.data.crop=(32, 48)", "--config.evaluations.held_out.count=5"]
     recipe = resolve(load_recipe("nano_m3", words))
     return TrainedModel(None, None, PixelSpace(), {}, recipe, "first source")
 

@@ -1,13 +1,14 @@
 """Which times training draws and which ones sampling visits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import time_grid, time_sampler
+from ditfuse_jax.flow import make_time_sampler, time_grid
 from ditfuse_jax.flow.times import TIME_SAMPLERS
 
 COUNT = 20_000
@@ -42,7 +43,7 @@ MOMENTS = {
 @pytest.fixture(scope="module", params=sorted(TIME_SAMPLERS))
 def drawn(request):
     return request.param, np.asarray(
-        time_sampler(request.param)(jax.random.key(0), (COUNT // 2, 2))
+        make_time_sampler(request.param)(jax.random.key(0), (COUNT // 2, 2))
     )
 
 
@@ -61,7 +62,53 @@ def test_drawn_times_have_the_moments_of_their_distribution(drawn):
 
 def test_an_unknown_time_sampler_is_refused_with_the_known_names():
     with pytest.raises(UserError, match=r"'cosine'.*logit_normal"):
-        time_sampler("cosine")
+        make_time_sampler("cosine")
+
+
+def logit_normal(mean, std, share):
+    return {"name": "logit_normal", "mean": mean, "std": std, "share_at_noise": share}
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("logit_normal", logit_normal(0.0, 1.0, 0.0)),
+        ("noisy_logit_normal", logit_normal(-0.8, 0.8, 0.0)),
+        ("half_at_noise", logit_normal(-0.8, 0.8, 0.5)),
+        ("mostly_at_noise", logit_normal(-0.8, 0.8, 0.8)),
+    ],
+)
+def test_the_names_of_earlier_recipes_draw_the_same_times_as_their_settings(name, spec):
+    named, described = (make_time_sampler(s)(jax.random.key(3), (4, 5)) for s in (name, spec))
+    np.testing.assert_array_equal(named, described)
+
+
+def test_the_times_of_earlier_recipes_are_the_same_to_the_bit():
+    """The formulas that trained the bundled model, written out."""
+    key, shape = jax.random.key(7), (64, 2)
+    coins, rest = jax.random.split(key)
+    near_noise = jax.nn.sigmoid(jax.random.normal(rest, shape) * 0.8 - 0.8)
+    expected = jnp.where(jax.random.bernoulli(coins, 0.8, shape), 0.0, near_noise)
+    np.testing.assert_array_equal(make_time_sampler("mostly_at_noise")(key, shape), expected)
+    plain = jax.nn.sigmoid(jax.random.normal(key, shape))
+    np.testing.assert_array_equal(make_time_sampler("logit_normal")(key, shape), plain)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"name": "logit_normal", "std": 0.0},
+            r"flow\.time_sampler\.std must be above 0",
+        ),
+        ({"name": "logit_normal", "share_at_noise": 2}, r"share_at_noise must be in 0\.\.1, not 2"),
+        ({"name": "uniform", "mean": 1.0}, "'mean'.*--config.flow.time_sampler=uniform"),
+        ({"mean": 1.0}, "needs a name"),
+    ],
+)
+def test_bad_settings_of_a_time_sampler_are_refused_by_key(spec, message):
+    with pytest.raises(UserError, match=message):
+        make_time_sampler(spec)
 
 
 @settings(max_examples=25)

@@ -72,7 +72,10 @@ def test_a_checkpoint_can_be_sampled_but_not_trained(plan):
         ("--config.flow.drwas=2", "slip, seed 0: cannot apply .*no such key"),
         ("--config.flow.draws=many", "slip, seed 0: cannot apply"),
         ("--config.train.steps=0", "slip, seed 0: train.steps must be at least 1"),
-        ("--config.evaluation.task=m3:sides=3", "slip, seed 0: evaluation.task: M3 has no setting"),
+        (
+            "--config.evaluations.held_out.task=m3:sides=3",
+            "slip, seed 0: evaluations.held_out.task: M3 has no setting",
+        ),
     ],
 )
 def test_a_wrong_override_is_reported_with_its_setting_before_anything_runs(

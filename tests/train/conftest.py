@@ -26,9 +26,9 @@ TINY = (
     "--config.optimizer.schedule=constant",
     "--config.optimizer.warmup_steps=2",
     "--config.train.log_every=1",
-    "--config.train.evaluate_every=0",
+    "--config.evaluations.held_out.every=0",
     "--config.train.checkpoint_every=0",
-    "--config.evaluation.count=2",
+    "--config.evaluations.held_out.count=2",
     "--config.sample.steps=1",
 )
 

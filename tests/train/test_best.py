@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train import Checkpoints, Criterion, find_checkpoint, train
+from ditfuse_jax.train import Checkpoints, Criterion, Evaluation, find_checkpoint, train
 from ditfuse_jax.train.best import FILE, Best
+from ditfuse_jax.train.run_folder import read_metrics
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
 
 HIGHER = Criterion("eval/x", "higher")
@@ -21,15 +22,17 @@ def run(tiny, tmp_path):
     def begin(values, steps, criterion=HIGHER, every=1, keep=1):
         config = tiny(
             f"--config.train.steps={steps}",
-            "--config.train.evaluate_every=1",
             f"--config.train.checkpoint_every={every}",
             f"--config.train.keep_checkpoints={keep}",
+            f"--config.train.keep_best={criterion.name.removeprefix('eval/') if criterion else ''}",
         )
 
         def evaluation(context):
-            return {"eval/x": values[context.step]}
+            return {"x": values[context.step]}
 
-        train(config, tmp_path / "run", [evaluation], criterion=criterion, quiet=True)
+        directions = {"x": criterion.direction if criterion else "higher"}
+        evaluations = [Evaluation(evaluation, every=1, directions=directions)]
+        train(config, tmp_path / "run", evaluations=evaluations, quiet=True)
         return saved(tmp_path / "run")
 
     return begin
@@ -66,9 +69,35 @@ def test_a_lost_checkpoint_leaves_the_next_best(run, tmp_path):
     assert find_checkpoint(tmp_path / "run@best")[1] == 3
 
 
-def test_an_evaluation_that_does_not_tell_the_scalar_is_an_error(run):
-    with pytest.raises(UserError, match=r"chosen by 'eval/y'.*choose from eval/x"):
+def test_a_scalar_that_no_evaluation_has_is_refused_before_training(run, tmp_path):
+    with pytest.raises(UserError, match=r"train\.keep_best 'y' is not .*choose from x, or"):
         run({1: 1.0}, 1, Criterion("eval/y", "higher"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluator_that_returns_less_than_it_announces_is_an_error(tiny, tmp_path):
+    evaluation = Evaluation(lambda context: {"y": 1.0}, directions={"x": "higher"})
+    config = tiny("--config.train.steps=1", "--config.train.keep_best=x")
+    with pytest.raises(UserError, match="announces the scalar 'x' but returned only y"):
+        train(config, tmp_path / "run", evaluations=[evaluation], quiet=True)
+
+
+def test_evaluations_of_other_intervals_do_not_disturb_the_best(tiny, tmp_path):
+    values = {2: 1.0, 4: 3.0, 5: 2.0}
+    evaluations = [
+        Evaluation(lambda c: {"x": values[c.step]}, every=2, directions={"x": "higher"}),
+        Evaluation(lambda c: {"y": float(c.step)}, every=1, prefix="eval/often"),
+    ]
+    config = tiny(
+        "--config.train.steps=5",
+        "--config.train.keep_best=x",
+        "--config.train.keep_checkpoints=1",
+    )
+    train(config, tmp_path / "run", evaluations=evaluations, quiet=True)
+    assert saved(tmp_path / "run") == [4, 5]
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [r["eval/often/y"] for r in records if "eval/often/y" in r] == [1, 2, 3, 4, 5]
+    assert [r["step"] for r in records if "eval/x" in r] == [2, 4, 5]
 
 
 @pytest.mark.parametrize(("direction", "winner"), [("higher", 1), ("lower", 2), ("zero", 3)])

@@ -51,14 +51,14 @@ def test_a_run_opens_each_source_once(tiny, photos, monkeypatch, tmp_path):
     assert opened == [str(tmp_path / "photos")]
 
 
-def test_a_damaged_file_is_passed_over_told_and_counted(overrides, photos, tmp_path, capsys):
+def test_a_damaged_file_is_skipped_reported_and_counted(overrides, photos, tmp_path, capsys):
     (tmp_path / "photos/3.png").write_bytes(b"not an image")
     run = tmp_path / "run"
     tolerant = "--config.data.max_bad_fraction=0.2"
     words = overrides(photos, tolerant, "--config.train.steps=3", "--config.sample.steps=2")
     command = ["train", "--config", "nano_m3", "--workdir", str(run)]
     assert main([*command, *words]) == 0
-    assert "1 bad records passed over so far" in capsys.readouterr().err
+    assert "1 bad records skipped so far" in capsys.readouterr().err
     (bad,) = read_bad_records(run)
     assert bad["record"] == "3"
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

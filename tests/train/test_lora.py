@@ -85,7 +85,7 @@ class TestInProcess:
     def context(self, weights, tmp_path_factory):
         seen = []
         config = load_recipe(f"omnigen_lora:{weights}", [*TINY, "--config.train.steps=2"])
-        train(config, tmp_path_factory.mktemp("run") / "x", [lambda m: seen.append(m) or {}])
+        train(config, tmp_path_factory.mktemp("run") / "x", callbacks=[seen.append])
         return seen[-1]
 
     def test_the_optimiser_holds_moments_of_the_adapters_only(self, context):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train import train
+from ditfuse_jax.train import Evaluation, train
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 
@@ -14,12 +14,13 @@ from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 def test_a_run_leaves_config_versions_metrics_and_tensorboard_events(tiny, tmp_path):
     seen = []
 
-    def callback(context):
+    def evaluator(context):
         seen.append(context.step)
-        return {"eval/psnr": 20.0 + context.step}
+        return {"psnr": 20.0 + context.step}
 
-    config = tiny("--config.train.steps=4", "--config.train.evaluate_every=2")
-    outcome = train(config, tmp_path, [callback], quiet=True)
+    config = tiny("--config.train.steps=4", "--config.train.keep_best=")
+    evaluations = [Evaluation(evaluator, every=2)]
+    outcome = train(config, tmp_path, evaluations=evaluations, quiet=True)
     assert seen == [2, 4]
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 4
     (environment,) = map(json.loads, (tmp_path / "runs.jsonl").read_text().splitlines())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.state import TrainState
 
 # Saves a state of random numbers from a mesh of eight devices, restores it on others, and prints
@@ -18,7 +18,7 @@ from pathlib import Path
 import jax, numpy as np
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.train import load_recipe, resolve
-from ditfuse_jax.train.checkpoint import Checkpoints, Position
+from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 
@@ -37,7 +37,7 @@ state = jax.tree.map(
     lambda x: jax.device_put(random.normal(size=x.shape).astype(x.dtype), x.sharding), abstract
 )
 writer = Checkpoints(folder)
-writer.save(1, state, Position(7), {})
+writer.save(1, state, {})
 writer.close()
 stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 wanted = jax.device_get(state)
@@ -55,14 +55,13 @@ for name, sizes in {
     target = abstract_on(**sizes)
     reader = Checkpoints(folder)
     before = bytes_read()
-    restored, position = reader.restore(1, target)
+    restored = reader.restore(1, target)
     jax.block_until_ready(restored)
     read = bytes_read() - before
     reader.close()
     leaves = [jax.tree.leaves(tree) for tree in (restored, target, wanted)]
     report[name] = {
         "read": read,
-        "position": position.batches,
         "misplaced": sum(x.sharding != t.sharding for x, t, _ in zip(*leaves, strict=True)),
         "wrong": sum(not np.array_equal(np.asarray(x), w) for x, _, w in zip(*leaves, strict=True)),
         "spread": sum(not x.sharding.is_fully_replicated for x in leaves[0]),
@@ -87,7 +86,7 @@ def report(tmp_path_factory, run_code, overrides):
 @pytest.mark.parametrize("mesh", MESHES)
 def test_what_is_restored_is_what_was_saved_where_it_belongs(report, mesh):
     found = report[mesh]
-    assert (found["wrong"], found["misplaced"], found["position"]) == (0, 0, 7)
+    assert (found["wrong"], found["misplaced"]) == (0, 0)
     assert (found["spread"] > 0) == (mesh != "one device")
 
 
@@ -114,7 +113,7 @@ def state(parameters) -> TrainState:
 def test_leaves_that_differ_are_named_in_one_line(tmp_path, wanted, message):
     checkpoints = Checkpoints(tmp_path)
     saved = state({"a": jnp.ones(2), "b": jnp.ones(3)})
-    checkpoints.save(1, saved, Position(1), {})
+    checkpoints.save(1, saved, {})
     checkpoints.wait()
     abstract = jax.eval_shape(lambda: state({name: jnp.ones(n) for name, n in wanted.items()}))
     with pytest.raises(UserError, match=message) as raised:

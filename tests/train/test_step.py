@@ -15,7 +15,7 @@ from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.train import resolve
-from ditfuse_jax.train.loop import compile_step, to_devices
+from ditfuse_jax.train.compile import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.state import Frozen, abstract_state, create_state
@@ -28,7 +28,7 @@ class Trial:
     def __init__(self, config):
         self.recipe = resolve(config)
         self.sharder = Sharder(make_mesh(self.recipe.mesh))
-        self.optimizer = make_optimizer(self.recipe.optimizer, self.recipe.schedule.steps)
+        self.optimizer = make_optimizer(self.recipe.optimizer, self.recipe.train.steps)
         self.graph, _ = make_graph(self.recipe.network)
         abstract = abstract_state(self.recipe.network, self.optimizer, True, self.sharder)
         self.state = create_state(self.recipe.network, self.optimizer, True, 0, abstract)

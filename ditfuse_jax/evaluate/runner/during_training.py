@@ -7,10 +7,12 @@ and in scoring, and every process learns the scores.
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
+from ditfuse_jax.checks import check_at_least
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, METRICS, batch_metrics
@@ -22,8 +24,8 @@ from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.trained import trained_model
-from ditfuse_jax.tasks import Example, find_task
-from ditfuse_jax.train import Criterion, EvalContext, Recipe
+from ditfuse_jax.tasks import Example, Task, make_task
+from ditfuse_jax.train import EVALUATORS, EvalContext, Recipe
 
 # Rows of the sample sheet.
 _PICTURED = 6
@@ -35,35 +37,49 @@ _BATCH = 8
 _METRICS = CLEAN_METRICS
 
 
+@EVALUATORS.register("held_out")
 class HeldOut:
-    """Fuses the same held-out examples at every call.
+    """Evaluator that fuses the same held-out examples at every call; see `train.EVALUATORS`.
 
-    Returns PSNR, SSIM and the metric of `train.keep_best`, and PSNR of the sources' mean for
+    Returns PSNR, SSIM and the metric of `train.keep_best`, and PSNR of the mean of the sources for
     comparison; writes `samples/step-N.png`.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        source: str = "samples:heldout",
+        task: str | Mapping[str, Any] = "m3",
+        count: int = 16,
+    ):
         """Draws the examples.
 
+        Args:
+          recipe: of the training.
+          source: see `pipeline.open_source`.
+          task: see `tasks.make_task`.
+          count: number of examples.
+
         Raises:
-          UserError: the source does not suit the task, `train.keep_best` is no metric, or the
-            crops are too small for a metric.
+          UserError: the source does not suit the task, or the crops are too small for a metric.
         """
-        evaluation = recipe.evaluation
+        check_at_least("count", count, 1)
         self.examples = held_out_examples(
-            open_source(evaluation.source),
-            evaluation.task,
+            open_source(source),
+            make_task(task),
             recipe.data.crop,
-            evaluation.count,
+            count,
             seed=0,  # the same for trainings of any seed, whose scores are compared
         )
-        best = recipe.schedule.keep_best
-        self.metrics = tuple(dict.fromkeys((*_METRICS, best) if best else _METRICS))
-        _check(self.metrics, recipe.data.crop)
-        self.criterion = Criterion(f"eval/{best}", METRICS[best].direction) if best else None
+        best = recipe.train.keep_best
+        chosen = (best,) if best in METRICS and METRICS[best].needs != "host" else ()
+        self.metrics = tuple(dict.fromkeys((*_METRICS, *chosen)))
+        _check_crop(self.metrics, recipe.data.crop)
+        self.directions = {name: METRICS[name].direction for name in self.metrics}
 
     def __call__(self, context: EvalContext) -> Mapping[str, float]:
-        """See `train.loop.Callback`."""
+        """See `train.Evaluator`."""
         trains = context.state.ema or context.state.parameters
         trained = trained_model(
             combine_trees(context.frozen.base, trains),
@@ -85,8 +101,7 @@ class HeldOut:
         means = [BASELINES["mean"](example.sources) for example in self.examples]
         scores = _mean_scores(self.examples, images, self.metrics, context.sharder)
         of_mean = _mean_scores(self.examples, means, _METRICS[:1], context.sharder)
-        told = {f"eval/{name}": value for name, value in scores.items()}
-        return told | {f"eval/{name}_of_mean": value for name, value in of_mean.items()}
+        return scores | {f"{name}_of_mean": value for name, value in of_mean.items()}
 
     def _picture(self, context: EvalContext, images: list[np.ndarray]) -> None:
         titles = [f"View {letter}" for letter in "ABCD"[: len(self.examples[0].sources)]]
@@ -94,37 +109,31 @@ class HeldOut:
             [*example.sources, image, example.target]
             for example, image in zip(self.examples, images, strict=True)
         ]
-        make_folder(context.run.samples)
-        path = context.run.samples / f"step-{context.step:07d}.png"
+        make_folder(context.samples)
+        path = context.samples / f"step-{context.step:07d}.png"
         write_sheet(path, rows[:_PICTURED], [*titles, "Fused", "Target"], tile_width=192)
 
 
 def held_out_examples(
-    source: Source, task: str, crop: tuple[int, int], count: int, seed: int
+    source: Source, task: Task, crop: tuple[int, int], count: int, seed: int
 ) -> list[Example]:
-    """`count` examples, the same for the same arguments.
+    """Returns `count` examples, the same for the same arguments.
 
     Raises:
       UserError: the source does not suit the task.
     """
-    if source.num_images != find_task(task).num_images:
+    if source.num_images != task.num_images:
         raise UserError(
-            f"evaluation.task {task!r} takes {find_task(task).num_images} image(s) at a time, "
-            f"evaluation.source has {source.num_images}"
+            f"the task takes {task.num_images} image(s) at a time, the source has "
+            f"{source.num_images}"
         )
     return [
-        find_task(task)(source[i % len(source)], np.random.default_rng((seed, i)), crop)
-        for i in range(count)
+        task(source[i % len(source)], np.random.default_rng((seed, i)), crop) for i in range(count)
     ]
 
 
-def _check(metrics: Sequence[str], crop: tuple[int, int]) -> None:
+def _check_crop(metrics: Sequence[str], crop: tuple[int, int]) -> None:
     for name in metrics:
-        if name not in METRICS or METRICS[name].needs == "host":
-            raise UserError(
-                f"train.keep_best {name!r} is unknown; choose from {', '.join(METRICS)}, or leave "
-                "it empty"
-            )
         if min(crop) < (least := METRICS[name].smallest_side):
             raise UserError(
                 f"data.crop {crop} is too small to evaluate: metric {name!r} needs sides of at "

@@ -8,15 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ditfuse_jax.evaluate import HeldOut
+import ditfuse_jax.evaluate  # registers the evaluator  # noqa: F401
 from ditfuse_jax.images import write_image
-from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
-from ditfuse_jax.train import EvalContext, TrainState, load_recipe, resolve
+from ditfuse_jax.train import EvalContext, TrainState, load_recipe, make_evaluations, resolve
 from ditfuse_jax.train.run_folder import RunFolder
-from ditfuse_jax.train.state import Frozen, shardings_of
+from ditfuse_jax.train.state import Frozen, init_parameters, shardings_of
 
 MESHES = (MeshConfig(data=2, fsdp=2, tensor=2),)
 
@@ -35,11 +34,11 @@ def main() -> None:
         "--config.data.crop=(32, 32)",
         "--config.sample.steps=2",
         "--config.sample.guidance_scale=2.0",
-        "--config.evaluation.count=5",  # divides by none of the meshes
-        f"--config.evaluation.source={folder}",
+        "--config.evaluations.held_out.count=5",  # divides by none of the meshes
+        f"--config.evaluations.held_out.source={folder}",
     ]
     recipe = resolve(load_recipe("nano_m3", words))
-    held_out = HeldOut(recipe)
+    (held_out,) = make_evaluations(recipe)
     initial = jax.device_get(init_parameters(recipe.network, jax.random.key(0)))
     # Fresh adaptive layers are zero and would hide the condition.
     initial = jax.tree.map(
@@ -58,7 +57,9 @@ def main() -> None:
             grad_norm_ema=np.float32(0),
         )
         run = RunFolder(folder / "run")
-        context = EvalContext(0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder)
+        context = EvalContext(
+            0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder, run.samples
+        )
         found.append(dict(held_out(context)))
     json.dump(found, sys.stdout)
 

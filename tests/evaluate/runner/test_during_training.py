@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,13 +14,15 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import compute_metrics
-from ditfuse_jax.evaluate.runner.during_training import HeldOut, held_out_examples
+from ditfuse_jax.evaluate.runner.during_training import held_out_examples
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
-from ditfuse_jax.train import Criterion, EvalContext
+from ditfuse_jax.tasks import make_task
+from ditfuse_jax.train import Criterion, EvalContext, make_evaluations
+from ditfuse_jax.train.evaluations import find_criterion
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.state import Frozen, TrainState
 
@@ -37,9 +40,17 @@ def photos(tmp_path):
 @pytest.fixture
 def recipe(first_source_model, photos):
     recipe = first_source_model.recipe
+    (evaluation,) = recipe.evaluations
+    options = {**evaluation.options, "source": photos}
     return dataclasses.replace(
-        recipe, evaluation=dataclasses.replace(recipe.evaluation, source=photos)
+        recipe, evaluations=(dataclasses.replace(evaluation, options=options),)
     )
+
+
+def held_out_of(recipe) -> Any:
+    """The recipe's one evaluation."""
+    (evaluation,) = make_evaluations(recipe)
+    return evaluation
 
 
 @pytest.fixture
@@ -51,9 +62,8 @@ def context(recipe, tmp_path):
     state = TrainState(
         step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, grad_norm_ema=0.0
     )
-    return EvalContext(
-        7, state, Frozen({}, {}), PixelSpace(), recipe, RunFolder(tmp_path / "run"), sharder
-    )
+    run = RunFolder(tmp_path / "run")
+    return EvalContext(7, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder, run.samples)
 
 
 def mean_score(examples, images, name):
@@ -64,14 +74,17 @@ def mean_score(examples, images, name):
 
 
 def test_trainings_of_any_seed_are_scored_on_the_same_examples(recipe):
-    first, other = (HeldOut(dataclasses.replace(recipe, seed=seed)).examples for seed in (0, 5))
+    first, other = (
+        held_out_of(dataclasses.replace(recipe, seed=seed)).evaluator.examples for seed in (0, 5)
+    )
     for left, right in zip(first, other, strict=True):
         np.testing.assert_array_equal(left.sources, right.sources)
 
 
 def test_a_model_that_copies_scores_like_the_copy(recipe, context):
-    held_out = HeldOut(recipe)
-    scalars = held_out(context)
+    evaluation = held_out_of(recipe)
+    scalars = evaluation(context)
+    held_out = evaluation.evaluator
     copies = [example.sources[0] for example in held_out.examples]
     assert set(scalars) == {"eval/PSNR_clean", "eval/SSIM_clean", "eval/PSNR_clean_of_mean"}
     for name in ("PSNR_clean", "SSIM_clean"):
@@ -83,7 +96,7 @@ def test_a_model_that_copies_scores_like_the_copy(recipe, context):
 
 
 def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, context):
-    HeldOut(recipe)(context)
+    held_out_of(recipe)(context)
     (sheet,) = context.run.samples.iterdir()
     assert sheet.name == "step-0000007.png"
     assert read_image(sheet).shape[1] > 4 * 192  # two views, fused, target
@@ -104,51 +117,55 @@ def test_averaged_parameters_are_used_where_they_are_kept(
 
     monkeypatch.setattr(fuser, "make_sampler", make_sampler)
     state = context.state if averaged else dataclasses.replace(context.state, ema=None)
-    HeldOut(recipe)(dataclasses.replace(context, state=state))
+    held_out_of(recipe)(dataclasses.replace(context, state=state))
     assert set(used) == {value}
 
 
 def test_the_examples_are_the_same_in_every_run_and_differ_from_each_other(photos):
     source = open_source(photos)
-    first, again = (held_out_examples(source, "m3", (32, 48), 4, seed=0) for _ in range(2))
+    first, again = (
+        held_out_examples(source, make_task("m3"), (32, 48), 4, seed=0) for _ in range(2)
+    )
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.sources, other.sources)
         np.testing.assert_array_equal(one.target, other.target)
         assert one.prompt == other.prompt
         assert one.target.shape == (32, 48, 3)
     assert (first[0].target != first[2].target).any()  # the same photograph, another crop
-    other_seed = held_out_examples(source, "m3", (32, 48), 1, seed=1)
+    other_seed = held_out_examples(source, make_task("m3"), (32, 48), 1, seed=1)
     assert (other_seed[0].target != first[0].target).any()
 
 
 def with_best(recipe, metric):
-    schedule = dataclasses.replace(recipe.schedule, keep_best=metric)
-    return dataclasses.replace(recipe, schedule=schedule)
+    config = dataclasses.replace(recipe.train, keep_best=metric)
+    return dataclasses.replace(recipe, train=config)
 
 
 def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, context):
-    held_out = HeldOut(with_best(recipe, "MSE"))
-    assert held_out.criterion == Criterion("eval/MSE", "lower")
+    evaluation = held_out_of(with_best(recipe, "MSE"))
+    assert find_criterion("MSE", [evaluation]) == Criterion("eval/MSE", "lower")
+    held_out = evaluation.evaluator
     copies = [example.sources[0] for example in held_out.examples]
     expected = mean_score(held_out.examples, copies, "MSE")
-    assert held_out(context)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
+    assert evaluation(context)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_such_a_metric_none_is_the_best(recipe):
-    assert HeldOut(with_best(recipe, "")).criterion is None
+    assert find_criterion("", [held_out_of(with_best(recipe, ""))]) is None
 
 
 @pytest.mark.parametrize(
     ("metric", "crop", "told"),
     [
-        ("beauty", (32, 32), "keep_best 'beauty' is unknown.*PSNR_clean"),
+        ("beauty", (32, 32), "keep_best 'beauty' is not a scalar of the.*PSNR_clean"),
         ("PSNR_clean", (8, 8), "'SSIM_clean' needs"),
     ],
 )
 def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
     data = dataclasses.replace(recipe.data, crop=crop)
     with pytest.raises(UserError, match=told):
-        HeldOut(dataclasses.replace(with_best(recipe, metric), data=data))
+        changed = dataclasses.replace(with_best(recipe, metric), data=data)
+        find_criterion(metric, [held_out_of(changed)])
 
 
 @pytest.mark.processes
@@ -173,5 +190,5 @@ def test_eight_devices_tell_the_scores_of_one():
 
 
 def test_a_source_that_does_not_suit_the_task_is_refused_before_training(photos):
-    with pytest.raises(UserError, match=r"'ivif' takes 2 image\(s\) at a time.* has 1"):
-        held_out_examples(open_source(photos), "ivif", (32, 32), 2, seed=0)
+    with pytest.raises(UserError, match=r"the task takes 2 image\(s\) at a time, the source has 1"):
+        held_out_examples(open_source(photos), make_task("ivif"), (32, 32), 2, seed=0)
