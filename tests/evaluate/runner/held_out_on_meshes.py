@@ -10,12 +10,13 @@ import numpy as np
 
 import ditfuse_jax.evaluate  # registers the evaluator  # noqa: F401
 from ditfuse_jax.images import write_image
+from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.train import EvalContext, TrainState, load_recipe, make_evaluations, resolve
 from ditfuse_jax.train.run_folder import RunFolder
-from ditfuse_jax.train.state import Frozen, init_parameters, shardings_of
+from ditfuse_jax.train.state import Frozen, shardings_of
 
 MESHES = (MeshConfig(data=2, fsdp=2, tensor=2),)
 
