@@ -10,10 +10,9 @@ from pathlib import Path
 from ditfuse_jax.prompts import (
     FORMS,
     GRANULARITIES,
-    PARTS,
+    INSTRUCTION_POOLS,
+    SPLITS,
     Instruction,
-    instruction_groups,
-    instruction_pool,
 )
 from ditfuse_jax.resources import resource
 
@@ -22,9 +21,9 @@ BEGIN, END = "<!-- counts: data/build_instruction_card.py -->", "<!-- end of cou
 
 def tables() -> str:
     """Returns the counts as Markdown: by group, and by granularity and form."""
-    pools = {group: instruction_pool(group).annotated for group in instruction_groups()}
+    pools = {group: INSTRUCTION_POOLS.find(group).instructions for group in INSTRUCTION_POOLS}
     everything = [sentence for sentences in pools.values() for sentence in sentences]
-    parts = Counter(sentence.part for sentence in everything)
+    parts = Counter(sentence.split for sentence in everything)
     groups = [
         f"| {name} | {_counts(sentences)} |"
         for name, sentences in (*pools.items(), ("all", everything))
@@ -37,10 +36,10 @@ def tables() -> str:
         kinds += ["", f"| {title} | what it is | train | heldout |", "|---|---|---|---|"]
         for name, meaning in known.items():
             of_kind = [sentence for sentence in everything if getattr(sentence, field) == name]
-            counts = " | ".join(str(_of_part(of_kind, part)) for part in PARTS)
+            counts = " | ".join(str(_of_part(of_kind, part)) for part in SPLITS)
             kinds.append(f"| {name} | {meaning} | {counts} |")
     total = f"{len(everything)} sentences: {parts['train']} to train, {parts['heldout']} held out."
-    titles = " | ".join(("group", *PARTS, *GRANULARITIES))
+    titles = " | ".join(("group", *SPLITS, *GRANULARITIES))
     head = [total, "", f"| {titles} |", "|---" * (3 + len(GRANULARITIES)) + "|"]
     return "\n".join([*head, *groups, *kinds])
 
@@ -54,13 +53,13 @@ def card() -> str:
 
 def _counts(sentences: Sequence[Instruction]) -> str:
     granularities = Counter(sentence.granularity for sentence in sentences)
-    counts = [_of_part(sentences, part) for part in PARTS]
+    counts = [_of_part(sentences, part) for part in SPLITS]
     counts += [granularities[granularity] for granularity in GRANULARITIES]
     return " | ".join(str(count) for count in counts)
 
 
 def _of_part(sentences: Sequence[Instruction], part: str) -> int:
-    return sum(sentence.part == part for sentence in sentences)
+    return sum(sentence.split == part for sentence in sentences)
 
 
 def _path() -> Path:

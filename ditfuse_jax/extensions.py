@@ -2,14 +2,15 @@
 
 An extension is a Python file or an importable module.  A recipe names it in `config.imports`, a
 command with `--import`; an installed package announces it as an entry point of the group
-`ditfuse_jax.extensions` and need not be named anywhere.
+`ditfuse_jax.extensions` and need not be named anywhere.  Processes that this one starts import what
+`loaded_extensions` returns before they unpickle anything.
 """
 
-import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,68 +18,93 @@ from ditfuse_jax.errors import UserError
 
 ENTRY_POINT_GROUP = "ditfuse_jax.extensions"
 
+_MODULE_PREFIX = "ditfuse_extension_"
 
-def load_extensions(names: Iterable[str]) -> None:
+# What this process imported: absolute paths and module names, in order.
+_loaded: dict[str, None] = {}
+_entry_points_loaded = False
+_lock = threading.RLock()
+
+
+def load_extensions(names: Iterable[str]) -> tuple[str, ...]:
     """Imports extensions; each is imported once per process.
 
     Args:
       names: paths of Python files (ending in `.py`), or names of importable modules.
 
+    Returns:
+      The names, with absolute paths: they stay valid in another working directory.
+
     Raises:
       UserError: there is no such file or module, or its import fails.
     """
-    for name in names:
-        if name.endswith(".py"):
-            _load_file(Path(name).expanduser())
-        else:
-            _import(name)
+    return tuple(_load_file(Path(n)) if n.endswith(".py") else _load_module(n) for n in names)
 
 
-@functools.cache
+def loaded_extensions() -> tuple[str, ...]:
+    """Returns what `load_extensions` imported in this process, for processes that it starts."""
+    return tuple(_loaded)
+
+
 def load_entry_points() -> None:
-    """Imports the extensions that installed packages announce.
+    """Imports the extensions that installed packages announce, once per process.
 
     Raises:
       UserError: the import of one fails.
     """
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            entry_point.load()
-        except Exception as error:  # whatever the module does
-            raise _failure(f"{entry_point.name} = {entry_point.value}", error) from error
+    global _entry_points_loaded
+    with _lock:
+        if _entry_points_loaded:
+            return
+        _entry_points_loaded = True  # an extension that is being imported may use registries
+        for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+            try:
+                entry_point.load()
+            except Exception as error:  # whatever the module raises
+                _entry_points_loaded = False
+                name = f"{entry_point.name} = {entry_point.value}"
+                raise _failure(name, error) from error
 
 
-def _load_file(path: Path) -> None:
+def _load_file(path: Path) -> str:
+    path = path.expanduser().resolve()
     if not path.is_file():
-        raise UserError(f"no extension file at {path}")
-    path = path.resolve()
-    # Worker processes unpickle by module name, so the name depends on the file's name alone.
-    name = f"ditfuse_extension_{path.stem}"
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        if loaded.__file__ != str(path):
-            raise UserError(
-                f"extensions {loaded.__file__} and {path} have the same file name: rename one"
-            )
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does
-        del sys.modules[name]
-        raise _failure(str(path), error) from error
+        raise UserError(f"extension {path}: no such file")
+    # Pickled classes name their module, so the name must be the same in every process.
+    name = f"{_MODULE_PREFIX}{path.stem}"
+    with _lock:
+        loaded = sys.modules.get(name)
+        if loaded is not None:
+            _check_same_file(Path(str(loaded.__file__)), path)
+            return str(path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever the file raises
+            del sys.modules[name]
+            raise _failure(str(path), error) from error
+        _loaded[str(path)] = None
+    return str(path)
 
 
-def _import(name: str) -> None:
+def _check_same_file(loaded: Path, path: Path) -> None:
+    """Refuses another file of the same name; a copy of the loaded file is accepted."""
+    if loaded != path and not (loaded.is_file() and loaded.read_bytes() == path.read_bytes()):
+        raise UserError(f"extensions {loaded} and {path} have the same file name: rename one")
+
+
+def _load_module(name: str) -> str:
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever the module does
+    except Exception as error:  # whatever the module raises
         raise _failure(name, error) from error
+    _loaded[name] = None
+    return name
 
 
 def _failure(name: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
-    return UserError(f"extension {name} fails: {type(error).__name__}: {reason}")
+    return UserError(f"extension {name} cannot be imported: {type(error).__name__}: {reason}")

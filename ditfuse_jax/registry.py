@@ -1,44 +1,59 @@
 """Named implementations of one kind (tasks, metrics, solvers, ...), open to extension."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_entry_points
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Registry(Mapping[str, T]):
-    """A mapping from names to implementations that other modules may add to.
+    """A read-only mapping from names to implementations, with `register` to add one.
 
-    A user's module adds an entry with `register` when it is imported; see `extensions`.
+    A user's module adds entries when it is imported; see `extensions`.  Looking up an unknown name
+    and iterating import the extensions of installed packages first.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, T] | None = None):
+    def __init__(
+        self, kind: str, entries: Mapping[str, T] | Callable[[], Mapping[str, T]] | None = None
+    ):
         """Creates a registry.
 
         Args:
           kind: what an entry is, for error messages: "task", "solver".
-          entries: the implementations of this package.
+          entries: the implementations of this package, or a function that returns them, called at
+            the first lookup.
         """
         self.kind = kind
-        self._entries: dict[str, T] = dict(entries or {})
+        self._built_in = entries if callable(entries) else None
+        self._lock = threading.RLock()
+        self._entries: dict[str, T] = {} if callable(entries) else dict(entries or {})
 
     @overload
-    def register(self, name: str) -> Callable[[T], T]: ...
+    def register(self, name: str) -> Callable[[E], E]: ...
     @overload
     def register(self, name: str, entry: T) -> T: ...
-    def register(self, name, entry=None):
+    def register(self, name: str, entry: Any = None) -> Any:
         """Adds an entry, as a call `register(name, entry)` or as a decorator `@register(name)`.
 
+        A function or class may be registered again by its own module, e.g. when a notebook's cell
+        runs twice.
+
         Raises:
-          UserError: the name is taken.
+          UserError: the name is empty or taken.
         """
         if entry is None:
             return lambda decorated: self.register(name, decorated)
-        if self._entries.setdefault(name, entry) is not entry:
+        if not name:
+            raise UserError(f"a {self.kind} needs a name")
+        known = self._known()
+        if name in known and not _same_definition(known[name], entry):
             raise UserError(f"{self.kind} {name!r} is registered already: choose another name")
+        known[name] = entry
         return entry
 
     def find(self, name: str) -> T:
@@ -49,22 +64,47 @@ class Registry(Mapping[str, T]):
         """
         if name not in self:
             raise UserError(f"{self.kind} {name!r} is unknown; choose from {', '.join(self)}")
-        return self._entries[name]
+        return self[name]
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
+        known = self._known()
+        if name not in known:
             load_entry_points()
-        return self._entries[name]
+        return known[name]
 
     def __contains__(self, name: object) -> bool:
-        if name not in self._entries:
+        known = self._known()
+        if name not in known:
             load_entry_points()
-        return name in self._entries
+        return name in known
 
     def __iter__(self) -> Iterator[str]:
         load_entry_points()
-        return iter(self._entries)
+        return iter(tuple(self._known()))
 
     def __len__(self) -> int:
         load_entry_points()
-        return len(self._entries)
+        return len(self._known())
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}, {list(self._entries)})"
+
+    def _known(self) -> dict[str, T]:
+        if self._built_in is not None:
+            with self._lock:  # threads may look up the first name at the same time
+                if self._built_in is not None:
+                    self._entries = {**self._built_in(), **self._entries}
+                    self._built_in = None
+        return self._entries
+
+
+def _same_definition(one: Any, other: Any) -> bool:
+    """Whether two functions, classes or instances of classes come from the same line of code."""
+    if one is other:
+        return True
+    if not hasattr(one, "__qualname__") and not hasattr(other, "__qualname__"):
+        one, other = type(one), type(other)  # an instance of a class that was defined again
+        if one is other:
+            return False
+    places = [(x.__module__, x.__qualname__) for x in (one, other) if hasattr(x, "__qualname__")]
+    return len(places) == 2 and places[0] == places[1]

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
 
 from ditfuse_jax.model.autoencoder import AutoencoderConfig
-from ditfuse_jax.prompts import frame, instruction_groups, instruction_pool, task_prompt
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, frame, task_prompt
 from ditfuse_jax.weights.autoencoder import abstract_autoencoder, autoencoder_tensors
 
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -52,7 +52,7 @@ def tokenizer(image_tokens: bool = True, size: int = 900) -> Tokenizer:
         special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    pools = [instruction_pool(group) for group in instruction_groups()]
+    pools = [INSTRUCTION_POOLS.find(group) for group in INSTRUCTION_POOLS]
     prompts = [frame(task_prompt(p.task, p.tag, s)) for p in pools for s in p.sentences]
     made.train_from_iterator(prompts, trainer)
     made.decoder = decoders.Sequence(

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = parser.add_argument_group("prompts for pairs").add_argument
     prompts("--instructions", nargs="+", metavar="POOL", help="names of pools, or YAML files")
     prompts("--images", type=Path, metavar="LIST", help="per line the sources, then the target")
-    prompts("--part", default="train", help="of the pools: train or heldout")
+    prompts("--split", default="train", help="of the pools: train or heldout")
     prompts("--per-image", type=int, metavar="N", help="prompts for every line (default: 1)")
     prompts("--count", type=int, metavar="N", help="prompts in all")
     prompts("--class", dest="class_name", metavar="NAME", help="what {class} stands for")
@@ -96,7 +96,7 @@ def _write_prompts(args: argparse.Namespace) -> int:
         args.instructions,
         args.images,
         args.output,
-        part=args.part,
+        split=args.split,
         per_image=args.per_image,
         count=args.count,
         class_name=args.class_name,

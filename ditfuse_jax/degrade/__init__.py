@@ -4,7 +4,7 @@ from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
 from ditfuse_jax.degrade.defocus import FocusPair, focus_pair
 from ditfuse_jax.degrade.m3 import M3_PRESETS, Block, M3Config, M3Views, degrade_views
 from ditfuse_jax.degrade.overlay import overlay, overlay_all, overlay_mask
-from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS, find_pseudo_target
+from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS
 from ditfuse_jax.degrade.registry import DEGRADATIONS
 from ditfuse_jax.degrade.tone import BRIGHTNESS, CONTRAST, TONES, adjust_tone
 
@@ -23,7 +23,6 @@ __all__ = [
     "adjust_tone",
     "degrade_views",
     "exposure_pair",
-    "find_pseudo_target",
     "focus_pair",
     "overlay",
     "overlay_all",

@@ -16,6 +16,7 @@ from ditfuse_jax.degrade.degradation import Params
 from ditfuse_jax.degrade.registry import DEGRADATIONS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_rgb
+from ditfuse_jax.registry import Registry
 
 View = Literal["a", "b"]
 
@@ -41,12 +42,8 @@ class M3Config:
             raise UserError(f"M3: block_sides must be positive pixels, got {self.block_sides}")
         if not 0 <= self.overlap_fraction <= 1:
             raise UserError(f"M3: overlap_fraction must lie in 0..1, got {self.overlap_fraction}")
-        unknown = sorted(self.degradations.keys() - DEGRADATIONS.keys())
-        if unknown:
-            raise UserError(
-                f"M3: no degradation is named {', '.join(unknown)} "
-                f"(known: {', '.join(DEGRADATIONS)})"
-            )
+        for name in self.degradations:
+            DEGRADATIONS.find(name)
         weights = list(self.degradations.values())
         if not weights or min(weights) < 0 or sum(weights) <= 0:
             raise UserError(
@@ -55,18 +52,21 @@ class M3Config:
 
 
 _PAPER = M3Config()
-M3_PRESETS: dict[str, M3Config] = {
-    "paper": _PAPER,
-    "extended": dataclasses.replace(
-        _PAPER,
-        degradations={
-            **_PAPER.degradations,
-            "low_light": 1.0,
-            "colour_shift": 1.0,
-            "exposure_imbalance": 1.0,
-        },
-    ),
-}
+M3_PRESETS: Registry[M3Config] = Registry(
+    "M3 preset",
+    {
+        "paper": _PAPER,
+        "extended": dataclasses.replace(
+            _PAPER,
+            degradations={
+                **_PAPER.degradations,
+                "low_light": 1.0,
+                "colour_shift": 1.0,
+                "exposure_imbalance": 1.0,
+            },
+        ),
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.poisson import screened_poisson
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.registry import Registry
 
 # Detail is weighed in windows of this sigma, in pixels.
 _SALIENCY_SIGMA = 5.0
@@ -84,23 +84,9 @@ def gradient(sources: Sequence[np.ndarray]) -> np.ndarray:
 
 PseudoTarget = Callable[[Sequence[np.ndarray]], np.ndarray]
 
-PSEUDO_TARGETS: dict[str, PseudoTarget] = {
-    "mean": mean,
-    "pyramid": pyramid,
-    "gradient": gradient,
-    "detail": detail,
-}
-
-
-def find_pseudo_target(name: str) -> PseudoTarget:
-    """Returns the function of this name.
-
-    Raises:
-      UserError: there is none.
-    """
-    if name not in PSEUDO_TARGETS:
-        raise UserError(f"no pseudo-target is named {name} (known: {', '.join(PSEUDO_TARGETS)})")
-    return PSEUDO_TARGETS[name]
+PSEUDO_TARGETS: Registry[PseudoTarget] = Registry(
+    "pseudo-target", {"mean": mean, "pyramid": pyramid, "gradient": gradient, "detail": detail}
+)
 
 
 def _split(sources: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:

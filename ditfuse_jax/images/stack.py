@@ -52,10 +52,15 @@ def check_same_aspect_ratio(
             )
 
 
-def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns an image at another size: area average where it shrinks, else cubic."""
+def resize_image(image: np.ndarray, height: int, width: int, *, labels: bool = False) -> np.ndarray:
+    """Resizes an image `(H, W, ...)`: area average where it shrinks, cubic where it grows.
+
+    Labels are resized by nearest neighbour, since class numbers cannot be interpolated.
+    """
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=how)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    if labels:
+        interpolation = cv2.INTER_NEAREST
+    return cv2.resize(image, (width, height), interpolation=interpolation)

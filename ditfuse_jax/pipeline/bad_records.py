@@ -1,4 +1,4 @@
-"""Bad records: named, counted and passed over up to a share of their source, then a clear stop."""
+"""Unusable records: logged, counted and skipped, up to a fraction of their source."""
 
 import json
 import logging
@@ -13,39 +13,41 @@ _logger = logging.getLogger(__name__)
 
 
 class BadRecordBudget:
-    """What one source may lose.
+    """Counts the unusable records of one source and stops beyond a limit.
 
-    Every process of a pipeline counts for itself.  The log is common to all: a line of JSON with
-    `source`, `record` and `reason` for every bad record, written once.
+    Every process of a pipeline counts separately.  They share the log, which has a line of JSON
+    with `source`, `record` and `reason` for every bad record.
     """
 
-    def __init__(self, source: str, total: int, share: float, log: Path | None = None):
-        """Args:
-        source: its name, for messages.
-        total: its records.
-        share: of them that may be bad; 0 tolerates none.
-        log: a file to append to.
+    def __init__(self, source: str, total: int, max_fraction: float, log: Path | None = None):
+        """Creates a budget that is not used yet.
+
+        Args:
+          source: its name, for messages.
+          total: the number of its records.
+          max_fraction: the fraction of them that may be bad; 0 allows none.
+          log: a file to append to.
         """
-        self.source, self.total, self.share, self.log = source, total, share, log
+        self.source, self.total, self.max_fraction, self.log = source, total, max_fraction, log
         self._found: dict[str, str] = {}
 
-    def accept(self, record: str, error: UserError) -> None:
-        """Notes a bad record.
+    def add(self, record: str, error: UserError) -> None:
+        """Counts and logs a bad record.
 
         Raises:
-          UserError: it is one too many; the record's own error where none is tolerated.
+          UserError: there are too many; the record's own error where none is allowed.
         """
         if record not in self._found:
             self._found[record] = str(error)
             self._write(record, str(error))
-        if not self.share:
+        if not self.max_fraction:
             raise error
-        if len(self._found) > self.share * self.total:
+        if len(self._found) > self.max_fraction * self.total:
             first, reason = next(iter(self._found.items()))
             raise UserError(
                 f"{len(self._found)} of {self.total} records of {self.source} cannot be used, more "
-                f"than data.max_bad_fraction {self.share:.2%}: first {first} ({reason}); mend or "
-                "remove them, or allow more"
+                f"than data.max_bad_fraction {self.max_fraction:.2%}: first {first} ({reason}); "
+                "repair or remove them, or raise data.max_bad_fraction"
             ) from error
 
     def _write(self, record: str, reason: str) -> None:
@@ -63,12 +65,12 @@ class BadRecordBudget:
                     os.write(file, line.encode())
                 finally:
                     os.close(file)
-        except OSError as problem:  # a record is lost, not the run
+        except OSError as problem:  # losing a line of the log is no reason to end the run
             _logger.warning("bad record %s not logged: %s", fields, problem)
 
 
 def read_bad_records(folder: Path) -> list[dict[str, Any]]:
-    """What a run folder's log of bad records holds."""
+    """Returns the entries of a run folder's log of bad records."""
     path = Path(folder) / BAD_RECORDS
     if not path.exists():
         return []

@@ -1,10 +1,11 @@
-"""Aspect-ratio buckets: every batch has one shape out of few, each image the nearest to its own.
+"""Aspect-ratio buckets: every batch has one of few shapes, each image the nearest to its own.
 
-Which shape a batch has follows from its number alone, so that hosts and restarts agree without a
-word: bucket b has its own endless sequence of examples, and a plan deals the batches out among the
-buckets in proportion to the images in them.
+The shape of a batch follows from its number alone, so hosts and restarts agree without
+communication: each bucket has its own endless sequence of examples, and the batches are distributed
+over the buckets in proportion to the images in them.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -16,12 +17,12 @@ from ditfuse_jax.pipeline.examples import Arrays
 
 Shape = tuple[int, int]
 
-# Batches a run can have: far beyond any, and its examples still number less than 2^63.
+# More batches than any run has, and few enough that the examples' indices stay below 2^63.
 _ENDLESS = 1 << 40
 
 
 def nearest_bucket(size: Shape, shapes: Sequence[Shape]) -> int:
-    """The index of the shape whose aspect ratio is nearest to the image's, by the logarithm."""
+    """Returns the index of the shape with the nearest aspect ratio, on a logarithmic scale."""
     height, width = size
     own = math.log(height / width)
     return min(range(len(shapes)), key=lambda k: abs(math.log(shapes[k][0] / shapes[k][1]) - own))
@@ -36,23 +37,29 @@ def assign_buckets(sizes: Sequence[Shape], shapes: Sequence[Shape]) -> list[list
 
 
 class BucketedExamples:
-    """A sequence of examples in which each batch is of one bucket; see `grain`'s data sources."""
+    """A grain data source of examples in which all examples of a batch are of one bucket."""
 
     def __init__(
         self, parts: Sequence[grain.MapDataset], weights: Sequence[float], batch_size: int
     ):
-        """Args:
-        parts: endless examples of each bucket.
-        weights: shares of the batches.
-        batch_size: over all hosts.
+        """Creates the source.
+
+        Args:
+          parts: endless examples of each bucket.
+          weights: fractions of the batches.
+          batch_size: over all hosts.
+
+        Raises:
+          UserError: there are no parts.
         """
         if not parts:
             raise UserError("no image falls into any of data.buckets")
         self._parts, self._batch_size = parts, batch_size
-        ranges = [
-            grain.MapDataset.range(_ENDLESS // len(parts)).map(_Tag(k)) for k in range(len(parts))
+        plans = [
+            grain.MapDataset.range(_ENDLESS // len(parts)).map(functools.partial(_tagged, bucket))
+            for bucket in range(len(parts))
         ]
-        self._plan = grain.MapDataset.mix(ranges, weights) if len(parts) > 1 else ranges[0]
+        self._plan = grain.MapDataset.mix(plans, weights) if len(parts) > 1 else plans[0]
 
     def __len__(self) -> int:
         return len(self._plan) * self._batch_size
@@ -65,11 +72,6 @@ class BucketedExamples:
         return example
 
 
-class _Tag:
-    """Number -> (bucket, number); a class, for it travels to worker processes."""
-
-    def __init__(self, bucket: int):
-        self.bucket = bucket
-
-    def __call__(self, number: int) -> tuple[int, int]:
-        return self.bucket, number
+def _tagged(bucket: int, number: int) -> tuple[int, int]:
+    """Returns (bucket, number of the batch within it)."""
+    return bucket, number

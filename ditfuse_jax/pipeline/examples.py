@@ -1,7 +1,8 @@
-"""From a task's example to the arrays the model takes."""
+"""Encodes a task's examples into the arrays that the model takes."""
 
 import dataclasses
 
+import grain
 import numpy as np
 
 from ditfuse_jax.checks import check_fraction
@@ -16,21 +17,22 @@ from ditfuse_jax.prompts import (
     load_tokenizer,
     without_tags,
 )
-from ditfuse_jax.tasks import Example, find_task
+from ditfuse_jax.tasks import Example, Task
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleEncoder:
-    """Turns examples into arrays.
+    """Encodes examples; text is tokenized, images stay uint8.
 
     Attributes:
       slots: capacities of the text slots.
-      tokenizer: folder of the tokenizer, None for the shipped one.
-      condition_dropout: share of examples that lose instruction and images (DESIGN section 2).
-      tag_dropout: share of examples whose tags are those of a sentence that a user types, so that
-        nothing but its words tell what is wanted.
+      tokenizer: folder of the tokenizer, None for the bundled one.
+      condition_dropout: probability that an example loses its instruction and its images, for
+        classifier-free guidance (Ho and Salimans 2022).
+      tag_dropout: probability that the prompt's tags are replaced by those of a plain sentence, so
+        that the model learns to follow the instruction's text alone.
     """
 
     slots: TextSlots
@@ -58,7 +60,7 @@ class ExampleEncoder:
         if self.tag_dropout and rng.random() < self.tag_dropout:
             prompt = without_tags(prompt)
         encoded = encode_prompt(tokenizer, prompt, count, self.slots)
-        if dropped:  # in the slots of its prompt: examples of one batch are of one shape
+        if dropped:  # with the prompt's number of slots: all examples of a batch have one shape
             num_slots = len(encoded.order)
             encoded = encode_prompt(tokenizer, CONDITION_DROPPED, count, self.slots, num_slots)
         return {
@@ -71,36 +73,41 @@ class ExampleEncoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadAndEncode:
-    """grain's random map: number of a source's item -> arrays of one example.
+class LoadAndEncode(grain.transforms.RandomMap):
+    """grain's random map from the index of a source's item to the arrays of one example.
 
-    An item that cannot be used is passed over for the next one, if the tolerance allows it: the
-    example is still a function of the number, the generator and the files alone.
+    An item that cannot be used is replaced by the next one, within the budget: the example is
+    still a function of the index, the generator and the files alone.
 
     Attributes:
       source: of images.
-      task: see `find_task`.
+      task: makes the example.
       crop: (height, width).
       encoder: example -> arrays.
-      tolerance: of bad items.
+      bad_records: limits how many items may be unusable.
     """
 
     source: Source
-    task: str
+    task: Task
     crop: tuple[int, int]
     encoder: ExampleEncoder
-    tolerance: BadRecordBudget
+    bad_records: BadRecordBudget
 
-    def __call__(self, number: int, rng: np.random.Generator) -> Arrays:
+    def random_map(self, element: int, rng: np.random.Generator) -> Arrays:
+        """Returns the arrays of `ExampleEncoder`, and `target_moments` where they are packed.
+
+        Raises:
+          UserError: too many items are unusable, or a prompt does not fit.
+        """
         for distance in range(len(self.source)):
-            item = (number + distance) % len(self.source)
+            item = (element + distance) % len(self.source)
             try:
                 example, moments = self._make(item, rng)
                 break
             except UserError as error:
-                self.tolerance.accept(self.source.names[item], error)
+                self.bad_records.add(self.source.names[item], error)
         else:
-            raise UserError(f"{self.tolerance.source} holds no record that can be used")
+            raise UserError(f"{self.bad_records.source} holds no usable record")
         arrays = self.encoder(example, rng)
         if moments is not None:
             arrays["target_moments"] = moments
@@ -108,12 +115,13 @@ class LoadAndEncode:
 
     def _make(self, item: int, rng: np.random.Generator) -> tuple[Example, np.ndarray | None]:
         if not isinstance(self.source, PackedSource) or self.source.moments is None:
-            return find_task(self.task)(self.source[item], rng, self.crop), None
+            return self.task(self.source[item], rng, self.crop), None
         images, moments = self.source.read(item)
-        example = find_task(self.task)(images, rng, None)
+        example = self.task(images, rng, None)
         if example.target is not images[0]:
             raise UserError(
-                f"task {self.task!r} does not aim at the photograph itself, whose moments "
-                f"{self.source.folder} holds: use a task that does (m3, mff), or pack photographs"
+                f"{self.source.folder} holds the autoencoder's moments of photographs, and the "
+                f"target of {self.task} is not the photograph: use m3 or mff, or pack photographs "
+                "without --autoencoder"
             )
         return example, moments

@@ -1,4 +1,4 @@
-"""Records from instruction pools and a list of images: somebody's own pairs with words for them."""
+"""Writes training records: prompts from instruction pools for a list of images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.prompts import (
-    PARTS,
+    INSTRUCTION_POOLS,
+    SPLITS,
     InstructionPool,
     Record,
-    instruction_pool,
     instructions,
     join_instructions,
     read_pool,
@@ -22,7 +22,7 @@ from ditfuse_jax.prompts import (
 )
 
 _CLASS = "{class}"
-_Card = TypeVar("_Card")
+_T = TypeVar("_T")
 
 
 def prepare_instructions(
@@ -30,7 +30,7 @@ def prepare_instructions(
     images: Path,
     output: Path,
     *,
-    part: str = "train",
+    split: str = "train",
     per_image: int | None = None,
     count: int | None = None,
     class_name: str | None = None,
@@ -38,49 +38,51 @@ def prepare_instructions(
 ) -> list[Record]:
     """Writes a file of records: prompts drawn from pools, images taken from a list.
 
-    The pools take turns, and none says a sentence again before it has said all.  A sentence of the
-    brightness and contrast pools follows a fusion sentence of the same part.
+    The pools are used in turn, and no sentence is repeated before all sentences of its pool were
+    used.  A sentence of the brightness and contrast pools follows a fusion sentence of its split.
 
     Args:
-      pools: names of groups, or files of one's own (`*.yaml`).
+      pools: names of groups, or paths of pool files (`*.yaml`).
       images: a text file, see `read_image_list`.
-      output: the file to write; the paths in it are relative to its folder, unless the list has
-        absolute ones.
-      part: "train" or "heldout".
-      per_image: how many records for every line of the list, in its order; 1 by default.
-      count: how many records in all instead; the lines come in a random order, again and again.
-      class_name: what `{class}` stands for in the sentences.
+      output: the file to write; the paths in it are relative to its folder, except for those that
+        are absolute in the list.
+      split: "train" or "heldout".
+      per_image: the number of records for every line of the list, in its order; 1 by default.
+      count: the total number of records instead; the lines then come in random order, repeatedly.
+      class_name: replaces `{class}` in the sentences.
       seed: equal seeds write equal files.
 
     Returns:
       The records.
 
     Raises:
-      UserError: unknown pools, a bad list, pools that do not suit it, impossible numbers.
+      UserError: unknown pools, an invalid list, pools that do not fit it, or numbers out of range.
     """
     if per_image is not None and count is not None:
-        raise UserError("give the number of records per image or in all, not both")
+        raise UserError("give either per_image or count, not both")
     for name, value, least in (("per_image", per_image, 1), ("count", count, 1), ("seed", seed, 0)):
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
     images, output = images.expanduser(), output.expanduser()
     if output.exists() and output.samefile(images):
         raise UserError(f"{output} is the list of images: choose another output")
-    opened = [read_pool(Path(p)) if p.endswith(".yaml") else instruction_pool(p) for p in pools]
-    if part not in PARTS:
-        raise UserError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
+    opened = [
+        read_pool(Path(p)) if p.endswith(".yaml") else INSTRUCTION_POOLS.find(p) for p in pools
+    ]
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is unknown; choose from {', '.join(SPLITS)}")
     rows = read_image_list(images)
     for pool in opened:
         _check_suits(pool, len(rows[0]) - 1, images, class_name)
     make_folder(output.parent)
     here, there = os.path.realpath(images.parent), os.path.realpath(output.parent)
-    paths = [[_moved(path, here, there) for path in row] for row in rows]
+    paths = [[_relocated(path, here, there) for path in row] for row in rows]
     rng = np.random.default_rng(seed)
     if count is None:
         order = np.repeat(np.arange(len(rows)), per_image or 1)
     else:
         order = np.resize(rng.permutation(len(rows)), count)
-    prompts = _prompts(opened, part, class_name, len(rows[0]) - 1, rng)
+    prompts = _prompts(opened, split, class_name, len(rows[0]) - 1, rng)
     records = []
     for number, (group, prompt) in zip(order, prompts, strict=False):
         *sources, target = paths[number]
@@ -90,17 +92,17 @@ def prepare_instructions(
 
 
 def read_image_list(path: Path) -> list[list[str]]:
-    """Reads a list of images: a line names the sources and, last, the target of one sample.
+    """Reads a list of images: each line names the sources and, last, the target of one sample.
 
     Paths are separated by tabs, or by commas in lines without tabs, and are relative to the list's
-    folder.  Empty lines and lines that begin with `#` do not count.
+    folder.  Empty lines and lines that begin with `#` are ignored.
 
     Returns:
-      The paths of every line as they are written, equally many in each.
+      The paths of every line as written, the same number in each.
 
     Raises:
-      UserError: the list is unreadable or empty, a line has fewer than two paths or not as many as
-        the first, or an image is missing; the message names the line.
+      UserError: the list is unreadable or empty, a line has fewer than two paths or another number
+        than the first, or an image is missing; the message names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -116,8 +118,8 @@ def read_image_list(path: Path) -> list[list[str]]:
             raise UserError(f"{where} must name sources and a target, with tabs or commas between")
         if rows and len(row) != len(rows[0]):
             raise UserError(
-                f"{where} names {len(row)} images, the lines before it {len(rows[0])}: put them "
-                "into lists of their own"
+                f"{where} names {len(row)} images, the lines before it {len(rows[0])}: use a "
+                "separate list"
             )
         for name in row:
             if not (path.parent / name).is_file():
@@ -134,37 +136,37 @@ def _check_suits(
     if num_sources not in pool.images:
         held = " or ".join(map(str, pool.images))
         raise UserError(
-            f"pool {pool.group} speaks of {held} source images, {images} has {num_sources} in a "
-            "line: choose another pool"
+            f"pool {pool.group} is for {held} source images, but a line of {images} has "
+            f"{num_sources}: choose another pool"
         )
-    if class_name is None and any(_CLASS in sentence.text for sentence in pool.annotated):
-        raise UserError(f"pool {pool.group} speaks of a class: give the name of one")
+    if class_name is None and any(_CLASS in sentence.text for sentence in pool.instructions):
+        raise UserError(f"pool {pool.group} needs the name of a class: give --class")
 
 
 def _prompts(
     pools: Sequence[InstructionPool],
-    part: str,
+    split: str,
     class_name: str | None,
     num_images: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[str, str]]:
-    """Yields (group, prompt), the pools in turn, without end."""
-    fusion = _deck(instructions("fusion", heldout=part == "heldout"), rng)
-    turns = [(pool, _deck(pool.part(part), rng)) for pool in pools]
-    for pool, deck in _deck(turns, rng):
-        sentence = next(deck).replace(_CLASS, class_name or _CLASS)
+    """Yields (group, prompt) endlessly, the pools in turn."""
+    fusion = _shuffled_cycle(instructions("fusion", heldout=split == "heldout"), rng)
+    turns = [(pool, _shuffled_cycle(pool.sentences_of(split), rng)) for pool in pools]
+    for pool, sentences in _shuffled_cycle(turns, rng):
+        sentence = next(sentences).replace(_CLASS, class_name or _CLASS)
         if pool.task == "CONTROL":
             sentence = join_instructions(next(fusion), sentence)
         yield pool.group, task_prompt(pool.task, pool.tag, sentence, num_images)
 
 
-def _deck(cards: Sequence[_Card], rng: np.random.Generator) -> Iterator[_Card]:
-    """Yields all cards in random order, again and again."""
+def _shuffled_cycle(items: Sequence[_T], rng: np.random.Generator) -> Iterator[_T]:
+    """Yields all items endlessly, in a new random order each time."""
     while True:
-        for index in rng.permutation(len(cards)):
-            yield cards[index]
+        for index in rng.permutation(len(items)):
+            yield items[index]
 
 
-def _moved(path: str, here: str, there: str) -> str:
-    """A path relative to the folder `here`, seen from the folder `there`."""
+def _relocated(path: str, here: str, there: str) -> str:
+    """Rewrites a path relative to the folder `here` as one relative to `there`."""
     return path if os.path.isabs(path) else os.path.relpath(os.path.join(here, path), there)

@@ -1,15 +1,15 @@
-"""The training stream: grain `MapDataset` from sources to batches, addressable by position.
+"""The training data as a grain `MapDataset`, from sources to batches.
 
-Every example is a function of (seed, index), whatever the number of hosts and workers.  Batch s is
-made of the examples [s * B, (s + 1) * B) in order, so a position is one number, the count of
-batches consumed, and a run may continue on another number of hosts.
+Every example is a function of (seed, index), whatever the number of hosts and workers.  Batch s
+consists of the examples [s * B, (s + 1) * B) in order, so a position in the data is one number, the
+count of batches consumed, and a run may continue on another number of hosts.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from absl import flags
 
 from ditfuse_jax.checks import check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.extensions import load_extensions, loaded_extensions
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
 from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder, LoadAndEncode
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
-from ditfuse_jax.tasks import find_task
+from ditfuse_jax.tasks import Task, make_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,30 +34,30 @@ class MixtureComponent:
 
     Attributes:
       source: see `open_source`.
-      task: see `find_task`.
-      weight: share in the mixture, relative to the others.
+      task: see `make_task`.
+      weight: fraction of the examples, relative to the other components.
     """
 
     source: str
-    task: str
+    task: str | Mapping[str, Any] | Task
     weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class DataPipeline:
-    """What is streamed and how.
+    """Which data are read, and how they become batches.
 
     Attributes:
-      mixture: the ingredients.
+      mixture: the components.
       crop: (height, width) of the examples.
       batch_size: examples per batch over all hosts.
-      seed: of everything random in it.
+      seed: of all random numbers.
       encoder: example -> arrays.
       workers: worker processes; 0 prepares batches in threads of this process.
       buckets: (height, width) of the aspect-ratio buckets; if given, every batch has one of these
         sizes instead of `crop`; see `BucketedExamples`.
-      max_bad_fraction: of a source's records that may be unusable; see `BadRecordBudget`.
-      log: file for the names of those.
+      max_bad_fraction: fraction of a source's records that may be unusable; see `BadRecordBudget`.
+      log: file for their names.
     """
 
     mixture: Sequence[MixtureComponent]
@@ -75,18 +76,27 @@ class DataPipeline:
         check_fraction("data.max_bad_fraction", self.max_bad_fraction)
 
     @functools.cached_property
-    def sources(self) -> list[Source]:
-        """The mixture's sources, in order, opened at the first use.
+    def tasks(self) -> list[Task]:
+        """The components' tasks.
 
         Raises:
-          UserError: unknown task or source, or a source that does not suit its task.
+          UserError: see `make_task`.
+        """
+        return [make_task(component.task) for component in self.mixture]
+
+    @functools.cached_property
+    def sources(self) -> list[Source]:
+        """The components' sources, opened at the first access.
+
+        Raises:
+          UserError: unknown task or source, or a source that does not fit its task.
         """
         if not self.mixture:
             raise UserError("data.mixture is empty: name at least one source and task")
-        return [self._open(ingredient) for ingredient in self.mixture]
+        return [self._open(*pair) for pair in zip(self.mixture, self.tasks, strict=True)]
 
     def examples(self) -> grain.MapDataset:
-        """The endless sequence of examples, before batching.
+        """Returns the endless sequence of examples, before batching.
 
         Raises:
           UserError: see `sources`.
@@ -105,12 +115,12 @@ class DataPipeline:
     def batches(
         self, start: int = 0, host: int = 0, num_hosts: int = 1
     ) -> grain.DatasetIterator[Arrays]:
-        """This host's part of the batches from number `start` on.
+        """Returns this host's part of the batches from number `start` on.
 
         Every leaf has `batch_size / num_hosts` rows: rows [host * b, (host + 1) * b) of the batch.
 
         Raises:
-          UserError: the batch does not divide by the hosts, and see `examples`.
+          UserError: the batch size is not a multiple of the number of hosts, and see `examples`.
         """
         if self.batch_size % num_hosts:
             raise UserError(
@@ -118,34 +128,33 @@ class DataPipeline:
             )
         # Cut into host-sized pieces first: piece s * num_hosts + host is our part of batch s.
         size = self.batch_size // num_hosts
-        # Without `drop_remainder` grain rounds the endless length up, past what an integer holds.
+        # Without `drop_remainder` grain rounds the endless length up, beyond the largest integer.
         pieces = self.examples().batch(size, drop_remainder=True, batch_fn=_stack)
         ours = pieces.slice(slice(start * num_hosts + host, None, num_hosts))
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-        stream = ours.to_iter_dataset(threads)
+        batches = ours.to_iter_dataset(threads)
         if self.workers:
-            if (
-                not flags.FLAGS.is_parsed()
-            ):  # grain's workers read absl flags; not all callers use absl
+            if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(
                 num_workers=self.workers, per_worker_buffer_size=2
             )
-            stream = stream.mp_prefetch(options)
-        return iter(stream)
+            # The workers are spawned, and unpickle the dataset after this function has run.
+            initialize = functools.partial(_initialize_worker, loaded_extensions())
+            batches = batches.mp_prefetch(options, worker_init_fn=initialize)
+        return iter(batches)
 
-    def _open(self, ingredient: MixtureComponent) -> Source:
-        task = find_task(ingredient.task)
-        if not 0 < ingredient.weight < math.inf:
+    def _open(self, component: MixtureComponent, task: Task) -> Source:
+        if not 0 < component.weight < math.inf:
             raise UserError(
-                f"weight {ingredient.weight} of source {ingredient.source!r} must be positive: "
-                "remove the ingredient to leave it out"
+                f"weight {component.weight} of source {component.source!r} must be positive: "
+                "remove the component to leave it out"
             )
-        source = open_source(ingredient.source)
+        source = open_source(component.source)
         if source.num_images != task.num_images:
             raise UserError(
-                f"task {ingredient.task!r} takes {task.num_images} image(s) at a time, source "
-                f"{ingredient.source!r} has {source.num_images}"
+                f"task {component.task!r} takes {task.num_images} image(s) at a time, source "
+                f"{component.source!r} has {source.num_images}"
             )
         if isinstance(source, PackedSource) and source.moments:
             self._check_packed_crops(source)
@@ -163,32 +172,40 @@ class DataPipeline:
     def _mixed(
         self, members: Sequence[Sequence[int]], crop: tuple[int, int]
     ) -> tuple[grain.MapDataset, float]:
-        """Endless examples of one size, made from the members of each source, and their weight."""
+        """Returns endless examples of one size from members of the sources, and their weight."""
         parts, weights = [], []
-        for i, (ingredient, source) in enumerate(zip(self.mixture, self.sources, strict=True)):
+        for i, component in enumerate(self.mixture):
             if not members[i]:
                 continue
-            tolerance = BadRecordBudget(
-                ingredient.source, len(source), self.max_bad_fraction, self.log
+            source = self.sources[i]
+            bad_records = BadRecordBudget(
+                component.source, len(source), self.max_bad_fraction, self.log
             )
-            make = LoadAndEncode(source, ingredient.task, crop, self.encoder, tolerance)
-            numbers = grain.MapDataset.source(members[i]).seed(self.seed + i)
-            parts.append(numbers.shuffle().repeat().random_map(make))
-            weights.append(ingredient.weight * len(members[i]) / len(source))
+            transform = LoadAndEncode(source, self.tasks[i], crop, self.encoder, bad_records)
+            # Components have different seeds: two of one source show different examples.
+            indices = grain.MapDataset.source(members[i]).seed(self.seed + i)
+            parts.append(indices.shuffle().repeat().random_map(transform))
+            weights.append(component.weight * len(members[i]) / len(source))
         if not parts:
             return grain.MapDataset.source([]), 0.0
         dataset = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
         return dataset, sum(weights)
 
 
-def fixed_batch(stream: DataPipeline, count: int) -> Arrays:
-    """The first `count` examples of a stream in one batch, e.g. for evaluation."""
-    examples = stream.examples()
+def fixed_batch(pipeline: DataPipeline, count: int) -> Arrays:
+    """Returns the first `count` examples of a pipeline in one batch, e.g. for evaluation."""
+    examples = pipeline.examples()
     return _stack([examples[i] for i in range(count)])
 
 
+def _initialize_worker(extensions: Sequence[str], index: int, count: int) -> None:
+    """Imports extensions in a worker process, before it unpickles their tasks and sources."""
+    del index, count
+    load_extensions(extensions)
+
+
 def _sizes(source: Source) -> list[tuple[int, int]]:
-    """Every item's size; headers of files are waited for side by side."""
+    """Returns every item's size; the files' headers are read in parallel."""
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         return list(pool.map(source.size, range(len(source))))
 

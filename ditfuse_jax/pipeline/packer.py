@@ -101,13 +101,9 @@ class FilePacker:
         for k, image in enumerate(images):
             if image.shape[:2] == (height, width):
                 continue
-            if k in labels:
-                files[k] = encode(
-                    cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST), ".png"
-                )
-            else:
-                suffix = ".jpg" if files[k].startswith(_JPEG_START) else ".png"
-                files[k] = encode(resize_image(image, height, width), suffix)
+            is_jpeg = k not in labels and files[k].startswith(_JPEG_START)
+            scaled = resize_image(image, height, width, labels=k in labels)
+            files[k] = encode(scaled, ".jpg" if is_jpeg else ".png")
         return [Record(name, tuple(files), (height, width))]
 
 

@@ -1,6 +1,6 @@
-"""Where images come from: a source is a sequence of image tuples; a new one, a line in `SOURCES`.
+"""Sources: random access to tuples of images, from files, packed data and public data sets.
 
-A source is named in a recipe as `name` or `name:argument`; anything else is a folder.
+A recipe names a source as `KIND:ARGUMENT`, with a kind in `SOURCES`, or as the path of a folder.
 """
 
 import functools
@@ -26,9 +26,9 @@ from ditfuse_jax.pipeline.manifests import manifest_stacks
 from ditfuse_jax.pipeline.packed import PackedSource, is_packed
 from ditfuse_jax.pipeline.records import open_records
 from ditfuse_jax.pipeline.tfds_source import TfdsSource
+from ditfuse_jax.registry import Registry
 
-# The natural photographs that scikit-image carries in its wheel.  The stereo pair stays on one side
-# of the split.
+# The natural photographs in scikit-image's wheel.  Both images of the stereo pair are in one split.
 SAMPLES = {
     "train": (
         "astronaut.png",
@@ -75,12 +75,12 @@ class FileSource:
         labels: Container[int] = (),
         keep: bool = False,
     ):
-        """Names a source's files.
+        """Creates a source.
 
         Args:
-          stacks: (name, files) with equally many files each.
+          stacks: (name, files) of each item, all with the same number of files.
           labels: the positions in a stack that hold class numbers, not pictures.
-          keep: decoded images stay in memory.
+          keep: keep decoded images in memory.
         """
         self.names = [name for name, _ in stacks]
         self.stacks = [tuple(paths) for _, paths in stacks]
@@ -108,17 +108,17 @@ def open_source(name: str) -> Source:
     """Opens a source by its name in a recipe.
 
     Args:
-      name: `samples:train`, `samples:heldout`, `labelled:FOLDER` (`images/` and `labels/` of equal
-        names), `dataset:NAME@PLACE` or `tfds:NAME` (see `datasets.Selection`), `manifest:FILE`,
-        `records:FILE` (samples with prompts, see `pipeline.records`), or a folder: of photographs,
-        of subfolders `image1`, `image2`, ... with equally named, registered images, or of data
-        packed by `ditfuse prepare`.
+      name: `KIND:ARGUMENT`, e.g. `samples:train`, `samples:heldout`, `labelled:FOLDER` (`images/`
+        and `labels/` with equal names), `dataset:NAME@PLACE` or `tfds:NAME` (see
+        `datasets.Selection`), `manifest:FILE`, `records:FILE` (samples with prompts, see
+        `pipeline.records`); or a folder: of photographs, of subfolders `image1`, `image2`, ... with
+        equally named, registered images, or of data packed by `ditfuse prepare`.
 
     Raises:
-      UserError: it does not exist, is empty, or partners are missing.
+      UserError: it does not exist, is empty, or images of a stack are missing.
     """
-    kind, _, argument = name.partition(":")
-    if kind in SOURCES:
+    kind, colon, argument = name.partition(":")
+    if colon and kind in SOURCES:
         return SOURCES[kind](argument)
     return _folder(name)
 
@@ -151,12 +151,12 @@ def _folder(name: str) -> Source:
 @functools.lru_cache(maxsize=64)
 def _read_and_keep(path: Path) -> np.ndarray:
     image = read_image(path)
-    image.flags.writeable = False  # shared between all who read it
+    image.flags.writeable = False  # shared between all readers
     return image
 
 
 def _labelled(argument: str) -> Source:
-    """Scenes and their labels: `images/` and `labels/` with files of equal names."""
+    """Opens scenes and their labels: `images/` and `labels/` with files of equal names."""
     folder = Path(argument).expanduser()
     pairs = paired_files(folder / "images", folder / "labels")
     return FileSource([(paths[0].stem, paths) for paths in pairs], labels={1})
@@ -171,11 +171,15 @@ def _manifest(argument: str) -> Source:
     return FileSource(manifest_stacks(argument))
 
 
-SOURCES: dict[str, Callable[[str], Source]] = {
-    "samples": _samples,
-    "labelled": _labelled,
-    "dataset": _dataset,
-    "manifest": _manifest,
-    "records": open_records,
-    "tfds": TfdsSource,
-}
+# Kind -> function that opens the source which the argument describes.
+SOURCES: Registry[Callable[[str], Source]] = Registry(
+    "source",
+    {
+        "samples": _samples,
+        "labelled": _labelled,
+        "dataset": _dataset,
+        "manifest": _manifest,
+        "records": open_records,
+        "tfds": TfdsSource,
+    },
+)

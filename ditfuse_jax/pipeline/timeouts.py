@@ -1,4 +1,4 @@
-"""Batches that are waited for only so long."""
+"""A limit on the time to wait for the next batch."""
 
 import queue
 import threading
@@ -9,8 +9,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.examples import Arrays
 
 
-class Batches(Protocol):
-    """An endless iterator that can be closed, like grain's."""
+class ClosableIterator(Protocol):
+    """An endless iterator of batches that can be closed, like grain's `DatasetIterator`."""
 
     def __next__(self) -> Arrays: ...
 
@@ -18,49 +18,52 @@ class Batches(Protocol):
 
 
 class TimeoutIterator(Iterator[Arrays]):
-    """Takes batches in a thread, so that one that never comes is an error and not a standstill."""
+    """Reads batches in a thread, so that a batch that never arrives ends the run with an error."""
 
-    def __init__(self, batches: Batches, seconds: float):
-        """Args:
-        batches: the stream.
-        seconds: how long to wait for each batch; 0 means for ever.
+    def __init__(self, batches: ClosableIterator, seconds: float):
+        """Starts the thread.
+
+        Args:
+          batches: the iterator to read.
+          seconds: how long to wait for each batch; 0 waits without limit.
         """
         self._batches, self._seconds = batches, seconds
-        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._found: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        self._stuck = False
-        # A daemon: the interpreter does not wait for it at its end.
-        threading.Thread(target=self._take, daemon=True, name="ditfuse-batches").start()
+        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._timed_out = False
+        # A daemon thread: the interpreter does not wait for it at exit.
+        threading.Thread(target=self._read, daemon=True, name="ditfuse-batches").start()
 
     def __next__(self) -> Arrays:
         """Returns the next batch.
 
         Raises:
-          UserError: it did not come in time, or see the stream.
+          UserError: it did not arrive in time.
+          Exception: what the iterator raised.
         """
-        self._wanted.put(True)
+        self._requests.put(True)
         try:
-            batch, error = self._found.get(timeout=self._seconds or None)
+            batch, error = self._results.get(timeout=self._seconds or None)
         except queue.Empty:
-            self._stuck = True
+            self._timed_out = True
             raise UserError(
-                f"no batch came for {self._seconds:g} s: is the disk or the network of the data "
-                "slow? More of data.workers, or packed data (ditfuse prepare), may help; "
-                "train.data_timeout changes the limit"
+                f"no batch arrived within {self._seconds:g} s: the data's disk or network may be "
+                "too slow; raise data.workers, pack the data (ditfuse prepare), or raise "
+                "train.data_timeout"
             ) from None
         if error:
             raise error
         return batch
 
     def close(self) -> None:
-        """Closes the stream, unless it is stuck: closing would wait for it."""
-        self._wanted.put(False)
-        if not self._stuck:
+        """Closes the iterator, unless it timed out: closing it would wait for the batch."""
+        self._requests.put(False)
+        if not self._timed_out:
             self._batches.close()
 
-    def _take(self) -> None:
-        while self._wanted.get():
+    def _read(self) -> None:
+        while self._requests.get():
             try:
-                self._found.put((next(self._batches), None))
+                self._results.put((next(self._batches), None))
             except Exception as error:
-                self._found.put((None, error))
+                self._results.put((None, error))

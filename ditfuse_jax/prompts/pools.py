@@ -1,4 +1,4 @@
-"""The pools of instructions, one file data/instructions/*.yaml each; README.md there is their card.
+"""Pools of instructions, one file data/instructions/*.yaml each, described in README.md there.
 
 A file names its tags and lists sentences under `train:` and `heldout:`, by granularity and form:
 
@@ -10,8 +10,8 @@ A file names its tags and lists sentences under `train:` and `heldout:`, by gran
         negation:
           - Don't lose the hot spots.
 
-Training draws from the first part; the other is kept for measuring how a model takes words that it
-was never told.
+Training draws from the first split; the other measures how a model follows sentences that it was
+not trained on.
 """
 
 import re
@@ -25,9 +25,10 @@ import yaml
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts.template import MAX_IMAGES, SUBTASKS
+from ditfuse_jax.registry import Registry
 from ditfuse_jax.resources import resource
 
-PARTS = ("train", "heldout")
+SPLITS = ("train", "heldout")
 
 GRANULARITIES: dict[str, str] = {
     "task": "names the job: the kind of sources, the technique",
@@ -51,7 +52,7 @@ FORMS: dict[str, str] = {
 
 LEVELS = ("slight", "strong")
 
-_FIELDS = ("group", "task", "tag", "level", "images", *PARTS)
+_FIELDS = ("group", "task", "tag", "level", "images", *SPLITS)
 
 
 @dataclass(frozen=True)
@@ -60,28 +61,28 @@ class Instruction:
 
     Attributes:
       text: in segmentation, `{class}` stands for the name of the class.
-      part: one of `PARTS`.
+      split: one of `SPLITS`.
       granularity: a key of `GRANULARITIES`.
       form: a key of `FORMS`.
     """
 
     text: str
-    part: str
+    split: str
     granularity: str
     form: str
 
 
 @dataclass(frozen=True)
 class InstructionPool:
-    """Sentences that ask for the same thing.
+    """Sentences that ask for the same result.
 
     Attributes:
       group: the name of the pool, which is its file's.
       task: the task tag, e.g. "FUSION".
       tag: the subtask tag, e.g. "MULTI-FOCUS", or None.
-      level: how much is asked for, one of `LEVELS`, or None where there is no such choice.
-      images: for how many source images the sentences hold.
-      annotated: all sentences of both parts, in the order of the file.
+      level: the strength that is asked for, one of `LEVELS`, or None where there is no choice.
+      images: the numbers of source images that the sentences fit.
+      instructions: all sentences of both splits, in the order of the file.
     """
 
     group: str
@@ -89,65 +90,48 @@ class InstructionPool:
     tag: str | None
     level: str | None
     images: tuple[int, ...]
-    annotated: tuple[Instruction, ...]
+    instructions: tuple[Instruction, ...]
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What training draws from; the first is the standard one."""
-        return self.part("train")
+        """The sentences that training draws from; the first is the default prompt."""
+        return self.sentences_of("train")
 
-    def part(self, part: str) -> tuple[str, ...]:
-        """Returns the sentences of one of `PARTS`.
+    def sentences_of(self, split: str) -> tuple[str, ...]:
+        """Returns the sentences of one of `SPLITS`.
 
         Raises:
-          UserError: there is no such part.
+          UserError: there is no such split.
         """
-        if part not in PARTS:
-            raise UserError(f"no part of a pool is named {part!r}: choose {' or '.join(PARTS)}")
-        return tuple(sentence.text for sentence in self.annotated if sentence.part == part)
-
-
-def instruction_groups() -> tuple[str, ...]:
-    """Returns the names of all pools, sorted."""
-    return tuple(sorted(path.stem for path in resource("data", "instructions").glob("*.yaml")))
-
-
-def instruction_pool(group: str) -> InstructionPool:
-    """Returns the pool of that name.
-
-    Raises:
-      UserError: no such pool, or a file is not as it should be.
-    """
-    known = _pools()
-    if group not in known:
-        raise UserError(f"unknown instruction group {group!r}: choose one of {', '.join(known)}")
-    return known[group]
+        if split not in SPLITS:
+            raise UserError(f"split {split!r} is unknown; choose {' or '.join(SPLITS)}")
+        return tuple(sentence.text for sentence in self.instructions if sentence.split == split)
 
 
 @cache
 def instructions(group: str, *, heldout: bool = False) -> tuple[str, ...]:
-    """Returns the sentences of the pool `group` that training draws from, or those held out.
+    """Returns the sentences of the pool `group` that training draws from, or the held-out ones.
 
     A sentence of the brightness and contrast groups follows a fusion sentence.
 
     Raises:
-      UserError: as `instruction_pool`.
+      UserError: there is no such pool, or the file of one is invalid.
     """
-    return instruction_pool(group).part(PARTS[heldout])
+    return INSTRUCTION_POOLS.find(group).sentences_of(SPLITS[heldout])
 
 
 def read_pool(path: Path) -> InstructionPool:
-    """Reads a pool's file.
+    """Reads the file of a pool.
 
     Raises:
-      UserError: it is missing or not as it should be; the message names the file and the place.
+      UserError: it is missing or invalid; the message names the file and the place.
     """
     fields = _yaml(path)
     for field in fields:
         if field not in _FIELDS:
             raise UserError(f"{path} has the unknown field {field!r}: choose {', '.join(_FIELDS)}")
     if fields.get("group") != path.stem:
-        raise UserError(f"{path} must name its own group: begin it with `group: {path.stem}`")
+        raise UserError(f"{path} must name its group: begin it with `group: {path.stem}`")
     task, tag, level = fields.get("task"), fields.get("tag"), fields.get("level")
     if not isinstance(task, str) or task not in SUBTASKS or tag not in (None, *SUBTASKS[task]):
         raise UserError(f"{path} has unknown tags, task {task!r} and tag {tag!r}: correct them")
@@ -156,29 +140,32 @@ def read_pool(path: Path) -> InstructionPool:
     images = fields.get("images", [2])
     if not isinstance(images, list) or any(n not in range(1, MAX_IMAGES + 1) for n in images):
         raise UserError(f"{path} has images {images!r}: list numbers from 1 to {MAX_IMAGES}")
-    annotated = tuple(one for part in PARTS for one in _sentences(path, part, fields.get(part)))
-    _check_distinct([(str(path), annotated)])
-    return InstructionPool(path.stem, task, tag, level, tuple(images), annotated)
+    sentences = tuple(one for split in SPLITS for one in _sentences(path, split, fields.get(split)))
+    _check_distinct([(str(path), sentences)])
+    return InstructionPool(path.stem, task, tag, level, tuple(images), sentences)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that stands twice, whose first sentences would silently be lost."""
+    """Refuses a repeated key, where YAML would silently drop the first value."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         names = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in names:
-                raise yaml.MarkedYAMLError(None, None, f"{name!r} stands twice", key.start_mark)
+                raise yaml.MarkedYAMLError(None, None, f"{name!r} occurs twice", key.start_mark)
             names.add(name)
         return super().construct_mapping(node, deep)
 
 
-@cache
-def _pools() -> dict[str, InstructionPool]:
-    folder = resource("data", "instructions")
-    pools = {group: read_pool(folder / f"{group}.yaml") for group in instruction_groups()}
-    _check_distinct([(str(folder / f"{g}.yaml"), pool.annotated) for g, pool in pools.items()])
+def read_pools(folder: Path) -> dict[str, InstructionPool]:
+    """Reads all pools of a folder, `*.yaml`, sorted by name.
+
+    Raises:
+      UserError: one is invalid, or two have a sentence in common.
+    """
+    pools = {path.stem: read_pool(path) for path in sorted(folder.glob("*.yaml"))}
+    _check_distinct([(str(folder / f"{g}.yaml"), pool.instructions) for g, pool in pools.items()])
     return pools
 
 
@@ -191,15 +178,15 @@ def _yaml(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML ({reason}): correct it") from error
     if not isinstance(fields, dict):
-        raise UserError(f"{path} must name its own group: begin it with `group: {path.stem}`")
+        raise UserError(f"{path} must name its group: begin it with `group: {path.stem}`")
     return fields
 
 
-def _sentences(path: Path, part: str, content: Any) -> Iterator[Instruction]:
+def _sentences(path: Path, split: str, content: Any) -> Iterator[Instruction]:
     if not content:
-        raise UserError(f"{path} has no sentences under `{part}:`: list them there")
-    for granularity, forms in _entries(path, part, content, GRANULARITIES):
-        where = f"{part}: {granularity}"
+        raise UserError(f"{path} has no sentences under `{split}:`: list them there")
+    for granularity, forms in _entries(path, split, content, GRANULARITIES):
+        where = f"{split}: {granularity}"
         for form, sentences in _entries(path, where, forms, FORMS):
             if not isinstance(sentences, list) or not sentences:
                 raise UserError(f"{path} has no sentences under `{where}: {form}`: list or drop it")
@@ -209,7 +196,7 @@ def _sentences(path: Path, part: str, content: Any) -> Iterator[Instruction]:
                         f"{path} has {sentence!r} as a sentence under `{where}: {form}`: write "
                         "text, quoted if need be"
                     )
-                yield Instruction(sentence, part, granularity, form)
+                yield Instruction(sentence, split, granularity, form)
 
 
 def _entries(
@@ -229,14 +216,19 @@ def _entries(
 def _check_distinct(pools: list[tuple[str, tuple[Instruction, ...]]]) -> None:
     """No sentence may stand twice, in whatever parts or pools; case and full stops do not count."""
     seen: dict[str, tuple[str, str]] = {}
-    for path, annotated in pools:
-        for sentence in annotated:
+    for path, sentences in pools:
+        for sentence in sentences:
             key = " ".join(re.sub(r"[.,;:!?]", " ", sentence.text).casefold().split())
             if key in seen:
-                other, part = seen[key]
-                place = f"`{part}`" if other == path else f"{other} `{part}`"
+                other, split = seen[key]
+                place = f"`{split}`" if other == path else f"{other} `{split}`"
                 raise UserError(
-                    f"{path} has {sentence.text!r} under `{sentence.part}` and it stands under "
-                    f"{place} already: keep one"
+                    f"{path} has {sentence.text!r} under `{sentence.split}`, which is also under "
+                    f"{place}: keep one"
                 )
-            seen[key] = path, sentence.part
+            seen[key] = path, sentence.split
+
+
+INSTRUCTION_POOLS: Registry[InstructionPool] = Registry(
+    "instruction pool", lambda: read_pools(resource("data", "instructions"))
+)

@@ -1,7 +1,7 @@
 """The prompts of `--task`: the sentences and tags that training uses."""
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts import as_prompt, has_placeholders, instruction_pool, join_instructions
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, as_prompt, has_placeholders, join_instructions
 from ditfuse_jax.registry import Registry
 from ditfuse_jax.tasks.control import POOLS
 
@@ -38,20 +38,20 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
     """
     name, _, class_name = task.partition(":")
     if task in STANDARD_TASKS:
-        pool = instruction_pool(STANDARD_TASKS[task])
+        pool = INSTRUCTION_POOLS.find(STANDARD_TASKS[task])
     elif task in CONTROL_TASKS:
-        pool = instruction_pool(CONTROL_TASKS[task])
+        pool = INSTRUCTION_POOLS.find(CONTROL_TASKS[task])
     elif name == SEGMENT and class_name.strip():
-        pool = instruction_pool("segmentation")
+        pool = INSTRUCTION_POOLS.find("segmentation")
     elif task == SEGMENT:
-        pool = instruction_pool("scene")
+        pool = INSTRUCTION_POOLS.find("scene")
     else:
         segment = f"{SEGMENT}:CLASS, like {SEGMENT}:car"
         known = ", ".join((*STANDARD_TASKS, *CONTROL_TASKS, SEGMENT, segment))
         raise UserError(f"task {task!r} is unknown; choose from {known}")
     sentence = pool.sentences[0] if text is None else text
     if task in CONTROL_TASKS and sentence.strip() and not has_placeholders(sentence):
-        sentence = join_instructions(instruction_pool("fusion").sentences[0], sentence)
+        sentence = join_instructions(INSTRUCTION_POOLS.find("fusion").sentences[0], sentence)
     if class_name:
         sentence = sentence.replace("{class}", class_name.strip())
     return as_prompt(sentence, num_images, pool.task, pool.tag)

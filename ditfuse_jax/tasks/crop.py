@@ -3,10 +3,9 @@
 import math
 from collections.abc import Container, Sequence
 
-import cv2
 import numpy as np
 
-from ditfuse_jax.images import check_same_size
+from ditfuse_jax.images import check_same_size, resize_image
 
 # A crop needs this many times its own size of photograph before downscaling is worth its blur.
 _ROOM_TO_DOWNSCALE = 2.0
@@ -64,9 +63,9 @@ def random_crop(
     row, column = around or (None, None)
     top = _draw_start(height, window_height, row, rng)
     left = _draw_start(width, window_width, column, rng)
+    window = np.s_[top : top + window_height, left : left + window_width]
     return tuple(
-        _resized(image[top : top + window_height, left : left + window_width], crop, k in labels)
-        for k, image in enumerate(images)
+        resize_image(image[window], *crop, labels=k in labels) for k, image in enumerate(images)
     )
 
 
@@ -97,14 +96,3 @@ def _draw_scale(room: float, rng: np.random.Generator) -> float:
     if room < _ROOM_TO_DOWNSCALE or rng.random() >= _DOWNSCALED_SHARE:
         return 1.0
     return math.exp(rng.uniform(-math.log(room), 0.0))
-
-
-def _resized(window: np.ndarray, size: tuple[int, int], labels: bool) -> np.ndarray:
-    height, width = window.shape[:2]
-    if (height, width) == size:
-        return window
-    shrinks = height >= size[0] and width >= size[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    if labels:
-        interpolation = cv2.INTER_NEAREST
-    return cv2.resize(window, (size[1], size[0]), interpolation=interpolation)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import find_pseudo_target
+from ditfuse_jax.degrade import PSEUDO_TARGETS
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
@@ -19,13 +19,13 @@ class IVIF:
     num_images: int = dataclasses.field(default=2, init=False)
 
     def __post_init__(self) -> None:
-        find_pseudo_target(self.target)
+        PSEUDO_TARGETS.find(self.target)
 
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
         pair = random_view(images, rng, crop, vertical_flip=False)
-        target = find_pseudo_target(self.target)(pair)
+        target = PSEUDO_TARGETS.find(self.target)(pair)
         instruction = draw_instruction(instructions("ivif"), rng)
         prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)
         return Example(shuffled(pair, rng), prompt, target)

@@ -1,13 +1,11 @@
 """Self-supervision on single photographs: restore the clean one from two damaged views."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
@@ -32,32 +30,3 @@ class M3:
         sentences = [sentence for pool in self.pools for sentence in instructions(pool)]
         prompt = task_prompt("FUSION", None, draw_instruction(sentences, rng))
         return Example(shuffled((views.view_a, views.view_b), rng), prompt, clean)
-
-    def changed(self, settings: str) -> "M3":
-        """The task with other settings of M3, as text: `block_sides=32+64,overlap_fraction=0.5`.
-
-        Degradations are drawn equally often: `degradations=mask+blur`.
-
-        Raises:
-          UserError: a setting is unknown, or its value is none.
-        """
-        changes: dict[str, Any] = {}
-        for word in settings.split(","):
-            name, _, value = word.partition("=")
-            if name not in _SETTINGS:
-                raise UserError(
-                    f"M3 has no setting {name!r}: give some of {', '.join(_SETTINGS)}, like "
-                    "m3:block_sides=32+64,overlap_fraction=0.5"
-                )
-            try:
-                changes[name] = _SETTINGS[name](value)
-            except ValueError as error:
-                raise UserError(f"M3: {name} cannot be {value!r} ({error})") from error
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
-
-
-_SETTINGS: dict[str, Callable[[str], Any]] = {
-    "block_sides": lambda text: tuple(int(side) for side in text.split("+")),
-    "overlap_fraction": float,
-    "degradations": lambda text: dict.fromkeys(text.split("+"), 1.0),
-}

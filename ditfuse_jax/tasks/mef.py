@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import exposure_pair, find_pseudo_target
+from ditfuse_jax.degrade import PSEUDO_TARGETS, exposure_pair
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
@@ -26,7 +26,7 @@ class MEF:
 
     def __post_init__(self) -> None:
         if self.target is not None:
-            find_pseudo_target(self.target)
+            PSEUDO_TARGETS.find(self.target)
 
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
@@ -35,5 +35,5 @@ class MEF:
         pair = exposure_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-EXPOSURE", draw_instruction(instructions("mef"), rng))
         exposures = (pair.under, pair.over)
-        target = clean if self.target is None else find_pseudo_target(self.target)(exposures)
+        target = clean if self.target is None else PSEUDO_TARGETS.find(self.target)(exposures)
         return Example(shuffled(exposures, rng), prompt, target)

@@ -40,12 +40,12 @@ class Segmentation:
     255, are void.
 
     Attributes:
-      intact: share of the examples whose views are not damaged: there is more to recognise.
+      clean_probability: probability that both views are the undamaged image.
     """
 
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
     config: M3Config = M3_PRESETS["paper"]
-    intact: float = 0.5
+    clean_probability: float = 0.5
     num_images: int = dataclasses.field(default=2, init=False)
 
     def __call__(
@@ -58,7 +58,7 @@ class Segmentation:
         wanted = self._draw_class(coded[..., 0], rng)
         # Damaged before it is seen from afar, as an overview of a damaged scene is.
         damaged = (scene, scene)
-        if rng.random() >= self.intact:
+        if rng.random() >= self.clean_probability:
             views = degrade_views(scene, rng, self.config)
             damaged = (views.view_a, views.view_b)
         *damaged, clean, coded = random_view(

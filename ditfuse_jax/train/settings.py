@@ -85,7 +85,7 @@ def resolve(config: Config) -> Recipe:
     pipeline = DataPipeline(
         mixture=[
             _section(f"data.mixture.{name}", MixtureComponent, part)
-            for name, part in sorted(data.mixture.items())
+            for name, part in sorted(data.mixture.to_dict().items())
         ],
         crop=crop,
         batch_size=data.batch_size,

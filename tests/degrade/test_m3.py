@@ -202,7 +202,10 @@ def test_flipped_and_cropped_views_of_an_image_are_accepted():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"degradations": {"smear": 1, "mask": 1}}, "no degradation is named smear .*known: mask"),
+        (
+            {"degradations": {"smear": 1, "mask": 1}},
+            "degradation 'smear' is unknown; choose from mask",
+        ),
         ({"degradations": {}}, "positive weights"),
         ({"degradations": {"mask": 0}}, "positive weights"),
         ({"degradations": {"mask": 2, "blur": -1}}, "positive weights"),

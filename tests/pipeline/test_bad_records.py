@@ -103,7 +103,7 @@ def test_without_tolerance_the_file_s_own_error_is_told(stream):
 def test_when_nothing_can_be_used_that_is_told(stream, folder):
     for path in (folder / "photos").iterdir():
         path.write_bytes(b"?")
-    with pytest.raises(UserError, match="holds no record that can be used"):
+    with pytest.raises(UserError, match="holds no usable record"):
         fixed_batch(dataclasses.replace(stream, max_bad_fraction=1.0), 1)
 
 

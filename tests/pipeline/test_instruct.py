@@ -62,11 +62,11 @@ def test_equal_seeds_write_equal_bytes_and_others_do_not(images, tmp_path):
     assert one == same != other
 
 
-@pytest.mark.parametrize("part", ["train", "heldout"])
-def test_every_sentence_of_the_part_is_said_before_one_comes_again(images, tmp_path, part):
-    sentences = instructions("mff", heldout=part == "heldout")
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_every_sentence_of_the_part_is_said_before_one_comes_again(images, tmp_path, split):
+    sentences = instructions("mff", heldout=split == "heldout")
     count = 2 * len(sentences)
-    records = prepare_instructions(["mff"], images, tmp_path / "o.jsonl", part=part, count=count)
+    records = prepare_instructions(["mff"], images, tmp_path / "o.jsonl", split=split, count=count)
     assert Counter(asked(records)) == dict.fromkeys(sentences, 2)
     shown = Counter(record.output_image for record in records)
     assert len(shown) == 3 and max(shown.values()) - min(shown.values()) <= 1
@@ -85,9 +85,9 @@ def test_pools_take_turns_with_their_own_tags(images, tmp_path):
 
 def test_a_control_sentence_follows_a_fusion_sentence_of_its_part(images, tmp_path):
     output = tmp_path / "o.jsonl"
-    for part in ("train", "heldout"):
-        heldout = part == "heldout"
-        records = prepare_instructions(["light_minus"], images, output, part=part, count=30)
+    for split in ("train", "heldout"):
+        heldout = split == "heldout"
+        records = prepare_instructions(["light_minus"], images, output, split=split, count=30)
         pairs = {
             join_instructions(fusion, control)
             for fusion in instructions("fusion", heldout=heldout)
@@ -117,11 +117,11 @@ def test_a_pool_of_one_s_own_is_used_like_the_others(images, tmp_path):
 @pytest.mark.parametrize(
     ("pools", "options", "told"),
     [
-        (["fuse"], {}, "unknown instruction group 'fuse'"),
+        (["fuse"], {}, "instruction pool 'fuse' is unknown; choose from"),
         (["nowhere/x.yaml"], {}, r"nowhere/x\.yaml cannot be read"),
-        (["stack"], {}, "stack speaks of 3 or 4 source images"),
-        (["segmentation"], {}, "segmentation speaks of a class"),
-        (["ivif"], {"part": "test"}, "part 'test' is unknown; choose from train, heldout"),
+        (["stack"], {}, "stack is for 3 or 4 source images"),
+        (["segmentation"], {}, "segmentation needs the name of a class"),
+        (["ivif"], {"split": "test"}, "split 'test' is unknown; choose from train, heldout"),
         (["ivif"], {"count": 0}, "count must be at least 1, not 0"),
         (["ivif"], {"per_image": -1}, "per_image must be at least 1, not -1"),
         (["ivif"], {"seed": -1}, "seed must be at least 0, not -1"),
@@ -162,10 +162,10 @@ class TestCommand:
 
     def test_it_writes_what_the_call_writes(self, images, tmp_path, capsys):
         words = ["--instructions", "ivif", "fusion", "--images", images, "--count", 8, "--seed", 3]
-        words += ["--part", "heldout", "-o", tmp_path / "command.jsonl"]
+        words += ["--split", "heldout", "-o", tmp_path / "command.jsonl"]
         assert main(["prepare", *map(str, words)]) == 0
         assert "8 records with 8 prompts" in capsys.readouterr().out
-        options = {"count": 8, "seed": 3, "part": "heldout"}
+        options = {"count": 8, "seed": 3, "split": "heldout"}
         prepare_instructions(["ivif", "fusion"], images, tmp_path / "call.jsonl", **options)
         written = [(tmp_path / f"{name}.jsonl").read_bytes() for name in ("command", "call")]
         assert written[0] == written[1]

@@ -53,7 +53,7 @@ def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end
     batches = TimeoutIterator(source, 0.2)
     next(batches)
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"no batch came for 0.2 s.*train\.data_timeout"):
+    with pytest.raises(UserError, match=r"no batch arrived within 0.2 s.*train\.data_timeout"):
         next(batches)
     batches.close()
     assert time.monotonic() - start < 5

@@ -11,13 +11,12 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import (
     FORMS,
     GRANULARITIES,
+    INSTRUCTION_POOLS,
     SPECIAL_TOKENS,
     SUBTASKS,
-    instruction_groups,
-    instruction_pool,
     instructions,
-    pools,
     read_pool,
+    read_pools,
 )
 from ditfuse_jax.resources import resource
 
@@ -30,14 +29,12 @@ EVERY = sorted(GROUPS | BEYOND)
 
 
 def test_the_eleven_groups_of_the_method_are_there_and_five_more():
-    assert set(instruction_groups()) == GROUPS | BEYOND
+    assert set(INSTRUCTION_POOLS) == GROUPS | BEYOND
 
 
 def test_pools_are_found_from_any_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pools._pools.cache_clear()
-    instructions.cache_clear()
-    assert len(instructions("mff")) >= 20
+    assert len(read_pools(resource("data", "instructions"))["mff"].sentences) >= 20
 
 
 @pytest.mark.parametrize("group", EVERY)
@@ -51,7 +48,7 @@ def test_sentences_are_clean(group):
 
 
 def test_there_are_more_than_six_hundred_sentences_in_the_method_s_groups():
-    assert sum(len(instruction_pool(group).annotated) for group in GROUPS) > 600
+    assert sum(len(INSTRUCTION_POOLS.find(group).instructions) for group in GROUPS) > 600
 
 
 def test_the_first_sentence_is_the_one_that_sampling_asks_by_default():
@@ -70,26 +67,26 @@ class TestHeldOut:
     @pytest.mark.parametrize("group", EVERY)
     def test_it_is_a_fifth(self, group):
         heldout = len(instructions(group, heldout=True))
-        assert 0.18 < heldout / len(instruction_pool(group).annotated) < 0.23
+        assert 0.18 < heldout / len(INSTRUCTION_POOLS.find(group).instructions) < 0.23
 
     @pytest.mark.parametrize("group", EVERY)
     def test_every_kind_with_enough_sentences_is_in_both_parts(self, group):
-        annotated = instruction_pool(group).annotated
+        annotated = INSTRUCTION_POOLS.find(group).instructions
         for field, enough in (("form", 3), ("granularity", 5)):
             counts = Counter(getattr(one, field) for one in annotated)
             for kind in (kind for kind, count in counts.items() if count >= enough):
-                parts = {one.part for one in annotated if getattr(one, field) == kind}
+                parts = {one.split for one in annotated if getattr(one, field) == kind}
                 assert parts == {"train", "heldout"}, kind
 
     def test_every_form_and_granularity_is_in_both_parts_of_the_whole(self):
-        annotated = [one for group in GROUPS for one in instruction_pool(group).annotated]
+        annotated = [one for group in GROUPS for one in INSTRUCTION_POOLS.find(group).instructions]
         for part in ("train", "heldout"):
-            assert {one.form for one in annotated if one.part == part} == set(FORMS)
-            assert {one.granularity for one in annotated if one.part == part} == set(GRANULARITIES)
+            assert {one.form for one in annotated if one.split == part} == set(FORMS)
+            assert {one.granularity for one in annotated if one.split == part} == set(GRANULARITIES)
 
     @pytest.mark.parametrize("group", EVERY)
     def test_no_sentence_is_a_variant_of_another(self, group):
-        words = [one.text.casefold().split() for one in instruction_pool(group).annotated]
+        words = [one.text.casefold().split() for one in INSTRUCTION_POOLS.find(group).instructions]
         for one, other in itertools.combinations(words, 2):
             assert difflib.SequenceMatcher(None, one, other).ratio() < 0.75, (one, other)
 
@@ -100,28 +97,28 @@ def test_slight_never_asks_for_much_and_strong_never_for_little():
     levels = {"slight": much, "strong": little}
     seen = Counter()
     for group in GROUPS:
-        pool = instruction_pool(group)
-        for one in pool.annotated if pool.level else ():
+        pool = INSTRUCTION_POOLS.find(group)
+        for one in pool.instructions if pool.level else ():
             seen[pool.level] += 1
             if one.form == "negation" or "Don't change much" in one.text:
                 continue  # they name what they do not want
             words = set(one.text.casefold().replace(",", " ").replace(".", " ").split())
             assert not words & levels[pool.level], one.text
     assert seen.keys() == levels.keys()
-    assert {group for group in GROUPS if instruction_pool(group).level} == {
+    assert {group for group in GROUPS if INSTRUCTION_POOLS.find(group).level} == {
         group for group in GROUPS if group.startswith("light")
     }
 
 
 def test_only_segmentation_speaks_of_a_class():
     for group in EVERY:
-        for one in instruction_pool(group).annotated:
+        for one in INSTRUCTION_POOLS.find(group).instructions:
             assert ("{class}" in one.text) == (group == "segmentation")
             assert not set("{}") & set(one.text.replace("{class}", ""))
 
 
 def test_every_subtask_has_exactly_one_of_the_eleven_pools():
-    tags = [(instruction_pool(g).task, instruction_pool(g).tag) for g in GROUPS]
+    tags = [(INSTRUCTION_POOLS.find(g).task, INSTRUCTION_POOLS.find(g).tag) for g in GROUPS]
     tagged = sorted((task, tag) for task, tag in tags if tag is not None)
     assert tagged == sorted((task, tag) for task in SUBTASKS for tag in SUBTASKS[task])
 
@@ -131,9 +128,9 @@ def test_an_unknown_group_is_answered_with_the_known_ones():
         instructions("fuse")
 
 
-def test_an_unknown_part_is_answered_with_the_known_ones():
-    with pytest.raises(UserError, match="named 'test': choose train or heldout"):
-        instruction_pool("mff").part("test")
+def test_an_unknown_split_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="split 'test' is unknown; choose train or heldout"):
+        INSTRUCTION_POOLS.find("mff").sentences_of("test")
 
 
 def test_the_counts_in_the_card_are_those_of_the_files():
@@ -144,7 +141,7 @@ def test_the_counts_in_the_card_are_those_of_the_files():
     spec.loader.exec_module(module)
     written = resource("data", "instructions", "README.md").read_text(encoding="utf-8")
     assert written == module.card(), "run data/build_instruction_card.py"
-    total = sum(len(instruction_pool(group).annotated) for group in EVERY)
+    total = sum(len(INSTRUCTION_POOLS.find(group).instructions) for group in EVERY)
     assert f"\n{total} sentences: " in written
 
 
@@ -165,9 +162,9 @@ def mine(tmp_path, **changes):
 def test_a_pool_is_read_with_its_annotations(tmp_path):
     pool = read_pool(mine(tmp_path, images=[3], level="slight"))
     assert pool.sentences == ("Merge.", "merge both")
-    assert pool.part("heldout") == ("Fuse.",)
+    assert pool.sentences_of("heldout") == ("Fuse.",)
     assert (pool.task, pool.tag, pool.images, pool.level) == ("FUSION", None, (3,), "slight")
-    assert [(one.part, one.granularity, one.form) for one in pool.annotated] == [
+    assert [(one.split, one.granularity, one.form) for one in pool.instructions] == [
         ("train", "task", "plain"),
         ("train", "task", "terse"),
         ("heldout", "task", "plain"),
@@ -193,8 +190,11 @@ def test_a_pool_is_read_with_its_annotations(tmp_path):
         ({"train": {"task": {"plain": []}}}, "no sentences under `train: task: plain`"),
         ({"train": {"task": {"plain": [False]}}}, "False as a sentence under `train: task: pl"),
         ({"train": {"task": {"plain": [" "]}}}, "' ' as a sentence"),
-        ({"heldout": {"task": {"plain": ["merge"]}}}, "'merge' under `heldout` .* `train` already"),
-        ({"train": {"task": {"plain": ["A b.", "a  b"]}}}, "'a  b' under `train` .* keep one"),
+        (
+            {"heldout": {"task": {"plain": ["merge"]}}},
+            "'merge' under `heldout`, .* `train`: keep one",
+        ),
+        ({"train": {"task": {"plain": ["A b.", "a  b"]}}}, "'a  b' under `train`, .* keep one"),
     ],
 )
 def test_a_broken_pool_is_told_with_its_path_in_one_line(changes, told, tmp_path):
@@ -210,7 +210,7 @@ def test_a_broken_pool_is_told_with_its_path_in_one_line(changes, told, tmp_path
         (b"group: \xff", "not valid YAML"),
         (b"? [group]\n: mine", "not valid YAML"),
         (b"- group", "begin it with `group: mine`"),
-        (b"train:\n  task:\n    plain: [a]\n    plain: [b]", "'plain' stands twice.* line 4"),
+        (b"train:\n  task:\n    plain: [a]\n    plain: [b]", "'plain' occurs twice.* line 4"),
     ],
 )
 def test_what_is_no_pool_at_all_is_told_with_its_path(text, told, tmp_path):
@@ -225,17 +225,12 @@ def test_a_missing_pool_is_told_by_its_path(tmp_path):
         read_pool(tmp_path / "mine.yaml")
 
 
-def test_a_sentence_of_two_pools_is_told_with_both(tmp_path, monkeypatch):
+def test_a_sentence_in_two_pools_is_refused_with_both_files(tmp_path):
     for group in ("mff", "mef"):
         shutil.copy(resource("data", "instructions", f"{group}.yaml"), tmp_path)
     text = (
         (tmp_path / "mff.yaml").read_text().replace("- focus stack\n", "- Fuse the two exposures\n")
     )
     (tmp_path / "mff.yaml").write_text(text)
-    monkeypatch.setattr(pools, "resource", lambda *parts: tmp_path.joinpath(*parts[2:]))
-    pools._pools.cache_clear()
-    try:
-        with pytest.raises(UserError, match=r"mff\.yaml .*'Fuse the two exposures'.*mef\.yaml"):
-            instruction_pool("mff")
-    finally:
-        pools._pools.cache_clear()
+    with pytest.raises(UserError, match=r"mff\.yaml .*'Fuse the two exposures'.*mef\.yaml"):
+        read_pools(tmp_path)

@@ -13,13 +13,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import (
     CONDITION_DROPPED,
+    INSTRUCTION_POOLS,
     SPECIAL_TOKENS,
     TextSlots,
     encode_prompt,
     frame,
     image_only_prompt,
-    instruction_groups,
-    instruction_pool,
     join_instructions,
     load_tokenizer,
     task_prompt,
@@ -139,14 +138,14 @@ def test_an_endless_instruction_is_told_its_limit():
         encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
 
 
-@pytest.mark.parametrize("group", instruction_groups())
+@pytest.mark.parametrize("group", INSTRUCTION_POOLS)
 def test_every_sentence_fits_the_slots_of_the_recipe_small_with_its_tags(group):
     """Its last slot is the smallest of all from-scratch recipes; `nano` has twice the room."""
     tokenizer, tight = load_tokenizer(), TextSlots(first=32, middle=16, last=80)
-    fusion = [sentence.text for sentence in instruction_pool("fusion").annotated]
+    fusion = [sentence.text for sentence in INSTRUCTION_POOLS.find("fusion").instructions]
     longest_fusion = max(fusion, key=lambda text: len(tokenizer.encode(text)))
-    pool = instruction_pool(group)
-    for text in (sentence.text for sentence in pool.annotated):
+    pool = INSTRUCTION_POOLS.find(group)
+    for text in (sentence.text for sentence in pool.instructions):
         text = text.replace("{class}", "traffic light")
         if pool.task == "CONTROL":
             text = join_instructions(longest_fusion, text)

@@ -5,7 +5,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
-from ditfuse_jax.prompts import instruction_pool
+from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.sample import read_prompts
 from ditfuse_jax.sample.files import plan_outputs
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
@@ -111,7 +111,7 @@ def test_a_task_sets_the_tags(task, tags):
 
 
 def test_a_level_is_asked_for_after_fusion_as_in_training():
-    fusion, light = (instruction_pool(name).sentences[0] for name in ("fusion", "light_plus"))
+    fusion, light = (INSTRUCTION_POOLS.find(name).sentences[0] for name in ("fusion", "light_plus"))
     assert standard_prompt("light+", 2).endswith(f"{fusion.rstrip('.')}. {light}")
     assert standard_prompt("light+", 2, "A bit more sun.").endswith(". A bit more sun.")
     assert {*CONTROL_TASKS} == {"light++", "light+", "light-", "light--", "contrast+", "contrast-"}

@@ -7,7 +7,7 @@ import pytest
 
 from ditfuse_jax.degrade import TONES, M3Config, adjust_tone, overlay_mask
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts import instruction_groups, instructions, task_prompt
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, instructions, task_prompt
 from ditfuse_jax.tasks import (
     IVIF,
     M3,
@@ -17,7 +17,6 @@ from ditfuse_jax.tasks import (
     PromptedImages,
     Records,
     Segmentation,
-    find_task,
 )
 from ditfuse_jax.tasks.crop import random_crop
 
@@ -96,7 +95,7 @@ def test_only_m3_with_wrong_light_is_asked_to_correct_the_light():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_no_task_draws_a_held_out_sentence(name):
-    heldout = [s for group in instruction_groups() for s in instructions(group, heldout=True)]
+    heldout = [s for group in INSTRUCTION_POOLS for s in instructions(group, heldout=True)]
     wordings = {s.replace("{class}", c) for s in heldout for names in STREET_CLASSES for c in names}
     for seed in range(30):
         prompt = example_of(name, seed).prompt
@@ -110,36 +109,6 @@ def test_m3_sources_are_views_of_the_target():
         clean = [(source == example.target).all(axis=2) for source in example.sources]
         assert (clean[0] | clean[1]).all()  # where one view is hit the other is not
         assert not clean[0].all() or not clean[1].all()
-
-
-def test_a_name_may_change_the_settings_of_m3_and_nothing_else():
-    plain = find_task("m3")
-    assert plain is TASKS["m3"] and isinstance(plain, M3)
-    changed = find_task("m3_extended:block_sides=16+32,overlap_fraction=0.5,degradations=mask+blur")
-    expected = M3Config((16, 32), 0.5, {"mask": 1.0, "blur": 1.0})
-    assert changed == M3(expected, ("fusion", "restoration"))
-    assert find_task("m3:overlap_fraction=1") == M3(M3Config(overlap_fraction=1.0))
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("m4", "task 'm4' is unknown; choose from m3, "),
-        ("mff:overlap_fraction=1", "task 'mff' has no settings to change"),
-        ("m3:", "no setting ''"),
-        (
-            "m3:blocks=32",
-            "no setting 'blocks': give some of block_sides, overlap_fraction, degradations",
-        ),
-        ("m3:block_sides=wide", "block_sides cannot be 'wide'"),
-        ("m3:block_sides=0", "must be positive pixels"),
-        ("m3:overlap_fraction=2", r"must lie in 0\.\.1"),
-        ("m3:degradations=mask+rain", "no degradation is named rain"),
-    ],
-)
-def test_a_name_that_means_no_task_is_refused(name, told):
-    with pytest.raises(UserError, match=told):
-        find_task(name)
 
 
 def test_ivif_target_is_the_mean_of_the_sources():
@@ -159,7 +128,7 @@ def test_ivif_sources_come_in_either_order():
 
 
 def test_unknown_pseudo_targets_are_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=r"named median \(known: mean"):
+    with pytest.raises(UserError, match="pseudo-target 'median' is unknown; choose from mean"):
         IVIF(target="median")
 
 
@@ -247,7 +216,9 @@ class TestSegmentation:
     def test_many_crops_show_the_whole_scene_and_its_damage_from_afar(self):
         """Blocks of random bytes, a third as large, are grey: no pixel is as bright any more."""
         coded = np.full((288, 288, 3), 3, np.uint8)
-        task = Segmentation(config=M3Config(degradations={"mask": 1}, overlap_fraction=1), intact=0)
+        task = Segmentation(
+            config=M3Config(degradations={"mask": 1}, overlap_fraction=1), clean_probability=0
+        )
         grey = np.full((288, 288, 3), 128, np.uint8)
         deviations = [
             task((grey, coded), np.random.default_rng(seed), (96, 96)).sources[0].std()
@@ -266,7 +237,7 @@ class TestSegmentation:
     def test_crops_that_are_not_of_the_whole_scene_show_the_class(self):
         coded = np.full((400, 400, 3), 3, np.uint8)
         coded[20:60, 320:380] = 8
-        task = Segmentation(intact=1)
+        task = Segmentation(clean_probability=1)
         shown = []
         for seed in range(60):
             scene = np.full((400, 400, 3), 128, np.uint8)

@@ -88,7 +88,7 @@ def test_slow_data_of_one_is_named_and_then_ends_all(start_group, losses, tmp_pa
     assert "process 1 of 2" in said[0] and "has been at data for" in said[0]
     for text in said:
         last = text.splitlines()[-1]
-        assert "error: process 1 of 2" in last and "no batch came for 15 s" in last
+        assert "error: process 1 of 2" in last and "no batch arrived within 15 s" in last
 
 
 @pytest.mark.slow

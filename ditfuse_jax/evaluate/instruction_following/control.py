@@ -29,7 +29,7 @@ from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
 from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.images import check_same_size
-from ditfuse_jax.prompts import Instruction, as_prompt, instruction_pool
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, Instruction, as_prompt
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_task, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
@@ -150,8 +150,8 @@ class _Request:
 
 def _requests(task: str, count: int, tags: bool, turn: int) -> Iterator[_Request]:
     for level in (PLAIN, *TONES):
-        pool = instruction_pool(_group(level, task))
-        held_out = [one for one in pool.annotated if one.part == "heldout"]
+        pool = INSTRUCTION_POOLS.find(_group(level, task))
+        held_out = [one for one in pool.instructions if one.split == "heldout"]
         for sentence in (None, *held_out_turn(held_out, turn)):
             text = sentence.text if sentence else pool.sentences[0]
             if not tags:

@@ -1,4 +1,4 @@
-"""Recipes of public data sets: one file each, and a line here."""
+"""Descriptions of public data sets: how their archives arrange the files."""
 
 from ditfuse_jax.pipeline.datasets.camvid import CAMVID
 from ditfuse_jax.pipeline.datasets.coco import COCO
@@ -18,6 +18,7 @@ from ditfuse_jax.pipeline.datasets.roadscene import ROADSCENE
 from ditfuse_jax.pipeline.datasets.selection import Selection, parse_selection, select_stacks
 from ditfuse_jax.pipeline.datasets.sice import SICE
 from ditfuse_jax.pipeline.datasets.tno import TNO
+from ditfuse_jax.registry import Registry
 
 __all__ = [
     "DATASETS",
@@ -32,13 +33,16 @@ __all__ = [
     "select_stacks",
 ]
 
-DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (
-        *(MSRS, LLVIP, M3FD, FMB, ROADSCENE, TNO),
-        *(LYTRO, MFFW, MFI_WHU, REAL_MFF),
-        *(MEFB, SICE),
-        *(HARVARD_CT, HARVARD_PET, HARVARD_SPECT),
-        *(CAMVID, COCO),
-    )
-}
+DATASETS: Registry[Dataset] = Registry(
+    "data set",
+    {
+        dataset.name: dataset
+        for dataset in (
+            *(MSRS, LLVIP, M3FD, FMB, ROADSCENE, TNO),
+            *(LYTRO, MFFW, MFI_WHU, REAL_MFF),
+            *(MEFB, SICE),
+            *(HARVARD_CT, HARVARD_PET, HARVARD_SPECT),
+            *(CAMVID, COCO),
+        )
+    },
+)

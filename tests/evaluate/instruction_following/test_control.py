@@ -18,7 +18,7 @@ from ditfuse_jax.evaluate.instruction_following.control import SENTENCES, evalua
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, write_image
-from ditfuse_jax.prompts import as_prompt, instruction_pool
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, as_prompt
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
@@ -99,7 +99,11 @@ def test_a_contrary_model_has_the_reverse_order(examine):
 
 
 def test_a_model_that_misreads_one_form_is_found_out_by_it(examine):
-    held_out = [one for one in instruction_pool("contrast_plus").annotated if one.part == "heldout"]
+    held_out = [
+        one
+        for one in INSTRUCTION_POOLS.find("contrast_plus").instructions
+        if one.split == "heldout"
+    ]
     unknown = held_out[0].form
 
     def hard_of_hearing(image, tag, job):
@@ -122,8 +126,8 @@ def test_every_scene_takes_its_sentences_from_the_held_out_ones_in_turn(examine)
 
     examine(note)
     for tag in TONES:
-        pool = instruction_pool(control.POOLS[tag])
-        held_out = pool.part("heldout")
+        pool = INSTRUCTION_POOLS.find(control.POOLS[tag])
+        held_out = pool.sentences_of("heldout")
         standard = standard_prompt(tag.lower(), 2, pool.sentences[0])
         assert asked[tag].count(standard) == 2  # one a scene
         others = [prompt for prompt in asked[tag] if prompt != standard]
@@ -139,7 +143,7 @@ def test_without_tags_the_sentence_is_all_that_is_asked(examine, tmp_path):
         return image
 
     examine(note, count=1, tags=False)
-    assert (None, as_prompt(instruction_pool("light_plus").sentences[0], 2)) in asked
+    assert (None, as_prompt(INSTRUCTION_POOLS.find("light_plus").sentences[0], 2)) in asked
     assert {tag for tag, _ in asked} == {None}
     assert all(prompt.startswith("[FUSION]. This is") for _, prompt in asked)
     assert json.loads((tmp_path / "out" / "control.json").read_text())["tags"] is False
@@ -151,7 +155,9 @@ def test_prompts_of_levels_are_those_of_training():
     seen = {TASKS["control_m3"]([image], rng, None).prompt for _ in range(400)}
     shapes = {re.sub(r"(</img>\.).*", r"\1", prompt) for prompt in seen}
     for tag in TONES:
-        made = standard_prompt(tag.lower(), 2, instruction_pool(control.POOLS[tag]).sentences[0])
+        made = standard_prompt(
+            tag.lower(), 2, INSTRUCTION_POOLS.find(control.POOLS[tag]).sentences[0]
+        )
         assert re.sub(r"(</img>\.).*", r"\1", made) in shapes
 
 

@@ -219,7 +219,7 @@ def make_archive(tmp_path, monkeypatch):
             if split in layout
         }
         dataset = dataclasses.replace(DATASETS[name], splits=splits)
-        monkeypatch.setitem(DATASETS, name, dataset)
+        monkeypatch.setitem(DATASETS._entries, name, dataset)
         folder, files = tmp_path / "archive", {}
         for split, patterns in layout.items():
             files[split] = {}
