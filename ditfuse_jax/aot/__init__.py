@@ -1,4 +1,4 @@
-"""Ahead of time: compiling the real programs for accelerators that are not there."""
+"""Ahead-of-time compilation of the training step and the sampler for absent accelerators."""
 
 from ditfuse_jax.aot.compile import CompileConfig, compile_programs
 from ditfuse_jax.aot.report import Report

@@ -1,7 +1,7 @@
-"""Compiling a traced program, or recalling what the compiler said of the very same program.
+"""Compilation of traced programs, with a cache of the results.
 
-JAX's own cache keeps executables, which cannot be loaded where there is no such device.  What this
-command needs of one is its optimised program and its sizes, so these are kept.
+JAX's own cache stores executables, which cannot be loaded without the device.  This one stores the
+optimised program as text and its memory sizes.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import compilation_cache, make_folder, write_bytes
 
 _PACKAGES = ("jax", "jaxlib", "libtpu")
-# XLA's least effort: it compiles several times faster to a program that is, if anything, worse.
-_QUICK = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
-# Of v7x, libtpu 0.0.42 ends with a failed check when it puts a collective on the sparse cores.
+# Lowest effort of XLA: compiles several times faster; the programs are the same or slightly worse.
+_LOW_EFFORT = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
+# libtpu 0.0.42 fails with an internal check if it runs a collective on v7x's sparse cores.
 _OPTIONS = {
     "v7x": {
         f"xla_tpu_enable_sparse_core_collective_offload_{kind}": "false"
@@ -34,16 +34,16 @@ _OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """What the compiler said.
+    """Result of a compilation.
 
     Attributes:
-      hlo: the optimised program; empty if it was refused.
-      bytes: per device, by kind: argument, output, alias (outputs that reuse arguments), temp and
-        generated_code.
-      xla_flops: XLA's own count, in which a loop's body counts once.
-      out_of_memory: why there is none: it needs more memory than there is; empty otherwise.
-      seconds: that compiling took.
-      cached: it was compiled before.
+      hlo: the optimised program; empty if it does not fit into memory.
+      bytes: bytes per device by kind: argument, output, alias (outputs that reuse arguments), temp
+        and generated_code.
+      xla_flops: XLA's own FLOP count, in which a loop's body counts once.
+      out_of_memory: the compiler's message if the program does not fit, else empty.
+      seconds: compilation time.
+      cached: whether the result was read from the cache.
     """
 
     hlo: str
@@ -55,34 +55,34 @@ class Compilation:
 
     @property
     def total_bytes(self) -> int:
-        """What a device holds while the program runs."""
+        """Bytes of memory that a device needs while the program runs."""
         sizes = self.bytes
         return sum(sizes.values()) - 2 * sizes.get("alias", 0)
 
 
 def cache_folder() -> Path:
-    """Beside JAX's own compiled programs."""
+    """Returns the default cache folder, inside that of JAX's compilation cache."""
     return compilation_cache() / "aot"
 
 
 def compile_lowered(
     lowered: jax.stages.Lowered, target: str, folder: Path, *, low_effort: bool = False
 ) -> Compilation:
-    """Compiles, unless the same program was compiled for the same target by the same compiler.
+    """Compiles a program, or returns the cached result of the same program, target and compiler.
 
     Args:
       lowered: the traced program.
-      target: names the devices.
-      folder: where results are kept.
-      low_effort: with the compiler's least effort instead of its usual one.
+      target: name of the devices, e.g. "v6e:16x16".
+      folder: cache folder.
+      low_effort: use the compiler's lowest instead of its default effort.
 
     Raises:
-      UserError: the compiler fails for another reason than memory.
+      UserError: the compiler fails for a reason other than memory.
     """
-    options: dict[str, Any] = dict(_QUICK) if low_effort else {}
+    options: dict[str, Any] = dict(_LOW_EFFORT) if low_effort else {}
     options |= _OPTIONS.get(target.partition(":")[0].split()[-1], {})
     path = folder / f"{program_key(lowered, target, options)}.json.z"
-    found = _recall(path)
+    found = _read_cached(path)
     if found:
         return found
     started = time.perf_counter()
@@ -90,11 +90,11 @@ def compile_lowered(
     caching = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
     try:
-        done = _examine(lowered.compile(compiler_options=options), started)
+        done = _measure(lowered.compile(compiler_options=options), started)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             reason = str(error).splitlines()[0]
-            raise UserError(f"{target}: the compiler gives up ({reason})") from error
+            raise UserError(f"{target}: the compiler fails ({reason})") from error
         done = Compilation("", {}, 0.0, str(error), time.perf_counter() - started)
     finally:
         config.update("jax_enable_compilation_cache", caching)
@@ -104,7 +104,7 @@ def compile_lowered(
 
 
 def program_key(lowered: jax.stages.Lowered, target: str, options: Mapping[str, Any]) -> str:
-    """SHA-256 of the program's text, its target and the compiler's versions and options."""
+    """Returns the SHA-256 hex digest of program, target, compiler versions and options."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -116,11 +116,11 @@ def program_key(lowered: jax.stages.Lowered, target: str, options: Mapping[str, 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _examine(compiled: jax.stages.Compiled, started: float) -> Compilation:
+def _measure(compiled: jax.stages.Compiled, started: float) -> Compilation:
     seconds = time.perf_counter() - started
     sizes = compiled.memory_analysis()
     if sizes is None:
-        raise UserError("this compiler does not tell what memory a program needs")
+        raise UserError("this compiler does not report a program's memory")
     kinds = ("argument", "output", "alias", "temp", "generated_code")
     cost = compiled.cost_analysis() or {}
     return Compilation(
@@ -132,9 +132,9 @@ def _examine(compiled: jax.stages.Compiled, started: float) -> Compilation:
     )
 
 
-def _recall(path: Path) -> Compilation | None:
+def _read_cached(path: Path) -> Compilation | None:
     try:
         values = json.loads(zlib.decompress(path.read_bytes()))
         return Compilation(**values | {"cached": True})
     except (OSError, ValueError, TypeError, zlib.error):
-        return None  # not there, or written by another version
+        return None  # absent, or written by another version

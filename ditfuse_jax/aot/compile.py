@@ -1,4 +1,4 @@
-"""A case to compile: what, on which devices, and its programs' reports."""
+"""Compiles the programs of a preset for a topology and reports on them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from ditfuse_jax.aot.cached_compile import cache_folder, compile_lowered
 from ditfuse_jax.aot.memory import checkpoint_bytes, device_bytes
 from ditfuse_jax.aot.programs import NUM_IMAGES, Program, sampling_programs, train_program
-from ditfuse_jax.aot.report import Report, examine
+from ditfuse_jax.aot.report import Report, make_report
 from ditfuse_jax.aot.topology import Topology
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import AttentionMask
@@ -27,15 +27,16 @@ PROGRAMS = ("train", "sample")
 
 @dataclasses.dataclass(frozen=True)
 class CompileConfig:
-    """What is compiled.
+    """What to compile.
 
     Attributes:
-      preset: of the model.
+      preset: name of the model preset.
       program: a name in `PROGRAMS`.
-      image_size: of the square images, in pixels.
-      batch_size: examples over all devices; 0 for four per device to train on, one to sample.
-      lora: train adapters as `omnigen_lora` has them instead of all weights.
-      overrides: words like `--config.model.remat=full`.
+      image_size: side of the square images in pixels.
+      batch_size: examples over all devices; 0 for four per device in training, one per slice in
+        sampling.
+      lora: train adapters as in the recipe `omnigen_lora` instead of all weights.
+      overrides: configuration overrides like `--config.model.remat=full`.
     """
 
     preset: str
@@ -46,16 +47,18 @@ class CompileConfig:
     overrides: tuple[str, ...] = ()
 
     def recipe(self, devices: int, slices: int) -> Recipe:
-        """The recipe on these devices; a slice holds one copy of the parameters.
+        """Returns the recipe for a number of devices; each slice holds one copy of the parameters.
 
-        For training, parameters and batch are spread over it; for sampling, heads are: the batch
-        may then be one.
+        Within a slice, training shards parameters and batch; sampling shards attention heads, so
+        the batch may be one.
 
         Raises:
-          UserError: an unknown preset, or overrides that do not fit.
+          UserError: preset, program or an override is invalid.
         """
         if self.program not in PROGRAMS:
-            raise UserError(f"{self.program!r} is unknown; choose from {', '.join(PROGRAMS)}")
+            raise UserError(
+                f"program {self.program!r} is unknown; choose from {', '.join(PROGRAMS)}"
+            )
         config: Config = default_config(self.preset)
         config.data.crop = (self.image_size, self.image_size)
         config.data.batch_size = self.batch_size or (
@@ -75,42 +78,51 @@ class CompileConfig:
 
 
 def compile_programs(
-    case: CompileConfig, topology: Topology, *, low_effort: bool = False, folder: Path | None = None
+    config: CompileConfig,
+    topology: Topology,
+    *,
+    low_effort: bool = False,
+    folder: Path | None = None,
 ) -> list[Report]:
-    """Compiles what a case has, or recalls it.
+    """Compiles programs for a topology, or reads the results from the cache.
 
     Args:
-      case: what.
-      topology: for which devices.
+      config: what to compile.
+      topology: the devices.
       low_effort: see `compile_lowered`.
-      folder: of results; by default `cache_folder()`.
+      folder: cache folder; by default `cache_folder()`.
+
+    Returns:
+      One report per program: one for training; for sampling in latent space three.
 
     Raises:
-      UserError: the topology, the recipe or its mesh does not work, or there is no compiler.
+      UserError: topology, recipe or mesh is invalid, or the TPU compiler is not installed.
     """
-    chip, devices = TPUS[topology.family], topology.devices()
-    return compile_on(case, devices, chip, str(topology), low_effort=low_effort, folder=folder)
+    accelerator, devices = TPUS[topology.family], topology.devices()
+    return compile_on(
+        config, devices, accelerator, str(topology), low_effort=low_effort, folder=folder
+    )
 
 
 def compile_on(
-    case: CompileConfig,
+    config: CompileConfig,
     devices: Sequence[Any],
-    chip: Accelerator,
+    accelerator: Accelerator,
     target: str,
     *,
     low_effort: bool = False,
     folder: Path | None = None,
 ) -> list[Report]:
-    """The same for given devices."""
+    """Compiles programs for given devices; see `compile_programs`."""
     slice_of = [getattr(device, "slice_index", 0) or 0 for device in devices]
-    recipe = case.recipe(len(devices), max(slice_of) + 1)
+    recipe = config.recipe(len(devices), max(slice_of) + 1)
     sharder = Sharder(make_mesh(recipe.mesh, devices))
-    if case.program == "train":
+    if config.program == "train":
         programs = [train_program(recipe, sharder)]
     else:
         programs = sampling_programs(recipe, sharder)
-    # Programs number devices by their place in the mesh.
-    placed = [getattr(device, "slice_index", 0) or 0 for device in sharder.mesh.devices.flat]
+    # Programs number devices by their position in the mesh.
+    slice_indices = [getattr(device, "slice_index", 0) or 0 for device in sharder.mesh.devices.flat]
     facts = {
         "preset": recipe.model.preset,
         "topology": target,
@@ -121,29 +133,40 @@ def compile_on(
         "trains": "adapters" if recipe.lora else "all weights",
         "remat": recipe.model.remat,
         "attention": recipe.model.attention,
-        "effort": "least" if low_effort else "usual",
+        "effort": "low" if low_effort else "default",
     }
-    if case.program == "sample":
+    if config.program == "sample":
         del facts["trains"], facts["remat"]
         facts["steps"] = recipe.sampling.steps
     reports = []
     for program in programs:
-        done = compile_lowered(
+        compilation = compile_lowered(
             program.lower(), target, folder or cache_folder(), low_effort=low_effort
         )
         consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
         if program.name == "train":
-            consumers |= _kept_by_a_step(recipe, sharder, program)
+            consumers |= _saved_by_a_step(recipe, sharder, program)
         flops = model_flops(recipe, program.name) / len(devices)
         masks = attention_masks(recipe, program.name)
-        reports.append(examine(program.name, facts, done, consumers, flops, chip, placed, masks))
+        reports.append(
+            make_report(
+                program.name,
+                facts,
+                compilation,
+                consumers,
+                flops,
+                accelerator,
+                slice_indices,
+                masks,
+            )
+        )
     return reports
 
 
 def model_flops(recipe: Recipe, program: str) -> float:
-    """Model FLOPs of one run over the whole batch; 0 for the autoencoder, which is not counted.
+    """Returns the model FLOPs of one run over the whole batch; 0 for the autoencoder's programs.
 
-    The text is the standard fusion prompt; padding in the text slots is no work of the model's.
+    The text is the standard fusion prompt; padding in the text slots is not counted.
     """
     model, size = recipe.model, recipe.data.batch_size
     height, width = recipe.data.crop
@@ -167,22 +190,22 @@ def model_flops(recipe: Recipe, program: str) -> float:
 
 
 def layout(recipe: Recipe, text_slots: tuple[int, int, int]) -> Layout:
-    """The sequence of one example."""
+    """Returns the layout of one example's sequence."""
     first, middle, last = text_slots
     height, width = (side // recipe.model.pixels_per_token for side in recipe.data.crop)
     return Layout((first, *(middle,) * (NUM_IMAGES - 1), last), (height, width), recipe.step.draws)
 
 
 def attention_masks(recipe: Recipe, program: str) -> tuple[AttentionMask, ...]:
-    """What attends to what in a program."""
+    """Returns the attention masks of a program."""
     if program == "train":
         return (layout(recipe, recipe.model.text_slots).full_mask,)
     sequence = layout(recipe, recipe.sampling.text_slots)
     return (sequence.condition_mask, sequence.draw_mask)
 
 
-def _kept_by_a_step(recipe: Recipe, sharder: Sharder, program: Program) -> dict[str, int]:
-    """Gradients, and what the layers keep for the backward pass."""
+def _saved_by_a_step(recipe: Recipe, sharder: Sharder, program: Program) -> dict[str, int]:
+    """Returns the bytes of gradients and of the values that layers save for the backward pass."""
     length = layout(recipe, recipe.model.text_slots).length
     batch = recipe.data.batch_size // recipe.step.accumulation
     return {

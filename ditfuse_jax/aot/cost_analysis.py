@@ -1,23 +1,19 @@
-"""What an optimised program does per device: matrix FLOPs, HBM traffic, bytes on the links.
+"""Costs of an optimised program per device: FLOPs of matrix products and HBM traffic.
 
-XLA's own analysis counts the body of a loop once; here everything counts as often as it runs.
+XLA's own analysis counts the body of a loop once; here everything is counted as often as it runs.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.aot.hlo import Array, Computation, Instruction, Module
+from ditfuse_jax.aot.collectives import COLLECTIVES
+from ditfuse_jax.aot.hlo import Array, Computation, Instruction, Module, parse_ints
 from ditfuse_jax.model.attention import AttentionMask
 
-COLLECTIVES = (
-    *("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"),
-    *("ragged-all-to-all", "collective-broadcast"),
-)
-# These move no data of their own.
+# Instructions that cause no memory traffic.
 _FREE = frozenset(
     {
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"),
@@ -28,30 +24,13 @@ _FREE = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Collective:
-    """One collective operation.
-
-    Attributes:
-      kind: a name in `COLLECTIVES`, or `between slices`.
-      runs: how often.
-      sent: bytes that a device sends per run, by the best (ring) algorithm.
-      crosses: it joins devices of different slices.
-    """
-
-    kind: str
-    runs: float
-    sent: float
-    crosses: bool
-
-
 def matrix_flops(module: Module, masks: Sequence[AttentionMask] = ()) -> float:
-    """FLOPs of matrix products, convolutions and attention kernels.
+    """Returns the FLOPs of matrix products, convolutions and attention kernels.
 
     Args:
       module: the program.
-      masks: of the attention in it.  JAX's splash kernels do not tell their FLOPs: they are
-        counted for the pairs that are seen, which is the least they can do.
+      masks: masks of the attention in the program.  JAX's splash kernels do not report FLOPs; they
+        are counted for the pairs that are not masked out, a lower bound.
     """
     total = 0.0
     for name, runs, instruction in module.instructions():
@@ -66,7 +45,7 @@ def matrix_flops(module: Module, masks: Sequence[AttentionMask] = ()) -> float:
 
 
 def unknown_kernels(module: Module, masks: Sequence[AttentionMask] = ()) -> tuple[str, ...]:
-    """Kernels whose FLOPs nobody tells; they count as none."""
+    """Returns the names of kernels with unknown FLOPs, which `matrix_flops` does not count."""
     return tuple(
         instruction.name
         for name, _, instruction in module.instructions()
@@ -76,98 +55,12 @@ def unknown_kernels(module: Module, masks: Sequence[AttentionMask] = ()) -> tupl
 
 
 def hbm_bytes(module: Module) -> float:
-    """Bytes read from and written to HBM by kernels; what stays on the chip is not counted."""
+    """Returns the bytes that kernels read from and write to HBM, without on-chip memory."""
     total = 0.0
     for name, runs, instruction in module.instructions():
         if name not in module.fused and not _is_free(instruction):
             total += runs * _traffic(module, module.computations[name], instruction)
     return total
-
-
-def collectives(module: Module, slice_of: Sequence[int]) -> list[Collective]:
-    """Every collective, with what a device sends.
-
-    Args:
-      module: the program.
-      slice_of: for each device of the program, the number of its slice.
-    """
-    found, fused = [], {}
-    for name, runs, instruction in module.instructions():
-        kind = instruction.opcode.removesuffix("-start")
-        if kind == "send" and "xla_megascale_runtime" in instruction.attributes:
-            # Hosts join slices: what a device hands to its own leaves it at least once.
-            sent = float(instruction.arrays[0].bytes)
-            found.append(Collective("between slices", runs, sent, crosses=True))
-        if kind not in COLLECTIVES:
-            continue
-        groups = _groups(instruction, len(slice_of))
-        crosses = any(len({slice_of[device] for device in group}) > 1 for group in groups)
-        arrays = instruction.arrays
-        if instruction.opcode == "all-gather-start":  # operands, then results
-            arrays = arrays[len(arrays) // 2 :]
-        elif instruction.opcode == "collective-permute-start":  # operand, result, context
-            arrays = arrays[1:2]
-        size = sum(array.bytes for array in arrays)
-        if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-            kind, size = "reduce-scatter", size / len(groups[0])
-        one = Collective(kind, runs, _sent(kind, size, len(groups[0])), crosses)
-        channel = re.search(r"channel_id=(\d+)", instruction.attributes)
-        if name in module.fused and channel:
-            # An asynchronous one stands in several kernels: where it starts, goes on and ends.
-            key = (kind, channel.group(1))
-            fused[key] = max(fused.get(key, one), one, key=lambda c: c.runs * c.sent)
-        else:
-            found.append(one)
-    return found + list(fused.values())
-
-
-def _sent(kind: str, size: float, group: int) -> float:
-    """Bytes sent per device; `size` is that of the result."""
-    others = (group - 1) / group
-    match kind:
-        case "all-gather" | "all-to-all" | "ragged-all-to-all":
-            return size * others
-        case "all-reduce":
-            return 2 * size * others
-        case "reduce-scatter":
-            return size * (group - 1)
-        case _:
-            return float(size)
-
-
-def _groups(instruction: Instruction, count: int) -> list[list[int]]:
-    """The devices that take part together."""
-    text = instruction.attributes
-    pairs = re.search(r"source_target_pairs=\{(\{.*?\})\}", text)
-    if pairs:
-        return [[int(a), int(b)] for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs.group(1))]
-    listed = re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", text)
-    if listed:
-        groups = re.findall(r"\{([\d, ]+)\}", listed.group(1))
-        return [[int(device) for device in group.split(",")] for group in groups]
-    iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
-    if iota:
-        shape, dims, order = (_ints(part) for part in iota.groups(default=""))
-        devices = np.arange(math.prod(dims)).reshape(dims)
-        if order:
-            devices = devices.transpose(order)
-        return devices.reshape(shape).tolist()
-    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\](?:[^{]*?\(([\d,]+)\))?\s*\{([^}]*)\}", text)
-    if mesh:
-        axes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh.group(1))}
-        joined = re.findall(r"'([^']+)'", mesh.group(3))
-        devices = np.arange(math.prod(axes.values())).reshape(list(axes.values()))
-        names = list(axes)
-        order = [i for i, n in enumerate(names) if n not in joined] + [
-            names.index(n) for n in joined
-        ]
-        size = math.prod(axes[name] for name in joined)
-        return devices.transpose(order).reshape(-1, size).tolist()
-    return [list(range(count))]
-
-
-def _ints(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
 
 
 def _array(computation: Computation, name: str) -> Array:
@@ -177,12 +70,12 @@ def _array(computation: Computation, name: str) -> Array:
 def _dot(computation: Computation, instruction: Instruction) -> float:
     left = _array(computation, instruction.operands[0])
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
-    dims = _ints(contracted.group(1)) if contracted else []
+    dims = parse_ints(contracted.group(1)) if contracted else []
     return 2.0 * instruction.arrays[0].size * math.prod(left.dims[dim] for dim in dims)
 
 
 def _convolution(computation: Computation, instruction: Instruction) -> float:
-    """Only products inside the image count: TPUs write batched products as dilated windows."""
+    """Counts products inside the image only: on TPUs batched products are dilated windows."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
     assert labels is not None
     left_labels, right_labels, out_labels = labels.groups()
@@ -192,9 +85,9 @@ def _convolution(computation: Computation, instruction: Instruction) -> float:
     flops = 2.0 * out.dims[out_labels.index("b")] * out.dims[out_labels.index("f")]
     flops *= left.dims[left_labels.index("f")]
     for group in ("feature_group_count", "batch_group_count"):
-        told = re.search(rf"{group}=(\d+)", instruction.attributes)
-        if told:
-            flops /= int(told.group(1))
+        found = re.search(rf"{group}=(\d+)", instruction.attributes)
+        if found:
+            flops /= int(found.group(1))
     for axis in range(len(left_labels) - 2):
         label = str(axis)
         flops *= _valid(
@@ -208,12 +101,12 @@ def _convolution(computation: Computation, instruction: Instruction) -> float:
 
 def _window(attributes: str) -> dict[str, list[str]]:
     found = re.search(r"window=\{([^}]*)\}", attributes)
-    words = found.group(1).split() if found else []
-    return {key: value.split("x") for key, _, value in (word.partition("=") for word in words)}
+    settings = found.group(1).split() if found else []
+    return {key: value.split("x") for key, _, value in (s.partition("=") for s in settings)}
 
 
 def _valid(image: int, kernel: int, out: int, window: dict[str, str]) -> int:
-    """Pairs (place of the result, place of the kernel) that meet a real element of the image."""
+    """Counts pairs of a result's and a kernel's index that meet an element of the image."""
     stride, dilation = int(window.get("stride", 1)), int(window.get("rhs_dilate", 1))
     spread = int(window.get("lhs_dilate", 1))
     low = int(window.get("pad", "0_0").split("_")[0])
@@ -222,7 +115,7 @@ def _valid(image: int, kernel: int, out: int, window: dict[str, str]) -> int:
     return int(inside.sum())
 
 
-# Products of queries, keys, values and their gradients in each of the kernels.
+# Number of matrix products in each of the kernels.
 _SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 _FLOATS = ("bf16", "f32")
 _SPLASH_PADDING = 512  # tokens are padded to blocks of at most this many
@@ -237,7 +130,7 @@ def _kernel(
     kernel = re.match(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.name)
     if not kernel:
         return None
-    # (batch, heads, tokens, head dim); a batch of one has no dimension of its own.
+    # (batch, heads, tokens, head dim); a batch of one has no dimension.
     q, k = [x for x in arrays if x.dtype in _FLOATS and len(x.dims) >= 3][:2]
     *stack, queries, depth = q.dims
     for mask in masks:
@@ -254,7 +147,7 @@ def _is_free(instruction: Instruction) -> bool:
 
 
 def _traffic(module: Module, computation: Computation, instruction: Instruction) -> float:
-    """Bytes of one kernel."""
+    """Returns the bytes that one kernel reads and writes."""
     inside = None
     if instruction.opcode == "fusion":
         inside = module.computations[dict(instruction.called())["calls"]]
@@ -279,7 +172,7 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
 def _read(
     module: Module, inside: Computation, parameter: Instruction, arrays: Sequence[Array]
 ) -> float:
-    """Bytes that a fusion reads of a parameter: of one that is only sliced, the slices."""
+    """Returns the bytes that a fusion reads of a parameter; if it is only sliced, the slices."""
     total, names = 0.0, [parameter.name]
     while names:
         name = names.pop()
@@ -292,7 +185,7 @@ def _read(
                 total += user.arrays[0].bytes
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
                 pass  # written in place
-            elif user.opcode == "fusion":  # one inside the other
+            elif user.opcode == "fusion":  # nested
                 inner = module.computations[dict(user.called())["calls"]]
                 place = str(user.operands.index(name))
                 (same,) = (
@@ -305,7 +198,7 @@ def _read(
 
 
 def _written(inside: Computation, root: Instruction, arrays: Sequence[Array]) -> float:
-    """Bytes that a fusion writes: of a result updated in place, the update."""
+    """Returns the bytes that a fusion writes; for a result updated in place, the update."""
     while root.opcode == "bitcast":
         root = inside[root.operands[0]]
     if root.opcode == "dynamic-update-slice":

@@ -1,4 +1,4 @@
-"""Optimised HLO as text: computations, their instructions, and how often each runs."""
+"""Parser of optimised HLO text: computations, instructions, and how often each runs."""
 
 import collections
 import dataclasses
@@ -22,9 +22,9 @@ class Array:
     """One array of a shape.
 
     Attributes:
-      dtype: HLO's name.
-      dims: sizes.
-      on_chip: it lies in the core's own memory (TPU memory space 1), not in HBM.
+      dtype: HLO's name of the type.
+      dims: sizes of the dimensions.
+      on_chip: whether it is in the core's own memory (TPU memory space 1) instead of HBM.
     """
 
     dtype: str
@@ -48,7 +48,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line: `name = shape opcode(operands), attributes`."""
+    """One instruction: `name = shape opcode(operands), attributes`."""
 
     name: str
     shape: str
@@ -60,11 +60,11 @@ class Instruction:
 
     @functools.cached_property
     def arrays(self) -> tuple[Array, ...]:
-        """The arrays of its result, a tuple's in order."""
+        """The arrays of its result, in the order of a tuple."""
         return parse_shape(self.shape)
 
     def called(self) -> Iterator[tuple[str, str]]:
-        """(role, name) of the computations it runs."""
+        """Yields (role, name) of the computations that it runs."""
         yield from _CALLED.findall(self.attributes)
         for names in _BRANCHES.findall(self.attributes):
             for name in names.split(","):
@@ -76,12 +76,14 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """Attributes:
-    computations: by name, each in its order.
-    entry: name of the one that runs.
-    runs: how often each computation runs; a fusion's own computation runs as often as the fusion.
-    fused: computations that are one kernel, whose inner values are never stored.
-    unknown_loops: loops whose trip count could not be read; they count once.
+    """A parsed program.
+
+    Attributes:
+      computations: by name, each with its instructions in order.
+      entry: name of the entry computation.
+      runs: number of executions of each computation; for a fusion's computation, of the fusion.
+      fused: computations inside of one kernel, whose intermediate values are not stored.
+      unknown_loops: loops whose trip count could not be determined; they count once.
     """
 
     computations: dict[str, Computation]
@@ -91,14 +93,14 @@ class Module:
     unknown_loops: tuple[str, ...]
 
     def instructions(self) -> Iterator[tuple[str, float, Instruction]]:
-        """(computation, runs, instruction) of everything that runs."""
+        """Yields (computation, runs, instruction) of all instructions that run."""
         for name, runs in self.runs.items():
             for instruction in self.computations[name].values():
                 yield name, runs, instruction
 
 
 def parse_shape(text: str) -> tuple[Array, ...]:
-    """`(f32[2,3]{1,0:T(8,128)S(1)}, s32[])` -> its arrays."""
+    """Parses a shape like `(f32[2,3]{1,0:T(8,128)S(1)}, s32[])` to its arrays."""
     return tuple(
         Array(dtype, tuple(int(d) for d in dims.split(",") if d), "S(1)" in layout)
         for dtype, dims, layout in _ARRAY.findall(text)
@@ -106,7 +108,7 @@ def parse_shape(text: str) -> tuple[Array, ...]:
 
 
 def parse_hlo(text: str) -> Module:
-    """Reads `Compiled.as_text()`."""
+    """Parses the text of `Compiled.as_text()`."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -115,7 +117,7 @@ def parse_hlo(text: str) -> Module:
             if header:
                 current = computations.setdefault(header.group(2), {})
                 entry = header.group(2) if header.group(1) else entry
-        elif line.startswith("}") and not line.startswith("}}"):  # that ends a line's attribute
+        elif line.startswith("}") and not line.startswith("}}"):  # "}}" ends an attribute
             current = None
         else:
             instruction = _parse_line(line)
@@ -126,11 +128,11 @@ def parse_hlo(text: str) -> Module:
 
 
 def trip_count(computations: dict[str, Computation], inside: str, loop: Instruction) -> int | None:
-    """How often a `while` runs its body, from its constants; None where they do not tell.
+    """Returns the trip count of a `while` from its constants, or None if it is not determined.
 
     Args:
-      computations: all.
-      inside: the computation that the loop stands in.
+      computations: all computations by name.
+      inside: name of the computation that contains the loop.
       loop: the instruction.
     """
     known = re.search(r'known_trip_count"?[:=]\s*\{\s*"n"\s*:\s*"(\d+)"', loop.attributes)
@@ -161,7 +163,7 @@ def trip_count(computations: dict[str, Computation], inside: str, loop: Instruct
 
 
 def _step(body: Computation, index: int) -> int | None:
-    """What a loop's body adds to element `index` of its tuple."""
+    """Returns the constant that a loop's body adds to element `index` of its tuple, or None."""
     root = next(i for i in body.values() if i.root)
     if root.opcode != "tuple" or index >= len(root.operands):
         return None
@@ -175,7 +177,7 @@ def _step(body: Computation, index: int) -> int | None:
 def _carried(
     computations: dict[str, Computation], inside: str, loop: Instruction, element: Instruction
 ) -> int | None:
-    """The constant that a loop starts with in the element of its tuple, if it is one."""
+    """Returns the initial value of an element of the loop's tuple if it is a constant, or None."""
     index = re.search(r"index=(\d+)", element.attributes)
     around = computations[inside]
     given = around.get(loop.operands[0])
@@ -238,8 +240,13 @@ def _parse_line(line: str) -> Instruction | None:
     return Instruction(name, shape, opcode, operands, rest[close:], inner, root)
 
 
+def parse_ints(text: str) -> list[int]:
+    """Parses integers separated by commas."""
+    return [int(part) for part in text.split(",") if part]
+
+
 def _closing(text: str, start: int) -> int:
-    """The place after the bracket that closes the one at `start`."""
+    """Returns the index after the bracket that closes the one at `start`."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] in "([{") - (text[place] in ")]}")
@@ -249,7 +256,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at the commas outside brackets."""
+    """Splits at commas outside brackets."""
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

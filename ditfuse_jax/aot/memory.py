@@ -1,4 +1,4 @@
-"""Where a device's memory goes: exactly for arguments, by size for what a step keeps meanwhile."""
+"""Memory per device: of the arguments, and of the values that a training step saves."""
 
 import math
 import re
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.logical_axes import Axes
-from ditfuse_jax.model.remat import KEPT_NAMES
+from ditfuse_jax.model.remat import REMAT_POLICIES
 from ditfuse_jax.parallel import Sharder
 
 _TOKENS = ("batch", "sequence")
-# The values that a layer may keep for its backward pass, by the names they have in the model.  Not
-# counted: attention's log-sum-exp, and what pads its output to whole blocks and lanes.
+# The values that a layer may save for its backward pass, by their names in the model.  Attention's
+# log-sum-exp and the padding of its output are not counted.
 _AXES: Mapping[str, Axes] = {
     "block_input": (*_TOKENS, "activation"),
     "qkv": (*_TOKENS, "kv_heads", None, "head_dim"),
@@ -24,18 +24,12 @@ _AXES: Mapping[str, Axes] = {
     "o_proj": (*_TOKENS, "activation"),
     "gate_up": (*_TOKENS, None, "mlp"),
 }
-# What each policy keeps on the device; a scan keeps its layers' inputs.
-_KEPT = {
-    **{policy: ("block_input", *names) for policy, names in KEPT_NAMES.items()},
-    "offload": (),
-    "full": ("block_input",),
-}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"([\d.]+)([KMGT]?)i?B?"
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes of abstract arrays with shardings, on one device."""
+    """Returns the bytes of abstract arrays with shardings on one device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -45,18 +39,22 @@ def device_bytes(tree: Any) -> int:
 def checkpoints(
     model: ModelConfig, batch: int, length: int
 ) -> dict[str, tuple[Axes, tuple[int, ...]]]:
-    """Axes and shape of one layer's values that its rematerialisation policy keeps on the device.
+    """Returns the values that one layer saves on the device under the model's remat policy.
 
     Args:
-      model: its policy and sizes.
-      batch: examples.
+      model: the policy and sizes.
+      batch: number of examples.
       length: tokens of the whole sequence.
 
+    Returns:
+      Name -> logical axes and shape.
+
     Raises:
-      UserError: the policy is `none`: then everything is kept, and what that is, XLA decides.
+      UserError: the policy saves everything, so XLA decides what is stored.
     """
-    if model.remat not in _KEPT:
-        raise UserError(f"remat {model.remat!r} keeps every value of a layer: they have no names")
+    saved = REMAT_POLICIES.find(model.remat).saved
+    if saved is None:
+        raise UserError(f"model.remat={model.remat} saves all values of a layer, without names")
     group = model.num_heads // model.num_kv_heads + 2
     sizes = {
         "block_input": (model.hidden_size,),
@@ -65,12 +63,15 @@ def checkpoints(
         "o_proj": (model.hidden_size,),
         "gate_up": (2, model.intermediate_size),
     }
-    return {name: (_AXES[name], (batch, length, *sizes[name])) for name in _KEPT[model.remat]}
+    return {name: (_AXES[name], (batch, length, *sizes[name])) for name in saved}
 
 
 def checkpoint_bytes(model: ModelConfig, sharder: Sharder, batch: int, length: int) -> int:
-    """Bytes on one device of what all layers keep, or 0 where the policy keeps all there is."""
-    if model.remat not in _KEPT:
+    """Returns the bytes on one device of the values that all layers save.
+
+    0 if the policy saves everything; see `checkpoints`.
+    """
+    if REMAT_POLICIES.find(model.remat).saved is None:
         return 0
     total = 0
     for axes, shape in checkpoints(model, batch, length).values():
@@ -78,8 +79,8 @@ def checkpoint_bytes(model: ModelConfig, sharder: Sharder, batch: int, length: i
     return total * jnp.dtype(model.dtype).itemsize * model.num_layers
 
 
-def refused_bytes(message: str) -> tuple[int, int] | None:
-    """(needed, available) bytes of an out-of-memory message of the TPU compiler, if it tells."""
+def out_of_memory_bytes(message: str) -> tuple[int, int] | None:
+    """Returns (needed, available) bytes from the TPU compiler's out-of-memory message, or None."""
     used = re.search(rf"Used {_SIZE} of {_SIZE}\s*hbm", message, re.IGNORECASE)
     other = re.search(rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)", message, re.IGNORECASE)
     found = used or other
@@ -89,8 +90,12 @@ def refused_bytes(message: str) -> tuple[int, int] | None:
     return _bytes(needed, needed_unit), _bytes(available, available_unit)
 
 
-def refused_allocations(message: str, most: int = 5) -> list[tuple[str, int]]:
-    """(shape and operation, bytes) of the largest allocations that such a message lists."""
+def largest_allocations(message: str, count: int = 5) -> list[tuple[str, int]]:
+    """Returns the largest allocations in the TPU compiler's out-of-memory message.
+
+    Returns:
+      (shape and operation, bytes) of each, largest first.
+    """
     found = []
     for block in re.split(r"\n\s*\d+\. (?=Size:)", message)[1:]:
         size = re.search(rf"Size: {_SIZE}", block)
@@ -99,7 +104,7 @@ def refused_allocations(message: str, most: int = 5) -> list[tuple[str, int]]:
         if size and shape:
             name = f"{shape[1]} of {operation[1]}" if operation else shape[1]
             found.append((name, _bytes(*size.groups())))
-    return sorted(found, key=lambda item: -item[1])[:most]
+    return sorted(found, key=lambda item: -item[1])[:count]
 
 
 def _bytes(number: str, unit: str) -> int:

@@ -1,4 +1,4 @@
-"""The programs of a recipe, traced for devices that need not exist: nothing is allocated."""
+"""The programs of a recipe, traced with abstract arguments for devices that may be absent."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,12 +28,12 @@ NUM_IMAGES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is compiled.
+    """One program to compile.
 
     Attributes:
       name: `train`, `encode`, `sample` or `decode`.
-      lower: traces it.
-      arguments: its arguments by kind, abstract.
+      lower: traces the program.
+      arguments: abstract arguments by kind.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Program:
 
 
 def train_program(recipe: Recipe, sharder: Sharder) -> Program:
-    """The training step as the loop compiles it, state donated.
+    """Returns the training step as the loop compiles it, with donated state.
 
     Raises:
-      UserError: the batch or a parameter does not divide over the mesh.
+      UserError: the batch or a parameter is not divisible by its mesh axes.
     """
     sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
@@ -70,10 +70,12 @@ def train_program(recipe: Recipe, sharder: Sharder) -> Program:
 
 
 def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
-    """What `fuse` runs for a batch at the recipe's crop: into latents, the guided flow, and back.
+    """Returns the programs of `fuse` for a batch of the recipe's crop: encode, sample and decode.
+
+    A model on pixels has `sample` only.
 
     Raises:
-      UserError: the batch or a parameter does not divide over the mesh.
+      UserError: the batch or a parameter is not divisible by its mesh axes.
     """
     size, (height, width) = recipe.data.batch_size, recipe.data.crop
     sharder.check_batch(size, accumulation=1)
@@ -103,13 +105,13 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     noise = rows(jnp.float32, *shape)
     weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=sharder.replicated())
     sampler: Any = make_sampler(graph, dataclasses.replace(sampling, tile=0), sharder)
-    flow = Program(
+    sample = Program(
         "sample",
         lambda: sampler.lower(parameters, branches, noise, weights),
         {"parameters": parameters, "batch": (branches, noise, weights)},
     )
     if isinstance(space, PixelSpace):
-        return [flow]
+        return [sample]
     encoder, decoder = make_codec(space)
     pixels = rows(jnp.float32, NUM_IMAGES, height, width, 3)
     posterior_noise = rows(jnp.float32, NUM_IMAGES, *shape)
@@ -123,11 +125,11 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
         lambda: decoder.lower(autoencoder, noise),
         {"autoencoder": autoencoder, "batch": noise},
     )
-    return [encode, flow, decode]
+    return [encode, sample, decode]
 
 
 def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
-    """A batch of pairs as the pipeline makes it; see `pipeline.ExampleEncoder`."""
+    """Returns an abstract batch of pairs; `pipeline.ExampleEncoder` produces such batches."""
     size, (height, width) = recipe.data.batch_size, recipe.data.crop
     text = _text_length(recipe.model.text_slots)
     shapes = {
@@ -144,7 +146,10 @@ def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
 
 
 def abstract_space(recipe: Recipe, sharder: Sharder) -> tuple[Space, Parameters]:
-    """Pixels, or the latents of an autoencoder shaped like SDXL's, whole on every device."""
+    """Returns the model's space and abstract autoencoder parameters, replicated on all devices.
+
+    The autoencoder has SDXL's sizes.
+    """
     model = recipe.model
     if model.latent_downsampling == 1:
         return PixelSpace(), {}

@@ -1,13 +1,14 @@
-"""What is told of a compiled program: memory, work and bounds, per device."""
+"""Reports of compiled programs: memory, work and a bound of the time, per device."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from ditfuse_jax.aot.cached_compile import Compilation
-from ditfuse_jax.aot.cost_analysis import collectives, hbm_bytes, matrix_flops, unknown_kernels
+from ditfuse_jax.aot.collectives import collectives
+from ditfuse_jax.aot.cost_analysis import hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo
-from ditfuse_jax.aot.memory import refused_allocations, refused_bytes
+from ditfuse_jax.aot.memory import largest_allocations, out_of_memory_bytes
 from ditfuse_jax.aot.roofline import Roofline, Work, roofline
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.parallel.accelerators import Accelerator
@@ -21,20 +22,21 @@ class Report:
 
     Attributes:
       program: `train`, `encode`, `sample` or `decode`.
-      facts: what was compiled.
-      fits: whether the compiler found room for it.
-      bytes: memory by kind, and `total`; of a refused program what the compiler told.
-      hbm_bytes: of the device.
-      consumers: the known parts of the memory, largest first.
-      model_flops: that the method needs; 0 for the autoencoder's programs, which have no count.
-      xla_flops: XLA's own count of what is executed; a loop's body counts once.
-      work: what is executed, loops as often as they run.
-      collective_bytes: sent per kind.
-      bound: the least time and the most utilisation.
-      unknown_loops: loops whose trip count could not be read.
+      facts: settings, for display.
+      fits: whether the program fits into memory.
+      bytes: bytes of memory by kind, and `total`; if the program does not fit, `needed` and
+        `available` where the compiler reports them.
+      hbm_bytes: memory of the device.
+      consumers: bytes of the known parts of the memory.
+      model_flops: FLOPs that the method requires; 0 for the autoencoder's programs.
+      xla_flops: XLA's own count of executed FLOPs, in which a loop's body counts once.
+      work: executed work, loops counted as often as they run.
+      collective_bytes: bytes sent, by kind of collective.
+      roofline: lower bound of the time and upper bound of the utilisation.
+      unknown_loops: loops whose trip count could not be determined.
       unknown_kernels: kernels whose FLOPs are not counted.
-      seconds: that compiling took.
-      cached: it was compiled before.
+      seconds: compilation time.
+      cached: whether the compilation was read from the cache.
     """
 
     program: str
@@ -54,7 +56,7 @@ class Report:
     cached: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the report as JSON-serialisable values."""
         values = dataclasses.asdict(self)
         if self.roofline:
             values["roofline"] |= {
@@ -64,18 +66,18 @@ class Report:
         return values | {"note": "bound: peak rates and perfect overlap, not a measurement"}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Returns the report as lines of text."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
         lines = [f"{self.program}: {facts}"]
         hbm = self.hbm_bytes / _GIB
         if not self.fits:
-            told = self.bytes.get("needed")
-            needs = f"needs {told / _GIB:.2f} GiB" if told else "needs more than there is"
+            needed = self.bytes.get("needed")
+            needs = f"needs {needed / _GIB:.2f} GiB" if needed else "needs more than available"
             lines.append(f"  DOES NOT FIT: {needs} of {hbm:.2f} GiB; the largest consumers:")
             lines += [f"    {size / _GIB:8.2f} GiB  {name}" for name, size in _sorted(self)]
             return lines
-        told = ", ".join(f"{kind} {size / _GIB:.2f}" for kind, size in self.bytes.items())
-        lines.append(f"  memory, GiB of {hbm:.2f}: {told}")
+        sizes = ", ".join(f"{kind} {size / _GIB:.2f}" for kind, size in self.bytes.items())
+        lines.append(f"  memory, GiB of {hbm:.2f}: {sizes}")
         parts = ", ".join(f"{name} {size / _GIB:.2f}" for name, size in _sorted(self))
         lines.append(f"    of which {parts}")
         assert self.work is not None and self.roofline is not None
@@ -100,42 +102,42 @@ class Report:
         return lines
 
 
-def examine(
+def make_report(
     program: str,
     facts: dict[str, Any],
-    done: Compilation,
+    compilation: Compilation,
     consumers: dict[str, int],
     model_flops: float,
-    chip: Accelerator,
+    accelerator: Accelerator,
     slice_of: Sequence[int],
     masks: Sequence[AttentionMask] = (),
 ) -> Report:
-    """Reads a compilation.
+    """Creates the report of a compilation.
 
     Args:
-      program: its name.
-      facts: what was compiled.
-      done: the compiler's answer.
-      consumers: known parts of a device's memory.
-      model_flops: a device's share.
-      chip: peaks.
-      slice_of: the slice of each device.
-      masks: of the attention in the program.
+      program: name of the program.
+      facts: settings, for display.
+      compilation: result of the compiler.
+      consumers: bytes of known parts of a device's memory.
+      model_flops: model FLOPs per device.
+      accelerator: the device's peak rates.
+      slice_of: for each device, the index of its slice.
+      masks: masks of the attention in the program.
     """
     common: dict[str, Any] = {
         "program": program,
         "facts": facts,
-        "hbm_bytes": int(chip.hbm_bytes),
+        "hbm_bytes": int(accelerator.hbm_bytes),
         "model_flops": model_flops,
-        "seconds": done.seconds,
-        "cached": done.cached,
+        "seconds": compilation.seconds,
+        "cached": compilation.cached,
     }
-    if done.out_of_memory:
-        told = refused_bytes(done.out_of_memory)
-        sizes = {"needed": told[0], "available": told[1]} if told else {}
-        listed = dict(refused_allocations(done.out_of_memory))
+    if compilation.out_of_memory:
+        found = out_of_memory_bytes(compilation.out_of_memory)
+        sizes = {"needed": found[0], "available": found[1]} if found else {}
+        listed = dict(largest_allocations(compilation.out_of_memory))
         return Report(fits=False, bytes=sizes, consumers=consumers | listed, **common)
-    module = parse_hlo(done.hlo)
+    module = parse_hlo(compilation.hlo)
     sent: dict[str, float] = {}
     ici = dcn = 0.0
     for one in collectives(module, slice_of):
@@ -147,13 +149,13 @@ def examine(
             ici += bytes_sent
     work = Work(matrix_flops(module, masks), hbm_bytes(module), ici, dcn)
     return Report(
-        fits=done.total_bytes <= chip.hbm_bytes,
-        bytes=done.bytes | {"total": done.total_bytes},
+        fits=compilation.total_bytes <= accelerator.hbm_bytes,
+        bytes=compilation.bytes | {"total": compilation.total_bytes},
         consumers=consumers,
-        xla_flops=done.xla_flops,
+        xla_flops=compilation.xla_flops,
         work=work,
         collective_bytes=sent,
-        roofline=roofline(work, model_flops, chip),
+        roofline=roofline(work, model_flops, accelerator),
         unknown_loops=module.unknown_loops,
         unknown_kernels=unknown_kernels(module, masks),
         **common,

@@ -1,7 +1,7 @@
-"""The least time that a program can take: whichever of its needs is slowest, all else hidden.
+"""The roofline model: a lower bound of a program's time (Williams et al. 2009).
 
-This is a bound and not a measurement: it grants perfect overlap, peak rates and links that all
-carry an equal share (Williams et al. 2009, "Roofline").
+The bound is the time of the slowest resource, assuming perfect overlap, peak rates and equal load
+on all links.  It is not a measurement.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ from ditfuse_jax.parallel.accelerators import Accelerator
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What one device does in one run of a program.
+    """Work of one device in one run of a program.
 
     Attributes:
-      flops: of matrix products.
-      hbm: bytes to and from memory.
-      ici: bytes sent inside a slice.
+      flops: FLOPs of matrix products.
+      hbm: bytes read from and written to memory.
+      ici: bytes sent within a slice.
       dcn: bytes sent to other slices.
     """
 
@@ -28,9 +28,11 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """Attributes:
-    seconds: the least time by need: `matrix`, `hbm`, `ici`, `dcn`.
-    mfu: the most that model FLOPs can be of the peak over that time.
+    """Lower bound of the time of a program.
+
+    Attributes:
+      seconds: time of each resource: `matrix`, `hbm`, `ici`, `dcn`.
+      mfu: upper bound of the model FLOPs utilisation.
     """
 
     seconds: dict[str, float]
@@ -38,21 +40,28 @@ class Roofline:
 
     @property
     def bottleneck(self) -> str:
-        """The need that takes longest."""
-        return max(self.seconds, key=lambda need: self.seconds[need])
+        """The resource that takes longest."""
+        return max(self.seconds, key=lambda resource: self.seconds[resource])
 
     @property
     def min_seconds(self) -> float:
         return self.seconds[self.bottleneck]
 
 
-def roofline(work: Work, model_flops: float, chip: Accelerator) -> Roofline:
-    """The bound of one device's work; `model_flops` is the device's share of the model's."""
+def roofline(work: Work, model_flops: float, accelerator: Accelerator) -> Roofline:
+    """Computes the bound for one device.
+
+    Args:
+      work: work of the device.
+      model_flops: the device's share of the model FLOPs.
+      accelerator: peak rates.
+    """
     seconds = {
-        "matrix": work.flops / chip.flops,
-        "hbm": work.hbm / chip.hbm_bandwidth,
-        "ici": work.ici / chip.ici_bandwidth,
-        "dcn": work.dcn / chip.dcn_bandwidth,
+        "matrix": work.flops / accelerator.flops,
+        "hbm": work.hbm / accelerator.hbm_bandwidth,
+        "ici": work.ici / accelerator.ici_bandwidth,
+        "dcn": work.dcn / accelerator.dcn_bandwidth,
     }
-    least = max(seconds.values())
-    return Roofline(seconds, model_flops / (least * chip.flops) if least else 0.0)
+    longest = max(seconds.values())
+    mfu = model_flops / (longest * accelerator.flops) if longest else 0.0
+    return Roofline(seconds, mfu)

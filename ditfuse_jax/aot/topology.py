@@ -1,4 +1,4 @@
-"""Accelerators that are not there: their description, for the compiler alone."""
+"""Descriptions of TPU topologies, for which programs can be compiled without the hardware."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from jax.experimental import topologies
 
 from ditfuse_jax.errors import UserError
 
-# What users call a chip -> what the compiler calls it.
+# Name of a chip for users -> for the compiler.
 FAMILIES = {"v5e": "v5e", "v5p": "v5p", "v6e": "v6e", "v7x": "tpu7x"}
 
 
@@ -23,7 +23,7 @@ class Topology:
     Attributes:
       family: a key of `FAMILIES`.
       shape: chips along each axis of one slice's torus: two axes for v5e and v6e, three for others.
-      slices: equal slices, joined by the data centre's network.
+      slices: number of equal slices, connected by the data centre's network.
     """
 
     family: str
@@ -32,16 +32,16 @@ class Topology:
 
     @classmethod
     def parse(cls, text: str, slices: int = 1) -> "Topology":
-        """Reads `v6e:16x16`.
+        """Parses a topology like `v6e:16x16`.
 
         Raises:
-          UserError: it is no TPU topology, or a GPU, for which there is no compiler without one.
+          UserError: the text is not a TPU topology, or names a GPU, which XLA must have to compile.
         """
         family, _, shape = text.lower().partition(":")
         if re.match(r"(a|h|b|gb?)\d{2,3}", family):
             raise UserError(
-                f"topology {text!r}: XLA compiles for a GPU only where such a GPU is; on it, "
-                "`ditfuse bench train` measures what this command could only bound"
+                f"topology {text!r}: XLA compiles for GPUs only on a machine with such a GPU; "
+                "there, `ditfuse bench train` measures the time"
             )
         if family not in FAMILIES or not re.fullmatch(r"\d+(x\d+)+", shape):
             raise UserError(
@@ -58,20 +58,20 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """Chips of all slices."""
+        """Number of chips of all slices."""
         return math.prod(self.shape) * self.slices
 
     def devices(self) -> list[Any]:
-        """The devices as JAX would list them; they can be compiled for and nothing else.
+        """Returns the devices as JAX lists them; programs can only be compiled for them.
 
         Raises:
-          UserError: the TPU compiler is not installed, or knows no such topology.
+          UserError: the TPU compiler is not installed or does not support the topology.
         """
         if find_spec("libtpu") is None:
             raise UserError(
-                "compiling for TPUs needs their compiler: pip install 'ditfuse-jax[compile]'"
+                "compiling for TPUs requires libtpu: pip install 'ditfuse-jax[compile]'"
             )
-        # No TPU is used: nobody is asked which machine this is, and nobody is locked out.
+        # No TPU is used: skip the query of the machine's metadata and the lock of the device.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         name = f"{FAMILIES[self.family]}:{'x'.join(map(str, self.shape))}"

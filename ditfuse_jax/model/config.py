@@ -1,4 +1,4 @@
-"""The shape of a model: everything that decides its parameters and its numbers."""
+"""The configuration of a model: everything that decides its parameters and its outputs."""
 
 import dataclasses
 import math
@@ -8,9 +8,8 @@ from typing import Any
 from ditfuse_jax.errors import UserError
 
 PREDICTIONS = ("velocity", "clean")
-HEADS = ("linear", "blend", "bands")
 DTYPES = ("float32", "bfloat16")
-# How a model runs, not what it is: its weights serve whatever these say.
+# How a model is run: these fields change neither its parameters nor, beyond rounding, its outputs.
 RUNTIME_FIELDS = ("dtype", "attention", "remat", "unroll", "text_slots")
 
 _AT_LEAST_ONE = (
@@ -21,39 +20,42 @@ _AT_LEAST_ONE = (
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and choices of one DiTFuse model.
+    """Sizes and options of one DiTFuse model.
 
     Attributes:
-      preset: name of the preset it started from; a checkpoint remembers it.
-      hidden_size: D, the transformer's width.
-      num_layers: depth.
-      num_heads: query heads H; `head_dim` is `hidden_size / num_heads`.
+      preset: name of the preset it is based on; stored in checkpoints.
+      hidden_size: D, the width of the transformer.
+      num_layers: number of transformer layers.
+      num_heads: query heads H; the head dimension is `hidden_size / num_heads`.
       num_kv_heads: key/value heads; fewer than `num_heads` is grouped-query attention.
       intermediate_size: width of the SwiGLU MLP.
       vocab_size: rows of the token embedding.
       text_slots: capacities in tokens of the (first, middle, last) text slot.
-      max_images: the most condition images the model takes, 1..4.
-      channels: channels of an image as the transformer sees it: 4 for latents, 3 for pixels.
-      latent_downsampling: pixels per latent side; 1 means the model works on pixels.
+      max_images: largest number of condition images, 1..4.
+      channels: channels of the images that the transformer processes: 4 for latents, 3 for pixels.
+      latent_downsampling: pixels per latent side; 1 means that the model works on pixels.
       patch_size: side of a patch, in latents or pixels.
-      prediction: what the head's output means, `velocity` or `clean` (the image itself).
-      head: `linear` (the original), `blend` (per-pixel weights over the sources and a painting) or
-        `bands` (weights for every frequency band of the sources, and a painting).
-      source_skip: adds the sources' patches to the target tokens at the same place.
-      conv_stem: adds what a small convolutional network sees in the sources to the target tokens.
+      prediction: what the head predicts: `velocity`, or `clean` for the clean image.
+      head: a name in `heads.HEADS`: `linear` (OmniGen's), `blend` (per-pixel weights of the sources
+        and a generated image) or `bands` (the same for every frequency band).
+      source_skip: adds a linear embedding of the sources' patches to the target tokens.
+      conv_stem: adds features of a convolutional stem over the sources to the target tokens.
       pooled_prompt: adds the prompt, pooled to one vector, to all target tokens.
-      pos_embed_max_size: side of the sin-cos table in patches (DESIGN: 192).
+      pos_embed_max_size: side of the sin-cos table in patches; OmniGen's is 192.
       rms_norm_eps: epsilon of RMSNorm.
       rope_theta: base of the rotary frequencies.
-      rope_short_factor: LongRoPE divisors, one per frequency; empty means plain RoPE.
-      rope_long_factor: the same beyond `original_max_position` positions.
-      original_max_position: longest sequence `rope_short_factor` serves.
-      max_position: longest sequence of the model.
-      dtype: computation type; parameters stay float32.
-      attention: name of the attention implementation.
-      remat: name of the rematerialisation policy.
-      unroll: whether the layers are written out one by one instead of as a loop: compiles longer,
-        runs faster; on a CPU `remat` then saves nothing.
+      rope_short_factor: LongRoPE divisors, one per frequency; empty for plain RoPE.
+      rope_long_factor: the divisors for more than `original_max_position` positions.
+      original_max_position: longest sequence for `rope_short_factor`, in tokens.
+      max_position: longest sequence of the model, in tokens.
+      dtype: computation type, `float32` or `bfloat16`; parameters stay float32.
+      attention: a name in `attention.IMPLEMENTATIONS`.
+      remat: a name in `remat.REMAT_POLICIES`.
+      unroll: whether the layers are unrolled instead of scanned: compiles longer, runs faster; on a
+        CPU `remat` then saves nothing.
+
+    Raises:
+      UserError: a value is invalid or contradicts another; the message names the key.
     """
 
     preset: str
@@ -86,55 +88,71 @@ class ModelConfig:
     unroll: bool = False
 
     def __post_init__(self):
-        def need(ok: bool, message: str):
-            if not ok:
-                raise UserError(f"model {self.preset!r}: {message}")
-
         for name in _AT_LEAST_ONE:
-            need(getattr(self, name) >= 1, f"{name} must be at least 1")
-        need(
+            value = getattr(self, name)
+            _require(value >= 1, f"model.{name} must be at least 1, not {value}")
+        _require(
             self.hidden_size % (2 * self.num_heads) == 0,
-            f"hidden_size {self.hidden_size} must be an even multiple of num_heads "
+            f"model.hidden_size {self.hidden_size} must be an even multiple of model.num_heads "
             f"{self.num_heads}",
         )
-        need(self.hidden_size % 4 == 0, "hidden_size must be a multiple of 4 (sin-cos table)")
-        need(
+        _require(
+            self.hidden_size % 4 == 0,
+            f"model.hidden_size {self.hidden_size} must be a multiple of 4, for the sin-cos table",
+        )
+        _require(
             self.num_heads % self.num_kv_heads == 0,
-            f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}",
+            f"model.num_heads {self.num_heads} must be a multiple of model.num_kv_heads "
+            f"{self.num_kv_heads}",
         )
-        need(1 <= self.max_images <= 4, "max_images must be 1..4")
-        need(
+        _require(
+            1 <= self.max_images <= 4, f"model.max_images must be in 1..4, not {self.max_images}"
+        )
+        _require(
             len(self.text_slots) == 3 and min(self.text_slots) >= 1,
-            "text_slots must be three capacities (first, middle, last) of at least 1",
+            "model.text_slots must be three capacities (first, middle, last) of at least 1 token, "
+            f"not {self.text_slots}",
         )
-        need(self.prediction in PREDICTIONS, f"prediction must be one of {PREDICTIONS}")
-        need(self.head in HEADS, f"head must be one of {HEADS}")
-        need(self.dtype in DTYPES, f"dtype must be one of {DTYPES}")
-        need(
-            self.head == "linear" or (self.prediction == "clean" and self.latent_downsampling == 1),
-            f"head {self.head!r} weighs the sources' pixels: it needs prediction='clean' and "
-            "pixels (latent_downsampling=1)",
-        )
-        need(
+        for name, choices in (("prediction", PREDICTIONS), ("dtype", DTYPES)):
+            value = getattr(self, name)
+            _require(
+                value in choices, f"model.{name} {value!r} is unknown; choose from {_list(choices)}"
+            )
+        _require(
             self.latent_downsampling > 1 or self.channels == 3,
-            f"pixels (latent_downsampling=1) have 3 channels, not {self.channels}",
+            f"model.channels must be 3 for a model on pixels (model.latent_downsampling=1), not "
+            f"{self.channels}",
         )
-        need(
+        _require(
             not self.conv_stem or (self.latent_downsampling == 1 and self.patch_size % 4 == 0),
-            "conv_stem looks at cells of 4 pixels: it needs pixels (latent_downsampling=1) and a "
-            "patch_size that is a multiple of 4",
+            "model.conv_stem needs a model on pixels (model.latent_downsampling=1) and a "
+            f"model.patch_size that is a multiple of 4, not {self.patch_size}",
         )
-        need(
+        self._check_rope()
+        self._check_registered()
+
+    def _check_rope(self) -> None:
+        _require(
             bool(self.rope_short_factor) == bool(self.rope_long_factor),
-            "rope_short_factor and rope_long_factor must be given both or not at all",
+            "model.rope_short_factor and model.rope_long_factor must be given both or not at all",
         )
         for name in ("rope_short_factor", "rope_long_factor"):
             factors = getattr(self, name)
-            need(
+            _require(
                 len(factors) in (0, self.head_dim // 2),
-                f"{name} has {len(factors)} values, the head dimension {self.head_dim} needs "
+                f"model.{name} has {len(factors)} values, the head dimension {self.head_dim} needs "
                 f"{self.head_dim // 2}",
             )
+
+    def _check_registered(self) -> None:
+        # Imported here because these modules import this one.
+        from ditfuse_jax.model.attention import IMPLEMENTATIONS
+        from ditfuse_jax.model.heads import HEADS
+        from ditfuse_jax.model.remat import REMAT_POLICIES
+
+        HEADS.find(self.head).check(self)
+        IMPLEMENTATIONS.find(self.attention)
+        REMAT_POLICIES.find(self.remat)
 
     @property
     def head_dim(self) -> int:
@@ -142,25 +160,25 @@ class ModelConfig:
 
     @property
     def pixels_per_token(self) -> int:
-        """Side in pixels of the square one target token stands for."""
+        """Side in pixels of the square that one target token covers."""
         return self.patch_size * self.latent_downsampling
 
     @property
     def size_multiple(self) -> int:
-        """Image sides must be multiples of this (DESIGN section 2: 16)."""
+        """Image sides in pixels must be multiples of this: of 16, as in OmniGen, and of a token."""
         return math.lcm(16, self.pixels_per_token)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Builds a config from plain values (a recipe's `model` section, a checkpoint's JSON).
+        """Builds a config from plain values: a recipe's `model` section, a checkpoint's JSON.
 
         Raises:
-          UserError: a key is unknown or missing, or the values contradict each other.
+          UserError: a key is unknown or missing, or a value is invalid.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(fields))
         if unknown:
-            raise UserError(f"model: unknown key {unknown[0]!r}; known: {', '.join(fields)}")
+            raise UserError(f"model: unknown key {unknown[0]!r}; known: {_list(fields)}")
         missing = [
             name
             for name, field in fields.items()
@@ -175,3 +193,12 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _list(names) -> str:
+    return ", ".join(names)

@@ -1,4 +1,4 @@
-"""What a few convolutions make of the sources: texture, at once, for the target tokens."""
+"""A convolutional stem over the sources: texture features for the target tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,19 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.patches import patchify
 
-CELL = 4  # pixels along the side of the squares that are seen first
-WIDTH = 64  # features of each
-# Neighbouring pixels agree, so photographs' patches come out of a linear map several times as large
-# as what is drawn at random; beside them a signal of one would hardly count.
-_LOUDNESS = 4.0
+CELL_SIZE = 4  # stride and kernel size of the first convolution, in pixels
+STEM_WIDTH = 64  # its channels
+# Neighbouring pixels are correlated, so embedded patches of photographs are several times larger
+# than embedded noise; features of unit variance would hardly count beside them.
+_OUTPUT_SCALE = 4.0
 
 
 class ConvStem(nnx.Module):
-    """Cells of a few pixels, each with its neighbours, then a patch of them; all sources alike.
+    """Two convolutions and a projection of each patch, with the same parameters for all sources.
 
-    A linear map of a whole patch knows its colours but not its texture, which is about magnitudes;
-    transformers over such patches learn to recognise things late and from many images.  A few
-    convolutions before them change that (Xiao et al. 2021, "Early Convolutions Help Transformers
-    See Better").
+    A linear map of a patch captures its colours but not its texture, which depends on magnitudes;
+    transformers over such patches learn recognition slowly.  A few convolutions before them help
+    (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -29,30 +28,39 @@ class ConvStem(nnx.Module):
             axes, bias = (*(None,) * len(inputs), axis), len(inputs) > 1
             return Linear(inputs, (outputs,), axes, rngs=rngs, dtype=config.dtype, bias=bias)
 
-        width, self.side = config.hidden_size, config.patch_size // CELL
-        self.see = linear((CELL, CELL, config.channels), WIDTH)
-        self.look_around = linear((9, WIDTH), WIDTH)
-        self.norm = RMSNorm(WIDTH, eps=config.rms_norm_eps, dtype=config.dtype)
-        self.merge = linear((self.side, self.side, WIDTH), width, "embed")
+        width, self.side = config.hidden_size, config.patch_size // CELL_SIZE
+        self.see = linear((CELL_SIZE, CELL_SIZE, config.channels), STEM_WIDTH)
+        self.look_around = linear((9, STEM_WIDTH), STEM_WIDTH)
+        self.norm = RMSNorm(STEM_WIDTH, eps=config.rms_norm_eps, dtype=config.dtype)
+        self.merge = linear((self.side, self.side, STEM_WIDTH), width, "embed")
         self.merged_norm = RMSNorm(width, eps=config.rms_norm_eps, dtype=config.dtype)
         self.out = linear((width,), width, "embed")
 
     def __call__(self, sources: jax.Array, valid: jax.Array) -> jax.Array:
-        """Sources (B, n, H, W, C), of which those `valid` (B, n) count -> (B, P, D)."""
+        """Computes features for the target tokens, summed over the valid sources.
+
+        Args:
+          sources: (B, n, H, W, C).
+          valid: (B, n) False where a source is absent.
+
+        Returns:
+          (B, P, D).
+        """
         batch, count, height, width, _ = sources.shape
         sources = jnp.where(valid[:, :, None, None, None], sources, 0.0)
-        x = jax.nn.silu(self.see(patchify(sources, CELL)))
-        x = x.reshape(batch, count, height // CELL, width // CELL, WIDTH)
+        x = jax.nn.silu(self.see(patchify(sources, CELL_SIZE)))
+        x = x.reshape(batch, count, height // CELL_SIZE, width // CELL_SIZE, STEM_WIDTH)
         x = x + jax.nn.silu(self.look_around(_neighbourhoods(x)))
         x = jax.nn.silu(self.merge(patchify(self.norm(x), self.side)))
         x = jnp.where(valid[:, :, None, None], x, 0.0)
-        return _LOUDNESS * self.out(self.merged_norm(jnp.sum(x, axis=1)))
+        return _OUTPUT_SCALE * self.out(self.merged_norm(jnp.sum(x, axis=1)))
 
 
 def _neighbourhoods(x: jax.Array) -> jax.Array:
-    """(..., H, W, C) -> (..., H, W, 9, C): every place with the eight around it, borders repeated.
+    """(..., H, W, C) -> (..., H, W, 9, C): each place with its eight neighbours, edges repeated.
 
-    With one matrix product it makes a convolution, whose gradients XLA computes slowly on CPUs.
+    A matrix product of this is a 3x3 convolution; XLA computes the gradients of its own
+    convolutions slowly on CPUs.
     """
     *_, height, width, _ = x.shape
     margins = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
@@ -65,8 +73,22 @@ def _neighbourhoods(x: jax.Array) -> jax.Array:
     return jnp.stack(shifted, axis=-2)
 
 
-def stem_values(config: ModelConfig) -> int:
-    """Multiplications for each patch of a source."""
-    cells = (config.patch_size // CELL) ** 2
-    of_cell = CELL * CELL * config.channels + 9 * WIDTH + config.hidden_size
-    return cells * WIDTH * of_cell
+def stem_layers(
+    config: ModelConfig, num_images: int, patches: int
+) -> dict[str, tuple[int, int, float]]:
+    """Returns the stem's linear layers: name -> inputs, outputs, applications per example."""
+    cells, images = (config.patch_size // CELL_SIZE) ** 2, num_images * patches
+    width = config.hidden_size
+    return {
+        "see": (CELL_SIZE**2 * config.channels, STEM_WIDTH, images * cells),
+        "look_around": (9 * STEM_WIDTH, STEM_WIDTH, images * cells),
+        "merge": (cells * STEM_WIDTH, width, images),
+        "out": (width, width, patches),
+    }
+
+
+def stem_multiplications(config: ModelConfig) -> int:
+    """Returns the multiplications for each patch of a source, without the layer `out`."""
+    layers = stem_layers(config, num_images=1, patches=1)
+    del layers["out"]
+    return int(sum(inputs * outputs * count for inputs, outputs, count in layers.values()))

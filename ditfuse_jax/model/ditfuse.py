@@ -1,9 +1,8 @@
-"""The whole model: condition and noisy target in, prediction out.
+"""The whole model: from a condition and a noisy target to a prediction.
 
-Two ways through the same parameters: `__call__` runs the full sequence once (training); `encode`
-computes the condition's keys and values and `denoise` runs only the target against them, as often
-as the sampler needs.  No condition token depends on the noise or the time, so both give equal
-numbers.
+`__call__` runs the full sequence once (training).  For sampling, `encode` computes the condition's
+keys and values, and `denoise` runs the target tokens with them, once per step.  No condition token
+depends on the noise or the time, so both ways compute the same numbers.
 """
 
 from typing import NamedTuple
@@ -22,17 +21,17 @@ from ditfuse_jax.model.patches import patchify, position_table
 from ditfuse_jax.model.prompt_pooling import PromptPooling
 from ditfuse_jax.model.rope import rope_tables
 from ditfuse_jax.model.timestep import TimestepMLP, timestep_features
-from ditfuse_jax.model.transformer import KeyValues, Tokens, Transformer
+from ditfuse_jax.model.transformer import KeyValues, TokenInputs, Transformer
 
 
 class Condition(NamedTuple):
-    """What the target is conditioned on.
+    """The instruction and the images that the target is conditioned on.
 
     Attributes:
       tokens: (B, T) token ids of all text slots joined.
       token_valid: (B, T) False for padding.
-      images: (B, n, H, W, C) condition images (pixels in [-1, 1]) or latents.
-      image_valid: (B, n) False where an image is absent; its values are then ignored.
+      images: (B, n, H, W, C) condition images: pixels in [-1, 1], or latents.
+      image_valid: (B, n) False where an image is absent; its values are ignored.
     """
 
     tokens: jax.Array
@@ -42,14 +41,15 @@ class Condition(NamedTuple):
 
 
 class EncodedCondition(NamedTuple):
-    """A condition after its pass through the transformer, ready for any number of targets.
+    """A condition's keys and values, for any number of calls of `denoise`.
 
     Attributes:
       key_values: (L, B, C', Hkv, d), C' at least C; see `Transformer`.
-      valid: (B, C).
-      cos: (B, 1 + P, d/2) rotary tables of a draw's tokens.
-      sin: (B, 1 + P, d/2).
-      target_bias: (B, P, D) what sources and prompt add to the target tokens, or zeros.
+      valid: (B, C) False for padding and absent images.
+      cos: (B, 1 + P, d/2) rotary cosines of a draw's tokens.
+      sin: (B, 1 + P, d/2) rotary sines.
+      target_bias: (B, P, D) added to the target tokens; see `ModelConfig.source_skip`,
+        `conv_stem` and `pooled_prompt`.
     """
 
     key_values: KeyValues
@@ -66,7 +66,7 @@ class DiTFuse(nnx.Module):
         self.config = config
         width, patch, channels = config.hidden_size, config.patch_size, config.channels
 
-        def front() -> Linear:
+        def patch_embedding() -> Linear:
             return Linear(
                 (patch, patch, channels),
                 (width,),
@@ -78,8 +78,8 @@ class DiTFuse(nnx.Module):
 
         table = jax.random.normal(rngs.params(), (config.vocab_size, width)) * INIT_STD
         self.embed_tokens = parameter(table, "vocab", "embed")
-        self.x_embedder = front()
-        self.input_x_embedder = front()
+        self.x_embedder = patch_embedding()
+        self.input_x_embedder = patch_embedding()
         self.source_embedder = (
             Linear(
                 (config.max_images, patch, patch, channels),
@@ -99,7 +99,7 @@ class DiTFuse(nnx.Module):
         self.head = make_head(config, rngs=rngs)
 
     def layout(self, condition: Condition, draws: int = 1) -> Layout:
-        """The slots of this condition's sequence."""
+        """Returns the slots of this condition's sequence."""
         _, count, height, width, _ = condition.images.shape
         first, middle, last = self.config.text_slots
         patch = self.config.patch_size
@@ -116,16 +116,16 @@ class DiTFuse(nnx.Module):
         t: jax.Array,
         longest: jax.Array | None = None,
     ) -> jax.Array:
-        """Predicts for K noisy targets per condition, which do not see each other.
+        """Computes predictions for K noisy targets per condition, independent of each other.
 
         Args:
           condition: B conditions.
           noisy: (B, K, H, W, C) targets x_t.
-          t: (B, K) times in [0, 1], 0 is noise.
-          longest: (B,) see `rope_tables`; by default the longest real position of this batch.
+          t: (B, K) times in [0, 1]; 0 is noise.
+          longest: (B,) see `rope_tables`; by default the largest position of this batch.
 
         Returns:
-          (B, K, H, W, C) float32: a velocity or a clean image, as `config.prediction` says.
+          (B, K, H, W, C) float32: velocities or clean images; see `ModelConfig.prediction`.
         """
         layout = self.layout(condition, draws=noisy.shape[1])
         embedded, valid = self._embed_condition(condition, layout)
@@ -137,40 +137,45 @@ class DiTFuse(nnx.Module):
         draws = self._embed_draws(noisy, t, layout.grid, self._target_bias(condition))
         batch = noisy.shape[0]
         draw_valid = jnp.ones((batch, draws.shape[1]), bool)
-        tokens = Tokens(cos, sin, jnp.concatenate([valid, draw_valid], axis=1))
+        tokens = TokenInputs(cos, sin, jnp.concatenate([valid, draw_valid], axis=1))
         sequence = jnp.concatenate([embedded, draws], axis=1)
         hidden, _ = self.transformer(sequence, tokens, layout.full_mask)
         hidden = hidden[:, layout.condition_length :]
         return self._decode(hidden, t, condition, layout)
 
     def encode(self, condition: Condition, longest: jax.Array | None = None) -> EncodedCondition:
-        """Runs the condition alone and keeps what targets need of it; see `denoise`."""
+        """Computes the condition's keys and values for `denoise`.
+
+        Args:
+          condition: B conditions.
+          longest: (B,) see `rope_tables`; by default the largest position of this batch.
+        """
         layout = self.layout(condition)
         embedded, valid = self._embed_condition(condition, layout)
         positions, draw_positions = layout.positions(valid)
         if longest is None:
             longest = batch_longest(draw_positions)
         cos, sin = rope_tables(self.config, positions, longest)
-        _, kept = self.transformer(
-            embedded, Tokens(cos, sin, valid), layout.condition_mask, keep_key_values=True
+        _, key_values = self.transformer(
+            embedded, TokenInputs(cos, sin, valid), layout.condition_mask, return_key_values=True
         )
         draw_cos, draw_sin = rope_tables(self.config, draw_positions, longest)
-        assert kept is not None
-        return EncodedCondition(kept, valid, draw_cos, draw_sin, self._target_bias(condition))
+        assert key_values is not None
+        return EncodedCondition(key_values, valid, draw_cos, draw_sin, self._target_bias(condition))
 
     def denoise(
         self, encoded: EncodedCondition, condition: Condition, noisy: jax.Array, t: jax.Array
     ) -> jax.Array:
-        """Predicts for one noisy target per condition, given the condition's keys and values.
+        """Computes the prediction for one noisy target per condition.
 
         Args:
           encoded: result of `encode(condition)`.
-          condition: the same condition (some heads weigh its images).
-          noisy: (B, H, W, C).
-          t: (B,).
+          condition: the same condition; some heads use its images.
+          noisy: (B, H, W, C) targets x_t.
+          t: (B,) times in [0, 1].
 
         Returns:
-          (B, H, W, C) float32.
+          (B, H, W, C) float32; see `__call__`.
         """
         layout = self.layout(condition)
         noisy, t = noisy[:, None], t[:, None]
@@ -179,7 +184,7 @@ class DiTFuse(nnx.Module):
         key_valid = jnp.concatenate([encoded.valid, draw_valid], axis=1)
         hidden, _ = self.transformer(
             draws,
-            Tokens(encoded.cos, encoded.sin, key_valid),
+            TokenInputs(encoded.cos, encoded.sin, key_valid),
             layout.draw_mask,
             prefix=encoded.key_values,
         )
@@ -196,18 +201,17 @@ class DiTFuse(nnx.Module):
         ), valid
 
     def _embed_texts(self, condition: Condition) -> jax.Array:
-        """(B, T, D)."""
+        """Returns embedded tokens (B, T, D)."""
         table = self.embed_tokens[...].astype(self.config.dtype)
-        # Whole rows: of a table cut through its rows, the compiler would copy every token's to
-        # every device.
+        # If the columns were sharded, the compiler would copy every token's row to every device.
         texts = with_logical_constraint(table, "vocab", "activation")[condition.tokens]
         return with_logical_constraint(texts, "batch", None, "activation")
 
     def _target_bias(self, condition: Condition) -> jax.Array:
-        """(B, P, D): what the condition adds to the target tokens without attention's help.
+        """Returns what the condition adds to the target tokens, (B, P, D).
 
-        The sources' patches at the same place, embedded together, what the stem sees in them, and
-        the pooled prompt.
+        That is the embedding of the sources' patches at the same place, the stem's features and the
+        pooled prompt.
         """
         target_bias = self._embed_sources(condition)
         if self.source_stem is not None:
@@ -249,5 +253,5 @@ class DiTFuse(nnx.Module):
 
 
 def batch_longest(draw_positions: jax.Array) -> jax.Array:
-    """(B,) the longest position of the whole batch, for every row: one forward pass, one choice."""
+    """Returns the largest position of the whole batch, repeated for every row (B,)."""
     return jnp.broadcast_to(jnp.max(draw_positions), draw_positions.shape[:1])

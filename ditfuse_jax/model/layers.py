@@ -1,4 +1,4 @@
-"""The small pieces: linear maps with named axes and RMSNorm."""
+"""Linear layers with named axes, RMSNorm and LayerNorm."""
 
 import math
 from collections.abc import Sequence
@@ -9,23 +9,25 @@ from flax import nnx
 
 from ditfuse_jax.model.logical_axes import Axes, parameter, spans_devices
 
-# Standard deviation of from-scratch embeddings (Phi-3 `initializer_range`).
+# Standard deviation of freshly initialised embeddings (Phi-3's `initializer_range`).
 INIT_STD = 0.02
 
 
 class Linear(nnx.Module):
-    """`x @ kernel + bias` where input and output may have several dimensions.
+    """`x @ kernel + bias`, where inputs and outputs may have several dimensions.
 
-    Fresh kernels keep the variance of their inputs: a normal of 1 / sqrt(inputs).  At OmniGen's
-    width that is Phi-3's 0.02, which would shrink the signals of narrow models.
+    Kernels are initialised with a normal of standard deviation 1 / sqrt(inputs), which preserves
+    the variance.  At OmniGen's width that is Phi-3's 0.02, which would be too small for narrow
+    models.
 
     Args:
       inputs: shape of the contracted dimensions.
       outputs: shape of the new dimensions.
-      axes: logical names of `(*inputs, *outputs)`.
-      bias: whether to add a bias of shape `outputs`.
-      zero: start from zeros (output layers) instead.
+      axes: logical axis names of `(*inputs, *outputs)`.
+      rngs: random numbers of the initial values.
       dtype: computation type.
+      bias: whether to add a bias of shape `outputs`.
+      zero: whether the kernel is initialised with zeros, as in output layers.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Linear(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square norm (Zhang and Sennrich 2019), in float32."""
+    """Root-mean-square norm (Zhang and Sennrich 2019), computed in float32."""
 
     def __init__(self, size: int, *, eps: float, dtype: str):
         self.scale = parameter(jnp.ones((size,), jnp.float32), "norm")
@@ -81,7 +83,7 @@ class RMSNorm(nnx.Module):
 
 
 def layer_norm(x: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """LayerNorm without affine parameters over the last dimension, in float32."""
+    """Applies LayerNorm without affine parameters to the last dimension of (..., D), in float32."""
     x = x.astype(jnp.float32)
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)

@@ -1,8 +1,8 @@
-"""The sequence of fixed slots: where every token stands, what it may see, which position it has.
+"""The sequence of fixed slots: place, attention mask and position of every token.
 
-`[text | image 1 | text | image 2 | text | time | target]`, DESIGN section 2 and decision 3.1.  A
-slot's place never depends on the prompt, so one compiled program serves all prompts; how much of a
-text slot is real is data.
+The sequence is `[text | image 1 | text | image 2 | text | time | target]`; see docs/method.md,
+Sequence.  A slot's place does not depend on the prompt, so one compiled program serves all prompts;
+the padding inside text slots is data.
 """
 
 import dataclasses
@@ -16,7 +16,14 @@ from ditfuse_jax.model.attention import AttentionMask, Part, Span
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A run of the sequence; `index` counts slots of one kind ("text", "image")."""
+    """Tokens `[start, stop)` of the sequence.
+
+    Attributes:
+      kind: "text" or "image".
+      index: number of the slot among those of its kind.
+      start: first token.
+      stop: one past the last token.
+    """
 
     kind: str
     index: int
@@ -26,7 +33,7 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Slots for one condition and `draws` noisy targets that do not see each other.
+    """Slots of one condition and of `draws` noisy targets that do not attend to each other.
 
     Attributes:
       text: capacities of the text slots, one more than there are images.
@@ -73,7 +80,7 @@ class Layout:
 
     @functools.cached_property
     def condition_mask(self) -> AttentionMask:
-        """Condition tokens among themselves: causal, bidirectional inside an image."""
+        """The mask within the condition: causal, bidirectional inside an image."""
         parts = tuple(
             Part(slot.start, slot.stop, ((0, slot.stop),), causal_tail=slot.kind == "text")
             for slot in self.slots
@@ -82,12 +89,12 @@ class Layout:
 
     @functools.cached_property
     def draw_mask(self) -> AttentionMask:
-        """One draw's tokens as queries, the condition and the draw as keys (cached sampling)."""
+        """The mask with one draw as queries, the condition and the draw as keys (sampling)."""
         return AttentionMask(self._draw_parts(0, 0), self.condition_length + self.draw_length)
 
     @functools.cached_property
     def full_mask(self) -> AttentionMask:
-        """The whole sequence (training)."""
+        """The mask of the whole sequence (training)."""
         parts = list(self.condition_mask.parts)
         for draw in range(self.draws):
             start = self.condition_length + draw * self.draw_length
@@ -99,7 +106,7 @@ class Layout:
         time: Span = (start, start + 1)
         whole: Span = (start, start + self.draw_length)
         condition: Span = (0, self.condition_length)
-        if start == self.condition_length:  # neighbours: one run of keys
+        if start == self.condition_length:  # adjacent: one run of keys
             time_keys, target_keys = ((0, time[1]),), ((0, whole[1]),)
         else:
             time_keys, target_keys = (condition, time), (condition, whole)
@@ -109,10 +116,10 @@ class Layout:
         )
 
     def condition_valid(self, token_valid: jax.Array, image_valid: jax.Array) -> jax.Array:
-        """Which condition tokens are real.
+        """Returns which condition tokens are neither padding nor of an absent image.
 
         Args:
-          token_valid: (B, T) over all text slots joined.
+          token_valid: (B, T) of all text slots joined, False for padding.
           image_valid: (B, n) False where the image is absent (condition dropout, guidance).
 
         Returns:
@@ -129,7 +136,7 @@ class Layout:
         return jnp.concatenate(pieces, axis=1)
 
     def split_text(self, joined: jax.Array) -> list[jax.Array]:
-        """Cuts (B, T, ...) into the text slots."""
+        """Splits (B, T, ...) into the text slots."""
         pieces, start = [], 0
         for capacity in self.text:
             pieces.append(joined[:, start : start + capacity])
@@ -137,7 +144,7 @@ class Layout:
         return pieces
 
     def join(self, texts: jax.Array, images: jax.Array) -> jax.Array:
-        """Interleaves embedded text (B, T, D) and images (B, n, P, D) into (B, C, D)."""
+        """Interleaves embedded text (B, T, D) and images (B, n, P, D) to (B, C, D)."""
         pieces = self.split_text(texts)
         return jnp.concatenate(
             [
@@ -148,13 +155,13 @@ class Layout:
         )
 
     def positions(self, condition_valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Rotary positions, counting real tokens only.
+        """Computes rotary positions, which do not count padding.
 
         Args:
           condition_valid: (B, C) from `condition_valid`.
 
         Returns:
-          (B, C) for the condition and (B, 1 + P) for a draw; every draw has the same positions.
+          (B, C) positions of the condition and (B, 1 + P) of a draw; all draws have the same.
         """
         count = jnp.cumsum(condition_valid.astype(jnp.int32), axis=1)
         draw = count[:, -1:] + jnp.arange(self.draw_length, dtype=jnp.int32)

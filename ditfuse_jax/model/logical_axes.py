@@ -1,8 +1,8 @@
-"""Logical axis names: what the dimensions of parameters and activations mean.
+"""Logical axis names of the dimensions of parameters and activations.
 
-The model names its dimensions and knows no mesh.  Parameters carry the names as `axes` metadata;
-activations pass through `constrain`, which does nothing until a caller installs a resolver (the
-rules table of `parallel`) for the time of tracing.
+The model does not depend on a mesh.  Parameters carry the axis names as `axes` metadata.
+Activations pass through `with_logical_constraint`, which does nothing unless the caller traces
+within `logical_axis_rules` (the rules table is in `parallel.rules`).
 """
 
 import contextlib
@@ -14,45 +14,46 @@ import jax
 from flax import nnx
 
 Axes = tuple[str | None, ...]
-Resolver = Callable[[Axes, tuple[int, ...]], jax.sharding.NamedSharding]
+# Returns the sharding of an activation from its axis names and shape.
+ShardingRule = Callable[[Axes, tuple[int, ...]], jax.sharding.NamedSharding]
 
-_resolver: contextvars.ContextVar[Resolver | None] = contextvars.ContextVar("axes", default=None)
+_rule: contextvars.ContextVar[ShardingRule | None] = contextvars.ContextVar("axes", default=None)
 
 
 @contextlib.contextmanager
-def logical_axis_rules(resolver: Resolver) -> Iterator[None]:
-    """Within this context `constrain` places activations where `resolver` says."""
-    token = _resolver.set(resolver)
+def logical_axis_rules(rule: ShardingRule) -> Iterator[None]:
+    """Makes `with_logical_constraint` apply the shardings that `rule` returns, in this context."""
+    token = _rule.set(rule)
     try:
         yield
     finally:
-        _resolver.reset(token)
+        _rule.reset(token)
 
 
 def activation_sharding(axes: Axes, shape: tuple[int, ...]) -> jax.sharding.NamedSharding | None:
-    """Where an activation of these dimensions lies, or None where no mesh is known.
+    """Returns the sharding of an activation, or None outside `logical_axis_rules`.
 
     For kernels that the compiler cannot partition and that therefore run under `shard_map`.
     """
-    resolver = _resolver.get()
-    return None if resolver is None else resolver(axes, shape)
+    rule = _rule.get()
+    return None if rule is None else rule(axes, shape)
 
 
 def spans_devices() -> bool:
-    """Whether activations may lie on several devices."""
-    place = activation_sharding(("batch",), (1,))
-    return jax.device_count() > 1 if place is None else len(place.device_set) > 1
+    """Returns whether activations may be sharded over several devices."""
+    sharding = activation_sharding(("batch",), (1,))
+    return jax.device_count() > 1 if sharding is None else len(sharding.device_set) > 1
 
 
 def with_logical_constraint(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Pins the layout of an activation whose dimensions are named by `axes`."""
+    """Constrains the sharding of an activation whose dimensions are named by `axes`."""
     sharding = activation_sharding(axes, x.shape)
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
 def num_shards(axis: str) -> int:
-    """Over how many devices the named dimension is spread where its size divides; 1 outside."""
-    sharding = activation_sharding((axis,), (0,))  # nothing divides by any number
+    """Returns the number of shards of a named dimension of divisible size; 1 without rules."""
+    sharding = activation_sharding((axis,), (0,))  # 0 is divisible by every number of devices
     if sharding is None:
         return 1
     entry = sharding.spec[0]
@@ -61,14 +62,18 @@ def num_shards(axis: str) -> int:
 
 
 def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:
-    """A parameter whose dimensions are named; scanned stacks get a leading "layers" axis."""
+    """Creates a parameter with named dimensions; stacked layers get a leading "layers" axis.
+
+    Raises:
+      ValueError: the number of names is not the number of dimensions.
+    """
     if len(axes) != value.ndim:
         raise ValueError(f"{len(axes)} axis names for shape {value.shape}")
     return nnx.Param(value, axes=axes)
 
 
 def axes_of(variable: nnx.Variable) -> Axes:
-    """The names of a parameter's dimensions; parameters of scanned stacks have one more."""
+    """Returns the axis names of a parameter, for stacked layers with the leading "layers"."""
     axes: Axes = variable.get_metadata("axes")
     extra = len(variable.shape) - len(axes)
     return ("layers",) * extra + axes

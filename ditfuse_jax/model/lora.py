@@ -1,9 +1,9 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021), put around a finished model from outside.
+"""Low-rank adapters (LoRA, Hu et al. 2021), added to an existing model.
 
-`add_lora` replaces linear maps by `LoRALinear`, which shares their parameters and adds the two
-factors; the model's code knows nothing of it.  Factors of scanned layers are stacked like their
-kernels.  Their leaves are called `lora_a` and `lora_b`, so a parameter tree is cut into what trains
-and what is frozen by `split_lora` and put together by `combine_trees`.
+`add_lora` replaces linear layers by `LoRALinear`, which shares their parameters and adds the two
+factors; the model's own code is unchanged.  Factors of scanned layers are stacked like the kernels.
+The factors are named `lora_a` and `lora_b`: `split_lora` separates them from the frozen parameters,
+`combine_trees` joins the two trees again.
 """
 
 import dataclasses
@@ -23,18 +23,23 @@ Tree = dict[str, Any]
 
 LEAVES = ("lora_a", "lora_b")
 
-# The fronts are convolutions in PyTorch; "all linear layers" does not mean them.
+# Convolutions in PyTorch, to which "all linear layers" does not refer.
 PATCH_EMBEDDERS = ("x_embedder", "input_x_embedder", "source_embedder")
 
 
 @dataclasses.dataclass(frozen=True)
 class LoRAConfig:
-    """Attributes:
-    rank: of the update of every adapted map.
-    alpha: the update is scaled by `alpha / rank`.
-    target_modules: the adapted linear layers, by the ends of their dotted paths ("qkv_proj",
-      "time_token.inner"), or "all-linear".
-    use_rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
+    """Options of adapters; the names are PEFT's.
+
+    Attributes:
+      rank: rank of the update of every adapted layer.
+      alpha: the update is scaled by `alpha / rank`.
+      target_modules: the adapted linear layers, by the ends of their dotted paths ("qkv_proj",
+        "time_token.inner"), or "all-linear".
+      use_rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
+
+    Raises:
+      UserError: a value is invalid.
     """
 
     rank: int
@@ -49,7 +54,8 @@ class LoRAConfig:
             raise UserError(f"lora.alpha must be above 0, not {self.alpha}")
         if not self.target_modules or isinstance(self.target_modules, str):
             raise UserError(
-                "lora.target_modules must name linear maps, e.g. ('qkv_proj', 'o_proj')"
+                "lora.target_modules must be a tuple of names of linear layers, e.g. "
+                f"('qkv_proj', 'o_proj'), not {self.target_modules!r}"
             )
 
     @property
@@ -58,9 +64,9 @@ class LoRAConfig:
 
 
 class LoRALinear(Linear):
-    """A linear map with a low-rank update: `x @ kernel + bias + scaling * (x @ A) @ B`.
+    """A linear layer with a low-rank update: `x @ kernel + bias + scaling * (x @ A) @ B`.
 
-    A is (*inputs, r), B is (r, *outputs), each with the kernel's leading stack of layers.
+    A is (*inputs, r), B is (r, *outputs), each with the kernel's leading dimension of layers.
     """
 
     def __init__(self, base: Linear, config: LoRAConfig, rngs: nnx.Rngs):
@@ -71,7 +77,7 @@ class LoRALinear(Linear):
         shape = base.kernel.shape
         inputs = shape[: stack + self.num_inputs]
         outputs = (*shape[:stack], config.rank, *shape[stack + self.num_inputs :])
-        # As PEFT's "gaussian": the update starts at zero because B does.
+        # PEFT's "gaussian" initialisation: the update is zero because B is.
         a = jax.random.normal(rngs.params(), (*inputs, config.rank)) / config.rank
         self.lora_a = _stacked(a, stack, *axes[: self.num_inputs], None)
         self.lora_b = _stacked(jnp.zeros(outputs), stack, None, *axes[self.num_inputs :])
@@ -85,15 +91,15 @@ class LoRALinear(Linear):
 
 
 def _stacked(value: jax.Array, stack: int, *axes: str | None) -> nnx.Param:
-    """A parameter whose `axes` name its dimensions after the stack of layers, as scanning does."""
+    """Returns a parameter whose `axes` name the dimensions after the stack of layers."""
     return nnx.Param(value, axes=axes) if stack else parameter(value, *axes)
 
 
 def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
-    """Puts adapters around the model's linear maps, in place.
+    """Adds adapters to the model's linear layers, in place.
 
     Raises:
-      UserError: a target fits no linear map, with those there are.
+      UserError: a target matches no linear layer; the message lists them.
     """
     linears = {
         ".".join(map(str, path)): module
@@ -111,32 +117,32 @@ def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
 def match_target_modules(
     names: Sequence[str] | Mapping[str, Any], targets: Sequence[str]
 ) -> list[str]:
-    """The linear maps, of those named, that the targets mean.
+    """Returns the names of linear layers that the targets match, sorted.
 
     Args:
-      names: dotted paths.
-      targets: see `LoRAConfig.targets`.
+      names: dotted paths of the linear layers.
+      targets: see `LoRAConfig.target_modules`.
 
     Raises:
-      UserError: a target fits none of them.
+      UserError: a target matches none of them.
     """
     found: set[str] = set()
     for target in targets:
         if target == "all-linear":
-            fits = {name for name in names if name.rsplit(".", 1)[-1] not in PATCH_EMBEDDERS}
+            matches = {name for name in names if name.rsplit(".", 1)[-1] not in PATCH_EMBEDDERS}
         else:
-            fits = {name for name in names if name == target or name.endswith(f".{target}")}
-        if not fits:
+            matches = {name for name in names if name == target or name.endswith(f".{target}")}
+        if not matches:
             raise UserError(
-                f"lora.target_modules: no linear map is called {target!r}; there are "
+                f"lora.target_modules: {target!r} matches no linear layer; there are "
                 f"{', '.join(sorted(names))}, and 'all-linear'"
             )
-        found |= fits
+        found |= matches
     return sorted(found)
 
 
 def split_lora(tree: Mapping[str, Any]) -> tuple[Tree, Tree]:
-    """Cuts a nested dict into the adapters' leaves and the others."""
+    """Splits a nested dict into the adapters' leaves and the others."""
     adapters: Tree = {}
     others: Tree = {}
     for key, value in tree.items():
@@ -150,23 +156,23 @@ def split_lora(tree: Mapping[str, Any]) -> tuple[Tree, Tree]:
 
 
 def combine_trees(one: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
-    """Puts two nested dicts without a common leaf together; the inverse of `split_lora`."""
-    joined: Tree = dict(one)
+    """Joins two nested dicts that have no leaf in common; the inverse of `split_lora`."""
+    combined: Tree = dict(one)
     for key, value in other.items():
-        joined[key] = combine_trees(joined[key], value) if key in joined else value
-    return joined
+        combined[key] = combine_trees(combined[key], value) if key in combined else value
+    return combined
 
 
 def merge_lora(parameters: Mapping[str, Any], adapter: Mapping[str, Any], scaling: float) -> Tree:
-    """Adds `scaling * A @ B` to the kernels, in full precision; the kernels keep their type.
+    """Adds `scaling * A @ B` to the kernels, in full precision; the kernels keep their dtype.
 
     Args:
       parameters: of the model without adapters.
       adapter: factors, nested like the parameters.
-      scaling: of the update, times a weight where several adapters are merged.
+      scaling: `LoRAConfig.scaling`, times a weight where several adapters are merged.
 
     Raises:
-      UserError: a factor has no kernel of its shape.
+      UserError: there is no kernel for a factor, or its shape does not match.
     """
     return _merge(parameters, adapter, scaling, ())
 
@@ -178,12 +184,12 @@ def _merge(
     if LEAVES[0] in adapter:
         a, b = (adapter[name] for name in LEAVES)
         kernel = parameters.get("kernel")
-        if kernel is None or not _fits(kernel.shape, a.shape, b.shape):
+        if kernel is None or not _matches(kernel.shape, a.shape, b.shape):
             found = None if kernel is None else tuple(kernel.shape)
             raise UserError(
                 f"the adapter's {'.'.join(path)} has factors of shapes {tuple(a.shape)} and "
-                f"{tuple(b.shape)}, the model's kernel there is {found}: was it made for "
-                "another model?"
+                f"{tuple(b.shape)}, but the model's kernel is {found}: the adapter was made for "
+                "another model"
             )
         merged["kernel"] = _merge_kernel(kernel, a, b, scaling)
         return merged
@@ -192,7 +198,7 @@ def _merge(
     return merged
 
 
-def _fits(kernel: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+def _matches(kernel: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     stack = len(a) + len(b) - 2 - len(kernel)
     return (
         stack >= 0

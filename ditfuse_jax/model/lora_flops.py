@@ -1,14 +1,15 @@
-"""Model FLOPs of training low-rank adapters: frozen weights need no gradient of their own.
+"""Model FLOPs of training LoRA adapters: frozen weights need no gradient.
 
-A step costs the forward pass, the gradients of the activations, and the adapters three times.
-Activations before the first adapted map need no gradient either.  As in `flops`, nothing is counted
-that the method does not need; the two small time embedders' input gradients are left out.
+A step consists of the forward pass, the gradients of the activations, and three times the adapters'
+forward pass.  Activations before the first adapted layer need no gradient.  As in `flops`, only
+what the method requires is counted; the input gradients of the two small timestep MLPs are left
+out.
 """
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.conv_stem import CELL, WIDTH
-from ditfuse_jax.model.flops import condition_pairs, forward_flops, head_values
-from ditfuse_jax.model.heads import bands
+from ditfuse_jax.model.conv_stem import stem_layers
+from ditfuse_jax.model.flops import condition_pairs, forward_flops
+from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.model.lora import PATCH_EMBEDDERS, LoRAConfig, match_target_modules
 
 _LAYER = "transformer.layers"
@@ -25,83 +26,100 @@ def lora_training_flops(
     patches: int,
     draws: int = 1,
 ) -> float:
-    """FLOPs of forward and backward for one example when only adapters train.
+    """Returns the FLOPs of forward and backward for one example if only adapters are trained.
 
     Args:
       config: the frozen model.
       lora: the adapters.
-      num_text: real text tokens.
+      num_text: text tokens without padding.
       num_images: condition images.
-      patches: tokens per image and target.
-      draws: targets sharing the condition.
+      patches: tokens per image and per target.
+      draws: targets that share the condition.
+
+    Raises:
+      UserError: a target of the adapters does not exist.
     """
-    sizes = _Sizes(config, num_text, num_images, patches, draws)
-    adapted = set(match_target_modules(sizes.modules, lora.target_modules))
+    linears = _LinearLayers(config, num_text, num_images, patches, draws)
+    adapted = set(match_target_modules(linears.layers, lora.target_modules))
     forward = forward_flops(
         config, num_text=num_text, num_images=num_images, patches=patches, draws=draws
     )
-    reached = _reached(adapted, sizes)
+    needs_gradient = _needs_gradient(adapted, linears)
     return (
         forward
-        + _adapters(config, lora, sizes, adapted, reached)
-        + _input_gradients(config, sizes, adapted, reached)
+        + _adapters(config, lora, linears, adapted, needs_gradient)
+        + _input_gradients(config, linears, adapted, needs_gradient)
     )
 
 
-def _reached(adapted: set[str], sizes: "_Sizes") -> dict[str, bool]:
-    """Whether anything trains before each map of the first layer; `after` it: in it or before."""
-    before = bool(adapted & set(sizes.embedders))
-    reached = {}
+def _needs_gradient(adapted: set[str], linears: "_LinearLayers") -> dict[str, bool]:
+    """Returns, for each layer of the first block, whether its input needs a gradient.
+
+    That is the case if anything before it is adapted.  The entry `after` is for the block's output.
+    """
+    before = bool(adapted & set(linears.embedders))
+    needed = {}
     for name in (_QKV, "attention", _OUT, _GATE_UP, _DOWN, "after"):
-        reached[name] = before
+        needed[name] = before
         before = before or name in adapted
-    return reached
+    return needed
 
 
 def _adapters(
     config: ModelConfig,
     lora: LoRAConfig,
-    sizes: "_Sizes",
+    linears: "_LinearLayers",
     adapted: set[str],
-    reached: dict[str, bool],
+    needs_gradient: dict[str, bool],
 ) -> float:
     """Forward and backward of the adapters themselves."""
     total = 0.0
     for name in adapted:
-        inputs, outputs, tokens = sizes.modules[name]
+        inputs, outputs, tokens = linears.layers[name]
         total += 3 * 2 * lora.rank * tokens * (inputs + outputs)
-        # No gradient for what nothing that trains has touched: data, and the first layer's input.
-        if name in sizes.of_data:
+        # No gradient of inputs that depend on no adapter: data, and the first block's input.
+        if name in linears.of_data:
             total -= 2 * lora.rank * inputs * tokens
-        elif not reached.get(name, True):
-            total -= 2 * lora.rank * inputs * sizes.tokens(name, 0)
-    if _QKV in adapted:  # queries of the condition in the last layer are read by nobody
-        total -= 3 * 2 * lora.rank * sizes.condition * config.num_heads * config.head_dim
+        elif not needs_gradient.get(name, True):
+            total -= 2 * lora.rank * inputs * linears.tokens(name, 0)
+    if _QKV in adapted:  # the last layer's queries of condition tokens are not used
+        total -= 3 * 2 * lora.rank * linears.condition * config.num_heads * config.head_dim
     return total
 
 
 def _input_gradients(
-    config: ModelConfig, sizes: "_Sizes", adapted: set[str], reached: dict[str, bool]
+    config: ModelConfig,
+    linears: "_LinearLayers",
+    adapted: set[str],
+    needs_gradient: dict[str, bool],
 ) -> float:
-    """Gradients of the activations through frozen maps, down to the first adapted one."""
+    """Gradients of the activations through frozen layers, down to the first adapted one."""
     total = 0.0
-    if reached["after"]:
-        inputs, outputs, tokens = sizes.modules["head.output.linear"]
+    if needs_gradient["after"]:
+        inputs, outputs, tokens = linears.layers["head.output.linear"]
         total += 2 * inputs * outputs * tokens
         for layer in range(config.num_layers):
             for name in (_QKV, _OUT, _GATE_UP, _DOWN):
-                if layer or reached[name]:
-                    total += 2 * sizes.modules[name][0] * sizes.products(name, layer)
-            if layer or reached["attention"]:
-                total += 2 * 4 * config.hidden_size * sizes.pairs(layer)
+                if layer or needs_gradient[name]:
+                    total += 2 * linears.layers[name][0] * linears.outputs(name, layer)
+            if layer or needs_gradient["attention"]:
+                total += 2 * 4 * config.hidden_size * linears.pairs(layer)
     if adapted & {"t_embedder.inner", "t_embedder.outer"}:
-        inputs, outputs, tokens = sizes.modules["head.output.modulation"]
+        inputs, outputs, tokens = linears.layers["head.output.modulation"]
         total += 2 * inputs * outputs * tokens
     return total
 
 
-class _Sizes:
-    """How often each linear map is applied to one example."""
+class _LinearLayers:
+    """Sizes of the model's linear layers, and how often each is applied to one example.
+
+    Attributes:
+      layers: name -> inputs, outputs, applications.
+      embedders: names of those before the transformer.
+      of_data: names of those whose inputs depend on no parameter.
+      condition: condition tokens.
+      draws: tokens of all draws.
+    """
 
     def __init__(
         self, config: ModelConfig, num_text: float, num_images: int, patches: int, draws: int
@@ -109,75 +127,67 @@ class _Sizes:
         self.config = config
         self.condition = num_text + num_images * patches
         self.draws = draws * (1 + patches)
-        self._pairs_of_condition = condition_pairs(num_text, num_images, patches)
-        self._pairs_of_draws = draws * (
-            patches * (self.condition + 1 + patches) + self.condition + 1
-        )
+        self._condition_pairs = condition_pairs(num_text, num_images, patches)
+        self._draw_pairs = draws * (patches * (self.condition + 1 + patches) + self.condition + 1)
         width, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim
         patch = config.patch_size**2 * config.channels
-        layers, images = config.num_layers, num_images * patches
-        inside = (layers - 1) * self.condition + layers * self.draws
+        num_layers, images = config.num_layers, num_images * patches
+        inside = (num_layers - 1) * self.condition + num_layers * self.draws
         heads = (config.num_heads + 2 * config.num_kv_heads) * dim
-        # name -> inputs, outputs, applications
-        self.modules: dict[str, tuple[int, int, float]] = {
-            _QKV: (width, heads, layers * (self.condition + self.draws)),
+        blocks: dict[str, tuple[int, int, float]] = {
+            _QKV: (width, heads, num_layers * (self.condition + self.draws)),
             _OUT: (width, width, inside),
             _GATE_UP: (width, 2 * inner, inside),
             _DOWN: (inner, width, inside),
         }
-        self.layer_modules = tuple(self.modules)
-        self.modules |= {
+        embedders: dict[str, tuple[int, int, float]] = {
             "time_token.inner": (256, width, draws),
             "time_token.outer": (width, width, draws),
             "x_embedder": (patch, width, draws * patches),
             "input_x_embedder": (patch, width, images),
         }
         if config.source_skip:
-            self.modules["source_embedder"] = (patch, width, images)
+            embedders["source_embedder"] = (patch, width, images)
         if config.conv_stem:
-            cells = (config.patch_size // CELL) ** 2
-            self.modules |= {
-                "source_stem.see": (CELL * CELL * config.channels, WIDTH, images * cells),
-                "source_stem.look_around": (9 * WIDTH, WIDTH, images * cells),
-                "source_stem.merge": (cells * WIDTH, width, images),
-                "source_stem.out": (width, width, patches),
-            }
+            stem = stem_layers(config, num_images, patches)
+            embedders |= {f"source_stem.{name}": sizes for name, sizes in stem.items()}
         if config.pooled_prompt:
-            self.modules |= {
+            embedders |= {
                 "prompt_pool.weigh": (width, config.num_heads, num_text),
                 "prompt_pool.value": (width, width, num_text),
                 "prompt_pool.out": (width, width, 1),
             }
         self.of_data = ("time_token.inner", *PATCH_EMBEDDERS, "source_stem.see", "t_embedder.inner")
-        self.embedders = tuple(name for name in self.modules if name not in self.layer_modules)
-        self.modules |= {
+        self.embedders = tuple(embedders)
+        head, pixels = HEADS.find(config.head), draws * patches * config.patch_size**2
+        outputs = head.outputs_per_token(config)
+        self.layers = {
+            **blocks,
+            **embedders,
             "t_embedder.inner": (256, width, draws),
             "t_embedder.outer": (width, width, draws),
             "head.output.modulation": (width, 2 * width, draws),
-            "head.output.linear": (width, head_values(config), draws * patches),
+            "head.output.linear": (width, outputs, draws * patches),
+            **{
+                f"head.{name}": (inputs, outputs, pixels * (num_images if per_source else 1))
+                for name, (inputs, outputs, per_source) in head.pixel_layers().items()
+            },
         }
-        if config.head == "bands":
-            pixels = draws * patches * config.patch_size**2
-            # Once for each source, but for what the tokens say to all of them.
-            self.modules |= {
-                f"head.{name}": (*sizes, pixels * (1 if name == "of_tokens" else num_images))
-                for name, sizes in bands.MAPS.items()
-            }
 
     def tokens(self, name: str, layer: int) -> float:
-        """Tokens that a map is applied to in one layer."""
+        """Returns the number of tokens to which one block's layer is applied."""
         last = layer == self.config.num_layers - 1
         return self.draws + (0 if last and name != _QKV else self.condition)
 
-    def products(self, name: str, layer: int) -> float:
-        """Outputs of a map in one layer, over all tokens that need them."""
-        _, outputs, _ = self.modules[name]
+    def outputs(self, name: str, layer: int) -> float:
+        """Returns the number of outputs of one block's layer that are used, over all tokens."""
+        _, outputs, _ = self.layers[name]
         if layer < self.config.num_layers - 1:
             return outputs * (self.condition + self.draws)
-        read = 2 * self.config.num_kv_heads * self.config.head_dim if name == _QKV else 0
-        return read * self.condition + outputs * self.draws
+        used = 2 * self.config.num_kv_heads * self.config.head_dim if name == _QKV else 0
+        return used * self.condition + outputs * self.draws
 
     def pairs(self, layer: int) -> float:
-        """Attention pairs of one layer."""
+        """Returns the attention pairs of one block."""
         last = layer == self.config.num_layers - 1
-        return self._pairs_of_draws + (0 if last else self._pairs_of_condition)
+        return self._draw_pairs + (0 if last else self._condition_pairs)

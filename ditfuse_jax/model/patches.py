@@ -1,4 +1,4 @@
-"""Images to tokens: patches, their linear embedding and the fixed sin-cos position table."""
+"""Patches of images and the fixed two-dimensional sin-cos position embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 
 from ditfuse_jax.model.config import ModelConfig
 
-# A table cell's coordinate is its index * 64 / table size (Chen et al., PixArt; OmniGen).
+# The coordinate of a table cell is its index * 64 / table size (PixArt, Chen et al. 2023; OmniGen).
 _BASE_GRID = 64
 
 
 def patchify(images: jax.Array, patch: int) -> jax.Array:
-    """Cuts (..., H, W, C) into (..., H/p * W/p, p, p, C), row by row."""
+    """Splits (..., H, W, C) into patches (..., H/p * W/p, p, p, C), row by row."""
     *lead, height, width, channels = images.shape
     rows, columns = height // patch, width // patch
     x = images.reshape(*lead, rows, patch, columns, patch, channels)
@@ -20,7 +20,7 @@ def patchify(images: jax.Array, patch: int) -> jax.Array:
 
 
 def unpatchify(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """Joins (..., h * w, p, p, C) into (..., h * p, w * p, C); the inverse of `patchify`."""
+    """Joins patches (..., h * w, p, p, C) to (..., h * p, w * p, C); inverts `patchify`."""
     *lead, _, patch, _, channels = patches.shape
     rows, columns = grid
     x = patches.reshape(*lead, rows, columns, patch, patch, channels)
@@ -29,13 +29,17 @@ def unpatchify(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 
 def position_table(config: ModelConfig, grid: tuple[int, int]) -> jax.Array:
-    """The sin-cos table, centre-cropped to the grid.
+    """Computes the sin-cos position embedding, centre-cropped to the grid.
 
-    The first half of the channels encodes the column, the second the row; each half is sines, then
-    cosines, with frequencies 10000^(-2i / (D/2)).
+    The first half of the channels encodes the column, the second half the row; each half consists
+    of sines, then cosines, with frequencies 10000^(-2i / (D/2)).
+
+    Args:
+      config: width and size of the full table.
+      grid: (rows, columns) of patches.
 
     Returns:
-      (h * w, D) float32.
+      (rows * columns, D) float32.
     """
     half = config.hidden_size // 2
     frequencies = 10000.0 ** (-np.arange(half // 2, dtype=np.float64) / (half / 2))

@@ -1,17 +1,20 @@
-"""Named model sizes.  A preset is one function and one line in `PRESETS`."""
+"""Named model sizes.
+
+Other modules add a preset, a function without arguments, with `PRESETS.register(name)`.
+"""
 
 from collections.abc import Callable
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.registry import Registry
 
-# Rows of the shipped tokenizer's embedding, rounded up for sharding.
+# Rows of the bundled tokenizer's embedding, rounded up for sharding.
 _VOCAB = 2048
 _SLOTS = (64, 32, 160)
 
 
 def _pixels(preset: str, width: int, layers: int, heads: int, **changes) -> ModelConfig:
-    """A from-scratch model on pixels that predicts the clean image."""
+    """Returns a model on pixels that predicts the clean image, for training from scratch."""
     values = {
         "num_kv_heads": heads,
         # 8/3 of the width, the usual SwiGLU ratio, rounded up to a multiple of 64.
@@ -31,29 +34,29 @@ def _pixels(preset: str, width: int, layers: int, heads: int, **changes) -> Mode
 
 
 def nano() -> ModelConfig:
-    """Trains on a laptop's CPU in minutes."""
+    """For tests and demos: trains in minutes on a laptop's CPU."""
     return _pixels("nano", width=192, layers=4, heads=4)
 
 
 def small() -> ModelConfig:
-    """One GPU, half an hour."""
+    """For one GPU: trains in half an hour."""
     return _pixels("small", width=384, layers=12, heads=6, dtype="bfloat16")
 
 
 def base() -> ModelConfig:
-    """A workstation or one accelerator host."""
+    """For a workstation or one host with accelerators."""
     return _pixels("base", width=768, layers=16, heads=12, dtype="bfloat16", remat="attention")
 
 
 def large() -> ModelConfig:
-    """Several hosts."""
+    """For several hosts."""
     return _pixels("large", width=1536, layers=24, heads=16, dtype="bfloat16", remat="attention")
 
 
 def omnigen() -> ModelConfig:
-    """OmniGen-v1, weight-compatible: 3.8 B parameters, latents, velocity (arXiv 2409.11340).
+    """OmniGen-v1 (arXiv 2409.11340): 3.8 B parameters, latents, velocity; takes its weights.
 
-    The LongRoPE factors belong to the weights: `weights.omnigen.config_from_phi3` reads them.
+    The LongRoPE factors are stored with the weights: `weights.omnigen.config_from_phi3` reads them.
     """
     return ModelConfig(
         preset="omnigen",
@@ -70,13 +73,9 @@ def omnigen() -> ModelConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], ModelConfig]] = {
-    "nano": nano,
-    "small": small,
-    "base": base,
-    "large": large,
-    "omnigen": omnigen,
-}
+PRESETS: Registry[Callable[[], ModelConfig]] = Registry(
+    "preset", {"nano": nano, "small": small, "base": base, "large": large, "omnigen": omnigen}
+)
 
 
 def preset(name: str) -> ModelConfig:
@@ -85,6 +84,4 @@ def preset(name: str) -> ModelConfig:
     Raises:
       UserError: there is no such preset.
     """
-    if name not in PRESETS:
-        raise UserError(f"preset {name!r} is unknown; choose from {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    return PRESETS.find(name)()

@@ -1,4 +1,4 @@
-"""The prompt as one vector: a short way from its words to the target."""
+"""Pooling of the prompt's tokens to one vector that is added to the target tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,12 @@ from ditfuse_jax.model.layers import Linear, RMSNorm
 
 
 class PromptPooling(nnx.Module):
-    """Every head takes a mean of the tokens, weighed by what they are, not by where they stand.
+    """Multi-head attention pooling of the token embeddings, without positions.
 
-    In the sequence words reach the target through attention alone, which a small model is slow to
-    learn from few examples: pictures tell it nearly everything.  The mean reaches every target
-    token at once, as the pooled text of SDXL does (Podell et al. 2023).
+    Every head computes a weighted mean of the tokens; the weights depend on the tokens alone.
+    Without pooling, the prompt reaches the target through attention only, which a small model
+    learns slowly from few examples.  SDXL adds a pooled text embedding in the same way (Podell et
+    al. 2023).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -29,7 +30,15 @@ class PromptPooling(nnx.Module):
         self.out = linear((width,), bias=True)
 
     def __call__(self, texts: jax.Array, valid: jax.Array) -> jax.Array:
-        """Embedded tokens (B, T, D), of which those `valid` (B, T) count -> (B, D)."""
+        """Pools the valid tokens.
+
+        Args:
+          texts: (B, T, D) embedded tokens.
+          valid: (B, T) False for padding.
+
+        Returns:
+          (B, D).
+        """
         x = self.norm(texts)
         logits = self.weigh(x).astype(jnp.float32)
         weights = jax.nn.softmax(logits, axis=1, where=valid[..., None])

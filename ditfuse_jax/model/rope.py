@@ -12,16 +12,16 @@ from ditfuse_jax.model.config import ModelConfig
 def rope_tables(
     config: ModelConfig, positions: jax.Array, longest: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines for the given positions.
+    """Computes rotary cosines and sines.
 
     Args:
       config: frequencies, factors and limits.
       positions: (B, N) integer positions.
-      longest: (B,) the longest real position of the forward pass each row belongs to; beyond
-        `original_max_position - 1` the long factors apply.
+      longest: (B,) the largest position, without padding, in the forward pass that each row belongs
+        to; if it is `original_max_position` or more, the long factors apply.
 
     Returns:
-      Two float32 arrays (B, N, head_dim / 2).
+      Cosines and sines, (B, N, head_dim / 2) float32 each.
     """
     half = config.head_dim // 2
     inverse = 1.0 / config.rope_theta ** (np.arange(half, dtype=np.float64) * 2 / config.head_dim)
@@ -42,7 +42,7 @@ def rope_tables(
 
 
 def apply_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates the halves of each head against each other.
+    """Rotates the two halves of each head by the position's angles.
 
     Args:
       x: (B, N, H, d).
@@ -50,7 +50,7 @@ def apply_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
       sin: (B, N, d/2).
 
     Returns:
-      (B, N, H, d) in x's dtype; the rotation itself is float32.
+      (B, N, H, d) in x's dtype; the rotation is computed in float32.
     """
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]

@@ -1,7 +1,7 @@
-"""The space the transformer works in: pixels themselves, or latents of an autoencoder.
+"""The space in which the transformer works: pixels, or latents of an autoencoder.
 
-Both know the way in from images in [-1, 1] and the way back.  A space is static; the autoencoder's
-arrays are handed to it, as model parameters are.
+A space encodes images in [-1, 1] and decodes its values to images.  It is static; the autoencoder's
+arrays are passed as arguments, like model parameters.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ Parameters = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class PixelSpace:
-    """Images are what the transformer sees."""
+    """The transformer works on the images' pixels."""
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(h, w, C) of an image of this size, as the transformer sees it."""
+        """Returns the shape (H, W, 3) of an encoded image."""
         return height, width, 3
 
     def encode(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
-        """Images (..., H, W, 3) in [-1, 1] as they are; parameters and noise are not used."""
+        """Returns the images (..., H, W, 3) unchanged; parameters and noise are not used."""
         del parameters, noise
         return images
 
     def sample(self, moments: jax.Array, noise: jax.Array) -> jax.Array:
-        """There are no moments of pixels.
+        """Refuses moments of an autoencoder.
 
         Raises:
           UserError: always.
@@ -43,30 +43,41 @@ class PixelSpace:
         )
 
     def decode(self, parameters: Parameters, x: jax.Array) -> jax.Array:
-        """The inverse of `enter`."""
+        """Returns x unchanged; parameters are not used."""
         del parameters
         return x
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentSpace:
-    """Latents: a sample of the autoencoder's posterior, scaled (DESIGN section 2, Autoencoder).
+    """The transformer works on scaled samples of the autoencoder's posterior.
+
+    See docs/method.md, Autoencoder.
 
     Attributes:
-      config: of the autoencoder.
-      graph: its structure.
+      config: the autoencoder's config.
+      graph: the autoencoder's graph definition.
     """
 
     config: AutoencoderConfig
     graph: nnx.GraphDef
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(h, w, C) of an image of this size, as the transformer sees it."""
+        """Returns the shape (h, w, C) of the latents of an image of this size in pixels."""
         factor = self.config.downsampling
         return height // factor, width // factor, self.config.latent_channels
 
     def encode(self, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
-        """Images (..., H, W, 3) in [-1, 1] and standard normal noise (..., h, w, C) -> latents."""
+        """Encodes images.
+
+        Args:
+          parameters: of the autoencoder.
+          images: (..., H, W, 3) in [-1, 1].
+          noise: (..., h, w, C) standard normal noise, which selects the sample.
+
+        Returns:
+          (..., h, w, C) float32.
+        """
         flat = images.reshape(-1, *images.shape[-3:])
         posterior = nnx.merge(self.graph, parameters).encode(flat)
         moments = jnp.concatenate(posterior, axis=-1)
@@ -74,14 +85,22 @@ class LatentSpace:
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def sample(self, moments: jax.Array, noise: jax.Array) -> jax.Array:
-        """Moments (B, h, w, 2 C) of raw latents, mean and log variance -> latents (B, h, w, C)."""
+        """Samples latents from moments of the posterior.
+
+        Args:
+          moments: (B, h, w, 2 C) mean and log variance of unscaled latents.
+          noise: (B, h, w, C) standard normal noise.
+
+        Returns:
+          (B, h, w, C) float32.
+        """
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         latents = mean + jnp.exp(0.5 * log_variance) * noise
         latents = (latents - self.config.shift_factor) * self.config.scaling_factor
         return latents.astype(jnp.float32)
 
     def decode(self, parameters: Parameters, x: jax.Array) -> jax.Array:
-        """Latents (B, h, w, C) -> images (B, H, W, 3) in about [-1, 1], float32."""
+        """Decodes latents (B, h, w, C) to images (B, H, W, 3) in about [-1, 1], float32."""
         latents = x / self.config.scaling_factor + self.config.shift_factor
         return nnx.merge(self.graph, parameters).decode(latents).astype(jnp.float32)
 

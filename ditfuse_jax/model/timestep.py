@@ -1,4 +1,4 @@
-"""The timestep's embedding."""
+"""Embedding of the timestep."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,10 @@ _MAX_PERIOD = 10000.0
 
 
 def timestep_features(t: jax.Array) -> jax.Array:
-    """Sinusoidal features of t in [0, 1]: (...,) -> (..., 256), cosines then sines, float32."""
+    """Computes sinusoidal features of times: (...) in [0, 1] -> (..., 256) float32.
+
+    Cosines come first, then sines, as in OmniGen and DiT.
+    """
     half = NUM_FEATURES // 2
     frequencies = np.exp(-np.log(_MAX_PERIOD) * np.arange(half, dtype=np.float32) / half)
     angles = t.astype(jnp.float32)[..., None] * frequencies
@@ -20,7 +23,7 @@ def timestep_features(t: jax.Array) -> jax.Array:
 
 
 class TimestepMLP(nnx.Module):
-    """Features -> hidden -> hidden with SiLU between."""
+    """Linear, SiLU, linear (diffusers' `TimestepEmbedding`)."""
 
     def __init__(self, size: int, *, rngs: nnx.Rngs, dtype: str):
         self.inner = Linear(
@@ -29,5 +32,5 @@ class TimestepMLP(nnx.Module):
         self.outer = Linear((size,), (size,), ("mlp", "embed"), rngs=rngs, dtype=dtype, bias=True)
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """(..., 256) -> (..., D)."""
+        """Maps (..., 256) to (..., D)."""
         return self.outer(jax.nn.silu(self.inner(features)))

@@ -1,4 +1,4 @@
-"""The Phi-3 backbone: pre-norm blocks over stacked parameters, as a scan or written out."""
+"""The Phi-3 backbone: pre-norm blocks with stacked parameters, scanned or unrolled."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from ditfuse_jax.model.attention.context_parallel import context_parallel_attent
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.logical_axes import num_shards, with_logical_constraint
-from ditfuse_jax.model.remat import remat
+from ditfuse_jax.model.remat import BLOCK_INPUT, remat
 from ditfuse_jax.model.rope import apply_rope
 
 
@@ -24,13 +24,13 @@ class KeyValues(NamedTuple):
     values: jax.Array
 
 
-class Tokens(NamedTuple):
-    """What attention needs to know about the tokens of one pass.
+class TokenInputs(NamedTuple):
+    """Arrays that attention needs about the tokens of one pass.
 
     Attributes:
       cos: (B, Q, d/2) rotary cosines of the queries.
-      sin: (B, Q, d/2).
-      key_valid: (B, K) which keys are real, those of a prefix first.
+      sin: (B, Q, d/2) rotary sines.
+      key_valid: (B, K) False for keys that are padding; the prefix's keys come first.
     """
 
     cos: jax.Array
@@ -38,12 +38,12 @@ class Tokens(NamedTuple):
     key_valid: jax.Array
 
 
-class Static(NamedTuple):
-    """What attention knows while the program is compiled.
+class AttentionStructure(NamedTuple):
+    """What attention needs at compile time.
 
     Attributes:
-      mask: who sees whom, over the queries (padding included) and the real keys.
-      lengths: real keys of the prefix, if there is one, and of the tokens themselves.
+      mask: over the queries (padding included) and the keys (padding of sharding excluded).
+      lengths: numbers of keys of the prefix, if there is one, and of the tokens themselves.
     """
 
     mask: AttentionMask
@@ -54,7 +54,7 @@ class SelfAttention(nnx.Module):
     """Grouped-query attention with rotary positions and one fused projection.
 
     The fused kernel is stored per key/value head, (D, Hkv, G + 2, d) with the G query heads, then
-    the key, then the value, so that sharding over heads never splits a head from its keys.
+    the key, then the value, so that sharding over heads keeps queries with their keys.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -73,7 +73,11 @@ class SelfAttention(nnx.Module):
         self.implementation = config.attention
 
     def __call__(
-        self, x: jax.Array, tokens: Tokens, static: Static, prefix: KeyValues | None
+        self,
+        x: jax.Array,
+        tokens: TokenInputs,
+        structure: AttentionStructure,
+        prefix: KeyValues | None,
     ) -> tuple[jax.Array, KeyValues]:
         """(B, Q, D) -> (B, Q, D) and the keys and values of these tokens (without the prefix)."""
         qkv = checkpoint_name(self.qkv_proj(x), "qkv")
@@ -84,17 +88,15 @@ class SelfAttention(nnx.Module):
         q = apply_rope(q, tokens.cos, tokens.sin)
         k = apply_rope(k[:, :, :, 0], tokens.cos, tokens.sin)
         kv_axes = ("batch", "sequence", "kv_heads", "head_dim")
-        own = KeyValues(
-            with_logical_constraint(k, *kv_axes), with_logical_constraint(v[:, :, :, 0], *kv_axes)
-        )
+        own = KeyValues(*(with_logical_constraint(x, *kv_axes) for x in (k, v[:, :, :, 0])))
         pieces = (own,) if prefix is None else (prefix, own)
         q = with_logical_constraint(q, "batch", "sequence", "heads", "head_dim")
         out = context_parallel_attention(
             q,
             [piece.keys for piece in pieces],
             [piece.values for piece in pieces],
-            static.lengths,
-            static.mask,
+            structure.lengths,
+            structure.mask,
             tokens.key_valid,
             implementation=self.implementation,
         )
@@ -115,9 +117,8 @@ class MLP(nnx.Module):
         """(B, N, D) -> (B, N, D)."""
         hidden = checkpoint_name(self.gate_up_proj(x), "gate_up")
         gate, up = (x[..., 0, :] for x in jnp.split(hidden, 2, axis=-2))
-        return self.down_proj(
-            with_logical_constraint(jax.nn.silu(gate) * up, "batch", "sequence", "mlp")
-        )
+        hidden = with_logical_constraint(jax.nn.silu(gate) * up, "batch", "sequence", "mlp")
+        return self.down_proj(hidden)
 
 
 class Block(nnx.Module):
@@ -131,18 +132,22 @@ class Block(nnx.Module):
         self.mlp = MLP(config, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, tokens: Tokens, static: Static, prefix: KeyValues | None
+        self,
+        x: jax.Array,
+        tokens: TokenInputs,
+        structure: AttentionStructure,
+        prefix: KeyValues | None,
     ) -> tuple[jax.Array, KeyValues]:
         """(B, N, D) -> (B, N, D) and this layer's keys and values."""
-        x = checkpoint_name(x, "block_input")
-        out, own = self.self_attn(self.input_layernorm(x), tokens, static, prefix)
+        x = checkpoint_name(x, BLOCK_INPUT)
+        out, own = self.self_attn(self.input_layernorm(x), tokens, structure, prefix)
         x = x + out
         x = x + self.mlp(self.post_attention_layernorm(x))
         return with_logical_constraint(x, "batch", "sequence", "activation"), own
 
 
 class Transformer(nnx.Module):
-    """All layers, stored stacked (L, ...) and run by a scan or one by one, then the final norm."""
+    """All layers, with stacked parameters (L, ...), scanned or unrolled, and the final norm."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         @nnx.split_rngs(splits=config.num_layers)
@@ -157,23 +162,21 @@ class Transformer(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        tokens: Tokens,
+        tokens: TokenInputs,
         mask: AttentionMask,
         *,
         prefix: KeyValues | None = None,
-        keep_key_values: bool = False,
+        return_key_values: bool = False,
     ) -> tuple[jax.Array, KeyValues | None]:
-        """Runs the stack.
+        """Runs all layers.
 
         Args:
           x: (B, N, D) embedded tokens.
-          tokens: positions and validity.
-          mask: who sees whom; keys are the prefix, then x.
-          prefix: (L, B, P, Hkv, d) keys and values computed before (the condition's).
-          keep_key_values: also return this pass's keys and values, (L, B, N', Hkv, d).
-
-        Where the sequence is spread over devices and N does not divide by them, N' is the next
-        length that does; what is behind N is padding.
+          tokens: their rotary tables and validity.
+          mask: which tokens attend to which keys; the keys are the prefix's, then those of x.
+          prefix: (L, B, P, Hkv, d) keys and values of an earlier pass (the condition's).
+          return_key_values: also return this pass's keys and values, (L, B, N', Hkv, d).  N' is N,
+            rounded up with padding to the number of shards of the sequence.
 
         Returns:
           The final hidden states (B, N, D), normalised, and the keys and values or None.
@@ -183,33 +186,34 @@ class Transformer(nnx.Module):
         length = x.shape[1]
         before = () if prefix is None else (tokens.key_valid.shape[1] - length,)
         padding = -length % num_shards("sequence")
-        static = Static(pad_queries(mask, padding), (*before, length))
+        structure = AttentionStructure(pad_queries(mask, padding), (*before, length))
         x, cos, sin = (_pad(array, padding) for array in (x, tokens.cos, tokens.sin))
-        tokens = Tokens(cos, sin, tokens.key_valid)
+        tokens = TokenInputs(cos, sin, tokens.key_valid)
 
         def layer(x, scanned):
             parameters, prefix = scanned
-            x, own = nnx.merge(graph, parameters)(x, tokens, static, prefix)
-            return x, own if keep_key_values else None
+            x, own = nnx.merge(graph, parameters)(x, tokens, structure, prefix)
+            return x, own if return_key_values else None
 
         x = with_logical_constraint(x, "batch", "sequence", "activation")
-        layer = remat(layer, self.remat, in_loop=not self.unroll)
-        run = _one_by_one if self.unroll else jax.lax.scan
-        x, kept = run(layer, x, (parameters, prefix))
-        # Whole again before it is cut: of a spread sequence cut inside a device's run, XLA was seen
-        # to compute a wrong gradient (fsdp=2, context=2, tensor=2).
-        return with_logical_constraint(self.norm(x), "batch", None, "activation")[:, :length], kept
+        layer = remat(layer, self.remat, in_scan=not self.unroll)
+        run = _unrolled if self.unroll else jax.lax.scan
+        x, key_values = run(layer, x, (parameters, prefix))
+        # Gathered before slicing: XLA computed a wrong gradient where the slice ended inside a
+        # device's shard of the sequence (fsdp=2, context=2, tensor=2).
+        x = with_logical_constraint(self.norm(x), "batch", None, "activation")
+        return x[:, :length], key_values
 
 
-def _one_by_one(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
-    """`jax.lax.scan` written out: what layers keep for the backward pass needs no stack."""
-    kept = []
+def _unrolled(layer: Callable, x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
+    """`jax.lax.scan` unrolled: values saved for the backward pass need not be stacked."""
+    results = []
     leaves, structure = jax.tree.flatten(stacked)
     # Split, not indexed: the gradient is then one stack, not a sum of padded layers.
     for pieces in zip(*(jnp.split(leaf, len(leaf)) for leaf in leaves), strict=True):
         x, own = layer(x, jax.tree.unflatten(structure, [piece[0] for piece in pieces]))
-        kept.append(own)
-    return x, jax.tree.map(lambda *own: jnp.stack(own), *kept)
+        results.append(own)
+    return x, jax.tree.map(lambda *own: jnp.stack(own), *results)
 
 
 def _pad(x: jax.Array, count: int) -> jax.Array:

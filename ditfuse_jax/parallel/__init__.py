@@ -1,4 +1,4 @@
-"""Meshes, the rules table, processes and chips."""
+"""Meshes, sharding rules, processes and accelerators."""
 
 from ditfuse_jax.parallel.arrays import distribute, gather
 from ditfuse_jax.parallel.mesh import AXES, MeshConfig, make_mesh

@@ -1,24 +1,27 @@
-"""What the accelerators can do at best, for utilisation numbers and bounds.
+"""Peak rates of accelerators, for utilisation and bounds.
 
-Numbers are the vendors': docs.cloud.google.com/tpu/docs/ (pages v4, v5e, v6e, and tpu7x, whose
-table also has v5p and v6e) and the data sheets on nvidia.com.  A CPU has no entry: its utilisation
-is not printed.
+The numbers are the vendors': docs.cloud.google.com/tpu/docs/ (pages v4, v5e, v6e, and tpu7x, whose
+table also has v5p and v6e) and the data sheets on nvidia.com.  CPUs have no entry, so that no
+utilisation is printed for them.  Other modules add entries to `TPUS` and `PEAK_FLOPS` with
+`register`.
 """
 
 import dataclasses
 
+from ditfuse_jax.registry import Registry
+
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """Peaks of one device as JAX counts devices.
+    """Peak rates of one device as JAX counts devices.
 
     Attributes:
       flops: dense bfloat16 FLOP/s of the matrix units.
-      hbm_bytes: memory.
+      hbm_bytes: bytes of memory.
       hbm_bandwidth: bytes/s.
-      ici_bandwidth: bytes/s that all links to neighbours send together; half of what the
-        documentation calls bidirectional.
-      dcn_bandwidth: bytes/s of its share of the host's network, which joins slices.
+      ici_bandwidth: bytes/s that all links to neighbours send together; half of the bidirectional
+        rate in the documentation.
+      dcn_bandwidth: bytes/s of the device's share of the host's network, which connects slices.
     """
 
     flops: float
@@ -30,17 +33,19 @@ class Accelerator:
 
 _GIB = float(2**30)
 
-# HBM GiB and GB/s, bidirectional ICI GB/s, DCN Gbit/s; v5e's network is told per pod of 256 chips.
-# v6e's is too, 25.6 Tbit/s, and by the page tpu7x per chip: both are the same.
-TPUS: dict[str, Accelerator] = {
+# HBM GiB and GB/s, bidirectional ICI GB/s, DCN Gbit/s.  The network of v5e and v6e is documented
+# per pod of 256 chips; for v6e the page tpu7x gives the same number per chip.
+_TPUS = {
     "v5e": Accelerator(197e12, 16 * _GIB, 819e9, 400e9 / 2, 6.4e12 / 256 / 8),
     "v5p": Accelerator(459e12, 95 * _GIB, 2765e9, 1200e9 / 2, 50e9 / 8),
     "v6e": Accelerator(918e12, 32 * _GIB, 1638e9, 800e9 / 2, 100e9 / 8),
-    # A device is one of the chip's two cores; they share everything.
+    # A device is one of the chip's two cores, which share all resources.
     "v7x": Accelerator(2307e12 / 2, 192 * _GIB / 2, 7380e9 / 2, 1200e9 / 4, 100e9 / 8 / 2),
 }
 
-# How JAX's `device_kind` begins -> dense bfloat16 FLOP/s.
+TPUS: Registry[Accelerator] = Registry("TPU", _TPUS)
+
+# Prefix of JAX's `device_kind` -> dense bfloat16 FLOP/s.
 _PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": TPUS["v5e"].flops,
@@ -57,12 +62,10 @@ _PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA B200": 2250e12,
 }
+PEAK_FLOPS: Registry[float] = Registry("device kind", _PEAK_FLOPS)
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bfloat16 FLOP/s of a device (JAX's `device_kind`), or None where unknown."""
-    names = sorted(_PEAK_FLOPS, key=len, reverse=True)  # the longest match is the right one
-    for name in names:
-        if device_kind.startswith(name):
-            return _PEAK_FLOPS[name]
-    return None
+    """Returns the peak dense bfloat16 FLOP/s of a JAX `device_kind`, or None if it is unknown."""
+    matches = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
+    return PEAK_FLOPS[max(matches, key=len)] if matches else None

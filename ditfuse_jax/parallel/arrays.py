@@ -1,4 +1,4 @@
-"""Arrays that every process holds, onto the mesh and back."""
+"""Transfers of arrays between all processes and the mesh."""
 
 import jax
 import numpy as np
@@ -7,9 +7,13 @@ from ditfuse_jax.parallel.rules import Sharder
 
 
 def distribute(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) -> jax.Array:
-    """Puts an array, the same in all processes, on the mesh: its batch over the data axes.
+    """Places an array, which is equal in all processes, on the mesh.
 
-    What has no batch axis, or one that does not divide evenly, lies whole on every device.
+    Args:
+      array: the whole array.
+      sharder: the mesh and its rules.
+      batch_axis: the dimension that is sharded over the data axes; None to replicate the array.  A
+        dimension whose size is not divisible is replicated too.
     """
     axes = ["batch" if axis == batch_axis else None for axis in range(array.ndim)]
     sharding = sharder.activation(tuple(axes), array.shape)
@@ -17,6 +21,6 @@ def distribute(array: np.ndarray, sharder: Sharder, batch_axis: int | None = 0) 
 
 
 def gather(array: jax.Array, sharder: Sharder) -> np.ndarray:
-    """The whole of an array of the mesh, in every process; all must call it."""
+    """Returns the whole array in every process; all processes must call it."""
     whole = jax.jit(lambda x: x, out_shardings=sharder.replicated())(array)
     return np.asarray(whole.addressable_data(0))

@@ -1,7 +1,11 @@
-"""The rules table: which mesh axes hold which logical axis.  The only place that decides it."""
+"""The sharding rules: over which mesh axes each logical axis is sharded.
+
+Other modules add a logical axis with `RULES.register(name, mesh_axes)`.
+"""
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +14,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.logical_axes import Axes, axes_of
+from ditfuse_jax.registry import Registry
 
-Rules = dict[str, tuple[str, ...]]
+# Logical axis -> mesh axes.
+Rules = Mapping[str, tuple[str, ...]]
 
-RULES: Rules = {
+_RULES: Rules = {
     # activations
     "batch": ("data", "fsdp"),
     "sequence": ("context",),
@@ -28,20 +34,30 @@ RULES: Rules = {
     "mlp": ("tensor",),
     "norm": (),
 }
+RULES: Registry[tuple[str, ...]] = Registry("sharding rule", _RULES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sharder:
-    """Turns logical axes into shardings on one mesh.  Equal to itself alone."""
+    """Computes shardings on one mesh from logical axes; compared by identity.
+
+    Attributes:
+      mesh: the device mesh.
+      rules: logical axis -> mesh axes.
+    """
 
     mesh: Mesh
     rules: Rules = dataclasses.field(default_factory=lambda: RULES)
 
     def spec(self, axes: Axes, name: str = "tensor") -> PartitionSpec:
-        """The partition of a tensor whose dimensions are `axes`.
+        """Returns the partition spec of a tensor.
+
+        Args:
+          axes: logical axes of its dimensions.
+          name: name of the tensor, for error messages.
 
         Raises:
-          UserError: an axis has no rule, or two dimensions claim the same mesh axis.
+          UserError: an axis has no rule, or two dimensions map to the same mesh axis.
         """
         used: dict[str, str] = {}
         entries: list[tuple[str, ...] | None] = []
@@ -51,7 +67,7 @@ class Sharder:
                 continue
             if axis not in self.rules:
                 raise UserError(f"{name}: logical axis {axis!r} has no sharding rule")
-            # Mesh axes of one device are left out: they shard nothing and only clutter the spec.
+            # Mesh axes of size 1 are left out: they shard nothing.
             mesh_axes = tuple(m for m in self.rules[axis] if self.mesh.shape[m] > 1)
             for mesh_axis in mesh_axes:
                 if mesh_axis in used:
@@ -64,23 +80,23 @@ class Sharder:
         return PartitionSpec(*entries)
 
     def parameter(self, axes: Axes, shape: tuple[int, ...], name: str) -> NamedSharding:
-        """The sharding of a parameter.
+        """Returns the sharding of a parameter.
 
         Raises:
-          UserError: see `spec`; or a dimension does not divide by its mesh axes.
+          UserError: see `spec`; or a dimension is not divisible by the size of its mesh axes.
         """
         spec = self.spec(axes, name)
         for axis, size, entry in zip(axes, shape, spec, strict=True):
             parts = self._parts(entry)
             if size % parts:
                 raise UserError(
-                    f"{name}: dimension {axis!r} of size {size} does not divide by the {parts} "
-                    f"devices of mesh axes {entry}; change the mesh or the model's size"
+                    f"{name}: dimension {axis!r} of size {size} is not divisible by the "
+                    f"{parts} devices of mesh axes {entry}; change the mesh or the model's size"
                 )
         return NamedSharding(self.mesh, spec)
 
     def activation(self, axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
-        """The sharding of an activation; a dimension that does not divide stays whole."""
+        """Returns the sharding of an activation; indivisible dimensions are not sharded."""
         spec = self.spec(axes, "activation")
         entries = [
             entry if size % self._parts(entry) == 0 else None
@@ -89,7 +105,7 @@ class Sharder:
         return NamedSharding(self.mesh, PartitionSpec(*entries))
 
     def batch(self) -> NamedSharding:
-        """The sharding of input batches: the leading dimension over all data axes."""
+        """Returns the sharding of input batches: the leading dimension over the data axes."""
         return NamedSharding(self.mesh, self.spec(("batch",), "batch"))
 
     def replicated(self) -> NamedSharding:
@@ -97,14 +113,14 @@ class Sharder:
 
     @property
     def data_parallel(self) -> int:
-        """Over how many devices a batch is spread."""
+        """Number of shards of a batch."""
         return self._parts(self.spec(("batch",), "batch")[0])
 
     def check_batch(self, size: int, accumulation: int) -> None:
-        """Refuses a batch that cannot be spread evenly.
+        """Checks that a batch can be divided evenly over devices and accumulation steps.
 
         Raises:
-          UserError: with the numbers and the nearest size that fits.
+          UserError: it cannot; the message names the nearest size that can.
         """
         parts = self.data_parallel * accumulation
         if size % parts or size < 1:
@@ -115,7 +131,7 @@ class Sharder:
             )
 
     def parameters(self, state: nnx.State) -> Any:
-        """Shardings for a model state, as a nested dict like `nnx.to_pure_dict(state)`."""
+        """Returns the shardings of a model state, nested like `nnx.to_pure_dict(state)`."""
         shardings = {
             path: self.parameter(axes_of(variable), variable.shape, ".".join(map(str, path)))
             for path, variable in nnx.to_flat_state(state)
@@ -128,7 +144,7 @@ class Sharder:
 
 
 def shard_like(tree: Any, shardings: Any) -> Any:
-    """Attaches shardings to abstract values of the same structure."""
+    """Returns abstract values with shardings of the same structure attached."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         tree,

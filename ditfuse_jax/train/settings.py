@@ -6,16 +6,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ditfuse_jax.checks import check_choice, check_seed
+from ditfuse_jax.checks import check_seed
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.flow import LossConfig, SamplingConfig, make_time_sampler
 from ditfuse_jax.model import ModelConfig
-from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Network
-from ditfuse_jax.model.remat import NAMES as REMAT_NAMES
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
 from ditfuse_jax.prompts import TextSlots, load_tokenizer
@@ -71,8 +69,6 @@ def resolve(config: Config) -> Recipe:
     load_extensions(imports)
     check_seed("seed", config.seed)
     model = ModelConfig.from_dict(config.model.to_dict())
-    check_choice("model.attention", model.attention, IMPLEMENTATIONS)
-    check_choice("model.remat", model.remat, REMAT_NAMES)
     data = config.data
     crop = _size("data.crop", data.crop, model.size_multiple)
     buckets = [_size("data.buckets", shape, model.size_multiple) for shape in data.buckets]

@@ -1,4 +1,4 @@
-"""Compiles a tiny training and its sampler for eight devices, twice; prints one JSON object."""
+"""Compiles a tiny training step and sampler for eight devices, twice; prints a JSON object."""
 
 import json
 import sys
@@ -18,11 +18,13 @@ OVERRIDES = tuple(f"--config.model.{name}={value}" for name, value in SIZES.item
 
 def main(folder: Path):
     report = {}
-    for what, more in (("train", ()), ("sample", ("--config.sample.steps=3",))):
-        case = CompileConfig("nano", what, image_size=128, batch_size=8, overrides=OVERRIDES + more)
+    for program, more in (("train", ()), ("sample", ("--config.sample.steps=3",))):
+        config = CompileConfig(
+            "nano", program, image_size=128, batch_size=8, overrides=OVERRIDES + more
+        )
         for run in ("first", "second"):
-            (done,) = compile_on(case, jax.devices(), TPUS["v6e"], "eight", folder=folder)
-            report[f"{what} {run}"] = done.to_dict() | {"lines": done.lines()}
+            (result,) = compile_on(config, jax.devices(), TPUS["v6e"], "eight", folder=folder)
+            report[f"{program} {run}"] = result.to_dict() | {"lines": result.lines()}
     print(json.dumps(report))
 
 

@@ -1,10 +1,11 @@
-"""Reading optimised programs: real ones of this CPU, and lines as the TPU compiler writes them."""
+"""Parsing and costs of optimised programs: compiled for this CPU, and text for TPUs."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from ditfuse_jax.aot.cost_analysis import collectives, hbm_bytes, matrix_flops, unknown_kernels
+from ditfuse_jax.aot.collectives import collectives
+from ditfuse_jax.aot.cost_analysis import hbm_bytes, matrix_flops, unknown_kernels
 from ditfuse_jax.aot.hlo import parse_hlo, parse_shape
 from ditfuse_jax.model import Layout
 
@@ -25,7 +26,7 @@ def layers(x, weights):
     return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
 
 
-def test_products_inside_a_loop_count_as_often_as_it_runs():
+def test_products_inside_a_loop_are_counted_once_per_iteration():
     done = compiled(layers, (8, 32), (5, 32, 32))
     module = parse_hlo(done.as_text())
     assert matrix_flops(module) == 5 * 2 * 8 * 32 * 32
@@ -33,7 +34,7 @@ def test_products_inside_a_loop_count_as_often_as_it_runs():
     assert xla_flops(done) < matrix_flops(module)  # XLA counts the body once
 
 
-def test_loops_inside_loops_multiply():
+def test_trip_counts_of_nested_loops_multiply():
     def nested(x, weights):
         return jax.lax.fori_loop(0, 3, lambda _, x: layers(x, weights), x)
 
@@ -41,7 +42,7 @@ def test_loops_inside_loops_multiply():
     assert matrix_flops(module) == 3 * 5 * 2 * 8 * 32 * 32
 
 
-def test_a_loop_whose_length_is_data_is_named_and_counts_once():
+def test_a_loop_of_unknown_length_is_listed_and_counts_once():
     def until_small(x, weight):
         return jax.lax.while_loop(lambda x: jnp.sum(x) > 1.0, lambda x: x @ weight, x)
 
@@ -51,7 +52,7 @@ def test_a_loop_whose_length_is_data_is_named_and_counts_once():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_counts_what_xla_counts(stride):
+def test_the_flops_of_a_convolution_equal_xla_s_count(stride):
     def convolve(x, kernel):
         return jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -72,8 +73,8 @@ dim_labels=b01f_01io->b01f
     assert matrix_flops(module) == xla_flops(lowered)
 
 
-# Two layers; a ring of two steps of two inside each, as the TPU compiler overlaps a gather with a
-# product.  The second half of the ring's counter starts by a copy.
+# Two layers, each with a ring of two steps, as the TPU compiler overlaps an all-gather with a
+# product.  The ring's counter starts with a copy.
 RING = """
 %ring_condition (p: (f32[4,8], u32[])) -> pred[] {
   %c = u32[]{:T(128)} constant(4)
@@ -121,12 +122,12 @@ ENTRY %main (a: f32[4,8]) -> f32[4,8] {
 """
 
 
-def test_a_ring_inside_the_layers_sends_once_per_step_of_each_layer():
+def test_a_ring_inside_the_layers_sends_in_every_step_of_each_layer():
     (one,) = collectives(parse_hlo(RING), [0] * 4)
     assert (one.kind, one.runs, one.sent) == ("collective-permute", 2 * 2, 4 * 8 * 4)
 
 
-def test_a_ring_over_devices_of_two_slices_crosses_them():
+def test_a_ring_over_devices_of_two_slices_is_marked():
     assert not collectives(parse_hlo(RING), [0, 0, 0, 0])[0].crosses
     assert collectives(parse_hlo(RING), [0, 0, 1, 1])[0].crosses
 
@@ -158,7 +159,7 @@ ENTRY %main (a: f32[2,8]) -> f32[8,8] {
         ("mesh['a'=4,'b'=2] {'a'}", True),
     ],
 )
-def test_a_gather_spread_over_kernels_is_sent_once_and_knows_its_groups(groups, crosses):
+def test_a_gather_in_several_kernels_is_counted_once_with_its_groups(groups, crosses):
     module = parse_hlo(GATHER.replace("GROUPS", groups))
     (one,) = collectives(module, [0] * 4 + [1] * 4)
     assert (one.kind, one.runs, one.sent) == ("all-gather", 1, 8 * 8 * 4 * 3 / 4)
@@ -169,7 +170,7 @@ def test_a_gather_spread_over_kernels_is_sent_once_and_knows_its_groups(groups, 
     ("operation", "sent"),
     [("all-reduce", 2 * 256 * 3 / 4), ("reduce-scatter", 256 * 3), ("all-to-all", 256 * 3 / 4)],
 )
-def test_a_collective_sends_what_its_ring_sends(operation, sent):
+def test_the_bytes_of_a_collective_are_those_of_the_ring_algorithm(operation, sent):
     text = f"""
 ENTRY %main (a: f32[8,8]) -> f32[8,8] {{
   %a = f32[8,8]{{1,0}} parameter(0)
@@ -180,7 +181,7 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {{
     assert one.sent == sent
 
 
-def test_what_hosts_exchange_between_slices_crosses_them():
+def test_host_transfers_between_slices_are_counted():
     text = """
 ENTRY %main (a: bf16[8,8]) -> token[] {
   %a = bf16[8,8]{1,0} parameter(0)
@@ -194,7 +195,7 @@ frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
     assert (one.kind, one.sent, one.crosses) == ("between slices", 8 * 8 * 2, True)
 
 
-def test_several_arrays_reduced_in_one_operation_are_all_sent():
+def test_all_arrays_of_one_operation_are_counted():
     text = """
 ENTRY %main (a: f32[8,8], b: f32[4]) -> (f32[8,8], f32[4]) {
   %a = f32[8,8]{1,0} parameter(0)
@@ -205,7 +206,7 @@ ENTRY %main (a: f32[8,8], b: f32[4]) -> (f32[8,8], f32[4]) {
     assert collectives(parse_hlo(text), [0] * 2)[0].sent == 256 + 16
 
 
-def test_memory_traffic_of_a_sliced_stack_is_that_of_the_slices():
+def test_reading_slices_of_a_stack_counts_the_slices():
     layer, stack = 32 * 32 * 4, 50 * 32 * 32 * 4
     module = parse_hlo(compiled(layers, (8, 32), (50, 32, 32)).as_text())
     assert 50 * layer <= hbm_bytes(module) < 10 * stack
@@ -226,7 +227,7 @@ custom_call_target="tpu_custom_call"
 """
 
 
-def test_attention_kernels_count_the_pairs_that_are_seen():
+def test_attention_kernels_count_pairs_that_are_not_masked_out():
     mask = Layout((64, 16, 48), (16, 16)).full_mask
     assert (mask.num_queries, mask.num_keys) == (897, 897)
     module = parse_hlo(SPLASH)
@@ -242,7 +243,7 @@ def test_attention_of_a_batch_of_one_has_no_batch_dimension():
     assert not unknown_kernels(module, [mask])
 
 
-def test_kernels_that_nobody_knows_are_named():
+def test_unknown_kernels_are_listed():
     module = parse_hlo(SPLASH)
     longer = Layout((64, 16, 48), (32, 32)).full_mask
     for masks in ([], [longer]):
@@ -250,7 +251,7 @@ def test_kernels_that_nobody_knows_are_named():
         assert unknown_kernels(module, masks) == ("splash_mha_fwd_x.1", "splash_mha_dkv_x.1")
 
 
-def test_a_slice_taken_in_a_kernel_inside_a_kernel_is_read_alone():
+def test_a_slice_in_a_nested_fusion_counts_the_slice():
     text = """
 %inner (p: f32[50,8], i: s32[]) -> f32[1,8] {
   %p = f32[50,8]{1,0} parameter(0)
@@ -273,7 +274,7 @@ ENTRY %main (a: f32[50,8], k: s32[]) -> f32[1,8] {
     assert hbm_bytes(parse_hlo(text)) == 8 * 4 + 8 * 4 + 4
 
 
-def test_what_stays_on_the_chip_is_no_memory_traffic():
+def test_on_chip_memory_is_not_counted():
     text = """
 ENTRY %main (a: f32[8,8]) -> f32[8,8] {
   %a = f32[8,8]{1,0} parameter(0)
@@ -284,7 +285,7 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {
     assert hbm_bytes(parse_hlo(text)) == 2 * 8 * 8 * 4
 
 
-def test_shapes_of_tuples_and_odd_types_have_their_bytes():
+def test_shapes_of_tuples_and_small_types_are_parsed():
     arrays = parse_shape("(bf16[2,3]{1,0:T(8,128)(2,1)S(1)}, pred[], f8e4m3fn[5], s4[6], s64[1])")
     assert [array.bytes for array in arrays] == [12, 1, 5, 6, 8]
     assert [array.on_chip for array in arrays] == [True, False, False, False, False]

@@ -1,4 +1,4 @@
-"""What is said of a device's memory."""
+"""Memory per device in reports."""
 
 import dataclasses
 from typing import Any
@@ -12,16 +12,16 @@ from ditfuse_jax.aot.memory import (
     checkpoint_bytes,
     checkpoints,
     device_bytes,
-    refused_allocations,
-    refused_bytes,
+    largest_allocations,
+    out_of_memory_bytes,
 )
-from ditfuse_jax.aot.report import examine
+from ditfuse_jax.aot.report import make_report
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import preset
 from ditfuse_jax.parallel import AXES, Sharder
 from ditfuse_jax.parallel.accelerators import TPUS
 
-# As the TPU compiler words it, in short and in long.
+# The two messages of the TPU compiler.
 SHORT = (
     "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
     "(26.84G) exceeds available HBM (15.75G)."
@@ -48,29 +48,29 @@ def sharder(**sizes: int) -> Sharder:
     return Sharder(mesh)
 
 
-def test_each_message_of_the_compiler_tells_needed_and_available():
-    assert refused_bytes(SHORT) == (int(26.84 * 2**30), int(15.75 * 2**30))
-    assert refused_bytes(LONG) == (int(20.5 * 2**30), int(15.75 * 2**30))
-    assert refused_bytes("RESOURCE_EXHAUSTED: no numbers") is None
+def test_needed_and_available_bytes_are_read_from_both_messages():
+    assert out_of_memory_bytes(SHORT) == (int(26.84 * 2**30), int(15.75 * 2**30))
+    assert out_of_memory_bytes(LONG) == (int(20.5 * 2**30), int(15.75 * 2**30))
+    assert out_of_memory_bytes("RESOURCE_EXHAUSTED: no numbers") is None
 
 
-def test_the_largest_allocations_of_a_message_come_first():
-    assert refused_allocations(LONG) == [
+def test_the_largest_allocations_are_first():
+    assert largest_allocations(LONG) == [
         ("f32[3,1024] of jit(step)/dot_general", 6 * 2**30),
         ("bf16[8,128]", 512 * 2**20),
     ]
 
 
-def test_a_refused_program_names_its_largest_consumers():
+def test_the_report_of_a_program_that_does_not_fit_lists_the_largest_consumers():
     refused = Compilation("", {}, 0.0, LONG, 1.0)
     consumers = {"parameters": 2**30, "moments": 2**31, "batch": 0}
-    report = examine("train", {}, refused, consumers, 1.0, TPUS["v5e"], [0])
+    report = make_report("train", {}, refused, consumers, 1.0, TPUS["v5e"], [0])
     assert not report.fits
-    told = "\n".join(report.lines())
-    assert "DOES NOT FIT: needs 20.50 GiB of 16.00 GiB" in told
-    places = [told.index(name) for name in ("jit(step)/dot_general", "moments", "parameters")]
+    text = "\n".join(report.lines())
+    assert "DOES NOT FIT: needs 20.50 GiB of 16.00 GiB" in text
+    places = [text.index(name) for name in ("jit(step)/dot_general", "moments", "parameters")]
     assert places == sorted(places)
-    assert "batch" not in told
+    assert "batch" not in text
 
 
 def test_a_program_that_compiles_but_is_too_large_does_not_fit():
@@ -78,18 +78,18 @@ def test_a_program_that_compiles_but_is_too_large_does_not_fit():
     sizes = {"argument": 15 * 2**30, "output": 2**30, "alias": 2**30, "temp": 2**31}
     done = Compilation(text, sizes, 0.0, "", 1.0)
     assert done.total_bytes == 17 * 2**30
-    assert not examine("train", {}, done, {}, 1.0, TPUS["v5e"], [0]).fits
-    assert examine("train", {}, done, {}, 1.0, TPUS["v6e"], [0]).fits
+    assert not make_report("train", {}, done, {}, 1.0, TPUS["v5e"], [0]).fits
+    assert make_report("train", {}, done, {}, 1.0, TPUS["v6e"], [0]).fits
 
 
-def test_arguments_count_by_their_shard():
-    spread = sharder(fsdp=4)
-    whole = jax.ShapeDtypeStruct((8, 3), jax.numpy.float32, sharding=spread.replicated())
-    rows = jax.ShapeDtypeStruct((8, 3), jax.numpy.bfloat16, sharding=spread.batch())
+def test_device_bytes_count_one_shard_of_each_array():
+    placed = sharder(fsdp=4)
+    whole = jax.ShapeDtypeStruct((8, 3), jax.numpy.float32, sharding=placed.replicated())
+    rows = jax.ShapeDtypeStruct((8, 3), jax.numpy.bfloat16, sharding=placed.batch())
     assert device_bytes({"a": whole, "b": rows}) == 8 * 3 * 4 + 2 * 3 * 2
 
 
-def test_policies_that_keep_less_keep_fewer_bytes():
+def test_policies_that_save_less_need_fewer_bytes():
     model = preset("omnigen")
     sizes = [
         checkpoint_bytes(dataclasses.replace(model, remat=name), sharder(fsdp=8), 8, 100)
@@ -100,6 +100,6 @@ def test_policies_that_keep_less_keep_fewer_bytes():
     assert sizes[2] == 32 * 100 * 3072 * 2  # bfloat16 layer inputs of one example
 
 
-def test_a_policy_that_keeps_everything_has_no_list():
-    with pytest.raises(UserError, match="'none' keeps every value"):
+def test_a_policy_that_saves_everything_has_no_list():
+    with pytest.raises(UserError, match="remat=none saves all values"):
         checkpoints(dataclasses.replace(preset("omnigen"), remat="none"), 1, 8)

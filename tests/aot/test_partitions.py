@@ -1,4 +1,4 @@
-"""Where everything of `omnigen`'s training lies on the machines it is meant for.
+"""Golden shardings of the training state of `omnigen` on the machines that it is intended for.
 
 After a deliberate change of the rules, `python tests/aot/test_partitions.py` writes the new tables.
 """
@@ -25,7 +25,7 @@ MACHINES = {"v5p-128": (64, 1), "v6e-256": (256, 1), "2x-v6e-256": (256, 2), "8x
 
 
 def training(machine: str) -> tuple[Any, Sharder, Any]:
-    """The recipe, a sharder without devices, and the abstract state."""
+    """Returns the recipe, a sharder without devices, and the abstract state."""
     per_slice, slices = MACHINES[machine]
     recipe = CompileConfig("omnigen").recipe(per_slice * slices, slices)
     inner, cross = recipe.mesh.resolve(per_slice * slices)
@@ -37,7 +37,7 @@ def training(machine: str) -> tuple[Any, Sharder, Any]:
 
 
 def table(machine: str) -> str:
-    """One line per leaf of the state and per checkpoint of a layer."""
+    """Returns one line per leaf of the state and per saved value of a layer."""
     recipe, sharder, state = training(machine)
     parts = {
         "parameters": state.parameters,
@@ -49,7 +49,7 @@ def table(machine: str) -> str:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             name = part + jax.tree_util.keystr(path)
             lines.append(line(name, leaf.shape, leaf.sharding))
-    model = dataclasses.replace(recipe.model, remat="projections")  # the one that names them all
+    model = dataclasses.replace(recipe.model, remat="projections")  # saves all named values
     first, middle, last = model.text_slots
     length = Layout((first, middle, last), (32, 32)).length
     for name, (axes, shape) in checkpoints(model, recipe.data.batch_size, length).items():
@@ -63,12 +63,12 @@ def line(name: str, shape: tuple[int, ...], sharding: Any) -> str:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_everything_lies_where_the_golden_table_says(machine):
+def test_shardings_equal_the_golden_table(machine):
     assert table(machine) == (GOLDEN / f"{machine}.txt").read_text()
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_moments_and_averages_lie_where_their_parameters_lie(machine):
+def test_moments_and_averages_are_sharded_like_their_parameters(machine):
     _, _, state = training(machine)
     placed = [leaf.sharding for leaf in jax.tree.leaves(state.parameters)]
     assert [leaf.sharding for leaf in jax.tree.leaves(state.ema)] == placed
@@ -77,12 +77,14 @@ def test_moments_and_averages_lie_where_their_parameters_lie(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_almost_nothing_of_the_state_is_on_every_device(machine):
+def test_nearly_the_whole_state_is_sharded(machine):
     _, sharder, state = training(machine)
     leaves = jax.tree.leaves(state)
     whole = sum(leaf.size for leaf in leaves)
     here = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
-    assert here < 1.02 * whole / sharder.mesh.shape["fsdp"] + 3e6  # norms and scalars are whole
+    assert (
+        here < 1.02 * whole / sharder.mesh.shape["fsdp"] + 3e6
+    )  # norms and scalars are replicated
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bounds from work and peaks."""
+"""Bounds of the time from work and peak rates."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CHIP = Accelerator(
 
 
 @pytest.mark.parametrize(
-    ("work", "by", "seconds"),
+    ("work", "bottleneck", "seconds"),
     [
         (Work(400.0, 10.0, 5.0, 1.0), "matrix", 4.0),
         (Work(100.0, 60.0, 5.0, 1.0), "hbm", 6.0),
@@ -19,13 +19,13 @@ CHIP = Accelerator(
         (Work(100.0, 10.0, 5.0, 8.0), "dcn", 8.0),
     ],
 )
-def test_the_slowest_need_sets_the_time(work, by, seconds):
+def test_the_slowest_resource_determines_the_time(work, bottleneck, seconds):
     found = roofline(work, 100.0, CHIP)
-    assert (found.bottleneck, found.min_seconds) == (by, seconds)
+    assert (found.bottleneck, found.min_seconds) == (bottleneck, seconds)
     assert found.mfu == pytest.approx(100.0 / (seconds * 100.0))
 
 
-def test_recomputation_lowers_the_bound_on_utilisation():
+def test_recomputation_lowers_the_bound_of_the_utilisation():
     plain, again = (roofline(Work(flops, 0, 0, 0), 300.0, CHIP) for flops in (300.0, 400.0))
     assert plain.mfu == 1.0
     assert again.mfu == 0.75

@@ -197,7 +197,7 @@ class TestTrain:
             ("--config.data.batch_size=0", "data.batch_size must be at least 1"),
             ("--config.data.batch_size=3 --config.train.accumulation=2", "not divisible by 2"),
             ("--config.mesh.data=3", "does not fit 1 devices"),
-            ("--config.mesh.data=0", "mesh.data is 0"),
+            ("--config.mesh.data=0", "mesh.data must be at least 1"),
             ("--config.data.crop=(30,30)", "multiples of 16"),
             ("--config.data.mixture.photos.source=/nowhere", "/nowhere"),
             ("--config.data.mixture.photos.task=paint", "task 'paint' is unknown"),

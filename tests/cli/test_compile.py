@@ -1,4 +1,4 @@
-"""`ditfuse compile`: what it refuses and how it tells."""
+"""`ditfuse compile`: errors, exit codes and the table."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 import ditfuse_jax.aot
 from ditfuse_jax.aot.cached_compile import Compilation
-from ditfuse_jax.aot.report import examine
+from ditfuse_jax.aot.report import make_report
 from ditfuse_jax.aot.table import CASES, _known_or_waiting, write_table
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
@@ -20,27 +20,27 @@ def report(out_of_memory: str):
     done = Compilation(
         "" if out_of_memory else text, {} if out_of_memory else sizes, 0.0, out_of_memory, 1.0
     )
-    return examine("train", facts, done, {"parameters": 2**30}, 1e12, TPUS["v6e"], [0])
+    return make_report("train", facts, done, {"parameters": 2**30}, 1e12, TPUS["v6e"], [0])
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("options", "message"),
     [
         ([], "give --topology"),
         (["--topology", "v9z:2x2"], "'v9z:2x2' is unknown: write the chip (v5e, v5p, v6e, v7x)"),
         (["--topology", "v6e"], "'v6e' is unknown"),
         (["--topology", "v6e:2x4", "--slices", "0"], "slices must be at least 1"),
-        (["--topology", "h100:8"], "only where such a GPU is"),
+        (["--topology", "h100:8"], "only on a machine with such a GPU"),
     ],
 )
-def test_a_wrong_topology_is_told_in_one_line(capsys, words, told):
-    assert main(["compile", *words]) == 2
+def test_an_invalid_topology_is_reported_in_one_line(capsys, options, message):
+    assert main(["compile", *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
 
 
 @pytest.mark.parametrize(("out_of_memory", "code"), [("", 0), ("RESOURCE_EXHAUSTED", 3)])
-def test_what_does_not_fit_is_exit_code_3(monkeypatch, capsys, out_of_memory, code):
+def test_a_program_that_does_not_fit_gives_exit_code_3(monkeypatch, capsys, out_of_memory, code):
     monkeypatch.setattr(
         ditfuse_jax.aot, "compile_programs", lambda *_, **__: [report(out_of_memory)]
     )
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_exit_code_3(monkeypatch, capsys, out_of_memory, co
     assert found["consumers"] == {"parameters": 2**30}
 
 
-def test_the_table_replaces_what_stands_between_its_marks(monkeypatch, tmp_path):
+def test_the_table_is_written_between_its_markers(monkeypatch, tmp_path):
     monkeypatch.setattr("ditfuse_jax.aot.table.compile_programs", lambda *_, **__: [report("")])
     path = tmp_path / "scaling.md"
     path.write_text("before\n<!-- table -->\nold\n<!-- end of the table -->\nafter\n")
@@ -67,16 +67,14 @@ def test_the_table_replaces_what_stands_between_its_marks(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(("case", "topology"), CASES)
-def test_a_case_is_known_by_what_its_recipe_says(case, topology):
+def test_a_case_is_identified_by_attention_and_remat_of_its_recipe(case, topology):
     recipe = case.recipe(512, topology.slices)
     (_, attention, kept, *_), *_ = _known_or_waiting(case, topology, {})
     assert attention == recipe.model.attention
     assert kept == ("" if case.program == "sample" else recipe.model.remat)
 
 
-def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for(
-    monkeypatch, tmp_path
-):
+def test_rows_stay_until_they_are_replaced_and_missing_ones_can_be_selected(monkeypatch, tmp_path):
     compiled = []
 
     def compile_programs(case, topology, **_):
@@ -100,7 +98,7 @@ def test_rows_stay_until_they_are_renewed_and_only_missing_ones_may_be_asked_for
     assert known not in path.read_text()
 
 
-def test_a_document_without_a_place_for_the_table_is_left_alone(tmp_path):
+def test_a_document_without_markers_is_not_changed(tmp_path):
     path = tmp_path / "scaling.md"
     path.write_text("nothing here\n")
     with pytest.raises(UserError, match="no place for the table"):

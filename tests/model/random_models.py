@@ -1,6 +1,6 @@
-"""Tiny models in which every parameter is random, and conditions for them.
+"""Tiny models in which every parameter is random, and inputs for them.
 
-A fresh model's output layer is zero, so its output depends on nothing; these do not start there.
+The final layer of a freshly initialised model is zero, so its output would not depend on anything.
 """
 
 import dataclasses
@@ -41,17 +41,17 @@ PIXEL = dataclasses.replace(
 )
 GRID = (2, 3)
 
-# Tests compile many programs and run each once: optimising them would be most of the time.
+# Tests compile many programs and run each once, so optimisation would take most of the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def graph(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
-    """A model's structure and abstract parameters."""
+    """Returns a model's graph definition and abstract parameters."""
     return nnx.split(nnx.eval_shape(lambda: DiTFuse(config, rngs=nnx.Rngs(0))))
 
 
 def parameters(config: ModelConfig, seed: int = 0) -> dict[str, Any]:
-    """Random numbers for every parameter: norm scales around one, all else around zero."""
+    """Returns random parameters: norm scales around one, all others around zero."""
     random = np.random.default_rng(seed)
 
     def draw(path, leaf) -> np.ndarray:
@@ -66,7 +66,7 @@ def build(config: ModelConfig, seed: int = 0) -> DiTFuse:
 
 
 def image_shape(config: ModelConfig, grid: tuple[int, int] = GRID) -> tuple[int, int, int]:
-    """(H, W, C) of an image with this grid of patches."""
+    """Returns (H, W, C) of an image with a grid of patches."""
     rows, columns = grid
     return rows * config.patch_size, columns * config.patch_size, config.channels
 
@@ -78,7 +78,7 @@ def condition(
     grid: tuple[int, int] = GRID,
     seed: int = 1,
 ) -> Condition:
-    """Random prompts of unequal length; from the second row on the last image is absent."""
+    """Returns random prompts of unequal length; all rows but the first lack the last image."""
     random = np.random.default_rng(seed)
     first, middle, last = config.text_slots
     slots = (first, *(middle,) * (num_images - 1), last)
@@ -103,7 +103,7 @@ def condition(
 def targets(
     config: ModelConfig, batch: int = 3, draws: int = 1, seed: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy targets (B, K, H, W, C) and times (B, K)."""
+    """Returns noisy targets (B, K, H, W, C) and times (B, K)."""
     random = np.random.default_rng(seed)
     noisy = random.standard_normal((batch, draws, *image_shape(config))).astype("f4")
     return noisy, random.uniform(0, 1, (batch, draws)).astype("f4")

@@ -1,4 +1,4 @@
-"""The stem: a small convolutional network over the sources."""
+"""The convolutional stem over the sources."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.conv_stem import CELL, WIDTH, ConvStem
+from ditfuse_jax.model.conv_stem import CELL_SIZE, STEM_WIDTH, ConvStem
 from tests.model import random_models as models
 
 CONFIG = dataclasses.replace(models.PIXEL, patch_size=8)
@@ -28,20 +28,20 @@ def sources():
 BOTH = jnp.ones((2, 2), bool)
 
 
-def test_a_fresh_stem_is_as_loud_as_embedded_photographs(stem, sources):
-    for loud in (0.1, 10.0):
-        out = stem(loud * sources, BOTH)
+def test_a_fresh_stem_s_features_have_the_scale_of_embedded_photographs(stem, sources):
+    for scale in (0.1, 10.0):
+        out = stem(scale * sources, BOTH)
         assert 2 < float(jnp.sqrt(jnp.mean(jnp.square(out)))) < 8
 
 
-def test_it_is_the_convolution_that_it_stands_for(stem, sources):
-    """Against XLA's convolutions, one source at a time."""
+def test_it_equals_xla_s_convolutions(stem, sources):
+    """Computes one source at a time with XLA's convolutions."""
 
     def reference(x):
         cells = jax.lax.conv_general_dilated(
             x,
             stem.see.kernel[...],
-            (CELL, CELL),
+            (CELL_SIZE, CELL_SIZE),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
@@ -49,7 +49,7 @@ def test_it_is_the_convolution_that_it_stands_for(stem, sources):
         wide = jnp.pad(cells, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
         around = jax.lax.conv_general_dilated(
             wide,
-            stem.look_around.kernel[...].reshape(3, 3, WIDTH, WIDTH),
+            stem.look_around.kernel[...].reshape(3, 3, STEM_WIDTH, STEM_WIDTH),
             (1, 1),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -68,7 +68,7 @@ def test_it_is_the_convolution_that_it_stands_for(stem, sources):
     np.testing.assert_allclose(stem(sources, BOTH), 4 * stem.out(merged), rtol=1e-4, atol=1e-4)
 
 
-def test_sources_are_treated_alike_and_absent_ones_do_not_count(stem, sources):
+def test_the_order_of_sources_does_not_matter_and_absent_ones_are_ignored(stem, sources):
     swapped = stem(sources[:, ::-1], BOTH)
     np.testing.assert_allclose(stem(sources, BOTH), swapped, rtol=1e-5, atol=1e-5)
     first = jnp.array([[True, False]] * 2)
@@ -77,7 +77,7 @@ def test_sources_are_treated_alike_and_absent_ones_do_not_count(stem, sources):
 
 
 @pytest.mark.parametrize("changes", [{"patch_size": 6}, {"latent_downsampling": 8, "channels": 4}])
-def test_patches_that_are_not_made_of_its_cells_are_refused(changes):
-    words = {"prediction": "velocity", "head": "linear"} | changes
-    with pytest.raises(UserError, match="conv_stem looks at cells of 4 pixels"):
-        dataclasses.replace(CONFIG, **words)
+def test_latents_and_indivisible_patches_are_refused(changes):
+    settings = {"prediction": "velocity", "head": "linear"} | changes
+    with pytest.raises(UserError, match=r"model\.conv_stem needs a model on pixels"):
+        dataclasses.replace(CONFIG, **settings)

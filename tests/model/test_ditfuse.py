@@ -1,4 +1,4 @@
-"""The whole model: padding, batches, draws and the cached path, on latents and on pixels."""
+"""The whole model: padding, batches, draws and cached keys and values, on latents and pixels."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from ditfuse_jax.model import Condition
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-# One model's float32 sums in another order.
+# Differences by the order of float32 sums.
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 
 
@@ -21,7 +21,7 @@ def case(request, models):
 
 
 class Case:
-    """A compiled model with a condition, noisy targets and what it makes of them."""
+    """A compiled model with a condition, noisy targets and its output for them."""
 
     def __init__(self, models, config):
         self.models, self.config = models, config
@@ -32,18 +32,18 @@ class Case:
         self.output = self.run(self.condition, self.noisy, self.t)
 
     def compile(self, config):
-        """A jitted forward pass with this case's parameters."""
+        """Returns a jitted forward pass with this case's parameters."""
         graph, _ = self.models.graph(config)
         forward = self.models.jit(lambda parameters, *inputs: nnx.merge(graph, parameters)(*inputs))
         return lambda *inputs: np.asarray(forward(self.parameters, *inputs))
 
     def changed(self, **leaves):
-        """The output for a condition with some leaves replaced."""
+        """Returns the output for a condition with some fields replaced."""
         return self.run(self.condition._replace(**leaves), self.noisy, self.t)
 
 
 def repack(condition: Condition, old: tuple[int, ...], new: tuple[int, ...]) -> Condition:
-    """The same prompts in other text slots: real tokens first, then padding of another id."""
+    """Returns the same prompts in other text slots: tokens, then padding of another id."""
     cuts = np.cumsum(old)[:-1]
     tokens, valid = [], []
     for ids, real, capacity in zip(
@@ -52,9 +52,9 @@ def repack(condition: Condition, old: tuple[int, ...], new: tuple[int, ...]) -> 
         new,
         strict=True,
     ):
-        room = [(0, 0), (0, capacity - ids.shape[1])]
-        tokens.append(np.pad(ids, room, constant_values=7))
-        valid.append(np.pad(real, room))
+        padding = [(0, 0), (0, capacity - ids.shape[1])]
+        tokens.append(np.pad(ids, padding, constant_values=7))
+        valid.append(np.pad(real, padding))
     return condition._replace(
         tokens=np.concatenate(tokens, axis=1), token_valid=np.concatenate(valid, axis=1)
     )
@@ -100,7 +100,7 @@ def test_wider_text_slots_give_the_same_numbers(case):
     np.testing.assert_allclose(output, case.output, **CLOSE)
 
 
-def test_an_absent_image_is_as_if_it_had_no_slot(case):
+def test_an_absent_image_has_the_same_effect_as_no_slot(case):
     first, middle, last = case.config.text_slots
     joined = dataclasses.replace(case.config, text_slots=(first, 1, middle + last))
     condition = case.condition
@@ -113,7 +113,7 @@ def test_an_absent_image_is_as_if_it_had_no_slot(case):
     assert not np.allclose(output[0], case.output[0], atol=1e-3)  # there the image is present
 
 
-def test_a_sample_does_not_depend_on_its_neighbours(case):
+def test_an_example_does_not_depend_on_the_rest_of_the_batch(case):
     for row in range(3):
         one = slice(row, row + 1)
         alone = case.run(
@@ -141,7 +141,7 @@ def test_permuted_draws_permute_the_outputs(case):
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-def test_the_cached_path_equals_the_full_one(case, unroll):
+def test_encode_and_denoise_equal_the_full_forward_pass(case, unroll):
     graph, _ = case.models.graph(dataclasses.replace(case.config, unroll=unroll))
 
     @case.models.jit
@@ -154,7 +154,7 @@ def test_the_cached_path_equals_the_full_one(case, unroll):
 
 
 @pytest.mark.parametrize("num_images", [1, 3])
-def test_fewer_or_more_images_than_two_run_and_every_one_counts(models, num_images):
+def test_models_take_one_or_three_images_and_every_one_has_an_effect(models, num_images):
     config = models.PIXEL
     graph, _ = models.graph(config)
     forward = models.jit(lambda parameters, *inputs: nnx.merge(graph, parameters)(*inputs))

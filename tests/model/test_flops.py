@@ -1,4 +1,4 @@
-"""The closed form for model FLOPs, against the products of the traced program."""
+"""The formulas for model FLOPs, compared with the products of traced programs."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from ditfuse_jax.model.lora_flops import lora_training_flops
 
 
 def traced_flops(jaxpr) -> int:
-    """Two FLOPs per multiply-add of every matrix product in a program; scans count per turn."""
+    """Counts two FLOPs per multiply-add of all matrix products, in scans once per iteration."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -29,17 +29,17 @@ def traced_flops(jaxpr) -> int:
             left = equation.invars[0].aval
             depth = math.prod(left.shape[axis] for axis in contracted)
             total += 2 * math.prod(equation.outvars[0].aval.shape) * depth
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        iterations = equation.params["length"] if equation.primitive.name == "scan" else 1
         for value in equation.params.values():
-            for held in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(held, "jaxpr", held)  # closed or not
+            for item in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(item, "jaxpr", item)  # closed or not
                 if hasattr(inner, "eqns"):
-                    total += turns * traced_flops(inner)
+                    total += iterations * traced_flops(inner)
     return total
 
 
 class Traced:
-    """One model's products, and what the closed form says about the same sizes."""
+    """The products of one model, and the arguments of the formulas."""
 
     def __init__(self, models, config, num_images, draws):
         self.config, self.draws = config, draws
@@ -47,7 +47,7 @@ class Traced:
         noisy, t = models.targets(config, batch=1, draws=draws)
         graph, state = models.graph(config)
         self.layout = nnx.merge(graph, state).layout(condition, draws)
-        # Every text slot full: padding is not counted, so there must be none.
+        # All text slots are full, because padding is not counted.
         self.sizes = {
             "num_text": sum(self.layout.text),
             "num_images": num_images,
@@ -69,12 +69,12 @@ class Traced:
         self.denoise = traced_flops(jax.make_jaxpr(denoise)(state, encoded).jaxpr)
 
     def hidden_pairs(self, mask) -> int:
-        """Attention FLOPs the reference spends on pairs the mask forbids."""
+        """Returns the FLOPs of the reference attention for masked-out pairs."""
         forbidden = mask.dense().size - mask.num_pairs()
         return self.config.num_layers * 4 * self.config.hidden_size * forbidden
 
-    def unread(self) -> int:
-        """What the last layer computes for condition tokens beyond their keys and values."""
+    def unused(self) -> int:
+        """Returns the FLOPs of the last layer for unused outputs of condition tokens."""
         config, length = self.config, self.layout.condition_length
         width, dim = config.hidden_size, config.head_dim
         queries_and_output = 2 * 2 * width * config.num_heads * dim
@@ -85,7 +85,7 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def trace(models):
-    """Traces a tiny model that computes dense attention, so that products are easy to count."""
+    """Returns a function that traces a tiny model with dense attention, which is easy to count."""
 
     def build(base, *, num_images=2, draws=1, **changes):
         config = dataclasses.replace(base, attention="reference", num_layers=3, **changes)
@@ -94,25 +94,25 @@ def trace(models):
     return build
 
 
-def test_a_forward_pass_costs_its_products_but_for_hidden_pairs_and_unread_parts(models, trace):
+def test_a_forward_pass_counts_its_products_without_masked_pairs_and_unused_outputs(models, trace):
     for num_images, draws in ((1, 1), (2, 1), (4, 1), (2, 3)):
         traced = trace(models.LATENT, num_images=num_images, draws=draws)
         counted = forward_flops(traced.config, **traced.sizes, draws=draws)
         assert (
-            counted == traced.full - traced.hidden_pairs(traced.layout.full_mask) - traced.unread()
+            counted == traced.full - traced.hidden_pairs(traced.layout.full_mask) - traced.unused()
         )
 
 
-def test_a_pixel_model_costs_its_products_too(models, trace):
+def test_a_pixel_model_counts_its_products_without_the_blending(models, trace):
     traced = trace(models.PIXEL, num_images=models.PIXEL.max_images)
     counted = forward_flops(traced.config, **traced.sizes)
-    # The closed form leaves out the blending itself: a weight per source, pixel and channel.
+    # The formula does not include the blending: a product per source, pixel and channel.
     blending = 2 * traced.sizes["num_images"] * math.prod(models.image_shape(traced.config))
     hidden = traced.hidden_pairs(traced.layout.full_mask)
-    assert counted == traced.full - hidden - traced.unread() - blending
+    assert counted == traced.full - hidden - traced.unused() - blending
 
 
-def test_sources_shown_to_the_target_are_embedded_once_for_all_draws(models, trace):
+def test_the_skip_connection_from_the_sources_is_counted_once_for_all_draws(models, trace):
     one, three = (trace(models.PIXEL, num_images=3, draws=k) for k in (1, 3))
     ours = forward_flops(three.config, **three.sizes, draws=3) - forward_flops(
         one.config, **one.sizes
@@ -122,27 +122,27 @@ def test_sources_shown_to_the_target_are_embedded_once_for_all_draws(models, tra
     assert ours == three.full - one.full - hidden - blending
 
 
-def test_absent_images_cost_nothing(models):
+def test_absent_images_are_not_counted(models):
     few, many = (dataclasses.replace(models.PIXEL, max_images=n) for n in (2, 4))
     sizes = {"num_text": 10, "num_images": 2, "patches": 6}
-    # The head's outputs grow with `max_images`; nothing else may.
+    # Only the head's outputs depend on `max_images`.
     width, patch = few.hidden_size, few.patch_size
     head = 2 * sizes["patches"] * width * patch**2 * (many.max_images - few.max_images)
     assert forward_flops(many, **sizes) - forward_flops(few, **sizes) == head
 
 
-def test_one_sampling_step_costs_the_products_of_denoise(models, trace):
+def test_draw_flops_count_the_products_of_denoise(models, trace):
     traced = trace(models.LATENT)
     counted = draw_flops(traced.config, traced.layout.condition_length, traced.sizes["patches"])
     assert counted == traced.denoise - traced.hidden_pairs(traced.layout.draw_mask)
 
 
-def test_encoding_the_condition_costs_its_products(models, trace):
+def test_condition_flops_count_the_products_of_encode(models, trace):
     traced = trace(models.LATENT)
     counted = condition_flops(traced.config, *traced.sizes.values())
-    # The dense reference spends these on the last layer too, where nobody reads them.
+    # The dense reference also computes these in the last layer, where they are not used.
     last_layer = traced.hidden_pairs(traced.layout.condition_mask)
-    assert counted == traced.encode - last_layer - traced.unread()
+    assert counted == traced.encode - last_layer - traced.unused()
 
 
 def test_training_costs_three_forward_passes(models):
@@ -150,7 +150,7 @@ def test_training_costs_three_forward_passes(models):
     assert training_flops(models.LATENT, **sizes) == 3 * forward_flops(models.LATENT, **sizes)
 
 
-# What trains, and the maps of the first layer whose input gradients nobody then needs.
+# Adapted layers -> layers of the first block whose input gradients are not needed.
 ADAPTED = {
     ("qkv_proj", "o_proj"): ("qkv",),
     ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"): ("qkv",),
@@ -161,7 +161,7 @@ ADAPTED = {
 
 @pytest.mark.parametrize("targets", ADAPTED)
 @pytest.mark.parametrize("draws", [1, 3])
-def test_training_adapters_costs_the_products_that_their_gradients_need(
+def test_training_adapters_counts_the_products_that_their_gradients_need(
     models, trace, targets, draws
 ):
     traced = trace(models.LATENT, draws=draws)
@@ -184,8 +184,8 @@ def test_training_adapters_costs_the_products_that_their_gradients_need(
     jaxpr = jax.make_jaxpr(jax.grad(loss))(factors, frozen).jaxpr
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
 
-    # The scan treats all layers alike: it also computes the last layer's unread parts, forward and
-    # back, and gradients in the first layer below everything that trains.
+    # The scan computes the same for all layers: also unused outputs of the last one, forward and
+    # backward, and gradients in the first one before the first adapter.
     width, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim
     sizes = {
         "qkv": 2 * width * (config.num_heads + 2 * config.num_kv_heads) * dim,
@@ -194,8 +194,8 @@ def test_training_adapters_costs_the_products_that_their_gradients_need(
         "down": 2 * width * inner,
     }
     length = layout.condition_length
-    unread = 2 * (sizes["o"] + sizes["gate_up"] + sizes["down"] + 2 * width * width)
-    wasted = length * unread + 3 * 4 * width * layout.condition_mask.num_pairs()
+    unused = 2 * (sizes["o"] + sizes["gate_up"] + sizes["down"] + 2 * width * width)
+    wasted = length * unused + 3 * 4 * width * layout.condition_mask.num_pairs()
     for name, extra in (
         ("qkv_proj", config.num_heads * dim),
         ("o_proj", 2 * width),
@@ -219,7 +219,7 @@ def test_training_adapters_costs_the_products_that_their_gradients_need(
 
 
 def test_omnigen_needs_about_two_flops_per_parameter_and_token(models):
-    """The usual estimate, 2 * parameters * tokens, holds where attention is a small part."""
+    """The usual estimate 2 * parameters * tokens holds if attention is a small part."""
     config = dataclasses.replace(
         models.LATENT,
         hidden_size=3072,

@@ -1,4 +1,4 @@
-"""The small pieces."""
+"""Linear layers and norms."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from ditfuse_jax.model.layers import Linear, RMSNorm, layer_norm
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_rms_norm_computes_in_float32_whatever_comes_in_and_goes_out(dtype):
+def test_rms_norm_computes_in_float32_for_every_input_and_output_type(dtype):
     x = jnp.asarray(np.random.default_rng(0).normal(3.0, 1.0, (64, 512)), jnp.bfloat16)
     norm = RMSNorm(512, eps=1e-5, dtype=dtype)
     norm.scale[...] = jnp.linspace(0.5, 2.0, 512)
@@ -18,12 +18,12 @@ def test_rms_norm_computes_in_float32_whatever_comes_in_and_goes_out(dtype):
     exact *= np.linspace(0.5, 2.0, 512)
     out = norm(x)
     assert out.dtype == jnp.dtype(dtype)
-    # What is lost is the rounding of the result alone: half a unit of its last place.
+    # Only the result is rounded: by half a unit in the last place.
     half_unit = {"float32": 1e-6, "bfloat16": 2.0**-8 / (1 + 2.0**-8)}[dtype]
     np.testing.assert_allclose(np.asarray(out, "f4"), exact, rtol=half_unit)
 
 
-def test_layer_norm_leaves_mean_zero_and_deviation_one():
+def test_layer_norm_results_have_mean_zero_and_standard_deviation_one():
     x = np.random.default_rng(0).normal(5.0, 3.0, (4, 64)).astype("f4")
     out = np.asarray(layer_norm(jnp.asarray(x)))
     np.testing.assert_allclose(out.mean(-1), 0, atol=1e-5)

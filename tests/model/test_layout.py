@@ -1,10 +1,7 @@
-"""Slots, positions and the mask, against the sequence of DESIGN's section "The method"."""
-
-import itertools
+"""Slots, positions and the attention mask, compared with docs/method.md, Sequence and Attention."""
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +16,7 @@ layouts = st.builds(
 
 
 def describe(layout: Layout) -> list[tuple[str, int]]:
-    """(kind, block) of every token of the sequence, written down once more, token by token."""
+    """Returns (kind, block) of every token of the sequence, built token by token."""
     patches = layout.grid[0] * layout.grid[1]
     tokens = []
     for index, capacity in enumerate(layout.text):
@@ -31,11 +28,11 @@ def describe(layout: Layout) -> list[tuple[str, int]]:
     return tokens
 
 
-def sees(tokens: list[tuple[str, int]], query: int, key: int) -> bool:
-    """Whether one token sees another: the rules, one sentence each."""
+def attends(tokens: list[tuple[str, int]], query: int, key: int) -> bool:
+    """Returns whether one token attends to another."""
     (query_kind, query_block), (key_kind, key_block) = tokens[query], tokens[key]
     if key_kind in ("time", "target"):
-        # Targets see their own draw; the time token sees itself; nothing before sees them.
+        # Targets attend to their own draw, the time token to itself, no other token to them.
         if query_kind == "target":
             return query_block == key_block
         return query == key
@@ -55,7 +52,7 @@ def test_slots_tile_the_condition(layout):
 
 
 @given(layouts)
-def test_every_token_lies_in_the_slot_of_its_kind(layout):
+def test_every_token_is_in_a_slot_of_its_kind(layout):
     kinds = [kind for slot in layout.slots for kind in [slot.kind] * (slot.stop - slot.start)]
     expected = [kind for kind, _ in describe(layout)]
     assert kinds == expected[: layout.condition_length]
@@ -63,15 +60,15 @@ def test_every_token_lies_in_the_slot_of_its_kind(layout):
 
 
 @given(layouts)
-def test_the_full_mask_says_who_sees_whom(layout):
+def test_the_full_mask_follows_the_rules_of_attention(layout):
     tokens = describe(layout)
     size = range(len(tokens))
-    expected = [[sees(tokens, query, key) for key in size] for query in size]
+    expected = [[attends(tokens, query, key) for key in size] for query in size]
     np.testing.assert_array_equal(layout.full_mask.dense(), expected)
 
 
 @given(layouts)
-def test_the_cached_masks_are_cut_from_the_full_one(layout):
+def test_the_masks_for_sampling_are_parts_of_the_full_mask(layout):
     full, length = layout.full_mask.dense(), layout.condition_length
     np.testing.assert_array_equal(layout.condition_mask.dense(), full[:length, :length])
     one = slice(length, length + layout.draw_length)
@@ -80,31 +77,12 @@ def test_the_cached_masks_are_cut_from_the_full_one(layout):
 
 
 @given(layouts)
-def test_no_condition_token_sees_a_draw(layout):
-    dense = layout.full_mask.dense()
-    assert not dense[: layout.condition_length, layout.condition_length :].any()
-
-
-@pytest.mark.parametrize("num_images", [1, 2, 3, 4])
-def test_draws_do_not_see_each_other(num_images):
-    layout = Layout(text=(2,) * (num_images + 1), grid=(2, 2), draws=3)
-    dense = layout.full_mask.dense()
-    blocks = [
-        slice(start, start + layout.draw_length)
-        for start in range(layout.condition_length, layout.length, layout.draw_length)
-    ]
-    assert len(blocks) == 3
-    for one, other in itertools.permutations(blocks, 2):
-        assert not dense[one, other].any()
-
-
-@given(layouts)
 def test_the_counted_pairs_are_those_of_the_dense_matrix(layout):
     for mask in (layout.full_mask, layout.condition_mask, layout.draw_mask):
         assert mask.num_pairs() == mask.dense().sum()
 
 
-def test_equal_layouts_and_masks_are_one_static_argument():
+def test_equal_layouts_and_masks_have_equal_hashes():
     one, same = (Layout(text=(3, 2, 4), grid=(2, 3), draws=2) for _ in range(2))
     other = Layout(text=(3, 2, 5), grid=(2, 3), draws=2)
     assert len({one, same, other}) == 2
@@ -113,7 +91,7 @@ def test_equal_layouts_and_masks_are_one_static_argument():
 
 @settings(max_examples=15)
 @given(st.data())
-def test_positions_count_real_tokens_only(data):
+def test_positions_do_not_count_padding(data):
     layout = Layout(text=(3, 2, 4), grid=(1, 2), draws=1)
     token_valid = np.array(data.draw(st.lists(st.booleans(), min_size=9, max_size=9)))
     image_valid = np.array(data.draw(st.lists(st.booleans(), min_size=2, max_size=2)))
@@ -127,7 +105,7 @@ def test_positions_count_real_tokens_only(data):
     np.testing.assert_array_equal(draw, valid.sum() + np.arange(3))
 
 
-def test_joined_images_stand_between_the_texts():
+def test_join_puts_images_between_the_texts():
     layout = Layout(text=(2, 1, 3), grid=(1, 2))
     texts = jnp.arange(6.0).reshape(1, 6, 1)
     images = 10 + jnp.arange(4.0).reshape(1, 2, 2, 1)

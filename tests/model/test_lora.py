@@ -1,4 +1,4 @@
-"""Low-rank adapters put around a model that knows nothing of them."""
+"""LoRA adapters that are added to an existing model."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ EVERYWHERE = ("all-linear", "x_embedder", "input_x_embedder")
 
 
 class Adapted:
-    """A tiny model with random adapters around it."""
+    """A tiny model with random adapters."""
 
     def __init__(self, models, base, lora):
         self.config = base
@@ -66,7 +66,7 @@ def test_a_fresh_adapter_changes_nothing(adapted):
     np.testing.assert_array_equal(with_zero, without)
 
 
-def test_an_adapter_around_the_model_equals_the_adapter_merged_into_it(adapted):
+def test_a_model_with_adapters_computes_the_same_as_with_merged_kernels(adapted):
     around = adapted.run(adapted.graph, combine_trees(adapted.base, adapted.factors))
     merged = merge_lora(adapted.base, adapted.factors, adapted.lora.scaling)
     inside = adapted.run(adapted.plain_graph, merged)
@@ -76,7 +76,7 @@ def test_an_adapter_around_the_model_equals_the_adapter_merged_into_it(adapted):
     assert np.abs(around - plain).max() > 1e-2 * scale
 
 
-def test_adapters_merge_with_their_weights(adapted):
+def test_merging_twice_adds_the_scalings(adapted):
     scaling = adapted.lora.scaling
     twice = merge_lora(
         merge_lora(adapted.base, adapted.factors, 0.25 * scaling), adapted.factors, 0.75 * scaling
@@ -85,13 +85,13 @@ def test_adapters_merge_with_their_weights(adapted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), twice, once)
 
 
-def test_the_stored_type_of_a_merged_kernel_stays(adapted):
+def test_merging_keeps_the_dtype_of_the_kernels(adapted):
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), adapted.base)
     merged = merge_lora(half, adapted.factors, 1.0)
     assert {x.dtype for x in jax.tree.leaves(merged)} == {jnp.dtype(jnp.bfloat16)}
 
 
-def test_only_the_factors_are_what_trains(adapted):
+def test_split_lora_separates_the_factors_from_the_model(adapted):
     factors, others = split_lora(combine_trees(adapted.base, adapted.factors))
     assert jax.tree.structure(factors) == jax.tree.structure(adapted.factors)
     assert jax.tree.structure(others) == jax.tree.structure(adapted.base)
@@ -110,7 +110,7 @@ def test_factors_of_scanned_layers_are_stacked(models):
     assert attention["qkv_proj"]["lora_b"].shape == (layers, 3, *kernel.shape[2:])
 
 
-def test_all_linear_means_every_linear_map_but_the_fronts(models):
+def test_all_linear_means_every_linear_layer_except_patch_embedders(models):
     names = [
         ".".join(map(str, path))
         for path, module in nnx.iter_modules(
@@ -122,14 +122,14 @@ def test_all_linear_means_every_linear_map_but_the_fronts(models):
     assert set(names) - found == {"x_embedder", "input_x_embedder", "source_embedder"}
 
 
-def test_a_target_is_the_end_of_a_path():
+def test_a_target_matches_the_end_of_a_path():
     names = ["a.qkv_proj", "b.qkv_proj", "b.my_qkv_proj"]
     assert match_target_modules(names, ("qkv_proj",)) == ["a.qkv_proj", "b.qkv_proj"]
     assert match_target_modules(names, ("b.qkv_proj",)) == ["b.qkv_proj"]
 
 
-def test_an_unknown_target_is_told_with_the_known():
-    with pytest.raises(UserError, match=r"no linear map is called 'q_proj'; there are qkv_proj"):
+def test_an_unknown_target_is_refused_with_the_known_names():
+    with pytest.raises(UserError, match=r"'q_proj' matches no linear layer; there are qkv_proj"):
         match_target_modules(["qkv_proj"], ("q_proj",))
 
 
@@ -138,11 +138,11 @@ def test_an_unknown_target_is_told_with_the_known():
     [
         ({"rank": 0}, "rank must be at least 1"),
         ({"alpha": 0.0}, "alpha must be above 0"),
-        ({"target_modules": ()}, "target_modules must name"),
-        ({"target_modules": "qkv_proj"}, "target_modules must name"),
+        ({"target_modules": ()}, "target_modules must be a tuple"),
+        ({"target_modules": "qkv_proj"}, "target_modules must be a tuple"),
     ],
 )
-def test_impossible_settings_are_refused(changes, message):
+def test_invalid_options_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(LoRAConfig(4, 4.0, ("qkv_proj",)), **changes)
 
@@ -152,12 +152,10 @@ def test_scaling_is_alpha_over_rank_or_over_its_root():
     assert LoRAConfig(16, 8.0, ("x",), use_rslora=True).scaling == 2.0
 
 
-def test_an_adapter_for_another_model_is_told_with_all_shapes(models):
+def test_an_adapter_of_another_model_is_refused_with_all_shapes(models):
     small = models.parameters(models.LATENT)
     other = dataclasses.replace(models.LATENT, intermediate_size=40)
     adapted = Adapted(models, other, LoRAConfig(2, 2.0, ("down_proj",)))
-    message = (
-        r"transformer\.layers\.mlp\.down_proj has factors of shapes .* was it made for another"
-    )
+    message = r"transformer\.layers\.mlp\.down_proj has factors of shapes .* made for another"
     with pytest.raises(UserError, match=message):
         merge_lora(small, adapted.factors, 1.0)

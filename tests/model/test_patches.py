@@ -1,4 +1,4 @@
-"""Images to patches and back, and the position table's formula."""
+"""Patches of images, and the formula of the position table."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def test_unpatchify_undoes_patchify(grid, patch, channels, leading):
     np.testing.assert_array_equal(unpatchify(patchify(images, patch), grid), images)
 
 
-def test_patches_run_row_by_row_and_keep_their_pixels_in_place():
+def test_patches_are_ordered_by_rows_and_keep_the_order_of_pixels():
     image = np.random.default_rng(0).standard_normal((4, 6, 3)).astype("f4")
     patches = patchify(image, 2)
     for row, column in np.ndindex(2, 3):
@@ -26,7 +26,7 @@ def test_patches_run_row_by_row_and_keep_their_pixels_in_place():
         np.testing.assert_array_equal(patches[row * 3 + column], corner)
 
 
-def test_the_table_has_columns_in_its_first_half_and_rows_in_its_second():
+def test_the_table_encodes_columns_in_its_first_half_and_rows_in_its_second():
     config = dataclasses.replace(omnigen(), hidden_size=8, num_heads=1, num_kv_heads=1)
     rows, columns = 3, 2
     table = np.asarray(position_table(config, (rows, columns))).reshape(rows, columns, 8)

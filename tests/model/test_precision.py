@@ -1,4 +1,4 @@
-"""Rematerialisation changes memory, bfloat16 changes speed; neither changes what is learnt."""
+"""Gradients do not depend on the remat policy, and on bfloat16 only by rounding."""
 
 import dataclasses
 
@@ -9,14 +9,14 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.remat import NAMES, remat
+from ditfuse_jax.model.remat import REMAT_POLICIES, remat
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
 
 @pytest.fixture(scope="module")
 def gradients(models):
-    """Compiles loss and gradients of a model with some fields changed, once each."""
+    """Returns a function that computes loss and gradients of a model with some fields changed."""
     done = {}
 
     def run(**changes):
@@ -38,7 +38,7 @@ def gradients(models):
     return run
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"none"}))
+@pytest.mark.parametrize("name", sorted(set(REMAT_POLICIES) - {"none"}))
 def test_every_remat_policy_gives_the_same_gradients(gradients, name):
     _, expected, _ = gradients(remat="none")
     try:
@@ -51,16 +51,16 @@ def test_every_remat_policy_gives_the_same_gradients(gradients, name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_policies_that_keep_less_need_less_memory(gradients):
+def test_policies_that_save_less_need_less_memory(gradients):
     ladder = ("none", "projections", "attention", "full")
-    # Enough layers for what is kept of each to outweigh one layer's temporaries.
+    # Enough layers that the saved values outweigh one layer's temporaries.
     memory = [gradients(remat=name, num_layers=16)[2] for name in ladder]
     assert memory == sorted(memory, reverse=True)
     assert len(set(memory)) == len(ladder)
 
 
 def test_an_unknown_remat_policy_is_refused_with_the_known_names():
-    with pytest.raises(UserError, match=r"remat 'ful'.*none, .*full"):
+    with pytest.raises(UserError, match=r"model\.remat 'ful'.*none, .*full"):
         remat(lambda x: x, "ful")
 
 

@@ -1,4 +1,4 @@
-"""The pooled prompt: what reaches every target token of the words."""
+"""The pooling of the prompt to a vector for the target tokens."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("exact_products")
 
 @pytest.fixture(scope="module")
 def pool(models):
-    """A pool in which no parameter is zero."""
+    """A pooling layer in which no parameter is zero."""
     pool = PromptPooling(models.PIXEL, rngs=nnx.Rngs(0))
     random = np.random.default_rng(1)
     for _, parameter in nnx.to_flat_state(nnx.state(pool)):
@@ -29,7 +29,7 @@ def texts(models):
     return texts, np.arange(6) < np.array([[6], [4]])
 
 
-def test_padding_does_not_count(pool, texts):
+def test_padding_is_ignored(pool, texts):
     embedded, valid = texts
     other = np.where(valid[..., None], embedded, 1e6).astype("f4")
     np.testing.assert_array_equal(pool(other, valid), pool(embedded, valid))
@@ -37,7 +37,7 @@ def test_padding_does_not_count(pool, texts):
     np.testing.assert_allclose(pool(embedded, valid)[1:], short, atol=1e-5)
 
 
-def test_where_a_word_stands_does_not_matter_but_which_it_is(pool, texts):
+def test_the_order_of_tokens_does_not_matter_but_their_values_do(pool, texts):
     embedded, valid = texts
     once = pool(embedded, valid)
     order = [3, 1, 0, 2, 4, 5]
@@ -47,7 +47,7 @@ def test_where_a_word_stands_does_not_matter_but_which_it_is(pool, texts):
     assert np.abs(pool(other, valid) - once).max(axis=1).min() > 1e-2
 
 
-def test_a_fresh_pool_is_the_mean_over_the_words(models, texts):
+def test_a_fresh_pooling_layer_averages_the_tokens(models, texts):
     fresh = PromptPooling(models.PIXEL, rngs=nnx.Rngs(0))
     embedded, valid = texts
     values = np.asarray(fresh.value(fresh.norm(embedded))).reshape(*embedded.shape)
@@ -57,17 +57,17 @@ def test_a_fresh_pool_is_the_mean_over_the_words(models, texts):
         np.testing.assert_allclose(fresh(embedded, valid)[row], expected, atol=1e-5)
 
 
-def test_a_model_with_it_tells_prompts_apart_in_every_target_token(models):
-    """Where attention is cut off: its values are zero, so words can come through the pool only."""
+def test_the_prompt_changes_every_target_token_without_attention(models):
+    """Attention's output is zero here, so the prompt has an effect through pooling only."""
     outputs = {}
-    for hears in (True, False):
-        config = dataclasses.replace(models.PIXEL, pooled_prompt=hears)
+    for pooled in (True, False):
+        config = dataclasses.replace(models.PIXEL, pooled_prompt=pooled)
         model = models.build(config)
         model.transformer.layers.self_attn.o_proj.kernel[...] *= 0
         condition = models.condition(config)
         noisy, t = models.targets(config)
         changed = condition._replace(tokens=(condition.tokens + 5) % config.vocab_size)
-        outputs[hears] = [np.asarray(model(one, noisy, t)) for one in (condition, changed)]
+        outputs[pooled] = [np.asarray(model(one, noisy, t)) for one in (condition, changed)]
     np.testing.assert_array_equal(*outputs[False])
     difference = np.abs(outputs[True][0] - outputs[True][1])
     batch, draws, height, width, channels = difference.shape

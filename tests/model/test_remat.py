@@ -1,4 +1,4 @@
-"""The rematerialisation ladder: what is kept between the passes, and where."""
+"""Rematerialisation policies: what is saved for the backward pass, and where."""
 
 import dataclasses
 import re
@@ -10,11 +10,11 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.model.attention import cpu
-from ditfuse_jax.model.remat import NAMES
+from ditfuse_jax.model.remat import REMAT_POLICIES
 
 
 def gradient(models, **changes):
-    """The traced gradient of a loss of the small model, and what it takes."""
+    """Returns the traced gradient of a loss of the small model, and its arguments."""
     config = dataclasses.replace(models.LATENT, **changes)
     graph, _ = models.graph(config)
     batch = models.condition(config, batch=2), *models.targets(config, batch=2)
@@ -28,17 +28,17 @@ def gradient(models, **changes):
 
 @pytest.fixture(scope="module")
 def lowered(models):
-    """Name -> the gradient's program, before compilation, as a TPU would get it."""
+    """Policy name -> the gradient's program for a TPU before compilation."""
     return {
         name: gradient(models, attention="xla", remat=name)[0]
         .lower(lowering_platforms=("tpu",))
         .as_text()
-        for name in NAMES
+        for name in REMAT_POLICIES
     }
 
 
 def products(traced) -> int:
-    """Matrix products of a program, those of a loop's body once."""
+    """Counts matrix products of a program, those of a loop's body once."""
     return traced.lower().as_text().count("dot_general")
 
 
@@ -47,12 +47,12 @@ def test_only_offload_moves_anything_to_the_host(lowered):
     assert not any("pinned_host" in text for name, text in lowered.items() if name != "offload")
 
 
-def test_every_rung_is_another_program(lowered):
-    assert len(set(lowered.values())) == len(NAMES)
+def test_every_policy_gives_a_different_program(lowered):
+    assert len(set(lowered.values())) == len(REMAT_POLICIES)
 
 
-def test_no_product_runs_again_where_the_results_of_products_are_kept(models, monkeypatch):
-    monkeypatch.setattr(cpu, "BLOCK_SCORES", 64)  # attention head by head, as at usual sizes
+def test_no_product_is_recomputed_if_the_results_of_products_are_saved(models, monkeypatch):
+    monkeypatch.setattr(cpu, "BLOCK_SCORES", 64)  # head by head, as for sequences of usual length
     count = {
         name: products(gradient(models, attention="xla", remat=name)[0])
         for name in ("none", "projections", "attention", "full")
@@ -63,21 +63,21 @@ def test_no_product_runs_again_where_the_results_of_products_are_kept(models, mo
 
 
 @pytest.mark.parametrize(
-    ("remat", "again"), [("projections", False), ("attention", False), ("full", True)]
+    ("remat", "recomputed"), [("projections", False), ("attention", False), ("full", True)]
 )
-def test_the_kernel_runs_forward_again_only_where_its_results_are_not_kept(models, remat, again):
+def test_the_kernel_is_recomputed_only_if_its_results_are_not_saved(models, remat, recomputed):
     traced, _ = gradient(models, attention="splash", remat=remat)
     program = traced.lower().compile().as_text()
     names = set(re.findall(r'op_name="([^"]*splash_mha_fwd[^"]*)"', program))
     assert names
-    assert any("rematted" in name for name in names) is again
+    assert any("rematted" in name for name in names) is recomputed
 
 
 @pytest.mark.parametrize("remat", ["none", "attention"])
-def test_layers_written_out_compute_what_their_loop_computes(models, remat):
-    looped, arguments = gradient(models, remat=remat)
+def test_unrolled_layers_compute_the_same_as_scanned_ones(models, remat):
+    scanned, arguments = gradient(models, remat=remat)
     unrolled, _ = gradient(models, remat=remat, unroll=True)
-    assert products(unrolled) > products(looped)
-    both = (x.lower().compile()(*arguments) for x in (looped, unrolled))
+    assert products(unrolled) > products(scanned)
+    both = (x.lower().compile()(*arguments) for x in (scanned, unrolled))
     for ours, theirs in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Rotary positions and the choice of LongRoPE's factors."""
+"""Rotary position embedding and the choice of LongRoPE's factors."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ LONG = dataclasses.replace(
 
 
 def expected_tables(config, positions, factors):
-    """Phi-3's formulas in float64: cosine and sine of position / (factor * base^(2i/d))."""
+    """Computes cosine and sine of position / (factor * base^(2i/d)) in float64, as Phi-3."""
     dim = config.head_dim
     frequencies = 1 / (np.array(factors) * config.rope_theta ** (np.arange(0, dim, 2) / dim))
     angles = np.asarray(positions)[..., None] * frequencies
@@ -46,16 +46,16 @@ def test_plain_tables_follow_the_formula():
 @pytest.mark.parametrize(
     ("longest", "factors"), [(31, LONG.rope_short_factor), (32, LONG.rope_long_factor)]
 )
-def test_the_long_factors_begin_one_position_beyond_the_original_length(longest, factors):
+def test_the_long_factors_apply_from_the_original_length_on(longest, factors):
     positions = jnp.array([[0, 3, 31]])
-    # sqrt(1 + ln(128 / 32) / ln(32)), whichever factors apply.
+    # sqrt(1 + ln(128 / 32) / ln(32)) for both factors.
     scale = np.sqrt(1 + np.log(4) / np.log(32))
     tables = rope_tables(LONG, positions, jnp.array([longest]))
     for ours, expected in zip(tables, expected_tables(LONG, positions, factors), strict=True):
         np.testing.assert_allclose(ours, scale * expected, atol=1e-5)
 
 
-def test_each_row_decides_by_its_own_longest_position():
+def test_the_factors_of_each_row_depend_on_its_own_longest_position():
     positions = jnp.array([[0, 3, 31]] * 2)
     both, _ = rope_tables(LONG, positions, jnp.array([31, 32]))
     for row, longest in enumerate((31, 32)):
@@ -74,7 +74,7 @@ def test_rotation_is_multiplication_by_a_complex_phase():
     np.testing.assert_allclose(apply_rope(jnp.asarray(x), cos, sin), expected, atol=1e-5)
 
 
-def test_products_of_rotated_vectors_depend_on_the_distance_alone():
+def test_products_of_rotated_vectors_depend_on_the_distance_only():
     q, k = np.random.default_rng(0).standard_normal((2, 8)).astype("f4")
 
     def product(query_position, key_position):

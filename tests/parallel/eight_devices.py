@@ -1,4 +1,4 @@
-"""What needs eight devices, in a process of its own; prints one JSON object."""
+"""Runs a model on eight devices; prints a JSON object."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ CONFIG = dataclasses.replace(models.LATENT, attention="xla")
 
 
 def forward(sharder: Sharder | None):
-    """The tiny model's output, on one device or spread over a mesh, and one of its parameters."""
+    """Returns the tiny model's output, on one device or a mesh, and one of its parameters."""
     graph, abstract = models.graph(CONFIG)
     parameters = models.parameters(CONFIG)
     batch = (models.condition(CONFIG, batch=4), *models.targets(CONFIG, batch=4))

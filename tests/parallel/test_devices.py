@@ -1,4 +1,4 @@
-"""The model on a real mesh, of eight devices that a CPU pretends to have."""
+"""The model on a mesh of eight simulated CPU devices."""
 
 import pytest
 
@@ -7,7 +7,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def report(on_eight_devices):
-    """What `eight_devices.py` found."""
+    """Output of `eight_devices.py`."""
     found = on_eight_devices("parallel/eight_devices.py")
     assert found["devices"] == 8
     return found
@@ -21,21 +21,21 @@ def test_a_forward_pass_on_a_mesh_equals_one_device(report, mesh):
     assert report["meshes"][mesh]["error"] < 1e-5
 
 
-def test_parameters_really_are_spread(report):
-    spread = report["meshes"]["data fsdp tensor"]
-    layers, inner, width = spread["kernel"]
-    assert spread["kernel_shard"] == [layers, inner // 2, width // 2]
+def test_parameters_are_sharded(report):
+    found = report["meshes"]["data fsdp tensor"]
+    layers, inner, width = found["kernel"]
+    assert found["kernel_shard"] == [layers, inner // 2, width // 2]
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-def test_mesh_axes_are_named_in_order_and_left_to_the_compiler(report, mesh):
+def test_mesh_axes_have_their_names_and_automatic_types(report, mesh):
     found = report["meshes"][mesh]
     assert list(found["axes"]) == ["data", "fsdp", "context", "tensor"]
     assert [axis for axis, size in found["axes"].items() if size == 2] == mesh.split()
     assert found["types"] == ["Auto"] * 4
 
 
-def test_a_mesh_can_take_some_of_the_devices(report):
+def test_a_mesh_can_use_a_subset_of_the_devices(report):
     assert report["subset"] == {"data": 2, "fsdp": 1, "context": 1, "tensor": 2}
 
 

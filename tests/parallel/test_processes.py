@@ -1,4 +1,4 @@
-"""Finding the other processes by the environment's word."""
+"""Detection of other processes from environment variables."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from ditfuse_jax.parallel.processes import (
     is_main_process,
 )
 
-# Two nodes with two tasks each, as srun tells the third of them.
+# Variables that srun sets for the third of four tasks on two nodes.
 SRUN = {
     "SLURM_JOB_ID": "4711",
     "SLURM_STEP_ID": "0",
@@ -32,7 +32,7 @@ SRUN = {
 }
 
 
-def test_without_others_one_process_is_the_whole_program(monkeypatch):
+def test_without_variables_there_is_a_single_process(monkeypatch):
     for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     initialize()
@@ -49,33 +49,33 @@ def test_without_others_one_process_is_the_whole_program(monkeypatch):
         {"JAX_NUM_PROCESSES": "2", "JOB_COMPLETION_INDEX": ""},
     ],
 )
-def test_incomplete_variables_are_named_before_anything_waits(incomplete):
+def test_incomplete_variables_are_refused_by_name(incomplete):
     with pytest.raises(UserError, match=r"JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
         detect_processes({"JAX_COORDINATOR_ADDRESS": "localhost:1", **incomplete})
 
 
 def test_an_index_beyond_the_number_of_processes_is_refused():
     variables = {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2"}
-    with pytest.raises(UserError, match="JAX_PROCESS_ID is 2"):
+    with pytest.raises(UserError, match=r"JAX_PROCESS_ID must be in 0\.\.1 .* not 2"):
         detect_processes(variables | {"JAX_PROCESS_ID": "2"})
-    with pytest.raises(UserError, match="JOB_COMPLETION_INDEX is 3"):
+    with pytest.raises(UserError, match=r"JOB_COMPLETION_INDEX must be in 0\.\.1 .* not 3"):
         detect_processes(variables | {"JOB_COMPLETION_INDEX": "3"})
 
 
-def test_a_pod_of_an_indexed_job_is_known_by_its_completion_index():
+def test_a_pod_of_an_indexed_job_uses_its_completion_index():
     pod = {
         "JAX_COORDINATOR_ADDRESS": "run-node-0-0.run:1234",
         "JAX_NUM_PROCESSES": "3",
         "JOB_COMPLETION_INDEX": "2",
     }
     assert detect_processes(pod) == ProcessGroup("run-node-0-0.run:1234", 3, 2)
-    # What is set by hand counts more.
+    # JAX_PROCESS_ID has priority.
     assert detect_processes(pod | {"JAX_PROCESS_ID": "1"}) == ProcessGroup(
         "run-node-0-0.run:1234", 3, 1
     )
 
 
-def test_variables_set_by_hand_count_more_than_slurm():
+def test_jax_s_variables_have_priority_over_slurm():
     by_hand = {
         "JAX_COORDINATOR_ADDRESS": "here:1",
         "JAX_NUM_PROCESSES": "2",
@@ -127,12 +127,12 @@ def test_missing_variables_of_srun_are_told_with_the_way_out():
         # One per GPU: each sees all and takes its own.
         ({"SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "0,1"}, (1,)),
         ({"SLURM_LOCALID": "1"}, (1,)),
-        # SLURM has bound them already: what is visible is the task's own.
+        # SLURM has assigned the GPUs already: all visible ones belong to the task.
         ({"SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "1"}, None),
         ({"CUDA_VISIBLE_DEVICES": "2,3", "SLURM_GPUS_PER_TASK": "2"}, None),
     ],
 )
-def test_a_task_takes_the_gpus_that_are_its_own(variables, devices):
+def test_a_task_uses_its_own_gpus(variables, devices):
     group = detect_processes(SRUN | variables)
     assert group is not None
     assert group.local_device_ids == devices
@@ -149,11 +149,11 @@ def test_a_task_takes_the_gpus_that_are_its_own(variables, devices):
         ("rack-1-node[01-64]", "rack-1-node01"),
     ],
 )
-def test_the_first_host_of_a_compressed_list(nodes, first):
+def test_first_host_parses_slurm_s_compressed_lists(nodes, first):
     assert first_host(nodes) == first
 
 
-# There are no TPUs here: JAX is told to think so, and reads the machine's metadata in METADATA.
+# Simulates TPUs: JAX reads the machine's metadata from METADATA.
 JOIN_AS_ON_TPUS = """
 import json, os, sys, types
 import jax
@@ -165,7 +165,7 @@ def get(url, **rest):
 
 sys.modules["requests"] = types.SimpleNamespace(get=get)
 if "TPU_WORKER_ID" not in os.environ:
-    del os.environ["TPU_SKIP_MDS_QUERY"]  # set by JAX where it sees no chips, and on GKE
+    del os.environ["TPU_SKIP_MDS_QUERY"]  # set by JAX without chips, and on GKE
 processes.find_spec = lambda name: name
 processes.initialize()
 jax.config.update("jax_platforms", "cpu")
@@ -204,7 +204,7 @@ def vm_slice(index: int) -> dict[str, str]:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("place", [gke_host, gke_slice, vm_slice])
-def test_hosts_and_slices_of_tpus_join_by_what_google_tells_them(place):
+def test_hosts_and_slices_of_tpus_connect_by_google_s_metadata(place):
     foreign = ("SLURM_", "TPU_", "MEGASCALE_", "JAX_PLATFORMS", "JAX_COORDINATOR")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     with socket.socket() as probe:
@@ -223,25 +223,25 @@ def test_hosts_and_slices_of_tpus_join_by_what_google_tells_them(place):
         for index in range(2)
     ]
     try:
-        told = []
+        printed = []
         for process in pair:
             out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err[-3000:]
-            told.append(out.split())
+            printed.append(out.split())
     finally:
         for process in pair:
             process.kill()
-    assert told == [["0", "2", "2"], ["1", "2", "2"]]
+    assert printed == [["0", "2", "2"], ["1", "2", "2"]]
 
 
-def test_a_program_kept_to_the_cpu_waits_for_no_tpu_hosts(monkeypatch):
+def test_a_program_on_the_cpu_does_not_wait_for_tpu_hosts(monkeypatch):
     monkeypatch.setattr(processes, "find_spec", lambda name: name)
     monkeypatch.setattr(jax.distributed, "initialize", lambda: pytest.fail("it would wait"))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     initialize()
 
 
-def test_libtpu_on_a_machine_without_tpus_is_no_error(monkeypatch):
+def test_libtpu_without_tpus_is_not_an_error(monkeypatch):
     monkeypatch.setattr(processes, "find_spec", lambda name: name)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     initialize()

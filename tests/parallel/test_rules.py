@@ -1,4 +1,4 @@
-"""The rules table: where every tensor lies on a mesh."""
+"""The sharding rules: how every tensor is placed on a mesh."""
 
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def mesh(data: int = 1, fsdp: int = 1, context: int = 1, tensor: int = 1) -> Any:
-    """A mesh without devices."""
+    """Returns a mesh without devices."""
     return AbstractMesh((data, fsdp, context, tensor), AXES)
 
 
 @pytest.fixture(scope="module")
 def omnigen():
-    """Abstract parameters of the large model."""
+    """Abstract parameters of the preset `omnigen`."""
     return nnx.state(nnx.eval_shape(lambda: DiTFuse(preset("omnigen"), rngs=nnx.Rngs(0))))
 
 
 def table(state: nnx.State, sharder: Sharder) -> str:
-    """One line per parameter: name, shape with the axes' names, partition."""
+    """Returns one line per parameter: name, shape with axis names, partition spec."""
     lines = []
     for path, variable in nnx.to_flat_state(state):
         name, axes = ".".join(map(str, path)), axes_of(variable)
@@ -38,13 +38,13 @@ def table(state: nnx.State, sharder: Sharder) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_every_parameter_of_omnigen_lies_where_the_golden_table_says(omnigen):
-    """After a deliberate change of the rules, the new table is this test's left side."""
+def test_every_parameter_of_omnigen_is_sharded_as_in_the_golden_table(omnigen):
+    """After a deliberate change of the rules, store the new table in the golden file."""
     sharder = Sharder(mesh(data=2, fsdp=8, context=2, tensor=4))
     assert table(omnigen, sharder) == (GOLDEN / "omnigen.txt").read_text()
 
 
-def test_every_matrix_is_spread_over_all_parameter_shards(omnigen):
+def test_every_kernel_is_sharded_over_fsdp(omnigen):
     sharder = Sharder(mesh(fsdp=8))
     for path, variable in nnx.to_flat_state(omnigen):
         if len(axes_of(variable)) >= 2 and path[-1] == "kernel":
@@ -66,8 +66,8 @@ def test_mesh_axes_of_one_device_are_left_out():
     assert Sharder(mesh()).spec(("batch", "sequence")) == PartitionSpec(None, None)
 
 
-def test_a_rule_that_gives_one_mesh_axis_to_two_dimensions_is_an_error_naming_the_tensor():
-    sharder = Sharder(mesh(fsdp=2, tensor=2), RULES | {"mlp": ("tensor", "fsdp")})
+def test_rules_that_map_two_dimensions_to_one_mesh_axis_are_an_error_naming_the_tensor():
+    sharder = Sharder(mesh(fsdp=2, tensor=2), dict(RULES) | {"mlp": ("tensor", "fsdp")})
     with pytest.raises(UserError, match=r"mlp\.kernel: .*'embed' and 'mlp'.*'fsdp'"):
         sharder.parameter(("embed", "mlp"), (8, 8), "mlp.kernel")
 
@@ -82,24 +82,24 @@ def test_an_axis_without_a_rule_is_an_error_naming_the_tensor():
         Sharder(mesh()).parameter(("expert", "embed"), (4, 8), "router.kernel")
 
 
-def test_a_dimension_that_does_not_divide_is_an_error_naming_the_tensor(omnigen):
+def test_an_indivisible_dimension_is_an_error_naming_the_tensor(omnigen):
     message = r"o_proj\.kernel: dimension 'heads' of size 32 .* 64 devices of mesh axes tensor"
     with pytest.raises(UserError, match=message):
         Sharder(mesh(tensor=64)).parameters(omnigen)
 
 
-def test_an_activation_that_does_not_divide_stays_whole():
+def test_an_indivisible_dimension_of_an_activation_is_not_sharded():
     sharder = Sharder(mesh(data=2, context=4))
     sharding = sharder.activation(("batch", "sequence", "activation"), (6, 10, 32))
     assert sharding.spec == PartitionSpec("data", None, None)
 
 
-def test_batches_spread_over_data_and_parameter_shards():
+def test_batches_are_sharded_over_data_and_fsdp():
     assert Sharder(mesh(data=2, fsdp=4, tensor=2)).batch().spec == PartitionSpec(("data", "fsdp"))
 
 
 @pytest.mark.parametrize("size", [8, 24])
-def test_batches_that_divide_by_shards_and_accumulation_pass(size):
+def test_batches_divisible_by_shards_and_accumulation_are_accepted(size):
     Sharder(mesh(data=2, fsdp=2)).check_batch(size, accumulation=2)
 
 

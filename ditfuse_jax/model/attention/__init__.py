@@ -1,23 +1,31 @@
-"""Attention: one function, several implementations.
+"""Attention: one function with several implementations.
 
-A new implementation is a file with an `attend` function and one line in `IMPLEMENTATIONS`.
+Other modules add an implementation, a function with the arguments of `attend` up to `key_valid`,
+with `IMPLEMENTATIONS.register(name)`.
 """
+
+from collections.abc import Callable
 
 import jax
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import cudnn, reference, splash, xla
 from ditfuse_jax.model.attention.mask import AttentionMask, Part, Span
-
-IMPLEMENTATIONS = {
-    "reference": reference.attend,
-    "xla": xla.attend,
-    "splash": splash.attend,
-    "cudnn": cudnn.attend,
-    "cudnn_split": cudnn.attend_split,
-}
+from ditfuse_jax.registry import Registry
 
 __all__ = ["IMPLEMENTATIONS", "AttentionMask", "Part", "Span", "attend"]
+
+Attention = Callable[[jax.Array, jax.Array, jax.Array, AttentionMask, jax.Array], jax.Array]
+
+IMPLEMENTATIONS: Registry[Attention] = Registry(
+    "model.attention",
+    {
+        "reference": reference.attend,
+        "xla": xla.attend,
+        "splash": splash.attend,
+        "cudnn": cudnn.attend,
+        "cudnn_split": cudnn.attend_split,
+    },
+)
 
 
 def attend(
@@ -29,24 +37,20 @@ def attend(
     *,
     implementation: str,
 ) -> jax.Array:
-    """Scaled dot-product attention under a static mask.
+    """Computes scaled dot-product attention under a static mask.
 
     Args:
       q: queries (B, Q, H, d).
       k: keys (B, K, Hkv, d), H a multiple of Hkv (grouped-query attention).
       v: values (B, K, Hkv, d).
-      mask: which queries see which keys.
-      key_valid: (B, K) True for real tokens; padding is seen by nobody.
+      mask: which queries attend to which keys.
+      key_valid: (B, K) False for padding, which no query attends to.
       implementation: a name in `IMPLEMENTATIONS`.
 
     Returns:
-      (B, Q, H, d) in the queries' dtype; softmax in float32.
+      (B, Q, H, d) in the queries' dtype; the softmax is computed in float32.
 
     Raises:
       UserError: the implementation is unknown.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise UserError(
-            f"attention {implementation!r} is unknown; choose from {', '.join(IMPLEMENTATIONS)}"
-        )
-    return IMPLEMENTATIONS[implementation](q, k, v, mask, key_valid)
+    return IMPLEMENTATIONS.find(implementation)(q, k, v, mask, key_valid)

@@ -1,9 +1,9 @@
-"""Attention over a sequence that is spread over devices: queries stay, keys and values come.
+"""Context parallelism: attention over a sequence that is sharded over devices.
 
-Each device keeps its run of queries and gathers all keys and values (the gradient scatters them
-back).  As every run has a mask of its own, known beforehand, a device works on the pairs its
-queries may see and on no others.  A sequence whose length does not divide is padded by the caller
-with queries whose results nobody reads (`pad_queries`).
+Each device keeps its shard of the queries and gathers all keys and values; the gradient scatters
+them back.  The mask of every shard is static, so a device computes only pairs that its queries
+attend to.  If the length is not divisible by the number of shards, the caller pads the queries
+(`pad_queries`) and ignores their results.
 """
 
 import dataclasses
@@ -28,19 +28,19 @@ def context_parallel_attention(
     *,
     implementation: str,
 ) -> jax.Array:
-    """Attention whose keys and values come in pieces, each spread over devices or not.
+    """Computes attention whose keys and values are given in pieces, each sharded or not.
 
     Args:
-      q: (B, Q, H, d).
+      q: (B, Q, H, d) queries.
       keys: pieces (B, K_i, Hkv, d).
-      values: likewise.
-      lengths: how much of each piece is real; what is behind is padding.
-      mask: over the queries and the real keys of all pieces, joined.
+      values: pieces (B, K_i, Hkv, d).
+      lengths: length of each piece without the padding at its end.
+      mask: over the queries and the joined keys without padding.
       key_valid: (B, sum of lengths).
       implementation: see `attend`.
 
     Returns:
-      (B, Q, H, d), spread like q.
+      (B, Q, H, d), sharded like q.
     """
 
     def joined(pieces: Sequence[jax.Array]) -> jax.Array:
@@ -58,49 +58,54 @@ def context_parallel_attention(
     pieces = (*keys, *values)
     specs = [_spec(("batch", "sequence", "kv_heads", "head_dim"), x) for x in pieces]
     size = q.shape[1] // (num_shards("sequence") if sequence else 1)
-    # Of the devices, in the order of their indices along the sequence.
-    runs = [slice_queries(mask, start, start + size) for start in range(0, q.shape[1], size)]
+    # One mask per device, in the order of their indices along the sequence axis.
+    masks = [slice_queries(mask, start, start + size) for start in range(0, q.shape[1], size)]
 
     def on_each(q: jax.Array, key_valid: jax.Array, *pieces: jax.Array) -> jax.Array:
         if sequence is None:
             return local(q, mask, key_valid, *pieces)
-        # Outside of the branches: all devices take part in a gathering.
+        # Outside of the branches, because all devices must take part in the all-gather.
         whole = [
             jax.lax.all_gather(x, sequence, axis=1, tiled=True) if spec[1] else x
             for x, spec in zip(pieces, specs, strict=True)
         ]
         branches = [
-            lambda valid, q, *pieces, run=run: local(q, run, valid, *pieces) for run in runs
+            lambda valid, q, *pieces, mask=mask: local(q, mask, valid, *pieces) for mask in masks
         ]
         chosen = _choose(jax.lax.axis_index(sequence), branches, key_valid, q, *whole)
         return checkpoint_attention(chosen)
 
-    # Written out per device also where only batch and heads are spread: kernels are opaque to the
-    # compiler, which would gather everything around them.
+    # Per device also if only batch and heads are sharded: kernels are opaque to the compiler, which
+    # would gather all their arguments.
     return jax.shard_map(
         on_each,
         mesh=place.mesh,
         in_specs=(place.spec, PartitionSpec(place.spec[0]), *specs),
         out_specs=place.spec,
-        check_vma=False,  # kernels do not say over which axes their results vary
+        check_vma=False,  # kernels do not declare over which axes their results vary
     )(q, key_valid, *pieces)
 
 
 def _choose(
     number: jax.Array, branches: Sequence[Callable], fixed: jax.Array, *arguments: jax.Array
 ) -> jax.Array:
-    """`lax.switch` that keeps its arguments for the backward pass and nothing else.
+    """`lax.switch` that saves only its arguments for the backward pass.
 
-    The gradient of a plain switch holds what every branch would keep, room for all of them on
-    every device.  `fixed` has no gradient.
+    The gradient of a plain switch allocates the saved values of all branches on every device.
+
+    Args:
+      number: index of the branch.
+      branches: functions of `(fixed, *arguments)`.
+      fixed: has no gradient.
+      arguments: have gradients.
     """
 
     @jax.custom_vjp
     def chosen(number, fixed, *arguments):
         return jax.lax.switch(number, branches, fixed, *arguments)
 
-    def backward(kept, cotangent):
-        number, fixed, *arguments = kept
+    def backward(saved, cotangent):
+        number, fixed, *arguments = saved
 
         def gradient(branch):
             def run(fixed, cotangent, *arguments):
@@ -116,7 +121,10 @@ def _choose(
 
 
 def pad_queries(mask: AttentionMask, count: int) -> AttentionMask:
-    """The mask with `count` more queries, which see one key so that they stay finite."""
+    """Returns the mask with `count` more queries, which attend to the first key only.
+
+    Without any key their results would not be finite.
+    """
     if not count:
         return mask
     start = mask.num_queries
@@ -125,7 +133,7 @@ def pad_queries(mask: AttentionMask, count: int) -> AttentionMask:
 
 
 def slice_queries(mask: AttentionMask, start: int, stop: int) -> AttentionMask:
-    """The mask of the queries `[start, stop)` alone, counted from zero."""
+    """Returns the mask of the queries `[start, stop)`, numbered from zero."""
     parts = []
     for part in mask.parts:
         first, last = max(part.start, start), min(part.stop, stop)

@@ -1,10 +1,10 @@
 """Attention for CPUs: head by head, in blocks whose scores stay in the cache.
 
 The batched formulation writes the scores of all heads to memory, which takes longer than all of the
-arithmetic.  Here a loop runs over examples and key heads; its body is a few plain 2-D products,
-for which XLA calls its fast library, over the parts of the mask, so what is masked costs nothing.
-The backward pass computes the probabilities again (Dao et al. 2022, arXiv 2205.14135, section 3.1)
-instead of keeping them.
+arithmetic.  Here a loop runs over examples and key heads.  Its body consists of 2-D products, for
+which XLA calls its fast library, over the parts of the mask, so masked-out pairs cost nothing.  The
+backward pass computes the probabilities again instead of saving them (FlashAttention, Dao et al.
+2022, arXiv 2205.14135, section 3.1).
 """
 
 import functools
@@ -17,9 +17,9 @@ import numpy as np
 from ditfuse_jax.model.attention.mask import AttentionMask, Part
 from ditfuse_jax.model.remat import checkpoint_attention
 
-# Far below any score, yet finite: a row without a single visible key stays finite too.
+# Far below any score but finite, so that a row without any valid key stays finite.
 _HIDDEN = np.float32(-1e30)
-# Scores of one block: 8 MiB, about a core's share of the last cache.
+# Scores of one block: 8 MiB, about one core's share of the last-level cache.
 BLOCK_SCORES = 2**21
 
 
@@ -50,7 +50,7 @@ def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.A
         out, peak, total = (jnp.concatenate(x, axis=1) for x in zip(*outputs, strict=True))
         return out.swapaxes(0, 1), peak.T, total.T
 
-    # The logarithm is taken of all at once: inside the loop XLA takes half as long again.
+    # The logarithm is taken outside the loop: inside it the pass takes 1.5 times as long.
     out, peak, total = _over_heads(head, (q, k, v), bias, _heads_at_once(mask, q))
     out, lse = checkpoint_attention(out), checkpoint_attention(peak + jnp.log(total))
     return out, (q, k, v, bias, out, lse)
@@ -59,14 +59,14 @@ def _forward(mask: AttentionMask, q, k, v, bias) -> tuple[jax.Array, tuple[jax.A
 def _over_heads(
     function: Callable, arrays: Sequence[jax.Array], bias: jax.Array, at_once: int = 1
 ) -> tuple[jax.Array, ...]:
-    """Loops over examples and key heads.
+    """Applies a function to every example and key head, in a loop.
 
     Args:
-      function: takes the slices (N, ...) of `arrays` and (K,) of `bias`, returns several
+      function: takes slices (N, ...) of `arrays` and (K,) of `bias`, returns a tuple of arrays
         (N', ...).
       arrays: (B, N, H, ...) each.
       bias: (B, K).
-      at_once: heads per turn of the loop, a divisor of H.
+      at_once: heads per iteration of the loop, a divisor of H.
 
     Returns:
       (B, N', H, ...) for each result.
@@ -94,11 +94,11 @@ def _over_heads(
 
 
 def _heads_at_once(mask: AttentionMask, q: jax.Array) -> int:
-    """How many key heads share a turn of the forward pass's loop.
+    """Returns the number of key heads per iteration of the forward pass's loop.
 
-    A draw against its condition is one long part (and its time token): with several heads, whose
-    operations XLA may run side by side, guided sampling takes 5 % less time.  Masks with more parts
-    take up to 40 % longer so, and twice the memory (docs/performance.md).
+    The mask of a draw with its condition has one long part (and the time token's): with several
+    heads per iteration, whose operations XLA may run in parallel, guided sampling takes 5 % less
+    time.  With more parts it takes up to 40 % longer and twice the memory (docs/performance.md).
     """
     heads, group = q.shape[2:4]
     if len(mask.parts) > 2:
@@ -139,7 +139,7 @@ def _backward(mask: AttentionMask, saved, d_out):
                 start += b - a
         return jnp.concatenate(d_q, axis=1).swapaxes(0, 1), d_k, d_v
 
-    # A product of many short rows; as a sum of products XLA takes fifteen times as long.
+    # An einsum over short rows: as a multiplication and a sum it takes 15 times as long.
     delta = jnp.einsum("bqhgd,bqhgd->bqhg", out, d_out)
     d_q, d_k, d_v = _over_heads(head, (q, k, v, lse, d_out, delta), bias)
     return d_q, d_k, d_v, jnp.zeros_like(bias)
@@ -168,13 +168,13 @@ _attend_heads.defvjp(_forward, _backward)
 
 
 def _scores(q, k, bias, pattern):
-    """(G, rows, K) scores of (G, rows, d) queries."""
+    """Computes scores (G, rows, K) of queries (G, rows, d)."""
     scores = (q.reshape(-1, q.shape[-1]) @ k.T).reshape(*q.shape[:2], -1) + bias
     return scores if pattern is None else scores + pattern
 
 
 def _over_blocks(part: Part, step, carry, rows):
-    """Scans `step` over blocks of a part's rows; `rows` are arrays (G, Q, ...)."""
+    """Scans `step` over blocks of a part's queries; `rows` are arrays (G, Q, ...)."""
     rows = [x[:, part.start : part.stop] for x in rows]
     pattern = part.allowed()
     if pattern is not None:
@@ -191,7 +191,7 @@ def _over_blocks(part: Part, step, carry, rows):
 
 
 def _num_blocks(rows: int, scores_per_row: int) -> int:
-    """The fewest equal blocks of at most `BLOCK_SCORES` scores."""
+    """Returns the smallest number of equal blocks of at most `BLOCK_SCORES` scores."""
     return next(
         n
         for n in range(1, rows + 1)

@@ -1,9 +1,9 @@
-"""What may see what, as static structure: which queries attend which keys.
+"""The static structure of attention: which queries attend to which keys.
 
-A mask is a list of parts.  Each part is a run of queries with the runs of keys it may see and,
-where that is not all of them, a static pattern.  Implementations that can skip work use the parts;
-others ask for the dense matrix.  Which tokens are *real* is data, not structure: it comes beside
-the mask as `key_valid` (B, K).
+A mask is a list of parts.  Each part is a run of queries with the runs of keys that they attend to
+and, unless that is all of these keys, a static pattern.  Implementations that can skip work use the
+parts; others use the dense matrix.  Which tokens are padding is data, not structure: it is passed
+beside the mask as `key_valid` (B, K).
 """
 
 import dataclasses
@@ -15,8 +15,15 @@ Span = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Queries `[start, stop)` see the keys in `keys`; with `causal_tail` the last
-    `stop - start` of these keys are the queries themselves, seen causally."""
+    """Queries `[start, stop)` with the keys that they attend to.
+
+    Attributes:
+      start: first query.
+      stop: one past the last query.
+      keys: runs `(start, stop)` of keys.
+      causal_tail: the last `stop - start` of these keys are the queries themselves, attended to
+        causally.
+    """
 
     start: int
     stop: int
@@ -32,7 +39,7 @@ class Part:
         return sum(stop - start for start, stop in self.keys)
 
     def allowed(self) -> np.ndarray | None:
-        """(queries, keys) pattern, or None where every query sees every key of the part."""
+        """Returns the (queries, keys) pattern, or None if all queries attend to all keys."""
         if not self.causal_tail or self.num_queries == 1:
             return None
         n = self.num_queries
@@ -53,7 +60,7 @@ class AttentionMask:
         return self.parts[-1].stop
 
     def dense(self) -> np.ndarray:
-        """Returns the (queries, keys) boolean matrix: True where a query sees a key."""
+        """Returns the (queries, keys) boolean matrix, True where a query attends to a key."""
         matrix = np.zeros((self.num_queries, self.num_keys), bool)
         for part in self.parts:
             columns = np.concatenate([np.arange(*span) for span in part.keys])
@@ -63,7 +70,7 @@ class AttentionMask:
         return matrix
 
     def num_pairs(self) -> int:
-        """Counts the query-key pairs that are seen: the work attention really has."""
+        """Returns the number of query-key pairs that are not masked out."""
         total = 0
         for part in self.parts:
             pattern = part.allowed()

@@ -1,4 +1,4 @@
-"""Attention as the formula reads; every other implementation is tested against it."""
+"""Attention exactly as the formula; every other implementation is tested against it."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ def attend(
     group = q.shape[2] // k.shape[2]
     k, v = (jnp.repeat(x, group, axis=2).astype(jnp.float32) for x in (k, v))
     scores = jnp.einsum("bqhd,bkhd->bhqk", q.astype(jnp.float32), k) * q.shape[-1] ** -0.5
-    seen = jnp.asarray(mask.dense())[None, None] & key_valid[:, None, None, :]
-    # A query that sees nothing (padding ahead of all real tokens) gets zeros, not NaN.
-    scores = jnp.where(seen, scores, -jnp.inf)
+    allowed = jnp.asarray(mask.dense())[None, None] & key_valid[:, None, None, :]
+    # A query without any valid key (padding before the first real token) gets zeros, not NaN.
+    scores = jnp.where(allowed, scores, -jnp.inf)
     peak = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(peak), peak, 0.0))
     total = jnp.sum(weights, axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
 """Attention by JAX's Pallas kernel for TPUs ("splash": sparse flash attention).
 
-The kernel takes the static mask and skips the blocks in which nothing is seen; padding, which is
-data, comes as segment ids.  Elsewhere than on a TPU the same kernel runs interpreted, slowly.
+The kernel takes the static mask and skips blocks that are masked out entirely; padding, which is
+data, is passed as segment ids.  On other hardware the kernel runs interpreted, slowly.
 """
 
 import functools
@@ -16,7 +16,7 @@ from ditfuse_jax.model.attention.mask import AttentionMask
 from ditfuse_jax.model.logical_axes import activation_sharding
 from ditfuse_jax.model.remat import ATTENTION
 
-# Sides of the blocks of scores: of 128 lanes, large enough to keep the matrix unit busy.
+# Side of a block of scores: a multiple of the lanes, large enough to keep the matrix unit busy.
 _LANES = 128
 _BLOCK = 512
 
@@ -26,9 +26,9 @@ def attend(
 ) -> jax.Array:
     """See `ditfuse_jax.model.attention.attend`.
 
-    On a mesh the caller runs it per device (`context_parallel_attention`): the
-    compiler cannot partition the kernel.  It has no scale of its own, so bfloat16 queries are
-    scaled before the product; that rounds them once more unless the head dimension is a power of 4.
+    The compiler cannot partition the kernel, so on a mesh the caller runs it per device
+    (`context_parallel_attention`).  The kernel has no scale argument, so bfloat16 queries are
+    scaled before the product, which rounds them unless the head dimension is a power of 4.
     """
     place = activation_sharding(
         ("batch",), q.shape[:1]
@@ -38,7 +38,7 @@ def attend(
     q_block, k_block = _block(num_queries), _block(mask.num_keys)
     q = _padded(q * dim**-0.5, q_block)
     k, v, key_valid = (_padded(x, k_block) for x in (k, v, key_valid))
-    # The kernel lets equal ids see each other: all queries are 0, padding is 1.
+    # Tokens with equal ids attend to each other: all queries have 0, padded keys 1.
     key_ids = jnp.where(key_valid, 0, 1).astype(jnp.int32)
     query_ids = jnp.zeros(q.shape[:2], jnp.int32)
     kernel = _kernel(mask, heads, platform != "tpu")
@@ -51,7 +51,7 @@ def attend(
 def _kernel(mask: AttentionMask, heads: int, interpret: bool) -> Callable:
     q_block, k_block = _block(mask.num_queries), _block(mask.num_keys)
     dense = np.pad(mask.dense(), [(0, -mask.num_queries % q_block), (0, -mask.num_keys % k_block)])
-    # Rows without a single block would divide by zero: what pads the queries sees the first key.
+    # Rows without any block would divide by zero: padded queries attend to the first key.
     dense[mask.num_queries :, 0] = True
     heads_mask = splash.MultiHeadMask([splash.NumpyMask(dense)] * heads)
     blocks = splash.BlockSizes(
@@ -69,7 +69,7 @@ def _kernel(mask: AttentionMask, heads: int, interpret: bool) -> Callable:
             residual_checkpoint_name=ATTENTION,
             interpret=interpret,
         )
-    # Plain arrays: the kernel outlives the trace, and the devices, it was made for.
+    # As NumPy arrays, because the cached kernel outlives its trace and its devices.
     return jax.tree.map(np.asarray, kernel)
 
 
@@ -78,6 +78,6 @@ def _block(length: int) -> int:
 
 
 def _padded(x: jax.Array, block: int) -> jax.Array:
-    """Zeros (False) to a multiple of `block` tokens along axis 1."""
+    """Pads axis 1 with zeros (False) to a multiple of `block` tokens."""
     missing = -x.shape[1] % block
     return jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])

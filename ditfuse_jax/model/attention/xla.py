@@ -1,8 +1,8 @@
-"""Attention in plain XLA operations, one call per part of the mask.
+"""Attention in plain XLA operations, separately for each part of the mask.
 
-Queries only meet the keys their part may see, so the masked half of the sequence costs nothing.
-Two formulations: `attend_batched` for all heads at once, as accelerators like it, and on one CPU,
-where the scores of all heads overflow the cache, `cpu` head by head.
+Queries are multiplied only with the keys of their part, so masked-out pairs cost nothing.  There
+are two formulations: `attend_batched` for all heads at once, which is fast on accelerators, and
+`cpu.attend` head by head for one CPU, where the scores of all heads do not fit into the cache.
 """
 
 import jax
@@ -14,7 +14,7 @@ from ditfuse_jax.model.attention.mask import AttentionMask, Part
 from ditfuse_jax.model.logical_axes import activation_sharding, spans_devices
 from ditfuse_jax.model.remat import checkpoint_attention
 
-# Far below any score, yet finite: a row without a single visible key stays finite too.
+# Far below any score but finite, so that a row without any valid key stays finite.
 _HIDDEN = np.float32(-1e30)
 
 
@@ -29,7 +29,7 @@ def attend(
 
 
 def _on_one_cpu(k: jax.Array) -> bool:
-    """Whether the program being traced is for a single CPU; a loop over heads is not sharded."""
+    """Returns whether the traced program is for a single CPU; a loop over heads is not sharded."""
     place = activation_sharding(("batch", None, "kv_heads", None), k.shape)
     if place is None:
         return jax.default_backend() == "cpu" and not spans_devices()
@@ -39,14 +39,14 @@ def _on_one_cpu(k: jax.Array) -> bool:
 def attend_batched(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, key_valid: jax.Array
 ) -> jax.Array:
-    """All heads at once.
+    """Computes all heads at once; see `ditfuse_jax.model.attention.attend`.
 
-    Heads go to the front before the products: on CPUs XLA then calls its fast batched matrix
+    Heads are moved to the front before the products: on CPUs XLA then calls its fast batched matrix
     product instead of a strided loop.
     """
     batch, num_queries, heads, dim = q.shape
     kv_heads = k.shape[2]
-    # (B, Hkv, G, Q, d): the G query heads that share a key head are rows of one product.
+    # (B, Hkv, G, Q, d): the G query heads of one key head are rows of one product.
     q = q.reshape(batch, num_queries, kv_heads, heads // kv_heads, dim)
     q = q.transpose(0, 2, 3, 1, 4)
     k = k.transpose(0, 2, 1, 3)

@@ -1,4 +1,4 @@
-"""Residual blocks and changes of resolution, for whole images or in strips of rows."""
+"""Residual blocks, downsampling and upsampling, for whole images or in strips of rows."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from ditfuse_jax.model.autoencoder.strips import gather_strips, join_moments, ma
 
 
 class ResidualBlock(nnx.Module):
-    """Norm, SiLU, convolution, twice, added to the input (diffusers' `ResnetBlock2D`)."""
+    """Twice norm, SiLU and convolution, added to the input (diffusers' `ResnetBlock2D`)."""
 
     def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: nnx.Rngs, dtype: str):
         self.norm1 = GroupNorm(inputs, groups)
@@ -21,7 +21,7 @@ class ResidualBlock(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, rows: int | None = None) -> jax.Array:
-        """(B, H, W, inputs) -> (B, H, W, outputs); `rows` per strip, None for the whole at once."""
+        """(B, H, W, inputs) -> (B, H, W, outputs); `rows` per strip, None for the whole image."""
         if rows is None:
             hidden = self.conv1(jax.nn.silu(self.norm1(x)))
             hidden = self.conv2(jax.nn.silu(self.norm2(hidden)))
@@ -29,7 +29,7 @@ class ResidualBlock(nnx.Module):
         first = moments_of(self.norm1, x, rows)
 
         def half(strip: jax.Array, inside: jax.Array) -> jax.Array:
-            """The first convolution; the outermost row on either side goes."""
+            """Applies the first convolution, which removes one row on either side."""
             active = jnp.where(inside, jax.nn.silu(self.norm1.normalise(strip, first)), 0)
             return self.conv1(active, rows=(0, 0))
 
@@ -64,7 +64,7 @@ class MiddleBlock(nnx.Module):
 
 
 class Downsampler(nnx.Module):
-    """A convolution of stride 2 that sees one row and column of zeros at the far edges only."""
+    """A convolution of stride 2 with zero padding at the bottom and right edges only."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
         self.conv = Conv(channels, channels, 3, rngs=rngs, dtype=dtype)
@@ -75,14 +75,14 @@ class Downsampler(nnx.Module):
             return self.conv(x, stride=2, rows=(0, 1), columns=(0, 1))
 
         def strip(strip: jax.Array, inside: jax.Array) -> jax.Array:
-            del inside  # beyond the image it is zero already
+            del inside  # already zero beyond the image
             return self.conv(strip[:, 1:], stride=2, rows=(0, 0), columns=(0, 1))
 
         return map_strips(strip, x, rows, halo=1)
 
 
 class Upsampler(nnx.Module):
-    """Every pixel twice in both directions, then a convolution."""
+    """Nearest-neighbour upsampling by 2, then a convolution."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
         self.conv = Conv(channels, channels, 3, rngs=rngs, dtype=dtype)

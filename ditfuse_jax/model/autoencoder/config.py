@@ -1,4 +1,4 @@
-"""The shape of an autoencoder, as diffusers' `config.json` tells it."""
+"""The configuration of an autoencoder, read from diffusers' `config.json`."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from ditfuse_jax.errors import UserError
 
-# What a config may say only in this way: everything else would compute something else.
+# Settings of diffusers that are supported with one value only.
 _FIXED: Mapping[str, Any] = {
     "act_fn": "silu",
     "in_channels": 3,
@@ -19,9 +19,9 @@ _FIXED: Mapping[str, Any] = {
     "mid_block_add_attention": True,
 }
 _BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
-# These change no number: the size of diffusers' own tiles, and its precision (here an argument).
+# Settings without effect here: the size of diffusers' tiles, and the precision, an argument here.
 _WITHOUT_EFFECT = {"sample_size", "force_upcast"}
-# What files written before these settings existed mean.
+# Defaults for files written before these settings existed.
 _DEFAULTS: Mapping[str, Any] = {
     "shift_factor": None,
     "use_quant_conv": True,
@@ -59,15 +59,17 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
-    """Attributes:
-    block_channels: channels of each resolution, from the image's down.
-    layers_per_block: residual blocks per resolution; the decoder has one more.
-    latent_channels: of the latents.
-    norm_groups: of all group norms.
-    scaling_factor: latents are `(sample - shift_factor) * scaling_factor`.
-    shift_factor: see there.
-    quant_conv: whether a 1x1 convolution follows the encoder.
-    post_quant_conv: whether one precedes the decoder.
+    """Sizes of an `AutoencoderKL`; the defaults are SDXL's.
+
+    Attributes:
+      block_channels: channels of each resolution, starting with the image's.
+      layers_per_block: residual blocks per resolution; the decoder has one more.
+      latent_channels: channels of the latents.
+      norm_groups: groups of all group norms.
+      scaling_factor: latents are `(sample - shift_factor) * scaling_factor`.
+      shift_factor: see `scaling_factor`.
+      quant_conv: whether a 1x1 convolution follows the encoder.
+      post_quant_conv: whether a 1x1 convolution precedes the decoder.
     """
 
     block_channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -89,7 +91,7 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
     """Reads the `config.json` of a diffusers `AutoencoderKL`.
 
     Raises:
-      UserError: it is missing, or says something that is not supported.
+      UserError: the file is missing or not JSON, or a setting is not supported.
     """
     try:
         raw = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -118,7 +120,7 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
     known = {*_FIXED, *_RULES, *_BLOCKS, *_WITHOUT_EFFECT}
     for name in raw:
         if name not in known and not name.startswith("_"):
-            raise UserError(f"{path}: {name} {raw[name]!r} is not supported: no such setting here")
+            raise UserError(f"{path}: {name} {raw[name]!r} is an unknown setting")
     config = AutoencoderConfig(
         block_channels=tuple(settings["block_out_channels"]),
         layers_per_block=settings["layers_per_block"],
@@ -132,6 +134,7 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
     for channels in config.block_channels:
         if channels % config.norm_groups:
             raise UserError(
-                f"{path}: {channels} channels do not divide into {config.norm_groups} groups"
+                f"{path}: {channels} channels are not divisible by norm_num_groups "
+                f"{config.norm_groups}"
             )
     return config

@@ -18,20 +18,20 @@ from ditfuse_jax.model.autoencoder.config import AutoencoderConfig
 from ditfuse_jax.model.autoencoder.layers import Conv, GroupNorm
 from ditfuse_jax.model.autoencoder.strips import map_strips, moments_of
 
-# Larger images go through in strips: a block then keeps two activations instead of about five.
+# Larger images are processed in strips: a block then needs two activations instead of about five.
 _WHOLE_PIXELS = 768 * 768
 _STRIP_ROWS = 64
 
 
 class Posterior(NamedTuple):
-    """A diagonal Gaussian over raw latents, (B, h, w, C) each, float32."""
+    """A diagonal Gaussian over unscaled latents: mean and log variance, (B, h, w, C) float32."""
 
     mean: jax.Array
     log_variance: jax.Array
 
 
 class Stage(nnx.Module):
-    """The residual blocks of one resolution, and the way to the next."""
+    """The residual blocks of one resolution."""
 
     def __init__(
         self, inputs: int, outputs: int, layers: int, groups: int, *, rngs: nnx.Rngs, dtype: str
@@ -51,7 +51,7 @@ class Stage(nnx.Module):
 
 
 class DownStage(Stage):
-    """Residual blocks, then half the resolution."""
+    """Residual blocks, then downsampling by 2."""
 
     def __init__(self, *sizes: int, last: bool, rngs: nnx.Rngs, dtype: str):
         super().__init__(*sizes, rngs=rngs, dtype=dtype)
@@ -67,7 +67,7 @@ class DownStage(Stage):
 
 
 class UpStage(Stage):
-    """Residual blocks, then twice the resolution."""
+    """Residual blocks, then upsampling by 2."""
 
     def __init__(self, *sizes: int, last: bool, rngs: nnx.Rngs, dtype: str):
         super().__init__(*sizes, rngs=rngs, dtype=dtype)
@@ -81,7 +81,7 @@ class UpStage(Stage):
 
 
 class Encoder(nnx.Module):
-    """Image to the moments of the posterior."""
+    """Computes the posterior's moments from images."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str):
         kinds = {"rngs": rngs, "dtype": dtype}
@@ -110,14 +110,14 @@ class Encoder(nnx.Module):
         x = self.conv_in(images)
         for stage in self.down_blocks:
             x = stage(x, rows)
-            # A strip of half as many rows at half the resolution shows as much of the image.
+            # Half as many rows at half the resolution cover the same part of the image.
             rows = rows and max(rows // 2, 1)
         x = self.mid_block(x)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
 
 
 class Decoder(nnx.Module):
-    """Latents to image."""
+    """Computes images from latents."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str):
         kinds = {"rngs": rngs, "dtype": dtype}
@@ -159,7 +159,7 @@ class Decoder(nnx.Module):
 
 
 class Autoencoder(nnx.Module):
-    """Images in [-1, 1] to a posterior over latents, and latents to images."""
+    """Maps images in [-1, 1] to a posterior over latents, and latents to images."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str = "float32"):
         kinds = {"rngs": rngs, "dtype": dtype}
@@ -175,15 +175,15 @@ class Autoencoder(nnx.Module):
         )
 
     def encode(self, images: jax.Array, strip_rows: int | None = None) -> Posterior:
-        """Images (B, H, W, 3), sides multiples of `config.downsampling` -> the posterior.
+        """Computes the posterior of images.
 
         Args:
-          images: in [-1, 1].
-          strip_rows: rows of the image that are worked on at a time; by default the whole image
-            where it is small.  The numbers are the same.
+          images: (B, H, W, 3) in [-1, 1], sides multiples of `config.downsampling`.
+          strip_rows: rows of the image to process at a time, with the same result; by default all
+            rows of small images.
 
         Raises:
-          UserError: a side is no multiple of `config.downsampling`.
+          UserError: a side is not a multiple of `config.downsampling`.
         """
         height, width = images.shape[1:3]
         factor = self.config.downsampling
@@ -200,7 +200,15 @@ class Autoencoder(nnx.Module):
         return Posterior(mean, jnp.clip(log_variance, -30.0, 20.0))
 
     def decode(self, latents: jax.Array, strip_rows: int | None = None) -> jax.Array:
-        """Raw latents (B, h, w, C) -> images (B, H, W, 3) in about [-1, 1], float32."""
+        """Decodes unscaled latents.
+
+        Args:
+          latents: (B, h, w, C).
+          strip_rows: see `encode`.
+
+        Returns:
+          Images (B, H, W, 3) in about [-1, 1], float32.
+        """
         factor = self.config.downsampling
         rows = self._rows(latents.shape[1] * factor, latents.shape[2] * factor, strip_rows)
         if self.post_quant_conv is not None:
@@ -208,7 +216,7 @@ class Autoencoder(nnx.Module):
         return self.decoder(latents, rows).astype(jnp.float32)
 
     def _rows(self, height: int, width: int, wanted: int | None) -> int | None:
-        """Rows per strip: a divisor of the height that is whole at every resolution, or None."""
+        """Returns rows per strip: a divisor of the height, whole at every resolution, or None."""
         if wanted is None:
             if height * width <= _WHOLE_PIXELS:
                 return None

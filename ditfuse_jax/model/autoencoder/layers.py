@@ -1,4 +1,4 @@
-"""Convolution, group norm and attention of the autoencoder, on (B, H, W, C)."""
+"""Convolution, group norm and attention of the autoencoder, for arrays (B, H, W, C)."""
 
 import math
 
@@ -10,12 +10,12 @@ from ditfuse_jax.model.logical_axes import parameter
 
 EPSILON = 1e-6
 
-# Scores of so many queries at a time: at 1024 pixels all of them would take a gigabyte.
+# Number of queries at a time: the scores of all of them take a gigabyte at 1024 pixels.
 _QUERIES = 1024
 
 
 class Conv(nnx.Module):
-    """A convolution with bias; what is beyond the image's edges is zero."""
+    """A convolution with bias and zero padding."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, dtype: str):
         scale = 1 / math.sqrt(inputs * size * size)
@@ -34,7 +34,14 @@ class Conv(nnx.Module):
         rows: tuple[int, int] | None = None,
         columns: tuple[int, int] | None = None,
     ) -> jax.Array:
-        """Convolves; `rows` and `columns` are the zeros before and after, half a kernel if None."""
+        """Convolves (B, H, W, inputs).
+
+        Args:
+          x: the input.
+          stride: step in both directions.
+          rows: padding above and below; by default half a kernel.
+          columns: padding left and right; by default half a kernel.
+        """
         half = (self.size // 2, self.size // 2)
         out = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
@@ -47,7 +54,7 @@ class Conv(nnx.Module):
 
 
 class GroupNorm(nnx.Module):
-    """Group norm (Wu and He 2018) in float32, with the statistics apart from their use."""
+    """Group norm (Wu and He 2018) in float32, with statistics that may be computed separately."""
 
     def __init__(self, channels: int, groups: int):
         self.scale = parameter(jnp.ones((channels,)), None)
@@ -55,14 +62,14 @@ class GroupNorm(nnx.Module):
         self.groups = groups
 
     def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance (B, groups) of (B, H, W, C)."""
+        """Computes mean and variance (B, groups) of (B, H, W, C)."""
         grouped = self._grouped(x)
         mean = jnp.mean(grouped, axis=(1, 2, 4))
         centred = grouped - mean[:, None, None, :, None]
         return mean, jnp.mean(jnp.square(centred), axis=(1, 2, 4))
 
     def normalise(self, x: jax.Array, moments: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """Normalises with given moments; float32."""
+        """Normalises (B, H, W, C) with given moments, in float32."""
         mean, variance = (m[:, None, None, :, None] for m in moments)
         out = (self._grouped(x) - mean) * jax.lax.rsqrt(variance + EPSILON)
         return out.reshape(x.shape) * self.scale[...] + self.bias[...]
@@ -75,7 +82,7 @@ class GroupNorm(nnx.Module):
 
 
 class Projection(nnx.Module):
-    """A linear map of channels with bias."""
+    """A linear map of the channels with bias."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
         scale = 1 / math.sqrt(channels)
@@ -93,7 +100,7 @@ class Projection(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """One head over all positions, added to its input."""
+    """Single-head self-attention over all positions, added to the input."""
 
     def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs, dtype: str):
         self.group_norm = GroupNorm(channels, groups)

@@ -1,6 +1,7 @@
-"""Per-pixel weights over the frequency bands of the sources, and a painting on top."""
+"""A head that fuses the sources band by band, with a generated image as a further candidate."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -8,51 +9,53 @@ from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
+from ditfuse_jax.model.heads.head import Head, require_pixels
 from ditfuse_jax.model.layers import Linear
 from ditfuse_jax.model.wavelets import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb
 
-GATES = 8  # values with which the tokens steer the weighing
-EXTRA = GATES + 1  # with the trust in the painting
-_CELL = 4  # pixels along the side of the squares that the tokens say them for
-WIDTH = 24  # of the network that weighs
-_PARTS = LEVELS + 2  # bands, the smooth rest, the colour
+NUM_GATES = 8  # values per place with which the tokens control the weighting network
+_CELL_SIZE = 4  # pixels along the side of the square that shares one set of token outputs
+_WIDTH = 24  # hidden units of the weighting network
+_PARTS = LEVELS + 2  # detail bands, low-pass residual, chroma
 _FEATURES = 2 * LEVELS + 5
-# Inputs and outputs of its maps for each pixel; all but `of_tokens` for each source, too.
-MAPS = {
-    "of_source": (_FEATURES, WIDTH),
-    "of_tokens": (GATES, WIDTH),
-    "hidden": (WIDTH, WIDTH),
-    "weigh": (WIDTH, 2 * _PARTS + 1),
+# Layers of the weighting network: inputs, outputs, and whether they run once per source.
+_PIXEL_LAYERS = {
+    "of_source": (_FEATURES, _WIDTH, True),
+    "of_tokens": (NUM_GATES, _WIDTH, False),
+    "hidden": (_WIDTH, _WIDTH, True),
+    "weigh": (_WIDTH, 2 * _PARTS + 1, True),
 }
 _ROWS_AND_COLUMNS = (-3, -2)
-_DOUBT = 3.0  # a fresh painting is trusted by e to this power less than a source
-_NEVER = -1e9  # the share of an absent source, as a logit
-_QUIET = 0.01  # activity, of a range of 2, below which a difference means nothing
+# A source's initial weight is e**3 times that of the generated image.
+_GENERATED_LOGIT_OFFSET = -3.0
+_ABSENT_LOGIT = -1e9  # of a source that is absent
+_EPSILON = 0.01  # activity below this, of a value range of 2, counts as none
 
 
-class BandsHead(nnx.Module):
-    """Fuses band by band: what is sharp in one source meets what is bright in another.
+class BandsHead(Head):
+    """Weights every frequency band of the sources separately, for every pixel.
 
-    Every source's luma is cut into bands.  A small network, the same for every pixel and every
-    source, sees how active the bands are there, in this source and beside the others, and what the
-    tokens say of the place; it answers a share and a strength for each band, the smooth rest and
-    the colour, and how much brighter the place shall be.  Shares are a softmax over the sources;
-    for the smooth rest and the colour a painting of the tokens' competes with them, so that where a
-    source is trusted nothing is laid over it.  Since sources are treated alike and any number may
-    be compared, stacks larger than those of training work.
+    The luma of each source is decomposed into wavelet bands.  A small network with the same
+    parameters for every pixel and every source takes the activity of the bands at the pixel, alone
+    and relative to the other sources, and gate values from the target tokens.  For each band, the
+    low-pass residual and the chroma it predicts a weight and a gain, and for the residual also an
+    offset.  The weights are a softmax over the sources.  For the residual and the chroma an image
+    generated from the tokens is one more candidate; it has no detail bands.  Because all sources
+    are treated alike, more sources than in training work too.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        def layer(inputs: int, outputs: int, **kwargs) -> Linear:
+        def layer(name: str, **kwargs) -> Linear:
+            inputs, outputs, _ = _PIXEL_LAYERS[name]
             axes = (None, None)
             return Linear((inputs,), (outputs,), axes, rngs=rngs, dtype=config.dtype, **kwargs)
 
-        channels, side = EXTRA + config.channels, cells_per_side(config)
+        channels, side = NUM_GATES + config.channels + 1, cells_per_side(config)
         self.output = FinalLayer(config, channels, rngs=rngs, side=side)
-        self.of_source = layer(*MAPS["of_source"], bias=True)
-        self.of_tokens = layer(*MAPS["of_tokens"])
-        self.hidden = layer(*MAPS["hidden"], bias=True)
-        self.weigh = layer(*MAPS["weigh"], zero=True)
+        self.of_source = layer("of_source", bias=True)
+        self.of_tokens = layer("of_tokens")
+        self.hidden = layer("hidden", bias=True)
+        self.weigh = layer("weigh", zero=True)
 
     def __call__(
         self,
@@ -63,11 +66,12 @@ class BandsHead(nnx.Module):
         grid: tuple[int, int],
     ) -> jax.Array:
         """See `Head`."""
-        # Tokens are squares, whose borders shall not show.
+        # Smoothed so that the borders between cells are not visible.
         out = smooth(self.output(hidden, time, grid), 1, _ROWS_AND_COLUMNS)
         size = (*out.shape[:2], *sources.shape[2:4], out.shape[-1])
         out = jax.image.resize(out, size, "linear")
-        gates, painted, trust = out[..., :GATES], out[..., GATES:-1], out[..., -1] - _DOUBT
+        gates, generated = out[..., :NUM_GATES], out[..., NUM_GATES:-1]
+        generated_logit = out[..., -1] + _GENERATED_LOGIT_OFFSET
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
@@ -75,37 +79,50 @@ class BandsHead(nnx.Module):
         bands = decompose(luma)
         features = _features(luma, bands, chroma, valid)
 
-        # (B, K, n, H, W, .): each draw's tokens beside each source.
+        # (B, K, n, H, W, ...): every draw's gates with every source's features.
         x = self.of_source(features)[:, None] + self.of_tokens(gates)[:, :, None]
         x = jax.nn.silu(self.hidden(jax.nn.silu(x)))
-        answers = self.weigh(x).astype(jnp.float32)
-        shares, strengths, lift = jnp.split(answers, [_PARTS, 2 * _PARTS], axis=-1)
-        shares = jnp.where(valid[:, None, ..., None], shares, _NEVER)
-        strengths = 2 * jax.nn.sigmoid(strengths)
+        x = self.weigh(x).astype(jnp.float32)
+        logits, gains, offset = jnp.split(x, [_PARTS, 2 * _PARTS], axis=-1)
+        logits = jnp.where(valid[:, None, ..., None], logits, _ABSENT_LOGIT)
+        gains = 2 * jax.nn.sigmoid(gains)
 
-        # Source by source: they are few, and XLA sums over a short axis inside slowly on CPUs.
+        # A loop over the few sources: XLA reduces over a short inner axis slowly on CPUs.
         count = sources.shape[1]
-        rivals = [shares[:, :, k] for k in range(count)]
-        of_detail = _softmax([x[..., :LEVELS] for x in rivals])
-        # The painting stands last; it has no detail.
-        doubt = jnp.stack([trust] * 2, axis=-1)
-        *of_rest, of_painting = _softmax([*(x[..., LEVELS:] for x in rivals), doubt])
-        paint_luma, paint_chroma = to_luma_chroma(painted)
-        fused = of_painting[..., 0] * paint_luma
-        colour = of_painting[..., 1:] * paint_chroma
+        source_logits = [logits[:, :, k] for k in range(count)]
+        detail_weights = _softmax([x[..., :LEVELS] for x in source_logits])
+        generated_logits = jnp.stack([generated_logit] * 2, axis=-1)
+        *rest_weights, generated_weight = _softmax(
+            [*(x[..., LEVELS:] for x in source_logits), generated_logits]
+        )
+        generated_luma, generated_chroma = to_luma_chroma(generated)
+        fused = generated_weight[..., 0] * generated_luma
+        fused_chroma = generated_weight[..., 1:] * generated_chroma
         for k in range(count):
-            strength, rest = strengths[:, :, k], of_rest[k]
-            smooth_rest = strength[..., LEVELS] * bands[LEVELS][:, None, k]
-            fused += rest[..., 0] * (smooth_rest + lift[:, :, k, ..., 0])
+            gain, rest = gains[:, :, k], rest_weights[k]
+            residual = gain[..., LEVELS] * bands[LEVELS][:, None, k]
+            fused += rest[..., 0] * (residual + offset[:, :, k, ..., 0])
             for level in range(LEVELS):
-                weight = of_detail[k][..., level] * strength[..., level]
+                weight = detail_weights[k][..., level] * gain[..., level]
                 fused += weight * bands[level][:, None, k]
-            colour += rest[..., 1:] * strength[..., -1:] * chroma[:, None, k]
-        return to_rgb(fused, colour)
+            fused_chroma += rest[..., 1:] * gain[..., -1:] * chroma[:, None, k]
+        return to_rgb(fused, fused_chroma)
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        require_pixels(config)
+
+    @classmethod
+    def outputs_per_token(cls, config: ModelConfig) -> int:
+        return cells_per_side(config) ** 2 * (NUM_GATES + config.channels + 1)
+
+    @classmethod
+    def pixel_layers(cls) -> Mapping[str, tuple[int, int, bool]]:
+        return _PIXEL_LAYERS
 
 
 def _softmax(logits: list[jax.Array]) -> list[jax.Array]:
-    """Over the members of a list."""
+    """Softmax across the arrays of a list."""
     peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
     powers = [jnp.exp(x - peak) for x in logits]
     total = functools.reduce(jnp.add, powers)
@@ -113,18 +130,18 @@ def _softmax(logits: list[jax.Array]) -> list[jax.Array]:
 
 
 def cells_per_side(config: ModelConfig) -> int:
-    """Places along a patch's side for which tokens say how to weigh; between them it is smooth."""
-    return max(1, config.patch_size // _CELL)
+    """Number of token outputs along the side of a patch; they are interpolated to pixels."""
+    return max(1, config.patch_size // _CELL_SIZE)
 
 
 def _features(
     luma: jax.Array, bands: list[jax.Array], chroma: jax.Array, valid: jax.Array
 ) -> jax.Array:
-    """What the network sees of every source at every pixel, of order one.
+    """Computes the weighting network's input for every source and pixel, of magnitude about 1.
 
     Args:
       luma: (B, n, H, W), zero where a source is absent.
-      bands: of it.
+      bands: the bands of `luma` and the low-pass residual, as `decompose` returns them.
       chroma: (B, n, H, W, 2).
       valid: (B, n, 1, 1).
 
@@ -133,21 +150,21 @@ def _features(
     """
     count = jnp.maximum(jnp.sum(valid, axis=1, keepdims=True), 1)
 
-    def beside_others(strength: jax.Array) -> jax.Array:
+    def relative_to_others(strength: jax.Array) -> jax.Array:
         total = jnp.sum(strength * valid, axis=1, keepdims=True)
-        return strength / (total + _QUIET) - 1 / count
+        return strength / (total + _EPSILON) - 1 / count
 
     *details, low = bands
     strengths = activity(details)
     saturation = jnp.sqrt(jnp.sum(jnp.square(chroma), axis=-1) + 1e-6)
     return jnp.stack(
         [
-            *(2 * beside_others(strength) for strength in strengths),
-            *(jnp.log(strength + _QUIET) / 2 + 1.5 for strength in strengths),
+            *(2 * relative_to_others(strength) for strength in strengths),
+            *(jnp.log(strength + _EPSILON) / 2 + 1.5 for strength in strengths),
             luma,
             low,
             low - jnp.sum(low, axis=1, keepdims=True) / count,
-            2 * beside_others(saturation),
+            2 * relative_to_others(saturation),
             saturation,
         ],
         axis=-1,

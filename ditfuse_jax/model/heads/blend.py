@@ -1,4 +1,4 @@
-"""Per-pixel weights over the sources and a painting."""
+"""A head that blends the sources and a generated image with per-pixel weights."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,14 @@ from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
+from ditfuse_jax.model.heads.head import Head, require_pixels
 
 
-class BlendHead(nnx.Module):
-    """Weights, per pixel, the sources and one more candidate that it paints itself.
+class BlendHead(Head):
+    """Predicts, for each pixel, weights of the sources and of a generated image.
 
-    The weights are a softmax over the valid sources and the painting: where a source is trusted its
-    pixels come through exactly, where none is the painting stands alone.
+    The weights are a softmax over the valid sources and the generated image, so a source with
+    weight 1 is copied exactly and the generated image can replace all sources.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -29,16 +30,24 @@ class BlendHead(nnx.Module):
     ) -> jax.Array:
         """See `Head`."""
         out = self.output(hidden, time, grid)
-        logits, painted = out[..., : -self.channels], out[..., -self.channels :]
+        logits, generated = out[..., : -self.channels], out[..., -self.channels :]
         count = sources.shape[1]
         logits = jnp.concatenate([logits[..., :count], logits[..., -1:]], axis=-1)
         valid = jnp.pad(source_valid, ((0, 0), (0, 1)), constant_values=True)
         weights = jax.nn.softmax(jnp.where(valid[:, None, None, None], logits, -jnp.inf), axis=-1)
-        # In full precision, or a trusted source would not come through exactly.
+        # With lower precision a source of weight 1 would not be copied exactly.
         blended = jnp.einsum(
             "bkhwn,bnhwc->bkhwc",
             weights[..., :count],
             sources,
             precision=jax.lax.Precision.HIGHEST,
         )
-        return blended + weights[..., count:] * painted
+        return blended + weights[..., count:] * generated
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        require_pixels(config)
+
+    @classmethod
+    def outputs_per_token(cls, config: ModelConfig) -> int:
+        return config.patch_size**2 * (config.max_images + 1 + config.channels)

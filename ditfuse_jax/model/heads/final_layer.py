@@ -1,4 +1,4 @@
-"""The modulated output layer: hidden states to values per pixel."""
+"""The modulated final layer: hidden states to values per place."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,14 @@ from ditfuse_jax.model.patches import unpatchify
 
 
 class FinalLayer(nnx.Module):
-    """LayerNorm, shift and scale from the time, linear map to patches (Peebles and Xie 2023).
+    """LayerNorm, shift and scale by the timestep, linear map to patches.
+
+    This is DiT's final layer (Peebles and Xie 2023).
 
     Args:
+      config: sizes and computation type.
       channels: values per place.
-      side: places along a patch's side, by default one per pixel.
+      side: places along the side of a patch, by default one per pixel (or latent).
     """
 
     def __init__(
@@ -42,7 +45,16 @@ class FinalLayer(nnx.Module):
         )
 
     def __call__(self, hidden: jax.Array, time: jax.Array, grid: tuple[int, int]) -> jax.Array:
-        """Hidden states (B, K, P, D) and time embedding (B, K, D) -> (B, K, h, w, channels)."""
+        """Computes the values of all places.
+
+        Args:
+          hidden: (B, K, P, D) hidden states.
+          time: (B, K, D) timestep embedding.
+          grid: rows and columns of the P tokens.
+
+        Returns:
+          (B, K, rows * side, columns * side, channels) float32.
+        """
         modulation = self.modulation(jax.nn.silu(time))[:, :, None].astype(jnp.float32)
         shift, scale = modulation[..., 0, :], modulation[..., 1, :]
         x = layer_norm(hidden) * (1 + scale) + shift

@@ -1,14 +1,15 @@
-"""The original head."""
+"""OmniGen's head."""
 
 import jax
 from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
+from ditfuse_jax.model.heads.head import Head
 
 
-class LinearHead(nnx.Module):
-    """The original head: the output layer is the prediction."""
+class LinearHead(Head):
+    """The final layer's output is the prediction (OmniGen, arXiv 2409.11340)."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.output = FinalLayer(config, config.channels, rngs=rngs)
@@ -21,6 +22,10 @@ class LinearHead(nnx.Module):
         source_valid: jax.Array,
         grid: tuple[int, int],
     ) -> jax.Array:
-        """See `Head`."""
+        """See `Head`; the sources are not used."""
         del sources, source_valid
         return self.output(hidden, time, grid)
+
+    @classmethod
+    def outputs_per_token(cls, config: ModelConfig) -> int:
+        return config.patch_size**2 * config.channels

@@ -1,4 +1,4 @@
-"""The sequence over several devices against one, in a process of its own; prints JSON."""
+"""Compares a sequence on several devices with one device; prints a JSON object."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ MESHES = {
     "context=4": MeshConfig(data=1, context=4),
     "fsdp=2 context=2 tensor=2": MeshConfig(data=1, fsdp=2, context=2, tensor=2),
 }
-# Grouped heads; no length of this model divides by two.
+# With grouped heads; no length of this model is even.
 CONFIG = dataclasses.replace(models.LATENT, attention="xla", remat="attention")
 BATCH, DRAWS = 4, 2
 
@@ -30,7 +30,7 @@ def sharder(config: MeshConfig) -> Sharder:
 
 
 def compiled_gradients(config, sharder: Sharder | None):
-    """The program for outputs' mean square and all its gradients, and its arguments."""
+    """Returns the compiled gradient of the outputs' mean square, and its arguments."""
     graph, abstract = models.graph(config)
     parameters = models.parameters(config)
     batch = models.condition(config, batch=BATCH), *models.targets(config, BATCH, DRAWS)
@@ -47,7 +47,7 @@ def compiled_gradients(config, sharder: Sharder | None):
 
 
 def sample(config, sharder: Sharder | None):
-    """Two guided steps of three branches."""
+    """Samples with two guided steps of three branches."""
     graph, abstract = models.graph(config)
     parameters = models.parameters(config)
     if sharder:
@@ -60,7 +60,7 @@ def sample(config, sharder: Sharder | None):
 
 
 def error(found, expected) -> float:
-    """The largest over all leaves of |found - expected| beside the leaf's largest value."""
+    """Returns the largest error over all leaves, relative to the leaf's largest value."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6)) for a, b in pairs)
 
@@ -78,14 +78,14 @@ def main():
             "gradients": error(gradients, expected[1]),
         }
     cases[name]["images"] = error(sample(CONFIG, sharder(mesh)), images)  # of the last mesh
-    # On one CPU `xla` would go head by head: less memory, and no comparison.
+    # On one CPU `xla` would loop over heads and need less memory, so it is not comparable.
     long = dataclasses.replace(
         CONFIG, attention="reference", text_slots=(500, 20, 400), num_layers=4
     )
     bytes_per_device = {}
     for count in (1, 4):
-        spread = sharder(MeshConfig(data=1, context=count))
-        program, *_ = compiled_gradients(long, spread)
+        sharded = sharder(MeshConfig(data=1, context=count))
+        program, *_ = compiled_gradients(long, sharded)
         memory = program.memory_analysis()
         assert memory is not None
         bytes_per_device[count] = memory.temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""Splash on a mesh of four devices, in a process of its own: prints error and a shard's shape."""
+"""Runs splash on a mesh of four devices; prints the error and the shape of a shard."""
 
 import os
 

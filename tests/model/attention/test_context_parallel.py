@@ -1,4 +1,4 @@
-"""The sequence over several devices: the same numbers, and less memory on each."""
+"""Context parallelism: the same numbers as on one device, with less memory per device."""
 
 import itertools
 
@@ -18,7 +18,7 @@ MASKS = {
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_the_runs_of_all_devices_are_the_mask_row_by_row(name, count):
+def test_the_masks_of_all_shards_together_are_the_mask(name, count):
     mask = MASKS[name]
     padded = pad_queries(mask, -mask.num_queries % count)
     size = padded.num_queries // count
@@ -28,14 +28,14 @@ def test_the_runs_of_all_devices_are_the_mask_row_by_row(name, count):
     np.testing.assert_array_equal(joined[: mask.num_queries], mask.dense())
 
 
-def test_a_run_has_no_work_but_its_own_pairs():
+def test_the_pairs_of_all_shards_sum_to_those_of_the_mask():
     mask = LAYOUT.full_mask
     edges = np.linspace(0, mask.num_queries, 5).astype(int)
     pairs = [slice_queries(mask, a, b).num_pairs() for a, b in itertools.pairwise(edges)]
     assert sum(pairs) == mask.num_pairs()
 
 
-def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
+def test_padded_queries_attend_to_a_key():
     padded = pad_queries(LAYOUT.full_mask, 3).dense()
     assert padded[-3:].any(axis=1).all()
     assert padded.shape == (LAYOUT.length + 3, LAYOUT.length)
@@ -43,23 +43,25 @@ def test_queries_of_the_padding_see_something_so_that_they_stay_finite():
 
 @pytest.fixture(scope="module")
 def report(on_eight_devices):
-    """What `context_parallel_devices.py` found."""
+    """Output of `context_parallel_devices.py`."""
     return on_eight_devices("model/attention/context_parallel_devices.py")
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])
 @pytest.mark.parametrize("what", ["loss", "gradients"])
-def test_a_spread_sequence_gives_one_device_s_numbers_though_no_length_divides(report, mesh, what):
+def test_a_sharded_sequence_of_indivisible_length_gives_the_numbers_of_one_device(
+    report, mesh, what
+):
     assert report["cases"][mesh][what] < 1e-5
 
 
 @pytest.mark.processes
-def test_sampling_over_a_spread_sequence_gives_one_device_s_images(report):
+def test_sampling_with_a_sharded_sequence_gives_the_images_of_one_device(report):
     assert report["cases"]["fsdp=2 context=2 tensor=2"]["images"] < 1e-5
 
 
 @pytest.mark.processes
-def test_each_device_holds_its_share_of_the_activations(report):
+def test_four_devices_need_less_than_half_of_the_memory_per_device(report):
     one, four = (report["temporary bytes"][n] for n in ("1", "4"))
     assert four < 0.4 * one

@@ -1,4 +1,4 @@
-"""What the calls to cuDNN look like; their numbers, without a GPU, in `test_implementations.py`."""
+"""The calls to cuDNN; `test_implementations.py` tests the numbers without a GPU."""
 
 import re
 
@@ -14,7 +14,7 @@ LAYOUT = Layout(text=(4, 2, 2), grid=(2, 3))  # 27 tokens, an odd number
 
 
 class Version:
-    """Stands for JAX's CUDA plugin, which tracing asks for its version alone."""
+    """Replaces JAX's CUDA plugin, of which tracing uses the version only."""
 
     @staticmethod
     def cudnn_get_version() -> int:
@@ -23,7 +23,7 @@ class Version:
 
 @pytest.fixture
 def lowered(monkeypatch):
-    """Lowers attention with gradients for CUDA and returns cuDNN's calls with their operands."""
+    """Returns a function that lowers attention with gradients to calls of cuDNN and operands."""
     stablehlo = "jax._src.cudnn.fused_attention_stablehlo"
     monkeypatch.setattr(f"{stablehlo}.cuda_versions", Version)
 
@@ -44,7 +44,7 @@ def lowered(monkeypatch):
     return lower
 
 
-def test_one_masked_call_each_way_of_even_lengths(lowered):
+def test_attend_makes_one_call_forward_and_one_backward_with_even_lengths(lowered):
     calls = lowered("cudnn")
     names = [name for name, _ in calls]
     assert sorted(names) == ["__cudnn$fmhaScaleBiasSoftmax", "__cudnn$fmhaScaleBiasSoftmaxBackward"]
@@ -53,7 +53,7 @@ def test_one_masked_call_each_way_of_even_lengths(lowered):
         assert "tensor<2x1x28x28xbf16>" in operands  # one bias for all heads
 
 
-def test_split_calls_carry_a_bias_only_for_text(lowered):
+def test_split_calls_have_a_bias_only_for_text(lowered):
     names = [name for name, _ in lowered("cudnn_split")]
     texts = sum(part.causal_tail for part in LAYOUT.full_mask.parts)
     assert texts == 3
@@ -63,18 +63,18 @@ def test_split_calls_carry_a_bias_only_for_text(lowered):
         assert names.count(f"__cudnn$fmhaSoftmax{direction}") == dense
 
 
-def test_split_calls_have_head_dimensions_cudnn_takes(lowered):
+def test_split_calls_pad_the_head_dimension_to_a_multiple_of_8(lowered):
     for _, operands in lowered("cudnn_split", dim=96):
         assert "x104xbf16>" in operands
 
 
 @pytest.mark.parametrize("name", ["cudnn", "cudnn_split"])
-def test_float32_which_cudnn_does_not_know_is_not_sent_there(lowered, name):
+def test_float32_does_not_use_cudnn(lowered, name):
     assert lowered(name, jnp.float32) == []
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_padded_key_s_weight_is_zero_for_every_head_dimension(dtype):
+def test_the_weight_of_a_padded_key_is_zero_for_every_head_dimension(dtype):
     for dim in (8, 96, 256, 512):
         score = jnp.asarray(cudnn._HIDDEN, dtype).astype(jnp.float32) * dim**-0.5
         assert np.exp(np.float32(score + 1000)) == 0.0

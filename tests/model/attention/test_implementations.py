@@ -1,4 +1,4 @@
-"""Every attention implementation computes the same thing."""
+"""All attention implementations compute the same."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend, cpu, xla
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-# `xla` chooses one of its two formulations by device and size.
-EVERY = IMPLEMENTATIONS | {"xla batched": xla.attend_batched, "xla on a CPU": cpu.attend}
+# `xla` selects one of its two formulations by device and size.
+EVERY = dict(IMPLEMENTATIONS) | {"xla batched": xla.attend_batched, "xla on a CPU": cpu.attend}
 LAYOUT = Layout(text=(4, 3, 2), grid=(2, 3), draws=2)
 # As many queries as keys, and fewer queries than keys.
 MASKS = {"full": LAYOUT.full_mask, "draw": LAYOUT.draw_mask}
@@ -21,7 +21,7 @@ HEADS = {"grouped": (6, 2, 8), "one to one": (2, 2, 96), "one key head": (3, 1, 
 
 
 def arrays(mask, heads, seed=0):
-    """Random queries, keys, values, and which keys are real."""
+    """Returns random queries, keys, values and key validity."""
     num_heads, kv_heads, dim = heads
     random = np.random.default_rng(seed)
     q, k, v = (
@@ -33,16 +33,16 @@ def arrays(mask, heads, seed=0):
         )
     )
     valid = random.uniform(size=(2, mask.num_keys)) < 0.7
-    valid[:, 0] = True  # every query sees at least one key
+    valid[:, 0] = True  # every query has at least one valid key
     return q, k, v, valid
 
 
-def by_the_book(q, k, v, seen):
-    """softmax(q k^T / sqrt(d)) v, one query and head at a time, in float64."""
+def exact_attention(q, k, v, allowed):
+    """Computes softmax(q k^T / sqrt(d)) v, one query and head at a time, in float64."""
     out = np.zeros(q.shape)
     group = q.shape[2] // k.shape[2]
     for batch, query, head in np.ndindex(q.shape[:3]):
-        keys = seen[batch, query]
+        keys = allowed[batch, query]
         scores = k[batch, keys, head // group].astype(float) @ q[batch, query, head]
         weights = np.exp(scores / np.sqrt(q.shape[-1]))
         out[batch, query, head] = weights / weights.sum() @ v[batch, keys, head // group]
@@ -52,13 +52,13 @@ def by_the_book(q, k, v, seen):
 @pytest.mark.parametrize("implementation", sorted(EVERY))
 @pytest.mark.parametrize("mask", sorted(MASKS))
 @pytest.mark.parametrize("heads", sorted(HEADS))
-def test_attention_is_the_softmax_of_scaled_products_over_seen_real_keys(
+def test_attention_is_the_softmax_of_scaled_products_over_allowed_valid_keys(
     models, implementation, mask, heads
 ):
     mask = MASKS[mask]
     q, k, v, valid = arrays(mask, HEADS[heads])
     run = models.jit(lambda *x: EVERY[implementation](*x[:3], mask, x[3]))
-    expected = by_the_book(q, k, v, mask.dense() & valid[:, None])
+    expected = exact_attention(q, k, v, mask.dense() & valid[:, None])
     np.testing.assert_allclose(run(q, k, v, valid), expected, atol=2e-6)
 
 
@@ -79,10 +79,10 @@ def test_gradients_equal_those_of_the_reference(models, implementation):
 
 
 @pytest.mark.parametrize("implementation", sorted(EVERY))
-def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(models, implementation):
+def test_queries_without_a_valid_key_give_finite_results_and_gradients(models, implementation):
     mask = LAYOUT.condition_mask
     q, k, v, valid = arrays(mask, HEADS["grouped"])
-    valid[:, :3] = False  # padding ahead of every real token
+    valid[:, :3] = False  # padding before the first token
     seen = (mask.dense() & valid[:, None]).any(-1)
     assert not seen.all()
 
@@ -97,22 +97,22 @@ def test_queries_that_see_nothing_stay_finite_and_harm_no_gradient(models, imple
 
 @pytest.mark.parametrize("implementation", sorted(EVERY))
 @pytest.mark.parametrize("dim", [4, 96])
-def test_bfloat16_inputs_lose_nothing_before_the_softmax(models, implementation, dim):
+def test_scores_of_bfloat16_inputs_are_not_rounded_before_the_softmax(models, implementation, dim):
     if (implementation, dim) == ("splash", 96):
         pytest.skip("splash scales the queries first, exactly only if dim is a power of 4")
     mask = LAYOUT.draw_mask
     q, k, v, valid = arrays(mask, (2, 1, dim))
-    # Scores near 100 that differ by a little: rounded to bfloat16 they would tie or change order.
+    # Scores near 100 with small differences, which rounding to bfloat16 would remove or invert.
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (10 * q, 10 * k, v))
     out = models.jit(lambda *x: EVERY[implementation](*x, mask, valid))(q, k, v)
     float32 = (np.asarray(x, "f4") for x in (q, k, v))
-    exact = by_the_book(*float32, mask.dense() & valid[:, None])
+    exact = exact_attention(*float32, mask.dense() & valid[:, None])
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(out, "f4"), exact, atol=0.03)
 
 
 @pytest.mark.parametrize("implementation", sorted(EVERY))
-def test_what_padding_holds_changes_nothing_and_gets_no_gradient(models, implementation):
+def test_the_values_of_padding_have_no_effect_and_no_gradient(models, implementation):
     mask = LAYOUT.full_mask
     q, k, v, valid = arrays(mask, HEADS["grouped"])
     pad = ~valid[:, :, None, None]

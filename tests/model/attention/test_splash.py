@@ -1,4 +1,4 @@
-"""The TPU kernel, interpreted: sequences of several blocks, and a mesh."""
+"""The TPU kernel in interpreted mode: sequences of several blocks, and a mesh."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ from ditfuse_jax.model.attention import attend, splash
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-# 3 blocks of 128 keys, of which queries of the first slots see one.
+# 3 blocks of 128 keys; queries of the first slots attend to one of them.
 LAYOUT = Layout(text=(60, 8, 20), grid=(8, 10))
 
 
@@ -32,7 +32,7 @@ def inputs(mask, heads=2, kv_heads=1, dim=96, batch=2):
     random = np.random.default_rng(0)
     q = random.standard_normal((batch, mask.num_queries, heads, dim)).astype("f4")
     k, v = random.standard_normal((2, batch, mask.num_keys, kv_heads, dim)).astype("f4")
-    # Ragged prompts: in each row another part of the text slots is real.
+    # Each row has its own padding in the text slots.
     token_valid = random.uniform(size=(batch, sum(LAYOUT.text))) < 0.5
     token_valid[:, 0] = True
     image_valid = np.ones((batch, LAYOUT.num_images), bool)
@@ -60,19 +60,19 @@ def test_over_several_blocks_values_and_gradients_equal_the_reference(small_bloc
         np.testing.assert_allclose(a, b, atol=5e-6, rtol=2e-6)
 
 
-def test_blocks_in_which_nothing_is_seen_are_skipped(small_blocks):
+def test_blocks_that_are_masked_out_are_skipped(small_blocks):
     kernel = splash._kernel(LAYOUT.full_mask, 2, True)
     runs = np.asarray(kernel.fwd_mask_info.block_mask)[0] > 0
     blocks = -(-LAYOUT.length // 128)
     dense = np.zeros((128 * blocks, 128 * blocks), bool)
     dense[: LAYOUT.length, : LAYOUT.length] = LAYOUT.full_mask.dense()
     dense[LAYOUT.length :, 0] = True
-    seen = dense.reshape(blocks, 128, blocks, 128).any((1, 3))
-    assert runs.sum() == seen.sum() < seen.size
+    needed = dense.reshape(blocks, 128, blocks, 128).any((1, 3))
+    assert runs.sum() == needed.sum() < needed.size
 
 
 @pytest.mark.processes
-def test_on_a_mesh_batch_and_heads_stay_where_they_are():
+def test_on_a_mesh_batch_and_heads_stay_sharded():
     """See `splash_on_mesh.py`."""
     script = Path(__file__).parent / "splash_on_mesh.py"
     paths = [str(script.parents[3]), os.environ.get("PYTHONPATH", "")]

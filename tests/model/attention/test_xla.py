@@ -1,4 +1,4 @@
-"""The loop over heads and blocks, and when `xla` takes it."""
+"""The loop over heads and blocks on a CPU, and when `xla` uses it."""
 
 import contextlib
 import types
@@ -51,7 +51,7 @@ def loops_over_heads(sharding=None) -> bool:
         (LAYOUT.draw_mask, 4 * 1248, 4),
     ],
 )
-def test_values_and_gradients_do_not_depend_on_the_blocks_and_groups(
+def test_values_and_gradients_do_not_depend_on_blocks_and_heads_per_iteration(
     models, monkeypatch, mask, limit, heads_at_once
 ):
     monkeypatch.setattr(cpu, "BLOCK_SCORES", limit)
@@ -77,7 +77,7 @@ def test_blocks_are_equal_and_as_large_as_the_cache_allows(rows, per_row, count)
     assert cpu._num_blocks(rows, per_row) == count
 
 
-def test_long_sequences_need_memory_for_a_block_of_scores_not_for_all(monkeypatch):
+def test_long_sequences_need_less_memory_than_the_scores_of_one_head(monkeypatch):
     monkeypatch.undo()
     mask = Layout(text=(64, 16, 128), grid=(32, 32)).full_mask  # 3281 tokens
     shapes = [jax.ShapeDtypeStruct((1, mask.num_keys, 4, 32), jnp.float32)] * 3
@@ -93,7 +93,7 @@ def test_long_sequences_need_memory_for_a_block_of_scores_not_for_all(monkeypatc
     assert memory.temp_size_in_bytes < one_head
 
 
-def test_one_cpu_loops_over_heads_where_their_scores_exceed_the_cache(monkeypatch):
+def test_one_cpu_loops_over_heads_if_their_scores_exceed_the_cache(monkeypatch):
     if jax.default_backend() != "cpu":
         pytest.skip("for a CPU")
     assert loops_over_heads()
@@ -104,6 +104,6 @@ def test_one_cpu_loops_over_heads_where_their_scores_exceed_the_cache(monkeypatc
 @pytest.mark.parametrize(
     ("platforms", "loops"), [(["cpu"], True), (["cpu", "cpu"], False), (["tpu"], False)]
 )
-def test_heads_stay_together_on_meshes_and_accelerators(platforms, loops):
+def test_meshes_and_accelerators_do_not_loop_over_heads(platforms, loops):
     devices = [types.SimpleNamespace(platform=platform) for platform in platforms]
     assert loops_over_heads(types.SimpleNamespace(device_set=devices)) == loops

@@ -1,4 +1,4 @@
-"""The autoencoder: the original's numbers, and strips of rows that are the whole."""
+"""The autoencoder: parity with diffusers, and strips of rows that equal the whole image."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def relative_error(ours, expected):
 
 
 @pytest.mark.parametrize("strip_rows", [None, 16])
-def test_moments_and_images_are_the_original_s(tiny, golden, strip_rows):
+def test_moments_and_images_equal_those_of_diffusers(tiny, golden, strip_rows):
     posterior = apply(tiny, "encode", golden["image"], strip_rows=strip_rows)
     decoded = apply(tiny, "decode", golden["latents"], strip_rows=strip_rows)
     assert relative_error(posterior.mean, golden["mean"]) < TOLERANCE
@@ -52,13 +52,13 @@ def test_moments_and_images_are_the_original_s(tiny, golden, strip_rows):
     assert relative_error(decoded, golden["decoded"]) < TOLERANCE
 
 
-def test_every_image_of_a_batch_is_its_own(tiny, golden):
+def test_an_image_does_not_depend_on_the_rest_of_the_batch(tiny, golden):
     whole = apply(tiny, "decode", golden["latents"])
     alone = apply(tiny, "decode", golden["latents"][1:])
     np.testing.assert_allclose(whole[1:], alone, atol=1e-4)
 
 
-def test_sdxl_has_its_number_of_parameters():
+def test_sdxl_s_autoencoder_has_the_published_number_of_parameters():
     _, shapes = abstract_autoencoder(SDXL)
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 83_653_863
     assert SDXL.downsampling == 8
@@ -66,7 +66,7 @@ def test_sdxl_has_its_number_of_parameters():
 
 @dataclasses.dataclass
 class Random:
-    """A random autoencoder whose activations are of order one everywhere."""
+    """A random autoencoder whose activations have magnitude about 1 everywhere."""
 
     graph: nnx.GraphDef
     parameters: dict
@@ -86,9 +86,9 @@ def random_autoencoder(config, dtype="float32"):
     return Random(graph, jax.tree_util.tree_map_with_path(draw, shapes))
 
 
-# 40 rows are no whole number of strips of 32: the strips are then smaller.
+# 40 rows are not divisible into strips of 32, so the strips are smaller.
 @pytest.mark.parametrize(("size", "strip_rows"), [((32, 24), 8), ((40, 16), 32)])
-def test_strips_give_the_numbers_of_the_whole(size, strip_rows):
+def test_strips_give_the_same_numbers_as_the_whole_image(size, strip_rows):
     loaded = random_autoencoder(SMALL)
     images = jax.random.uniform(jax.random.key(2), (2, *size, 3), minval=-1, maxval=1)
     whole = apply(loaded, "encode", images)
@@ -101,14 +101,14 @@ def test_strips_give_the_numbers_of_the_whole(size, strip_rows):
     )
 
 
-def test_sides_that_are_no_multiple_of_the_downsampling_are_refused():
+def test_sides_that_are_not_multiples_of_the_downsampling_are_refused():
     loaded = random_autoencoder(SMALL)
     with pytest.raises(UserError, match="30x32 pixels: both sides must be multiples of 4"):
         apply(loaded, "encode", jnp.zeros((1, 32, 30, 3)))
 
 
 def test_a_photograph_has_no_seams_at_512_pixels():
-    """The largest difference to the whole, in the 255 steps that an image has."""
+    """The largest difference to the whole image is below 0.01 of 255."""
     skimage = pytest.importorskip("skimage.data", reason="needs the sample photographs")
     loaded = random_autoencoder(SMALL)
     image = jnp.asarray(skimage.astronaut()[None] / 127.5 - 1, jnp.float32)
@@ -116,13 +116,13 @@ def test_a_photograph_has_no_seams_at_512_pixels():
     strips = apply(loaded, "encode", image, strip_rows=64)
     assert relative_error(strips.mean, whole.mean) < TOLERANCE
     pixels = apply(loaded, "decode", whole.mean, strip_rows=512)
-    scale = 127.5 / float(jnp.abs(pixels).max())  # random weights do not end in [-1, 1]
+    scale = 127.5 / float(jnp.abs(pixels).max())  # random weights do not give values in [-1, 1]
     difference = apply(loaded, "decode", whole.mean, strip_rows=64) - pixels
     assert float(jnp.abs(difference).max()) * scale < 0.01
 
 
-def test_large_images_go_through_in_strips_and_take_less_memory():
-    # As SDXL, most of it is at the image's own resolution.
+def test_large_images_are_processed_in_strips_and_need_less_memory():
+    # Most memory is needed at the full resolution, as in SDXL.
     config = AutoencoderConfig(block_channels=(32, 32, 32, 32), layers_per_block=1, norm_groups=4)
     loaded = random_autoencoder(config)
     latents = jax.ShapeDtypeStruct((1, 128, 128, 4), jnp.float32)  # 1024 pixels
@@ -138,7 +138,7 @@ def test_large_images_go_through_in_strips_and_take_less_memory():
     assert memory() < 0.6 * memory(strip_rows=1024)
 
 
-def test_bfloat16_is_close_and_gives_float32():
+def test_bfloat16_gives_similar_moments_in_float32():
     images = jax.random.uniform(jax.random.key(2), (1, 32, 32, 3), minval=-1, maxval=1)
     full, half = (
         apply(random_autoencoder(SMALL, dtype), "encode", images)
@@ -148,7 +148,7 @@ def test_bfloat16_is_close_and_gives_float32():
     assert relative_error(half.mean, full.mean) < 0.1
 
 
-def test_long_attention_is_cut_into_queries_without_a_trace():
+def test_attention_over_many_queries_in_pieces_equals_the_formula():
     from ditfuse_jax.model.autoencoder import layers
 
     attention = layers.Attention(8, 4, rngs=nnx.Rngs(0), dtype="float32")

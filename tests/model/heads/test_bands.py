@@ -1,4 +1,4 @@
-"""What the head of frequency bands makes of hidden states."""
+"""The head that fuses frequency bands, and the wavelet decomposition."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def config(models):
 
 @pytest.fixture(scope="module")
 def inputs(config):
-    """Hidden states, times, three sources of which row 1 lacks the last, the grid."""
+    """Hidden states, times, three sources (row 1 lacks the last), validity and grid."""
     random = np.random.default_rng(0)
     hidden = random.standard_normal((2, 2, 12, config.hidden_size)).astype("f4")
     time = random.standard_normal((2, 2, config.hidden_size)).astype("f4")
@@ -42,7 +42,7 @@ def random_head(config):
     return head
 
 
-def test_bands_add_up_to_the_image_and_each_has_its_own_scale():
+def test_bands_sum_to_the_image_and_each_has_another_scale():
     image = np.random.default_rng(0).standard_normal((2, 40, 56)).astype("f4")
     bands = decompose(image)
     np.testing.assert_allclose(sum(bands), image, atol=1e-5)
@@ -50,12 +50,12 @@ def test_bands_add_up_to_the_image_and_each_has_its_own_scale():
     assert jumps == sorted(jumps, reverse=True) and jumps[0] > 4 * jumps[-1]
 
 
-def test_smoothing_leaves_flat_images_and_their_borders_alone():
+def test_smoothing_does_not_change_flat_images_and_their_borders():
     flat = np.full((1, 5, 3), 0.7, "f4")  # smaller than the filter
     np.testing.assert_allclose(smooth(flat, 8), flat, rtol=1e-6)
 
 
-def test_luma_and_chroma_go_back_to_the_colour():
+def test_to_rgb_inverts_to_luma_chroma():
     rgb = np.random.default_rng(0).uniform(-1, 1, (2, 4, 5, 3)).astype("f4")
     np.testing.assert_allclose(to_rgb(*to_luma_chroma(rgb)), rgb, atol=1e-6)
 
@@ -69,13 +69,13 @@ def test_a_fresh_head_predicts_nearly_the_mean_of_the_present_sources(config, in
         np.testing.assert_allclose(prediction[1, draw], sources[1, :2].mean(0), atol=0.08)
 
 
-def test_where_the_sources_are_trusted_nothing_is_painted(config, inputs):
+def test_a_generated_image_of_low_weight_has_no_effect(config, inputs):
     _, _, sources, _, _ = inputs
     head = make_head(config, rngs=nnx.Rngs(0))
     assert isinstance(head, BandsHead) and head.output.linear.bias is not None
     bias = np.zeros(head.output.linear.bias.shape, "f4")
-    bias[..., -4:-1] = 5.0  # the painting
-    bias[..., -1] = -200.0  # the trust in it
+    bias[..., -4:-1] = 5.0  # the generated image
+    bias[..., -1] = -200.0  # its logit
     head.output.linear.bias[...] = bias
     prediction = head(*inputs)
     np.testing.assert_allclose(prediction[0, 0], sources[0].mean(0), atol=1e-5)
@@ -91,10 +91,10 @@ def test_an_absent_source_has_no_influence(random_head, inputs):
     assert np.abs(seen[1] - before[1]).max() > 1e-2
 
 
-def test_without_any_source_the_painting_remains(random_head, inputs):
+def test_without_any_source_the_generated_image_remains(random_head, inputs):
     hidden, time, sources, valid, grid = inputs
-    painted = random_head(hidden, time, sources, np.zeros_like(valid), grid)
-    assert np.isfinite(painted).all() and painted.std() > 1e-3
+    generated = random_head(hidden, time, sources, np.zeros_like(valid), grid)
+    assert np.isfinite(generated).all() and generated.std() > 1e-3
 
 
 def test_the_order_of_the_sources_does_not_matter(random_head, inputs):
@@ -105,8 +105,8 @@ def test_the_order_of_the_sources_does_not_matter(random_head, inputs):
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_what_the_tokens_paint_shows_no_borders_of_patches(random_head, inputs):
-    """Hidden states differ from patch to patch; flat sources go through without a jump."""
+def test_the_generated_image_shows_no_borders_of_patches(random_head, inputs):
+    """Hidden states differ between patches; sources are flat."""
     hidden, time, sources, valid, grid = inputs
     flat = np.full_like(sources, 0.2)
     image = np.asarray(random_head(hidden, time, flat, valid, grid))
@@ -115,7 +115,7 @@ def test_what_the_tokens_paint_shows_no_borders_of_patches(random_head, inputs):
     assert borders.mean() < 1.5 * inside.mean()
 
 
-def test_every_parameter_learns(config, inputs):
+def test_every_parameter_gets_a_gradient(config, inputs):
     head = make_head(config, rngs=nnx.Rngs(0))
     graph, parameters = nnx.split(head)
     hidden, time, sources, valid, grid = inputs
@@ -123,7 +123,7 @@ def test_every_parameter_learns(config, inputs):
     def loss(parameters):
         return (nnx.merge(graph, parameters)(hidden, time, sources, valid, grid) ** 2).mean()
 
-    for _ in range(2):  # behind layers that start from zero gradients come with the second step
+    for _ in range(2):  # layers before zero-initialised ones get gradients from the second step on
         gradients = jax.grad(loss)(parameters)
         parameters = jax.tree.map(lambda p, g: p - 0.5 * g, parameters, gradients)
     for path, gradient in nnx.to_flat_state(jax.grad(loss)(parameters)):

@@ -1,4 +1,4 @@
-"""What the heads make of hidden states."""
+"""The heads that blend pixels and that predict linearly, and the final layer."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ BATCH, DRAWS = 2, 2
 
 @pytest.fixture(scope="module")
 def inputs(models):
-    """Hidden states, time embeddings, two sources of which row 1 lacks the second, the grid."""
+    """Hidden states, times, two sources (row 1 lacks the second), validity and grid."""
     random = np.random.default_rng(0)
     config = models.PIXEL
     rows, columns = models.GRID
@@ -70,25 +70,25 @@ def test_an_absent_source_has_no_influence(random_head, inputs):
     assert not np.allclose(random_head(hidden, time, other, np.ones_like(valid), grid), before)
 
 
-def test_every_pixel_weighs_the_sources_and_the_painting(random_head, inputs):
+def test_every_pixel_is_a_weighted_mean_of_the_sources_and_a_generated_image(random_head, inputs):
     hidden, time, sources, valid, grid = inputs
-    painting = random_head(hidden, time, np.zeros_like(sources), valid, grid)
-    # A source of ones, all else zero, shows its own weight.
+    generated = random_head(hidden, time, np.zeros_like(sources), valid, grid)
+    # A source of ones with all others zero gives its weight.
     weights = [
-        random_head(hidden, time, _only(sources, index), valid, grid) - painting
+        random_head(hidden, time, _only(sources, index), valid, grid) - generated
         for index in range(2)
     ]
     white = np.sum(weights, axis=0)
     assert white.min() > -1e-5 and white.max() < 1 + 1e-5
-    # One weight for all channels of a pixel, another for the next pixel.
+    # Weights are equal for all channels of a pixel and differ between pixels.
     np.testing.assert_allclose(white[..., :1].repeat(3, -1), white, atol=1e-5)
     assert np.std(white[..., 0], axis=(2, 3)).min() > 1e-3
-    blended = sum(w * sources[:, None, i] for i, w in enumerate(weights)) + painting
+    blended = sum(w * sources[:, None, i] for i, w in enumerate(weights)) + generated
     prediction = random_head(hidden, time, sources, valid, grid)
     np.testing.assert_allclose(prediction, blended, atol=1e-4)
 
 
-def test_the_pixels_of_a_trusted_source_come_through_exactly(models, inputs):
+def test_a_source_of_weight_one_is_copied_exactly(models, inputs):
     _, _, sources, _, _ = inputs
     head = make_head(models.PIXEL, rngs=nnx.Rngs(0))
     assert isinstance(head, BlendHead)
@@ -96,14 +96,14 @@ def test_the_pixels_of_a_trusted_source_come_through_exactly(models, inputs):
     assert parameter is not None
     bias = np.zeros(parameter.shape, "f4")
     bias[..., 0] = 200.0  # the first source's logit
-    bias[..., -models.PIXEL.channels :] = 5.0  # the painting
+    bias[..., -models.PIXEL.channels :] = 5.0  # the generated image
     parameter[...] = bias
     prediction = head(*inputs)
     np.testing.assert_array_equal(prediction, sources[:, :1].repeat(DRAWS, 1))
 
 
-def test_a_bfloat16_model_blends_pixels_in_full_precision_on_every_accelerator(models, inputs):
-    """Accelerators round float32 products to bfloat16 or TF32 unless told otherwise."""
+def test_a_bfloat16_model_blends_pixels_in_full_precision(models, inputs):
+    """Accelerators round the operands of float32 products to bfloat16 or TF32 by default."""
     config = dataclasses.replace(models.PIXEL, dtype="bfloat16")
     head = make_head(config, rngs=nnx.Rngs(0))
     with jax.default_matmul_precision("default"):
@@ -123,7 +123,7 @@ def _only(sources, index):
     return ones
 
 
-def test_the_output_layer_normalises_shifts_and_scales_by_the_time(models, inputs):
+def test_the_final_layer_normalises_shifts_and_scales_by_the_timestep(models, inputs):
     """LayerNorm(h) * (1 + scale) + shift, shift first, from SiLU and a linear map of the time."""
     hidden, time, sources, valid, grid = inputs
     config = dataclasses.replace(models.PIXEL, head="linear")
