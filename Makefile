@@ -1,25 +1,26 @@
-# `make demo` and `make test` need Python >= 3.11, make and a package index; nothing else.
-# Everything is relative to this folder, so its path may hold spaces.
+# `make demo` and `make test` need only Python >= 3.11, make and a package index.
+# All paths are relative to this folder, so its own path may contain spaces.
 
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN := runs/demo
 BIN := .venv/bin/python
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test parity test-all mutants lint format clean
+.PHONY: help demo check test parity test-all mutants lint format clean
 
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
-	@echo "make test     run the tests"
+	@echo "make check    formatting, lint, types and the quick tests (2 minutes on two cores)"
+	@echo "make test     all tests but the slow ones (9 minutes on two cores)"
+	@echo "make test-all all tests, with optimised programs"
 	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"
-	@echo "make test-all also the slow ones"
-	@echo "make mutants  change the code in small ways: do the tests notice? (an hour)"
-	@echo "make lint     ruff and pyright"
-	@echo "make format   let ruff format the code"
+	@echo "make mutants  measure which small defects the tests detect (an hour)"
+	@echo "make lint     formatting, lint and types"
+	@echo "make format   format the code with ruff"
 	@echo "make clean    remove the environment"
 
-# The stamp is written last: an interrupted installation starts again.
+# The stamp is written last, so an interrupted installation starts again.
 .venv/installed: setup.cfg constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 2; }
 	rm -f .venv/installed
@@ -35,19 +36,34 @@ demo: .venv/installed
 	$(BIN) -m ditfuse_jax train --config nano_m3 --workdir $(RUN)
 	$(BIN) -m ditfuse_jax evaluate --checkpoint $(RUN) --data samples:heldout --count 6
 
-# A file's tests stay together: they share what they set up.
+# `loadfile` keeps the tests of a file in one worker: they share fixtures.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 WORKERS := $(if $(filter-out 1,$(CORES)),-n logical --maxprocesses 8 --dist loadfile)
 
-test: .venv/installed
-	$(BIN) -m pytest $(WORKERS) -m "not slow and not gpu and not tpu and not parity"
+SPECIAL := slow or gpu or tpu or parity
 
-# Against PyTorch, peft and diffusers, which it installs.
+# The type checker runs beside the tests: it uses one core.
+check: .venv/installed-dev
+	$(BIN) -m ruff format --check .
+	$(BIN) -m ruff check .
+	@$(MAKE) --no-print-directory --jobs 2 types quick
+
+.PHONY: types quick
+types: .venv/installed-dev
+	$(BIN) -m pyright
+
+quick: .venv/installed
+	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL) or processes)"
+
+test: .venv/installed
+	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL))"
+
+# Installs PyTorch, peft and diffusers.
 parity: .venv/installed
 	$(PIP) --editable '.[parity]'
 	$(BIN) -m pytest -m parity
 
-# Here XLA optimises what it compiles, as in use.
+# With XLA's optimisations, which the other targets turn off to compile faster.
 test-all: .venv/installed
 	XLA_FLAGS= $(BIN) -m pytest
 
@@ -58,8 +74,8 @@ mutants: .venv/installed
 	$(BIN) tests/mutation/run.py --count $(MUTANTS)
 
 lint: .venv/installed-dev
-	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
+	$(BIN) -m ruff check .
 	$(BIN) -m pyright
 
 format: .venv/installed-dev

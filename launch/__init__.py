@@ -1,4 +1,4 @@
-"""The same training on many machines: one description, rendered for SLURM, Kubernetes or TPU VMs.
+"""Starts a training on many machines: one job description for SLURM, Kubernetes or TPU VMs.
 
 python -m launch {slurm,jobset,tpu_vm} DESCRIPTION [ACTION] [--dry-run]
 """

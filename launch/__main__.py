@@ -1,4 +1,4 @@
-"""Starts the training that a description tells of, on the target's machines, or shows how."""
+"""Starts, shows or stops the training of a job description on the machines of a target."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ TARGETS = {"slurm": slurm, "jobset": jobset, "tpu_vm": tpu_vm}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells wrong words in one line, like all bad input."""
+    """Reports wrong arguments in one line, like all bad input."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USER_ERROR, f"launch: error: {message}; see python -m launch --help\n")
@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = targets.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         target.add_argument("description", type=Path, metavar="DESCRIPTION", help="a Python file")
         target.add_argument(
-            "action", nargs="?", default="run", choices=module.ACTIONS, help="run when left out"
+            "action", nargs="?", default="run", choices=module.ACTIONS, help="default: run"
         )
-        target.add_argument("--dry-run", action="store_true", help="show it, do nothing")
+        target.add_argument("--dry-run", action="store_true", help="only show what would be done")
     args = parser.parse_args(argv)
     try:
         planned = TARGETS[args.target].ACTIONS[args.action](load_job_spec(args.description))

@@ -1,4 +1,4 @@
-"""Commands of other programs: shown, or run."""
+"""Commands of other programs, to be shown or run."""
 
 import dataclasses
 import shlex
@@ -12,43 +12,43 @@ from launch.errors import LaunchError
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A program's call.
+    """A call of a program.
 
     Attributes:
-      words: the program and its arguments.
-      document: what it reads from standard input.
+      argv: the program and its arguments.
+      document: its standard input.
     """
 
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     document: str = ""
 
 
 def show(commands: Sequence[Command]) -> None:
-    """Prints documents as they are, and calls as lines of bash."""
+    """Prints documents, and calls without a document as lines of bash."""
     for command in commands:
-        call = shlex.join(command.words)
+        call = shlex.join(command.argv)
         if command.document:
-            print(f"would be given to: {call}", file=sys.stderr)
+            print(f"standard input of: {call}", file=sys.stderr)
             print(command.document, end="")
         else:
             print(call)
 
 
 def run(commands: Sequence[Command]) -> int:
-    """Runs one after the other until one fails; returns the last exit code.
+    """Runs the commands in order until one fails; returns the last exit code.
 
     Raises:
       LaunchError: a program is not installed.
     """
-    for program in {command.words[0] for command in commands}:
+    for program in {command.argv[0] for command in commands}:
         if shutil.which(program) is None:
             raise LaunchError(
-                f"{program} is not on the PATH: install it, or see what it would do with --dry-run"
+                f"{program} is not on the PATH: install it, or show the command with --dry-run"
             )
     code = 0
     for command in commands:
         code = subprocess.run(
-            command.words, input=command.document or None, text=True, check=False
+            command.argv, input=command.document or None, text=True, check=False
         ).returncode
         if code:
             break

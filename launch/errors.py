@@ -1,12 +1,12 @@
-"""The one error a user is meant to read."""
+"""The error that is shown to users."""
 
-# Of a command that bad input ends: this one, and `ditfuse`.
+# The exit code after bad input, of this command and of `ditfuse`.
 EXIT_USER_ERROR = 2
 
 
 class LaunchError(Exception):
-    """Bad input, told in one line: what is wrong and what to do.
+    """Bad input; the message is one line with what is wrong and what to do.
 
-    The same idea as `ditfuse_jax.errors.UserError`; a launcher runs where only Python, jinja2 and
-    PyYAML may be installed.
+    It is separate from `ditfuse_jax.errors.UserError` because a launcher also runs where only
+    Python, jinja2 and PyYAML are installed.
     """

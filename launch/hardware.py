@@ -1,4 +1,4 @@
-"""The machines: kinds, shapes and what Google Cloud calls them.
+"""Kinds and shapes of machines, with Google Cloud's names.
 
 Sources: cloud.google.com/tpu/docs (v5e, v5p, v6e, tpu7x, runtimes),
 cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus and .../how-to/gpus.
@@ -19,24 +19,24 @@ class TpuKind:
     Attributes:
       label: value of the node label `cloud.google.com/gke-tpu-accelerator`.
       machines: chips per host -> GKE machine type.
-      pod: chips of the largest slice.
-      flat: the two-dimensional topologies, or () where a topology has three dimensions.
-      type: its name in the Cloud TPU API, or "" where that lacks it.
+      max_chips: chips of the largest slice.
+      topologies_2d: the two-dimensional topologies, or () if topologies have three dimensions.
+      type: name in the Cloud TPU API, or "" if it is not available there.
       runtime: software version of a TPU VM.
     """
 
     label: str
     machines: dict[int, str]
-    pod: int
-    flat: tuple[str, ...] = ()
+    max_chips: int
+    topologies_2d: tuple[str, ...] = ()
     type: str = ""
     runtime: str = ""
 
     def has(self, topology: str) -> bool:
-        """Whether a slice of this shape exists, in the spelling of Google's tables."""
-        if self.flat:
-            return topology in self.flat
-        # Up to a half cube by name; beyond, multiples of 4 in ascending order (plan-tpus).
+        """Returns whether a slice of this shape exists; spelled as in Google's tables."""
+        if self.topologies_2d:
+            return topology in self.topologies_2d
+        # Small slices are listed; larger ones have sides of multiples of 4, ascending (plan-tpus).
         if topology in ("2x2x1", "2x2x2", "2x2x4", "2x4x4"):
             return True
         sides = _sides(topology)
@@ -44,47 +44,47 @@ class TpuKind:
             len(sides) == 3
             and all(side and side % 4 == 0 for side in sides)
             and sides == sorted(sides)
-            and math.prod(sides) <= self.pod
+            and math.prod(sides) <= self.max_chips
         )
 
     @property
     def topologies(self) -> str:
-        """The shapes in words."""
-        if self.flat:
-            return ", ".join(self.flat)
+        """The topologies, for messages."""
+        if self.topologies_2d:
+            return ", ".join(self.topologies_2d)
         return (
             "2x2x1, 2x2x2, 2x2x4, 2x4x4, or AxBxC of multiples of 4 with A <= B <= C and at most "
-            f"{self.pod} chips"
+            f"{self.max_chips} chips"
         )
 
 
-_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_TOPOLOGIES_2D = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
 TPUS = {
     "v5e": TpuKind(
         label="tpu-v5-lite-podslice",
         machines={n: f"ct5lp-hightpu-{n}t" for n in (1, 4, 8)},
-        pod=256,
-        flat=_FLAT,
+        max_chips=256,
+        topologies_2d=_TOPOLOGIES_2D,
         type="v5litepod",
         runtime="v2-alpha-tpuv5-lite",
     ),
     "v5p": TpuKind(
         label="tpu-v5p-slice",
         machines={4: "ct5p-hightpu-4t"},
-        pod=6144,
+        max_chips=6144,
         type="v5p",
         runtime="v2-alpha-tpuv5",
     ),
     "v6e": TpuKind(
         label="tpu-v6e-slice",
         machines={n: f"ct6e-standard-{n}t" for n in (1, 4, 8)},
-        pod=256,
-        flat=_FLAT,
+        max_chips=256,
+        topologies_2d=_TOPOLOGIES_2D,
         type="v6e",
         runtime="v2-alpha-tpuv6e",
     ),
-    "v7x": TpuKind(label="tpu7x", machines={4: "tpu7x-standard-4t"}, pod=9216),
+    "v7x": TpuKind(label="tpu7x", machines={4: "tpu7x-standard-4t"}, max_chips=9216),
 }
 
 # Kind -> (value of the node label `cloud.google.com/gke-accelerator`, machine type with 8 GPUs).
@@ -99,16 +99,16 @@ GPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-    """One or several equal slices of TPUs, a process per host.
+    """One or more equal TPU slices with one process per host.
 
     Attributes:
       kind: v5e, v5p, v6e or v7x (Ironwood).
       topology: shape of a slice in chips, like 4x4 or 4x4x8.
-      slices: how many, joined by the data-centre network.
-      chips_per_host: 1, 4 or 8; 0 for what is usual, 4 (1 for a slice of one chip).
+      slices: number of slices, connected by the data-centre network.
+      chips_per_host: 1, 4 or 8; 0 selects 4, or 1 for a slice of one chip.
 
     Raises:
-      LaunchError: there is no such kind, shape or host.
+      LaunchError: the kind, topology or host size does not exist.
     """
 
     kind: str
@@ -150,7 +150,7 @@ class Tpu:
         return TPUS[self.kind].machines[self.chips_per_host]
 
     def _fits(self, chips_per_host: int) -> bool:
-        # Hosts of 1 and of 8 chips form no slices with others.
+        # A host of 1 or 8 chips is always a slice by itself.
         if chips_per_host == 4:
             return self.chips >= 4
         return chips_per_host == self.chips
@@ -158,10 +158,10 @@ class Tpu:
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """Nodes of eight GPUs.
+    """Nodes with eight GPUs.
 
     Raises:
-      LaunchError: there is no such kind, or less than one node.
+      LaunchError: the kind does not exist, or there is less than one node.
     """
 
     kind: str
@@ -178,7 +178,7 @@ class Cpu:
     """Nodes without accelerators.
 
     Raises:
-      LaunchError: less than one node.
+      LaunchError: there is less than one node.
     """
 
     nodes: int = 1
@@ -189,11 +189,11 @@ class Cpu:
 
 def _sides(topology: str) -> list[int]:
     parts = topology.split("x")
-    # int() alone would also take signs, spaces and leading zeros.
+    # int() would also accept signs, spaces and leading zeros.
     known = all(part.isdecimal() and str(int(part)) == part for part in parts)
     return [int(part) for part in parts] if known else []
 
 
 def _check_count(name: str, count: int) -> None:
     if not isinstance(count, int) or count < 1:
-        raise LaunchError(f"{name} is {count!r}: it must be a whole number, at least 1")
+        raise LaunchError(f"{name} is {count!r}: it must be an integer of at least 1")

@@ -1,4 +1,4 @@
-"""The description of a training: what runs, on what, and what each target needs to know."""
+"""The description of a job: the training, its hardware, and settings of each target."""
 
 import dataclasses
 import importlib.util
@@ -13,13 +13,13 @@ from launch.hardware import Cpu, Gpu, Tpu
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """What sbatch must know.
+    """Settings of sbatch.
 
     Attributes:
       directives: further `#SBATCH` options, like "--partition=gpu", "--time=08:00:00".
       setup: lines of bash before the training, like "module load cuda".
-      process_per_gpu: a process for each GPU instead of one per node.
-      cpus_per_process: cores for a process; 0 leaves it to the cluster.
+      process_per_gpu: start one process per GPU instead of one per node.
+      cpus_per_process: cores of a process; 0 uses the cluster's default.
     """
 
     directives: tuple[str, ...] = ()
@@ -30,13 +30,13 @@ class Slurm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kubernetes:
-    """What the JobSet must know.
+    """Settings of the JobSet.
 
     Attributes:
-      namespace: "" for kubectl's own.
-      claims: folder in the container -> PersistentVolumeClaim; `workdir` lies on one that all nodes
-        can write.
-      node_selector: labels of the nodes; None for GKE's labels of the hardware.
+      namespace: "" uses kubectl's default.
+      claims: folder in the container -> PersistentVolumeClaim; `workdir` must be on one that all
+        nodes can write.
+      node_selector: labels of the nodes; None uses GKE's labels of the hardware.
     """
 
     namespace: str = ""
@@ -46,13 +46,13 @@ class Kubernetes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TpuVm:
-    """What gcloud must know.
+    """Settings of gcloud.
 
     Attributes:
       zone: of the TPUs.
-      project: "" for gcloud's own.
-      folders: folder in the container -> folder of the VM; `workdir` lies on one that all VMs
-        share, as Filestore or Cloud Storage FUSE give it.
+      project: "" uses gcloud's default.
+      folders: folder in the container -> folder of the VM; `workdir` must be on one that all VMs
+        share, by Filestore or Cloud Storage FUSE.
     """
 
     zone: str = ""
@@ -62,27 +62,27 @@ class TpuVm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A training and where it runs; targets use what concerns them.
+    """A training and where it runs; each target uses the fields that apply to it.
 
     Attributes:
       name: of the job, its nodes and pods: lowercase letters, digits and hyphens.
       hardware: `Tpu`, `Gpu` or `Cpu`.
       config: `--config` of `ditfuse train`.
-      workdir: its `--workdir`, a folder that all machines share.
-      overrides: its further words, like "--config.train.steps=9".
+      workdir: `--workdir` of `ditfuse train`, a folder that all machines share.
+      overrides: further arguments, like "--config.train.steps=9".
       env: environment variables of the training.
       image: container image, for jobset and tpu_vm.
       repo: folder of a checkout with its environment in `.venv`, for slurm.
-      spot: preemptible machines (Google Cloud).
-      max_restarts: how often it is started again after it was stopped or lost a machine (JobSet:
-        failed in any way but bad input; TPU VMs: in any way).
+      spot: use preemptible machines (Google Cloud).
+      max_restarts: how often the training is restarted after it was stopped or lost a machine
+        (JobSet: after any failure except bad input; TPU VMs: after any failure).
       grace_seconds: time to save after SIGTERM.
-      slurm: SLURM's part.
-      kubernetes: Kubernetes' part.
-      tpu_vm: the TPU VMs' part.
+      slurm: settings of this target.
+      kubernetes: settings of the target jobset.
+      tpu_vm: settings of this target.
 
     Raises:
-      LaunchError: a value cannot be what it is meant to be.
+      LaunchError: a value is invalid.
     """
 
     name: str
@@ -101,11 +101,11 @@ class JobSpec:
     tpu_vm: TpuVm = dataclasses.field(default_factory=TpuVm)
 
     def __post_init__(self):
-        # Pods are called NAME-node-SLICE-HOST-xxxxx, and a label of a host name has 63 characters.
+        # Pods are named NAME-node-SLICE-HOST-xxxxx; a host name has at most 63 characters.
         if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", self.name):
             raise LaunchError(
                 f"name {self.name!r}: it must be at most 40 lowercase letters, digits and hyphens, "
-                "begin with a letter and not end with a hyphen"
+                "start with a letter and not end with a hyphen"
             )
         if not isinstance(self.hardware, Tpu | Gpu | Cpu):
             raise LaunchError(f"hardware is {self.hardware!r}: it must be a Tpu, Gpu or Cpu")
@@ -113,35 +113,37 @@ class JobSpec:
             if not getattr(self, field):
                 raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
         for field, prefix in ("overrides", "--config."), ("slurm.directives", "--"):
-            _check_words(field, self._part(field), prefix)
-        _check_words("slurm.setup", self.slurm.setup, "")
+            _check_arguments(field, self._get(field), prefix)
+        _check_arguments("slurm.setup", self.slurm.setup, "")
         for name, value in self.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not isinstance(value, str):
-                raise LaunchError(f"env {name!r}: {value!r}: it must be a name and a string")
+                raise LaunchError(
+                    f"env {name!r}: {value!r}: it must map a variable's name to a string"
+                )
         for field in "kubernetes.claims", "tpu_vm.folders":
-            for inside, outside in self._part(field).items():
+            for inside, outside in self._get(field).items():
                 if not inside.startswith("/") or not outside or ":" in inside + outside:
                     raise LaunchError(
-                        f"{field} {inside!r}: {outside!r}: it must be an absolute folder of the "
-                        "container and what is mounted there, without colons"
+                        f"{field} {inside!r}: {outside!r}: it must map an absolute folder of "
+                        "the container to what is mounted there, without colons"
                     )
 
     def require(self, target: str, *fields: str) -> None:
-        """Checks that what a target needs is there.
+        """Checks that the fields a target needs are set.
 
         Raises:
           LaunchError: a field is empty.
         """
-        missing = [field for field in fields if not self._part(field)]
+        missing = [field for field in fields if not self._get(field)]
         if missing:
             raise LaunchError(f"{target} needs {' and '.join(missing)} in the description")
 
     @property
     def arguments(self) -> list[str]:
-        """What comes after `ditfuse`."""
+        """The arguments of `ditfuse`."""
         return ["train", "--config", self.config, "--workdir", self.workdir, *self.overrides]
 
-    def _part(self, field: str) -> Any:
+    def _get(self, field: str) -> Any:
         value = self
         for name in field.split("."):
             value = getattr(value, name)
@@ -149,13 +151,13 @@ class JobSpec:
 
 
 def load_job_spec(path: Path) -> JobSpec:
-    """Runs a Python file and returns what its `get_job()` does.
+    """Runs a Python file and returns the result of its `get_job()`.
 
     Raises:
-      LaunchError: there is no such file, it fails, or gives no JobSpec.
+      LaunchError: the file does not exist, fails, or returns no JobSpec.
     """
     if not path.is_file():
-        raise LaunchError(f"{path}: there is no such file; see launch/examples")
+        raise LaunchError(f"{path}: no such file; see launch/examples")
     spec = importlib.util.spec_from_file_location("launch_description", path)
     if spec is None or spec.loader is None:
         raise LaunchError(f"{path}: a description is a Python file, NAME.py")
@@ -173,9 +175,9 @@ def load_job_spec(path: Path) -> JobSpec:
     return job
 
 
-def _check_words(field: str, words: Any, prefix: str) -> None:
-    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
-        raise LaunchError(f"{field} is {words!r}: it must be a tuple of strings")
-    for word in words:
-        if not word.startswith(prefix) or "\n" in word:
-            raise LaunchError(f"{field}: {word!r} must be one line that begins with {prefix!r}")
+def _check_arguments(field: str, arguments: Any, prefix: str) -> None:
+    if isinstance(arguments, str) or not all(isinstance(item, str) for item in arguments):
+        raise LaunchError(f"{field} is {arguments!r}: it must be a tuple of strings")
+    for item in arguments:
+        if not item.startswith(prefix) or "\n" in item:
+            raise LaunchError(f"{field}: {item!r} must be one line that starts with {prefix!r}")

@@ -13,34 +13,34 @@ PORT = 1234
 
 
 def manifest(job: JobSpec) -> dict[str, Any]:
-    """Returns the JobSet: a job per slice, a pod per host, a process per pod.
+    """Returns the JobSet: one job per slice, one pod per host, one process per pod.
 
     Raises:
-      LaunchError: the description lacks something.
+      LaunchError: a required field is empty, or the hardware is not supported.
     """
     job.require("jobset", "image")
     hardware = job.hardware
     if isinstance(hardware, Tpu) and hardware.slices > 1 and hardware.hosts == 1:
         raise LaunchError(
             f"{hardware.slices} slices of {hardware.kind} {hardware.topology} have one host each: "
-            "GKE joins only slices of several hosts; take a larger topology or smaller hosts"
+            "GKE connects only slices of several hosts; use a larger topology or smaller hosts"
         )
     slices, hosts = _shape(hardware)
     metadata: dict[str, Any] = {"name": job.name}
     if job.kubernetes.namespace:
         metadata["namespace"] = job.kubernetes.namespace
     if isinstance(hardware, Tpu) and hardware.hosts > 1:
-        # A node pool is a slice: each job has one for itself.
+        # A node pool is a slice: each job gets its own.
         exclusive = "alpha.jobset.sigs.k8s.io/exclusive-topology"
         metadata["annotations"] = {exclusive: "cloud.google.com/gke-nodepool"}
-    # What `ditfuse` ends with when its input is bad: starting it again changes nothing.
+    # After bad input a restart would fail again.
     rules = [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_USER_ERROR]}}]
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
         "metadata": metadata,
         "spec": {
-            # The headless service that gives the pods names.
+            # The headless service that gives the pods host names.
             "network": {"enableDNSHostnames": True, "subdomain": job.name},
             "failurePolicy": {
                 "maxRestarts": job.max_restarts,
@@ -61,7 +61,7 @@ def manifest(job: JobSpec) -> dict[str, Any]:
                             "completionMode": "Indexed",
                             "completions": hosts,
                             "parallelism": hosts,
-                            # One process alone cannot continue: the set starts again as a whole.
+                            # A single process cannot rejoin: the whole set is restarted.
                             "backoffLimit": 0,
                             "podFailurePolicy": {"rules": rules},
                             "template": {"spec": _pod(job)},
@@ -74,9 +74,9 @@ def manifest(job: JobSpec) -> dict[str, Any]:
 
 
 def run(job: JobSpec) -> list[Command]:
-    """Creates the JobSet; one of the same name must not exist."""
+    """Creates the JobSet; kubectl fails if one of this name exists."""
     document = yaml.safe_dump(manifest(job), sort_keys=False, width=100, allow_unicode=True)
-    return [Command(("kubectl", "create", "--filename=-"), _nodes(job) + document)]
+    return [Command(("kubectl", "create", "--filename=-"), _required_nodes(job) + document)]
 
 
 def status(job: JobSpec) -> list[Command]:
@@ -89,7 +89,7 @@ def status(job: JobSpec) -> list[Command]:
 
 
 def stop(job: JobSpec) -> list[Command]:
-    """Deletes the JobSet; its pods save first."""
+    """Deletes the JobSet; its pods save before they end."""
     return [_kubectl(job, "delete", "jobset", job.name)]
 
 
@@ -97,26 +97,26 @@ ACTIONS = {"run": run, "status": status, "stop": stop}
 
 
 def _shape(hardware: Tpu | Gpu | Cpu) -> tuple[int, int]:
-    """(jobs, pods of a job)."""
+    """Returns the number of jobs and of pods per job."""
     if isinstance(hardware, Tpu):
         return hardware.slices, hardware.hosts
     return 1, hardware.nodes
 
 
 def _pod(job: JobSpec) -> dict[str, Any]:
-    labels, resources = _place(job.hardware)
+    labels, resources = _node_labels_and_resources(job.hardware)
     if job.kubernetes.node_selector is not None:
         labels = dict(job.kubernetes.node_selector)
     if job.spot:
         labels["cloud.google.com/gke-spot"] = "true"
     environment = [{"name": name, "value": _literal(value)} for name, value in job.env.items()]
-    # On TPUs, GKE tells the processes of each other; elsewhere they meet at the first pod.
+    # On TPUs, GKE sets the addresses; elsewhere the first pod is the coordinator.
     if not isinstance(job.hardware, Tpu):
         environment += [
             {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{job.name}-node-0-0.{job.name}:{PORT}"},
             {"name": "JAX_NUM_PROCESSES", "value": str(job.hardware.nodes)},
         ]
-    # Workers hand each other arrays in shared memory, of which a container has 64 MB.
+    # Data workers pass arrays through shared memory; a container has 64 MB by default.
     volumes: list[dict[str, Any]] = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
     mounts = [{"name": "shm", "mountPath": "/dev/shm"}]
     for index, (folder, claim) in enumerate(job.kubernetes.claims.items()):
@@ -127,16 +127,16 @@ def _pod(job: JobSpec) -> dict[str, Any]:
         "name": "ditfuse",
         "image": job.image,
         "command": ["ditfuse"],
-        "args": [_literal(word) for word in job.arguments],
+        "args": [_literal(argument) for argument in job.arguments],
         "env": environment,
         "volumeMounts": mounts,
     }
-    # The image's user is 1000; a TPU's device files belong to root.
+    # The image's user is 1000; the device files of TPUs belong to root.
     security: dict[str, Any] = {"fsGroup": 1000}
     if isinstance(job.hardware, Tpu):
         security = {"runAsUser": 0}
         container["securityContext"] = {"privileged": True}
-        # Where the TPUs' runtimes talk: inside a slice, and between slices.
+        # Ports of the TPU runtime inside a slice and between slices.
         container["ports"] = [{"containerPort": port} for port in (8471, 8080)]
     if resources:
         container["resources"] = {"limits": resources}
@@ -152,8 +152,8 @@ def _pod(job: JobSpec) -> dict[str, Any]:
     }
 
 
-def _place(hardware: Tpu | Gpu | Cpu) -> tuple[dict[str, str], dict[str, int]]:
-    """GKE's labels of the nodes, and what a pod takes of one."""
+def _node_labels_and_resources(hardware: Tpu | Gpu | Cpu) -> tuple[dict[str, str], dict[str, int]]:
+    """Returns GKE's labels of the nodes and the resources of a pod."""
     if isinstance(hardware, Tpu):
         labels = {
             "cloud.google.com/gke-tpu-accelerator": TPUS[hardware.kind].label,
@@ -168,12 +168,12 @@ def _place(hardware: Tpu | Gpu | Cpu) -> tuple[dict[str, str], dict[str, int]]:
 
 
 def _literal(text: str) -> str:
-    """Kubernetes would put a variable's value for $(NAME); $$ is a dollar."""
+    """Escapes dollars: Kubernetes replaces $(NAME) by the value of a variable."""
     return text.replace("$", "$$")
 
 
-def _nodes(job: JobSpec) -> str:
-    """The nodes that GKE must have, as a comment."""
+def _required_nodes(job: JobSpec) -> str:
+    """Returns a comment with the nodes that GKE must have."""
     if job.kubernetes.node_selector is not None:
         return ""
     if isinstance(job.hardware, Tpu):
@@ -185,6 +185,6 @@ def _nodes(job: JobSpec) -> str:
     return ""
 
 
-def _kubectl(job: JobSpec, *words: str) -> Command:
+def _kubectl(job: JobSpec, *arguments: str) -> Command:
     namespace = (f"--namespace={job.kubernetes.namespace}",) if job.kubernetes.namespace else ()
-    return Command(("kubectl", *words, *namespace))
+    return Command(("kubectl", *arguments, *namespace))

@@ -1,4 +1,4 @@
-"""SLURM: an sbatch script that saves before its time is up and goes back into the queue."""
+"""SLURM: an sbatch script that saves before its time limit and requeues itself."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ def script(job: JobSpec) -> str:
     """Returns the sbatch script.
 
     Raises:
-      LaunchError: the description lacks something, or names TPUs.
+      LaunchError: a required field is empty, or the hardware is a TPU.
     """
     return _render(job, [])
 
 
 def array_script(jobs: Sequence[JobSpec]) -> str:
-    """Returns the sbatch script of an array: a task for each job.
+    """Returns the sbatch script of an array with one task per job.
 
     Args:
       jobs: at least one; they differ only in `config`, `workdir` and `overrides`.
@@ -36,13 +36,13 @@ def array_script(jobs: Sequence[JobSpec]) -> str:
 
 
 def _render(job: JobSpec, tasks: Sequence[str]) -> str:
-    """The script of a job, or with `tasks` of an array whose trainings have these arguments."""
+    """Renders the script of a job, or of an array if `tasks` holds the arguments of each task."""
     job.require("slurm", "repo")
     if isinstance(job.hardware, Tpu):
         raise LaunchError("slurm starts Gpu and Cpu nodes; TPUs are for jobset and tpu_vm")
     gpus = GPUS_PER_NODE if isinstance(job.hardware, Gpu) else 0
     if job.slurm.process_per_gpu and not gpus:
-        raise LaunchError("slurm.process_per_gpu needs GPUs: these nodes have none")
+        raise LaunchError("slurm.process_per_gpu needs GPUs, but the hardware is Cpu")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -63,7 +63,7 @@ def _render(job: JobSpec, tasks: Sequence[str]) -> str:
 
 
 def run(job: JobSpec) -> list[Command]:
-    """Submits."""
+    """Submits the job."""
     return [Command(("sbatch",), script(job))]
 
 
@@ -73,7 +73,7 @@ def status(job: JobSpec) -> list[Command]:
 
 
 def stop(job: JobSpec) -> list[Command]:
-    """Cancels it; what SLURM's KillWait allows is the time to save."""
+    """Cancels the job; it has SLURM's KillWait to save."""
     return [Command(("scancel", "--me", f"--name={job.name}"))]
 
 

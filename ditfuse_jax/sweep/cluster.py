@@ -58,7 +58,7 @@ def render(plan: SweepPlan, target: str, description: Path) -> "list[Command]":
     named = [dataclasses.replace(job, name=f"{job.name}-{number}") for number, job in jobs.items()]
     # One call for all: kubectl reports those that exist already and creates the others.
     calls = [command for job in named for command in jobset.run(job)]
-    return [Command(calls[0].words, "---\n".join(call.document for call in calls))]
+    return [Command(calls[0].argv, "---\n".join(call.document for call in calls))]
 
 
 def _jobs(plan: SweepPlan, description: Path) -> "dict[int, JobSpec]":

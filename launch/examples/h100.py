@@ -1,4 +1,4 @@
-"""OmniGen's shape from scratch on two nodes of eight H100.
+"""A model of OmniGen's size from scratch on two nodes with eight H100 each.
 
 python -m launch slurm launch/examples/h100.py --dry-run
 python -m launch jobset launch/examples/h100.py --dry-run

@@ -1,4 +1,4 @@
-"""The smallest training, on two CPU nodes: to try a cluster.
+"""The smallest training on two CPU nodes, to test a cluster.
 
 python -m launch slurm launch/examples/nano.py --dry-run
 """

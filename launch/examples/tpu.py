@@ -1,4 +1,6 @@
-"""OmniGen's shape from scratch on two slices of 64 v5p chips: sharded inside, replicated across.
+"""A model of OmniGen's size from scratch on two slices of 64 v5p chips.
+
+The parameters are sharded within a slice and replicated across slices.
 
 python -m launch jobset launch/examples/tpu.py --dry-run
 python -m launch tpu_vm launch/examples/tpu.py create --dry-run

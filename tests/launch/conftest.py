@@ -33,11 +33,11 @@ class Fakes:
         return program
 
     def calls(self, name: str) -> list[list[str]]:
-        """The arguments of each call."""
+        """Returns the arguments of each call."""
         return [call[1:-1] for call in self._notes() if call[0] == name]
 
     def environments(self, name: str) -> list[dict[str, str]]:
-        """The environment of each call."""
+        """Returns the environment of each call."""
         return [call[-1] for call in self._notes() if call[0] == name]
 
     def _notes(self) -> list[list]:
@@ -53,7 +53,7 @@ def fakes(tmp_path, monkeypatch, python_program) -> Fakes:
     return fakes
 
 
-# Words that a careless launcher would break.
+# Arguments that incorrect quoting would break.
 NASTY = (
     "--config.a='single' \"double\" and  two spaces",
     "--config.b=$HOME $(id) `id` ${PATH} $$",
@@ -65,7 +65,7 @@ NASTY = (
 
 @pytest.fixture
 def nasty() -> dict:
-    """What a description must carry unharmed: words, a folder and variables."""
+    """Arguments, a folder and variables that must reach the training unchanged."""
     return {
         "overrides": NASTY,
         "workdir": "/shared/my 'own' \"run\" $HOME",

@@ -1,4 +1,4 @@
-"""`python -m launch`: what it shows, what it calls, and how it tells of bad input."""
+"""`python -m launch`: what it shows, which programs it calls, and how it reports bad input."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from launch.__main__ import main
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "launch" / "examples"
 
-# Example, target and actions that it is for.
+# Example, target and actions that are valid for it.
 USES = [
     ("h100", "slurm", ("run", "status", "stop")),
     ("h100", "jobset", ("run", "status", "stop")),
@@ -46,7 +46,7 @@ def test_examples_are_shown_for_their_targets_and_nothing_is_called(
     assert not fakes.log.exists()
 
 
-def test_every_example_is_tried():
+def test_every_example_is_tested():
     assert {use[0] for use in USES} == {path.stem for path in EXAMPLES.glob("*.py")}
 
 
@@ -56,29 +56,29 @@ def test_what_is_shown_is_what_is_submitted(fakes, capsys):
     read = f"open({str(seen)!r}, 'w').write(sys.stdin.read())"
     for target, program in ("slurm", "sbatch"), ("jobset", "kubectl"):
         fakes.add(program, read)
-        words = [target, str(EXAMPLES / "h100.py")]
-        assert main(words) == 0
-        assert main([*words, "--dry-run"]) == 0
+        arguments = [target, str(EXAMPLES / "h100.py")]
+        assert main(arguments) == 0
+        assert main([*arguments, "--dry-run"]) == 0
         assert seen.read_text() == capsys.readouterr().out
     assert fakes.calls("sbatch") == [[]]
     assert fakes.calls("kubectl") == [["create", "--filename=-"]]
 
 
 @pytest.mark.processes
-def test_shown_commands_are_bash_that_makes_the_same_calls(fakes, capsys):
+def test_shown_commands_make_the_same_calls_when_bash_runs_them(fakes, capsys):
     fakes.add("gcloud")
-    words = ["tpu_vm", str(EXAMPLES / "tpu.py"), "status"]
-    assert main(words) == 0
+    arguments = ["tpu_vm", str(EXAMPLES / "tpu.py"), "status"]
+    assert main(arguments) == 0
     called = fakes.calls("gcloud")
     assert len(called) == 2
     capsys.readouterr()
-    main([*words, "--dry-run"])
+    main([*arguments, "--dry-run"])
     subprocess.run(["/bin/bash", "-c", capsys.readouterr().out], check=True)
     assert fakes.calls("gcloud") == called * 2
 
 
 @pytest.mark.processes
-def test_a_failing_program_ends_it_with_its_code(fakes):
+def test_the_exit_code_is_that_of_a_failing_program(fakes):
     fakes.add("gcloud", "sys.exit(7)")
     assert main(["tpu_vm", str(EXAMPLES / "tpu.py"), "stop"]) == 7
     assert len(fakes.calls("gcloud")) == 1
@@ -94,7 +94,7 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
 
 
 @pytest.mark.parametrize(
-    ("target", "text", "told"),
+    ("target", "text", "message"),
     [
         ("slurm", job("hardware=Gpu('h200', 0), repo='r'"), "nodes is 0"),
         ("slurm", job("hardware=Gpu('l5'), repo='r'"), "GPU 'l5' is unknown"),
@@ -104,17 +104,17 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
         (
             "slurm",
             job("hardware=Cpu(), repo='r', slurm=Slurm(process_per_gpu=True)"),
-            "these nodes have none",
+            "needs GPUs, but the hardware is Cpu",
         ),
         (
             "slurm",
             job("hardware=Cpu(), repo='r', slurm=Slurm(directives=('partition=x',))"),
-            "begins with '--'",
+            "starts with '--'",
         ),
-        ("slurm", job("hardware=Cpu(), overrides=('--steps=3',)"), "begins with '--config.'"),
+        ("slurm", job("hardware=Cpu(), overrides=('--steps=3',)"), "starts with '--config.'"),
         ("slurm", job("hardware=Cpu(), overrides='--config.a=1'"), "tuple of strings"),
         ("slurm", job("hardware=Cpu(), env={'A-B': '1'}"), "env 'A-B'"),
-        ("slurm", job("hardware=Cpu(), env={'A': 1}"), "a name and a string"),
+        ("slurm", job("hardware=Cpu(), env={'A': 1}"), "a variable's name to a string"),
         ("slurm", job("hardware=Cpu(), colour='red'"), "unexpected keyword argument 'colour'"),
         ("slurm", job("hardware=Cpu()").replace("'x'", "'My Run'"), "name 'My Run'"),
         ("slurm", job("hardware=Cpu()").replace("'w'", "''"), "workdir is empty"),
@@ -134,7 +134,7 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
         (
             "tpu_vm",
             job("hardware=Tpu('v7x', '2x2x2'), image='i', tpu_vm=TpuVm(zone='z')"),
-            "v7x is not offered as TPU VMs",
+            "v7x is not available as TPU VMs",
         ),
         (
             "tpu_vm",
@@ -143,21 +143,21 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(target, text, told, tmp_path, capsys):
+def test_bad_input_is_one_line_and_exit_code_2(target, text, message, tmp_path, capsys):
     assert main([target, description(tmp_path, text), "--dry-run"]) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert not out
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [["slurm", "nowhere.py"], ["slurm"], ["lsf", "x.py"], ["slurm", "x.py", "delete"], []],
 )
-def test_wrong_words_are_one_line_and_exit_code_2(words, capsys):
+def test_wrong_arguments_are_one_line_and_exit_code_2(arguments, capsys):
     try:
-        code = main(words)
+        code = main(arguments)
     except SystemExit as end:
         code = end.code
     assert code == 2

@@ -1,4 +1,4 @@
-"""Shapes that exist, and those that do not."""
+"""Which kinds, topologies and host sizes exist."""
 
 import re
 
@@ -56,8 +56,8 @@ def test_eight_chips_are_one_host_or_two():
         ("v6e", ""),
     ],
 )
-def test_a_shape_that_does_not_exist_is_told_with_those_that_do(kind, topology):
-    known = TPUS[kind].flat[-1] if TPUS[kind].flat else "multiples of 4"
+def test_a_topology_that_does_not_exist_is_reported_with_those_that_do(kind, topology):
+    known = TPUS[kind].topologies_2d[-1] if TPUS[kind].topologies_2d else "multiples of 4"
     with pytest.raises(LaunchError, match=rf"{re.escape(repr(topology))}.*{kind}.*{known}"):
         Tpu(kind, topology)
 
@@ -73,12 +73,12 @@ def test_a_shape_that_does_not_exist_is_told_with_those_that_do(kind, topology):
         ("v5e", "4x4", 3, "have 4$"),
     ],
 )
-def test_hosts_of_another_size_are_refused(kind, topology, chips_per_host, possible):
+def test_host_sizes_that_do_not_exist_are_refused(kind, topology, chips_per_host, possible):
     with pytest.raises(LaunchError, match=possible):
         Tpu(kind, topology, chips_per_host=chips_per_host)
 
 
-def test_unknown_kinds_are_told_with_the_known():
+def test_unknown_kinds_are_reported_with_the_known_ones():
     with pytest.raises(LaunchError, match=r"'v5'.*v5e, v5p, v6e, v7x"):
         Tpu("v5", "4x4")
     with pytest.raises(LaunchError, match=r"'H100'.*h100"):
@@ -86,7 +86,7 @@ def test_unknown_kinds_are_told_with_the_known():
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
-def test_there_is_at_least_one(count):
+def test_counts_below_one_are_refused(count):
     for make in (lambda n: Gpu("h100", n), Cpu, lambda n: Tpu("v5e", "4x4", n)):
         with pytest.raises(LaunchError, match="at least 1"):
             make(count)

@@ -1,4 +1,4 @@
-"""The container image: read as docker reads it, without docker."""
+"""The instructions of the container image, parsed without docker."""
 
 import configparser
 import re
@@ -13,7 +13,7 @@ INSTRUCTIONS = {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "ENTRYPO
 
 @pytest.fixture(scope="module")
 def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage; what stands before the first is the first list."""
+    """The instructions of each stage; the first list holds those before the first stage."""
     text = (ROOT / "launch" / "Dockerfile").read_text()
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     found: list[list[tuple[str, str]]] = [[]]
@@ -28,7 +28,7 @@ def stages() -> list[list[tuple[str, str]]]:
 
 
 def copied(stages) -> list[str]:
-    """What is copied from the repository."""
+    """Returns what is copied from the repository."""
     return [
         word
         for stage in stages
@@ -38,7 +38,7 @@ def copied(stages) -> list[str]:
     ]
 
 
-def test_all_that_is_copied_exists_and_is_not_ignored(stages):
+def test_copied_paths_exist_and_are_not_ignored(stages):
     ignored = (ROOT / "launch" / "Dockerfile.dockerignore").read_text().split()
     assert ignored[0] == "*"
     let_in = {line[1:] for line in ignored if line.startswith("!")}
@@ -63,7 +63,7 @@ def test_the_package_and_its_pins_are_copied(stages):
     assert "--constraint constraints.txt" in install
 
 
-def test_its_extras_are_the_packages(stages):
+def test_its_extras_are_those_of_the_package(stages):
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     assert {"cuda", "tpu"} <= set(setup["options.extras_require"])
@@ -82,7 +82,7 @@ def test_the_last_stage_has_no_sources_and_no_root(stages):
     assert ("ENTRYPOINT", '["ditfuse"]') in last
 
 
-def test_stages_start_from_the_same_python_and_constraints_know_it(stages):
+def test_stages_use_the_same_python_and_constraints_cover_it(stages):
     (argument,) = stages[0]
     assert argument[0] == "ARG"
     froms = [stage[0][1] for stage in stages[1:]]

@@ -1,4 +1,4 @@
-"""The JobSet: its fields against the API's, and what its parts must agree on."""
+"""The JobSet: its fields are those of the API, and its parts agree."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from launch import Cpu, Gpu, Kubernetes, Tpu, jobset
 from launch.hardware import GPUS, TPUS
 
 # The fields of the API (sigs.k8s.io/jobset v1alpha2, Kubernetes batch/v1 and core/v1), as far as
-# the launcher writes them; "!" marks required ones, a type or a value says what stands there.
+# the launcher writes them; "!" marks required ones, a type or a value is what must be there.
 NAME_VALUE = {"name!": str, "value": str}
 CONTAINER = {
     "name!": str,
@@ -85,7 +85,7 @@ def check(value: Any, schema: Any, path: str = "") -> None:
 
 
 def parts(job) -> tuple[dict, dict, dict]:
-    """(JobSet, job, pod), as kubectl would read them."""
+    """Returns (JobSet, job, pod) as kubectl reads them."""
     (command,) = jobset.run(job)
     read = yaml.safe_load(command.document)
     (replicated,) = read["spec"]["replicatedJobs"]
@@ -94,7 +94,7 @@ def parts(job) -> tuple[dict, dict, dict]:
 
 
 def expand(text: str, variables: dict[str, str]) -> str:
-    """Kubernetes' expansion: $(NAME) where the variable exists, $$ is a dollar."""
+    """Expands as Kubernetes does: $(NAME) if the variable exists, $$ to a dollar."""
 
     def replace(match: re.Match[str]) -> str:
         whole, name = str(match.group(0)), str(match.group(1))
@@ -116,7 +116,7 @@ HARDWARE = [
 
 
 @pytest.mark.parametrize("hardware", HARDWARE, ids=repr)
-def test_the_api_knows_every_field_and_none_is_missing(gpu_job, hardware):
+def test_every_field_is_in_the_api_and_none_is_missing(gpu_job, hardware):
     for spot in (False, True):
         read, _, pod = parts(gpu_job(hardware=hardware, spot=spot, env={"A": "1"}))
         check(read, JOBSET)
@@ -125,7 +125,7 @@ def test_the_api_knows_every_field_and_none_is_missing(gpu_job, hardware):
         assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_the_check_itself_sees_what_is_wrong(gpu_job):
+def test_the_check_detects_wrong_fields(gpu_job):
     sound, _, _ = parts(gpu_job())
     for path, wrong in {
         "spec": {"replicatedJob": []},
@@ -156,18 +156,18 @@ def test_the_pods_of_a_slice_take_all_its_chips(gpu_job, hardware):
         "cloud.google.com/gke-tpu-accelerator": TPUS[hardware.kind].label,
         "cloud.google.com/gke-tpu-topology": hardware.topology,
     }
-    # GKE tells the processes of each other: nothing of ours may contradict.
+    # GKE sets the addresses of the processes; ours would override them.
     assert not [item for item in container["env"] if item["name"].startswith("JAX_")]
-    # A slice is a node pool of its own.
+    # Each slice is a separate node pool.
     assert ("annotations" in read["metadata"]) == (hardware.hosts > 1)
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
-def test_processes_on_gpu_nodes_meet_at_the_first_pod(gpu_job, nodes):
+def test_the_first_pod_coordinates_processes_on_gpu_nodes(gpu_job, nodes):
     read, inner, pod = parts(gpu_job(hardware=Gpu("h200", nodes)))
     (container,) = pod["containers"]
     variables = {item["name"]: item["value"] for item in container["env"]}
-    # JobSet names pods JOBSET-REPLICATEDJOB-JOB-POD and their service as told in `network`.
+    # JobSet names pods JOBSET-REPLICATEDJOB-JOB-POD and their service as in `network`.
     (replicated,) = read["spec"]["replicatedJobs"]
     first = f"{read['metadata']['name']}-{replicated['name']}-0-0"
     host, port = variables["JAX_COORDINATOR_ADDRESS"].split(":")
@@ -187,7 +187,7 @@ def test_names_of_pods_fit_into_a_host_name(tpu_job):
     assert len(pod) <= 63
 
 
-def test_words_and_variables_reach_the_training_unharmed(gpu_job, nasty):
+def test_arguments_and_variables_reach_the_training_unchanged(gpu_job, nasty):
     _, _, pod = parts(gpu_job(**nasty))
     (container,) = pod["containers"]
     words = [expand(word, {"PATH": "wrong", "id": "wrong"}) for word in container["args"]]
@@ -199,7 +199,7 @@ def test_words_and_variables_reach_the_training_unharmed(gpu_job, nasty):
     assert nasty["env"].items() <= variables.items()
 
 
-def test_bad_input_is_told_once_and_everything_else_starts_again(gpu_job):
+def test_only_bad_input_is_not_restarted(gpu_job):
     read, inner, pod = parts(gpu_job(max_restarts=7, grace_seconds=90))
     assert read["spec"]["failurePolicy"]["maxRestarts"] == 7
     assert inner["backoffLimit"] == 0
@@ -210,10 +210,10 @@ def test_bad_input_is_told_once_and_everything_else_starts_again(gpu_job):
     assert pod["terminationGracePeriodSeconds"] == 90
 
 
-def test_other_clusters_have_labels_of_their_own(gpu_job):
+def test_node_labels_of_other_clusters_replace_those_of_gke(gpu_job):
     job = gpu_job(kubernetes=Kubernetes(namespace="lab", node_selector={"gpu": "h100"}))
     read, _, pod = parts(job)
     assert pod["nodeSelector"] == {"gpu": "h100"}
     assert read["metadata"]["namespace"] == "lab"
     for action in (jobset.status, jobset.stop):
-        assert all("--namespace=lab" in command.words for command in action(job))
+        assert all("--namespace=lab" in command.argv for command in action(job))

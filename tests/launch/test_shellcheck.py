@@ -1,4 +1,4 @@
-"""What is rendered as shell, read by shellcheck."""
+"""Shellcheck finds nothing to report in the rendered scripts."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def complaints(script: str, severity: str = "style") -> str:
+def findings(script: str, severity: str = "style") -> str:
     done = subprocess.run(
         [str(SHELLCHECK), "--shell=bash", f"--severity={severity}", "-"],
         input=script,
@@ -31,8 +31,8 @@ def complaints(script: str, severity: str = "style") -> str:
     return done.stdout + done.stderr
 
 
-def test_shellcheck_itself_sees_a_flaw():
-    assert "SC2086" in complaints("#!/bin/bash\nls $1\n")
+def test_shellcheck_reports_a_defect():
+    assert "SC2086" in findings("#!/bin/bash\nls $1\n")
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_shellcheck_itself_sees_a_flaw():
         {"slurm": Slurm(setup=("module load cuda",), cpus_per_process=4, process_per_gpu=True)},
     ],
 )
-def test_sbatch_scripts_are_sound(gpu_job, nasty, changes):
-    assert complaints(slurm.script(gpu_job(**changes))) == ""
-    # Its lesser remarks ask whether a $NAME in single quotes is meant as it stands: it is.
-    assert complaints(slurm.script(gpu_job(**nasty, **changes)), "warning") == ""
+def test_sbatch_scripts_are_correct(gpu_job, nasty, changes):
+    assert findings(slurm.script(gpu_job(**changes))) == ""
+    # Lower severities ask whether a $NAME in single quotes is intended; it is.
+    assert findings(slurm.script(gpu_job(**nasty, **changes)), "warning") == ""
 
 
-def test_the_hosts_commands_are_sound(tpu_job):
+def test_the_hosts_commands_are_correct(tpu_job):
     for action in (tpu_vm.run, tpu_vm.status, tpu_vm.stop):
         (call,) = action(tpu_job())
-        (remote,) = [w for w in call.words if w.startswith("--command=")]
-        assert complaints("#!/bin/bash\n" + remote.removeprefix("--command=") + "\n") == ""
+        (remote,) = [w for w in call.argv if w.startswith("--command=")]
+        assert findings("#!/bin/bash\n" + remote.removeprefix("--command=") + "\n") == ""

@@ -19,17 +19,17 @@ KNOWN = {
     "output",
 }
 
-# Runs what comes after srun's own options, as srun would in each task.
+# Runs the command after srun's own options, as srun does in each task.
 SRUN = """
-words = sys.argv[1:]
-while words[0].startswith("--"):
-    words.pop(0)
-sys.exit(subprocess.run(words).returncode)
+command = sys.argv[1:]
+while command[0].startswith("--"):
+    command.pop(0)
+sys.exit(subprocess.run(command).returncode)
 """
 
 
 def directives(script: str) -> dict[str, str]:
-    """The `#SBATCH` options as sbatch reads them: those before the first command."""
+    """Returns the `#SBATCH` options before the first command, which sbatch reads."""
     found = {}
     for line in script.splitlines():
         if line.startswith("#SBATCH "):
@@ -43,7 +43,7 @@ def directives(script: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(fakes, tmp_path):
-    """Runs a job's script where srun and scontrol are fakes and Python ends with a code."""
+    """Runs a job's script with fakes of srun and scontrol, and of Python with an exit code."""
 
     def start(job, code: int = 0, **environment: str) -> int:
         fakes.add("srun", SRUN)
@@ -71,13 +71,13 @@ def run(fakes, tmp_path):
         {"hardware": Cpu(3), "slurm": Slurm(directives=("--account=me", "--exclusive"))},
     ],
 )
-def test_every_directive_is_known_and_stands_before_the_first_command(gpu_job, changes):
+def test_every_directive_is_known_and_before_the_first_command(gpu_job, changes):
     job = gpu_job(**changes)
     script = slurm.script(job)
     assert script.startswith("#!/bin/bash\n")
     found = directives(script)
     assert len(found) == script.count("#SBATCH")
-    own = {word.removeprefix("--").partition("=")[0] for word in job.slurm.directives}
+    own = {item.removeprefix("--").partition("=")[0] for item in job.slurm.directives}
     assert set(found) - own <= KNOWN
     assert own <= set(found)
     assert found["nodes"] == str(job.hardware.nodes)
@@ -86,7 +86,7 @@ def test_every_directive_is_known_and_stands_before_the_first_command(gpu_job, c
     assert "requeue" in found
 
 
-def test_a_process_has_a_node_or_a_gpu(gpu_job):
+def test_there_is_a_process_per_node_or_per_gpu(gpu_job):
     per_node = directives(slurm.script(gpu_job()))
     per_gpu = directives(slurm.script(gpu_job(slurm=Slurm(process_per_gpu=True))))
     assert (per_node["gpus-per-node"], per_node["ntasks-per-node"]) == ("8", "1")
@@ -95,7 +95,7 @@ def test_a_process_has_a_node_or_a_gpu(gpu_job):
 
 
 @pytest.mark.processes
-def test_words_and_variables_reach_the_training_unharmed(run, fakes, gpu_job, nasty, tmp_path):
+def test_arguments_and_variables_reach_the_training_unchanged(run, fakes, gpu_job, nasty, tmp_path):
     job = gpu_job(repo=str(tmp_path / "my repo's"), **nasty)
     assert run(job) == 0
     assert fakes.calls("python") == [
@@ -119,33 +119,33 @@ def test_lines_of_setup_come_before_the_training(run, fakes, gpu_job, tmp_path):
 
 
 @pytest.mark.processes
-def test_a_stopped_training_goes_back_into_the_queue(run, fakes, gpu_job, tmp_path):
+def test_a_stopped_training_is_requeued_up_to_the_limit(run, fakes, gpu_job, tmp_path):
     job = gpu_job(repo=str(tmp_path / "my repo's"), max_restarts=2)
     assert run(job, 143) == 143
     assert fakes.calls("scontrol") == [["requeue", "7"]]
     run(job, 143, SLURM_RESTART_COUNT="1")
     assert len(fakes.calls("scontrol")) == 2
-    run(job, 143, SLURM_RESTART_COUNT="2")  # often enough
+    run(job, 143, SLURM_RESTART_COUNT="2")  # the limit
     assert len(fakes.calls("scontrol")) == 2
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("code", [75, 134])
-def test_so_does_one_that_lost_a_machine(run, fakes, gpu_job, tmp_path, code):
+def test_a_training_that_lost_a_machine_is_requeued(run, fakes, gpu_job, tmp_path, code):
     assert run(gpu_job(repo=str(tmp_path / "my repo's")), code) == code
     assert fakes.calls("scontrol") == [["requeue", "7"]]
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("code", [0, 1, 2, 137])
-def test_an_ended_or_broken_training_does_not(run, fakes, gpu_job, tmp_path, code):
+def test_a_finished_or_failed_training_is_not_requeued(run, fakes, gpu_job, tmp_path, code):
     job = gpu_job(repo=str(tmp_path / "my repo's"))
     assert run(job, code) == code
     assert not fakes.calls("scontrol")
 
 
 @pytest.mark.processes
-def test_other_processes_may_save_when_one_has_ended(run, fakes, gpu_job, tmp_path):
+def test_other_processes_get_time_to_save_when_one_has_ended(run, fakes, gpu_job, tmp_path):
     run(gpu_job(repo=str(tmp_path / "my repo's"), grace_seconds=300))
-    (words,) = fakes.calls("srun")
-    assert words[:2] == ["--kill-on-bad-exit=0", "--wait=300"]
+    (arguments,) = fakes.calls("srun")
+    assert arguments[:2] == ["--kill-on-bad-exit=0", "--wait=300"]

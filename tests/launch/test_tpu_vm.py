@@ -1,4 +1,4 @@
-"""TPU VMs: gcloud's calls, and what happens on the hosts."""
+"""TPU VMs: the calls of gcloud, and the commands on the hosts."""
 
 import subprocess
 
@@ -7,48 +7,49 @@ import pytest
 from launch import tpu_vm
 from launch.commands import run, show
 
-# Does on "the host" what ssh would: hands the command to a shell.
+# Runs the command in a shell, as ssh does on a host.
 GCLOUD = """
-for word in sys.argv[1:]:
-    if word.startswith("--command="):
-        sys.exit(subprocess.run(["/bin/bash", "-c", word.removeprefix("--command=")]).returncode)
+for item in sys.argv[1:]:
+    if item.startswith("--command="):
+        sys.exit(subprocess.run(["/bin/bash", "-c", item.removeprefix("--command=")]).returncode)
 """
 
 
 @pytest.fixture
 def hosts(fakes):
-    """A gcloud whose hosts are this one, with fakes of sudo and docker."""
+    """A fake gcloud whose only host is this machine, with fakes of sudo and docker."""
     fakes.add("gcloud", GCLOUD)
     fakes.add("sudo", "sys.exit(subprocess.run(sys.argv[1:]).returncode)")
     fakes.add("docker", "sys.exit(sys.argv[1] == 'rm')")  # there was no container
     return fakes
 
 
-def options(words: list[str]) -> dict[str, str]:
-    return dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+def options(arguments: list[str]) -> dict[str, str]:
+    given = [item[2:] for item in arguments if item.startswith("--") and "=" in item]
+    return dict(item.split("=", 1) for item in given)
 
 
 @pytest.mark.processes
-def test_words_and_variables_reach_the_training_unharmed(hosts, tpu_job, nasty):
+def test_arguments_and_variables_reach_the_training_unchanged(hosts, tpu_job, nasty):
     assert run(tpu_vm.run(tpu_job(**nasty))) == 0
-    _, removed, words = hosts.calls("docker")
+    _, removed, arguments = hosts.calls("docker")
     assert removed == ["rm", "run"]
-    image = words.index("image:tpu")
-    assert words[image + 1 :] == [
+    image = arguments.index("image:tpu")
+    assert arguments[image + 1 :] == [
         *("train", "--config", "small", "--workdir", nasty["workdir"]),
         *nasty["overrides"],
     ]
-    before = words[:image]
+    before = arguments[:image]
     assert {f"--env={name}={value}" for name, value in nasty["env"].items()} <= set(before)
     assert "--volume=/mnt/shared:/shared" in before
     assert "--entrypoint=ditfuse" in before
     assert before[:2] == ["run", "--detach"]
 
 
-def test_every_host_of_every_slice_is_told(tpu_job):
+def test_every_host_of_every_slice_runs_the_command(tpu_job):
     for action in (tpu_vm.run, tpu_vm.status, tpu_vm.stop):
         for slices, nodes in (1, ["run"]), (3, ["run-0", "run-1", "run-2"]):
-            calls = [list(command.words) for command in action(tpu_job(slices=slices))]
+            calls = [list(command.argv) for command in action(tpu_job(slices=slices))]
             assert [call[:6] for call in calls] == [
                 ["gcloud", "compute", "tpus", "tpu-vm", "ssh", node] for node in nodes
             ]
@@ -57,7 +58,7 @@ def test_every_host_of_every_slice_is_told(tpu_job):
 
 
 @pytest.mark.processes
-def test_a_stop_gives_time_to_save(hosts, tpu_job):
+def test_a_stopped_container_gets_time_to_save(hosts, tpu_job):
     job = tpu_job(grace_seconds=240)
     run(tpu_vm.run(job))
     assert options(hosts.calls("docker")[-1])["stop-timeout"] == "240"
@@ -66,7 +67,7 @@ def test_a_stop_gives_time_to_save(hosts, tpu_job):
 
 
 @pytest.mark.processes
-def test_status_shows_the_container_and_its_last_words(hosts, tpu_job):
+def test_status_shows_the_container_and_the_end_of_its_log(hosts, tpu_job):
     run(tpu_vm.status(tpu_job()))
     shown, logs = hosts.calls("docker")
     assert shown == ["ps", "--all", "--filter", "name=^run$", "--format", "{{.Status}}"]
@@ -75,7 +76,7 @@ def test_status_shows_the_container_and_its_last_words(hosts, tpu_job):
 
 @pytest.mark.processes
 def test_a_running_training_is_not_started_twice(hosts, tpu_job):
-    """And that is no failure: the hosts after it get theirs."""
+    """It is not a failure: the next hosts are still started."""
     hosts.add("docker", "print('0123abc')")
     assert run(tpu_vm.run(tpu_job(slices=2))) == 0
     assert [call[:2] for call in hosts.calls("docker")] == [["ps", "--quiet"]] * 2
@@ -89,18 +90,18 @@ def test_a_running_training_is_not_started_twice(hosts, tpu_job):
         ("v5p", "4x4x8", {"type": "v5p", "topology": "4x4x8"}, "v2-alpha-tpuv5"),
     ],
 )
-def test_slices_are_asked_for_by_googles_names(tpu_job, kind, topology, shape, runtime):
+def test_slices_are_requested_by_googles_names(tpu_job, kind, topology, shape, runtime):
     expected = shape | {"runtime-version": runtime, "zone": "here-a"}
     (one,) = tpu_vm.create(tpu_job(kind, topology))
-    assert one.words[:6] == ("gcloud", "compute", "tpus", "queued-resources", "create", "run")
-    assert options(list(one.words)) == expected | {"node-id": "run"}
+    assert one.argv[:6] == ("gcloud", "compute", "tpus", "queued-resources", "create", "run")
+    assert options(list(one.argv)) == expected | {"node-id": "run"}
     (two,) = tpu_vm.create(tpu_job(kind, topology, slices=2, spot=True))
-    assert options(list(two.words)) == expected | {"node-count": "2", "node-prefix": "run"}
-    assert "--spot" in two.words
+    assert options(list(two.argv)) == expected | {"node-count": "2", "node-prefix": "run"}
+    assert "--spot" in two.argv
 
 
 @pytest.mark.processes
-def test_what_is_shown_is_a_line_of_bash_for_each_call(tpu_job, nasty, capsys, hosts):
+def test_each_call_is_shown_as_a_line_of_bash(tpu_job, nasty, capsys, hosts):
     planned = tpu_vm.run(tpu_job(slices=2, **nasty))
     show(planned)
     subprocess.run(["/bin/bash", "-c", capsys.readouterr().out], check=True)

@@ -1,4 +1,4 @@
-"""A training that begins on SLURM, is stopped there, and is finished by a JobSet: really, small."""
+"""A small training is started by the SLURM script, stopped, and finished by the JobSet's pods."""
 
 import json
 import os
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 TINY = runpy.run_path(str(ROOT / "tests" / "train" / "conftest.py"))["TINY"]
 
-# srun with two tasks on this machine; SIGTERM goes to both, as --signal=TERM@... has it.
+# srun with two tasks on this machine; SIGTERM goes to both, as with --signal=TERM@...
 SRUN = """
 import signal
-words = sys.argv[1:]
-while words[0].startswith("--"):
-    words.pop(0)
+command = sys.argv[1:]
+while command[0].startswith("--"):
+    command.pop(0)
 tasks = [
-    subprocess.Popen(words, env=os.environ | {
+    subprocess.Popen(command, env=os.environ | {
         "SLURM_STEP_ID": "0",
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_STEP_NUM_NODES": "2",
@@ -99,14 +99,14 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
             time.sleep(0.1)
         (srun,) = Path(f"/proc/{batch.pid}/task/{batch.pid}/children").read_text().split()
         os.kill(int(srun), signal.SIGTERM)
-        _, told = batch.communicate(timeout=240)
+        _, errors = batch.communicate(timeout=240)
     finally:
         if batch.poll() is None:
             os.killpg(batch.pid, signal.SIGKILL)
-    assert batch.returncode == 143, told[-3000:]
+    assert batch.returncode == 143, errors[-3000:]
     assert fakes.calls("scontrol") == [["requeue", "7"]]
     (saved,) = map(int, checkpoints(run))
-    assert told.count(f"step {saved} of 5000 is saved") == 1  # one of the two speaks
+    assert errors.count(f"step {saved} of 5000 is saved") == 1  # only one of the two reports it
     assert sorted(losses(run)) == list(range(1, saved + 1))
 
     (command,) = jobset.run(job(saved + 2))
@@ -114,7 +114,7 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
     (container,) = replicated["template"]["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["ditfuse"]
     variables = {item["name"]: item["value"] for item in container["env"]}
-    # There is no service here that knows the first pod's name.
+    # Without the cluster's service the first pod's name does not resolve.
     variables["JAX_COORDINATOR_ADDRESS"] = f"localhost:{free_port()}"
     pods = [
         subprocess.Popen(
@@ -127,8 +127,8 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
     ]
     try:
         for pod in pods:
-            _, told = pod.communicate(timeout=240)
-            assert pod.returncode == 0, told[-3000:]
+            _, errors = pod.communicate(timeout=240)
+            assert pod.returncode == 0, errors[-3000:]
     finally:
         for pod in pods:
             pod.kill()
