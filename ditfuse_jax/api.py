@@ -2,34 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ditfuse_jax.bench import bench
-from ditfuse_jax.convert import convert, verify
-from ditfuse_jax.convert.moments import MomentsPacker
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate import (
-    evaluate,
-    evaluate_control,
-    evaluate_files,
-    evaluate_segmentation,
-    evaluate_suite,
-)
-from ditfuse_jax.pipeline.instruct import prepare_instructions
-from ditfuse_jax.pipeline.packed import Manifest
-from ditfuse_jax.pipeline.packer import FilePacker
-from ditfuse_jax.pipeline.prepare import prepare as pack
-from ditfuse_jax.sample import fuse
-from ditfuse_jax.sweep import submit_sweep, sweep
-from ditfuse_jax.train import (
-    Callback,
-    Outcome,
-    Writer,
-    load_recipe,
-    make_evaluations,
-    resolve,
-)
-from ditfuse_jax.train import train as run_training
-from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from ditfuse_jax.bench import bench
+    from ditfuse_jax.convert import convert, verify
+    from ditfuse_jax.evaluate import (
+        evaluate,
+        evaluate_control,
+        evaluate_files,
+        evaluate_segmentation,
+        evaluate_suite,
+    )
+    from ditfuse_jax.pipeline.instruct import prepare_instructions
+    from ditfuse_jax.pipeline.packed import Manifest
+    from ditfuse_jax.sample import fuse
+    from ditfuse_jax.sweep import submit_sweep, sweep
+    from ditfuse_jax.train import Callback, Outcome, Writer
+    from ditfuse_jax.train.recipe import Config
 
 __all__ = [
     "bench",
@@ -48,16 +41,35 @@ __all__ = [
     "verify",
 ]
 
+# A command imports only what it uses.
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "bench": "ditfuse_jax.bench",
+        "convert": "ditfuse_jax.convert",
+        "evaluate": "ditfuse_jax.evaluate",
+        "evaluate_control": "ditfuse_jax.evaluate",
+        "evaluate_files": "ditfuse_jax.evaluate",
+        "evaluate_segmentation": "ditfuse_jax.evaluate",
+        "evaluate_suite": "ditfuse_jax.evaluate",
+        "fuse": "ditfuse_jax.sample",
+        "prepare_instructions": "ditfuse_jax.pipeline.instruct",
+        "submit_sweep": "ditfuse_jax.sweep",
+        "sweep": "ditfuse_jax.sweep",
+        "verify": "ditfuse_jax.convert",
+    },
+)
+
 
 def train(
-    config: str | Config,
+    config: "str | Config",
     workdir: Path | str,
-    writers: Sequence[Writer] = (),
-    callbacks: Sequence[Callback] = (),
+    writers: "Sequence[Writer]" = (),
+    callbacks: "Sequence[Callback]" = (),
     *,
     overrides: Sequence[str] = (),
     quiet: bool = False,
-) -> Outcome:
+) -> "Outcome":
     """Trains by a recipe, evaluating as it says, or continues the run in `workdir`.
 
     Args:
@@ -71,6 +83,10 @@ def train(
     Raises:
       UserError: bad config, data or folder.
     """
+    from ditfuse_jax.evaluate import HeldOut  # noqa: F401  (registers the evaluator)
+    from ditfuse_jax.train import load_recipe, make_evaluations, resolve
+    from ditfuse_jax.train import train as run_training
+
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
     evaluations = make_evaluations(resolve(loaded))
     return run_training(loaded, workdir, writers, callbacks, evaluations=evaluations, quiet=quiet)
@@ -89,7 +105,7 @@ def prepare(
     processes: int = 1,
     max_bad_fraction: float = 0.01,
     quiet: bool = False,
-) -> Manifest:
+) -> "Manifest":
     """Packs a source into shards: its files, or with an autoencoder crops and their moments.
 
     Args:
@@ -102,6 +118,10 @@ def prepare(
     Raises:
       UserError: bad data, folder or arguments.
     """
+    from ditfuse_jax.convert.moments import MomentsPacker
+    from ditfuse_jax.pipeline.packer import FilePacker
+    from ditfuse_jax.pipeline.prepare import prepare as pack
+
     if autoencoder is None:
         if crop is not None or crops != 1:
             raise UserError("crops are cut for an autoencoder's moments: name its folder too")

@@ -9,19 +9,28 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
-from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
 from ditfuse_jax.working_memory import keep_working_memory
 
-COMMANDS = ("train", "fuse", "evaluate", "prepare", "convert", "compile", "bench", "sweep")
+# Name -> help line.  The module of a command is imported when the command is chosen.
+COMMANDS = {
+    "train": "train a model from a recipe",
+    "fuse": "fuse images with a trained model",
+    "evaluate": "score a model or fused images, write a report",
+    "prepare": "pack images into shards, check what was packed, or write prompts for pairs",
+    "convert": "convert weights and adapters; compare with reference numbers",
+    "compile": "compile for TPUs that are not there: memory, work, bounds",
+    "bench": "measure speed",
+    "sweep": "compare settings of a recipe in one table",
+}
 
 # Commands that run few programs for long; others were not measured with memory that is kept.
 _LONG_RUNS = ("train", "bench")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells wrong words in one line, like all bad input."""
+    """Reports wrong arguments in one line, like all bad input."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
@@ -29,30 +38,20 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit code."""
-    parser = _Parser(
-        prog="ditfuse", description="Instruction-driven image fusion with a diffusion transformer."
-    )
-    parser.add_argument("--version", action="version", version=f"ditfuse_jax {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    modules = {}
-    for name in COMMANDS:
-        modules[name] = import_module(f"ditfuse_jax.cli.{name}")
-        modules[name].add_arguments(
-            subparsers.add_parser(
-                name,
-                help=modules[name].HELP,
-                description=modules[name].__doc__,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-        )
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # No option of `ditfuse` itself takes a value.
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    parser, subparser = _parsers(chosen)
     args, rest = parser.parse_known_args(argv)
     if rest and not getattr(args, "accepts_overrides", False):
-        subparsers.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
+        subparser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
     try:
+        from ditfuse_jax.extensions import load_extensions
+
         _prepare_jax()
-        return modules[args.command].run(args) or 0
+        args.imports = load_extensions(args.imports)
+        return _module(args.command).run(args) or 0
     except UserError as error:
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -61,24 +60,62 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
+    """Returns the parser of all commands and that of the chosen one, which alone has arguments."""
+    parser = _Parser(
+        prog="ditfuse", description="Instruction-driven image fusion with a diffusion transformer."
+    )
+    parser.add_argument("--version", action="version", version=f"ditfuse_jax {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparser = parser
+    for name, summary in COMMANDS.items():
+        if name != chosen:
+            subparsers.add_parser(name, help=summary)
+            continue
+        module = _module(name)
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(subparser)
+        subparser.add_argument(
+            "--import",
+            dest="imports",
+            action="append",
+            default=[],
+            metavar="FILE|MODULE",
+            help="extension to load: a Python file or module that registers tasks, metrics, ...",
+        )
+    return parser, subparser
+
+
+def _module(command: str) -> Any:
+    return import_module(f"ditfuse_jax.cli.{command}")
+
+
 def command() -> NoReturn:
-    """The console command: `main`, whose one line about bad input is the last thing said."""
+    """The console command: runs `main` and ends the process with its exit code."""
     if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
         keep_working_memory()
     code = main()
     if code == EXIT_USER_ERROR:
-        # Threads of a failed read may still complain while the interpreter ends, or never return.
+        from ditfuse_jax.ending import end_now
+
+        # At a normal exit, threads of a failed read may still print messages or block forever.
         end_now(code)
     sys.exit(code)
 
 
 def _prepare_jax() -> None:
-    """Settings that must precede the first use of JAX."""
-    # Compiled programs are kept between runs; the variable is JAX's own, so users can move it.
+    """Applies settings that must precede the first use of JAX."""
+    # JAX's own variable for its cache of compiled programs; users can set it to another folder.
     os.environ.setdefault(CACHE_VARIABLE, str(compilation_cache()))
     from absl import logging as absl_logging
 
-    # Orbax logs, thread by thread, the failures that it then raises; we tell them once.
+    # Each thread of orbax logs the failure that is raised afterwards; we report it once.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if sys.unraisablehook is sys.__unraisablehook__:
@@ -86,6 +123,6 @@ def _prepare_jax() -> None:
 
 
 def _unraisable(failure: Any) -> None:
-    """Drops what tensorstore's threads say once the first of several failed reads was raised."""
+    """Drops the messages of tensorstore's threads after the first failed read was raised."""
     if str(failure.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(failure)

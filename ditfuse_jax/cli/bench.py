@@ -5,8 +5,6 @@ ditfuse bench train --config nano_m3 --json
 
 import argparse
 
-HELP = "measure speed"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", help="train, sample, data, m3 or metrics")

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 
-HELP = "compile for TPUs that are not there: memory, work, bounds"
-
 EXIT_DOES_NOT_FIT = 3
 
 

@@ -12,8 +12,6 @@ ditfuse convert --verify DIR                           (DIR like tests/golden/of
 import argparse
 from pathlib import Path
 
-HELP = "convert weights and adapters; compare with reference numbers"
-
 EXIT_MISMATCH = 1
 
 

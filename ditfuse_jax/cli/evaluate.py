@@ -24,7 +24,6 @@ from ditfuse_jax.cli.model_options import (
 )
 from ditfuse_jax.errors import UserError
 
-HELP = "score a model or fused images, write a report"
 _DATA = "samples:heldout"
 
 

@@ -18,8 +18,6 @@ from ditfuse_jax.cli.model_options import (
     sampling_overrides,
 )
 
-HELP = "fuse images with a trained model"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument

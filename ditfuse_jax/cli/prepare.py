@@ -21,8 +21,6 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 
-HELP = "pack images into shards, check what was packed, or write prompts for pairs"
-
 EXIT_DAMAGED = 1
 
 

@@ -10,8 +10,6 @@ Interrupted sweeps continue with the same command; what is done is not done agai
 import argparse
 from pathlib import Path
 
-HELP = "compare settings of a recipe in one table"
-
 EXIT_FAILED = 1  # some runs, while the others were done
 EXIT_STOPPED = 143
 

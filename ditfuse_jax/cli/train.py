@@ -7,8 +7,6 @@ Interrupted runs continue with the same command.
 import argparse
 from pathlib import Path
 
-HELP = "train a model from a recipe"
-
 # As the shell tells a process ended by SIGTERM: what comes after `&&` does not start.
 EXIT_STOPPED = 143
 
@@ -27,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     initialize()
     with exit_together("ditfuse train"):
         from ditfuse_jax.api import train
+        from ditfuse_jax.train import load_recipe
 
-        outcome = train(args.config, args.workdir, overrides=args.overrides)
+        config = load_recipe(args.config, args.overrides, args.imports)
+        outcome = train(config, args.workdir)
     return EXIT_STOPPED if outcome.stopped else 0

@@ -74,7 +74,7 @@ def default_config(model_preset: str) -> Config:
     return config
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
+def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Config:
     """Loads a recipe and its extensions, applies overrides and locks it.
 
     Paths in `config.imports` are relative to the recipe's folder, or else to the current folder;
@@ -84,6 +84,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
       name: a bundled recipe (`nano_m3`), or the path of a Python file; `name:argument` passes
         `argument` to its `get_config`.
       overrides: see `apply_overrides`.
+      imports: extensions to add to `config.imports`.
 
     Raises:
       UserError: there is no such recipe, it fails, an extension fails, or an override names no key
@@ -95,7 +96,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Config:
     config.lock()
     config = apply_overrides(config, overrides)
     with config.unlocked():
-        config.imports = tuple(_absolute(name, path.parent) for name in config.imports)
+        own = (_absolute(name, path.parent) for name in config.imports)
+        config.imports = tuple(dict.fromkeys((*own, *imports)))
     load_extensions(config.imports)
     return config
 
