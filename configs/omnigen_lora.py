@@ -6,7 +6,7 @@
 The folder after the colon holds OmniGen-v1 as downloaded (safetensors, config.json, tokenizer and
 vae/), diffusers' port of it, or what `ditfuse convert` made of either.  Rank 8, alpha 8, on
 `qkv_proj` and `o_proj`: 4.7 M parameters train, checkpoints are megabytes.  AdamW, learning rate
-1e-4, no weight decay, clip 1.0, bf16 (DESIGN section 2, Fine-tuning).
+1e-4, no weight decay, clip 1.0, bf16 (docs/method.md, Fine-tuning).
 
 `omnigen_lora_paper` has the paper's settings.  Continue from a released adapter with
 `--config.lora.adapter=DIR`; its rank, alpha and targets must be the recipe's, and the message says

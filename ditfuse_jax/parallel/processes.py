@@ -101,16 +101,18 @@ def is_main_process() -> bool:
 
 
 def _from_variables(environment: Mapping[str, str]) -> ProcessGroup:
-    own = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environment else "JOB_COMPLETION_INDEX"
+    id_name = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environment else "JOB_COMPLETION_INDEX"
     try:
-        count, index = (int(environment[name]) for name in ("JAX_NUM_PROCESSES", own))
+        count, index = (int(environment[name]) for name in ("JAX_NUM_PROCESSES", id_name))
     except (KeyError, ValueError) as error:
         raise UserError(
             "JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID (or Kubernetes' "
             f"JOB_COMPLETION_INDEX) must be whole numbers ({error})"
         ) from error
     if not 0 <= index < count:
-        raise UserError(f"{own} is {index}: it counts from 0, and JAX_NUM_PROCESSES is {count}")
+        raise UserError(
+            f"{id_name} must be in 0..{count - 1} (JAX_NUM_PROCESSES is {count}), not {index}"
+        )
     return ProcessGroup(environment["JAX_COORDINATOR_ADDRESS"], count, index)
 
 

@@ -18,8 +18,8 @@ _ALONE = 1 / 3  # share of examples without the fusion sentence
 class Control:
     """The examples of `base` with a target adjusted by a level, each of six as likely.
 
-    The instruction is a fusion sentence and one that asks for the level (DESIGN section 2), or the
-    latter alone, as people type it.
+    The instruction is a fusion sentence and one that asks for the level, or the latter alone, as
+    people type it; see docs/method.md, Tasks.
     """
 
     base: Task

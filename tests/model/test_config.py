@@ -9,7 +9,12 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import PRESETS, DiTFuse, ModelConfig, preset
+from ditfuse_jax.model.attention import IMPLEMENTATIONS
+from ditfuse_jax.model.flops import forward_flops
+from ditfuse_jax.model.heads import HEADS
+from ditfuse_jax.model.heads.linear import LinearHead
 from ditfuse_jax.model.logical_axes import axes_of, parameter
+from ditfuse_jax.model.remat import REMAT_POLICIES, RematPolicy
 from ditfuse_jax.parallel import RULES
 
 
@@ -114,3 +119,47 @@ def test_a_missing_key_is_refused_naming_it():
 def test_a_parameter_needs_one_name_per_dimension():
     with pytest.raises(ValueError, match="1 axis names"):
         parameter(jax.numpy.zeros((2, 3)), "embed")
+
+
+def test_presets_of_other_modules_can_be_registered(monkeypatch):
+    monkeypatch.setattr(PRESETS, "_entries", dict(PRESETS._entries))
+
+    @PRESETS.register("tiny")
+    def tiny() -> ModelConfig:
+        return dataclasses.replace(preset("nano"), preset="tiny", num_layers=1)
+
+    assert preset("tiny").num_layers == 1
+
+
+def test_heads_attention_and_remat_policies_of_other_modules_can_be_registered(models, monkeypatch):
+    for registry in (HEADS, IMPLEMENTATIONS, REMAT_POLICIES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @HEADS.register("negative")
+    class NegativeHead(LinearHead):
+        def __call__(self, *args):
+            return -super().__call__(*args)
+
+    IMPLEMENTATIONS.register("zeros", lambda q, k, v, mask, key_valid: jax.numpy.zeros_like(q))
+    REMAT_POLICIES.register("everything", RematPolicy(None, None))
+    linear = dataclasses.replace(models.LATENT, attention="zeros", remat="everything")
+    negative = dataclasses.replace(linear, head="negative")
+    inputs = models.condition(linear), *models.targets(linear)
+    outputs = [models.build(config)(*inputs) for config in (linear, negative)]
+    assert (outputs[0] == -outputs[1]).all() and outputs[0].any()
+    sizes = {"num_text": 10, "num_images": 2, "patches": 6}
+    assert forward_flops(negative, **sizes) == forward_flops(linear, **sizes)
+
+
+def test_a_head_can_refuse_a_config(monkeypatch):
+    monkeypatch.setattr(HEADS, "_entries", dict(HEADS._entries))
+
+    @HEADS.register("wide")
+    class WideHead(LinearHead):
+        @classmethod
+        def check(cls, config):
+            if config.hidden_size < 1000:
+                raise UserError("model.head 'wide' needs model.hidden_size of at least 1000")
+
+    with pytest.raises(UserError, match="'wide' needs"):
+        dataclasses.replace(preset("nano"), head="wide")

@@ -1,4 +1,4 @@
-"""The original PyTorch code's numbers, from its own weights (`golden/official_tiny`)."""
+"""Parity with numbers of the original PyTorch code (`golden/official_tiny`)."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from ditfuse_jax.weights.omnigen import parameters_from_original
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-# float32 on both sides, sums in another order.
+# Both compute in float32 with different orders of summation.
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-3
 
@@ -39,36 +39,36 @@ def training(request, official, models, inputs):
     graph, _ = nnx.split(official.model(attention=request.param))
 
     def objective(parameters):
-        model, seen = nnx.merge(graph, parameters), {}
+        model, outputs = nnx.merge(graph, parameters), {}
 
         def predict(noisy, t):
-            seen["velocity"] = model(condition, noisy, t)
-            return seen["velocity"]
+            outputs["velocity"] = model(condition, noisy, t)
+            return outputs["velocity"]
 
         losses = flow_matching_loss(predict, "velocity", image, noise, t)
-        return jnp.mean(losses), (seen["velocity"], losses)
+        return jnp.mean(losses), (outputs["velocity"], losses)
 
     run = models.jit(jax.value_and_grad(objective, has_aux=True))
     (_, (velocity, losses)), gradients = run(official.parameters)
     return {"velocity": velocity, "losses": losses, "gradients": gradients}
 
 
-def test_the_velocity_is_the_original_s(official, training):
+def test_the_velocity_equals_the_original_s(official, training):
     expected = channels_last(official.golden["velocity"])
     assert relative_error(training["velocity"][:, 0], expected) < TOLERANCE
 
 
-def test_the_loss_of_every_sample_is_the_original_s(official, training):
+def test_the_loss_of_every_sample_equals_the_original_s(official, training):
     assert relative_error(training["losses"][:, 0], official.golden["loss"]) < TOLERANCE
 
 
-def test_the_gradients_are_the_original_s(official, training):
+def test_the_gradients_equal_the_original_s(official, training):
     golden = official.golden
     weights = load_file(official.folder / "model.safetensors")
-    told = [name.removeprefix("grad/") for name in golden if name.startswith("grad/")]
+    names = [name.removeprefix("grad/") for name in golden if name.startswith("grad/")]
     errors = {}
-    for name in told:
-        # Gradients are transposed and stacked as their parameters are, and so is a mask.
+    for name in names:
+        # Gradients and masks are transposed and stacked like their parameters.
         gradient, mask = (
             parameters_from_original(
                 {n: value if n == name else np.zeros_like(x) for n, x in weights.items()},
@@ -88,7 +88,7 @@ def test_the_gradients_are_the_original_s(official, training):
 
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
-def test_the_cached_path_gives_the_original_s_velocity(official, models, inputs, implementation):
+def test_encode_and_denoise_give_the_original_s_velocity(official, models, inputs, implementation):
     golden = official.golden
     condition, _, _, t = inputs
     graph, state = nnx.split(official.model(attention=implementation))
@@ -103,7 +103,7 @@ def test_the_cached_path_gives_the_original_s_velocity(official, models, inputs,
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (8, 12), (64, 64)])
-def test_the_position_table_is_the_original_s_cropped_to_the_centre(official, grid):
+def test_the_position_table_equals_the_centre_of_the_original_s(official, grid):
     table = load_file(official.folder / "model.safetensors")["pos_embed"]
     side = official.meta["pos_embed_max_size"]
     top, left = ((side - size) // 2 for size in grid)

@@ -1,4 +1,4 @@
-"""What the tests of parity share: they need PyTorch, transformers with it, and diffusers."""
+"""Fixtures of the parity tests, which need PyTorch, transformers and diffusers."""
 
 import importlib.util
 import runpy
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
-    """OmniGen's forward pass made of library modules (`reference.py`)."""
+    """OmniGen's forward pass, built from library modules (`reference.py`)."""
     for name in ("torch", "diffusers"):
         pytest.importorskip(name, reason=f"parity with PyTorch needs {name}")
     spec = importlib.util.spec_from_file_location("reference", HERE / "reference.py")
@@ -24,5 +24,5 @@ def reference() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def original() -> SimpleNamespace:
-    """OmniGen's own processing of prompts (`prompts/original.py`)."""
+    """OmniGen's processing of prompts (`prompts/original.py`)."""
     return SimpleNamespace(**runpy.run_path(str(HERE.parent / "prompts" / "original.py")))

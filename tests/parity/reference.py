@@ -1,13 +1,13 @@
-"""OmniGen's forward pass made of other people's modules: an independent reference.
+"""An independent reference of OmniGen's forward pass, built from library modules.
 
-The backbone is transformers' Phi-3 (rotary tables, layers, norms, eager attention); patches with
-their position table, time features, time MLPs and the modulated norm are diffusers'.  What is
-written here is only how the original joins them: the sequence `[condition | time | target]` of one
-sample without padding, and who sees whom.
+The backbone is transformers' Phi-3 (rotary tables, layers, norms, eager attention).  Patch
+embeddings with the position table, timestep features and MLPs, and the modulated norm are
+diffusers'.  This file adds only how OmniGen combines them: the sequence
+`[condition | time | target]` of one sample without padding, and the attention mask.
 """
 
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
-# PyTorch and diffusers are in no requirement of ours.
+# PyTorch and diffusers are not among the requirements.
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ from transformers import Phi3Config, Phi3Model
 PATCH = 2
 CHANNELS = 4
 
-# Phi-3's own ids lie outside a small vocabulary.
+# Phi-3's ids are outside of a small vocabulary.
 NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
-# The original's names on the left, those of the library modules on the right.
+# OmniGen's names -> names of the library modules.
 NAMES = {
     "final_layer.adaLN_modulation.1.": "norm_out.linear.",
     "final_layer.linear.": "proj_out.",
@@ -34,22 +34,22 @@ NAMES = {
 
 
 class Reference(torch.nn.Module):
-    """One random OmniGen in float32.
+    """An OmniGen model in float32.
 
     Args:
       config: Phi-3's `config.json`.
-      tensors: the weights under the original's names.
+      tensors: the weights by OmniGen's names.
     """
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Any]):
         super().__init__()
-        # A copy: transformers changes the dict inside.
+        # Copied because transformers changes the dict.
         phi3 = Phi3Config.from_dict(copy.deepcopy({**config, **NO_SPECIAL_TOKENS}))
         phi3._attn_implementation = "eager"
         self.llm = Phi3Model(phi3)
         width = phi3.hidden_size
-        front: dict[str, Any] = {
-            # 64 patches a side is what a coordinate of the position table counts in.
+        embedding: dict[str, Any] = {
+            # Coordinates of the position table refer to 64 patches per side.
             "height": 64 * PATCH,
             "width": 64 * PATCH,
             "patch_size": PATCH,
@@ -57,8 +57,8 @@ class Reference(torch.nn.Module):
             "embed_dim": width,
             "pos_embed_max_size": 192,
         }
-        self.x_embedder = PatchEmbed(**front)
-        self.input_x_embedder = PatchEmbed(**front)
+        self.x_embedder = PatchEmbed(**embedding)
+        self.input_x_embedder = PatchEmbed(**embedding)
         self.features = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_token = TimestepEmbedding(256, width)
         self.t_embedder = TimestepEmbedding(256, width)
@@ -69,12 +69,12 @@ class Reference(torch.nn.Module):
             strict=False,
         )
         assert not loaded.unexpected_keys, loaded.unexpected_keys
-        # Computed by diffusers rather than read.
+        # diffusers computes these.
         assert set(loaded.missing_keys) == {"x_embedder.pos_embed", "input_x_embedder.pos_embed"}
         self.eval()
 
     def gradients(self) -> dict[str, Any]:
-        """The gradients under the original's names, as NumPy arrays."""
+        """Returns the gradients by OmniGen's names, as NumPy arrays."""
         return {
             _original(name): parameter.grad.numpy()
             for name, parameter in self.named_parameters()
@@ -90,16 +90,16 @@ class Reference(torch.nn.Module):
         t: float,
         longest: int | None = None,
     ) -> torch.Tensor:
-        """Predicts the velocity of one sample.
+        """Computes the velocity of one sample.
 
         Args:
-          ids: token ids of the condition, anything where images stand.
+          ids: token ids of the condition; ignored at the places of images.
           spans: (start, stop) of every image in the condition.
-          images: the latents (C, H, W) that stand there.
-          noisy: (C, H, W).
-          t: the time.
-          longest: the longest position of the forward pass that this sample is part of; by default
-            its own.
+          images: latents (C, H, W) of these images.
+          noisy: (C, H, W) noisy target.
+          t: time in [0, 1].
+          longest: largest position of the forward pass that this sample belongs to; by default of
+            the sample.
 
         Returns:
           (C, H, W).
@@ -113,7 +113,7 @@ class Reference(torch.nn.Module):
         x = torch.cat([condition, time, self.x_embedder(noisy[None])], dim=1)
 
         length = x.shape[1]
-        # transformers chooses LongRoPE's factors by the largest position that it is given.
+        # transformers selects LongRoPE's factors by the largest position in this tensor.
         positions = torch.tensor([[*range(length), length - 1 if longest is None else longest]])
         cos, sin = (table[:, :length] for table in self.llm.rotary_emb(x, positions))
         mask = _mask(length, len(ids), spans)
@@ -128,13 +128,13 @@ class Reference(torch.nn.Module):
 
 
 def _mask(length: int, condition: int, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """(1, 1, N, N): zero where a row sees a column, the lowest number where not."""
-    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    """Returns (1, 1, N, N): 0 where a row attends to a column, else the lowest float32."""
+    allowed = torch.ones(length, length, dtype=torch.bool).tril()
     for start, stop in spans:
-        seen[start:stop, start:stop] = True
-    seen[condition + 1 :] = True
+        allowed[start:stop, start:stop] = True
+    allowed[condition + 1 :] = True
     lowest = torch.finfo(torch.float32).min
-    return torch.zeros(length, length).masked_fill(~seen, lowest)[None, None]
+    return torch.zeros(length, length).masked_fill(~allowed, lowest)[None, None]
 
 
 def _theirs(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Our transformer against OmniGen's, rebuilt from transformers' and diffusers' modules.
+"""Parity of the transformer with OmniGen, rebuilt from transformers' and diffusers' modules.
 
-Prompts enter both sides as words: ours through fixed slots, theirs one sample at a time without any
-padding.  The weights are random and have grouped-query attention.
+Both get the same prompts: ours in fixed slots, the reference one sample at a time without padding.
+The weights are random and have grouped-query attention.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from ditfuse_jax.weights.omnigen import parameters_from_original
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("reference", "exact_products")]
 
-# float32 on both sides, sums in another order.
+# Both compute in float32 with different orders of summation.
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 
@@ -44,14 +44,14 @@ ONE, TWO, THREE = (f"<img><|image_{k}|></img>" for k in (1, 2, 3))
 
 
 class Case(NamedTuple):
-    """A batch: one prompt per row, all of them over as many images of one grid."""
+    """A batch: one prompt per row, all with the same number of images of one grid."""
 
     num_images: int
     grid: tuple[int, int]
     prompts: tuple[str, ...]
 
 
-def asked(num_images: int) -> tuple[str, ...]:
+def prompts(num_images: int) -> tuple[str, ...]:
     """Prompts of unequal length."""
     return (
         task_prompt("FUSION", None, "Merge.", num_images),
@@ -61,13 +61,13 @@ def asked(num_images: int) -> tuple[str, ...]:
 
 
 CASES = {
-    "one image": Case(1, (3, 7), asked(1)),
-    "two images": Case(2, (8, 4), asked(2)),
-    "three images": Case(3, (2, 5), asked(3)),
+    "one image": Case(1, (3, 7), prompts(1)),
+    "two images": Case(2, (8, 4), prompts(2)),
+    "three images": Case(3, (2, 5), prompts(3)),
     "images in other places": Case(
         3, (3, 2), (f"{THREE} over {ONE}, {TWO}", f"{ONE}{TWO}{THREE}", f"{TWO} {THREE} {ONE}!")
     ),
-    # Less than all slots filled, as by the branches of guidance.
+    # Not all slots are used, as in the branches of guidance.
     "an image shown twice": Case(
         2,
         (4, 3),
@@ -86,8 +86,10 @@ def folder(omnigen_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tensors(folder) -> dict[str, np.ndarray]:
-    """The folder's weights, those of the layers enlarged: small ones make attention uniform, and
-    then neither positions nor masks would matter."""
+    """The folder's weights, with larger weights in the layers.
+
+    Small ones make attention nearly uniform, so positions and masks would have no effect.
+    """
     read = load_file(folder / "model.safetensors")
     return {
         name: tensor * 3 if "_proj." in name and name.startswith("llm.") else tensor
@@ -96,7 +98,7 @@ def tensors(folder) -> dict[str, np.ndarray]:
 
 
 class Both(NamedTuple):
-    """A case for both sides; leaves of `ours` begin with the batch."""
+    """Inputs of a case for our model and the reference; arrays start with the batch."""
 
     config: ModelConfig
     parameters: Any
@@ -111,7 +113,7 @@ class Both(NamedTuple):
 
 @pytest.fixture(scope="module")
 def prepare(reference, original, folder, tensors):
-    """Builds the sides of a case whose long factors apply from `limit` positions on."""
+    """Returns a function that prepares a case whose long factors apply from `limit` on."""
     torch = pytest.importorskip("torch")
     raw = json.loads((folder / "config.json").read_text())
     opened = open_omnigen(folder, text_slots=dataclasses.astuple(SLOTS)).config
@@ -120,7 +122,7 @@ def prepare(reference, original, folder, tensors):
 
     @functools.cache
     def sides(limit: int) -> tuple[ModelConfig, Any]:
-        longest = 32 * limit  # as in OmniGen-v1: it decides the scale of cosines and sines
+        longest = 32 * limit  # as in OmniGen-v1; determines the scale of cosines and sines
         changed = raw | {
             "original_max_position_embeddings": limit,
             "max_position_embeddings": longest,
@@ -179,52 +181,54 @@ def ours(models, both: Both, path, longest=None) -> np.ndarray:
 
 
 def theirs(both: Both, longest: int | None = None) -> np.ndarray:
-    """(B, H, W, C); by default every sample is a forward pass of its own."""
+    """Returns (B, H, W, C); by default every sample is a separate forward pass."""
     out = [both.theirs(*sample, longest=longest) for sample in both.samples]
     return np.stack([x.detach().permute(1, 2, 0).numpy() for x in out])
 
 
 def relative_error(actual, expected) -> float:
-    """The largest over the batch, each row in terms of its own size."""
+    """Returns the largest error over the batch, relative to the largest value of the row."""
     axes = tuple(range(1, expected.ndim))
     return float((np.abs(actual - expected).max(axes) / np.abs(expected).max(axes)).max())
 
 
 @pytest.mark.parametrize("path", [full, cached])
 @pytest.mark.parametrize("name", CASES)
-def test_the_velocity_is_omnigen_s(models, prepare, name, path):
+def test_the_velocity_equals_omnigen_s(models, prepare, name, path):
     both = prepare(CASES[name], NEVER)
     assert relative_error(ours(models, both, path), theirs(both)) < TOLERANCE
 
 
 @pytest.mark.parametrize("path", [full, cached])
 @pytest.mark.parametrize("name", ["one image", "an image shown twice"])
-def test_the_velocity_with_long_factors_is_omnigen_s(models, prepare, name, path):
+def test_the_velocity_with_long_factors_equals_omnigen_s(models, prepare, name, path):
     both = prepare(CASES[name], ALWAYS)
     assert relative_error(ours(models, both, path), theirs(both)) < TOLERANCE
 
 
 @pytest.mark.parametrize("path", [full, cached])
-def test_a_batch_that_is_one_forward_pass_chooses_by_its_longest_sample(models, prepare, path):
+def test_a_batch_selects_the_factors_by_its_longest_sample(models, prepare, path):
     lengths = np.sort(prepare(CASES["two images"], NEVER).lengths)
     both = prepare(CASES["two images"], int(lengths[-1]) - 1)
     expected = theirs(both, longest=int(lengths[-1]) - 1)
     assert relative_error(ours(models, both, path), expected) < TOLERANCE
-    assert relative_error(theirs(both), expected) > 0.01  # the shorter would choose otherwise
+    assert (
+        relative_error(theirs(both), expected) > 0.01
+    )  # shorter samples alone select other factors
 
 
 @pytest.mark.parametrize("path", [full, cached])
-def test_rows_that_are_passes_of_their_own_choose_by_themselves(models, prepare, path):
+def test_rows_with_their_own_longest_position_select_the_factors_separately(models, prepare, path):
     lengths = np.sort(prepare(CASES["two images"], NEVER).lengths)
     assert lengths[0] < lengths[-1]
-    # At the limit itself the short factors still apply.
+    # The short factors apply up to and including the limit.
     both = prepare(CASES["two images"], int(lengths[-2]))
     longest = jnp.asarray(both.lengths - 1)
     assert relative_error(ours(models, both, path, longest), theirs(both)) < TOLERANCE
 
 
 @pytest.mark.parametrize(("name", "limit"), [("two images", NEVER), ("one image", ALWAYS)])
-def test_the_gradients_of_all_weights_are_omnigen_s(models, prepare, name, limit):
+def test_the_gradients_of_all_weights_equal_omnigen_s(models, prepare, name, limit):
     torch = pytest.importorskip("torch")
     both = prepare(CASES[name], limit)
     graph, _ = models.graph(both.config)
@@ -248,15 +252,15 @@ def test_the_gradients_of_all_weights_are_omnigen_s(models, prepare, name, limit
 
 
 @pytest.mark.parametrize("grid", [(3, 7), (8, 4), (64, 40), (191, 192)])
-def test_the_position_table_is_diffusers_cropped_to_the_centre(prepare, grid):
+def test_the_position_table_equals_the_centre_of_diffusers_table(prepare, grid):
     both = prepare(CASES["one image"], NEVER)
     expected = both.theirs.x_embedder.cropped_pos_embed(2 * grid[0], 2 * grid[1])[0].numpy()
     np.testing.assert_allclose(position_table(both.config, grid), expected, atol=1e-5)
 
 
-def test_diffusers_reads_the_stand_in_s_autoencoder(folder):
+def test_diffusers_reads_the_autoencoder_of_the_test_folder(folder):
     diffusers = pytest.importorskip("diffusers")
-    _, told = diffusers.AutoencoderKL.from_pretrained(
+    _, problems = diffusers.AutoencoderKL.from_pretrained(
         folder / "vae", output_loading_info=True, local_files_only=True
     )
-    assert not any(told.values()), told
+    assert not any(problems.values()), problems
