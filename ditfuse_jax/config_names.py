@@ -1,4 +1,4 @@
-"""Configuration keys that were renamed, so that older checkpoints keep their meaning."""
+"""Configuration keys that were renamed, for reading older checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any

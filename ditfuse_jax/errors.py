@@ -1,12 +1,12 @@
-"""The one error a user is meant to read."""
+"""The error for bad input and bad environments."""
 
-# Of a command that a `UserError` ends.
+# Exit code of a command that ends with a `UserError`.
 EXIT_USER_ERROR = 2
 
 
 class UserError(Exception):
-    """Bad input or a bad environment, told in one line: what is wrong, where, what to do.
+    """Bad input or a bad environment; the message is one line: what, where, what to do.
 
-    The command line prints it without a traceback and exits with `EXIT_USER_ERROR`; library callers
-    catch it like any exception.  Anything else that escapes is a defect of this project.
+    The command line prints it without a traceback and exits with `EXIT_USER_ERROR`.  Any other
+    exception that reaches the user is a bug.
     """

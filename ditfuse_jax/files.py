@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and failing with a message that names the file."""
+"""Atomic writing of files; failures name the file."""
 
 import contextlib
 import hashlib
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 
-# JAX's own, which says where it keeps compiled programs.
+# JAX's environment variable for the folder of compiled programs.
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file under a temporary name and renames it; an older file survives a failure.
+    """Writes a file under a temporary name and renames it, so that a failure keeps the older file.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: the file cannot be written.
     """
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -39,19 +39,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and its parents.
+    """Creates a folder and its parents, unless it exists.
 
     Raises:
-      UserError: it cannot be made.
+      UserError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be made ({error.strerror})") from error
+        raise UserError(f"{folder}: the folder cannot be created ({error.strerror})") from error
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content."""
+    """Returns the SHA-256 hex digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -60,6 +60,6 @@ def sha256(path: Path) -> str:
 
 
 def compilation_cache() -> Path:
-    """Where compiled programs are kept between runs: in the user's cache, or where JAX is told."""
+    """Returns the folder for compiled programs: JAX's environment variable, or the user's cache."""
     default = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
     return Path(os.environ.get(CACHE_VARIABLE) or default)

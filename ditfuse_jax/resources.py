@@ -1,6 +1,6 @@
-"""Where the recipes and data that live beside the package are found.
+"""Paths of the recipes and data that are installed with the package.
 
-`configs/` and `data/` stand at the top of the repository; a wheel carries them inside the package.
+`configs/` and `data/` are at the top of the repository; a wheel has them inside the package.
 """
 
 from pathlib import Path
@@ -8,14 +8,14 @@ from pathlib import Path
 from ditfuse_jax.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
-_ROOTS = (_PACKAGE, _PACKAGE.parent)  # a wheel first: in a checkout the package holds no copies
+_ROOTS = (_PACKAGE, _PACKAGE.parent)  # of a wheel and of a checkout
 
 
 def resource(*parts: str) -> Path:
-    """Returns the path of a shipped file or folder, e.g. `resource("configs", "nano_m3.py")`.
+    """Returns the path of an installed file or folder, e.g. `resource("configs", "nano_m3.py")`.
 
     Raises:
-      UserError: the installation lacks it.
+      UserError: it is missing.
     """
     for root in _ROOTS:
         path = root.joinpath(*parts)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image
-from ditfuse_jax.pipeline.packer import Record, encode
+from ditfuse_jax.pipeline.packer import PackedRecord, encode
 from ditfuse_jax.tasks.crop import random_view
 from ditfuse_jax.weights.autoencoder import fingerprint, load_autoencoder
 
@@ -64,7 +64,7 @@ class MomentsPacker:
 
     def __call__(
         self, name: str, paths: Sequence[Path], labels: Container[int]
-    ) -> Sequence[Record]:
+    ) -> Sequence[PackedRecord]:
         """See `Packer`."""
         if len(paths) != 1:
             raise UserError(
@@ -77,7 +77,7 @@ class MomentsPacker:
         ]
         moments = _loaded(self.autoencoder).encode(np.stack(crops))
         return [
-            Record(f"{name}#{k}", (encode(crop, ".png"),), self.crop, of_crop)
+            PackedRecord(f"{name}#{k}", (encode(crop, ".png"),), self.crop, of_crop)
             for k, (crop, of_crop) in enumerate(zip(crops, moments, strict=True))
         ]
 

@@ -1,4 +1,4 @@
-"""Images in and out of the program: always `uint8 (H, W, 3)` RGB in between."""
+"""Reading, resizing and writing images; in memory they are always `uint8 (H, W, 3)` RGB."""
 
 from ditfuse_jax.images.decode import (
     IMAGE_SUFFIXES,

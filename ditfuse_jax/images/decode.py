@@ -1,11 +1,11 @@
-"""Any image file -> `uint8 (H, W, 3)` RGB, or one line telling why not.
+"""Decodes image files to `uint8 (H, W, 3)` RGB; what cannot be decoded is a `UserError`.
 
 - Grey becomes three equal channels; palettes and CMYK become RGB.
-- Transparent pixels are composited over black: no light came from there.
-- 16 bits per channel keep their high byte (`value >> 8`), in grey and in colour alike; but counts
-  of a 14-bit thermal sensor, which would come out black, are scaled (`grey16_to_uint8`).
-- The EXIF orientation is applied, so that height and width are those a viewer shows.
-- Of several frames (animated WebP, multi-page TIFF) the first is taken.
+- Transparent pixels are composited over black.
+- 16-bit channels keep their high byte (`value >> 8`), grey and colour alike; but the counts of a
+  14-bit thermal sensor, which would be nearly black, are scaled (`grey16_to_uint8`).
+- The EXIF orientation is applied, so height and width are those that a viewer shows.
+- Files with several frames (animated WebP, multi-page TIFF) give the first one.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from ditfuse_jax.errors import UserError
 
 MAX_PIXELS = 200_000_000
 
-# Pillow's name of a format -> the file name suffixes that folders are searched for.  Only these
-# decoders run, whatever a file's name says: some of Pillow's others start outside programs.
+# Pillow's name of a format -> suffixes of its files.  Only these decoders run, whatever the suffix:
+# some of Pillow's other decoders start external programs.
 _FORMATS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Returns the image in an encoded byte string, `uint8 (H, W, 3)` RGB.
 
-    `name` tells errors where the bytes came from.
+    `name` is what error messages call the bytes.
 
     Raises:
       UserError: as `read_image`.
@@ -65,22 +65,22 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Returns (height, width) as a viewer shows the image, read from the file's header alone.
+    """Returns (height, width) as a viewer shows the image; reads only the file's header.
 
     Raises:
-      UserError: as `read_image`, as far as the header tells.
+      UserError: as `read_image`, for errors that the header shows.
     """
     with open_image(path) as image:
         width, height = image.size
         sideways = False
-        if image.format != "TIFF":  # whose size Pillow gives as it is shown
-            with contextlib.suppress(Exception):  # as `load_upright`
+        if image.format != "TIFF":  # Pillow orients the size of TIFF files itself
+            with contextlib.suppress(Exception):  # see `load_upright`
                 sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
     return (width, height) if sideways else (height, width)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Returns the image files directly inside a folder, sorted by name; hidden files are left out.
+    """Returns the image files directly inside a folder, sorted by name, without hidden files.
 
     Raises:
       UserError: there is no such folder, or no image in it.
@@ -107,10 +107,10 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 def open_image(
     path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Image.Image]:
-    """Opens a file as a Pillow image whose header is read and whose pixels are not yet decoded.
+    """Opens a file as a Pillow image: the header is read, the pixels are not decoded yet.
 
     Raises:
-      UserError: as `read_image`; also for whatever Pillow raises inside the `with` block.
+      UserError: as `read_image`; also for exceptions of Pillow inside the `with` block.
     """
     path = Path(path)
     try:
@@ -127,7 +127,7 @@ def open_image(
 
 @contextlib.contextmanager
 def open_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """As `open_image`, of an encoded byte string."""
+    """Opens an encoded byte string like `open_image`."""
     with _opened(io.BytesIO(data), name, max_pixels) as image:
         yield image
 
@@ -142,21 +142,22 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Ima
             width, height = image.size
             if width * height > max_pixels:
                 raise UserError(
-                    f"{name}: {width}x{height} pixels are more than the limit of"
+                    f"{name}: {width}x{height} pixels exceed the limit of"
                     f" {max_pixels / 1e6:g} megapixels: downscale it first"
                 )
             yield image
     except (UserError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"{name}: is not an image of a known kind ({_known_suffixes()})") from error
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly any type
+        known = _known_suffixes()
+        raise UserError(f"{name}: is not an image of a supported format ({known})") from error
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: is damaged or truncated ({reason})") from error
 
 
 def _pillow_open(stream: IO[bytes]) -> Image.Image:
-    # Pillow warns and refuses by a global limit below ours; ours is checked right afterwards.
+    # Pillow's global limit is lower than ours, which is checked right afterwards.
     with _pillow_limit_lock:
         pillow_limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -167,15 +168,15 @@ def _pillow_open(stream: IO[bytes]) -> Image.Image:
 
 
 def load_upright(image: Image.Image) -> None:
-    """Decodes an opened image's pixels and turns them as its EXIF orientation says."""
+    """Decodes the pixels of an opened image and applies its EXIF orientation."""
     image.load()
-    # With the pixels decoded, a damaged EXIF block is no reason to refuse them.
+    # The pixels are decoded: a damaged EXIF block is ignored.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def decode_opened(image: Image.Image, name: str) -> np.ndarray:
-    """Returns the pixels of an opened image, `uint8 (H, W, 3)` RGB; see the module.
+    """Returns the pixels of an opened image, `uint8 (H, W, 3)` RGB; see the module's docstring.
 
     Raises:
       UserError: signed or 32-bit pixels.
@@ -199,21 +200,21 @@ def decode_opened(image: Image.Image, name: str) -> np.ndarray:
 
 
 def grey16_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Returns 16-bit grey values in 8 bits: `uint16 (H, W)` -> `uint8 (H, W)`.
+    """Converts 16-bit grey values to 8 bits: `uint16 (H, W)` -> `uint8 (H, W)`.
 
-    Values that reach beyond 14 bits keep their high byte, as Pillow reduces 16-bit colour, so that
-    a grey picture looks alike in both codings.  So do 8-bit values that were only stored in 16 bits
-    (all multiples of 256, or of 257) and flat pictures.
+    An image with values of 2^14 or more keeps the high bytes, like Pillow's conversion of 16-bit
+    colour.  So do 8-bit values that were stored in 16 bits (all multiples of 256, or of 257) and
+    flat images.
 
-    Anything else below 2^14 is taken for the counts of a thermal sensor, whose scene fills a small
-    part of its range: the 0.5th percentile becomes black and the 99.5th white, linearly between.
-    Each image is scaled by itself, so equal counts of two frames may get different greys.
+    Other images are taken for the counts of a thermal sensor, whose scene fills a small part of its
+    range: the 0.5th percentile becomes black and the 99.5th white, linearly between.  Each image is
+    scaled separately, so equal counts in two frames may get different greys.
     """
     widened = not (values % 256).any() or not (values % 257).any()
     if values.max() >= _SENSOR_RANGE or widened or values.min() == values.max():
         return (values >> 8).astype(np.uint8)
     low, high = np.percentile(values, _PERCENTILES)
-    if low == high:  # all but a few pixels are equal
+    if low == high:  # nearly all pixels are equal
         low, high = values.min(), values.max()
     scaled = (values.astype(np.float32) - low) * (255 / (high - low))
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Label images: the number of each pixel's class, never a colour, never interpolated."""
+"""Label images, whose pixels hold class numbers."""
 
 import os
 
@@ -20,8 +20,8 @@ _BYTE = 255
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Returns the class numbers in a label file, `uint8 (H, W, 3)` with three equal channels.
 
-    Grey values are the numbers, 8 or 16 bits alike; so are the indices of a palette, whose colours
-    are only for show; so are three equal channels.
+    The numbers are the grey values (8 or 16 bits), the indices into a palette, whose colours are
+    ignored, or the value of three equal channels.
 
     Raises:
       UserError: as `read_image`; also for colours without a palette and for numbers above 255.
@@ -31,7 +31,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def decode_labels(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """As `read_labels`, of an encoded byte string; `name` tells errors where it came from."""
+    """Decodes a byte string like `read_labels`; `name` is what error messages call it."""
     with open_bytes(data, name, max_pixels=max_pixels) as image:
         return _numbers(image, name)
 

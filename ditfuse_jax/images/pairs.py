@@ -1,4 +1,4 @@
-"""Which image files belong together: same name in sibling folders, same size in pixels."""
+"""Groups of image files that belong together: equal names in sibling folders, equal sizes."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _NAMES_SHOWN = 3
 
 
 def check_same_size(images: Sequence[np.ndarray], names: Sequence[str | os.PathLike[str]]) -> None:
-    """Raises UserError, telling both sizes, unless all images `(H, W, ...)` agree in H and W."""
+    """Raises UserError, with both sizes, unless all images `(H, W, ...)` have equal H and W."""
     first_height, first_width = images[0].shape[:2]
     for image, name in zip(images[1:], names[1:], strict=True):
         height, width = image.shape[:2]
@@ -30,13 +30,13 @@ def paired_files(
     folder_b: str | os.PathLike[str],
     *more: str | os.PathLike[str],
 ) -> list[tuple[Path, ...]]:
-    """Returns the files of the same stem in every folder, one tuple per stem, sorted by stem.
+    """Returns the files with equal stems in all folders, one tuple per stem, sorted by stem.
 
     The suffix may differ between folders.
 
     Raises:
-      UserError: a folder is missing or empty, holds one stem twice, or lacks a stem that another
-        has.
+      UserError: a folder is missing or empty, has two files of one stem, or lacks a stem of another
+        folder.
     """
     folders = [Path(folder) for folder in (folder_a, folder_b, *more)]
     by_stem = [files_by_stem(folder) for folder in folders]
@@ -46,7 +46,7 @@ def paired_files(
         if lacking:
             shown = ", ".join(lacking[:_NAMES_SHOWN])
             rest = f" and {len(lacking) - _NAMES_SHOWN} more" if lacking[_NAMES_SHOWN:] else ""
-            raise UserError(f"{folder}: no image named {shown}{rest}, which its partner folder has")
+            raise UserError(f"{folder}: no image named {shown}{rest}, as in the other folder")
     return [tuple(files[stem] for files in by_stem) for stem in sorted(stems)]
 
 
@@ -54,8 +54,8 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
     """Returns `(stem, paths)` of each stack in `folder/image1 folder/image2 [... image4]`.
 
     Raises:
-      UserError: the folder is missing, its image folders are not 2 to 4 numbered without a gap, or
-        their files do not match (as `paired_files`).
+      UserError: the folder is missing, it does not hold 2 to 4 image folders numbered from 1, or
+        their files do not match (see `paired_files`).
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,10 +72,10 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
 
 
 def files_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Returns the image files directly inside a folder by stem, sorted.
+    """Returns stem -> path of the image files directly inside a folder, sorted by stem.
 
     Raises:
-      UserError: the folder is missing or empty, or holds one stem twice.
+      UserError: the folder is missing or empty, or has two files of one stem.
     """
     files: dict[str, Path] = {}
     for path in list_images(folder):

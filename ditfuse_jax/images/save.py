@@ -1,4 +1,4 @@
-"""Images are written whole or not at all, and carry a few words on how they were made."""
+"""Writes images atomically, with metadata on how they were made."""
 
 import io
 import json
@@ -33,15 +33,15 @@ def write_image(
     image: np.ndarray,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes `uint8 (H, W, 3)` RGB in the format that the path's suffix names.
+    """Writes `uint8 (H, W, 3)` RGB in the format of the path's suffix.
 
-    JPEG has quality 95 without chroma subsampling; the other formats are lossless.  Metadata go
-    into text chunks of a PNG and, as JSON, into the EXIF image description of JPEG, WebP and
-    TIFF; BMP has no place for them and drops them.
+    JPEG has quality 95 without chroma subsampling; the other formats are lossless.  Metadata are
+    stored in text chunks of a PNG and, as JSON, in the EXIF image description of JPEG, WebP and
+    TIFF; BMP cannot hold them and drops them.
 
     Raises:
-      UserError: unknown suffix, no or unwritable folder, full disk, an image or metadata that the
-        format cannot hold.  An older file of that name is then untouched.
+      UserError: unknown suffix, missing or read-only folder, full disk, or an image or metadata
+        that the format cannot hold.  An older file of that name is then unchanged.
     """
     path = Path(path)
     check_rgb(image, str(path))
@@ -59,10 +59,10 @@ def write_image(
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Returns what `write_image` stored beside the pixels; all text chunks for any PNG.
+    """Returns the metadata that `write_image` stored; for any PNG, all its text chunks.
 
     Raises:
-      UserError: the file is no image that can be read.
+      UserError: the file cannot be read as an image.
     """
     with open_image(path) as image:
         if isinstance(image, PngImagePlugin.PngImageFile):
@@ -70,7 +70,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         description = image.getexif().get(_EXIF_IMAGE_DESCRIPTION, "")
     try:
         stored = json.loads(description)
-    except ValueError:  # a description by another program
+    except ValueError:  # another program wrote the description
         return {}
     return stored if isinstance(stored, dict) else {}
 
@@ -81,8 +81,8 @@ def _metadata_options(image_format: str, metadata: dict[str, str]) -> dict[str, 
     if image_format == "PNG":
         chunks = PngImagePlugin.PngInfo()
         for key, value in metadata.items():
-            chunks.add_text(key, value)  # tEXt, or iTXt where Latin-1 does not suffice
+            chunks.add_text(key, value)  # tEXt, or iTXt for text beyond Latin-1
         return {"pnginfo": chunks}
     exif = Image.Exif()
-    exif[_EXIF_IMAGE_DESCRIPTION] = json.dumps(metadata)  # ASCII, as EXIF demands
+    exif[_EXIF_IMAGE_DESCRIPTION] = json.dumps(metadata)  # EXIF requires ASCII
     return {"exif": exif}

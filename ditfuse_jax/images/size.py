@@ -1,4 +1,4 @@
-"""Native size in and out: what the model's grid needs is done to the input and undone after."""
+"""Fits images of any size to the model's patch grid, and its outputs back to the original size."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """How an image is laid on the model's grid; every size is `(height, width)` in pixels.
+    """The sizes of an image on its way to the model, each `(height, width)` in pixels.
 
     Attributes:
-      native: the image as it came.
-      scaled: after downscaling; equal to `native` where it fits 1:1.
-      padded: after padding at the bottom and right; what the model sees.
+      native: the original size.
+      scaled: after downscaling; equal to `native` if the image is not downscaled.
+      padded: after padding at the bottom and right; the model's input size.
     """
 
     native: tuple[int, int]
@@ -27,15 +27,15 @@ class Canvas:
             height, width = self.scaled
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         bottom, right = (p - s for p, s in zip(self.padded, self.scaled, strict=True))
-        # "symmetric" repeats the edge pixel, so that it works down to one pixel; where the pad is
-        # longer than the image, NumPy goes on reflecting.
+        # "symmetric" repeats the edge pixel, so it works for images of one pixel; a padding longer
+        # than the image is reflected repeatedly.
         return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
 
     def undo(self, output: np.ndarray) -> np.ndarray:
         """Returns a model output `(h, w, 3)` of size `padded` at the `native` size `(H, W, 3)`.
 
-        float32, float64 or uint8 in, the same out.  Upscaling is cubic, clipped to the values
-        that are in the output, so that overshoot never leaves the range.
+        The type (float32, float64 or uint8) is kept.  Upscaling is cubic, clipped to the range of
+        the output's values.
         """
         _check_size(output, self.padded)
         output = output[: self.scaled[0], : self.scaled[1]]
@@ -49,9 +49,10 @@ class Canvas:
 
 
 def fit_canvas(height: int, width: int, *, multiple: int, max_side: int | None) -> Canvas:
-    """Returns the canvas of an image whose sides must become multiples of `multiple`.
+    """Returns the canvas of an image whose sides are padded to multiples of `multiple`.
 
-    A long side over `max_side` is downscaled to it; padding may then add up to `multiple - 1`.
+    If the longer side exceeds `max_side`, the image is downscaled to it first; padding may then add
+    up to `multiple - 1` pixels.
     """
     long_side = max(height, width)
     scale = 1.0 if max_side is None or long_side <= max_side else max_side / long_side

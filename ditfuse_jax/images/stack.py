@@ -1,4 +1,4 @@
-"""Registered images read together: one size, or made so on request."""
+"""Stacks: registered images of one scene, all of the same size."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.decode import read_image
 from ditfuse_jax.images.pairs import check_same_size
 
-_WORTH_A_DOUBT = 0.02  # relative difference of aspect ratios
+_MAX_ASPECT_DIFFERENCE = 0.02  # relative
 
 
 def read_stack(
@@ -23,15 +23,15 @@ def read_stack(
       resize: images of another size than the first are scaled to it.
 
     Raises:
-      UserError: as `read_image`; without `resize`, sizes differ; with it, aspect ratios do, for
-        such images do not show the same scene and cannot be registered.
+      UserError: as `read_image`; without `resize` also if sizes differ, with it if aspect ratios
+        differ, since such images cannot be registered by scaling.
     """
     images = [read_image(path) for path in paths]
     if not resize:
         try:
             check_same_size(images, paths)
         except UserError as error:
-            raise UserError(f"{error}, or be scaled with --resize") from error
+            raise UserError(f"{error}; --resize scales them to the first") from error
         return tuple(images)
     check_same_aspect_ratio(images, paths)
     height, width = images[0].shape[:2]
@@ -45,10 +45,10 @@ def check_same_aspect_ratio(
     height, width = images[0].shape[:2]
     for image, name in zip(images[1:], names[1:], strict=True):
         own = image.shape[1] / image.shape[0]
-        if abs(own * height / width - 1) > _WORTH_A_DOUBT:
+        if abs(own * height / width - 1) > _MAX_ASPECT_DIFFERENCE:
             raise UserError(
                 f"{name} is {image.shape[1]}x{image.shape[0]} and {names[0]} is {width}x{height}: "
-                "their shapes differ, so resizing would not register them; crop them first"
+                "their aspect ratios differ, so resizing would not register them; crop them first"
             )
 
 

@@ -1,4 +1,4 @@
-"""The two ranges of pixel values: bytes in files, [-1, 1] in the model."""
+"""Conversion between bytes, as in files, and values in [-1, 1], as in the model."""
 
 import numpy as np
 
@@ -14,15 +14,15 @@ def check_rgb(image: np.ndarray, name: str) -> None:
 
 
 def from_uint8(image: np.ndarray) -> np.ndarray:
-    """Returns bytes as float32 in [-1, 1], same shape: `x / 127.5 - 1`."""
+    """Converts bytes to float32 in [-1, 1], same shape: `x / 127.5 - 1`."""
     return image.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Returns values in [-1, 1] as the nearest bytes, same shape; values outside are clipped.
+    """Converts values in [-1, 1] to the nearest bytes, same shape; values outside are clipped.
 
     Raises:
-      UserError: a value is NaN or infinite; a picture of it would hide that.
+      UserError: a value is NaN or infinite.
     """
     image = np.asarray(image, np.float32)
     if not np.isfinite(image).all():

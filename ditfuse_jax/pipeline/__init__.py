@@ -1,4 +1,4 @@
-"""The data pipeline: sources, mixture, batches and position.  Nothing here imports jax itself."""
+"""The data pipeline: sources, mixtures and batches.  It does not import JAX."""
 
 from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder
 from ditfuse_jax.pipeline.loader import DataPipeline, MixtureComponent, fixed_batch

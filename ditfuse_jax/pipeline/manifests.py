@@ -1,4 +1,4 @@
-"""Lists of images: a line names the files of one example, relative to the list."""
+"""Lists of images: each line names the files of one example, relative to the list."""
 
 import csv
 import json
@@ -13,15 +13,16 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
     """Reads a list of images.
 
-    In `.csv` and `.tsv` a line is the paths, without a header; in `.jsonl` it is a list of paths or
-    `{"name": NAME, "images": [PATH, ...]}`.  Empty lines are passed over.
+    A line of `.csv` or `.tsv` holds the paths, without a header; a line of `.jsonl` a list of them
+    or `{"name": NAME, "images": [PATH, ...]}`.  Empty lines are ignored.
 
     Returns:
-      (name, files) of every line; without a name, the first path without suffix, `-` for `/`.
+      (name, files) of every line; the default name is the first path without suffix and with `-`
+      for `/`.
 
     Raises:
-      UserError: naming the line: not of its format, a file is missing, another number of images
-        than in the first line, or a name twice.
+      UserError: a line has the wrong format, names a missing file, has another number of images
+        than the first line or repeats a name; the message names the line.
     """
     manifest = Path(argument).expanduser()
     suffix = manifest.suffix.lower()
@@ -50,10 +51,10 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
 
 
 def _check(name: str, files: tuple[Path, ...], before: dict[str, tuple[Path, ...]]) -> None:
-    if "/" in name:  # names become names of files
+    if "/" in name:  # names become file names
         raise ValueError(f"the name {name} holds a /")
     if name in before:
-        raise ValueError(f"{name} was listed before")
+        raise ValueError(f"the name {name} occurs twice")
     if before and len(files) != len(first := next(iter(before.values()))):
         raise ValueError(f"{len(files)} image(s), but the first line has {len(first)}")
     for file in files:

@@ -1,9 +1,9 @@
-"""Packed data: ArrayRecord shards of encoded images, with a manifest that tells what they hold.
+"""Packed data: ArrayRecord shards of encoded images, and a manifest of their contents.
 
-A record is msgpack: `{"name": str, "images": [bytes, ...]}`, each image an encoded file.  Reading
-one opens no file and searches no folder, which is what training on many small images waits for.
-With `"moments"` in it (float32, little-endian, as the manifest's `moments` shape says) a record
-also holds the autoencoder's posterior of its first image.
+A record is msgpack: `{"name": str, "images": [bytes, ...]}`, each image an encoded file.  Reading a
+record opens no file and lists no folder, which dominates the time to read many small images.
+A record may also hold `"moments"`, the parameters of the autoencoder's posterior of its first image
+(float32, little-endian, of the manifest's shape `moments`).
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ class Shard:
 
     Attributes:
       file: its name in the folder.
-      names: of its records.
+      names: names of its records.
       sizes: (height, width) of each record's images.
-      bytes: its length.
-      sha256: of its content.
-      skipped: (name, reason) of what could not be packed.
+      bytes: length of the file.
+      sha256: hex digest of the file.
+      skipped: (name, reason) of items that could not be packed.
     """
 
     file: str
@@ -58,14 +58,14 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a folder of packed data holds.
+    """The contents of a folder of packed data.
 
     Attributes:
-      num_images: per record.
-      labels: the positions among them that hold class numbers, not pictures.
+      num_images: images per record.
+      labels: positions among them that hold class numbers, not pictures.
       shards: in order.
-      options: how it was packed.
-      moments: (h, w, 2 C) of the moments that each record holds, if it does.
+      options: of the packing.
+      moments: (h, w, 2 C), the shape of each record's moments, or None.
     """
 
     num_images: int
@@ -109,7 +109,7 @@ class PackedSource:
         return self.sizes[index]
 
     def read(self, index: SupportsIndex) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
-        """An item's images and the moments (h, w, 2 C) of the first, if they were packed."""
+        """Returns an item's images and the moments (h, w, 2 C) of the first, if packed."""
         number = int(index)
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
@@ -125,7 +125,7 @@ class PackedSource:
 
 
 def is_packed(folder: Path) -> bool:
-    """Whether a folder holds packed data."""
+    """Returns whether a folder holds packed data."""
     return (folder / MANIFEST).is_file()
 
 
@@ -144,13 +144,13 @@ def read_manifest(folder: Path) -> Manifest:
         moments = tuple(raw["moments"]) if raw["moments"] else None
         return Manifest(raw["num_images"], tuple(raw["labels"]), shards, raw["options"], moments)
     except OSError as error:
-        raise UserError(f"{path} is missing: is this folder made by `ditfuse prepare`?") from error
+        raise UserError(f"{path} is missing: was this folder made by `ditfuse prepare`?") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): pack the data again") from error
 
 
 def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None = None) -> bytes:
-    """One record's bytes."""
+    """Returns the bytes of one record."""
     fields: dict[str, Any] = {"name": name, "images": list(images)}
     if moments is not None:
         fields["moments"] = moments.astype("<f4").tobytes()
@@ -160,10 +160,10 @@ def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None =
 
 
 def find_damage(folder: Path) -> Iterator[tuple[Shard, str]]:
-    """Compares every shard with the manifest; yields the damaged ones and what is wrong.
+    """Compares every shard with the manifest; yields damaged shards and a description each.
 
     Raises:
-      UserError: the manifest is missing or damaged itself.
+      UserError: the manifest is missing or damaged.
     """
     for shard in read_manifest(folder).shards:
         path = Path(folder) / shard.file
@@ -172,4 +172,4 @@ def find_damage(folder: Path) -> Iterator[tuple[Shard, str]]:
         elif path.stat().st_size != shard.bytes:
             yield shard, f"has {path.stat().st_size} bytes instead of {shard.bytes}"
         elif sha256(path) != shard.sha256:
-            yield shard, "has other content than was packed (sha256 differs)"
+            yield shard, "was changed after packing (sha256 differs)"

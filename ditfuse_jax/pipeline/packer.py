@@ -1,4 +1,4 @@
-"""From the files of a stack to the records that are packed."""
+"""Turns the files of a stack into the records of packed data."""
 
 import dataclasses
 import math
@@ -20,18 +20,18 @@ from ditfuse_jax.images import (
 
 _JPEG_QUALITY = 95
 _JPEG_START = b"\xff\xd8"
-_LEAST_SIDE = 16
+_MIN_SIDE = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Record:
-    """What is packed under one name.
+class PackedRecord:
+    """One record of packed data.
 
     Attributes:
       name: unique in its source.
       images: encoded files.
-      size: their (height, width).
-      moments: see `MomentsPacker`.
+      size: (height, width) of the images.
+      moments: (h, w, 2 C) of the first image's latents, see `MomentsPacker`.
     """
 
     name: str
@@ -41,21 +41,21 @@ class Record:
 
 
 class Packer(Protocol):
-    """Makes records; it travels to the packing processes."""
+    """Makes records of a stack; it is pickled for the packing processes."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """What decides the records' content, as JSON; continuing needs it to be the same."""
+        """The options that decide the records' content, as JSON; a continued run needs the same."""
         ...
 
     @property
     def moments(self) -> tuple[int, int, int] | None:
-        """Shape of a record's moments, if it holds any."""
+        """Shape (h, w, 2 C) of a record's moments, or None."""
         ...
 
     def __call__(
         self, name: str, paths: Sequence[Path], labels: Container[int]
-    ) -> Sequence[Record]:
+    ) -> Sequence[PackedRecord]:
         """Packs one stack.
 
         Raises:
@@ -66,13 +66,13 @@ class Packer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FilePacker:
-    """Packs files as they are, decoded once to know that they are images.
+    """Packs files unchanged, after decoding them once as a check.
 
-    Where pixels must change they are encoded anew: JPEG stays JPEG, all else becomes PNG.
+    Images that are resized are encoded again: JPEG as JPEG, everything else as PNG.
 
     Attributes:
       max_side: longer images are scaled down to this many pixels.
-      resize: images of another size than their stack's first are scaled to it, else refused.
+      resize: scale images to the size of their stack's first; otherwise other sizes are an error.
     """
 
     max_side: int | None = None
@@ -80,8 +80,8 @@ class FilePacker:
     moments: None = dataclasses.field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.max_side is not None and self.max_side < _LEAST_SIDE:
-            raise UserError(f"max_side must be at least {_LEAST_SIDE} pixels, not {self.max_side}")
+        if self.max_side is not None and self.max_side < _MIN_SIDE:
+            raise UserError(f"max_side must be at least {_MIN_SIDE} pixels, not {self.max_side}")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class FilePacker:
 
     def __call__(
         self, name: str, paths: Sequence[Path], labels: Container[int]
-    ) -> Sequence[Record]:
+    ) -> Sequence[PackedRecord]:
         """See `Packer`."""
         files = [_read(path) for path in paths]
         images = [
@@ -104,11 +104,11 @@ class FilePacker:
             is_jpeg = k not in labels and files[k].startswith(_JPEG_START)
             scaled = resize_image(image, height, width, labels=k in labels)
             files[k] = encode(scaled, ".jpg" if is_jpeg else ".png")
-        return [Record(name, tuple(files), (height, width))]
+        return [PackedRecord(name, tuple(files), (height, width))]
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:
-    """Returns a `uint8 (H, W, 3)` RGB image as a file's bytes; JPEG at quality 95."""
+    """Encodes a `uint8 (H, W, 3)` RGB image in the format of a suffix; JPEG has quality 95."""
     done, encoded = cv2.imencode(
         suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )

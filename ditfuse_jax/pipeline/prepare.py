@@ -1,8 +1,7 @@
-"""Packing: image files of any source into ArrayRecord shards, in several processes.
+"""Packs the image files of a source into ArrayRecord shards, in several processes.
 
-A shard is written under a temporary name and renamed when it is complete; its facts stand in a
-small file beside it.  A killed run therefore goes on where it was: the same command packs what is
-missing.
+A shard is written under a temporary name and renamed when it is complete; a small JSON file beside
+it describes it.  After an interruption the same command packs only the missing shards.
 """
 
 import concurrent.futures.process
@@ -19,6 +18,7 @@ import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.extensions import load_extensions, loaded_extensions
 from ditfuse_jax.files import make_folder, sha256, write_text
 from ditfuse_jax.pipeline.packed import (
     MANIFEST,
@@ -31,7 +31,7 @@ from ditfuse_jax.pipeline.packed import (
 from ditfuse_jax.pipeline.packer import FilePacker, Packer
 from ditfuse_jax.pipeline.sources import FileSource, open_source
 
-AS_THEY_ARE = FilePacker()
+DEFAULT_PACKER = FilePacker()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Job:
 def prepare(
     source: str,
     output: Path,
-    packer: Packer = AS_THEY_ARE,
+    packer: Packer = DEFAULT_PACKER,
     *,
     shard_size: int = 256,
     processes: int = 1,
@@ -57,26 +57,26 @@ def prepare(
 ) -> Manifest:
     """Packs a source of image files.
 
-    A stack with a file that cannot be used is skipped and told.
+    A stack with an unusable file is skipped and reported.
 
     Args:
-      source: see `open_source`; it must be made of files.
-      output: a new folder, or one that an interrupted run left.
-      packer: what becomes of the files.
+      source: see `open_source`; it must consist of files.
+      output: a new folder, or that of an interrupted run.
+      packer: turns files into records.
       shard_size: stacks per shard.
-      processes: that pack at the same time.
-      max_bad_fraction: more skipped records than this share end in an error.
-      quiet: no progress.
+      processes: number of packing processes.
+      max_bad_fraction: a larger fraction of skipped stacks is an error.
+      quiet: show no progress.
 
     Returns:
-      What the folder holds.
+      The contents of the folder.
 
     Raises:
-      UserError: nothing to pack, other data in the folder, too many bad files, no space.
+      UserError: nothing to pack, other data in the folder, too many bad files, or a full disk.
     """
     opened = open_source(source)
     if not isinstance(opened, FileSource):
-        raise UserError(f"source {source!r} is packed already or holds more than image files")
+        raise UserError(f"source {source!r} is packed already, or does not consist of image files")
     if shard_size < 1 or processes < 1:
         raise UserError("shard_size and processes must be at least 1")
     output = Path(output).expanduser()
@@ -107,7 +107,8 @@ def prepare(
         name, reason = skipped[0]
         raise UserError(
             f"{len(skipped)} of {len(stacks)} records of {source} cannot be read, more than "
-            f"{max_bad_fraction:.1%}: first {name} ({reason}); mend or remove them, or allow more"
+            f"{max_bad_fraction:.1%}: first {name} ({reason}); repair or remove them, or raise "
+            "--max-bad"
         )
     manifest = Manifest(
         opened.num_images,
@@ -121,22 +122,22 @@ def prepare(
 
 
 def verify(folder: Path, quiet: bool = False) -> bool:
-    """Compares packed data with its manifest, tells the damaged shards, and whether all are well.
+    """Compares packed data with its manifest and prints damaged shards; True if there are none.
 
     Raises:
       UserError: there is no readable manifest.
     """
     damaged = list(find_damage(Path(folder).expanduser()))
     if not quiet:
-        for shard, what in damaged:
-            print(f"{shard.file} {what}: delete it and pack again with the same command")
+        for shard, damage in damaged:
+            print(f"{shard.file} {damage}: delete it and pack again with the same command")
         count = len(read_manifest(Path(folder).expanduser()).shards)
-        print(f"{count - len(damaged)} of {count} shards are as they were packed")
+        print(f"{count - len(damaged)} of {count} shards are intact")
     return not damaged
 
 
 def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> None:
-    """An interrupted run may be continued only with the data and the options that it had."""
+    """Refuses to continue an interrupted run with other data or options."""
     path = folder / ".prepare.json"
     wanted = json.dumps(options | {"names": list(names)})
     if path.exists():
@@ -155,7 +156,12 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[Shard]:
         yield from map(_pack, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        processes,
+        mp_context=context,
+        initializer=load_extensions,
+        initargs=(loaded_extensions(),),
+    ) as pool:
         futures = [pool.submit(_pack, job) for job in jobs]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -170,12 +176,12 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[Shard]:
 
 
 def _pack(job: _Job) -> Shard:
-    """Writes one shard, unless it is there."""
+    """Writes one shard, unless it exists."""
     facts = job.folder / f".{job.file}.json"
     path = job.folder / job.file
     if facts.exists() and path.exists():
         shard = Shard.from_dict(json.loads(facts.read_text(encoding="utf-8")))
-        if not shard.skipped:  # what was damaged may have been mended since
+        if not shard.skipped:  # skipped files may have been repaired since
             return shard
     temporary = job.folder / f".{uuid.uuid4().hex}.tmp"
     names, sizes, skipped = [], [], []
@@ -203,8 +209,8 @@ def _pack(job: _Job) -> Shard:
             tuple(skipped),
         )
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # ArrayRecord raises the latter on a full disk
-        raise UserError(f"cannot write {path}: {error}; free space and run it again") from error
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError on a full disk
+        raise UserError(f"cannot write {path}: {error}; free space and run again") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Samples made by anyone: registered sources, a target and a prompt, from a file of records."""
+"""Samples with prompts: registered sources, a target and a prompt, from a JSONL file."""
 
 from pathlib import Path
 from typing import SupportsIndex
@@ -10,20 +10,21 @@ from ditfuse_jax.tasks import PromptedImages
 
 
 class RecordSource:
-    """Random access to the samples of a file: the sources, the target, and the prompt with them.
+    """Random access to the samples of a file: the sources, the target and the prompt.
 
-    Examples of one batch have one shape, so all samples have as many sources as the first.
+    All samples have the same number of sources, since the examples of a batch have one shape.
     """
 
     def __init__(self, path: Path, root: Path | None = None):
-        """Reads `path`, a file of `prompts.records`; its images are below `root`.
+        """Reads a file of records.
 
         Args:
-          root: None for the file's folder.
+          path: see `prompts.records`.
+          root: the folder that the images' paths are relative to; by default the file's.
 
         Raises:
-          UserError: a line is no record, an image is missing, or the records differ in the number
-            of their sources or place one twice; the message names the file and the line.
+          UserError: a line is not a record, an image is missing, the records have different numbers
+            of sources, or a prompt places an image twice; the message names the file and the line.
         """
         self.records = read_records(path)
         self.root = path.parent if root is None else root
@@ -38,8 +39,8 @@ class RecordSource:
                 raise UserError(f"{where} has no input images: there is nothing to fuse")
             if count != self.num_images - 1:
                 raise UserError(
-                    f"{where} has {count} input image(s) and line 1 has {self.num_images - 1}: put "
-                    "them into files of their own"
+                    f"{where} has {count} input image(s) and line 1 has {self.num_images - 1}: use "
+                    "separate files"
                 )
             if len(split_prompt(record.instruction, count).order) > count:
                 raise UserError(f"{where} places an image twice: place each image once")
@@ -62,10 +63,10 @@ class RecordSource:
 
 
 def open_records(argument: str) -> RecordSource:
-    """Opens `FILE`, or `FILE@ROOT` where the images' paths are relative to another folder.
+    """Opens `FILE`, or `FILE@ROOT` if the images' paths are relative to the folder ROOT.
 
     Raises:
-      UserError: as `RecordSource`.
+      UserError: see `RecordSource`.
     """
     path = Path(argument).expanduser()
     if not path.is_file() and "@" in argument:

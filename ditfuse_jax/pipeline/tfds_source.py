@@ -1,4 +1,4 @@
-"""Data sets that tensorflow-datasets prepared from this project's recipes, without TensorFlow."""
+"""Reads data sets prepared by tensorflow-datasets, without TensorFlow."""
 
 import functools
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_sele
 class TfdsSource:
     """Random access to the examples of a prepared data set; see `Source`.
 
-    Records are read as `tfds.data_source` does, from ArrayRecord files; what is in them,
-    `data/tfds_builders.py` says.
+    Records are read from ArrayRecord files, like `tfds.data_source` does; `data/tfds_builders.py`
+    defines their content.
     """
 
     def __init__(self, argument: str):
-        """`argument` is a `Selection`; its place is tensorflow-datasets' `data_dir`.
+        """Opens a data set.
+
+        Args:
+          argument: a `Selection` as text; its place is tensorflow-datasets' `data_dir`.
 
         Raises:
           UserError: tensorflow-datasets is not installed, or the data set is not prepared.
@@ -40,7 +43,7 @@ class TfdsSource:
         for role, place in zip(roles, where, strict=True):
             data = record["images"][role]
             if not data:
-                raise UserError(f"{place}: there is none in this data set as it was prepared")
+                raise UserError(f"{place}: missing in the prepared data set")
             images.append((decode_labels if role == LABEL else decode_image)(data, place))
         check_same_size(images, where)
         return tuple(images)
@@ -50,7 +53,7 @@ class TfdsSource:
         return int(height), int(width)
 
     def record(self, index: SupportsIndex) -> dict[str, Any]:
-        """An example as it was prepared: `name`, `images` (role -> encoded file) and `size`."""
+        """Returns a prepared example: `name`, `images` (role -> encoded file) and `size`."""
         number = index.__index__()
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
@@ -58,7 +61,7 @@ class TfdsSource:
 
 
 class _Names(Sequence[str]):
-    """The names of a source's examples, read when they are asked for."""
+    """The names of a source's examples, read on access."""
 
     def __init__(self, source: TfdsSource):
         self.source = source

@@ -236,7 +236,7 @@ def test_continuing_with_another_model_names_the_difference(checkpoint, refused,
 def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
     (tmp_path / "file").write_text("")
     words = ["--config", "nano_m3", "--workdir", tmp_path / "file" / "run", *tiny_words]
-    assert "cannot be made" in refused("train", *words)
+    assert "cannot be created" in refused("train", *words)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_list_is_packed_like_a_folder(images, tmp_path):
     [
         ("l.csv", "vi/0.png\nvi/9.png\n", r"l\.csv line 2: .*vi/9\.png: no such file"),
         ("l.csv", "vi/0.png,ir/0.png\n\nvi/1.png\n", "line 3: 1 image.* the first line has 2"),
-        ("l.csv", "vi/0.png\nvi/0.png\n", "line 2: vi-0 was listed before"),
+        ("l.csv", "vi/0.png\nvi/0.png\n", "line 2: the name vi-0 occurs twice"),
         ("l.csv", "vi/0.png,\n", "line 1: an empty path"),
         ("l.csv", 'vi/0.png\n"vi/1.png\n', "line 2: "),
         ("l.tsv", "vi/0.png,ir/0.png\n", "line 1: .*no such file"),

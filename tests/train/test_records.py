@@ -62,7 +62,7 @@ def test_continuing_drops_the_lines_beyond_the_checkpoint(tmp_path):
 
 def test_a_run_folder_below_a_file_is_refused(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/run: the folder cannot be made"):
+    with pytest.raises(UserError, match=r"file/run: the folder cannot be created"):
         train(tiny("--config.train.steps=1"), tmp_path / "file" / "run", quiet=True)
 
 

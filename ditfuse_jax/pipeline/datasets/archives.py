@@ -1,4 +1,4 @@
-"""Archives as they were downloaded: unpacked once, beside themselves."""
+"""Downloaded archives: listed, and unpacked once into a folder beside the archive."""
 
 import contextlib
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 from ditfuse_jax.errors import UserError
 
 _TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
-_FOREIGN = (".rar", ".7z")  # Python's library reads none of these
-_SUFFIXES = (".zip", *_TAR, *_FOREIGN)
+_UNSUPPORTED = (".rar", ".7z")  # not read by Python's standard library
+_SUFFIXES = (".zip", *_TAR, *_UNSUPPORTED)
 
 
 def is_archive(path: Path) -> bool:
@@ -20,11 +20,11 @@ def is_archive(path: Path) -> bool:
 
 
 def is_readable(archive: Path) -> bool:
-    return not archive.name.lower().endswith(_FOREIGN)
+    return not archive.name.lower().endswith(_UNSUPPORTED)
 
 
 def target(archive: Path) -> Path:
-    """The folder that an archive is unpacked into: beside it, of its name."""
+    """Returns the folder that an archive is unpacked into: its path without suffix."""
     suffix = next(s for s in _SUFFIXES if archive.name.lower().endswith(s))
     return archive.with_name(archive.name[: -len(suffix)])
 
@@ -35,7 +35,7 @@ def members(archive: Path) -> list[str]:
     Raises:
       UserError: as `unpack`.
     """
-    with _told(archive):
+    with _user_errors(archive):
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as packed:
                 return [name for name in packed.namelist() if not name.endswith("/")]
@@ -44,26 +44,26 @@ def members(archive: Path) -> list[str]:
 
 
 def unpack(archive: Path) -> Path:
-    """Returns the folder beside an archive that has its name, unpacking it there if need be.
+    """Returns the folder of an archive's files, and unpacks the archive unless it exists.
 
-    It is unpacked under a temporary name, so that an interrupted run leaves nothing half done.
+    Unpacking happens under a temporary name, so that an interruption leaves no partial folder.
 
     Raises:
-      UserError: it is damaged, of a kind that cannot be read, or there is no room.
+      UserError: the archive is damaged or of an unsupported kind, or the disk is full.
     """
     folder = target(archive)
     if folder.is_dir():
         return folder
     temporary = archive.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with _told(archive):
+        with _user_errors(archive):
             if archive.name.lower().endswith(".zip"):
                 with zipfile.ZipFile(archive) as packed:
                     packed.extractall(temporary)
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(temporary, filter="data")
-            with contextlib.suppress(OSError):  # another process was faster: the same files
+            with contextlib.suppress(OSError):  # another process may have unpacked the same files
                 temporary.rename(folder)
             if not folder.is_dir():
                 raise OSError(f"{folder} is in the way")
@@ -73,11 +73,11 @@ def unpack(archive: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _told(archive: Path) -> Iterator[None]:
+def _user_errors(archive: Path) -> Iterator[None]:
     if not is_readable(archive):
         raise UserError(
-            f"{archive}: unpack it yourself into {target(archive)}: {archive.suffix} cannot be "
-            "read here"
+            f"{archive}: {archive.suffix} cannot be read here: unpack it yourself into "
+            f"{target(archive)}"
         )
     try:
         yield
@@ -87,6 +87,6 @@ def _told(archive: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise UserError(
-            f"{archive}: cannot be unpacked ({error.strerror or error}): unpack it yourself where "
-            "there is room and name that folder"
+            f"{archive}: cannot be unpacked ({error.strerror or error}): unpack it yourself into "
+            "another folder and name that folder"
         ) from error

@@ -1,4 +1,4 @@
-"""What is known of a public data set: where it comes from, how its archives arrange the files."""
+"""Descriptions of public data sets: origin, splits, and the layout of their files."""
 
 import dataclasses
 import re
@@ -11,11 +11,11 @@ LABEL = "label"  # the role whose images hold class numbers
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A part of a data set.
+    """A split of a data set.
 
     Attributes:
-      count: how many examples it has, None where no number is published or copies differ.
-      folders: what archives call its folder; by default its own name.
+      count: number of examples; None if no number is published or copies differ.
+      folders: names of its folder in archives; by default the split's name.
     """
 
     count: int | None = None
@@ -24,19 +24,19 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One way in which archives arrange the files.
+    """One arrangement of a data set's files.
 
-    A pattern describes a path below the data's folder, without suffix; case does not matter.
-    `{split}` stands for a folder of the split.  Files are partners where these agree: `{key}`, part
-    of a name; `{number}`, a whole run of digits; `{scene}`, one or more folders.  `*` stands for
-    any part of a name and `(a|b)` for either.  Of several files that differ in `{first}` or
-    `{last}` alone, the first or last in natural order is taken.
+    A pattern describes a path below the data's folder, without suffix; case is ignored.  `{split}`
+    matches a folder of the split.  Files belong to one example if they agree in `{key}` (part of a
+    name), `{number}` (a whole run of digits) and `{scene}` (one or more folders).  `*` matches any
+    part of a name, `(a|b)` either alternative.  Of files that differ only in `{first}` or `{last}`,
+    the first or last in natural order is used.
 
     Attributes:
-      patterns: role -> pattern.  A layout without `{split}` holds the one split that is asked for,
-        unless `split_of` tells.
-      split_of: name of an example -> name of its split, for archives that have no folders of them.
-      label_colors: class numbers of colours, for labels that are drawn in them.
+      patterns: role -> pattern.  Without `{split}` and `split_of` the folder is taken to hold the
+        requested split.
+      split_of: name of an example -> name of its split, for archives without folders for splits.
+      label_colors: colour -> class number, for labels stored as colours.
     """
 
     patterns: Mapping[str, str]
@@ -44,7 +44,7 @@ class Layout:
     label_colors: Mapping[Color, int] | None = None
 
     @property
-    def tells_split(self) -> bool:
+    def separates_splits(self) -> bool:
         return self.split_of is not None or any("{split}" in p for p in self.patterns.values())
 
 
@@ -53,18 +53,18 @@ class Dataset:
     """A public data set.
 
     Attributes:
-      name: as it is named in sources.
-      title: as its authors name it.
-      task: what it serves for.
-      homepage: where it is described and found.
+      name: its name in sources.
+      title: its authors' name for it.
+      task: what it is used for.
+      homepage: URL.
       citation: the publication to cite.
-      licence: what is known of the terms, in our words.
-      download: how to get it, in a line or two.
-      splits: by name; the first is the usual one.
-      inputs: the roles that every example has, in the order in which a task takes them.
+      licence: a summary of the terms that were found.
+      download: instructions in one or two lines.
+      splits: by name; the first is the default.
+      inputs: roles that every example has, in the order of a task's images.
       layouts: tried in order.
-      extras: roles that an example may have besides.  `label` holds class numbers.
-      version: of the recipe; a change of what it yields changes it.
+      extras: optional roles.  `label` holds class numbers.
+      version: of this description; it changes when the examples change.
     """
 
     name: str
@@ -89,9 +89,10 @@ class Dataset:
 
 
 def compiled(pattern: str, folders: tuple[str, ...]) -> re.Pattern[str]:
-    """Returns a pattern as a regular expression of whole paths without suffix.
+    """Compiles a pattern to a regular expression for whole paths without suffix.
 
-    The group `root` is the folder that holds the layout; all other groups are shared by partners.
+    The group `root` is the folder that holds the layout; the files of an example agree in all other
+    groups.
     """
     meanings = {
         "{split}": f"(?:{'|'.join(map(re.escape, folders))})",

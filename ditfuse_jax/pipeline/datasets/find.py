@@ -1,4 +1,4 @@
-"""From a folder or archive to the examples of a data set: which files belong together."""
+"""Finds the examples of a data set in a folder or archive."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ _Groups = dict[str, dict[str, list[Path]]]
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """The files of one example by role; extras may lack."""
+    """The files of one example by role; extras may be missing."""
 
     name: str
     files: Mapping[str, Path]
@@ -41,20 +41,20 @@ def find_examples(
 ) -> list[Example]:
     """Finds the examples of a split.
 
-    Archives are unpacked where nothing is found without them.
+    If nothing is found in the folder, the archives in it are unpacked.
 
     Args:
-      dataset: what to look for.
-      place: a folder, at any depth of which the files may lie, or the archive as downloaded.
+      dataset: its description.
+      place: a folder that holds the files at any depth, or the downloaded archive.
       split: a name in `dataset.splits`.
-      partial: take the complete examples, however many, and tell what is left out; without it the
-        split must be complete.
+      partial: return the complete examples and log a warning about the others; otherwise the split
+        must be complete.
 
     Returns:
       The examples in natural order of their names.
 
     Raises:
-      UserError: nothing of the split is there, partners or examples are missing, or files are
+      UserError: nothing of the split was found, files or examples are missing, or files are
         ambiguous.
     """
     found = _search_with_archives(dataset, place.expanduser(), split)
@@ -71,12 +71,12 @@ def find_examples(
     if problems:
         if not partial:
             raise UserError(
-                f"{where}: {'; '.join(problems)}: complete it or take what is there "
+                f"{where}: {'; '.join(problems)}: complete it, or use the complete examples "
                 f"({dataset.name}:partial in a source); to get it: {dataset.download}"
             )
         logging.getLogger(__name__).warning("%s: %s", where, "; ".join(problems))
     if not examples:
-        raise UserError(f"{where}: not one complete example; to get it: {dataset.download}")
+        raise UserError(f"{where}: no complete example; to get it: {dataset.download}")
     colors = found.layout.label_colors
     if colors is None:
         return examples
@@ -87,7 +87,7 @@ def find_examples(
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key that counts: `a2` before `a10`."""
+    """Returns a sorting key for natural order: `a2` before `a10`."""
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name.lower())]
 
 
@@ -109,7 +109,7 @@ def _search_with_archives(dataset: Dataset, place: Path, split: str) -> _Found:
     if found is None:
         for archive in archives:
             if not is_readable(archive):
-                unpack(archive)  # tells what to do
+                unpack(archive)  # raises an error that says what to do
         sought = ", or ".join(_shown(dataset, layout, split) for layout in dataset.layouts)
         raise UserError(
             f"{folder}: no {dataset.name}:{split} in it; looked for {sought}; to get it: "
@@ -119,7 +119,7 @@ def _search_with_archives(dataset: Dataset, place: Path, split: str) -> _Found:
 
 
 def _holds(dataset: Dataset, archive: Path, split: str) -> bool:
-    """Whether an archive has files of the split; others may lie beside it."""
+    """Returns whether an archive has files of the split."""
     expressions = [
         compiled(pattern, dataset.folders_of(split))
         for layout in dataset.layouts
@@ -130,7 +130,7 @@ def _holds(dataset: Dataset, archive: Path, split: str) -> bool:
 
 
 def _search(dataset: Dataset, folder: Path, split: str) -> _Found | None:
-    """Returns what the first fitting layout finds, or None."""
+    """Returns what the first matching layout finds, or None."""
     index = _index(folder)
     for layout in dataset.layouts:
         roots = _roots(dataset, layout, folder, index, split)
@@ -181,7 +181,7 @@ def _roots(
 def _matches(
     dataset: Dataset, layout: Layout, pattern: str, index: _Index, split: str, folder: str
 ) -> Iterator[tuple[str, str, Sequence[Path]]]:
-    """Yields (root, name of the example, files) of what a pattern fits."""
+    """Yields (root, name of the example, files) for the paths that match a pattern."""
     expression = compiled(pattern, dataset.folders_of(split))
     others = {f.lower() for s in dataset.splits if s != split for f in dataset.folders_of(s)}
     for path, files in index.items():
@@ -190,8 +190,8 @@ def _matches(
             continue
         shared = match.groupdict()
         root = shared.pop("root") or ""
-        # What lies in the folder of another split is not of this one.
-        if not layout.tells_split and others.intersection(
+        # Files in the folder of another split do not belong to this one.
+        if not layout.separates_splits and others.intersection(
             [folder.lower(), *root.lower().split("/")]
         ):
             continue
@@ -220,22 +220,22 @@ def _ambiguous(groups: _Groups) -> list[str]:
     if not twice:
         return []
     more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
-    return [f"{twice[0][0]} and {twice[0][1].name} have the same place{more}"]
+    return [f"{twice[0][0]} and {twice[0][1].name} are the same image of one example{more}"]
 
 
 def _unpaired(groups: _Groups, inputs: Sequence[str]) -> list[str]:
-    told = []
+    missing = []
     for role in inputs:
         lacking = sorted((n for n, files in groups.items() if role not in files), key=natural)
         if lacking:
             shown = ", ".join(lacking[:_NAMES_SHOWN])
             rest = f" and {len(lacking) - _NAMES_SHOWN} more" if lacking[_NAMES_SHOWN:] else ""
-            told.append(f"no {role} image for {shown}{rest}")
-    return told
+            missing.append(f"no {role} image for {shown}{rest}")
+    return missing
 
 
 def _shown(dataset: Dataset, layout: Layout, split: str) -> str:
-    """A layout's patterns as a reader understands them."""
+    """Returns a layout's patterns for error messages."""
     folder = dataset.folders_of(split)[0]
     patterns = [layout.patterns[role].replace("{split}", folder) for role in dataset.inputs]
     return " with ".join(re.sub(r"\{[a-z]+\}", "*", pattern) for pattern in patterns)

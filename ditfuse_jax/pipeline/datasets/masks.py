@@ -1,4 +1,4 @@
-"""Masks in the colours of a table: turned into class numbers once, in a folder beside them."""
+"""Converts colour-coded label masks to class numbers, once, into a folder beside them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from ditfuse_jax.images import read_image
 Color = tuple[int, int, int]
 
 _BLACK = (0, 0, 0)
-# Masks drawn by hand have stray pixels; more of them mean another table of colours.
-_STRAY_SHARE = 0.01
+# Masks drawn by hand have some pixels of undefined colours; many mean another colour table.
+_MAX_UNDEFINED = 0.01
 
 
 def class_numbers(image: np.ndarray, colors: Mapping[Color, int], name: str) -> np.ndarray:
@@ -22,11 +22,11 @@ def class_numbers(image: np.ndarray, colors: Mapping[Color, int], name: str) -> 
 
     Args:
       image: `uint8 (H, W, 3)` RGB.
-      colors: (red, green, blue) -> class number, black among them; stray colours count as black.
-      name: of the image, for errors.
+      colors: (red, green, blue) -> class number, including black; undefined colours count as black.
+      name: of the image, for error messages.
 
     Raises:
-      UserError: more than a hundredth of the pixels have colours that no class has.
+      UserError: more than 1 % of the pixels have undefined colours.
     """
     table = sorted((_packed(np.array(color)), number) for color, number in colors.items())
     codes = np.array([code for code, _ in table])
@@ -34,19 +34,19 @@ def class_numbers(image: np.ndarray, colors: Mapping[Color, int], name: str) -> 
     packed = _packed(image.astype(np.int64))
     where = np.searchsorted(codes, packed).clip(max=len(codes) - 1)
     known = codes[where] == packed
-    stray = 1 - float(known.mean())
-    if stray > _STRAY_SHARE:
+    undefined = 1 - float(known.mean())
+    if undefined > _MAX_UNDEFINED:
         raise UserError(
-            f"{name}: {stray:.0%} of the pixels have colours that no class has: is it a mask of "
-            "this data set?"
+            f"{name}: {undefined:.0%} of the pixels have colours that no class has: is it a mask "
+            "of this data set?"
         )
     return np.where(known, numbers[where], np.uint8(colors[_BLACK]))
 
 
 def numbered_mask(path: Path, colors: Mapping[Color, int]) -> Path:
-    """Returns the file that holds a coloured mask's class numbers, writing it if need be.
+    """Returns the file with the class numbers of a coloured mask; writes it if it is missing.
 
-    It is a grey PNG of the same name in a folder beside the mask's, which has `_classes` added.
+    It is a grey PNG of the same name in a folder beside the mask's, with `_classes` appended.
 
     Raises:
       UserError: the mask cannot be used or the file cannot be written.

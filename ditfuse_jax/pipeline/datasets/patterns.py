@@ -1,11 +1,11 @@
-"""Names that many archives give the same thing."""
+"""Folder and file names that many archives use."""
 
 from ditfuse_jax.pipeline.datasets.dataset import Layout
 
 VISIBLE = "(vi|vis|visible|rgb)"
 INFRARED = "(ir|inf|infrared|thermal)"
 
-# A folder per modality, as most collections of infrared and visible images are passed on.
+# A folder per modality, as in most collections of infrared and visible images.
 VISIBLE_INFRARED = Layout({"visible": f"{VISIBLE}/{{key}}", "infrared": f"{INFRARED}/{{key}}"})
 
 # A folder per source, or files beside each other that end in A and B.

@@ -1,4 +1,4 @@
-"""What a source asks of a data set: `NAME[:SPLIT][:ROLE,ROLE][:partial][@PLACE]`."""
+"""Selections from data sets, written `NAME[:SPLIT][:ROLE,ROLE][:partial][@PLACE]`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ PARTIAL = "partial"
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """A split of a data set and the roles to read, in the order that a task takes them."""
+    """A split of a data set and the roles to read, in the order of a task's images."""
 
     dataset: Dataset
     split: str
@@ -60,7 +60,7 @@ def select_stacks(selection: Selection) -> list[tuple[str, tuple[Path, ...]]]:
     """Returns (name, files in the order of the roles) of every example.
 
     Raises:
-      UserError: no place was named, an example lacks a role, and see `find_examples`.
+      UserError: no place was given, an example lacks a role, and see `find_examples`.
     """
     dataset, roles, place = selection.dataset, selection.roles, selection.place
     if place is None:

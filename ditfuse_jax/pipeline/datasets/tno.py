@@ -13,11 +13,11 @@ TNO = Dataset(
     download="the archive on "
     "https://figshare.com/articles/dataset/TNO_Image_Fusion_Dataset/1008029, or a selection in "
     "folders vi and ir",
-    # Papers take selections of 20 to 60 of its pairs: no number is the right one.
+    # Papers take selections of 20 to 60 of its pairs: so no count is given.
     splits={"full": Split()},
     inputs=("visible", "infrared"),
     layouts=(
-        # The archive names files in several ways; the number in the name is the partners' own.
+        # The archive names files in several ways; the number in the name identifies the pair.
         Layout(
             {
                 "visible": "{scene}/(vis|visual/|dhv/)*{number}*",

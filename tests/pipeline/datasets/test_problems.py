@@ -84,7 +84,8 @@ def test_a_source_that_makes_no_sense_is_told(source, problem):
 
 def test_the_same_name_with_two_suffixes_is_ambiguous(make_archive):
     archive = make_archive("roadscene", 1, extra=("vi/FLIR_00002.png",))
-    with pytest.raises(UserError, match=r"FLIR_00002\.\w+ and FLIR_00002\.\w+ have the same place"):
+    same = r"FLIR_00002\.\w+ and FLIR_00002\.\w+ are the same image of one example"
+    with pytest.raises(UserError, match=same):
         open_source(archive.source())
     assert open_source(archive.source("partial")).names == ["FLIR_00001", "FLIR_00003"]
 

@@ -129,7 +129,7 @@ def test_an_extra_that_lacks_is_told_when_it_is_read(make_archive, prepare, tmp_
     prepare(archive)
     place = tmp_path / "tfds"
     assert len(open_source(f"tfds:mfi_whu@{place}")[0]) == 2
-    with pytest.raises(UserError, match="mfi_whu MFI-WHU_01 sharp: there is none"):
+    with pytest.raises(UserError, match="mfi_whu MFI-WHU_01 sharp: missing in the prepared"):
         open_source(f"tfds:mfi_whu:a,sharp@{place}")[0]
 
 
