@@ -237,3 +237,10 @@ def test_a_llama_tokenizer_told_to_add_no_bos_adds_none(llama_json, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     encoded = encode_prompt(load_tokenizer(tmp_path), image_only_prompt(2), 2, WIDE)
     assert 1 not in encoded.tokens[encoded.valid]
+
+
+def test_an_unreadable_tokenizer_is_refused_with_the_parser_s_reason(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is unreadable \(.*line 1 column"):
+        load_tokenizer(tmp_path)

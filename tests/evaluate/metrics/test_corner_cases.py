@@ -1,0 +1,31 @@
+"""Values where a formula divides by zero or a border is met, worked out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ditfuse_jax.evaluate.metrics import compute_metrics
+from ditfuse_jax.evaluate.metrics.features import wavelet_bands
+
+
+def flat(level, side=24):
+    return np.full((side, side, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize("name", ["Qc", "Qy"])
+def test_flat_sources_count_half_each(name):
+    """Similarity of flat images is 2 a b / (a^2 + b^2)."""
+    to_a = 2 * 10 * 12 / (10**2 + 12**2)
+    to_b = 2 * 20 * 12 / (20**2 + 12**2)
+    found = compute_metrics(flat(12), [flat(10), flat(20)], names=[name])[name]
+    assert found == pytest.approx((to_a + to_b) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(20, 25), (64, 63)])
+def test_wavelet_bands_have_the_documented_size_and_the_energy_of_the_image(size):
+    bands = wavelet_bands(jnp.ones((1, *size)))
+    height, width = (2 * ((side + 61) // 2) for side in size)
+    assert bands.shape == (1, height, width)
+    # An orthogonal wavelet doubles the level of a flat image in two dimensions.
+    np.testing.assert_allclose(bands[0, : height // 2, : width // 2], 2.0, atol=1e-3)
+    np.testing.assert_allclose(bands[0, height // 2 :, width // 2 :], 0.0, atol=1e-3)
