@@ -182,8 +182,8 @@ def model_flops(recipe: Recipe, program: str) -> float:
             return size * lora_training_flops(model, recipe.lora, **sizes)
         return size * training_flops(model, **sizes)
     if program == "sample":
-        seen = text + NUM_IMAGES * patches
-        steps = recipe.sampling.steps * draw_flops(model, seen, patches)
+        condition = text + NUM_IMAGES * patches
+        steps = recipe.sampling.steps * draw_flops(model, condition, patches)
         branches = len(recipe.sampling.guidance.branches)
         return size * branches * (condition_flops(model, text, NUM_IMAGES, patches) + steps)
     return 0.0

@@ -98,12 +98,12 @@ def _known_or_waiting(
     """Returns a case's rows in the document, or one that says that it is not compiled yet."""
     changed = dict(text.removeprefix("--config.model.").split("=") for text in case.overrides)
     attention = changed.get("attention", "xla")
-    kept = changed.get("remat", "attention")
+    remat = changed.get("remat", "attention")
     names = ["encode", "sample", "decode"] if case.program == "sample" else [case.program]
     if case.lora:
         names = [f"{name}, adapters" for name in names]
     where = f"{topology}", f"{case.image_size}", f"{case.batch_size}"
-    keys = [(name, attention, "" if case.program == "sample" else kept, *where) for name in names]
+    keys = [(name, attention, "" if case.program == "sample" else remat, *where) for name in names]
     rows = [known[key] for key in keys if key in known]
     return rows or [[*keys[0], _NOT_YET, *[""] * (len(_COLUMNS) - _KEY - 1)]]
 

@@ -1,4 +1,4 @@
-"""The transformer: fixed slots, attention, fronts and heads, presets."""
+"""The fusion transformer: layout, attention, layers, heads, adapters, autoencoder, presets."""
 
 from ditfuse_jax.model.config import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.ditfuse import Condition, DiTFuse, EncodedCondition

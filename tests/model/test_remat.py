@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import cpu
-from ditfuse_jax.model.remat import REMAT_POLICIES
+from ditfuse_jax.model.remat import REMAT_POLICIES, remat
 
 
 def gradient(models, **changes):
@@ -81,3 +82,8 @@ def test_unrolled_layers_compute_the_same_as_scanned_ones(models, remat):
     both = (x.lower().compile()(*arguments) for x in (scanned, unrolled))
     for ours, theirs in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_an_unknown_remat_policy_is_refused_with_the_known_names():
+    with pytest.raises(UserError, match=r"model\.remat 'ful'.*none, .*full"):
+        remat(lambda x: x, "ful")

@@ -1,4 +1,4 @@
-"""The heads that blend pixels and that predict linearly, and the final layer."""
+"""The head that blends the sources' pixels with a generated image."""
 
 import dataclasses
 
@@ -13,25 +13,7 @@ from ditfuse_jax.model.heads.blend import BlendHead
 
 pytestmark = pytest.mark.usefixtures("exact_products")
 
-BATCH, DRAWS = 2, 2
-
-
-@pytest.fixture(scope="module")
-def inputs(models):
-    """Hidden states, times, two sources (row 1 lacks the second), validity and grid."""
-    random = np.random.default_rng(0)
-    config = models.PIXEL
-    rows, columns = models.GRID
-    hidden = random.standard_normal((BATCH, DRAWS, rows * columns, config.hidden_size))
-    time = random.standard_normal((BATCH, DRAWS, config.hidden_size))
-    sources = random.uniform(-1, 1, (BATCH, 2, *models.image_shape(config)))
-    return (
-        hidden.astype("f4"),
-        time.astype("f4"),
-        sources.astype("f4"),
-        np.array([[True, True], [True, False]]),
-        models.GRID,
-    )
+DRAWS = 2
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +24,6 @@ def random_head(models):
     for _, parameter in nnx.to_flat_state(nnx.state(head)):
         parameter[...] = random.standard_normal(parameter.shape).astype("f4")
     return head
-
-
-def test_a_fresh_linear_head_predicts_zero(models, inputs):
-    config = dataclasses.replace(models.PIXEL, head="linear")
-    prediction = make_head(config, rngs=nnx.Rngs(0))(*inputs)
-    assert prediction.shape == (BATCH, DRAWS, *models.image_shape(config))
-    assert not prediction.any()
 
 
 def test_a_fresh_blend_head_predicts_the_mean_of_the_present_sources_and_grey(models, inputs):
@@ -121,31 +96,3 @@ def _only(sources, index):
     ones = np.zeros_like(sources)
     ones[:, index] = 1.0
     return ones
-
-
-def test_the_final_layer_normalises_shifts_and_scales_by_the_timestep(models, inputs):
-    """LayerNorm(h) * (1 + scale) + shift, shift first, from SiLU and a linear map of the time."""
-    hidden, time, sources, valid, grid = inputs
-    config = dataclasses.replace(models.PIXEL, head="linear")
-    head = make_head(config, rngs=nnx.Rngs(0))
-    random = np.random.default_rng(3)
-    for _, parameter in nnx.to_flat_state(nnx.state(head)):
-        parameter[...] = random.standard_normal(parameter.shape).astype("f4")
-    p = nnx.to_pure_dict(nnx.state(head))["output"]
-
-    silu = time / (1 + np.exp(-time))
-    shift, scale = np.moveaxis(
-        np.tensordot(silu, p["modulation"]["kernel"], 1) + p["modulation"]["bias"], -2, 0
-    )
-    normal = hidden - hidden.mean(-1, keepdims=True)
-    normal /= np.sqrt(np.square(normal).mean(-1, keepdims=True) + 1e-6)
-    modulated = normal * (1 + scale[:, :, None]) + shift[:, :, None]
-    patches = np.tensordot(modulated, p["linear"]["kernel"], 1) + p["linear"]["bias"]
-    prediction = np.asarray(head(hidden, time, sources, valid, grid))
-    side, (rows, columns) = config.patch_size, grid
-    for index in np.ndindex(rows, columns):
-        corner = prediction[
-            :, :, index[0] * side : (index[0] + 1) * side, index[1] * side : (index[1] + 1) * side
-        ]
-        expected = patches[:, :, index[0] * columns + index[1]]
-        np.testing.assert_allclose(corner, expected, rtol=1e-4, atol=1e-3)
