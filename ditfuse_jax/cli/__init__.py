@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": "score a model or fused images, write a report",
     "prepare": "pack images into shards, check what was packed, or write prompts for pairs",
     "convert": "convert weights and adapters; compare with reference numbers",
-    "compile": "compile for TPUs that are not there: memory, work, bounds",
+    "compile": "compile for TPUs without having them: memory, FLOPs, time bounds",
     "bench": "measure speed",
     "sweep": "compare settings of a recipe in one table",
 }

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         "data": args.data or "samples:heldout",
         "output": args.output,
         "count": args.count,
-        "changes": sampling_overrides(args),
+        "sampling": sampling_overrides(args),
         "tags": not args.without_tags,
     }
     if args.control:

@@ -1,4 +1,4 @@
-"""Compile for TPUs that are not there: does a program fit, and how fast is it at best?
+"""Compile for TPUs without having them: does a program fit, and how fast can it be at best?
 
 ditfuse compile --preset omnigen --topology v6e:16x16 --slices 2 --json
 ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --config.model.remat=full
@@ -6,7 +6,7 @@ ditfuse compile --preset omnigen --topology v6e:2x4 --program sample --image-siz
 ditfuse compile --table docs/scaling.md
 
 Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not
-fit, the exit code is 3 and the largest consumers of memory are named.
+fit, the exit code is 3 and the report names what takes most of the memory.
 """
 
 import argparse
@@ -25,20 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--topology", metavar="CHIP:AxB", help="v5e, v5p, v6e or v7x and a slice's chips per axis")
     add("--slices", type=int, default=1, help="default: %(default)s")
     add("--program", default="train", help="train or sample (default: %(default)s)")
-    add("--lora", action="store_true", help="train adapters, as omnigen_lora has them")
+    add("--lora", action="store_true", help="train the adapters of omnigen_lora")
     add("--image-size", type=int, default=512, help="side in pixels (default: %(default)s)")
     add(
-        "--batch-size", type=int, default=0, help="default: four per device to train, one to sample"
+        "--batch-size",
+        type=int,
+        default=0,
+        help="images (default: four per device to train, one to sample)",
     )
-    add("--low-effort", action="store_true", help="with the compiler's least effort")
+    add("--low-effort", action="store_true", help="compile faster, with fewer optimisations")
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
-    add("--table", type=Path, metavar="FILE", help="renew the table in docs/scaling.md instead")
-    add("--missing", action="store_true", help="with --table: only the rows it does not have")
+    add("--table", type=Path, metavar="FILE", help="write the table in docs/scaling.md instead")
+    add("--missing", action="store_true", help="with --table: only the missing rows")
     parser.set_defaults(accepts_overrides=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the devices are only described
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # no device is used
     from ditfuse_jax.aot import CompileConfig, Topology, compile_programs
     from ditfuse_jax.aot.table import write_table
 
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.topology:
         raise UserError("give --topology, like v6e:16x16, or --table docs/scaling.md")
-    case = CompileConfig(
+    config = CompileConfig(
         args.preset,
         args.program,
         args.image_size,
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         tuple(args.overrides),
     )
     topology = Topology.parse(args.topology, args.slices)
-    reports = compile_programs(case, topology, low_effort=args.low_effort)
+    reports = compile_programs(config, topology, low_effort=args.low_effort)
     if args.json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
     options = EvaluationOptions(args.metrics, args.preset, exports)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
-    model = {**model_arguments(args), "changes": sampling_overrides(args)}
+    model = {**model_arguments(args), "sampling": sampling_overrides(args)}
     _check(args, folders)
     if args.suite:
         evaluate_suite(

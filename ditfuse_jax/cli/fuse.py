@@ -53,6 +53,6 @@ def run(args: argparse.Namespace) -> None:
         **model,
         prompts=prompts,
         task=args.task,
-        changes=sampling_overrides(args),
+        sampling=sampling_overrides(args),
         resize=args.resize,
     )

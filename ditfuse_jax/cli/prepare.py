@@ -5,10 +5,10 @@
   ditfuse prepare /my/photographs -o packed/latents --autoencoder OmniGen-v1/vae --crop 256,256
   ditfuse prepare --verify packed/photos
 
-Train on what was packed: --config.data.mixture.photos.source=packed/photos.  An interrupted run
-goes on with the same command.
+Train on packed data with --config.data.mixture.photos.source=packed/photos.  An interrupted run
+continues with the same command.
 
-Sources and targets of your own get prompts from instruction pools by
+Your own sources and targets get prompts from instruction pools with
 
   ditfuse prepare --instructions ivif my_pool.yaml --images list.txt --per-image 4 -o train.jsonl
 

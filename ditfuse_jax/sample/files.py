@@ -45,7 +45,7 @@ def fuse(
     checkpoint: Path,
     prompts: Sequence[str] = (),
     task: str = "fuse",
-    changes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     resize: bool = False,
@@ -59,7 +59,7 @@ def fuse(
       checkpoint: see `load_trained`.
       prompts: sentences or full prompts; none means the standard prompt of `task`.
       task: see `standard_prompt`; decides the tags in front of a plain sentence.
-      changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
+      sampling: sampling settings that differ from the model's own; see `SamplingConfig.override`.
       adapters: adapters to merge into the weights.
       base: the weights under a run's adapters, if they were moved.
       resize: scale images to the size of the first of their stack.
@@ -72,8 +72,8 @@ def fuse(
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
     """
     trained = load_trained(checkpoint, adapters, base)
-    sampling = trained.recipe.sampling.override(changes or {})
-    fuser = Fuser(trained, sampling)
+    config = trained.recipe.sampling.override(sampling or {})
+    fuser = Fuser(trained, config)
     outputs = plan_outputs(inputs, output, prompts, task)
     for planned in outputs:
         fuser.check(planned.prompt, len(planned.sources))
@@ -88,7 +88,7 @@ def fuse(
         for done in fuser.fuse_iter(images):
             for number, image in done.items():
                 planned = outputs[number]
-                write_image(planned.path, image, _metadata(planned, sampling, trained))
+                write_image(planned.path, image, _metadata(planned, config, trained))
                 written.append(planned.path)
                 bar.update()
     if not quiet:

@@ -1,4 +1,4 @@
-"""A trained model so small that fusing with it takes no time, and images to fuse."""
+"""A tiny trained model and images to fuse."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ TINY = (
 
 
 @pytest.fixture(scope="session")
-def tiny_words() -> list[str]:
+def tiny_overrides() -> list[str]:
     """Overrides that make the nano recipe tiny."""
     return list(TINY)
 
@@ -62,21 +62,21 @@ def stacks(tmp_path) -> Path:
 
 @pytest.fixture
 def refused(capsys):
-    """Runs a command that must fail: one line, exit code 2, the message returned."""
+    """Runs a command that must fail with one line and exit code 2; returns the message."""
 
-    def run(*words) -> str:
+    def run(*options) -> str:
         capsys.readouterr()
         try:
-            code = main([str(word) for word in words])
+            code = main([str(word) for word in options])
         except SystemExit as stop:
             code = stop.code
-        told = capsys.readouterr().err
-        assert code == 2, told
+        message = capsys.readouterr().err
+        assert code == 2, message
         # Nothing but a progress bar may precede it.
-        *before, last = told.splitlines()
-        assert not [line for line in before if line.strip() and "%|" not in line], told
-        start = f"ditfuse {words[0]}: error: "
-        assert last.startswith(start), told
+        *before, last = message.splitlines()
+        assert not [line for line in before if line.strip() and "%|" not in line], message
+        start = f"ditfuse {options[0]}: error: "
+        assert last.startswith(start), message
         return last.removeprefix(start)
 
     return run

@@ -1,4 +1,4 @@
-"""Bad input: one line that says what is wrong and what to do, exit code 2, nothing half-written."""
+"""Bad input ends a command with one line, exit code 2 and no partial files."""
 
 import errno
 import os
@@ -36,34 +36,34 @@ class TestFuse:
 
     def test_an_unreadable_image_is_named(self, checkpoint, pair, refused):
         pair[1].write_text("no image")
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
-        assert str(pair[1]) in told
-        assert "not an image" in told
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert str(pair[1]) in message
+        assert "not an image" in message
 
     def test_a_truncated_image_is_named(self, checkpoint, pair, refused):
         pair[0].write_bytes(pair[0].read_bytes()[:-900])
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
-        assert str(pair[0]) in told
-        assert "truncated" in told
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert str(pair[0]) in message
+        assert "truncated" in message
 
-    def test_a_pair_of_different_sizes_tells_both(self, checkpoint, pair, refused):
+    def test_a_pair_of_different_sizes_is_refused_with_both_sizes(self, checkpoint, pair, refused):
         write_image(pair[1], np.zeros((37, 50, 3), np.uint8))
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
-        assert "53x37" in told
-        assert "50x37" in told
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert "53x37" in message
+        assert "50x37" in message
 
-    def test_a_missing_partner_is_named(self, checkpoint, stacks, refused):
+    def test_a_stack_with_a_missing_image_is_named(self, checkpoint, stacks, refused):
         (stacks / "image2" / "two.png").unlink()
-        told = refused("fuse", stacks, "-o", self.output.parent, "--checkpoint", checkpoint)
-        assert "no image named two" in told
+        message = refused("fuse", stacks, "-o", self.output.parent, "--checkpoint", checkpoint)
+        assert "no image named two" in message
 
-    def test_an_empty_folder_says_what_it_looked_for(self, checkpoint, tmp_path, refused):
+    def test_an_empty_folder_is_refused(self, checkpoint, tmp_path, refused):
         for side in ("image1", "image2"):
             (tmp_path / "empty" / side).mkdir(parents=True)
-        told = refused(
+        message = refused(
             "fuse", tmp_path / "empty", "-o", self.output.parent, "--checkpoint", checkpoint
         )
-        assert "no images in this folder" in told
+        assert "no images in this folder" in message
 
     @pytest.mark.parametrize(
         ("prompt", "part"),
@@ -78,18 +78,18 @@ class TestFuse:
         ids=["missing", "repeated", "surplus"],
     )
     def test_a_wrong_placeholder_is_named(self, checkpoint, pair, refused, prompt, part):
-        told = refused(
+        message = refused(
             "fuse", *pair, "-o", self.output, "--checkpoint", checkpoint, "--prompt", prompt
         )
-        assert part in told
+        assert part in message
 
-    def test_too_long_a_prompt_names_the_limit(self, checkpoint, pair, refused):
-        told = refused(
+    def test_a_prompt_that_is_too_long_is_refused_with_the_limit(self, checkpoint, pair, refused):
+        message = refused(
             *("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint),
             *("--prompt", "brighter and sharper " * 100),
         )
-        assert "limit of 160" in told
-        assert "shorten the instruction" in told
+        assert "limit of 160" in message
+        assert "shorten the instruction" in message
 
     @pytest.mark.parametrize(
         ("content", "part"),
@@ -98,29 +98,29 @@ class TestFuse:
     )
     def test_a_bad_prompt_file_is_named(self, checkpoint, pair, refused, tmp_path, content, part):
         (tmp_path / "prompts.txt").write_bytes(content)
-        told = refused(
+        message = refused(
             *("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint),
             *("--prompt-file", tmp_path / "prompts.txt"),
         )
-        assert "prompts.txt" in told
-        assert part in told
+        assert "prompts.txt" in message
+        assert part in message
 
     def test_an_output_below_a_file_is_refused(self, checkpoint, pair, refused):
-        told = refused("fuse", *pair, "-o", pair[0] / "x.png", "--checkpoint", checkpoint)
-        assert str(pair[0]) in told
+        message = refused("fuse", *pair, "-o", pair[0] / "x.png", "--checkpoint", checkpoint)
+        assert str(pair[0]) in message
 
-    def test_a_full_disk_leaves_no_part_of_a_file(self, checkpoint, pair, refused, monkeypatch):
+    def test_a_full_disk_leaves_no_partial_file(self, checkpoint, pair, refused, monkeypatch):
         def full(path, data):
             path.open("wb").write(bytes(data)[:10])
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
         self.folder_may_remain = True
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
-        assert "No space left on device" in told
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint)
+        assert "No space left on device" in message
 
     @pytest.mark.parametrize(
-        ("words", "part"),
+        ("options", "part"),
         [
             (["--task", "medical"], "task 'medical' is unknown; choose from fuse, ivif"),
             (["--steps", "0"], "steps must be at least 1"),
@@ -134,9 +134,11 @@ class TestFuse:
             (["--max-side", "3"], "max_side must be at least 16"),
         ],
     )
-    def test_a_wrong_option_says_what_is_possible(self, checkpoint, pair, refused, words, part):
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint, *words)
-        assert part in told
+    def test_a_bad_option_is_refused_with_the_possible_values(
+        self, checkpoint, pair, refused, options, part
+    ):
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", checkpoint, *options)
+        assert part in message
 
     def test_a_single_image_or_five_are_refused(self, checkpoint, pair, refused):
         for inputs, part in (([pair[0]], "give two images"), ([pair[0]] * 5, "at most four")):
@@ -144,15 +146,15 @@ class TestFuse:
 
     def test_an_output_that_is_an_input_is_refused(self, checkpoint, pair, refused):
         before = pair[0].read_bytes()
-        told = refused("fuse", *pair, "-o", pair[0].parent, "--checkpoint", checkpoint)
-        assert f"{pair[0]} is one of the images to fuse" in told
+        message = refused("fuse", *pair, "-o", pair[0].parent, "--checkpoint", checkpoint)
+        assert f"{pair[0]} is one of the images to fuse" in message
         assert pair[0].read_bytes() == before
 
     def test_an_output_without_image_suffix_is_refused(self, checkpoint, pair, refused):
-        told = refused(
+        message = refused(
             "fuse", *pair, "-o", self.output.with_suffix(".gif"), "--checkpoint", checkpoint
         )
-        assert "no image format has the suffix '.gif'" in told
+        assert "no image format has the suffix '.gif'" in message
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore
     @pytest.mark.parametrize(
@@ -169,14 +171,14 @@ class TestFuse:
         assert damaged
         for path in damaged:
             path.write_bytes(content) if content else path.unlink()
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "damaged")
-        assert str(step) in told
-        assert len(told) < 400
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "damaged")
+        assert str(step) in message
+        assert len(message) < 400
 
     def test_a_folder_without_checkpoint_is_named(self, pair, refused, tmp_path):
-        told = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "none")
-        assert "no checkpoint in" in told
-        assert "ditfuse train" in told
+        message = refused("fuse", *pair, "-o", self.output, "--checkpoint", tmp_path / "none")
+        assert "no checkpoint in" in message
+        assert "ditfuse train" in message
 
 
 class TestTrain:
@@ -189,7 +191,7 @@ class TestTrain:
         assert not self.folder.exists()
 
     @pytest.mark.parametrize(
-        ("word", "part"),
+        ("override", "part"),
         [
             ("--config.train.stpes=3", 'Did you mean "steps"'),
             ("--config.nothing=3", "nothing"),
@@ -211,36 +213,45 @@ class TestTrain:
             ("--steps=3", "unknown argument '--steps=3'"),
         ],
     )
-    def test_a_wrong_setting_is_named(self, refused, tiny_words, word, part):
-        words = ("--config", "nano_m3", "--workdir", self.folder, *tiny_words, *word.split())
-        assert part in refused("train", *words)
+    def test_a_wrong_setting_is_named(self, refused, tiny_overrides, override, part):
+        options = (
+            "--config",
+            "nano_m3",
+            "--workdir",
+            self.folder,
+            *tiny_overrides,
+            *override.split(),
+        )
+        assert part in refused("train", *options)
 
     def test_an_unknown_recipe_lists_the_known(self, refused):
-        told = refused("train", "--config", "nono", "--workdir", self.folder)
-        assert "nano_m3" in told
+        message = refused("train", "--config", "nono", "--workdir", self.folder)
+        assert "nano_m3" in message
 
     def test_a_failing_recipe_file_is_named(self, refused, tmp_path):
         (tmp_path / "mine.py").write_text("def get_config():\n    raise ValueError('oops')\n")
-        told = refused("train", "--config", tmp_path / "mine.py", "--workdir", self.folder)
-        assert "mine.py fails: ValueError: oops" in told
+        message = refused("train", "--config", tmp_path / "mine.py", "--workdir", self.folder)
+        assert "mine.py fails: ValueError: oops" in message
 
 
-def test_continuing_with_another_model_names_the_difference(checkpoint, refused, tiny_words, files):
+def test_continuing_with_another_model_names_the_difference(
+    checkpoint, refused, tiny_overrides, files
+):
     before = {path: path.stat().st_mtime_ns for path in files(checkpoint)}
-    words = [*tiny_words, "--config.model.hidden_size=64", "--config.train.steps=4"]
-    told = refused("train", "--config", "nano_m3", "--workdir", checkpoint, *words)
-    assert "model.hidden_size is 32 there and 64 in this config" in told
+    options = [*tiny_overrides, "--config.model.hidden_size=64", "--config.train.steps=4"]
+    message = refused("train", "--config", "nano_m3", "--workdir", checkpoint, *options)
+    assert "model.hidden_size is 32 there and 64 in this config" in message
     assert {path: path.stat().st_mtime_ns for path in files(checkpoint)} == before
 
 
-def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
+def test_a_run_folder_below_a_file_is_refused(refused, tiny_overrides, tmp_path):
     (tmp_path / "file").write_text("")
-    words = ["--config", "nano_m3", "--workdir", tmp_path / "file" / "run", *tiny_words]
-    assert "cannot be created" in refused("train", *words)
+    options = ["--config", "nano_m3", "--workdir", tmp_path / "file" / "run", *tiny_overrides]
+    assert "cannot be created" in refused("train", *options)
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("options", "part"),
     [
         (["--fused", "x"], "--fused goes with --a, --b and --output"),
         ([], "give --checkpoint"),
@@ -252,64 +263,71 @@ def test_a_run_folder_below_a_file_is_refused(refused, tiny_words, tmp_path):
         (["--suite", "dev"], "--suite needs --output"),
         (["--suite", "dev", "-o", "x", "--data", "y"], "--suite brings its own data"),
         (["--suite", "best", "-o", "x"], "suite 'best' is unknown; choose from dev"),
-        (["--suite", "dev", "-o", "x", "--root", "/nowhere"], "say with --root where they are"),
+        (
+            ["--suite", "dev", "-o", "x", "--root", "/nowhere"],
+            "name the folder of its data with --root",
+        ),
         (["--root", "x", "--checkpoint", "y"], "--root goes with --suite"),
         (["--count", "few"], "--count: invalid int value"),
     ],
 )
-def test_evaluate_says_what_it_needs(refused, words, part):
-    assert part in refused("evaluate", *words)
+def test_evaluate_names_the_missing_or_conflicting_option(refused, options, part):
+    assert part in refused("evaluate", *options)
 
 
 def test_evaluate_names_a_missing_fused_image(refused, stacks, tmp_path):
     (tmp_path / "fused").mkdir()
-    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
-    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
-    assert "no images in this folder" in told
+    options = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    message = refused("evaluate", *options, "--fused", tmp_path / "fused")
+    assert "no images in this folder" in message
     write_image(tmp_path / "fused" / "four.png", np.zeros((32, 32, 3), np.uint8))
-    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
-    assert f"{tmp_path / 'fused'}: no image named one" in told
+    message = refused("evaluate", *options, "--fused", tmp_path / "fused")
+    assert f"{tmp_path / 'fused'}: no image named one" in message
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_ends_the_progress_line_before_it_tells(refused, stacks, tmp_path):
+def test_evaluate_prints_its_error_on_a_line_after_the_progress_bar(refused, stacks, tmp_path):
     shutil.copytree(stacks / "image1", tmp_path / "fused")
     for path in (tmp_path / "fused").iterdir():
         write_image(path, np.zeros((5, 9, 3), np.uint8))
-    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
-    told = refused("evaluate", *words, "--fused", tmp_path / "fused")
-    assert "nothing to score: all 3 image(s) were excluded" in told and "is 9x5" in told
+    options = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    message = refused("evaluate", *options, "--fused", tmp_path / "fused")
+    assert "nothing to score: all 3 image(s) were excluded" in message and "is 9x5" in message
     assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("options", "part"),
     [
-        (["--metrics", "EN", "QABF2"], "unknown metric 'QABF2'"),
+        (["--metrics", "EN", "QABF2"], "metric 'QABF2' is unknown"),
         (["--csv", "/nowhere/x.csv"], "no folder /nowhere"),
-        (["--preset", "paper"], "unknown preset 'paper': choose from canonical, linfeng"),
+        (["--preset", "paper"], "preset 'paper' is unknown; choose from canonical, linfeng"),
         (["--fused", "mean=x"], "cannot be called 'mean'"),
         (["--task", "paint"], "task 'paint' is unknown"),
     ],
 )
-def test_evaluate_of_files_refuses_before_it_makes_anything(stacks, refused, tmp_path, words, part):
-    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out", *words]
-    words = words if "--fused" in words else [*words, "--fused", stacks / "image1"]
-    assert part in refused("evaluate", *words)
+def test_evaluate_of_files_refuses_bad_options_before_it_writes_anything(
+    stacks, refused, tmp_path, options, part
+):
+    options = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out", *options]
+    options = options if "--fused" in options else [*options, "--fused", stacks / "image1"]
+    assert part in refused("evaluate", *options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("options", "part"),
     [
         (["--count", "0"], "count must be at least 1"),
         (["--task", "paint"], "task 'paint' is unknown"),
         (["--data", "/nowhere"], "data source '/nowhere' is neither"),
     ],
 )
-def test_evaluate_refuses_before_it_makes_anything(checkpoint, refused, tmp_path, words, part):
-    words = ["--checkpoint", checkpoint, "-o", tmp_path / "out", *words]
-    assert part in refused("evaluate", *words)
+def test_evaluate_of_a_model_refuses_bad_options_before_it_writes_anything(
+    checkpoint, refused, tmp_path, options, part
+):
+    options = ["--checkpoint", checkpoint, "-o", tmp_path / "out", *options]
+    assert part in refused("evaluate", *options)
     assert not (tmp_path / "out").exists()
 
 
@@ -323,14 +341,14 @@ def test_an_unknown_command_lists_the_known(capsys):
 
 
 @pytest.mark.processes
-def test_a_process_tells_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
-    # A process of its own: what the libraries and their threads say would show here.
+def test_a_process_prints_its_error_in_one_line_and_nothing_else(checkpoint, pair, tmp_path):
+    # In a new process, messages of libraries and their threads would appear too.
     shutil.copytree(checkpoint, tmp_path / "damaged")
     for path in (tmp_path / "damaged" / "checkpoints" / "2" / "ema" / "d").iterdir():
         path.write_bytes(b"junk")
-    words = ["fuse", *pair, "-o", tmp_path / "out.png", "--checkpoint", tmp_path / "damaged"]
+    options = ["fuse", *pair, "-o", tmp_path / "out.png", "--checkpoint", tmp_path / "damaged"]
     done = subprocess.run(
-        [sys.executable, "-m", "ditfuse_jax", *words],
+        [sys.executable, "-m", "ditfuse_jax", *options],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Compiled programs are kept between runs."""
+"""The cache of compiled programs."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.processes
 
-# The command's own order: subcommands are imported, then JAX is prepared, then used.
+# As the command does it: JAX is configured before it is used.
 WHERE = """
 from ditfuse_jax import cli
 cli.main(["bench", "data", "--repeats", "0"])
@@ -18,7 +18,9 @@ print(jax.config.jax_compilation_cache_dir)
 
 
 @pytest.mark.parametrize("chosen", [None, "elsewhere"])
-def test_the_cache_is_the_user_s_unless_the_environment_says_otherwise(tmp_path, chosen):
+def test_the_compilation_cache_is_in_the_home_folder_unless_the_environment_names_another(
+    tmp_path, chosen
+):
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     environment |= {"HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     if chosen:

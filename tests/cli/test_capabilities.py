@@ -24,25 +24,25 @@ def labelled(tmp_path):
     return folder
 
 
-def test_control_is_measured_and_pictured(checkpoint, stacks, tmp_path, capsys):
+def test_control_is_measured_and_drawn(checkpoint, stacks, tmp_path, capsys):
     out = tmp_path / "out"
-    words = ["--checkpoint", f"{checkpoint}@best", "--data", stacks, "--count", "1", "-o", out]
-    assert main(["evaluate", *map(str, words), "--control", *FAST]) == 0
+    options = ["--checkpoint", f"{checkpoint}@best", "--data", stacks, "--count", "1", "-o", out]
+    assert main(["evaluate", *map(str, options), "--control", *FAST]) == 0
     found = json.loads((out / "control.json").read_text())
     assert found["run"]["checkpoint"] == "tiny, step 2"
     assert set(found["scales"]) == {"brightness", "contrast"}
     assert read_image(out / "control.png").size
-    told = capsys.readouterr().out
-    assert "LIGHT++" in told
-    assert "spread / step" in told
-    assert f"{out / 'control.json'} (1 scenes)" in told
+    output = capsys.readouterr().out
+    assert "LIGHT++" in output
+    assert "spread / step" in output
+    assert f"{out / 'control.json'} (1 scenes)" in output
 
 
-def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, capsys):
+def test_segmentation_is_measured_and_drawn(checkpoint, labelled, tmp_path, capsys):
     out = tmp_path / "out"
-    words = ["--checkpoint", checkpoint, "--data", f"labelled:{labelled}", "-o", out]
-    words += ["--segmentation", "--classes", "road, car"]
-    assert main(["evaluate", *map(str, words), *FAST]) == 0
+    options = ["--checkpoint", checkpoint, "--data", f"labelled:{labelled}", "-o", out]
+    options += ["--segmentation", "--classes", "road, car"]
+    assert main(["evaluate", *map(str, options), *FAST]) == 0
     found = json.loads((out / "segmentation.json").read_text())
     assert list(found["classes"]) == ["road", "car"]
     assert 0 <= found["miou"] <= 1
@@ -51,7 +51,7 @@ def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("options", "message"),
     [
         (["--control"], "--control needs --checkpoint"),
         (["--classes", "road"], "--classes goes with --segmentation"),
@@ -64,5 +64,5 @@ def test_segmentation_is_measured_and_pictured(checkpoint, labelled, tmp_path, c
         (["--control", "--checkpoint", "/no/run@best", "-o", "o"], "no checkpoint in /no/run"),
     ],
 )
-def test_bad_words_are_told_in_one_line(refused, words, told):
-    assert told in refused("evaluate", *words)
+def test_bad_options_are_reported_in_one_line(refused, options, message):
+    assert message in refused("evaluate", *options)

@@ -17,10 +17,10 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_model_is_scored_beside_its_baselines(checkpoint, tmp_path, capsys):
+def test_a_model_is_scored_with_its_baselines(checkpoint, tmp_path, capsys):
     pytest.importorskip("skimage")
-    words = ["--checkpoint", str(checkpoint), "--count", "2", "--max-side", "64"]
-    assert main(["evaluate", *words, "--steps", "1", "-o", str(tmp_path / "out")]) == 0
+    options = ["--checkpoint", str(checkpoint), "--count", "2", "--max-side", "64"]
+    assert main(["evaluate", *options, "--steps", "1", "-o", str(tmp_path / "out")]) == 0
     report = strict_json((tmp_path / "out" / "report.json").read_text())
     assert {"fused", "mean", "copy_a", "copy_b"} <= set(report["PSNR_clean"])
     assert all(math.isfinite(value) for value in report["PSNR_clean"].values())
@@ -33,14 +33,14 @@ def test_a_model_is_scored_beside_its_baselines(checkpoint, tmp_path, capsys):
     assert "PSNR to clean" in capsys.readouterr().out
 
 
-def test_fused_images_of_others_are_scored(stacks, tmp_path):
+def test_fused_images_of_other_methods_are_scored(stacks, tmp_path):
     for name in ("fused", "clean"):
         (tmp_path / name).mkdir()
         for path in (stacks / "image1").iterdir():
             write_image(tmp_path / name / path.name, read_image(path))
-    words = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
-    words += ["--fused", tmp_path / "fused", "--clean", tmp_path / "clean"]
-    assert main(["evaluate", *map(str, words)]) == 0
+    options = ["--a", stacks / "image1", "--b", stacks / "image2", "-o", tmp_path / "out"]
+    options += ["--fused", tmp_path / "fused", "--clean", tmp_path / "clean"]
+    assert main(["evaluate", *map(str, options)]) == 0
     report = strict_json((tmp_path / "out" / "report.json").read_text())
     assert report["PSNR_clean"]["fused"] is None  # infinite: the output equals the reference
     assert report["SSIM_clean"]["fused"] == pytest.approx(1.0)
@@ -49,8 +49,8 @@ def test_fused_images_of_others_are_scored(stacks, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["train", "sample", "data"])
-def test_benchmarks_print_one_json_object(what, tiny_words, capsys):
-    assert main(["bench", what, "--repeats", "2", "--json", *tiny_words]) == 0
+def test_benchmarks_print_one_json_object(what, tiny_overrides, capsys):
+    assert main(["bench", what, "--repeats", "2", "--json", *tiny_overrides]) == 0
     result = strict_json(capsys.readouterr().out)
     assert result["benchmark"] == what
     assert result["repeats"] == 2

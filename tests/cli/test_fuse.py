@@ -1,9 +1,12 @@
-"""`ditfuse fuse`: what it writes."""
+"""`ditfuse fuse`: the files that it writes."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from ditfuse_jax.cli import main
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, read_metadata, write_image
 
 PLACED = "<img><|image_{}|></img> before <img><|image_{}|></img>: join them."
@@ -13,9 +16,9 @@ PLACED = "<img><|image_{}|></img> before <img><|image_{}|></img>: join them."
 def fuse(checkpoint, tmp_path):
     """Runs the command; returns the output image, or the output folder."""
 
-    def run(*words, output="fused.png"):
+    def run(*options, output="fused.png"):
         path = tmp_path / output
-        command = ["fuse", *map(str, words), "-o", str(path), "--checkpoint", str(checkpoint)]
+        command = ["fuse", *map(str, options), "-o", str(path), "--checkpoint", str(checkpoint)]
         assert main(command) == 0
         return read_image(path) if path.is_file() else path
 
@@ -27,29 +30,30 @@ def test_the_output_has_the_size_of_its_input(fuse, pair):
     assert fuse(*pair, "--max-side", 20).shape == (37, 53, 3)
 
 
-def test_folders_of_the_output_are_made(fuse, pair, tmp_path):
+def test_missing_folders_of_the_output_are_made(fuse, pair, tmp_path):
     assert fuse(*pair, output="a new/deep one/fused.webp").shape == (37, 53, 3)
     assert [path.name for path in (tmp_path / "a new" / "deep one").iterdir()] == ["fused.webp"]
 
 
-def test_the_picture_tells_how_it_was_made(fuse, pair, tmp_path):
+def test_the_metadata_hold_prompt_checkpoint_and_sampling_settings(fuse, pair, tmp_path):
     fuse(*pair, "--task", "ivif", "--seed", 3, "--steps", 1, "--guidance-scale", 1.5)
-    told = read_metadata(tmp_path / "fused.png")
-    assert "[FUSION]. <MULTI-MODALITIES>. This is the first image" in told["prompt"]
-    assert told["checkpoint"] == "tiny, step 2"
-    assert (told["steps"], told["seed"], told["guidance_scale"]) == ("1", "3", "1.5")
-    assert told["image_guidance_scale"] == "1.0"
+    metadata = read_metadata(tmp_path / "fused.png")
+    assert "[FUSION]. <MULTI-MODALITIES>. This is the first image" in metadata["prompt"]
+    assert metadata["checkpoint"] == "tiny, step 2"
+    assert (metadata["steps"], metadata["seed"], metadata["guidance_scale"]) == ("1", "3", "1.5")
+    assert metadata["image_guidance_scale"] == "1.0"
+    assert {field.name for field in dataclasses.fields(SamplingConfig)} <= set(metadata)
 
 
-def test_the_seed_decides_the_noise(fuse, pair):
-    # Without guidance and at its start the model copies; with another branch the noise shows.
-    words = (*pair, "--guidance-scale", 3.0, "--image-guidance-scale", 2.0)
-    first, again, other = (fuse(*words, "--seed", seed) for seed in (1, 1, 2))
+def test_the_seed_determines_the_noise(fuse, pair):
+    # Without guidance the untrained model copies a source; with it the noise has an effect.
+    options = (*pair, "--guidance-scale", 3.0, "--image-guidance-scale", 2.0)
+    first, again, other = (fuse(*options, "--seed", seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_a_pair_gives_the_same_alone_and_in_a_folder(fuse, stacks):
+def test_a_pair_is_fused_alike_alone_and_in_a_folder(fuse, stacks):
     folder = fuse(stacks, output="all")
     assert sorted(path.name for path in folder.iterdir()) == ["one.png", "three.png", "two.png"]
     for name in ("one", "two"):
@@ -77,10 +81,10 @@ def test_a_prompt_file_gives_a_numbered_file_per_prompt(fuse, pair, tmp_path):
     assert read_metadata(folder / "a-2.png")["prompt"].endswith("Schärfer, bitte.")
 
 
-def test_placeholders_decide_the_order_of_the_images(fuse, pair):
-    # Without guidance: its branch of images alone shows them as they are given.
-    words = ("--guidance-scale", 1.0, "--image-guidance-scale", 1.0, "--prompt")
-    swapped_in_words = fuse(*pair, *words, PLACED.format(2, 1))
-    swapped_files = fuse(*reversed(pair), *words, PLACED.format(1, 2))
-    # The words differ in the placeholders only, which stand for images and are no tokens.
-    np.testing.assert_array_equal(swapped_in_words, swapped_files)
+def test_placeholders_determine_the_order_of_the_images(fuse, pair):
+    # Without guidance: its branch of images alone has them in the given order.
+    options = ("--guidance-scale", 1.0, "--image-guidance-scale", 1.0, "--prompt")
+    swapped_in_prompt = fuse(*pair, *options, PLACED.format(2, 1))
+    swapped_files = fuse(*reversed(pair), *options, PLACED.format(1, 2))
+    # The prompts differ in the placeholders only, which become images and not tokens.
+    np.testing.assert_array_equal(swapped_in_prompt, swapped_files)

@@ -61,10 +61,10 @@ def test_a_solver_of_an_extension_file_is_chosen_by_name(checkpoint, pair, tmp_p
     assert read_metadata(tmp_path / "x.png")["solver"] == "backwards"
 
 
-def test_an_extension_given_to_a_training_becomes_part_of_its_config(tiny_words, tmp_path):
+def test_an_extension_given_to_a_training_becomes_part_of_its_config(tiny_overrides, tmp_path):
     extension = tmp_path / "my_extension_for_training.py"
     extension.write_text("imported = True\n")
-    command = ["train", "--config", "nano_m3", "--workdir", str(tmp_path / "run"), *tiny_words]
+    command = ["train", "--config", "nano_m3", "--workdir", str(tmp_path / "run"), *tiny_overrides]
     assert main([*command, "--config.train.steps=1", "--import", str(extension)]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["imports"] == [str(extension)]

@@ -1,4 +1,4 @@
-"""Other people's weights through the command line: convert, fine-tune, give back, fuse."""
+"""OmniGen's weights on the command line: convert, fine-tune, export, fuse."""
 
 import gc
 import json
@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, write_image
 
-# A model this small samples and trains in a second; what is big about OmniGen is only its size.
+# OmniGen's architecture, so small that it samples and trains in a second.
 TINY = (
     "--config.data.crop=(64, 64)",
     "--config.data.batch_size=2",
@@ -31,14 +31,14 @@ TINY = (
 )
 
 
-def run(*words) -> None:
+def run(*options) -> None:
     """Runs a command that has to succeed."""
-    assert main([str(word) for word in words]) == 0
+    assert main([str(word) for word in options]) == 0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect():
-    """Orbax collects garbage with every leaf that a conversion writes: most of its time here."""
+    """Freezes the garbage collector's objects: orbax collects garbage for every leaf it writes."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -54,7 +54,7 @@ def original(omnigen_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def converted(original, tmp_path_factory) -> Path:
-    """The same as a run folder."""
+    """The same weights as a run folder."""
     folder = tmp_path_factory.mktemp("converted") / "omnigen"
     run("convert", original, "-o", folder)
     return folder
@@ -70,7 +70,7 @@ def lora_run(converted, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def adapter(lora_run, tmp_path_factory) -> Path:
-    """What was trained, for PEFT."""
+    """The trained adapter as a PEFT folder."""
     folder = tmp_path_factory.mktemp("peft") / "adapter"
     run("convert", lora_run, "-o", folder)
     return folder
@@ -78,11 +78,11 @@ def adapter(lora_run, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fused(pair, tmp_path):
-    """Fuses the pair with words about the model; returns the image."""
+    """Fuses the pair with options that choose the model; returns the image."""
 
-    def fuse(*words) -> np.ndarray:
+    def fuse(*options) -> np.ndarray:
         output = tmp_path / f"fused-{len(list(tmp_path.iterdir()))}.png"
-        run("fuse", *pair, "-o", output, *words, "--steps", "2")
+        run("fuse", *pair, "-o", output, *options, "--steps", "2")
         return read_image(output).astype(int)
 
     return fuse
@@ -90,11 +90,11 @@ def fused(pair, tmp_path):
 
 @pytest.fixture
 def refused(capsys):
-    """Runs a command that has to fail; returns its one line."""
+    """Runs a command that has to fail; returns its error line."""
 
-    def run(*words) -> str:
+    def run(*options) -> str:
         capsys.readouterr()
-        assert main([str(word) for word in words]) == 2
+        assert main([str(word) for word in options]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
         return line
 
@@ -114,8 +114,8 @@ def test_weights_come_back_bit_for_bit(original, converted, tmp_path):
     run("convert", tmp_path / "back", "-o", tmp_path / "again")
 
 
-def test_the_original_and_the_converted_fuse_alike(original, converted, fused):
-    # The one is read in its own type, the other as stored: both compute in bfloat16.
+def test_original_and_converted_weights_give_the_same_image(original, converted, fused):
+    # Both compute in bfloat16.
     np.testing.assert_array_equal(fused("--checkpoint", original), fused("--checkpoint", converted))
 
 
@@ -129,7 +129,7 @@ def test_a_lora_run_saves_its_adapters_and_nothing_of_the_model(lora_run):
 
 def test_a_lora_run_continues_with_the_same_command(lora_run, converted, tmp_path, capsys):
     shutil.copytree(lora_run, tmp_path / "lora")
-    words = [
+    options = [
         "train",
         "--config",
         f"omnigen_lora:{converted}",
@@ -137,7 +137,7 @@ def test_a_lora_run_continues_with_the_same_command(lora_run, converted, tmp_pat
         tmp_path / "lora",
         *TINY,
     ]
-    run(*words, "--config.train.steps=3")
+    run(*options, "--config.train.steps=3")
     assert "at step 2 of 3" in capsys.readouterr().err + capsys.readouterr().out
     assert (tmp_path / "lora" / "checkpoints" / "3" / "lora").is_dir()
 
@@ -157,24 +157,24 @@ def test_training_changed_the_output(lora_run, converted, fused):
     assert np.abs(trained - before).max() > 0
 
 
-def test_an_adapter_given_back_is_the_adapter_that_was_trained(lora_run, converted, adapter, fused):
+def test_an_exported_adapter_equals_the_trained_one(lora_run, converted, adapter, fused):
     assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 2
     trained = fused("--checkpoint", lora_run)
     merged = fused("--checkpoint", converted, "--lora", adapter)
     again = fused("--checkpoint", converted, "--lora", lora_run)
-    # In bfloat16 a merged kernel is rounded once more.
+    # A merged kernel is rounded to bfloat16 once more.
     assert np.abs(trained - merged).mean() < 2
     np.testing.assert_array_equal(merged, again)
 
 
-def test_a_merged_export_is_weights_for_anyone(original, adapter, fused, tmp_path):
+def test_merged_weights_can_be_exported_in_omnigen_s_layout(original, adapter, fused, tmp_path):
     run("convert", original, "--lora", adapter, "--to", "omnigen", "-o", tmp_path / "merged")
     exported = fused("--checkpoint", tmp_path / "merged")
     merged = fused("--checkpoint", original, "--lora", adapter)
     assert np.abs(exported - merged).mean() < 2
 
 
-def test_an_adapter_of_weight_zero_is_none(original, adapter, fused):
+def test_an_adapter_of_weight_zero_changes_nothing(original, adapter, fused):
     np.testing.assert_array_equal(
         fused("--checkpoint", original, "--lora", f"{adapter}=0"), fused("--checkpoint", original)
     )
@@ -190,13 +190,13 @@ def test_a_peft_adapter_becomes_a_run_to_fuse_with(converted, adapter, lora_run,
     assert np.abs(imported - trained).mean() < 2
 
 
-def test_training_goes_on_from_a_peft_adapter(converted, adapter, tmp_path, refused):
-    words = ["train", "--config", f"omnigen_lora:{converted}", "--workdir", tmp_path / "more"]
-    words += [*TINY, f"--config.lora.adapter={adapter}"]
+def test_training_continues_from_a_peft_adapter(converted, adapter, tmp_path, refused):
+    options = ["train", "--config", f"omnigen_lora:{converted}", "--workdir", tmp_path / "more"]
+    options += [*TINY, f"--config.lora.adapter={adapter}"]
     assert "has rank 2, the recipe 4: set --config.lora.rank=2" in refused(
-        *words, "--config.lora.rank=4"
+        *options, "--config.lora.rank=4"
     )
-    run(*words)
+    run(*options)
 
 
 def test_weights_that_were_moved_are_found_with_base(lora_run, converted, fused, refused, tmp_path):
@@ -212,7 +212,7 @@ def test_weights_that_were_moved_are_found_with_base(lora_run, converted, fused,
 
 
 class TestRefused:
-    """What cannot be converted says why, and leaves nothing."""
+    """What cannot be converted is refused with the reason, and nothing is written."""
 
     def test_an_existing_output(self, original, converted, refused):
         assert "exists: choose another output" in refused("convert", original, "-o", converted)

@@ -1,4 +1,4 @@
-"""`ditfuse sweep`, with true trainings."""
+"""`ditfuse sweep`, with real trainings."""
 
 import csv
 
@@ -22,15 +22,15 @@ def sweep_file(tmp_path):
     return write
 
 
-def test_a_true_sweep_is_trained_told_and_not_trained_again(
-    sweep_file, tiny_words, tmp_path, capsys
+def test_a_sweep_is_trained_and_reported_and_not_trained_again(
+    sweep_file, tiny_overrides, tmp_path, capsys
 ):
     bad = "--config.data.mixture.photos.source=nowhere"
     file = sweep_file(f"{{'good': (), 'bad': ({bad!r},)}}, recipe='nano_m3', seeds=(0,)")
-    command = ["sweep", file, "--workdir", str(tmp_path / "out"), *tiny_words]
+    command = ["sweep", file, "--workdir", str(tmp_path / "out"), *tiny_overrides]
     assert main(command) == 1
-    told = capsys.readouterr().out
-    assert "failed: bad, seed 0: ditfuse train: error: data source 'nowhere'" in told
+    output = capsys.readouterr().out
+    assert "failed: bad, seed 0: ditfuse train: error: data source 'nowhere'" in output
     page = (tmp_path / "out" / "sweep.html").read_text()
     assert "A small sweep" in page and "<svg" in page
     rows = {row["setting"]: row for row in csv.DictReader((tmp_path / "out/table.csv").open())}
@@ -41,9 +41,7 @@ def test_a_true_sweep_is_trained_told_and_not_trained_again(
     assert "bad-seed0" in left
 
 
-def test_a_trained_model_is_sampled_in_other_ways_without_training(
-    sweep_file, checkpoint, stacks, tmp_path
-):
+def test_a_sweep_of_sampling_settings_trains_nothing(sweep_file, checkpoint, stacks, tmp_path):
     settings = "{f'{n} steps': (f'--config.sample.steps={n}',) for n in (1, 3)}"
     data = f"('--data', {str(stacks)!r}, '--count', '1')"
     changes = f"checkpoint={str(checkpoint)!r}, evaluate={data}, seeds=(0,)"
@@ -65,7 +63,7 @@ def test_a_dry_run_shows_the_commands_and_leaves_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("options", "message"),
     [
         (["nosuch"], "sweep 'nosuch' is unknown; choose from block_size"),
         (["noise_draws", "--config.train.stpes=3"], "K = 1, seed 0: cannot apply"),
@@ -75,6 +73,6 @@ def test_a_dry_run_shows_the_commands_and_leaves_nothing(tmp_path, capsys):
         (["noise_draws", "--slurm", "a", "--jobset", "b"], "not allowed with argument"),
     ],
 )
-def test_bad_input_is_told_in_one_line(refused, tmp_path, words, told):
-    assert told in refused("sweep", *words, "--workdir", tmp_path / "out")
+def test_bad_input_is_reported_in_one_line(refused, tmp_path, options, message):
+    assert message in refused("sweep", *options, "--workdir", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Which commands keep their working memory."""
+"""Which commands keep working memory between steps."""
 
 import sys
 
@@ -7,12 +7,12 @@ import pytest
 from ditfuse_jax import cli
 
 
-@pytest.mark.parametrize("name, asks", [("train", True), ("bench", True), ("evaluate", False)])
-def test_long_runs_of_few_programs_do(monkeypatch, name, asks):
-    asked = []
-    monkeypatch.setattr(cli, "keep_working_memory", lambda: asked.append(name))
+@pytest.mark.parametrize("name, keeps", [("train", True), ("bench", True), ("evaluate", False)])
+def test_only_training_and_benchmarks_keep_working_memory(monkeypatch, name, keeps):
+    called = []
+    monkeypatch.setattr(cli, "keep_working_memory", lambda: called.append(name))
     monkeypatch.setattr(sys, "argv", ["ditfuse", name])
     monkeypatch.setattr(cli, "main", lambda: 0)
     with pytest.raises(SystemExit):
         cli.command()
-    assert asked == [name] * asks
+    assert called == [name] * keeps

@@ -50,7 +50,7 @@ def evaluate_control(
     count: int | None = None,
     task: str = "fuse",
     tags: bool = True,
-    changes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     quiet: bool = False,
@@ -60,7 +60,7 @@ def evaluate_control(
     A scene takes 7 outputs and `SENTENCES` for each of the 7 groups: plain and the six levels.
 
     Args:
-      checkpoint, data, output, count, changes, adapters, base: see `evaluate`.
+      checkpoint, data, output, count, sampling, adapters, base: see `evaluate`.
       task: whose standard prompt is the plain one.
       tags: False asks with nothing but the sentence, as a user types it.
       quiet: no progress, no table.
@@ -73,7 +73,7 @@ def evaluate_control(
     """
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
-    evaluated = open_model(checkpoint, output, changes, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base)
     images: dict[str, SceneControl] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     scenes = read_scenes(data, count, evaluated.fuser.sampling.seed)

@@ -142,7 +142,7 @@ def evaluate_segmentation(
     count: int | None = None,
     classes: Sequence[str] = (),
     tags: bool = True,
-    changes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     quiet: bool = False,
@@ -154,7 +154,7 @@ def evaluate_segmentation(
     them when it is asked to fuse only.
 
     Args:
-      checkpoint, output, changes, adapters, base: see `evaluate`.
+      checkpoint, output, sampling, adapters, base: see `evaluate`.
       data: a source whose last image is labels by `STREET_CLASSES`, e.g. `labelled:FOLDER`.
       count: at most this many scenes.
       classes: what is asked for in every scene; by default all.
@@ -171,7 +171,7 @@ def evaluate_segmentation(
     source = _labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(checkpoint, output, changes, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base)
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

@@ -81,7 +81,7 @@ def evaluate(
     count: int | None = None,
     task: str = "fuse",
     options: EvaluationOptions | None = None,
-    changes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     quiet: bool = False,
@@ -99,7 +99,7 @@ def evaluate(
       count: at most this many scenes; photographs are reused with other degradations.
       task: whose standard prompt is used, and whose metrics by default.
       options: metrics and further files.
-      changes: sampling settings that differ from the model's own; see `SamplingConfig.override`.
+      sampling: sampling settings that differ from the model's own; see `SamplingConfig.override`.
         The seed is that of the degradations too.
       adapters: merged into the weights.
       base: the present place of the weights under a run's adapters, if they were moved.
@@ -109,7 +109,7 @@ def evaluate(
       UserError: bad checkpoint, data or output.
     """
     check_standard_task(task)  # before anything is loaded
-    evaluated = open_model(checkpoint, output, changes, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base)
     trained = evaluated.fuser.trained
     scenes = open_scenes(data, count, evaluated.fuser.sampling.seed)
     run = RunInfo(

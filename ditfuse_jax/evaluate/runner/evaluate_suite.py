@@ -28,7 +28,7 @@ def evaluate_suite(
     checkpoint: Path | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
     preset: str = "canonical",
     quiet: bool = False,
@@ -45,7 +45,7 @@ def evaluate_suite(
       root: the folder of the suite's data.
       checkpoint: of the model; without one only published results and baselines are scored.
       adapters, base: see `load_trained`.
-      changes: see `SamplingConfig.override`.
+      sampling: see `SamplingConfig.override`.
       metrics: on all sets, instead of those of each set's task.
       preset: see `EvaluationOptions`.
       quiet: no progress bar and no tables.
@@ -68,7 +68,7 @@ def evaluate_suite(
     for s in missing:
         print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
-    fuser = Fuser(trained, trained.recipe.sampling.override(changes or {})) if trained else None
+    fuser = Fuser(trained, trained.recipe.sampling.override(sampling or {})) if trained else None
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset), {}
     for s in present:

@@ -55,7 +55,7 @@ class EvaluatedModel:
 def open_model(
     checkpoint: Path,
     output: Path | None,
-    changes: Mapping[str, Any] | None,
+    sampling: Mapping[str, Any] | None,
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
 ) -> EvaluatedModel:
@@ -72,4 +72,4 @@ def open_model(
         )
     trained = load_trained(checkpoint, adapters, base)
     folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
-    return EvaluatedModel(Fuser(trained, trained.recipe.sampling.override(changes or {})), folder)
+    return EvaluatedModel(Fuser(trained, trained.recipe.sampling.override(sampling or {})), folder)

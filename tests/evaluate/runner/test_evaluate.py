@@ -114,7 +114,7 @@ class TestEvaluate:
         # Batches finish out of order: wide scenes fill theirs before the tall ones.
         for number, size in enumerate([(64, 32), (32, 64), (32, 64), (64, 32), (32, 64)]):
             make(*(f"in/image{k}/{number}.png" for k in (1, 2)), size=size)
-        evaluate(tmp_path / "in", changes={"batch_size": 2})
+        evaluate(tmp_path / "in", sampling={"batch_size": 2})
         for number in range(5):
             fused = read_image(tmp_path / "out" / "fused" / f"{number}.png")
             source = read_image(tmp_path / "in" / "image1" / f"{number}.png")
@@ -176,7 +176,7 @@ class TestEvaluate:
         fused.clear()
         evaluate(tmp_path / "in")
         assert fused == []
-        evaluate(tmp_path / "in", changes={"steps": 7})
+        evaluate(tmp_path / "in", sampling={"steps": 7})
         assert fused == stems
 
     def test_another_methods_images_stand_beside_the_models(self, evaluate, make, tmp_path):
@@ -194,7 +194,7 @@ class TestEvaluate:
     def test_a_damaged_source_is_excluded_and_the_others_are_fused(self, evaluate, make, tmp_path):
         make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in ("x", "y", "z")))
         (tmp_path / "in" / "image2" / "y.png").write_bytes(b"\x89PNG broken")
-        report = evaluate(tmp_path / "in", changes={"batch_size": 2})
+        report = evaluate(tmp_path / "in", sampling={"batch_size": 2})
         assert list(report["images"]) == ["x", "z"]
         assert "image2/y.png" in report["excluded"]["y"]
 
