@@ -13,7 +13,7 @@ vae/), diffusers' port of it, or what `ditfuse convert` made of either.  Rank 8,
 which words set them.
 """
 
-from ditfuse_jax.train.base import start_from
+from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config, default_config
 
 
@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> Config:
     """Returns the recipe; `arg` is the folder of the weights."""
     config = default_config("omnigen")
     if arg:
-        start_from(config, arg)
+        initialize_from(config, arg)
     config.lora.rank = 8
     config.lora.alpha = 8.0
     config.lora.target_modules = ("qkv_proj", "o_proj")

@@ -10,7 +10,7 @@ CPU cores.  `small_cpu_longer` goes on from here; what it reaches is in docs/mod
 
 from pathlib import Path
 
-from ditfuse_jax.train.base import start_from
+from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config, load_recipe
 
 # Task -> share of the examples.
@@ -25,7 +25,7 @@ def get_config(arg: str = "data") -> Config:
     config = load_recipe(f"small_cpu:{folder}")
     with config.unlocked():
         if weights:
-            start_from(config, weights)
+            initialize_from(config, weights)
         config.model.conv_stem = True
         _share_out(config)
         config.data.tag_dropout = 1 / 3

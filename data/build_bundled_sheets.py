@@ -88,7 +88,7 @@ def photographs() -> Mapping[str, np.ndarray]:
 
 def main(model: str) -> None:
     trained = load_trained(model)
-    fuser = Fuser(trained, trained.recipe.sampling)
+    fuser = Fuser(trained, trained.sampling)
     images = photographs()
     for name, sheet in SHEETS.items():
         rows = []

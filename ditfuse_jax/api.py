@@ -118,7 +118,7 @@ def prepare(
     Raises:
       UserError: bad data, folder or arguments.
     """
-    from ditfuse_jax.convert.moments import MomentsPacker
+    from ditfuse_jax.convert.pack_moments import MomentsPacker
     from ditfuse_jax.pipeline.packer import FilePacker
     from ditfuse_jax.pipeline.prepare import prepare as pack
 

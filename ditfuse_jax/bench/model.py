@@ -17,9 +17,9 @@ from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
-from ditfuse_jax.train.base import load_frozen
 from ditfuse_jax.train.compile import compile_step, to_devices
 from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.initial import load_frozen
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import Recorder, example_flops
 from ditfuse_jax.train.run_folder import RunFolder

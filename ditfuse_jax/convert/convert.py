@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ditfuse_jax.convert.adapters import adapter_to_peft, adapter_to_run
-from ditfuse_jax.convert.weights import cast, merge, open_weights
-from ditfuse_jax.convert.writers import write_bundle, write_original, write_run
+from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS
+from ditfuse_jax.convert.transforms import cast, merge
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.weights.peft import is_adapter
-from ditfuse_jax.weights.run_paths import holds_adapter, is_run
+from ditfuse_jax.weights import open_checkpoint
 
-LAYOUTS = ("run", "omnigen", "peft", "bundle")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -28,12 +25,11 @@ def convert(
     """Converts weights or an adapter.
 
     Args:
-      source: weights (a run folder, OmniGen's or diffusers' layout) or an adapter (a PEFT folder,
-        or a run folder that trained one).
+      source: weights or an adapter; see `weights.open_checkpoint`.
       output: a new folder.
-      to: a name in `LAYOUTS`; by default `run` from a foreign layout, and from a run folder
-        `omnigen`, or `peft` where it holds an adapter.
-      base: weights under a PEFT adapter that becomes a run folder.
+      to: a name in `LAYOUTS`; by default `run` for a foreign layout or a bundle, and for a run
+        folder `omnigen`, or `peft` if it holds an adapter.
+      base: the weights under an adapter.
       adapters: merged into the weights.
       dtype: type of the written weights; by default that of the source.
       quiet: no progress bar.
@@ -42,40 +38,27 @@ def convert(
       The folder written.
 
     Raises:
-      UserError: an unreadable or unfit source, an impossible target, an existing output.
+      UserError: the source cannot be read or does not fit the target, or the output exists.
     """
     source, output = Path(source).expanduser(), Path(output).expanduser()
-    _choice("--to", to, LAYOUTS)
-    _choice("--dtype", dtype, DTYPES)
-    from_peft = is_adapter(source)
-    if from_peft or (is_run(source) and holds_adapter(source)):
-        target = to or ("run" if from_peft else "peft")
-        if adapters or dtype or target in ("omnigen", "bundle"):
+    if to is not None:
+        LAYOUTS.find(to)
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"--dtype {dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+    checkpoint = open_checkpoint(source, base=base)
+    if checkpoint.lora:
+        target = to or ("run" if checkpoint.kind == "peft" else "peft")
+        if adapters or dtype or target not in ADAPTER_LAYOUTS:
             raise UserError(
                 f"{source} is an adapter: to merge it, convert the weights under it with "
                 f"`ditfuse convert WEIGHTS --lora {source} -o OUTPUT`"
             )
-        if target == "peft":
-            adapter_to_peft(source, output)
-        else:
-            if base is None:
-                raise UserError(f"{source} is an adapter: name the weights under it with --base")
-            adapter_to_run(source, base, output)
-        return output
-    if base is not None:
-        raise UserError(f"{source} holds weights: --base is for adapters")
-    weights = open_weights(source)
-    if dtype == "float32":  # before anything is rounded into a narrower type
-        weights = cast(weights, dtype)
-    weights = cast(merge(weights, adapters), dtype)
-    target = to or ("omnigen" if is_run(source) and not adapters else "run")
-    if target == "peft":
-        raise UserError(f"{source} holds weights, no adapter: it cannot become a PEFT folder")
-    writers = {"omnigen": write_original, "bundle": write_bundle, "run": write_run}
-    writers[target](weights, output, quiet=quiet)
+    else:
+        if base is not None:
+            raise UserError(f"{source} holds weights: --base is for adapters")
+        target = to or ("omnigen" if checkpoint.kind == "run" and not adapters else "run")
+        if dtype == "float32":  # before anything is rounded to a narrower type
+            checkpoint = cast(checkpoint, dtype)
+        checkpoint = cast(merge(checkpoint, adapters), dtype)
+    LAYOUTS.find(target)(checkpoint, output, quiet=quiet)
     return output
-
-
-def _choice(name: str, value: str | None, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        raise UserError(f"{name} {value!r} is unknown; choose from {', '.join(known)}")

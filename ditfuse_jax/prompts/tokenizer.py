@@ -46,6 +46,11 @@ class EncodedPrompt:
     order: tuple[int, ...]
 
 
+def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
+    """Returns the folder of a tokenizer: the given one, or that of the shipped tokenizer."""
+    return resource("prompts", "assets") if path is None else Path(path).expanduser()
+
+
 def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
     """Returns the shipped tokenizer, or the one in a local folder.
 
@@ -54,7 +59,7 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
     Raises:
       UserError: the folder has no readable `tokenizer.json`.
     """
-    folder = resource("prompts", "assets") if path is None else Path(path).expanduser()
+    folder = tokenizer_folder(path)
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
             f"no tokenizer in {folder}: give a local folder that holds tokenizer.json and "

@@ -72,7 +72,7 @@ def fuse(
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
     """
     trained = load_trained(checkpoint, adapters, base)
-    config = trained.recipe.sampling.override(sampling or {})
+    config = trained.sampling.override(sampling or {})
     fuser = Fuser(trained, config)
     outputs = plan_outputs(inputs, output, prompts, task)
     for planned in outputs:

@@ -12,6 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
+from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Sharder, distribute, gather
 from ditfuse_jax.prompts import (
     EncodedPrompt,
@@ -20,11 +21,10 @@ from ditfuse_jax.prompts import (
     image_only_prompt,
     load_tokenizer,
 )
+from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
-from ditfuse_jax.sample.trained import TrainedModel
-from ditfuse_jax.train.settings import check_tokenizer
-from ditfuse_jax.train.state import make_graph
+from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
@@ -69,17 +69,15 @@ class Fuser:
           UserError: the settings or the tokenizer do not fit the model.
         """
         self.trained = trained
-        self.sampling = sampling = sampling or trained.recipe.sampling
+        self.sampling = sampling = sampling or trained.sampling
         self._sharder = sharder
-        recipe = trained.recipe
-        check_tokenizer(recipe)
-        sampling.check_model(recipe.model)
+        check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
+        sampling.check_model(trained.model)
         graph = trained.graph
-        if sampling.text_slots != recipe.sampling.text_slots:
-            model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
-            graph, _ = make_graph(dataclasses.replace(recipe.network, model=model))
+        if sampling.text_slots != trained.sampling.text_slots:
+            graph = sampling_graph(Network(trained.model, trained.lora), sampling)
         self._slots = TextSlots(*sampling.text_slots)
-        self._tokenizer = load_tokenizer(recipe.data.encoder.tokenizer)
+        self._tokenizer = load_tokenizer(trained.tokenizer)
         self._sampler = make_sampler(graph, sampling, sharder)
 
     def check(self, prompt: str, num_images: int) -> None:
@@ -88,7 +86,7 @@ class Fuser:
         Raises:
           UserError: too many images, or a wrong or too long prompt.
         """
-        limit = self.trained.recipe.model.max_images
+        limit = self.trained.model.max_images
         if num_images > limit:
             raise UserError(f"{num_images} images: this model takes at most {limit}")
         slots = len(self._encode(prompt, num_images).order)
@@ -97,7 +95,7 @@ class Fuser:
 
     def canvas(self, height: int, width: int) -> Canvas:
         """Returns how an image of this size is resized and padded for the model."""
-        multiple = int(np.lcm(_BUCKET, self.trained.recipe.model.size_multiple))
+        multiple = int(np.lcm(_BUCKET, self.trained.model.size_multiple))
         return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side)
 
     def fuse(self, inputs: Sequence[FusionInput]) -> list[np.ndarray]:

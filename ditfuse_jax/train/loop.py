@@ -95,7 +95,7 @@ def train(
 
     def save() -> None:
         with goodput.measure("checkpoint"):
-            checkpoints.save(step, state, config.to_dict())
+            checkpoints.save(step, state, setup.saved_config)
 
     try:
         while step < total and not stopping:

@@ -16,7 +16,7 @@ from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
-from ditfuse_jax.prompts import TextSlots, load_tokenizer
+from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.tasks import make_task
 from ditfuse_jax.train.evaluations import EvaluationConfig
 from ditfuse_jax.train.optimizer import OptimizerConfig
@@ -146,20 +146,6 @@ def _evaluations(section: Config) -> tuple[EvaluationConfig, ...]:
             except UserError as error:
                 raise UserError(f"evaluations.{evaluation.name}.task: {error}") from error
     return evaluations
-
-
-def check_tokenizer(recipe: Recipe) -> None:
-    """Refuses a tokenizer with more tokens than the model has embeddings.
-
-    Raises:
-      UserError: with both numbers.
-    """
-    count = len(load_tokenizer(recipe.data.encoder.tokenizer))
-    if count > recipe.model.vocab_size:
-        raise UserError(
-            f"model.vocab_size {recipe.model.vocab_size} is too small for the tokenizer's {count} "
-            "tokens: raise it"
-        )
 
 
 def _size(name: str, value: Any, multiple: int) -> tuple[int, int]:

@@ -15,13 +15,14 @@ from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Sharder, make_mesh
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
-from ditfuse_jax.train.base import check_moments, check_weights, load_frozen, load_initial
+from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokenizer_fingerprint
 from ditfuse_jax.train.best import Best, Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.initial import check_inputs, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.recipe import Config, to_json
 from ditfuse_jax.train.run_folder import RunFolder, describe_environment
-from ditfuse_jax.train.settings import Recipe, check_tokenizer
+from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state
 from ditfuse_jax.train.step import TrainStep, make_train_step
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
@@ -36,6 +37,7 @@ class Setup:
       state: at the first step of this process.
       start: number of updates that the state has seen.
       best: values of the evaluations that choose the best checkpoint, if one is kept.
+      saved_config: the config that checkpoints hold, with the tokenizer's fingerprint.
     """
 
     recipe: Recipe
@@ -50,6 +52,7 @@ class Setup:
     start: int
     checkpoints: Checkpoints
     best: Best | None
+    saved_config: dict[str, Any]
 
     def make_step(self) -> TrainStep:
         """Returns the training step, not compiled."""
@@ -64,14 +67,12 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     Raises:
       UserError: bad config, data or folder; before anything is allocated where possible.
     """
-    check_tokenizer(recipe)
     run = RunFolder(workdir)
     data = dataclasses.replace(recipe.data, log=run.path / BAD_RECORDS)
     recipe = dataclasses.replace(recipe, data=data)
     sharder = Sharder(make_mesh(recipe.mesh))
     sharder.check_batch(data.batch_size, recipe.step.accumulation)
-    check_weights(recipe)
-    check_moments(recipe, data.sources)  # opens the sources: wrong paths are reported here
+    check_inputs(recipe, data.sources)  # opens the sources: wrong paths are reported here
     if is_main_process():
         run.check_writable()
     best = Best(run.path, criterion) if criterion else None
@@ -88,7 +89,14 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     space, frozen = load_frozen(recipe, sharder)
     start = checkpoints.latest or 0
     if start:
-        check_same_model(checkpoints.config(start), config, run.path)
+        saved = checkpoints.config(start)
+        check_same_model(saved, config, run.path)
+        check_tokenizer(
+            data.encoder.tokenizer,
+            saved.get(FINGERPRINT),
+            recipe.model.vocab_size,
+            f"the model in {run.path}",
+        )
         state = checkpoints.restore(start, abstract)
     else:
         initial = load_initial(recipe, abstract.parameters)
@@ -110,6 +118,8 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
         start=start,
         checkpoints=checkpoints,
         best=best,
+        saved_config=config.to_dict()
+        | {FINGERPRINT: tokenizer_fingerprint(data.encoder.tokenizer)},
     )
 
 

@@ -17,6 +17,9 @@ from ditfuse_jax.model.autoencoder import (
     AutoencoderConfig,
     read_autoencoder_config,
 )
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
 Names = tuple[Any, ...]
@@ -84,6 +87,34 @@ def load_autoencoder(folder: Path | str, dtype: str = "float32") -> LoadedAutoen
             f"{tensors.shape(surplus[0])} and {len(surplus) - 1} more"
         )
     return LoadedAutoencoder(config, graph, parameters)
+
+
+def load_space(model: ModelConfig, autoencoder: Path | str | None) -> tuple[Space, Parameters]:
+    """Returns the space that a model works in, and the autoencoder's parameters.
+
+    Args:
+      model: the model's config.
+      autoencoder: folder of its autoencoder; not needed by a model on pixels.
+
+    Raises:
+      UserError: a model on latents has no autoencoder, or one that does not fit.
+    """
+    if model.latent_downsampling == 1:
+        return PixelSpace(), {}
+    if not autoencoder:
+        raise UserError(
+            f"this model ({model.preset!r}) works on latents and needs an autoencoder, which is "
+            "neither beside the weights nor in their config"
+        )
+    loaded = load_autoencoder(autoencoder)
+    needed = (model.latent_downsampling, model.channels)
+    found = (loaded.config.downsampling, loaded.config.latent_channels)
+    if found != needed:
+        raise UserError(
+            f"autoencoder {autoencoder} makes latents {found[0]} times smaller with {found[1]} "
+            f"channels, the model needs {needed[0]} times and {needed[1]}"
+        )
+    return LatentSpace(loaded.config, loaded.graph), loaded.parameters
 
 
 def abstract_autoencoder(

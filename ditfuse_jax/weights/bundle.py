@@ -1,7 +1,7 @@
-"""A trained model as it travels: `model.safetensors`, named by the parameters' paths, and
-`recipe.json`, how it was trained and is to be sampled.
+"""A trained model in two files: `model.safetensors`, whose tensors are named by the parameters'
+paths, and `recipe.json`, the config it was trained with and its sampling settings.
 
-The bundled models of this package are such folders.
+The models that come with this package are such folders.
 """
 
 import json
@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.resources import resource
+from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
 TENSORS, RECIPE = "model.safetensors", "recipe.json"
@@ -22,62 +28,67 @@ SHIPPED = "small"
 
 
 def find_bundle(name: Path | str) -> Path:
-    """The folder of a model of the package, or the path itself if it is none."""
+    """Returns the folder of a model of this package, and any other path as it is."""
     path = Path(name).expanduser()
     return resource("data", SHIPPED) if str(name) == SHIPPED and not path.exists() else path
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether the folder holds a model of this layout."""
+    """Returns whether the folder holds a model of this layout."""
     return (folder / RECIPE).is_file() and (folder / TENSORS).is_file()
 
 
-def open_bundle(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    """Reads the recipe and opens the tensors.
+class BundleReader(ParameterReader):
+    """The parameters of a bundle."""
+
+    def __init__(self, tensors: Tensors):
+        """Creates a reader of opened tensors."""
+        self.path = tensors.path
+        self._tensors = tensors
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        """See `ParameterReader`."""
+        return {
+            tuple(name.split(".")): jax.ShapeDtypeStruct(
+                self._tensors.shape(name), self._tensors.dtype(name)
+            )
+            for name in self._tensors.names
+        }
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        """See `ParameterReader`."""
+        return self._tensors.read(".".join(path), layers)
+
+
+def open_bundle(folder: Path) -> Checkpoint:
+    """Opens a bundle; no parameter is read yet.
 
     Raises:
       UserError: one of the files is damaged.
     """
     path = folder / RECIPE
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(recipe["model"], dict):
-            raise ValueError("its model is no object")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["model"], dict):
+            raise ValueError("its model is not an object")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no recipe of a trained model ({error}): get it again") from None
-    return recipe, open_tensors(folder / TENSORS)
+        raise UserError(
+            f"{path} is not the recipe of a trained model ({error}): get it again"
+        ) from None
+    config = with_current_names(config)
+    return Checkpoint(
+        name=folder.name,
+        kind="bundle",
+        path=folder,
+        model=ModelConfig.from_dict(config["model"]),
+        reader=BundleReader(open_tensors(folder / TENSORS)),
+        sampling=SamplingConfig.from_dict(config.get("sample", {})),
+        config=config,
+        tokenizer_fingerprint=config.get(FINGERPRINT),
+    )
 
 
-def read_bundle(tensors: Tensors, abstract: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a model's parameters into their types and shardings.
-
-    Args:
-      tensors: of the box.
-      abstract: nested dict of shapes, types and shardings.
-
-    Raises:
-      UserError: a tensor is missing, surplus or of another shape; it names the first.
-    """
-    flat = jax.tree_util.tree_leaves_with_path(abstract)
-    names = [".".join(key.key for key in path) for path, _ in flat]
-    for kind, found in (
-        ("lacks", sorted(set(names) - tensors.names)),
-        ("has the unknown tensor", sorted(tensors.names - set(names))),
-    ):
-        if found:
-            raise UserError(f"{tensors.path} {kind} {found[0]}: it is not of this model")
-    arrays = []
-    for name, (_, like) in zip(names, flat, strict=True):
-        if tensors.shape(name) != like.shape:
-            raise UserError(
-                f"{tensors.path}: {name} has shape {tensors.shape(name)}, the model {like.shape}"
-            )
-        value = tensors.read(name).astype(like.dtype)
-        arrays.append(jax.make_array_from_callback(value.shape, like.sharding, value.__getitem__))
-    return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
-
-
-def without_paths(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe that means the same on any machine: what it was trained on is left out."""
-    data = dict(recipe["data"]) | {"mixture": {}, "tokenizer": ""}
-    return dict(recipe) | {"data": data, "weights": "", "autoencoder": ""}
+def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config without the paths of data and weights on the machine it was trained on."""
+    data = dict(config["data"]) | {"mixture": {}, "tokenizer": ""}
+    return dict(config) | {"data": data, "weights": "", "autoencoder": ""}

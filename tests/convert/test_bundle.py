@@ -1,7 +1,8 @@
-"""Models in a box: two files that mean the same anywhere."""
+"""Bundles: trained models in two files that mean the same on any machine."""
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,16 +10,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from ditfuse_jax.convert.convert import convert
-from ditfuse_jax.convert.weights import Weights, cast
-from ditfuse_jax.convert.writers import write_bundle
+from ditfuse_jax.convert.transforms import cast
+from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.train import resolve
-from ditfuse_jax.train.base import load_initial, open_base, start_from
+from ditfuse_jax.train.initial import initialize_from, load_initial
 from ditfuse_jax.train.recipe import default_config
-from ditfuse_jax.weights import write_safetensors
+from ditfuse_jax.weights import Checkpoint, open_checkpoint, write_safetensors
+from ditfuse_jax.weights.adapters import InMemory
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS
 
 
@@ -30,16 +32,18 @@ def weights(models):
     model = dataclasses.replace(models.PIXEL, preset="nano", vocab_size=2048)
     config.model = ConfigDict(model.to_dict())
     config.sample.steps = 3
-    flat = {
-        tuple(key.key for key in path): value
-        for path, value in jax.tree_util.tree_leaves_with_path(models.parameters(model))
-    }
-    abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}
-    return Weights(model, abstract, lambda path, _: flat[path], None, None, config.to_dict()), flat
+    return trained_here(model, models.parameters(model), config.to_dict())
+
+
+def trained_here(model, parameters, config):
+    """A checkpoint of a model that was trained here, and its parameters by path."""
+    path = Path("/nowhere/run")
+    flat = leaves(parameters)
+    return Checkpoint("run", "run", path, model, InMemory(parameters, path), config=config), flat
 
 
 @pytest.fixture
-def box(weights, tmp_path):
+def bundle(weights, tmp_path):
     write_bundle(weights[0], tmp_path / "bundle", quiet=True)
     return tmp_path / "bundle"
 
@@ -51,16 +55,16 @@ def leaves(tree):
     }
 
 
-def test_what_is_in_the_box_comes_out_of_it(weights, box):
-    trained = load_trained(box)
-    assert trained.recipe.sampling.steps == 3 and trained.name == "bundle"
+def test_the_parameters_and_settings_of_a_bundle_are_those_written(weights, bundle):
+    trained = load_trained(bundle)
+    assert trained.sampling.steps == 3 and trained.name == "bundle"
     found = leaves(trained.parameters)
     assert found.keys() == weights[1].keys()
     for path, value in weights[1].items():
         np.testing.assert_array_equal(found[path], value)
 
 
-def test_half_the_bytes_keep_the_weights_to_bfloat16(weights, tmp_path):
+def test_a_bundle_in_bfloat16_keeps_the_weights_to_its_precision(weights, tmp_path):
     write_bundle(cast(weights[0], "bfloat16"), tmp_path / "half", quiet=True)
     found = leaves(load_trained(tmp_path / "half").parameters)
     for path, value in weights[1].items():
@@ -68,37 +72,40 @@ def test_half_the_bytes_keep_the_weights_to_bfloat16(weights, tmp_path):
         np.testing.assert_allclose(found[path], value, rtol=2**-8)
 
 
-def test_a_box_tells_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
-    recipe = json.loads(json.dumps(weights[0].recipe))
+def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
+    recipe = json.loads(json.dumps(weights[0].config))
     recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
-    there = dataclasses.replace(weights[0], recipe=recipe)
+    there = dataclasses.replace(weights[0], config=recipe)
     write_bundle(there, tmp_path / "bundle", quiet=True)
     assert "somebody" not in (tmp_path / "bundle" / RECIPE).read_text()
 
 
-def test_training_starts_from_a_box(weights, box):
+def test_training_starts_from_a_bundle(weights, bundle):
     config = default_config("nano")
-    start_from(config, str(box))
-    assert config.weights == str(box)
-    assert open_base(box).model == weights[0].model
+    initialize_from(config, str(bundle))
+    assert config.weights == str(bundle)
+    assert open_checkpoint(bundle).model == weights[0].model
 
 
-def test_weights_run_as_the_recipe_that_starts_from_them_says(box):
+def test_weights_run_as_the_recipe_that_starts_from_them_says(bundle):
     config = default_config("nano")
     config.model.unroll, config.model.remat = True, "projections"
-    start_from(config, str(box))
+    initialize_from(config, str(bundle))
     assert (config.model.unroll, config.model.remat) == (True, "projections")
 
 
-def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
-    flat = {path: x for path, x in weights[1].items() if path[0] != "source_stem"}
-    abstract = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}
+def test_a_stem_can_be_trained_on_weights_that_have_none(models, weights, tmp_path):
+    parameters = {
+        name: part
+        for name, part in models.parameters(weights[0].model).items()
+        if name != "source_stem"
+    }
     model = dataclasses.replace(weights[0].model, conv_stem=False)
-    recipe = weights[0].recipe | {"model": model.to_dict()}
-    plain = Weights(model, abstract, lambda path, _: flat[path], None, None, recipe)
+    recipe = weights[0].config | {"model": model.to_dict()}
+    plain, flat = trained_here(model, parameters, recipe)
     write_bundle(plain, tmp_path / "bundle", quiet=True)
     config = default_config("nano")
-    start_from(config, str(tmp_path / "bundle"))
+    initialize_from(config, str(tmp_path / "bundle"))
     config.model.conv_stem = True
     config.model.max_images = model.max_images
     resolved = resolve(config)
@@ -121,19 +128,19 @@ def test_a_stem_can_be_trained_on_weights_that_have_none(weights, tmp_path):
         (lambda flat: flat.update(embed_tokens=np.zeros((2, 2), "f4")), "has shape .2, 2., the"),
     ],
 )
-def test_a_box_of_another_model_is_refused_by_the_tensor(weights, box, change, message):
+def test_a_bundle_of_another_model_is_refused_by_the_tensor(weights, bundle, change, message):
     flat = {".".join(path): value for path, value in weights[1].items()}
     change(flat)
     specs = {name: (value.dtype, value.shape) for name, value in flat.items()}
-    write_safetensors(box / TENSORS, specs, flat.__getitem__)
+    write_safetensors(bundle / TENSORS, specs, flat.__getitem__)
     with pytest.raises(UserError, match=message):
-        load_trained(box)
+        load_trained(bundle)
 
 
-def test_a_damaged_recipe_is_named(box):
-    (box / RECIPE).write_text('{"model": 3}')
-    with pytest.raises(UserError, match=r"recipe\.json is no recipe of a trained model"):
-        load_trained(box)
+def test_a_damaged_recipe_is_named(bundle):
+    (bundle / RECIPE).write_text('{"model": 3}')
+    with pytest.raises(UserError, match=r"recipe\.json is not the recipe of a trained model"):
+        load_trained(bundle)
 
 
 def test_weights_without_a_recipe_do_not_go_into_a_bundle(omnigen_folder, tmp_path):

@@ -11,15 +11,23 @@ from ditfuse_jax.train import load_recipe, resolve
 
 
 @pytest.fixture
-def first_source_model(monkeypatch) -> TrainedModel:
+def first_source_model(evaluation_recipe, monkeypatch) -> TrainedModel:
     """The nano recipe with a sampler that returns the image of the first slot."""
     monkeypatch.setattr(
         "ditfuse_jax.sample.fuser.make_sampler",
         lambda *_: lambda parameters, branches, noise, weights: branches.images[0][:, 0],
     )
+    recipe = evaluation_recipe
+    return TrainedModel(
+        None, None, PixelSpace(), {}, recipe.model, recipe.sampling, None, None, "first source"
+    )
+
+
+@pytest.fixture(scope="session")
+def evaluation_recipe():
+    """The nano recipe with small crops and few examples."""
     words = ["--config.data.crop=(32, 48)", "--config.evaluations.held_out.count=5"]
-    recipe = resolve(load_recipe("nano_m3", words))
-    return TrainedModel(None, None, PixelSpace(), {}, recipe, "first source")
+    return resolve(load_recipe("nano_m3", words))
 
 
 @pytest.fixture

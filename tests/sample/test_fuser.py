@@ -42,14 +42,15 @@ def echo(monkeypatch):
 @pytest.fixture(scope="module")
 def trained():
     words = ["--config.model.max_images=3", "--config.sample.max_side=96"]
+    recipe = resolve(load_recipe("nano_m3", words))
     return TrainedModel(
-        None, None, PixelSpace(), {}, resolve(load_recipe("nano_m3", words)), "nano"
+        None, None, PixelSpace(), {}, recipe.model, recipe.sampling, None, None, "nano"
     )
 
 
 @pytest.fixture
 def fuser(echo, trained):
-    return lambda **changes: Fuser(trained, trained.recipe.sampling.override(changes))
+    return lambda **changes: Fuser(trained, trained.sampling.override(changes))
 
 
 def stack(height, width, count=2, seed=0):
@@ -92,7 +93,7 @@ def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, ima
     one = fuser(guidance_scale=text, image_guidance_scale=image)
     one.fuse([FusionInput(stack(32, 32), PROMPT)])
     branches, _, weights = echo.calls[0]
-    slots = TextSlots(*trained.recipe.sampling.text_slots)
+    slots = TextSlots(*trained.sampling.text_slots)
     prompts = {"cond": PROMPT, "img": image_only_prompt(2), "neg": "<cfg>"}
     for row, name in enumerate(names):
         expected = encode_prompt(load_tokenizer(), prompts[name], 2, slots)
@@ -143,12 +144,12 @@ def test_too_many_images_and_unequal_ones_are_refused(fuser):
 
 
 def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, trained, monkeypatch):
-    monkeypatch.setattr("ditfuse_jax.sample.fuser.make_graph", lambda network: (network, None))
+    monkeypatch.setattr("ditfuse_jax.sample.trained.make_graph", lambda network: (network, None))
     fuser(text_slots=(48, 24, 60)).fuse([FusionInput(stack(32, 32), PROMPT)])
     assert echo.calls[0][0].tokens.shape[2:] == (48 + 24 + 60,)
 
 
 @pytest.mark.parametrize("share", ["nan", "inf", "much"])
 def test_an_adapter_s_share_is_a_finite_number(share):
-    with pytest.raises(UserError, match=f"the weight '{share}' is no number"):
+    with pytest.raises(UserError, match=f"the weight '{share}' is not a finite number"):
         WeightedAdapter.parse(f"folder={share}")

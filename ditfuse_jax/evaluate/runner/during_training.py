@@ -23,7 +23,7 @@ from ditfuse_jax.parallel import Sharder, distribute, gather
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
-from ditfuse_jax.sample.trained import trained_model
+from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 from ditfuse_jax.tasks import Example, Task, make_task
 from ditfuse_jax.train import EVALUATORS, EvalContext, Recipe
 
@@ -81,12 +81,18 @@ class HeldOut:
     def __call__(self, context: EvalContext) -> Mapping[str, float]:
         """See `train.Evaluator`."""
         trains = context.state.ema or context.state.parameters
-        trained = trained_model(
+        recipe = context.recipe
+        trained = TrainedModel(
+            sampling_graph(recipe.network, recipe.sampling),
             combine_trees(context.frozen.base, trains),
             context.space,
             context.frozen.autoencoder,
-            context.recipe,
+            recipe.model,
+            recipe.sampling,
+            recipe.data.encoder.tokenizer,
+            None,
             f"step {context.step}",
+            recipe.lora,
         )
         parts = context.sharder.data_parallel
         size = parts * math.ceil(min(_BATCH, len(self.examples)) / parts)

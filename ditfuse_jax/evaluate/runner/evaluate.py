@@ -290,4 +290,4 @@ def _run_folder(checkpoint: Path) -> Path:
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:
-    return {"model": trained.recipe.model.to_dict()}
+    return {"model": trained.model.to_dict()}

@@ -68,7 +68,7 @@ def evaluate_suite(
     for s in missing:
         print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
-    fuser = Fuser(trained, trained.recipe.sampling.override(sampling or {})) if trained else None
+    fuser = Fuser(trained, trained.sampling.override(sampling or {})) if trained else None
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset), {}
     for s in present:

@@ -9,11 +9,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sample.fuser import Fuser
-from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
+from ditfuse_jax.sample.trained import WeightedAdapter, load_checkpoint
 from ditfuse_jax.train.run_folder import package_versions
-from ditfuse_jax.weights import is_weights
-from ditfuse_jax.weights.bundle import find_bundle, is_bundle
-from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
+from ditfuse_jax.weights import open_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +62,11 @@ def open_model(
     Raises:
       UserError: no model there, bad settings, or no output folder for a model without a run.
     """
-    checkpoint = Path(checkpoint).expanduser()
-    is_model = is_bundle(find_bundle(checkpoint)) or is_weights(checkpoint)
-    if output is None and not is_run(checkpoint) and is_model:
+    opened = open_checkpoint(checkpoint, base=base)
+    if output is None and opened.kind != "run":
         raise UserError(
             f"{checkpoint} is not a run folder: name a folder for the results with --output"
         )
-    trained = load_trained(checkpoint, adapters, base)
-    folder = find_checkpoint(checkpoint)[0] if output is None else Path(output).expanduser()
-    return EvaluatedModel(Fuser(trained, trained.recipe.sampling.override(sampling or {})), folder)
+    trained = load_checkpoint(opened, adapters)
+    folder = opened.path if output is None else Path(output).expanduser()
+    return EvaluatedModel(Fuser(trained, trained.sampling.override(sampling or {})), folder)

@@ -174,7 +174,7 @@ def parameters_digest(trained: TrainedModel) -> str:
         sample = np.asarray(flat[:: max(1, flat.size // _VALUES_PER_LEAF)])
         hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
         hashed.update(sample.tobytes())
-    model = trained.recipe.model.to_dict()
+    model = trained.model.to_dict()
     del model["unroll"]  # does not change the layers
     hashed.update(json.dumps(model, default=str).encode())
     return hashed.hexdigest()

@@ -38,12 +38,11 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def recipe(first_source_model, photos):
-    recipe = first_source_model.recipe
-    (evaluation,) = recipe.evaluations
+def recipe(first_source_model, evaluation_recipe, photos):
+    (evaluation,) = evaluation_recipe.evaluations
     options = {**evaluation.options, "source": photos}
     return dataclasses.replace(
-        recipe, evaluations=(dataclasses.replace(evaluation, options=options),)
+        evaluation_recipe, evaluations=(dataclasses.replace(evaluation, options=options),)
     )
 
 

@@ -21,9 +21,9 @@ PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 @pytest.fixture
 def evaluate(first_source_model, monkeypatch, tmp_path):
     """Evaluates the stand-in; returns the content of report.json."""
-    monkeypatch.setattr(
-        "ditfuse_jax.evaluate.runner.evaluated_model.load_trained", lambda *args: first_source_model
-    )
+    module = "ditfuse_jax.evaluate.runner.evaluated_model"
+    monkeypatch.setattr(f"{module}.open_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(f"{module}.load_checkpoint", lambda *_: first_source_model)
 
     def run(data, output=None, **options):
         out = output or tmp_path / "out"
@@ -136,9 +136,8 @@ class TestEvaluate:
 
     def test_weights_without_a_run_need_an_output_folder(self, make, tmp_path):
         make("photos/x.png")
-        (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(UserError, match=r"is not a run folder: name a folder .* with --output"):
-            MODULE.evaluate(checkpoint=tmp_path, data=str(tmp_path / "photos"), quiet=True)
+        with pytest.raises(UserError, match=r"is not a run folder: .* with --output"):
+            MODULE.evaluate(checkpoint="small", data=str(tmp_path / "photos"), quiet=True)
 
     def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):
         make("in/image1/x.png")

@@ -1,0 +1,91 @@
+"""Output folders: complete under their name, or not there at all."""
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import make_folder
+from ditfuse_jax.prompts.fingerprint import tokenizer_fingerprint
+from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.license import LICENSE, find_license
+
+_AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "tokenizer.model"),
+)
+
+
+@contextlib.contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yields a folder under a temporary name beside `output`, which is renamed to it at the end.
+
+    After a failure nothing is left.
+
+    Raises:
+      UserError: `output` exists, or nothing can be written there.
+    """
+    output = Path(output).expanduser().absolute()
+    if output.exists():
+        raise UserError(f"{output} exists: choose another output or remove it first")
+    make_folder(output.parent)
+    temporary = output.parent / f".{output.name}.{uuid.uuid4().hex}.partial"
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(output)
+    except OSError as error:
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_companions(
+    checkpoint: Checkpoint, folder: Path, autoencoder: Path, tokenizer: Path
+) -> None:
+    """Copies what belongs to weights: the autoencoder, the tokenizer and the licence.
+
+    Args:
+      checkpoint: the weights.
+      folder: for the licence.
+      autoencoder: the autoencoder's new folder.
+      tokenizer: the tokenizer's new folder.
+    """
+    for source, target, names in (
+        (checkpoint.autoencoder, autoencoder, _AUTOENCODER_FILES),
+        (checkpoint.tokenizer, tokenizer, _TOKENIZER_FILES),
+    ):
+        if source is not None:
+            _copy(source, target, names)
+    if terms := find_license(checkpoint):
+        shutil.copyfile(terms, folder / LICENSE)
+
+
+def fingerprint_of(checkpoint: Checkpoint) -> str | None:
+    """Returns the fingerprint of the tokenizer that weights were trained with, if it is known.
+
+    A tokenizer beside foreign weights is taken for the one that they were trained with.
+    """
+    if checkpoint.tokenizer_fingerprint or checkpoint.tokenizer is None:
+        return checkpoint.tokenizer_fingerprint
+    return tokenizer_fingerprint(checkpoint.tokenizer)
+
+
+def progress_bar(checkpoint: Checkpoint, quiet: bool) -> tqdm.tqdm:
+    """Returns a progress bar over the bytes of all parameters."""
+    total = sum(x.size * x.dtype.itemsize for x in checkpoint.shapes().values())
+    return tqdm.tqdm(total=total, unit="B", unit_scale=True, desc="converting", disable=quiet)
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    target.mkdir(exist_ok=True)
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

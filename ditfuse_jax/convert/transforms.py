@@ -1,0 +1,73 @@
+"""Changes of a checkpoint that are applied while its parameters are read, one at a time."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from ditfuse_jax.model.lora import merge_lora
+from ditfuse_jax.sample.trained import WeightedAdapter
+from ditfuse_jax.weights import Adapter, Checkpoint, ParameterReader, open_adapter
+from ditfuse_jax.weights.checkpoint import ParameterPath
+
+
+class _Cast(ParameterReader):
+    """Parameters in another type."""
+
+    def __init__(self, reader: ParameterReader, dtype: str):
+        self.path = reader.path
+        self._reader, self._dtype = reader, jax.numpy.dtype(dtype)
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        return {
+            path: jax.ShapeDtypeStruct(x.shape, self._dtype)
+            for path, x in self._reader.shapes().items()
+        }
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        return self._reader.read_leaf(path, layers).astype(self._dtype, copy=False)
+
+
+class _Merged(ParameterReader):
+    """Parameters with adapters merged into them, each times its weight."""
+
+    def __init__(self, reader: ParameterReader, adapters: Sequence[tuple[Adapter, float]]):
+        self.path = reader.path
+        self._reader, self._adapters = reader, adapters
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        return self._reader.shapes()
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        value = self._reader.read_leaf(path, layers)
+        for adapter, weight in self._adapters:
+            factors = adapter.leaves
+            for key in path[:-1]:
+                factors = factors.get(key, {})
+            if path[-1] == "kernel" and "lora_a" in factors:
+                rows = {name: x if layers is None else x[layers] for name, x in factors.items()}
+                merged = merge_lora({"kernel": value}, rows, adapter.lora.scaling * weight)
+                value = np.asarray(merged["kernel"])
+        return value
+
+
+def cast(checkpoint: Checkpoint, dtype: str | None) -> Checkpoint:
+    """Returns the checkpoint with parameters in another type; None leaves them as they are."""
+    if dtype is None:
+        return checkpoint
+    return dataclasses.replace(checkpoint, reader=_Cast(checkpoint.reader, dtype))
+
+
+def merge(checkpoint: Checkpoint, adapters: Sequence[WeightedAdapter]) -> Checkpoint:
+    """Returns the checkpoint with adapters merged into it, each times its weight.
+
+    Raises:
+      UserError: an adapter is missing or was made for another model.
+    """
+    if not adapters:
+        return checkpoint
+    opened = [
+        (open_adapter(adapter.folder, checkpoint.model), adapter.weight) for adapter in adapters
+    ]
+    return dataclasses.replace(checkpoint, reader=_Merged(checkpoint.reader, opened))

@@ -1,0 +1,114 @@
+"""Writing weights or an adapter as a run folder without training."""
+
+import gc
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint.experimental.v1 as ocp
+from ml_collections import ConfigDict
+
+from ditfuse_jax.convert.output import copy_companions, fingerprint_of, new_folder, progress_bar
+from ditfuse_jax.files import write_text
+from ditfuse_jax.model import RUNTIME_FIELDS
+from ditfuse_jax.prompts.fingerprint import FINGERPRINT
+from ditfuse_jax.train.checkpoint import Checkpoints, write_errors
+from ditfuse_jax.train.initial import initialize_from
+from ditfuse_jax.train.recipe import Config, default_config, to_json
+from ditfuse_jax.weights import Checkpoint, open_adapter
+from ditfuse_jax.weights.checkpoint import ParameterPath
+from ditfuse_jax.weights.run import AUTOENCODER, TOKENIZER
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, PARAMETERS
+
+# Largest chunk of an array; a stack of layers in one chunk would be copied as a whole.
+_CHUNK_BYTES = 16 << 20
+
+
+def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
+    """Writes a run folder: parameters, config, autoencoder and tokenizer, but no training state.
+
+    Of adapters only these are written; the config names the weights under them.
+
+    Raises:
+      UserError: the folder exists or cannot be written; nothing is left then.
+    """
+    if checkpoint.lora:
+        _write_adapter(checkpoint, output)
+        return
+    config = _config(checkpoint)
+    shapes = checkpoint.shapes()
+    with new_folder(output) as folder, progress_bar(checkpoint, quiet) as bar:
+        _save_config(folder, config, checkpoint)
+        part = folder / "part"
+        for path, shape in shapes.items():
+            with write_errors(output):
+                _save(part, path, checkpoint.read_leaf(path))
+            gc.collect()  # otherwise two parameters would be in memory at a time
+            bar.update(shape.size * shape.dtype.itemsize)
+        ocp.partial.finalize(str(part))
+        (part / "state").rename(folder / CHECKPOINTS / "0" / PARAMETERS)
+        shutil.rmtree(part)
+        copy_companions(checkpoint, folder, folder / AUTOENCODER, folder / TOKENIZER)
+        write_text(folder / "config.json", to_json(config))
+
+
+def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
+    lora = checkpoint.lora
+    assert lora is not None
+    config = default_config("omnigen")
+    initialize_from(config, str(checkpoint.base))
+    config.lora = ConfigDict(
+        {
+            "rank": lora.rank,
+            "alpha": lora.alpha,
+            "target_modules": lora.target_modules,
+            "use_rslora": lora.use_rslora,
+            "adapter": "",
+        }
+    )
+    adapter = open_adapter(checkpoint.step_path, checkpoint.model)
+    with new_folder(output) as folder:
+        leaves = jax.tree.map(jax.numpy.asarray, adapter.leaves)
+        _save_config(folder, config, checkpoint, leaves)
+        write_text(folder / "config.json", to_json(config))
+
+
+def _save_config(
+    folder: Path, config: Config, checkpoint: Checkpoint, adapter: dict[str, Any] | None = None
+) -> None:
+    values = config.to_dict()
+    if fingerprint := fingerprint_of(checkpoint):
+        values[FINGERPRINT] = fingerprint
+    checkpoints = Checkpoints(folder)
+    checkpoints.save_config(0, values, adapter)
+    checkpoints.close()
+
+
+def _save(part: Path, path: ParameterPath, value: np.ndarray) -> None:
+    """Adds one parameter to a checkpoint that is written in parts."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    # Unlike `device_put` this takes aligned memory as it is, without a copy.
+    tree: Any = jax.make_array_from_callback(value.shape, device, value.__getitem__)
+    for key in reversed(path):
+        tree = {key: tree}
+    context = ocp.Context()
+    saving = context.array.saving
+    saving.storage_options.chunk_byte_size = _CHUNK_BYTES
+    # OCDBT would hold a copy of what it writes; compression takes longer than it saves.
+    saving.use_ocdbt = saving.use_compression = False
+    with context:
+        ocp.partial.save(str(part), tree)
+
+
+def _config(checkpoint: Checkpoint) -> Config:
+    """Returns the config of a run folder of converted weights."""
+    if checkpoint.config is not None:
+        config: Config = ConfigDict(checkpoint.config)
+        config.weights = config.autoencoder = config.data.tokenizer = ""
+        return config
+    config = default_config("omnigen")
+    kept = {name: config.model[name] for name in RUNTIME_FIELDS}
+    config.model = ConfigDict(checkpoint.model.to_dict() | kept)
+    return config

@@ -1,0 +1,86 @@
+"""Adapters in storage, alone and together with the weights under them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
+from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
+from ditfuse_jax.weights.peft import Adapter, read_adapter
+from ditfuse_jax.weights.run_paths import is_run
+
+
+def open_adapter(folder: Path, model: ModelConfig) -> Adapter:
+    """Reads an adapter: a PEFT folder, or a run that trained one.
+
+    Raises:
+      UserError: there is none, or it was made for another model.
+    """
+    folder = Path(folder).expanduser()
+    if not is_run(folder):
+        return read_adapter(folder, model)
+    from ditfuse_jax.weights.run import read_run_adapter
+
+    adapter = read_run_adapter(folder)
+    if adapter is None:
+        raise UserError(f"{folder} holds a whole model and no adapter")
+    return adapter
+
+
+class InMemory(ParameterReader):
+    """Parameters that were read already."""
+
+    def __init__(self, parameters: Parameters, path: Path):
+        """Creates a reader of a nested dict; `path` is where it came from."""
+        self.path = path
+        self._leaves = {
+            tuple(key.key for key in keys): leaf
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(parameters)
+        }
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        """See `ParameterReader`."""
+        return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in self._leaves.items()}
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        """See `ParameterReader`."""
+        return np.asarray(self._leaves[path])[layers or slice(None)]
+
+
+class Adapted(ParameterReader):
+    """Weights and the adapters around them."""
+
+    def __init__(self, base: Callable[[], Checkpoint], adapter: ParameterReader):
+        """Creates a reader; `base` opens the weights when they are needed."""
+        self.path = adapter.path
+        self._base = functools.cache(base)
+        self._adapter = adapter
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        """See `ParameterReader`."""
+        return {**self._base().shapes(), **self._adapter.shapes()}
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        """See `ParameterReader`."""
+        reader = self._adapter if path[-1] in LEAVES else self._base()
+        return reader.read_leaf(path, layers)
+
+    def read(self, abstract: Parameters) -> Parameters:
+        """See `ParameterReader`."""
+        adapter, base = split_lora(abstract)
+        return combine_trees(self._base().read(base), self._adapter.read(adapter))
+
+
+def with_adapter(
+    checkpoint: Checkpoint, base: Callable[[], Checkpoint], adapter: Adapter
+) -> Checkpoint:
+    """Returns the checkpoint with an adapter around the weights that `base` opens."""
+    reader = Adapted(base, InMemory(adapter.leaves, checkpoint.path))
+    return dataclasses.replace(checkpoint, lora=adapter.lora, reader=reader)
