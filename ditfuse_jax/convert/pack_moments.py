@@ -15,7 +15,7 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline.packer import PackedRecord, encode
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.weights.autoencoder import fingerprint, load_autoencoder
 
 
@@ -73,7 +73,8 @@ class MomentsPacker:
         image = read_image(paths[0])
         rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
         crops = [
-            random_view([image], rng, self.crop, vertical_flip=False)[0] for _ in range(self.crops)
+            random_crop_and_flip([image], rng, self.crop, vertical_flip=False)[0]
+            for _ in range(self.crops)
         ]
         moments = _loaded(self.autoencoder).encode(np.stack(crops))
         return [

@@ -1,4 +1,4 @@
-"""What training does to clean images: degradations, focuses, exposures, tones, pseudo-targets."""
+"""How training images are made: degradations, defocus, exposure, tone, pseudo-targets."""
 
 from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
 from ditfuse_jax.degrade.defocus import FocusPair, focus_pair

@@ -1,7 +1,7 @@
-"""Blur of a block alone: at its border the block is continued by itself, not by its neighbours.
+"""Blur of one block; beyond its border the block is reflected, its neighbours are not used.
 
-A blur that saw beyond its border would mix in pixels that another degradation leaves clean or
-destroys.  All three are exact in integers, hence equal on every machine.
+A blur that used the neighbours would mix in pixels that other degradations keep or destroy.  All
+three blurs use exact integer arithmetic, so results are equal on every machine.
 """
 
 import cv2
@@ -14,7 +14,7 @@ GAUSSIAN_SIGMA = (0.8, 3.0)  # pixels
 
 
 def gaussian_blur(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Params]:
-    """Gaussian blur of `uint8 (h, w, 3)`: `sigma` uniform in 0.8..3 px, cut to `kernel` px."""
+    """Gaussian blur of `uint8 (h, w, 3)`: `sigma` uniform in 0.8..3 px, kernel of `kernel` px."""
     kernel = _kernel_side(rng)
     sigma = float(rng.uniform(*GAUSSIAN_SIGMA))
     blurred = cv2.GaussianBlur(

@@ -1,7 +1,7 @@
-"""Two exposures of one scene: a camera's response undone, light added or taken, and redone.
+"""Two exposures of one scene: the camera's response is inverted, light scaled, response applied.
 
-The photograph is taken as well exposed.  What a brighter exposure clips and what a darker one loses
-in noise and in the steps of 8 bits is gone, as in a real bracket (Debevec and Malik 1997).
+The photograph is assumed to be well exposed.  The brighter exposure loses detail by clipping, the
+darker one by noise and quantization to 8 bits, as in a real bracket (Debevec and Malik 1997).
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 UNDER_STOPS = (1.5, 3.5)
 OVER_STOPS = (1.0, 2.5)
 RESPONSE = (1.8, 2.6)  # exponent of the camera's response
-CONTRAST = (0.0, 0.6)  # how much of an S-curve is in it
+CONTRAST = (0.0, 0.6)  # weight of an S-curve in the response
 SHOT_NOISE = (0.0, 0.01)  # variance per unit of light, of full scale
 READ_NOISE = (0.0, 0.004)  # standard deviation, of full scale
 
@@ -20,10 +20,12 @@ _LEVELS = np.linspace(0, 1, 1 << 14)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExposurePair:
-    """Attributes:
-    under: too dark, `uint8 (H, W, 3)`.
-    over: too bright.
-    stops: of both, (negative, positive).
+    """Two exposures of one scene.
+
+    Attributes:
+      under: underexposed, `uint8 (H, W, 3)`.
+      over: overexposed, the same shape.
+      stops: exposure of both relative to the photograph, (negative, positive).
     """
 
     under: np.ndarray
@@ -43,7 +45,7 @@ def exposure_pair(image: np.ndarray, rng: np.random.Generator) -> ExposurePair:
     for stop in stops:
         exposed = light * np.float32(2**stop)
         noise = rng.standard_normal(image.shape, np.float32)
-        # Photons are counted after the exposure; a longer one collects more of them.
+        # Shot noise depends on the light after exposure: a longer exposure collects more photons.
         exposed = exposed + noise * np.sqrt(
             np.float32(shot / 8) * np.minimum(exposed, 1) + np.float32(read**2)
         )
@@ -53,7 +55,7 @@ def exposure_pair(image: np.ndarray, rng: np.random.Generator) -> ExposurePair:
 
 
 def _response(exponent: float, contrast: float) -> np.ndarray:
-    """Display values for `_LEVELS` of light: a power, bent into an S by `contrast`."""
+    """Returns display values for `_LEVELS` of light: a power law, blended with an S-curve."""
     power = _LEVELS ** (1 / exponent)
     bent = power * power * (3 - 2 * power)
     return (1 - contrast) * power + contrast * bent

@@ -1,8 +1,8 @@
-"""Two photographs of one scene, focused on its front and on its back.
+"""Two photographs of one scene, focused on its foreground and on its background.
 
-A scene of two layers: what stands in front, and what is behind.  The layer out of focus is spread
-by a disc, in linear light; a front out of focus spreads over the back and lets it shine through at
-its border, a back out of focus never spreads over the front (matte model of Ma et al. 2020).
+The scene has two layers.  The layer out of focus is convolved with a disc, in linear light; a
+blurred foreground becomes transparent at its border, a blurred background does not spread over the
+foreground (matte model of Ma et al. 2020).
 """
 
 import dataclasses
@@ -15,15 +15,17 @@ _GAMMA = 2.2
 _TO_LIGHT = ((np.arange(256) / 255) ** _GAMMA).astype(np.float32)
 _TO_DISPLAY = np.rint(255 * np.linspace(0, 1, 1 << 16) ** (1 / _GAMMA)).astype(np.uint8)
 
-_SHARE = (0.2, 0.8)  # of the image that the front covers
+_COVERAGE = (0.2, 0.8)  # fraction of the image that the foreground covers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FocusPair:
-    """Attributes:
-    near: front in focus, `uint8 (H, W, 3)`.
-    far: back in focus.
-    front: bool (H, W), what stands in front.
+    """Two focus settings of one scene.
+
+    Attributes:
+      near: foreground in focus, `uint8 (H, W, 3)`.
+      far: background in focus, the same shape.
+      front: bool (H, W), True in the foreground.
     """
 
     near: np.ndarray
@@ -32,7 +34,7 @@ class FocusPair:
 
 
 def focus_pair(image: np.ndarray, rng: np.random.Generator) -> FocusPair:
-    """Returns two focuses of a sharp `uint8 (H, W, 3)` image."""
+    """Returns two focus settings of a sharp `uint8 (H, W, 3)` image."""
     height, width = image.shape[:2]
     front = front_mask(height, width, rng)
     scale = min(height, width) / 256
@@ -50,27 +52,27 @@ def focus_pair(image: np.ndarray, rng: np.random.Generator) -> FocusPair:
 
 
 def front_mask(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A front of random shape, bool (H, W): a region, or what is nearer on a slanted plane."""
-    if rng.random() < 0.5:  # smooth blobs: low frequencies above a level
+    """Returns a random foreground, bool (H, W): smooth regions, or one side of an uneven line."""
+    if rng.random() < 0.5:  # smooth regions: low frequencies above a threshold
         grid = int(rng.integers(2, 6))
         field = cv2.resize(
             rng.standard_normal((grid + 1, grid + 1)).astype(np.float32),
             (width, height),
             interpolation=cv2.INTER_CUBIC,
         )
-    else:  # a slope with an uneven edge
+    else:  # one side of an uneven line
         angle = rng.uniform(0, 2 * np.pi)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         bumps = cv2.resize(
             rng.standard_normal((6, 6)).astype(np.float32), (width, height), interpolation=2
         )
         field = (np.cos(angle) * x / width + np.sin(angle) * y / height) + 0.08 * bumps
-    level = np.quantile(field, 1 - rng.uniform(*_SHARE))
+    level = np.quantile(field, 1 - rng.uniform(*_COVERAGE))
     return field > level
 
 
 def disc(radius: float) -> np.ndarray:
-    """A filled disc that sums to one, its edge smoothed over a pixel, float32 (n, n)."""
+    """Returns a filled disc that sums to one, antialiased over a pixel, float32 (n, n)."""
     half = int(np.ceil(radius))
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
@@ -78,18 +80,18 @@ def disc(radius: float) -> np.ndarray:
 
 
 def _continued(light: np.ndarray, front: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """The back, going on under the front as it is at the nearest place where it is seen."""
+    """Returns the blurred background, continued under the foreground by its nearest pixels."""
     _, labels = cv2.distanceTransformWithLabels(
         front.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     nearest = labels.astype(np.intp)
     seen = np.zeros((nearest.max() + 1, 3), np.float32)
-    seen[nearest[~front]] = light[~front]  # every pixel of the back has a label of its own
+    seen[nearest[~front]] = light[~front]  # every background pixel has a label
     return np.where(front[..., None], _blur(seen[nearest], kernel), light)
 
 
 def _spread(light: np.ndarray, cover: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """The blurred layer that `cover` shows, without what it does not show."""
+    """Returns the blur of the pixels in `cover` alone (normalized convolution)."""
     weight = _blur(cover, kernel)[..., None]
     return _blur(light * cover, kernel) / np.maximum(weight, 1e-3)
 

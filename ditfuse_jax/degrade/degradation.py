@@ -1,4 +1,4 @@
-"""What a degradation is: a pure function of a block of pixels and a generator."""
+"""The interface of degradations: pure functions of a block of pixels and a generator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 Params = dict[str, Any]  # name -> float, int or str
 
-# (uint8 (h, w, 3), generator) -> (the degraded block, new, same shape and type; what was drawn).
-# Only the block's own pixels are seen, whatever lies around it in the image, and every random
-# number comes from the generator, so equal seeds give equal bytes on any machine.
+# (uint8 (h, w, 3), generator) -> (new degraded block of the same shape and type, drawn parameters).
+# A degradation depends on the block's pixels and the generator alone, so equal seeds give equal
+# bytes on every machine.
 Degradation = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Params]]
 
 
 def one_of(*degradations: Degradation) -> Degradation:
-    """Returns the degradation that draws one of several, each as likely; `kind` tells which."""
+    """Returns a degradation that draws one of several uniformly, named by its parameter `kind`."""
 
     def drawn(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Params]:
         degradation = degradations[rng.integers(len(degradations))]

@@ -1,4 +1,4 @@
-"""Wrong light: too little, of the wrong colour, or badly exposed.
+"""Degradations of light: low light, colour shift, wrong exposure.
 
 The method names these three (arXiv 2512.07170, abstract) without parameters; the ranges are ours.
 """

@@ -1,8 +1,8 @@
-"""M3, multi-degradation masked-image modelling: two damaged views of one clean photograph.
+"""M3, multi-degradation masked-image modelling: two degraded views of one clean photograph.
 
-The image is tiled into square blocks of one side, drawn per image; edge blocks are cut.  Each
-block gets one degradation.  A share of the blocks is hit in both views, each other block in exactly
-one, chosen by a fair coin, so that most of the clean image is there to be found in one of them
+The image is tiled into square blocks; the side is drawn per image and blocks at the edge are
+cropped.  Each block gets one degradation.  A fraction of the blocks is degraded in both views, each
+other block in one of them, chosen with equal probability, so that one view shows the clean block
 (DiTFuse, arXiv 2512.07170).
 """
 
@@ -23,12 +23,12 @@ View = Literal["a", "b"]
 
 @dataclasses.dataclass(frozen=True)
 class M3Config:
-    """What M3 draws from.
+    """The distribution of M3's views.
 
     Attributes:
-      block_sides: block sides in pixels, one drawn per image, each as likely.
-      overlap_fraction: share of the blocks that are hit in both views, 0..1.
-      degradations: names in `degrade.DEGRADATIONS` -> relative weight of being drawn for a block.
+      block_sides: block sides in pixels; one is drawn uniformly per image.
+      overlap_fraction: fraction of the blocks that are degraded in both views, 0..1.
+      degradations: name in `degrade.DEGRADATIONS` -> relative probability for a block.
     """
 
     block_sides: tuple[int, ...] = (32, 64, 128)
@@ -71,10 +71,10 @@ M3_PRESETS: Registry[M3Config] = Registry(
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What was done to one block; positions and sizes in pixels.
+    """The degradation of one block; positions and sizes in pixels.
 
     Attributes:
-      params: what the degradation drew, for each view that was hit.
+      params: the drawn parameters, for each view in which the block is degraded.
     """
 
     top: int
@@ -85,13 +85,13 @@ class Block:
     params: Mapping[View, Params]
 
     @property
-    def hit(self) -> Literal["a", "b", "both"]:
+    def degraded_in(self) -> Literal["a", "b", "both"]:
         return "both" if len(self.params) == 2 else next(iter(self.params))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class M3Views:
-    """Two views, `uint8 (H, W, 3)`, and the record of every block in row order."""
+    """Two views, `uint8 (H, W, 3)`, and all blocks in row order."""
 
     view_a: np.ndarray
     view_b: np.ndarray
@@ -101,11 +101,10 @@ class M3Views:
 def degrade_views(
     image: np.ndarray, rng: np.random.Generator, config: M3Config = _PAPER
 ) -> M3Views:
-    """Returns two degraded views of a clean `uint8 (H, W, 3)` image, which is left as it is.
+    """Returns two degraded views of a clean `uint8 (H, W, 3)` image, which is not modified.
 
-    In a block that is hit in both views the degradation is the same and all that it draws is not:
-    each view gets its own strength, kind of blur or noise, and random numbers, as in the released
-    code of the method.
+    A block that is degraded in both views has the same degradation in both, but separately drawn
+    parameters (strength, kind of blur or noise, random numbers), as in the method's released code.
 
     Raises:
       UserError: the image is not `uint8 (H, W, 3)`.
@@ -115,13 +114,15 @@ def degrade_views(
     side = config.block_sides[rng.integers(len(config.block_sides))]
     tiles = list(_tiles(height, width, side))
     names = _draw_degradations(len(tiles), config.degradations, rng)
-    hits = _draw_hits(len(tiles), config.overlap_fraction, rng)
+    drawn_views = _draw_views(len(tiles), config.overlap_fraction, rng)
     views: dict[View, np.ndarray] = {"a": image.copy(), "b": image.copy()}
     blocks = []
-    for (top, left, bottom, right), name, hit in zip(tiles, names, hits, strict=True):
+    for (top, left, bottom, right), name, block_views in zip(
+        tiles, names, drawn_views, strict=True
+    ):
         where = (slice(top, bottom), slice(left, right))
         params: dict[View, Params] = {}
-        for view in hit:
+        for view in block_views:
             views[view][where], params[view] = DEGRADATIONS[name](image[where], rng)
         blocks.append(Block(top, left, bottom - top, right - left, name, params))
     return M3Views(views["a"], views["b"], tuple(blocks))
@@ -142,17 +143,18 @@ def _draw_degradations(
     return [names[index] for index in drawn]
 
 
-def _draw_hits(
+def _draw_views(
     count: int, overlap_fraction: float, rng: np.random.Generator
 ) -> list[tuple[View, ...]]:
-    """Returns the views that each block is hit in.
+    """Returns the views in which each block is degraded.
 
-    The number hit in both is the exact share, not a coin per block; where that is no whole number
-    it is rounded up or down at random, so that the share holds on average also for the few large
-    blocks of a small image.
+    The number of blocks degraded in both views is the exact fraction of all blocks, rounded up or
+    down at random so that its mean is exact also for the few large blocks of a small image.
     """
-    hits: list[tuple[View, ...]] = [("a",) if coin < 0.5 else ("b",) for coin in rng.random(count)]
+    drawn_views: list[tuple[View, ...]] = [
+        ("a",) if coin < 0.5 else ("b",) for coin in rng.random(count)
+    ]
     both = int(count * overlap_fraction + rng.random())
     for index in rng.permutation(count)[:both]:
-        hits[index] = ("a", "b")
-    return hits
+        drawn_views[index] = ("a", "b")
+    return drawn_views

@@ -1,4 +1,4 @@
-"""Masking: nothing of the block is left."""
+"""Masking: all pixels of a block are replaced."""
 
 import numpy as np
 

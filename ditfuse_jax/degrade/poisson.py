@@ -1,4 +1,4 @@
-"""Images from gradients: the screened Poisson equation, solved exactly by cosine transforms."""
+"""Images from gradients: solves the screened Poisson equation exactly by cosine transforms."""
 
 import functools
 
@@ -8,14 +8,14 @@ import numpy as np
 def screened_poisson(
     across: np.ndarray, down: np.ndarray, level: np.ndarray, screening: float
 ) -> np.ndarray:
-    """The image f that minimises |grad f - g|^2 + screening * |f - level|^2.
+    """Returns the image f that minimises |grad f - g|^2 + screening * |f - level|^2.
 
     With reflecting borders the equation is diagonal in the cosine basis (Bhat et al. 2008).
 
     Args:
-      across: (H, W) wanted differences to the right neighbour; the last column is ignored.
-      down: (H, W) wanted differences to the lower neighbour; the last row is ignored.
-      level: (H, W) wanted values.
+      across: (H, W) target differences to the right neighbour; the last column is ignored.
+      down: (H, W) target differences to the lower neighbour; the last row is ignored.
+      level: (H, W) target values.
       screening: weight of `level`, above 0.
 
     Returns:
@@ -37,7 +37,7 @@ def screened_poisson(
 
 @functools.lru_cache(maxsize=16)
 def _cosines(size: int) -> np.ndarray:
-    """The orthonormal cosine transform of type II as a matrix: libraries' take even sizes only."""
+    """Returns the orthonormal DCT-II as a matrix; OpenCV's transform takes even sizes only."""
     waves = np.cos(np.pi * np.arange(size)[:, None] * (np.arange(size) + 0.5) / size)
     waves *= np.sqrt(2 / size)
     waves[0] = np.sqrt(1 / size)

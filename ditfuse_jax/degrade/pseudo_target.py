@@ -1,7 +1,7 @@
-"""Targets for fusion tasks that have no ground truth, made from the registered sources.
+"""Targets for fusion tasks without ground truth, computed from the registered sources.
 
-All work on luminance where they choose between sources, and take the colour of the more colourful
-source: an infrared image has none.
+They choose between sources by luminance, and take the colour of the more colourful source, since
+infrared images have none.
 """
 
 import itertools
@@ -13,14 +13,14 @@ import numpy as np
 from ditfuse_jax.degrade.poisson import screened_poisson
 from ditfuse_jax.registry import Registry
 
-# Detail is weighed in windows of this sigma, in pixels.
+# Sigma of the windows in which saliency is measured, in pixels.
 _SALIENCY_SIGMA = 5.0
-# How strongly the more salient source wins, and what share every source keeps.
+# Exponent of the saliency, and the least weight of a source.
 _SHARPNESS = 2.0
 _FLOOR = 1e-3
-# A band's strength is compared over this sigma, in pixels of its own level.
+# Sigma of the windows in which the bands' strengths are compared, in pixels of the pyramid level.
 _BAND_SIGMA = 1.0
-# How firmly gradient fusion holds on to the brightness it starts from.
+# Weight of the initial brightness in gradient fusion.
 _SCREENING = 0.05
 
 
@@ -37,7 +37,7 @@ def pyramid(sources: Sequence[np.ndarray]) -> np.ndarray:
     """Blends Laplacian pyramids by saliency (Burt and Adelson 1983; Mertens et al. 2007).
 
     A source is salient where it differs from its surroundings, by detail or by brightness: warm
-    bodies as well as texture come through at the strength they have in their own image.
+    bodies as well as texture keep the contrast of their source.
 
     Args:
       sources: `uint8 (H, W, 3)` images of one size.
@@ -46,13 +46,13 @@ def pyramid(sources: Sequence[np.ndarray]) -> np.ndarray:
     depth = max(1, int(np.log2(min(lumas[0].shape))) - 2)
     shares = _saliency_pyramids(lumas, depth)
     bands = [_laplacian_pyramid(luma, depth) for luma in lumas]
-    return _join(_collapse([_weighed(*level) for level in _by_level(shares, bands)]), colours)
+    return _join(_collapse([_weighted(*level) for level in _by_level(shares, bands)]), colours)
 
 
 def detail(sources: Sequence[np.ndarray]) -> np.ndarray:
     """Takes each band of the pyramid where it is strongest (Burt and Kolczynski 1993).
 
-    Only what is smoother than all bands is blended, by saliency, as `pyramid` does.
+    The coarsest level is blended by saliency, as in `pyramid`.
 
     Args:
       sources: `uint8 (H, W, 3)` images of one size.
@@ -62,13 +62,13 @@ def detail(sources: Sequence[np.ndarray]) -> np.ndarray:
     bands = [_laplacian_pyramid(luma, depth) for luma in lumas]
     *details, rest = zip(*bands, strict=True)
     *_, shares = zip(*_saliency_pyramids(lumas, depth), strict=True)
-    return _join(_collapse([*map(_strongest, details), _weighed(shares, rest)]), colours)
+    return _join(_collapse([*map(_strongest, details), _weighted(shares, rest)]), colours)
 
 
 def gradient(sources: Sequence[np.ndarray]) -> np.ndarray:
-    """Takes the strongest gradient at every pixel and the image that has them (Perez et al. 2003).
+    """Returns the image with the strongest gradient at every pixel (Perez et al. 2003).
 
-    The brightness is held near the pyramid blend's, so that large areas keep their level.
+    The brightness is kept near that of `pyramid`, so that large areas keep their level.
 
     Args:
       sources: `uint8 (H, W, 3)` images of one size.
@@ -90,7 +90,7 @@ PSEUDO_TARGETS: Registry[PseudoTarget] = Registry(
 
 
 def _split(sources: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Luminances, float32 (H, W) in 0..255, and the colour (H, W, 2) of the more colourful."""
+    """Returns luminances, float32 (H, W) in 0..255, and the colour (H, W, 2)."""
     converted = [cv2.cvtColor(source, cv2.COLOR_RGB2YCrCb).astype(np.float32) for source in sources]
     colours = np.stack([image[..., 1:] - 128 for image in converted])
     strength = np.square(colours).sum(axis=-1, keepdims=True) + 1e-6
@@ -103,7 +103,7 @@ def _join(luma: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _saliency(luma: np.ndarray) -> np.ndarray:
-    """Local contrast and prominence over the whole image, each of order one."""
+    """Returns local contrast plus the difference from the mean, each of order one."""
     low = cv2.GaussianBlur(luma, (0, 0), _SALIENCY_SIGMA)
     detail = cv2.GaussianBlur(np.abs(luma - low), (0, 0), _SALIENCY_SIGMA)
     prominence = np.abs(low - luma.mean()) / 3
@@ -121,7 +121,7 @@ def _by_level(
     return zip(zip(*shares, strict=True), zip(*bands, strict=True), strict=True)
 
 
-def _weighed(shares: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> np.ndarray:
+def _weighted(shares: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> np.ndarray:
     return np.sum([share * image for share, image in zip(shares, images, strict=True)], axis=0)
 
 
@@ -153,7 +153,7 @@ def _laplacian_pyramid(image: np.ndarray, depth: int) -> list[np.ndarray]:
 
 
 def _collapse(bands: Sequence[np.ndarray]) -> np.ndarray:
-    """The image whose Laplacian pyramid has these bands."""
+    """Returns the image of a Laplacian pyramid."""
     image = bands[-1]
     for band in bands[-2::-1]:
         image = cv2.pyrUp(image, dstsize=band.shape[::-1]) + band

@@ -1,12 +1,12 @@
-"""Brightness and contrast by level: what the control tags ask for.
+"""Changes of brightness and contrast, as the control tags name them.
 
-Every curve is monotone and keeps black and white where they are or clips them, so structure stays;
-the levels are far enough apart to be told from each other.
+Every curve is monotone, and keeps black and white or clips them, so structure is preserved; the
+levels are far enough apart to be distinguished.
 """
 
 import numpy as np
 
-# Tag (without brackets) -> exponent of `y = x^g` on [0, 1].
+# Tag (without brackets) -> exponent g of `y = x^g` on [0, 1].
 BRIGHTNESS = {"LIGHT++": 0.45, "LIGHT+": 0.7, "LIGHT-": 1.45, "LIGHT--": 2.2}
 # Tag -> slope about the image's own mean.
 CONTRAST = {"CONTRAST+": 1.5, "CONTRAST-": 0.6}
@@ -17,7 +17,7 @@ _LEVELS = np.arange(256) / 255
 
 
 def adjust_tone(image: np.ndarray, tag: str) -> np.ndarray:
-    """Returns a `uint8 (H, W, 3)` image in the tone that a tag of `BRIGHTNESS` or `CONTRAST` names.
+    """Changes the tone of a `uint8 (H, W, 3)` image as a tag of `BRIGHTNESS` or `CONTRAST` names.
 
     Raises:
       KeyError: no such tag.

@@ -1,4 +1,4 @@
-"""Prompts: tags, chat frame, placeholders, instruction pools, fixed text slots and tokenizers."""
+"""Prompts: tags, chat frame, placeholders, instruction pools, text slots and tokenizers."""
 
 from ditfuse_jax.prompts.pools import (
     FORMS,

@@ -1,10 +1,10 @@
-"""OmniGen's training format: one JSON object per line (its train_helper/data.py reads it so).
+"""OmniGen's training format: one JSON object per line, as its train_helper/data.py reads it.
 
     {"instruction": "Fuse <img><|image_1|></img> and <img><|image_2|></img>.",
      "input_images": ["ir.png", "vis.png"], "output_image": "fused.png"}
 
-Paths are relative to the file's folder or to a root of one's own.  OmniGen reads no other fields;
-here they are kept as they are, `task_type` among them.
+Paths are relative to the file's folder or to another root.  OmniGen ignores other fields; here they
+are kept, e.g. `task_type`.
 """
 
 import json
@@ -24,9 +24,9 @@ class Record:
 
     Attributes:
       instruction: the whole prompt, with a placeholder for every input image and without the frame.
-      input_images: paths as they are written.
-      output_image: the same.
-      others: all further fields.
+      input_images: paths as written in the file.
+      output_image: path as written in the file.
+      others: all other fields.
     """
 
     instruction: str
@@ -39,7 +39,7 @@ class Record:
         return tuple(root / path for path in (*self.input_images, self.output_image))
 
     def to_json(self) -> str:
-        """Returns the record as one line, further fields first, without the line's end."""
+        """Returns the record as one line without line break, other fields first."""
         fields = {
             **self.others,
             "instruction": self.instruction,
@@ -50,11 +50,11 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Reads a file of records; record k stands in line k + 1.
+    """Reads a file of records; record k is line k + 1.
 
     Raises:
-      UserError: it is missing, holds nothing, or a line is not a record; the message names the
-        file and the line.
+      UserError: it is missing or empty, or a line is not a record; the message names the file and
+        the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def read_records(path: Path) -> list[Record]:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a JSONL file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: save it as UTF-8") from error
-    # Not splitlines(): JSON strings may hold U+2028 and its like.
+    # Not splitlines(): JSON strings may contain U+2028 and other line separators.
     lines = text.rstrip().split("\n")
     if lines == [""]:
         raise UserError(f"{path} holds no records: write one JSON object per line")
@@ -70,7 +70,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Writes a file of records, whole or not at all.
+    """Writes a file of records atomically.
 
     Raises:
       UserError: it cannot be written.
@@ -90,7 +90,7 @@ def _record(line: str, where: str) -> Record:
             raise UserError(f"{where} lacks the field {name!r}: add it")
     instruction, output = fields.pop("instruction"), fields.pop("output_image")
     inputs = fields.pop("input_images")
-    if inputs is None:  # OmniGen's way to say that there are none
+    if inputs is None:  # in OmniGen's files: no input images
         inputs = []
     for name, value in (("instruction", instruction), ("output_image", output)):
         if not isinstance(value, str) or not value.strip():

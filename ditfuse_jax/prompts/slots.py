@@ -1,7 +1,7 @@
-"""Text in slots of fixed capacity, so that prompts of any length share one compiled program.
+"""Text slots of fixed capacity, so that prompts of all lengths use one compiled program.
 
 With n images a condition has n+1 text slots: before the first image, between images, after the
-last.  Tokens fill a slot from its start; the rest is padding, which the model masks out.
+last.  Tokens fill a slot from its start; the rest is padding, which the model masks.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from ditfuse_jax.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class PackedText:
-    """The tokens of all text slots, one slot after the other.
+    """The tokens of all text slots, concatenated.
 
     Attributes:
       tokens: int32 (T,), T the sum of the slots' capacities.
-      valid: bool (T,), False where there is padding.
+      valid: bool (T,), False for padding.
     """
 
     tokens: np.ndarray
@@ -33,7 +33,7 @@ class TextSlots:
     Attributes:
       first: of the slot before the first image.
       middle: of every slot between two images.
-      last: of the slot after the last image, where the instruction usually stands.
+      last: of the slot after the last image, usually the instruction.
     """
 
     first: int
@@ -50,7 +50,7 @@ class TextSlots:
     def capacities(self, num_images: int) -> tuple[int, ...]:
         """Returns the capacities of the `num_images` + 1 text slots.
 
-        Without any image there is one slot, as large as the first and the last together.
+        Without images there is one slot, as large as the first and the last together.
         """
         if num_images == 0:
             return (self.first + self.last,)
@@ -61,12 +61,12 @@ class TextSlots:
     ) -> PackedText:
         """Returns the segments of token ids in the slots of a condition with `num_images` images.
 
-        Segment k starts at slot k.  The last segment runs on through all slots left over: a text
-        without images, of a condition that has slots for them, has the room of all text slots.
+        Segment k starts at slot k.  The last segment may use all remaining slots: a text without
+        images, in a condition that has slots for them, may fill all text slots.
 
         Raises:
-          UserError: a segment is longer than its room.
-          ValueError: there are no segments, or more of them than slots.
+          UserError: a segment exceeds its capacity.
+          ValueError: there are no segments, or more segments than slots.
         """
         capacities = self.capacities(num_images)
         if not 1 <= len(segments) <= len(capacities):

@@ -1,4 +1,4 @@
-"""Brightness and contrast on demand, over any task: its target in another tone."""
+"""Control of brightness and contrast: another task's examples with a changed tone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from ditfuse_jax.tasks.example import Example, Task, draw_instruction
 
 # Tag -> instruction pool: LIGHT++ is light_plus_plus.
 POOLS = {tag: tag.lower().replace("+", "_plus").replace("-", "_minus") for tag in TONES}
-_ALONE = 1 / 3  # share of examples without the fusion sentence
+_CONTROL_ONLY = 1 / 3  # probability of an instruction without the fusion sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """The examples of `base` with a target adjusted by a level, each of six as likely.
+    """The examples of `base`, with the target's tone changed by one of six levels, drawn uniformly.
 
-    The instruction is a fusion sentence and one that asks for the level, or the latter alone, as
-    people type it; see docs/method.md, Tasks.
+    The instruction is a fusion sentence followed by one that asks for the level, or the latter
+    alone; see docs/method.md, Tasks.
     """
 
     base: Task
@@ -33,7 +33,7 @@ class Control:
     ) -> Example:
         fused = self.base(images, rng, crop)
         tag = TONES[int(rng.integers(len(TONES)))]
-        words = [draw_instruction(instructions(pool), rng) for pool in ("fusion", POOLS[tag])]
-        sentence = words[1] if rng.random() < _ALONE else join_instructions(*words)
+        sentences = [draw_instruction(instructions(pool), rng) for pool in ("fusion", POOLS[tag])]
+        sentence = sentences[1] if rng.random() < _CONTROL_ONLY else join_instructions(*sentences)
         prompt = task_prompt("CONTROL", tag, sentence, len(fused.sources))
         return Example(fused.sources, prompt, adjust_tone(fused.target, tag))

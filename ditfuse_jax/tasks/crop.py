@@ -1,4 +1,4 @@
-"""Random views of training images; images that belong together move together."""
+"""Random crops and flips, the same for all images of a stack."""
 
 import math
 from collections.abc import Container, Sequence
@@ -7,12 +7,12 @@ import numpy as np
 
 from ditfuse_jax.images import check_same_size, resize_image
 
-# A crop needs this many times its own size of photograph before downscaling is worth its blur.
-_ROOM_TO_DOWNSCALE = 2.0
-_DOWNSCALED_SHARE = 0.5
+# Crops are downscaled only from images at least this many times as large.
+_MIN_RATIO_TO_DOWNSCALE = 2.0
+_DOWNSCALE_PROBABILITY = 0.5
 
 
-def random_view(
+def random_crop_and_flip(
     images: Sequence[np.ndarray],
     rng: np.random.Generator,
     crop: tuple[int, int] | None,
@@ -20,15 +20,12 @@ def random_view(
     vertical_flip: bool,
     labels: Container[int] = (),
     full_scene_probability: float = 0.0,
-    around: tuple[int, int] | None = None,
+    containing: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """A random crop, randomly mirrored; without a size the images as they are, cut before.
-
-    See `random_crop` and `random_flips`.
-    """
+    """Returns `random_flips` of a `random_crop`; without `crop` the images unchanged."""
     if crop is None:
         return tuple(images)
-    cut = random_crop(images, rng, crop, labels, full_scene_probability, around)
+    cut = random_crop(images, rng, crop, labels, full_scene_probability, containing)
     return random_flips(cut, rng, vertical_flip=vertical_flip)
 
 
@@ -38,29 +35,36 @@ def random_crop(
     crop: tuple[int, int],
     labels: Container[int] = (),
     full_scene_probability: float = 0.0,
-    around: tuple[int, int] | None = None,
+    containing: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Returns the same window of each `uint8 (H, W, 3)` image at size `crop` (height, width).
 
-    Half of the crops are the image's own pixels, as the model meets them in use.  The other half,
-    where the image has room for it, is downscaled first, log-uniformly down to the crop just
-    fitting: a few photographs then give crops from bare texture to whole scenes.  An image smaller
-    than the crop is upscaled just enough.  The images with an index in `labels` hold class numbers,
-    which are never interpolated.  With `full_scene_probability` a crop instead shows as much of the
-    image as its aspect ratio allows, for tasks that are about scenes.
+    Half of the crops keep the image's resolution, as in use.  The other half, if the image is large
+    enough, is downscaled first by a log-uniform factor, at most until the image just covers the
+    crop: a few photographs then give crops from texture to whole scenes.  An image smaller than the
+    crop is upscaled to cover it.
+
+    Args:
+      images: all of one size.
+      rng: random numbers.
+      crop: (height, width) of the result.
+      labels: indices of the images that hold class numbers, which are not interpolated.
+      full_scene_probability: probability that the crop instead covers as much of the image as its
+        aspect ratio allows.
+      containing: (row, column) of a pixel that the window contains.
 
     Raises:
       UserError: the images differ in size.
     """
     check_same_size(images, [f"image {number}" for number in range(1, len(images) + 1)])
     height, width = images[0].shape[:2]
-    room = min(height / crop[0], width / crop[1])
+    ratio = min(height / crop[0], width / crop[1])
     whole = full_scene_probability > 0 and rng.random() < full_scene_probability
-    scale = 1 / room if whole else _draw_scale(room, rng)
-    # The window is cut before it is resized: the same pixels as the other way around, for less.
+    scale = 1 / ratio if whole else _draw_scale(ratio, rng)
+    # The window is cropped before it is resized: the same pixels for less computation.
     window_height = min(max(1, round(crop[0] / scale)), height)
     window_width = min(max(1, round(crop[1] / scale)), width)
-    row, column = around or (None, None)
+    row, column = containing or (None, None)
     top = _draw_start(height, window_height, row, rng)
     left = _draw_start(width, window_width, column, rng)
     window = np.s_[top : top + window_height, left : left + window_width]
@@ -72,9 +76,9 @@ def random_crop(
 def random_flips(
     images: Sequence[np.ndarray], rng: np.random.Generator, *, vertical_flip: bool
 ) -> tuple[np.ndarray, ...]:
-    """Mirrors all images left-right or none, by a coin; with `vertical_flip` also top-bottom.
+    """Flips all images left-right with probability 1/2; with `vertical_flip` also top-bottom.
 
-    Upside-down scenes serve where only local structure matters, not where roads meet the sky.
+    Vertical flips suit tasks about local structure, not tasks about scenes.
     """
     horizontal = -1 if rng.random() < 0.5 else 1
     vertical = -1 if vertical_flip and rng.random() < 0.5 else 1
@@ -82,17 +86,17 @@ def random_flips(
 
 
 def _draw_start(length: int, window: int, point: int | None, rng: np.random.Generator) -> int:
-    """The first pixel of a window within 0..length, one that holds the point if there is one."""
+    """Draws the start of a window within 0..length that contains the point, if there is one."""
     first, last = 0, length - window
     if point is not None:
         first, last = max(first, point - window + 1), min(last, point)
     return int(rng.integers(first, last + 1))
 
 
-def _draw_scale(room: float, rng: np.random.Generator) -> float:
-    """Returns the factor of resizing an image that is `room` times as large as the crop."""
-    if room < 1:
-        return 1 / room
-    if room < _ROOM_TO_DOWNSCALE or rng.random() >= _DOWNSCALED_SHARE:
+def _draw_scale(ratio: float, rng: np.random.Generator) -> float:
+    """Draws the scale factor of an image that is `ratio` times as large as the crop."""
+    if ratio < 1:
+        return 1 / ratio
+    if ratio < _MIN_RATIO_TO_DOWNSCALE or rng.random() >= _DOWNSCALE_PROBABILITY:
         return 1.0
-    return math.exp(rng.uniform(-math.log(room), 0.0))
+    return math.exp(rng.uniform(-math.log(ratio), 0.0))

@@ -1,4 +1,4 @@
-"""One training example, and what a task is."""
+"""Training examples, and the interface of tasks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
-    """What the model is given and what it shall make of it.
+    """One training example.
 
     Attributes:
       sources: the condition images, `uint8 (H, W, 3)` each, in the order of the placeholders.
       prompt: tags, one placeholder per source, instruction; without the chat frame.
-      target: `uint8 (H, W, 3)`.
+      target: the image to generate, `uint8 (H, W, 3)`.
     """
 
     sources: tuple[np.ndarray, ...]
@@ -23,7 +23,7 @@ class Example:
 
 
 class PromptedImages(tuple[np.ndarray, ...]):
-    """Images that bring the prompt of their example with them; otherwise a tuple like any other."""
+    """A tuple of images with the prompt of their example."""
 
     prompt: str
 
@@ -37,11 +37,15 @@ class PromptedImages(tuple[np.ndarray, ...]):
 
 
 class Task(Protocol):
-    """Makes examples; equal images and generator states give equal examples."""
+    """Makes examples; equal images and generator states give equal examples.
+
+    Tasks are pickled for data workers.  If a task is a dataclass, its fields are options in recipes
+    (`make_task`).
+    """
 
     @property
     def num_images(self) -> int:
-        """How many images, registered to each other, one example is made from."""
+        """The number of images, registered to each other, that one example is made from."""
         ...
 
     def __call__(
@@ -49,16 +53,16 @@ class Task(Protocol):
     ) -> Example:
         """Returns an example of size `crop` (height, width) from `uint8 (H, W, 3)` images.
 
-        Without `crop` the images are taken as they are, neither cut nor mirrored.
+        Without `crop` the images are used as they are, neither cropped nor flipped.
         """
         ...
 
 
 def draw_instruction(pool: Sequence[str], rng: np.random.Generator) -> str:
-    """Returns one sentence of a pool, each as likely."""
+    """Draws one sentence of a pool uniformly."""
     return pool[int(rng.integers(len(pool)))]
 
 
 def shuffled(sources: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Returns the sources in random order, so that none is learnt from its place."""
+    """Returns the sources in random order, so that their role is not learnt from their position."""
     return tuple(sources[index] for index in rng.permutation(len(sources)))

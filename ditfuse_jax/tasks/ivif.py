@@ -7,13 +7,17 @@ import numpy as np
 
 from ditfuse_jax.degrade import PSEUDO_TARGETS
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
 @dataclasses.dataclass(frozen=True)
 class IVIF:
-    """Sources: the pair in random order; target: a name in `degrade.PSEUDO_TARGETS`."""
+    """Sources: the pair in random order.
+
+    Attributes:
+      target: a name in `degrade.PSEUDO_TARGETS`.
+    """
 
     target: str = "mean"
     num_images: int = dataclasses.field(default=2, init=False)
@@ -24,7 +28,7 @@ class IVIF:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        pair = random_view(images, rng, crop, vertical_flip=False)
+        pair = random_crop_and_flip(images, rng, crop, vertical_flip=False)
         target = PSEUDO_TARGETS.find(self.target)(pair)
         instruction = draw_instruction(instructions("ivif"), rng)
         prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)

@@ -1,4 +1,4 @@
-"""Self-supervision on single photographs: restore the clean one from two damaged views."""
+"""Self-supervision on single photographs: restore the clean image from two degraded views."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
@@ -15,7 +15,9 @@ from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 class M3:
     """Target: a crop of the photograph; sources: two M3 views of it; no subtask in the prompt.
 
-    The instruction is a sentence of the named pools, each sentence as likely.
+    Attributes:
+      config: how the views are degraded.
+      pools: instruction pools; a sentence is drawn uniformly from all of them.
     """
 
     config: M3Config = M3_PRESETS["paper"]
@@ -25,7 +27,7 @@ class M3:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, vertical_flip=True)
+        (clean,) = random_crop_and_flip(images, rng, crop, vertical_flip=True)
         views = degrade_views(clean, rng, self.config)
         sentences = [sentence for pool in self.pools for sentence in instructions(pool)]
         prompt = task_prompt("FUSION", None, draw_instruction(sentences, rng))

@@ -7,7 +7,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import PSEUDO_TARGETS, exposure_pair
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
@@ -15,10 +15,8 @@ from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 class MEF:
     """Sources: a crop of the photograph, under- and overexposed, in random order.
 
-    Target: the photograph as it is, or what a pseudo-target makes of the two exposures.
-
     Attributes:
-      target: a name in `degrade.PSEUDO_TARGETS`; None for the photograph.
+      target: a name in `degrade.PSEUDO_TARGETS`, applied to the exposures; None for the photograph.
     """
 
     target: str | None = None
@@ -31,7 +29,7 @@ class MEF:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, vertical_flip=False)
+        (clean,) = random_crop_and_flip(images, rng, crop, vertical_flip=False)
         pair = exposure_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-EXPOSURE", draw_instruction(instructions("mef"), rng))
         exposures = (pair.under, pair.over)

@@ -1,4 +1,4 @@
-"""Multi-focus fusion from single photographs: two focuses of a scene of two layers."""
+"""Multi-focus fusion from single photographs: two focus settings of a scene of two layers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ import numpy as np
 
 from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
 
 @dataclasses.dataclass(frozen=True)
 class MFF:
-    """Target: a crop of the photograph; sources: front in focus, back in focus, in random order."""
+    """Target: a crop; sources: its foreground and its background in focus, in random order."""
 
     num_images: int = dataclasses.field(default=1, init=False)
 
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        (clean,) = random_view(images, rng, crop, vertical_flip=True)
+        (clean,) = random_crop_and_flip(images, rng, crop, vertical_flip=True)
         pair = focus_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-FOCUS", draw_instruction(instructions("mff"), rng))
         return Example(shuffled((pair.near, pair.far), rng), prompt, clean)

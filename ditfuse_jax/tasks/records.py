@@ -1,4 +1,4 @@
-"""Examples as somebody prepared them: sources, target and prompt come from the data."""
+"""Examples whose sources, target and prompt come from the data."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,10 +12,13 @@ from ditfuse_jax.tasks.example import Example, PromptedImages
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Sources, target and prompt of a `PromptedImages`: its images in order, the target last.
+    """Examples from `PromptedImages`: the sources in order, then the target.
 
-    The sources keep their order and nothing is mirrored, since a prompt may say "the first image"
-    or "on the left".
+    The sources keep their order and nothing is flipped, since a prompt may say "the first image" or
+    "on the left".
+
+    Attributes:
+      num_sources: number of source images.
     """
 
     num_sources: int = 2
@@ -30,7 +33,7 @@ class Records:
         """See `Task`.
 
         Raises:
-          UserError: the images bring no prompt, or differ in size.
+          UserError: the images have no prompt, or differ in size.
         """
         if not isinstance(images, PromptedImages):
             raise UserError("task 'records' needs prompts with its images: give records:FILE")

@@ -1,4 +1,4 @@
-"""Segmentation by words: the scene with a colour over the class that the instruction names."""
+"""Segmentation by text: the target marks the class that the instruction names with a colour."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views, overlay, ov
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import instructions, task_prompt
-from ditfuse_jax.tasks.crop import random_view
+from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
 
-# The classes of CamVid's usual eleven, by label, each with words people use for them.
+# The usual eleven classes of CamVid by label, each with its names.
 STREET_CLASSES: tuple[tuple[str, ...], ...] = (
     ("sky",),
     ("building", "buildings", "house"),
@@ -26,21 +26,23 @@ STREET_CLASSES: tuple[tuple[str, ...], ...] = (
     ("pedestrian", "pedestrians", "people"),
     ("cyclist", "bicycle"),
 )
-_LEAST_SHARE = 0.005  # of the crop, or a class counts as too small to be asked for
+_MIN_AREA = 0.005  # fraction of the image below which a class is not asked for
 _IGNORED = 255
-_ABSENT = 0.08  # share of examples that ask for what is not there
-_WHOLE = 0.5  # share of examples that show as much of the scene as the crop's shape allows
+_ABSENT = 0.08  # probability of asking for a class that is absent
+_FULL_SCENE = 0.5  # probability of a crop that covers as much of the scene as possible
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
     """Sources: two M3 views of a labelled image; target: the image with the class overlaid.
 
-    A class that is not in the crop leaves the image as it is.  The label after the last class, and
+    If the class is not in the crop, the target is the image.  The label after the last class, and
     255, are void.
 
     Attributes:
-      clean_probability: probability that both views are the undamaged image.
+      classes: the names of each class, by label.
+      config: how the views are degraded.
+      clean_probability: probability that both views are the clean image.
     """
 
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
@@ -51,33 +53,33 @@ class Segmentation:
     def __call__(
         self, images: Sequence[np.ndarray], rng: np.random.Generator, crop: tuple[int, int] | None
     ) -> Example:
-        """See `Task`; `images` are the scene and its labels, a label's number in all channels."""
+        """See `Task`; `images` are the scene and its labels, the class number in all channels."""
         scene, coded = images
         check_same_size(images, ("the scene", "its labels"))
         check_labels(coded[..., 0], self.classes)
         wanted = self._draw_class(coded[..., 0], rng)
-        # Damaged before it is seen from afar, as an overview of a damaged scene is.
-        damaged = (scene, scene)
+        # Degraded before downscaling, like a downscaled photograph of a degraded scene.
+        views = (scene, scene)
         if rng.random() >= self.clean_probability:
-            views = degrade_views(scene, rng, self.config)
-            damaged = (views.view_a, views.view_b)
-        *damaged, clean, coded = random_view(
-            (*damaged, scene, coded),
+            degraded = degrade_views(scene, rng, self.config)
+            views = (degraded.view_a, degraded.view_b)
+        *views, clean, coded = random_crop_and_flip(
+            (*views, scene, coded),
             rng,
             crop,
             vertical_flip=False,
             labels=(3,),
-            full_scene_probability=_WHOLE,
-            around=_some_pixel(coded[..., 0] == wanted, rng),
+            full_scene_probability=_FULL_SCENE,
+            containing=_some_pixel(coded[..., 0] == wanted, rng),
         )
-        sources = shuffled(damaged, rng)
+        sources = shuffled(views, rng)
         sentence, target = self._show(clean, coded[..., 0], wanted, rng)
         return Example(sources, task_prompt("SEG", None, sentence), target)
 
     def _show(
         self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
     ) -> tuple[str, np.ndarray]:
-        """The sentence and the target."""
+        """Returns the instruction and the target."""
         names = self.classes[wanted]
         sentence = draw_instruction(instructions("segmentation"), rng)
         sentence = sentence.replace("{class}", names[int(rng.integers(len(names)))])
@@ -85,20 +87,20 @@ class Segmentation:
 
     def _draw_class(self, labels: np.ndarray, rng: np.random.Generator) -> int:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
-        present = np.flatnonzero(counts >= _LEAST_SHARE * labels.size)
+        present = np.flatnonzero(counts >= _MIN_AREA * labels.size)
         absent = np.flatnonzero(counts == 0)
         if len(absent) and (rng.random() < _ABSENT or not len(present)):
             return int(rng.choice(absent))
-        if not len(present):  # nothing but specks
+        if not len(present):  # only small regions
             present = np.flatnonzero(counts)
-        # Large classes more often, though much less than their areas: all are asked for in use.
+        # Large classes are drawn more often, but much less than in proportion to their areas.
         shares = counts[present] ** 0.25
         return int(rng.choice(present, p=shares / shares.sum()))
 
 
 @dataclasses.dataclass(frozen=True)
 class SceneMap(Segmentation):
-    """Every class in a colour of its own: all labels of a scene teach, not those of one class."""
+    """Marks every class with its colour, so that all labels of a scene are used."""
 
     def _show(
         self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
@@ -107,7 +109,7 @@ class SceneMap(Segmentation):
 
 
 def _some_pixel(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a random pixel of bool (H, W), None where there is none."""
+    """Returns (row, column) of a random True pixel of bool (H, W), or None."""
     found = np.flatnonzero(where)
     if not len(found):
         return None
@@ -116,10 +118,10 @@ def _some_pixel(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int] 
 
 
 def check_labels(labels: np.ndarray, classes: Sequence[tuple[str, ...]]) -> None:
-    """Refuses label numbers (H, W) that stand for no class and are not void.
+    """Checks that all labels (H, W) are classes or void.
 
     Raises:
-      UserError: with the first such number.
+      UserError: naming the first other label.
     """
     void = len(classes)
     unknown = np.unique(labels[(labels > void) & (labels != _IGNORED)])

@@ -67,14 +67,14 @@ def test_each_block_is_hit_in_exactly_one_view_unless_its_record_says_both(side)
             for name, view in changed_views.items()
             if (view[area(block)] != clean[area(block)]).any()
         ]
-        assert changed == (["a", "b"] if block.hit == "both" else [block.hit])
+        assert changed == (["a", "b"] if block.degraded_in == "both" else [block.degraded_in])
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 512), (128, 128)])
 def test_exactly_a_quarter_of_the_blocks_is_hit_in_both_views(height, width):
     for seed in range(20):
         blocks = views_of(seed, picture(height, width), only("mask", block_sides=(32,))).blocks
-        assert 4 * sum(block.hit == "both" for block in blocks) == len(blocks)
+        assert 4 * sum(block.degraded_in == "both" for block in blocks) == len(blocks)
 
 
 @pytest.mark.parametrize("blocks_in_image", [1, 2, 3, 5])
@@ -82,7 +82,7 @@ def test_a_quarter_that_is_no_whole_number_is_met_on_average(blocks_in_image):
     counts = []
     for seed in range(1500):
         blocks = views_of(seed, picture(4, 4 * blocks_in_image), only("mask", block_sides=(4,)))
-        counts.append(sum(block.hit == "both" for block in blocks.blocks))
+        counts.append(sum(block.degraded_in == "both" for block in blocks.blocks))
     assert set(counts) == {blocks_in_image // 4, blocks_in_image // 4 + 1}
     assert abs(np.mean(counts) - blocks_in_image / 4) < 4 * np.std(counts) / np.sqrt(1500)
 
@@ -92,13 +92,15 @@ def test_the_share_hit_in_both_views_is_a_setting():
         blocks = views_of(
             0, picture(), only("mask", block_sides=(32,), overlap_fraction=share)
         ).blocks
-        assert sum(block.hit == "both" for block in blocks) == share * len(blocks)
+        assert sum(block.degraded_in == "both" for block in blocks) == share * len(blocks)
 
 
 def test_every_place_is_hit_in_every_way_by_a_fair_coin():
     image = picture(64, 64)
     config = only("box_blur", block_sides=(16,))
-    hits = np.array([[b.hit for b in views_of(seed, image, config).blocks] for seed in range(800)])
+    hits = np.array(
+        [[b.degraded_in for b in views_of(seed, image, config).blocks] for seed in range(800)]
+    )
     for hit, share in {"a": 0.375, "b": 0.375, "both": 0.25}.items():
         shares = (hits == hit).mean(axis=0)
         assert np.abs(shares - share).max() < 4.5 * np.sqrt(share * (1 - share) / 800)
@@ -149,7 +151,7 @@ def test_a_block_hit_in_both_views_has_one_degradation_but_each_view_its_own_dra
     clean = picture()
     views = views_of(0, clean, only(degradation, block_sides=(64,), overlap_fraction=1))
     for block in views.blocks:
-        assert block.degradation == degradation and block.hit == "both"
+        assert block.degradation == degradation and block.degraded_in == "both"
     assert any(block.params["a"] != block.params["b"] for block in views.blocks) or (
         degradation == "mask"
     )

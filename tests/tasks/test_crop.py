@@ -95,7 +95,7 @@ def test_a_crop_around_a_point_shows_it_anywhere_within():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         point = int(rng.integers(200)), int(rng.integers(250))
-        (crop,) = random_crop((image,), rng, (50, 60), around=point)
+        (crop,) = random_crop((image,), rng, (50, 60), containing=point)
         red, green = crop[..., 0].astype(int), crop[..., 1].astype(int)
         assert red.min() - 2 <= point[0] <= red.max() + 2
         assert green.min() - 2 <= point[1] <= green.max() + 2
