@@ -41,11 +41,18 @@ def run(args: argparse.Namespace) -> int:
         return submit_sweep(
             *arguments,
             recipe=args.config,
+            imports=args.imports,
             target=target,
             description=description,
             dry_run=args.dry_run,
         )
-    outcome = sweep(*arguments, recipe=args.config, workers=args.n, dry_run=args.dry_run)
+    outcome = sweep(
+        *arguments,
+        recipe=args.config,
+        imports=args.imports,
+        workers=args.n,
+        dry_run=args.dry_run,
+    )
     if outcome.stopped:
         return EXIT_STOPPED
     return EXIT_FAILED if outcome.failures else 0

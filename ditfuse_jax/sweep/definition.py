@@ -34,6 +34,7 @@ class Sweep:
         own evaluation at the end of the training.
       metrics: names in `METRICS` of the scores to show, the most important first; all by default.
       title: one line; by default the first line of the docstring of the file or function.
+      imports: extensions that the trainings and evaluations load, see `load_extensions`.
 
     Raises:
       UserError: a value is invalid.
@@ -47,6 +48,7 @@ class Sweep:
     evaluate: Sequence[str] = ()
     metrics: Sequence[str] = ()
     title: str = ""
+    imports: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         given = self.settings
@@ -84,7 +86,9 @@ class Sweep:
         return list(dict(self.settings).items())
 
 
-def load_sweep(name: str, recipe: str = "", overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(
+    name: str, recipe: str = "", overrides: Sequence[str] = (), imports: Sequence[str] = ()
+) -> Sweep:
     """Loads a sweep.
 
     Args:
@@ -92,6 +96,7 @@ def load_sweep(name: str, recipe: str = "", overrides: Sequence[str] = ()) -> Sw
         passes an argument to the function.
       recipe: replaces the sweep's own.
       overrides: for all settings, after the sweep's own.
+      imports: extensions beside the sweep's own.
 
     Raises:
       UserError: there is no such sweep, its function fails or does not return a `Sweep`.
@@ -117,6 +122,7 @@ def load_sweep(name: str, recipe: str = "", overrides: Sequence[str] = ()) -> Sw
         made,
         recipe=recipe or made.recipe,
         overrides=(*made.overrides, *overrides),
+        imports=tuple(dict.fromkeys((*made.imports, *imports))),
         title=made.title or docstring.partition("\n")[0].rstrip("."),
     )
 

@@ -38,17 +38,20 @@ class Training:
       folder: the run folder.
       recipe: name or file, the argument of `--config`.
       overrides: all of them, including the seed.
+      imports: extensions.
     """
 
     name: str
     folder: Path
     recipe: str
     overrides: Arguments
+    imports: Arguments = ()
 
     @property
     def command(self) -> Arguments:
         """The arguments of `ditfuse`."""
-        return ("train", "--config", self.recipe, "--workdir", str(self.folder), *self.overrides)
+        fixed = ("train", "--config", self.recipe, "--workdir", str(self.folder))
+        return (*fixed, *_import_options(self.imports), *self.overrides)
 
     @functools.cached_property
     def config(self) -> Config:
@@ -58,7 +61,7 @@ class Training:
           UserError: an override is wrong.
         """
         try:
-            config = load_recipe(self.recipe, self.overrides)
+            config = load_recipe(self.recipe, self.overrides, self.imports)
             resolve(config)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from error
@@ -227,7 +230,8 @@ def sampling_options() -> dict[str, str]:
 def _training(sweep: Sweep, folder: Path, label: str, overrides: Arguments, seed: int) -> Training:
     run_folder = folder / "runs" / f"{_slug(label)}-seed{seed}"
     overrides = (*overrides, f"--config.seed={seed}")
-    return Training(f"{label}, seed {seed}", run_folder, sweep.recipe, overrides)
+    imports = tuple(sweep.imports)
+    return Training(f"{label}, seed {seed}", run_folder, sweep.recipe, overrides, imports)
 
 
 def _evaluation(
@@ -241,7 +245,12 @@ def _evaluation(
     flags = [f"{options[key]}={value}" for key, value in _pairs(sampling)]
     if not training:  # otherwise all seeds are evaluated with the same noise on the same scenes
         flags.insert(0, f"--seed={seed}")
-    return ("evaluate", "--checkpoint", model, "--output", str(output), *sweep.evaluate, *flags)
+    fixed = ("evaluate", "--checkpoint", model, "--output", str(output))
+    return (*fixed, *_import_options(sweep.imports), *sweep.evaluate, *flags)
+
+
+def _import_options(imports: Sequence[str]) -> Arguments:
+    return tuple(f"--import={name}" for name in imports)
 
 
 def _slugs(names: Sequence[str]) -> dict[str, str]:

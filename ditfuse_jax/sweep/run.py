@@ -20,6 +20,7 @@ def sweep(
     overrides: Sequence[str] = (),
     *,
     recipe: str = "",
+    imports: Sequence[str] = (),
     workers: int = 1,
     dry_run: bool = False,
     quiet: bool = False,
@@ -31,6 +32,7 @@ def sweep(
       workdir: folder of the trainings and the report; an unfinished sweep is continued.
       overrides: for all settings; ignored with a `Sweep`.
       recipe: replaces the sweep's own; ignored with a `Sweep`.
+      imports: extensions beside the sweep's own; ignored with a `Sweep`.
       workers: trainings at a time; 0 only writes the report.
       dry_run: print the commands instead.
       quiet: no console output.
@@ -40,7 +42,7 @@ def sweep(
     """
     if workers < 0:
         raise UserError(f"the number of trainings at a time must be at least 0, not {workers}")
-    plan = _plan(file, workdir, overrides, recipe)
+    plan = _plan(file, workdir, overrides, recipe, imports)
     if dry_run:
         for command in _commands(plan):
             print(command)
@@ -65,6 +67,7 @@ def submit_sweep(
     overrides: Sequence[str] = (),
     *,
     recipe: str = "",
+    imports: Sequence[str] = (),
     target: str,
     description: Path,
     dry_run: bool = False,
@@ -72,7 +75,8 @@ def submit_sweep(
     """Submits the trainings that are not done to a cluster.
 
     Args:
-      file, workdir, overrides, recipe: see `sweep`; all machines see `workdir` under this path.
+      file, workdir, overrides, recipe, imports: see `sweep`; all machines see `workdir` and the
+        files of extensions under the same path.
       target: slurm or jobset.
       description: a job description for `python -m launch`; its `config`, `workdir` and
         `overrides` are replaced.
@@ -84,13 +88,18 @@ def submit_sweep(
     Raises:
       UserError: see `sweep`; or the description is wrong.
     """
-    return submit(_plan(file, workdir, overrides, recipe), target, description, dry_run)
+    plan = _plan(file, workdir, overrides, recipe, imports)
+    return submit(plan, target, description, dry_run)
 
 
 def _plan(
-    file: str | Sweep, workdir: Path | str, overrides: Sequence[str], recipe: str
+    file: str | Sweep,
+    workdir: Path | str,
+    overrides: Sequence[str],
+    recipe: str,
+    imports: Sequence[str],
 ) -> SweepPlan:
-    made = file if isinstance(file, Sweep) else load_sweep(file, recipe, overrides)
+    made = file if isinstance(file, Sweep) else load_sweep(file, recipe, overrides, imports)
     return make_plan(made, Path(workdir))
 
 

@@ -46,6 +46,15 @@ def test_sampling_overrides_are_passed_to_a_training_that_evaluates_itself(plan)
     assert "--config.sample.steps=2" in made.trainings[0].overrides
 
 
+def test_trainings_and_evaluations_load_the_extensions_of_the_sweep(plan, tmp_path):
+    extension = tmp_path / "extension_of_a_sweep.py"
+    extension.write_text("")
+    made = plan(SAMPLED, evaluate=ON, imports=(str(extension),))
+    for command in (made.trainings[0].command, made.trials[0].evaluation):
+        assert f"--import={extension}" in command
+    assert made.trainings[0].config.imports == (str(extension),)
+
+
 def test_settings_that_share_a_training_need_data_to_be_scored_on(plan):
     with pytest.raises(UserError, match=r"few: another setting differs from it only in sampling"):
         plan(SAMPLED)
@@ -74,7 +83,7 @@ def test_a_checkpoint_can_be_sampled_but_not_trained(plan):
         ("--config.train.steps=0", "slip, seed 0: train.steps must be at least 1"),
         (
             "--config.evaluations.held_out.task=m3:sides=3",
-            "slip, seed 0: evaluations.held_out.task: M3 has no setting",
+            "slip, seed 0: evaluations.held_out.task: .*option 'sides' is unknown",
         ),
     ],
 )
