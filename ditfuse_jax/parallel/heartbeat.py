@@ -23,7 +23,6 @@ import tqdm
 from ditfuse_jax import compat
 from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
-from ditfuse_jax.parallel.guard import Guard
 
 # Seconds of silence after which a process is lost.
 LOST_AFTER = 60.0
@@ -80,11 +79,6 @@ class Heartbeat:
         self._heard: dict[int, tuple[str, float]] = {}  # the last beat of each and when it came
         self._named: dict[int, tuple[str, float]] = {}  # doing what, and how long when last named
         self._ended, self._leaving = threading.Event(), threading.Lock()
-        causes = "killed or out of memory"
-        if index > 0:  # JAX aborts those who have lost process 0
-            causes += ", or process 0, which connects all, was"
-        ended = f"{command}: error: {self.name} ended abruptly ({causes}); {_CONTINUE}"
-        self._guard = Guard(ended)
         threading.Thread(target=self._run, daemon=True, name="ditfuse-watch").start()
 
     def stop(self, stop: Stop) -> NoReturn:
@@ -105,7 +99,6 @@ class Heartbeat:
         self.activity = lambda: (_DONE, since)
         self._client.wait_at_barrier("ditfuse/done", 7 * 24 * 3600 * 1000)
         self._ended.set()
-        self._guard.dismiss()
 
     def _run(self) -> None:
         number, since = 0, None
@@ -176,7 +169,6 @@ class Heartbeat:
                 if len(self._client.key_value_dir_get(_LEFT)) >= others:
                     break
                 time.sleep(0.1)
-        self._guard.dismiss()
         end_now(stop.code)
 
 

@@ -12,14 +12,18 @@ Four ways to be started are known, in this order:
 import dataclasses
 import os
 import re
+import sys
+import threading
 import zlib
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import NoReturn
 
 import jax
 
+from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel.guard import Guard
+from ditfuse_jax.parallel.heartbeat import EXIT_LOST
 
 # Seconds for all to come.
 INITIALIZATION_TIMEOUT = 300
@@ -59,8 +63,8 @@ def detect_processes(environment: Mapping[str, str]) -> ProcessGroup | None:
 def initialize() -> None:
     """Joins the other processes, if there are any; see the module.
 
-    Must run before any other use of JAX; a second call is harmless.  When not all have come within
-    `INITIALIZATION_TIMEOUT`, JAX aborts the process; its last line says why.
+    Must run before any other use of JAX; a second call does nothing.  If not all processes have
+    joined within `INITIALIZATION_TIMEOUT`, this process prints a message and ends with `EXIT_LOST`.
 
     Raises:
       UserError: the variables are incomplete.
@@ -69,11 +73,10 @@ def initialize() -> None:
         return
     group = detect_processes(os.environ)
     if group:
-        guard = Guard(
-            f"error: process {group.process_id} of {group.num_processes} did not meet the others "
-            f"at {group.coordinator_address} within {INITIALIZATION_TIMEOUT} s: were all started, "
-            "and do they reach that address?"
-        )
+        # JAX would abort the process without a message of ours, so it is given more time.
+        timer = threading.Timer(INITIALIZATION_TIMEOUT, _end_unjoined, (group,))
+        timer.daemon = True
+        timer.start()
         try:
             jax.distributed.initialize(
                 group.coordinator_address,
@@ -82,10 +85,10 @@ def initialize() -> None:
                 group.local_device_ids,
                 # Under SLURM, JAX's own detection would leave each process a single GPU.
                 cluster_detection_method="deactivate",
-                initialization_timeout=INITIALIZATION_TIMEOUT,
+                initialization_timeout=INITIALIZATION_TIMEOUT + 60,
             )
         finally:
-            guard.dismiss()
+            timer.cancel()
     elif _may_have_tpus(os.environ):
         try:
             jax.distributed.initialize()
@@ -93,6 +96,16 @@ def initialize() -> None:
             # So it speaks where there are no TPUs, and where JAX is in use already.
             if not re.search("coordinator_address|before any JAX calls", str(error)):
                 raise
+
+
+def _end_unjoined(group: ProcessGroup) -> NoReturn:
+    print(
+        f"error: process {group.process_id} of {group.num_processes} did not meet the others at "
+        f"{group.coordinator_address} within {INITIALIZATION_TIMEOUT} s: were all started, and do "
+        "they reach that address?",
+        file=sys.stderr,
+    )
+    end_now(EXIT_LOST)
 
 
 def is_main_process() -> bool:

@@ -105,13 +105,11 @@ def test_killed_and_restarted_on_one_and_on_four_the_losses_go_on(
     codes, said = ends(four)
     assert time.monotonic() - killed < 40
     assert codes.pop(victim) == -signal.SIGKILL
+    said.pop(victim)
     assert set(codes) <= {EXIT_LOST, -signal.SIGABRT}, said
-    for i, text in enumerate(said):
+    for text in said if victim else ():  # JAX aborts those who have lost process 0
         last = text.splitlines()[-1]
-        if victim == 0 or i == victim:  # JAX itself ends all who have lost process 0
-            assert f"process {i} of 4" in last and "ended abruptly" in last
-        else:
-            assert f"process {victim} of 4" in last and "is lost" in last
+        assert f"process {victim} of 4" in last and "is lost" in last
     saved = max(steps_saved(run))
     for count, last in ((1, saved + 1), (4, saved + 3)):
         codes, said = ends(start_group(run, count, *every, f"--config.train.steps={last}"))
