@@ -47,7 +47,7 @@ def test_segmentation_is_measured_and_drawn(checkpoint, labelled, tmp_path, caps
     assert list(found["classes"]) == ["road", "car"]
     assert 0 <= found["miou"] <= 1
     assert read_image(out / "segmentation.png").size
-    assert "painted there" in capsys.readouterr().out
+    assert "false positives" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_segmentation_is_measured_and_drawn(checkpoint, labelled, tmp_path, caps
         (["--classes", "road"], "--classes goes with --segmentation"),
         (["--without-tags"], "--without-tags goes with --control or --segmentation"),
         (["--control", "--checkpoint", "x", "--a", "y"], "--a does not go with --control"),
-        (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "unknown class 'moon'"),
+        (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "class 'moon' is unknown"),
         (["--segmentation", "--checkpoint", "x", "--data", "samples:heldout"], "has no labels"),
         (["--control", "--segmentation"], "not allowed with"),
         (["--control", "--checkpoint", "/no/run"], "no checkpoint in"),

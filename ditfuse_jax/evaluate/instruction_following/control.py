@@ -1,4 +1,4 @@
-"""Control by words, measured: are the levels ordered, is the picture kept, do other words agree?"""
+"""Measures control by text: order of the levels, structural similarity, effect of the wording."""
 
 import dataclasses
 import itertools
@@ -15,15 +15,15 @@ from ditfuse_jax.evaluate.instruction_following.control_results import (
     PLAIN,
     SCALES,
     Agreement,
-    ControlScores,
+    ControlResults,
     SceneControl,
     mean_step,
 )
 from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     luminance,
-    similarity,
     squared_error,
-    structure_kept,
+    ssim,
+    structural_similarity,
 )
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
@@ -35,11 +35,10 @@ from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_t
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
 
-# Held-out sentences of each group that one scene is fused with; scene by scene all have their turn.
+# Held-out sentences of each group per scene; the next scene takes the next ones.
 SENTENCES = 4
 
-# Rows of the sheet.
-_PICTURED = 6
+_SHEET_ROWS = 6  # of the contact sheet
 
 
 def evaluate_control(
@@ -54,22 +53,24 @@ def evaluate_control(
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     quiet: bool = False,
-) -> ControlScores:
-    """Fuses every scene at every level and with held-out sentences, from the same noise.
+) -> ControlResults:
+    """Fuses every scene at every level and with held-out sentences, all from the same noise.
 
-    A scene takes 7 outputs and `SENTENCES` for each of the 7 groups: plain and the six levels.
+    The groups of instructions are the plain fusion and the six levels.  Each scene takes an output
+    per group for its standard sentence, and `SENTENCES` for held-out ones.  Writes `control.json`,
+    and `control.png`, which shows the levels.
 
     Args:
       checkpoint, data, output, count, sampling, adapters, base: see `evaluate`.
       task: whose standard prompt is the plain one.
-      tags: False asks with nothing but the sentence, as a user types it.
-      quiet: no progress, no table.
+      tags: False leaves the tags out of the prompts, as a user does who types only a sentence.
+      quiet: no progress bar and no table.
 
     Returns:
-      What is written to `control.json`; `control.png` shows the levels.
+      The measurements.
 
     Raises:
-      UserError: what is wrong with checkpoint, data or output.
+      UserError: bad checkpoint, data or output.
     """
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
@@ -80,46 +81,46 @@ def evaluate_control(
     progress = tqdm.tqdm(scenes, total=len(stems), unit="scene", desc="controlling", disable=quiet)
     with progress:
         for turn, scene in enumerate(progress):
-            found, outputs = _examine(evaluated.fuser, scene, task, tags, turn)
+            found, outputs = _measure(evaluated.fuser, scene, task, tags, turn)
             images[scene.stem] = found
-            if len(pictures) < _PICTURED:
+            if len(pictures) < _SHEET_ROWS:
                 shown = [outputs[level] for level in _shown_levels()]
                 pictures[scene.stem] = [*scene.sources[:2], *shown]
-    scores = ControlScores(images)
-    path = _write(evaluated, data, tags, scores)
+    results = ControlResults(images)
+    path = _write(evaluated, data, tags, results)
     titles = ["View A", "View B", *_shown_levels()]
     write_sheet(
         path.with_suffix(".png"), list(pictures.values()), titles, list(pictures), tile_width=200
     )
     if not quiet:
-        print(scores.table())
+        print(results.table())
         print(f"{path} ({len(images)} scenes)")
-    return scores
+    return results
 
 
-def held_out_turn(sentences: Sequence[Instruction], turn: int) -> list[Instruction]:
-    """The `SENTENCES` held-out sentences whose turn it is; all, if there are no more."""
+def held_out_sentences(sentences: Sequence[Instruction], turn: int) -> list[Instruction]:
+    """Returns the held-out sentences of the scene number `turn`: at most `SENTENCES`."""
     count = min(SENTENCES, len(sentences))
     return [sentences[(turn * count + k) % len(sentences)] for k in range(count)]
 
 
-def _examine(
+def _measure(
     fuser: Fuser, scene: Scene, task: str, tags: bool, turn: int
 ) -> tuple[SceneControl, dict[str, np.ndarray]]:
-    """What a scene shows, and its outputs by level."""
+    """Measures a scene; also returns its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])
-    asked = list(_requests(task, len(scene.sources), tags, turn))
-    fused = fuser.fuse([FusionInput(scene.sources, request.prompt) for request in asked])
+    requests = list(_requests(task, len(scene.sources), tags, turn))
+    fused = fuser.fuse([FusionInput(scene.sources, request.prompt) for request in requests])
     standard: dict[str, np.ndarray] = {}
-    worded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
-    for request, image in zip(asked, fused, strict=True):
+    reworded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
+    for request, image in zip(requests, fused, strict=True):
         if request.sentence is None:
             standard[request.level] = image
         else:
-            worded[request.level].append((request.sentence.form, image))
+            reworded[request.level].append((request.sentence.form, image))
     plain = standard[PLAIN]
     targets = {PLAIN: plain} | {tag: adjust_tone(plain, tag) for tag in TONES}
-    levels, wanted = (
+    levels, target_levels = (
         {
             name: {level: measure(images[level]) for level in order}
             for name, (order, measure) in SCALES.items()
@@ -128,12 +129,12 @@ def _examine(
     )
     found = SceneControl(
         levels=levels,
-        asked=wanted,
-        structure={tag: structure_kept(standard[tag], plain) for tag in TONES},
-        structure_asked={tag: structure_kept(targets[tag], plain) for tag in TONES},
+        target_levels=target_levels,
+        structure={tag: structural_similarity(standard[tag], plain) for tag in TONES},
+        target_structure={tag: structural_similarity(targets[tag], plain) for tag in TONES},
         agreement={
             _group(level, task): _agreement(standard[level], images, _scale_of(level), levels)
-            for level, images in worded.items()
+            for level, images in reworded.items()
         },
     )
     return found, standard
@@ -141,7 +142,7 @@ def _examine(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """A level asked for by a held-out sentence, or by the standard one of training."""
+    """A prompt for a level: with a held-out sentence, or with the standard one (None)."""
 
     level: str
     sentence: Instruction | None
@@ -152,7 +153,7 @@ def _requests(task: str, count: int, tags: bool, turn: int) -> Iterator[_Request
     for level in (PLAIN, *TONES):
         pool = INSTRUCTION_POOLS.find(_group(level, task))
         held_out = [one for one in pool.instructions if one.split == "heldout"]
-        for sentence in (None, *held_out_turn(held_out, turn)):
+        for sentence in (None, *held_out_sentences(held_out, turn)):
             text = sentence.text if sentence else pool.sentences[0]
             if not tags:
                 prompt = as_prompt(text, count)
@@ -169,27 +170,27 @@ def _group(level: str, task: str) -> str:
 
 
 def _scale_of(level: str) -> str:
-    """The scale by which sentences of a level are compared; plain ones by brightness."""
+    """The scale on which sentences of a level are compared; brightness for the plain ones."""
     return "contrast" if level in CONTRAST else "brightness"
 
 
 def _agreement(
     standard: np.ndarray,
-    worded: Sequence[tuple[str, np.ndarray]],
+    reworded: Sequence[tuple[str, np.ndarray]],
     scale: str,
     levels: Mapping[str, Mapping[str, float]],
 ) -> Agreement:
-    grey = [luminance(image) for _, image in worded]
+    grey = [luminance(image) for _, image in reworded]
     return Agreement(
-        between=[
-            (squared_error(worded[i][1], worded[j][1]), similarity(grey[i], grey[j]))
-            for i, j in itertools.combinations(range(len(worded)), 2)
+        pairwise=[
+            (squared_error(reworded[i][1], reworded[j][1]), ssim(grey[i], grey[j]))
+            for i, j in itertools.combinations(range(len(reworded)), 2)
         ],
         to_training=[
-            (form, squared_error(image, standard), similarity(own, luminance(standard)))
-            for (form, image), own in zip(worded, grey, strict=True)
+            (form, squared_error(image, standard), ssim(own, luminance(standard)))
+            for (form, image), own in zip(reworded, grey, strict=True)
         ],
-        spread=float(np.std([SCALES[scale][1](image) for _, image in worded])),
+        spread=float(np.std([SCALES[scale][1](image) for _, image in reworded])),
         step=mean_step(list(levels[scale].values())),
     )
 
@@ -198,11 +199,11 @@ def _shown_levels() -> list[str]:
     return [*SCALES["brightness"][0], "CONTRAST-", "CONTRAST+"]
 
 
-def _write(evaluated: EvaluatedModel, data: str, tags: bool, scores: ControlScores) -> Path:
+def _write(evaluated: EvaluatedModel, data: str, tags: bool, results: ControlResults) -> Path:
     images = {
         stem: {"levels": row.levels, "structure": row.structure}
-        for stem, row in scores.images.items()
+        for stem, row in results.images.items()
     }
     return evaluated.write(
-        "control.json", data, {"tags": tags} | scores.summary() | {"images": images}
+        "control.json", data, {"tags": tags} | results.summary() | {"images": images}
     )

@@ -1,4 +1,4 @@
-"""What an examination of control found: per scene, its means over the set, and their table."""
+"""Results of measuring control: per scene, as means over all scenes, and as a table."""
 
 import dataclasses
 import itertools
@@ -11,9 +11,9 @@ from ditfuse_jax.degrade import TONES
 from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     brightness,
     contrast,
-    decibels,
     kendall_tau,
     ordered_neighbours,
+    psnr,
     strictly_ordered,
 )
 from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
@@ -21,7 +21,7 @@ from ditfuse_jax.evaluate.results import mean
 
 PLAIN = "plain"
 
-# What is ordered, from the least to the most, and what is measured of it.
+# Scale -> its levels from the lowest to the highest, and what is measured of an output.
 SCALES = {
     "brightness": (("LIGHT--", "LIGHT-", PLAIN, "LIGHT+", "LIGHT++"), brightness),
     "contrast": (("CONTRAST-", PLAIN, "CONTRAST+"), contrast),
@@ -30,17 +30,17 @@ SCALES = {
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Outputs of one scene by several held-out sentences of one group.
+    """Compares the outputs of one scene for several held-out sentences of one group.
 
     Attributes:
-      between: squared error and SSIM of each two of them.
-      to_training: by form of the sentence: squared error and SSIM to the output of the group's
-        standard sentence, which training draws from.
-      spread: standard deviation, between the sentences, of what the group's scale measures.
-      step: mean absolute distance of neighbouring levels on that scale, for this scene.
+      pairwise: squared error and SSIM of each pair of outputs.
+      to_training: form of the sentence, squared error and SSIM to the output for the group's
+        standard sentence, one of those that training uses.
+      spread: standard deviation over the sentences of the value on the group's scale.
+      step: mean absolute difference of neighbouring levels on that scale, for this scene.
     """
 
-    between: list[tuple[float, float]]
+    pairwise: list[tuple[float, float]]
     to_training: list[tuple[str, float, float]]
     spread: float
     step: float
@@ -48,40 +48,40 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True)
 class SceneControl:
-    """What one scene shows.
+    """Measurements of one scene.  Targets are the plain output, adjusted as in training.
 
     Attributes:
-      levels: scale -> level -> value.
-      asked: the same of the plain output adjusted as training targets are.
-      structure: tag -> `structure_kept` beside the plain output.
-      structure_asked: the same of the plain output adjusted.
+      levels: scale -> level -> value of the output.
+      target_levels: the same of the target.
+      structure: tag -> `structural_similarity` of output and plain output.
+      target_structure: the same of target and plain output.
       agreement: group of instructions -> agreement of its held-out sentences.
     """
 
     levels: dict[str, dict[str, float]]
-    asked: dict[str, dict[str, float]]
+    target_levels: dict[str, dict[str, float]]
     structure: dict[str, float]
-    structure_asked: dict[str, float]
+    target_structure: dict[str, float]
     agreement: dict[str, Agreement]
 
 
 @dataclasses.dataclass(frozen=True)
-class ControlScores:
-    """What all scenes show, by stem."""
+class ControlResults:
+    """Measurements of all scenes, by stem."""
 
     images: dict[str, SceneControl]
 
     def summary(self) -> dict[str, Any]:
-        """Returns `scales`, `structure`, `structure_asked`, `paraphrases` and `forms`.
+        """Returns `scales`, `structure`, `target_structure`, `paraphrases` and `forms`.
 
-        All are means over the scenes.
+        All values are means over the scenes.
         """
         rows = list(self.images.values())
         return {
             "scales": {name: self._scale(name) for name in SCALES},
             "structure": {tag: mean([row.structure[tag] for row in rows]) for tag in TONES},
-            "structure_asked": {
-                tag: mean([row.structure_asked[tag] for row in rows]) for tag in TONES
+            "target_structure": {
+                tag: mean([row.target_structure[tag] for row in rows]) for tag in TONES
             },
             "paraphrases": {
                 group: _summary_of([row.agreement[group] for row in rows])
@@ -102,18 +102,18 @@ class ControlScores:
             "kendall_tau": mean([kendall_tau(row) for row in rows]),
             "step": mean([mean_step(row) for row in rows]),
             "levels": means([row.levels[name] for row in self.images.values()]),
-            "asked": means([row.asked[name] for row in self.images.values()]),
+            "targets": means([row.target_levels[name] for row in self.images.values()]),
         }
 
     def _forms(self) -> dict[str, dict[str, Any]]:
-        """Agreement with the training sentence by the form of the held-out one."""
+        """Agreement with the training sentence's output, by the form of the held-out sentence."""
         found: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for row in self.images.values():
             for agreement in row.agreement.values():
-                for form, error, alike in agreement.to_training:
-                    found[form].append((error, alike))
+                for form, error, ssim in agreement.to_training:
+                    found[form].append((error, ssim))
         return {
-            form: {"outputs": len(pairs)} | _likeness(pairs)
+            form: {"outputs": len(pairs)} | _similarity(pairs)
             for form, pairs in sorted(found.items())
         }
 
@@ -126,20 +126,20 @@ class ControlScores:
             lines = [
                 (name, *levels),
                 ("measured", *(format_number(value, 1) for value in levels.values())),
-                ("asked for", *(format_number(scale["asked"][level], 1) for level in levels)),
+                ("target", *(format_number(scale["targets"][level], 1) for level in levels)),
                 *(
                     (title, *(format_number(summary[key].get(tag, math.nan)) for tag in levels))
                     for title, key in (
-                        ("structure kept", "structure"),
-                        ("of what is asked", "structure_asked"),
+                        ("structure", "structure"),
+                        ("of the target", "target_structure"),
                     )
                 ),
             ]
             parts.append(aligned_text(lines))
             order = (scale[key] for key in ("strictly_ordered", "ordered_neighbours"))
-            told = "ordered strictly in {:.0%} of the scenes, {:.0%} of neighbours".format(*order)
-            parts.append(f"{told}, tau {scale['kendall_tau']:.2f}\n")
-        head = ("held-out words", "PSNR", "SSIM", "to training's", "SSIM", "spread / step")
+            text = "strictly ordered in {:.0%} of the scenes, {:.0%} of neighbours".format(*order)
+            parts.append(f"{text}, tau {scale['kendall_tau']:.2f}\n")
+        head = ("held-out sentences", "PSNR", "SSIM", "to training's", "SSIM", "spread / step")
         keys = ("psnr", "ssim", "psnr_to_training", "ssim_to_training", "spread_over_step")
         rows = [
             (group, *(format_number(row[key], 1 if "psnr" in key else 3) for key in keys))
@@ -155,18 +155,19 @@ class ControlScores:
 
 
 def mean_step(values: Sequence[float]) -> float:
+    """Returns the mean absolute difference of neighbouring values."""
     return mean([abs(high - low) for low, high in itertools.pairwise(values)])
 
 
 def _summary_of(rows: Sequence[Agreement]) -> dict[str, Any]:
-    """Agreement of one group over the scenes; PSNR is that of the mean squared error."""
-    between = [pair for row in rows for pair in row.between]
-    to_training = [(error, alike) for row in rows for _, error, alike in row.to_training]
+    """Agreement of one group over the scenes; the PSNR is that of the mean squared error."""
+    pairwise = [pair for row in rows for pair in row.pairwise]
+    to_training = [(error, ssim) for row in rows for _, error, ssim in row.to_training]
     spread, step = (mean([getattr(row, name) for row in rows]) for name in ("spread", "step"))
-    of_training = {f"{key}_to_training": value for key, value in _likeness(to_training).items()}
+    of_training = {f"{key}_to_training": value for key, value in _similarity(to_training).items()}
     return {
         "outputs": len(to_training),
-        **_likeness(between),
+        **_similarity(pairwise),
         **of_training,
         "spread": spread,
         "step": step,
@@ -174,6 +175,6 @@ def _summary_of(rows: Sequence[Agreement]) -> dict[str, Any]:
     }
 
 
-def _likeness(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    errors, alike = zip(*pairs, strict=True) if pairs else ((), ())
-    return {"psnr": decibels(errors), "ssim": mean(alike)}
+def _similarity(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    errors, ssims = zip(*pairs, strict=True) if pairs else ((), ())
+    return {"psnr": psnr(errors), "ssim": mean(ssims)}

@@ -1,6 +1,6 @@
-"""Control, measured on stand-ins of known behaviour: obedient, deaf, contrary, hard of hearing.
+"""Control measured on stand-in models that follow, ignore, reverse or misread instructions.
 
-Their fused image is the first source, in the tone of the prompt's tag.
+Their fused image is the first source, with the tone of the prompt's tag.
 """
 
 import json
@@ -37,10 +37,10 @@ def pairs(tmp_path):
 
 
 @pytest.fixture
-def examine(monkeypatch, pairs, tmp_path):
-    """Examines a stand-in: a function of the first source, the tag or None, and the prompt."""
+def measure(monkeypatch, pairs, tmp_path):
+    """Evaluates a stand-in: a function of the first source, the tag or None, and the prompt."""
 
-    def run(behave, **words):
+    def run(behave, **options):
         def fuse(jobs):
             return [
                 behave(job.sources[0], found[1] if (found := TAG.match(job.prompt)) else None, job)
@@ -54,23 +54,23 @@ def examine(monkeypatch, pairs, tmp_path):
         monkeypatch.setattr(
             control, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
         )
-        return evaluate_control(checkpoint=tmp_path, data=pairs, quiet=True, **words).summary()
+        return evaluate_control(checkpoint=tmp_path, data=pairs, quiet=True, **options).summary()
 
     return run
 
 
-def obedient(image, tag, job):
+def following(image, tag, job):
     return adjust_tone(image, tag) if tag else image
 
 
-def test_an_obedient_model_is_ordered_keeps_the_picture_and_takes_any_words(examine):
-    found = examine(obedient)
+def test_a_model_that_follows_any_wording_is_ordered_and_keeps_the_structure(measure):
+    found = measure(following)
     for scale in found["scales"].values():
         assert scale["strictly_ordered"] == scale["ordered_neighbours"] == 1
         assert scale["kendall_tau"] == 1
         assert scale["step"] > 5
-        assert scale["levels"] == scale["asked"]
-    assert found["structure"] == found["structure_asked"]
+        assert scale["levels"] == scale["targets"]
+    assert found["structure"] == found["target_structure"]
     assert 0.8 < min(found["structure"].values()) <= max(found["structure"].values()) <= 1
     assert len(found["paraphrases"]) == 7
     for row in found["paraphrases"].values():
@@ -80,25 +80,25 @@ def test_an_obedient_model_is_ordered_keeps_the_picture_and_takes_any_words(exam
         assert row["spread_over_step"] == 0
 
 
-def test_a_deaf_model_agrees_with_itself_and_is_in_no_order(examine):
-    found = examine(lambda image, tag, job: image)
+def test_a_model_that_ignores_instructions_has_no_order_and_no_spread(measure):
+    found = measure(lambda image, tag, job: image)
     for scale in found["scales"].values():
         assert scale["strictly_ordered"] == scale["ordered_neighbours"] == scale["step"] == 0
         assert scale["kendall_tau"] == 0
     assert all(math.isnan(row["spread_over_step"]) for row in found["paraphrases"].values())
 
 
-def test_a_contrary_model_has_the_reverse_order(examine):
-    def contrary(image, tag, job):
+def test_a_model_that_reverses_instructions_has_the_reverse_order(measure):
+    def reversing(image, tag, job):
         signs = str.maketrans("+-", "-+")
         return adjust_tone(image, tag.translate(signs)) if tag else image
 
-    for scale in examine(contrary)["scales"].values():
+    for scale in measure(reversing)["scales"].values():
         assert scale["kendall_tau"] == -1
         assert scale["ordered_neighbours"] == 0
 
 
-def test_a_model_that_misreads_one_form_is_found_out_by_it(examine):
+def test_a_form_that_the_model_misreads_stands_out(measure):
     held_out = [
         one
         for one in INSTRUCTION_POOLS.find("contrast_plus").instructions
@@ -106,50 +106,50 @@ def test_a_model_that_misreads_one_form_is_found_out_by_it(examine):
     ]
     unknown = held_out[0].form
 
-    def hard_of_hearing(image, tag, job):
+    def misreading(image, tag, job):
         own = [one.form for one in held_out if job.prompt.endswith(one.text)]
-        return image if own == [unknown] else obedient(image, tag, job)
+        return image if own == [unknown] else following(image, tag, job)
 
-    found = examine(hard_of_hearing)
+    found = measure(misreading)
     assert found["forms"].pop(unknown)["psnr"] < 40
     assert all(row["psnr"] == math.inf for row in found["forms"].values())
     assert found["paraphrases"].pop("contrast_plus")["spread_over_step"] > 0
     assert all(row["spread_over_step"] == 0 for row in found["paraphrases"].values())
 
 
-def test_every_scene_takes_its_sentences_from_the_held_out_ones_in_turn(examine):
-    asked = {}
+def test_scenes_take_turns_with_the_held_out_sentences(measure):
+    prompts = {}
 
-    def note(image, tag, job):
-        asked.setdefault(tag, []).append(job.prompt)
+    def record(image, tag, job):
+        prompts.setdefault(tag, []).append(job.prompt)
         return image
 
-    examine(note)
+    measure(record)
     for tag in TONES:
         pool = INSTRUCTION_POOLS.find(control.POOLS[tag])
         held_out = pool.sentences_of("heldout")
         standard = standard_prompt(tag.lower(), 2, pool.sentences[0])
-        assert asked[tag].count(standard) == 2  # one a scene
-        others = [prompt for prompt in asked[tag] if prompt != standard]
+        assert prompts[tag].count(standard) == 2  # one per scene
+        others = [prompt for prompt in prompts[tag] if prompt != standard]
         expected = [held_out[k % len(held_out)] for k in range(2 * SENTENCES)]
         assert others == [standard_prompt(tag.lower(), 2, text) for text in expected]
 
 
-def test_without_tags_the_sentence_is_all_that_is_asked(examine, tmp_path):
-    asked = set()
+def test_without_tags_prompts_are_sentences_only(measure, tmp_path):
+    prompts = set()
 
-    def note(image, tag, job):
-        asked.add((tag, job.prompt))
+    def record(image, tag, job):
+        prompts.add((tag, job.prompt))
         return image
 
-    examine(note, count=1, tags=False)
-    assert (None, as_prompt(INSTRUCTION_POOLS.find("light_plus").sentences[0], 2)) in asked
-    assert {tag for tag, _ in asked} == {None}
-    assert all(prompt.startswith("[FUSION]. This is") for _, prompt in asked)
+    measure(record, count=1, tags=False)
+    assert (None, as_prompt(INSTRUCTION_POOLS.find("light_plus").sentences[0], 2)) in prompts
+    assert {tag for tag, _ in prompts} == {None}
+    assert all(prompt.startswith("[FUSION]. This is") for _, prompt in prompts)
     assert json.loads((tmp_path / "out" / "control.json").read_text())["tags"] is False
 
 
-def test_prompts_of_levels_are_those_of_training():
+def test_prompts_of_levels_are_like_those_of_training():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     seen = {TASKS["control_m3"]([image], rng, None).prompt for _ in range(400)}
@@ -161,8 +161,8 @@ def test_prompts_of_levels_are_those_of_training():
         assert re.sub(r"(</img>\.).*", r"\1", made) in shapes
 
 
-def test_findings_are_strict_json_and_the_levels_are_pictured(examine, tmp_path):
-    examine(obedient, count=1)
+def test_results_are_strict_json_and_levels_are_pictured(measure, tmp_path):
+    measure(following, count=1)
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -176,6 +176,6 @@ def test_findings_are_strict_json_and_the_levels_are_pictured(examine, tmp_path)
     assert sheet.shape[1] > 9 * 200
 
 
-def test_an_unknown_task_is_told_before_anything_is_loaded(tmp_path):
+def test_an_unknown_task_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(UserError, match="task 'nap' is unknown"):
         evaluate_control(checkpoint=tmp_path / "none", data="samples:heldout", task="nap")

@@ -1,5 +1,6 @@
-"""Segmentation, measured on stand-ins whose masks are known, and on labels that are not."""
+"""Segmentation measured on stand-in models with known masks, and refused input."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,11 +13,10 @@ from ditfuse_jax.degrade import overlay
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.instruction_following import segmentation
 from ditfuse_jax.evaluate.instruction_following.segmentation import (
-    Confusion,
     class_numbers,
-    compare,
     evaluate_segmentation,
 )
+from ditfuse_jax.evaluate.instruction_following.segmentation_results import Confusion, confusion
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, read_labels, write_image
@@ -49,19 +49,19 @@ def scenes(tmp_path):
 
 
 @pytest.fixture
-def examine(monkeypatch, tmp_path):
-    """Examines a stand-in: a function of the clean scene, the labels and the class asked for.
+def measure(monkeypatch, tmp_path):
+    """Evaluates a stand-in: a function of the clean scene, the labels and the requested class.
 
-    The scenes come in order, so it is known which one is shown.
+    Scenes are fused in order, so the stand-in can look up its scene.
     """
 
-    def run(behave, data, **words):
+    def run(behave, data, **options):
         source = open_source(data)
         turn = iter(range(len(source)))
 
         def fuse(jobs):
             *images, coded = source[next(turn)]
-            return [behave(images[0], coded[..., 0], asked(job.prompt)) for job in jobs]
+            return [behave(images[0], coded[..., 0], requested_class(job.prompt)) for job in jobs]
 
         sampling = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
         fuser = SimpleNamespace(
@@ -70,13 +70,13 @@ def examine(monkeypatch, tmp_path):
         monkeypatch.setattr(
             segmentation, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
         )
-        return evaluate_segmentation(checkpoint=tmp_path, data=data, quiet=True, **words)
+        return evaluate_segmentation(checkpoint=tmp_path, data=data, quiet=True, **options)
 
     return run
 
 
-def asked(prompt):
-    """The class number in a prompt, None for one that asks for no class."""
+def requested_class(prompt):
+    """The class number in a prompt, or None."""
     if not prompt.startswith("[SEG]"):
         return None
     words = prompt.rpartition("</img>.")[2]
@@ -87,20 +87,20 @@ def perfect(clean, labels, wanted):
     return clean if wanted is None else overlay(clean, labels == wanted)
 
 
-def test_a_model_that_paints_the_truth_is_perfect_in_every_class_that_occurs(examine, scenes):
-    scores = examine(perfect, f"labelled:{scenes}")
+def test_true_masks_have_an_iou_of_1_in_every_class_that_occurs(measure, scenes):
+    scores = measure(perfect, f"labelled:{scenes}")
     found = scores.summary()
     assert found["miou"] == 1
     for name in ("sky", "building", "road", "car"):
         assert found["classes"][name]["iou"] == found["classes"][name]["iou_per_image"] == 1
     assert found["classes"]["car"]["present"] == found["classes"]["car"]["absent"] == 1
-    assert found["classes"]["car"]["false_area"] == 0
-    assert math.isnan(found["classes"]["tree"]["iou"])  # neither there nor painted
+    assert found["classes"]["car"]["false_positive_rate"] == 0
+    assert math.isnan(found["classes"]["tree"]["iou"])  # neither present nor predicted
 
 
-def test_without_tags_classes_are_asked_for_by_words_alone(examine, scenes, tmp_path):
+def test_without_tags_prompts_are_sentences_only(measure, scenes, tmp_path):
     seen = []
-    examine(
+    measure(
         lambda clean, labels, wanted: seen.append(wanted) or clean,
         f"labelled:{scenes}",
         tags=False,
@@ -109,52 +109,50 @@ def test_without_tags_classes_are_asked_for_by_words_alone(examine, scenes, tmp_
     assert json.loads((tmp_path / "out" / "segmentation.json").read_text())["tags"] is False
 
 
-def test_painting_nothing_and_painting_everything_have_their_known_scores(examine, scenes):
-    nothing = examine(lambda clean, labels, wanted: clean, f"labelled:{scenes}").summary()
+def test_empty_and_full_masks_have_known_scores(measure, scenes):
+    nothing = measure(lambda clean, labels, wanted: clean, f"labelled:{scenes}").summary()
     assert nothing["miou"] == 0
-    assert nothing["classes"]["tree"]["false_area"] == 0
-    everything = examine(
+    assert nothing["classes"]["tree"]["false_positive_rate"] == 0
+    everything = measure(
         lambda clean, labels, wanted: overlay(clean, labels >= 0), f"labelled:{scenes}"
     ).summary()
-    assert everything["miou"] == everything["miou_of_everything"]
+    assert everything["miou"] == everything["miou_of_full_masks"]
     for row in everything["classes"].values():
         assert row["iou"] == row["area"]
-    assert everything["classes"]["tree"]["false_area"] == 1
+    assert everything["classes"]["tree"]["false_positive_rate"] == 1
     assert everything["classes"]["sky"]["area"] == pytest.approx(1 / 3)  # a quarter is void
 
 
-def test_paint_on_void_counts_nothing(examine, scenes):
+def test_void_pixels_are_not_counted(measure, scenes):
     def sloppy(clean, labels, wanted):
         return overlay(clean, (labels == wanted) | (labels == VOID))
 
-    assert examine(sloppy, f"labelled:{scenes}").summary()["miou"] == 1
+    assert measure(sloppy, f"labelled:{scenes}").summary()["miou"] == 1
 
 
-def test_only_the_classes_that_are_asked_for_count(examine, scenes):
-    found = examine(perfect, f"labelled:{scenes}", classes=["road", "sky"], count=1)
+def test_only_the_named_classes_are_segmented(measure, scenes):
+    found = measure(perfect, f"labelled:{scenes}", classes=["road", "sky"], count=1)
     assert list(found.summary()["classes"]) == ["road", "sky"]
     assert list(found.images) == ["one"]
 
 
-def test_counts_of_a_set_are_those_of_its_images_laid_side_by_side():
+def test_counts_of_images_add_up_to_those_of_the_images_side_by_side():
     rng = np.random.default_rng(0)
     labels = [rng.integers(0, 13, (20, 30)).astype(np.uint8) for _ in range(3)]
     reads = [rng.random((20, 30)) < 0.4 for _ in range(3)]
     for wanted in range(11):
         parts = [
-            compare(read, label, wanted, 11) for read, label in zip(reads, labels, strict=True)
+            confusion(read, label, wanted, 11) for read, label in zip(reads, labels, strict=True)
         ]
-        whole = compare(np.hstack(reads), np.hstack(labels), wanted, 11)
+        whole = confusion(np.hstack(reads), np.hstack(labels), wanted, 11)
         assert sum(parts, Confusion()) == whole
         valid = np.hstack(labels) < 11
         truth, read = np.hstack(labels) == wanted, np.hstack(reads) & valid
         assert whole.iou == (truth & read).sum() / (truth | read).sum()
-        assert whole.hits + whole.false + whole.missed + whole.rest == valid.sum()
+        assert sum(dataclasses.astuple(whole)) == valid.sum()
 
 
-def test_of_several_images_with_labels_the_scene_is_what_the_model_makes_of_them(
-    monkeypatch, examine, scenes
-):
+def test_for_several_images_the_scene_is_the_models_plain_fusion(monkeypatch, measure, scenes):
     source = open_source(f"labelled:{scenes}")
     stacks = [(image, 255 - image, coded) for image, coded in (source[i] for i in range(2))]
 
@@ -170,14 +168,14 @@ def test_of_several_images_with_labels_the_scene_is_what_the_model_makes_of_them
     monkeypatch.setattr(segmentation, "open_source", lambda name: Pairs())
 
     def shifted(clean, labels, wanted):
-        scene = clean // 2 + 40  # no source looks so
+        scene = clean // 2 + 40  # unlike any source
         return perfect(scene, labels, wanted)
 
-    assert examine(shifted, f"labelled:{scenes}").summary()["miou"] == 1
+    assert measure(shifted, f"labelled:{scenes}").summary()["miou"] == 1
 
 
-def test_findings_are_strict_json_and_the_masks_are_pictured(examine, scenes, tmp_path):
-    examine(perfect, f"labelled:{scenes}", classes=["car", "tree"])
+def test_results_are_strict_json_and_masks_are_pictured(measure, scenes, tmp_path):
+    measure(perfect, f"labelled:{scenes}", classes=["car", "tree"])
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -186,20 +184,24 @@ def test_findings_are_strict_json_and_the_masks_are_pictured(examine, scenes, tm
     found = json.loads(text, parse_constant=refuse)
     assert found["miou"] == 1
     assert found["classes"]["tree"]["iou"] is None
-    assert found["images"]["one"]["car"] == {"iou": None, "present": False, "false_area": 0}
+    assert found["images"]["one"]["car"] == {
+        "iou": None,
+        "present": False,
+        "false_positive_rate": 0,
+    }
     assert read_image(tmp_path / "out" / "segmentation.png").shape[1] > 4 * 320
 
 
-def test_words_for_a_class_name_its_number():
+def test_any_name_of_a_class_gives_its_number():
     assert class_numbers(["street", "sidewalk"]) == {"street": 3, "sidewalk": 4}
     assert list(class_numbers([])) == [words[0] for words in STREET_CLASSES]
 
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(["moon"], "unknown class 'moon': choose from sky"), (["road", "street"], "twice")],
+    [(["moon"], "class 'moon' is unknown; choose from sky"), (["road", "street"], "twice")],
 )
-def test_a_class_that_nobody_knows_or_twice_is_refused(names, told):
+def test_unknown_and_repeated_classes_are_refused(names, told):
     with pytest.raises(UserError, match=told):
         class_numbers(names)
 
@@ -209,21 +211,21 @@ def test_a_source_without_labels_is_refused(scenes, tmp_path):
         evaluate_segmentation(checkpoint=tmp_path, data=str(scenes / "images"))
 
 
-def test_a_label_that_stands_for_nothing_is_told_with_its_scene(examine, scenes):
+def test_an_invalid_label_is_refused_with_its_scene(measure, scenes):
     coded = np.full((48, 64, 3), 77, np.uint8)
     write_image(scenes / "labels" / "two.png", coded)
     with pytest.raises(UserError, match="two: labels hold class 77"):
-        examine(perfect, f"labelled:{scenes}")
+        measure(perfect, f"labelled:{scenes}")
 
 
-def test_street_scenes_are_read_back_exactly(examine):
+def test_masks_of_street_scenes_are_read_back_exactly(measure):
     if not CAMVID.is_dir():
         pytest.skip("../shared/data/seg/camvid_val is absent")
-    scores = examine(perfect, f"labelled:{CAMVID}", count=3)
+    scores = measure(perfect, f"labelled:{CAMVID}", count=3)
     found = scores.summary()
     assert found["miou"] == 1
     stem = next(iter(scores.images))
     labels = read_labels(next((CAMVID / "labels").glob(f"{stem}.*")))[..., 0]
     for number, (name, *_) in enumerate(STREET_CLASSES):
         one = scores.images[stem][name]
-        assert one.hits == (labels == number).sum()
+        assert one.true_positives == (labels == number).sum()
