@@ -1,19 +1,19 @@
-"""`ditfuse evaluate --control` and `--segmentation`: what a model makes of words."""
+"""`ditfuse evaluate --control` and `--segmentation`: whether a model follows instructions."""
 
 import argparse
 
 from ditfuse_jax.cli.model_options import model_arguments, sampling_overrides
 from ditfuse_jax.errors import UserError
 
-# Words of the report on fused images.
-_OF_REPORTS = (
+# Options that need the report on fused images.
+_REPORT_OPTIONS = (
     *("a", "b", "c", "d", "fused", "clean", "suite", "root", "metrics"),
     *("json", "csv", "markdown", "latex"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words that choose an examination instead of a report."""
+    """Adds the options that measure control or segmentation instead of writing a report."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--control", action="store_true", help="measure control of brightness and contrast"
@@ -22,42 +22,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--segmentation", action="store_true", help="measure segmentation of labelled scenes"
     )
     parser.add_argument(
-        "--classes", metavar="NAME,...", help="with --segmentation: asked for (default: all)"
+        "--classes",
+        metavar="NAME,...",
+        help="of --segmentation (default: all)",
     )
     parser.add_argument(
         "--without-tags",
         action="store_true",
-        help="with --control and --segmentation: prompts are sentences as users type them",
+        help="with --control and --segmentation: prompts without tags, as users type them",
     )
 
 
-def chosen(args: argparse.Namespace) -> bool:
-    """Whether the command is an examination; refuses words that only then have a meaning.
+def is_requested(args: argparse.Namespace) -> bool:
+    """Returns whether control or segmentation is to be measured.
 
     Raises:
-      UserError: --classes without --segmentation, --without-tags without either.
+      UserError: --classes without --segmentation, or --without-tags without either.
     """
     if args.classes is not None and not args.segmentation:
-        raise UserError("--classes goes with --segmentation")
+        raise UserError("--classes needs --segmentation")
     if args.without_tags and not (args.control or args.segmentation):
-        raise UserError("--without-tags goes with --control or --segmentation")
+        raise UserError("--without-tags needs --control or --segmentation")
     return args.control or args.segmentation
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs the examination.
+    """Measures control or segmentation.
 
     Raises:
-      UserError: no model, or words that belong to a report.
+      UserError: no model, or options that only a report uses.
     """
     from ditfuse_jax.api import evaluate_control, evaluate_segmentation
 
     flag = "--control" if args.control else "--segmentation"
     if not args.checkpoint:
-        raise UserError(f"{flag} needs --checkpoint: the model to examine")
-    for name in _OF_REPORTS:
+        raise UserError(f"{flag} needs --checkpoint, the model to evaluate")
+    for name in _REPORT_OPTIONS:
         if getattr(args, name, None):
-            raise UserError(f"--{name} does not go with {flag}: give --data")
+            raise UserError(f"--{name} cannot be used with {flag}: name the scenes with --data")
     common = model_arguments(args) | {
         "data": args.data or "samples:heldout",
         "output": args.output,

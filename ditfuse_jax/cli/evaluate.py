@@ -1,4 +1,4 @@
-"""Score a model, or fused images made by anyone, beside trivial baselines.
+"""Score a model or existing fused images, together with trivial baselines.
 
 ditfuse evaluate --checkpoint runs/nano --data samples:heldout --count 6
 ditfuse evaluate --checkpoint runs/nano --data DIR      (photographs, or image1/ image2/ [clean/])
@@ -9,7 +9,8 @@ ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nan
 ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
 ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
 
-Interrupted, the same command continues.  Images that cannot be scored are listed and left out.
+After an interruption the same command continues.  Images that cannot be scored are listed and
+excluded.
 """
 
 import argparse
@@ -43,13 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]DIR",
         help="folder of fused images; repeat it to compare methods",
     )
-    add("--suite", help="score on a suite's data sets beside published results: dev")
+    add("--suite", help="score on the data sets of a suite, with published results: dev")
     add("--root", type=Path, help="folder of the suite's data (default: the suite's own)")
     add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
-    add("--preset", default="canonical", help="conventions of published tables: linfeng ...")
-    add("-o", "--output", type=Path, help="where the report goes (default: the run folder)")
+    add(
+        "--preset",
+        default="canonical",
+        help="conventions of a published table: linfeng, vifb, ...",
+    )
+    add("-o", "--output", type=Path, help="folder of the report (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
-        add(f"--{kind}", type=Path, metavar="FILE", help=f"write the scores as {kind} too")
+        add(f"--{kind}", type=Path, metavar="FILE", help=f"also write the scores as {kind}")
     capabilities.add_arguments(parser)
     add_sampling_options(parser)
 
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import evaluate, evaluate_files, evaluate_suite
     from ditfuse_jax.evaluate import EvaluationOptions, Exports, Folders, parse_methods
 
-    if capabilities.chosen(args):
+    if capabilities.is_requested(args):
         return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
     options = EvaluationOptions(args.metrics, args.preset, exports)
@@ -97,27 +102,31 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace, folders: list[Path]) -> None:
-    """Raises UserError for words that do not go together."""
+    """Checks which options are given together.
+
+    Raises:
+      UserError: options that exclude each other, or one that needs another.
+    """
     exports = (args.json, args.csv, args.markdown, args.latex)
     has_data = args.data != _DATA
     if args.suite:
         if folders or args.fused or has_data or args.clean or args.count or any(exports):
-            raise UserError("--suite brings its own data, methods and tables: leave those out")
+            raise UserError("--suite has its own data, methods and tables: leave those options out")
         if not args.output:
             raise UserError("--suite needs --output, the folder of its reports")
         return
     if args.root:
-        raise UserError("--root goes with --suite")
+        raise UserError("--root needs --suite")
     if folders and not (args.a and args.b):
-        raise UserError("folders of sources are --a, --b and so on, at least two")
+        raise UserError("name at least two folders of sources: --a, --b, ...")
     if args.clean and not folders:
-        raise UserError("--clean goes with --a and --b")
+        raise UserError("--clean needs --a and --b")
     if has_data and folders:
-        raise UserError("the sources are either --data or --a and --b")
+        raise UserError("name the sources either with --data or with --a and --b")
     if not args.checkpoint:
         if not (args.fused or folders):
-            raise UserError("give --checkpoint, or --a, --b and --fused, or --suite")
+            raise UserError("name a model (--checkpoint), images (--a, --b, --fused) or a --suite")
         if not (args.fused and folders and args.output):
-            raise UserError("--fused goes with --a, --b and --output, or with --checkpoint")
+            raise UserError("--fused needs --a, --b and --output, or --checkpoint")
         if has_data or args.count:
-            raise UserError("--data and --count go with --checkpoint")
+            raise UserError("--data and --count need --checkpoint")

@@ -3,8 +3,9 @@
 Names are imported when they are used, so that `evaluate.metrics` alone loads no model.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ditfuse_jax.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from ditfuse_jax.evaluate.instruction_following.control import evaluate_control
@@ -29,21 +30,18 @@ __all__ = [
     "parse_methods",
 ]
 
-_MODULES = {
-    "EvaluationOptions": "runner.evaluate",
-    "Exports": "reports.exports",
-    "Folders": "runner.scenes",
-    "HeldOut": "runner.during_training",
-    "evaluate": "runner.evaluate",
-    "evaluate_control": "instruction_following.control",
-    "evaluate_files": "runner.evaluate",
-    "evaluate_segmentation": "instruction_following.segmentation",
-    "evaluate_suite": "runner.evaluate_suite",
-    "parse_methods": "runner.methods",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "EvaluationOptions": f"{__name__}.runner.evaluate",
+        "Exports": f"{__name__}.reports.exports",
+        "Folders": f"{__name__}.runner.scenes",
+        "HeldOut": f"{__name__}.runner.during_training",
+        "evaluate": f"{__name__}.runner.evaluate",
+        "evaluate_control": f"{__name__}.instruction_following.control",
+        "evaluate_files": f"{__name__}.runner.evaluate",
+        "evaluate_segmentation": f"{__name__}.instruction_following.segmentation",
+        "evaluate_suite": f"{__name__}.runner.evaluate_suite",
+        "parse_methods": f"{__name__}.runner.methods",
+    },
+)

@@ -253,21 +253,24 @@ def test_a_run_folder_below_a_file_is_refused(refused, tiny_overrides, tmp_path)
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (["--fused", "x"], "--fused goes with --a, --b and --output"),
-        ([], "give --checkpoint"),
+        (["--fused", "x"], "--fused needs --a, --b and --output"),
+        ([], "name a model (--checkpoint)"),
         (["--checkpoint", "/nowhere"], "no checkpoint in /nowhere"),
         (["--checkpoint", "/nowhere", "--a", "x"], "at least two"),
-        (["--checkpoint", "/nowhere", "--clean", "x"], "--clean goes with --a and --b"),
-        (["--checkpoint", "x", "--a", "x", "--b", "y", "--data", "z"], "either --data or --a"),
-        (["--a", "x", "--b", "y"], "--fused goes with --a, --b and --output"),
+        (["--checkpoint", "/nowhere", "--clean", "x"], "--clean needs --a and --b"),
+        (
+            ["--checkpoint", "x", "--a", "x", "--b", "y", "--data", "z"],
+            "with --data or with --a",
+        ),
+        (["--a", "x", "--b", "y"], "--fused needs --a, --b and --output"),
         (["--suite", "dev"], "--suite needs --output"),
-        (["--suite", "dev", "-o", "x", "--data", "y"], "--suite brings its own data"),
+        (["--suite", "dev", "-o", "x", "--data", "y"], "--suite has its own data"),
         (["--suite", "best", "-o", "x"], "suite 'best' is unknown; choose from dev"),
         (
             ["--suite", "dev", "-o", "x", "--root", "/nowhere"],
-            "name the folder of its data with --root",
+            "its data with --root",
         ),
-        (["--root", "x", "--checkpoint", "y"], "--root goes with --suite"),
+        (["--root", "x", "--checkpoint", "y"], "--root needs --suite"),
         (["--count", "few"], "--count: invalid int value"),
     ],
 )
@@ -301,7 +304,7 @@ def test_evaluate_prints_its_error_on_a_line_after_the_progress_bar(refused, sta
     [
         (["--metrics", "EN", "QABF2"], "metric 'QABF2' is unknown"),
         (["--csv", "/nowhere/x.csv"], "no folder /nowhere"),
-        (["--preset", "paper"], "preset 'paper' is unknown; choose from canonical, linfeng"),
+        (["--preset", "paper"], "metric preset 'paper' is unknown; choose from canonical, linfeng"),
         (["--fused", "mean=x"], "cannot be called 'mean'"),
         (["--task", "paint"], "task 'paint' is unknown"),
     ],

@@ -54,9 +54,9 @@ def test_segmentation_is_measured_and_drawn(checkpoint, labelled, tmp_path, caps
     ("options", "message"),
     [
         (["--control"], "--control needs --checkpoint"),
-        (["--classes", "road"], "--classes goes with --segmentation"),
-        (["--without-tags"], "--without-tags goes with --control or --segmentation"),
-        (["--control", "--checkpoint", "x", "--a", "y"], "--a does not go with --control"),
+        (["--classes", "road"], "--classes needs --segmentation"),
+        (["--without-tags"], "--without-tags needs --control or --segmentation"),
+        (["--control", "--checkpoint", "x", "--a", "y"], "--a cannot be used with --control"),
         (["--segmentation", "--checkpoint", "x", "--classes", "moon"], "class 'moon' is unknown"),
         (["--segmentation", "--checkpoint", "x", "--data", "samples:heldout"], "has no labels"),
         (["--control", "--segmentation"], "not allowed with"),
