@@ -1,4 +1,4 @@
-"""Guidance over instruction and images."""
+"""Classifier-free guidance by instruction and images."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ def test_the_weights_sum_to_one(text, image):
 
 @settings(max_examples=20)
 @given(scales, scales)
-def test_combining_is_the_published_formula(text, image):
+def test_combine_computes_the_published_formula(text, image):
     cond, img, neg = np.random.default_rng(0).standard_normal((3, 2, 2, 3, 4))
     velocities = {"neg": neg, "cond": cond, "img": img}
     weights = Guidance(text, image).weights
@@ -28,7 +28,7 @@ def test_combining_is_the_published_formula(text, image):
     np.testing.assert_allclose(combined, expected, atol=2e-4)
 
 
-def test_the_defaults_are_those_of_one_instruction():
+def test_the_default_scales():
     assert Guidance() == Guidance(text=2.0, image=1.6)
 
 
@@ -42,12 +42,12 @@ def test_the_defaults_are_those_of_one_instruction():
         (0.0, 0.0, ("neg",)),
     ],
 )
-def test_only_branches_with_a_share_are_needed(text, image, branches):
+def test_only_branches_with_a_weight_are_needed(text, image, branches):
     assert Guidance(text, image).branches == branches
 
 
-def test_combining_keeps_full_precision_on_every_accelerator():
-    """Accelerators round the inputs of products to bfloat16 or TF32 unless told otherwise."""
+def test_combine_computes_in_full_precision_on_every_accelerator():
+    """Accelerators round the inputs of products to bfloat16 or TF32 by default."""
     with jax.default_matmul_precision("default"):
         jaxpr = jax.make_jaxpr(combine)(np.zeros((3, 1, 2, 2, 4), "f4"), np.zeros(3, "f4"))
     exact = (jax.lax.Precision.HIGHEST,) * 2

@@ -54,7 +54,7 @@ def test_the_loss_of_a_draw_is_its_mean_squared_velocity_error(batch):
 
 
 def test_an_error_of_the_clean_image_weighs_more_near_the_image(batch):
-    """An error e of the clean prediction is one of e / (1 - t) in velocity."""
+    """An error e of the clean prediction is an error e / (1 - t) of the velocity."""
     image, noise, _ = batch
     t = np.array([[0.1, 0.9]] * 3, np.float32)
 
@@ -66,7 +66,7 @@ def test_an_error_of_the_clean_image_weighs_more_near_the_image(batch):
 
 
 def test_the_image_weighting_counts_an_error_of_the_image_alike_at_every_time(batch):
-    """A clean prediction that is off by e costs e^2, however near the image is."""
+    """A clean prediction with the error e has the loss e^2 at every time."""
     image, noise, _ = batch
     t = np.array([[0.1, 0.9]] * 3, np.float32)
     loss = flow_matching_loss(

@@ -26,7 +26,7 @@ def test_the_path_leads_from_noise_to_the_image(ends):
     np.testing.assert_array_equal(interpolate(image, noise, times(1.0)), image)
 
 
-def test_every_draw_stands_at_its_own_time(ends):
+def test_every_draw_has_its_own_time(ends):
     image, noise = ends
     t = np.linspace(0, 1, 6, dtype="f4").reshape(3, 2)
     points = interpolate(image, noise, t)
@@ -36,7 +36,7 @@ def test_every_draw_stands_at_its_own_time(ends):
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
-def test_the_velocity_is_the_path_s_derivative_everywhere(ends, t):
+def test_the_velocity_is_the_derivative_of_the_path(ends, t):
     image, noise = ends
     _, derivative = jax.jvp(
         lambda t: interpolate(image, noise, t), (jnp.asarray(times(t)),), (jnp.ones((3, 2)),)
@@ -45,13 +45,13 @@ def test_the_velocity_is_the_path_s_derivative_everywhere(ends, t):
 
 
 @pytest.mark.parametrize("t", [0.0, 0.5, 0.94])
-def test_one_euler_step_with_a_clean_prediction_s_velocity_lands_on_the_prediction(ends, t):
+def test_an_euler_step_to_the_end_gives_the_clean_prediction(ends, t):
     predicted, noisy = ends
     step = to_velocity("clean", predicted, noisy, times(t))
     np.testing.assert_allclose(noisy + (1 - t) * step, predicted, atol=1e-5)
 
 
-def test_the_exact_clean_prediction_is_the_exact_velocity(ends):
+def test_the_exact_image_gives_the_exact_velocity(ends):
     image, noise = ends
     t = times(0.7)
     noisy = interpolate(image, noise, t)
@@ -60,13 +60,13 @@ def test_the_exact_clean_prediction_is_the_exact_velocity(ends):
     )
 
 
-def test_a_clean_prediction_s_velocity_stays_bounded_at_the_end(ends):
+def test_the_velocity_of_a_clean_prediction_is_bounded_at_the_end(ends):
     predicted, noisy = ends
     step = to_velocity("clean", predicted, noisy, times(1.0))
     assert np.abs(step).max() <= 21 * np.abs(predicted - noisy).max()
 
 
-def test_a_velocity_prediction_is_taken_as_it_is(ends):
+def test_a_velocity_prediction_is_returned_unchanged(ends):
     output, noisy = ends
     assert to_velocity("velocity", output, noisy, times(0.5)) is output
 

@@ -1,4 +1,4 @@
-"""The sampling settings check themselves and are the one list of what can be set."""
+"""The sampling settings: their checks, and what is derived from their fields."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""The solvers: their order, their evaluations, and their two ways to run."""
+"""The solvers: order of convergence, times of their evaluations, scan and loop."""
 
 import itertools
 
@@ -15,7 +15,8 @@ ORDERS = {"euler": 1, "heun": 2}
 
 
 def test_every_solver_s_order_is_tested():
-    assert set(ORDERS) == set(SOLVERS)
+    own = {name for name, s in SOLVERS.items() if s.__module__.startswith("ditfuse_jax.")}
+    assert set(ORDERS) == own
 
 
 @pytest.mark.parametrize("name", ORDERS)

@@ -1,4 +1,4 @@
-"""The bundled model: what users see who only install and fuse."""
+"""The bundled model: what a user gets without training anything."""
 
 import cv2
 import numpy as np
@@ -17,8 +17,7 @@ from ditfuse_jax.weights import SHIPPED
 
 @pytest.fixture(scope="module")
 def fuser():
-    trained = load_trained(SHIPPED)
-    return Fuser(trained)
+    return Fuser(load_trained(SHIPPED))
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +28,13 @@ def photograph():
     return np.ascontiguousarray(image[20:276, 100:324])
 
 
-def test_it_is_small_enough_to_travel():
+def test_it_is_smaller_than_60_megabytes():
     size = sum(path.stat().st_size for path in resource("data", SHIPPED).iterdir())
     assert size < 60e6
 
 
-def test_two_focuses_become_one_sharp_picture(fuser, photograph):
-    """Nearer to the sharp photograph than their mean is, and sharper than either."""
+def test_a_focus_pair_is_fused_to_a_sharp_image(fuser, photograph):
+    """The result is nearer to the photograph than the mean, and sharper than either source."""
     pair = focus_pair(photograph, np.random.default_rng(3))
     sources = [pair.near, pair.far]
     (fused,) = fuser.fuse([FusionInput(sources, standard_prompt("mff", 2))])
@@ -46,8 +45,8 @@ def test_two_focuses_become_one_sharp_picture(fuser, photograph):
     assert sharpness[0] > max(sharpness[1:])
 
 
-def test_tiles_leave_no_line_on_flat_images(fuser):
-    """Where tiles begin and end nothing changes more than at the other borders of patches."""
+def test_tiles_leave_no_lines_on_flat_images(fuser):
+    """The steps at the borders of tiles are no larger than those at other borders of patches."""
     flat = [np.full((192, 288, 3), grey, np.uint8) for grey in (90, 160)]
     (fused,) = fuser.fuse([FusionInput(flat, standard_prompt("ivif", 2))])
     assert fused.std() < 5
@@ -61,13 +60,13 @@ def test_tiles_leave_no_line_on_flat_images(fuser):
     assert of_tiles.mean() < 1.5 * steps[borders - 1].mean()
 
 
-def test_levels_of_brightness_and_contrast_are_as_asked_for(fuser, photograph):
-    """On a focus pair, by the standard sentences and tags."""
+def test_brightness_and_contrast_follow_the_task(fuser, photograph):
+    """On a focus pair, with the standard sentences and tags."""
     pair = focus_pair(photograph, np.random.default_rng(3))
 
     def fused(*tasks):
-        jobs = [FusionInput([pair.near, pair.far], standard_prompt(task, 2)) for task in tasks]
-        return [image.astype(float) for image in fuser.fuse(jobs)]
+        inputs = [FusionInput([pair.near, pair.far], standard_prompt(task, 2)) for task in tasks]
+        return [image.astype(float) for image in fuser.fuse(inputs)]
 
     brightness = [image.mean() for image in fused("light--", "light-", "mff", "light+", "light++")]
     assert min(np.diff(brightness)) > 5
@@ -76,7 +75,7 @@ def test_levels_of_brightness_and_contrast_are_as_asked_for(fuser, photograph):
 
 
 @pytest.mark.parametrize("size", [(160, 160), (163, 171), (160, 2048)])
-def test_any_size_comes_back_as_it_went_in(fuser, size):
+def test_an_image_of_any_size_keeps_its_size(fuser, size):
     rows, columns = np.indices(size)
     ramp = (127 + 60 * np.sin(columns / 9) + 60 * np.cos(rows / 7))[..., None].repeat(3, axis=2)
     sources = [ramp.astype(np.uint8), (ramp // 2).astype(np.uint8)]
@@ -85,7 +84,7 @@ def test_any_size_comes_back_as_it_went_in(fuser, size):
     assert 20 < fused.std() < 110
 
 
-def test_a_file_is_fused_without_naming_a_model(photograph, tmp_path):
+def test_the_command_uses_the_bundled_model_by_default(photograph, tmp_path):
     from ditfuse_jax.cli import main
 
     pair = focus_pair(photograph, np.random.default_rng(3))

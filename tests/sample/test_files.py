@@ -1,4 +1,4 @@
-"""Which files are made from which, and with what prompt."""
+"""Which files are written, from which sources and with which prompts."""
 
 import numpy as np
 import pytest
@@ -37,25 +37,25 @@ def paths(planned):
 class TestPlan:
     """`plan_outputs`."""
 
-    def test_a_pair_and_a_prompt_make_one_file(self, pair, tmp_path):
+    def test_a_pair_and_a_prompt_give_one_file(self, pair, tmp_path):
         (planned,) = plan_outputs(pair, tmp_path / "out.JPG", ["Brighter."], "fuse")
         assert planned.path == tmp_path / "out.JPG"
         assert planned.sources == tuple(pair)
         assert planned.prompt.startswith("[FUSION]. This is the first image")
         assert planned.prompt.endswith("Brighter.")
 
-    def test_several_prompts_make_numbered_files_in_a_folder(self, pair, tmp_path):
+    def test_several_prompts_give_numbered_files_in_a_folder(self, pair, tmp_path):
         planned = plan_outputs(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
         assert paths(planned) == [tmp_path / "out" / f"a-{k}.png" for k in (1, 2, 3)]
         assert planned[1].prompt == PLACED
 
-    def test_a_folder_that_exists_takes_a_single_image_too(self, pair, tmp_path):
+    def test_a_single_image_may_be_written_into_an_existing_folder(self, pair, tmp_path):
         (tmp_path / "out").mkdir()
         assert paths(plan_outputs(pair, tmp_path / "out", [], "fuse")) == [
             tmp_path / "out" / "a.png"
         ]
 
-    def test_a_folder_of_stacks_makes_a_file_for_each_name_and_prompt(self, folder, tmp_path):
+    def test_a_folder_of_stacks_gives_a_file_for_each_name_and_prompt(self, folder, tmp_path):
         planned = plan_outputs([folder], tmp_path / "out", ["One.", "Two."], "fuse")
         assert [path.name for path in paths(planned)] == [
             *("x-1.png", "x-2.png"),
@@ -76,18 +76,18 @@ class TestPlan:
                 plan_outputs(inputs, output, [], "fuse")
 
     @pytest.mark.parametrize("name", ["out", "out.gif", "out.png.txt"])
-    def test_an_output_without_an_image_s_suffix_is_refused_at_once(self, pair, tmp_path, name):
+    def test_an_output_without_an_image_suffix_is_refused(self, pair, tmp_path, name):
         with pytest.raises(UserError, match=f"{name}: no image format has the suffix"):
             plan_outputs(pair, tmp_path / name, [], "fuse")
 
-    def test_several_images_do_not_go_into_a_file(self, pair, folder, tmp_path):
+    def test_several_images_are_not_written_to_a_file(self, pair, folder, tmp_path):
         (tmp_path / "file.png").write_text("")
         for inputs, prompts in ((pair, ["One.", "Two."]), ([folder], [])):
             with pytest.raises(UserError, match=r"file\.png is a file"):
                 plan_outputs(inputs, tmp_path / "file.png", prompts, "fuse")
 
     @pytest.mark.parametrize("prompt", ["", "  "])
-    def test_an_empty_prompt_is_not_the_standard_one(self, pair, tmp_path, prompt):
+    def test_an_empty_prompt_is_refused(self, pair, tmp_path, prompt):
         with pytest.raises(UserError, match="instruction is empty"):
             plan_outputs(pair, tmp_path / "out.png", [prompt], "fuse")
 
@@ -105,24 +105,24 @@ class TestPlan:
         ("segment", "[SEG]. This"),
     ],
 )
-def test_a_task_sets_the_tags(task, tags):
+def test_the_task_determines_the_tags(task, tags):
     assert standard_prompt(task, 2).startswith(tags)
     assert standard_prompt(task, 2, "Join.").startswith(tags)
 
 
-def test_a_level_is_asked_for_after_fusion_as_in_training():
+def test_the_sentence_of_a_control_task_follows_a_fusion_sentence_as_in_training():
     fusion, light = (INSTRUCTION_POOLS.find(name).sentences[0] for name in ("fusion", "light_plus"))
     assert standard_prompt("light+", 2).endswith(f"{fusion.rstrip('.')}. {light}")
     assert standard_prompt("light+", 2, "A bit more sun.").endswith(". A bit more sun.")
     assert {*CONTROL_TASKS} == {"light++", "light+", "light-", "light--", "contrast+", "contrast-"}
 
 
-def test_a_class_stands_in_its_sentence():
+def test_the_class_is_inserted_into_the_sentence():
     assert " car" in standard_prompt("segment:car", 2)
     assert standard_prompt("segment:red car", 2, "Where is a {class}?").endswith("a red car?")
 
 
-def test_a_whole_prompt_stays_as_it_is():
+def test_a_full_prompt_is_not_changed():
     whole = "<img><|image_2|></img> over <img><|image_1|></img>, darker"
     for task in ("fuse", "light-", "segment:sky"):
         assert standard_prompt(task, 2, whole) == whole
@@ -153,7 +153,7 @@ class TestReadPrompts:
             (None, r"cannot read the prompts in .*p\.txt: No such file"),
         ],
     )
-    def test_a_useless_file_is_named(self, tmp_path, content, message):
+    def test_a_file_without_prompts_is_refused_by_name(self, tmp_path, content, message):
         if content is not None:
             (tmp_path / "p.txt").write_bytes(content)
         with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""What the fuser does around the sampler: sizes, slots, guidance branches, batches, refusals.
+"""The fuser around the sampler: sizes, slots, guidance branches, batches, checks.
 
 The sampler is replaced by one that keeps what it is given and returns the image of the first slot.
 """
@@ -22,7 +22,7 @@ PROMPT = task_prompt("FUSION", None, "Join them.")
 
 
 class Echo:
-    """Calls are kept in `calls`."""
+    """A sampler that returns the first source; `calls` holds its arguments."""
 
     def __init__(self):
         self.calls = []
@@ -59,12 +59,12 @@ def stack(height, width, count=2, seed=0):
 
 
 @pytest.mark.parametrize("size", [(37, 53), (1, 1), (64, 32), (95, 2)])
-def test_an_image_that_fits_comes_back_pixel_for_pixel(fuser, size):
+def test_an_image_below_the_largest_side_is_not_resampled(fuser, size):
     sources = stack(*size)
     np.testing.assert_array_equal(fuser().fuse([FusionInput(sources, PROMPT)])[0], sources[0])
 
 
-def test_a_long_image_is_computed_smaller_and_returned_at_its_own_size(fuser, echo):
+def test_a_longer_image_is_computed_downscaled_and_returned_at_its_size(fuser, echo):
     ramp = np.linspace(0, 255, 301).astype(np.uint8)[:, None, None]
     source = np.broadcast_to(ramp, (301, 77, 3))
     (fused,) = fuser().fuse([FusionInput([source, source], PROMPT)])
@@ -73,7 +73,7 @@ def test_a_long_image_is_computed_smaller_and_returned_at_its_own_size(fuser, ec
     assert abs(fused.astype(int) - source).max() <= 3
 
 
-def test_placeholders_put_the_images_into_the_slots(fuser):
+def test_placeholders_decide_which_image_is_in_which_slot(fuser):
     sources = stack(32, 32, 3)
     swapped = "<|image_3|> and <|image_1|> and <|image_2|>"
     (fused,) = fuser().fuse([FusionInput(sources, swapped)])
@@ -89,7 +89,7 @@ def test_placeholders_put_the_images_into_the_slots(fuser):
         (2.0, 1.6, ["cond", "img", "neg"]),
     ],
 )
-def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, image, names):
+def test_only_branches_with_a_weight_are_computed(fuser, echo, trained, text, image, names):
     one = fuser(guidance_scale=text, image_guidance_scale=image)
     one.fuse([FusionInput(stack(32, 32), PROMPT)])
     branches, _, weights = echo.calls[0]
@@ -104,7 +104,7 @@ def test_only_branches_with_a_share_are_computed(fuser, echo, trained, text, ima
     assert weights.sum() == pytest.approx(1.0)
 
 
-def test_mixed_sizes_are_batched_by_size_and_come_back_in_order(fuser, echo):
+def test_images_of_mixed_sizes_are_batched_by_size_and_returned_in_order(fuser, echo):
     sizes = [(32, 32), (64, 32), (30, 31), (32, 32), (64, 32), (32, 20)]
     jobs = [FusionInput(stack(*size, seed=i), PROMPT) for i, size in enumerate(sizes)]
     fused = fuser(batch_size=3).fuse(jobs)
@@ -115,7 +115,7 @@ def test_mixed_sizes_are_batched_by_size_and_come_back_in_order(fuser, echo):
     assert shapes == [(3, 2, 32, 32), (3, 2, 32, 32), (3, 2, 64, 32)]
 
 
-def test_all_rows_start_from_the_noise_of_the_seed(fuser, echo):
+def test_all_rows_of_a_batch_start_from_the_noise_of_the_seed(fuser, echo):
     for seed in (0, 1):
         fuser(batch_size=2, seed=seed).fuse([FusionInput(stack(32, 32), PROMPT)] * 2)
     (_, first, _), (_, second, _) = echo.calls
@@ -124,7 +124,7 @@ def test_all_rows_start_from_the_noise_of_the_seed(fuser, echo):
     assert first.std() == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_job_is_read_only_when_the_one_before_is_done(fuser):
+def test_an_input_is_read_only_after_the_one_before_is_done(fuser):
     read = []
 
     def jobs():
@@ -136,7 +136,7 @@ def test_a_job_is_read_only_when_the_one_before_is_done(fuser):
     assert finished == [({0}, [0]), ({1}, [0, 1]), ({2}, [0, 1, 2])]
 
 
-def test_too_many_images_and_unequal_ones_are_refused(fuser):
+def test_too_many_images_and_images_of_different_sizes_are_refused(fuser):
     with pytest.raises(UserError, match="4 images: this model takes at most 3"):
         fuser().check(task_prompt("FUSION", None, "Join them.", 4), 4)
     with pytest.raises(UserError, match="image 1 is 32x32 but image 2 is 31x32"):
@@ -150,6 +150,6 @@ def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, traine
 
 
 @pytest.mark.parametrize("share", ["nan", "inf", "much"])
-def test_an_adapter_s_share_is_a_finite_number(share):
+def test_the_weight_of_an_adapter_must_be_finite(share):
     with pytest.raises(UserError, match=f"the weight '{share}' is not a finite number"):
         WeightedAdapter.parse(f"folder={share}")

@@ -1,4 +1,4 @@
-"""The sampler: steps, guidance branches and what each of them is a forward pass of."""
+"""The sampler: steps, guidance branches and their forward passes."""
 
 import dataclasses
 import itertools
@@ -47,7 +47,7 @@ def branches(models, config, batch: int) -> Condition:
 
 @pytest.fixture(scope="module")
 def scaled(models):
-    """A model whose LongRoPE border lies between the lengths of the guidance branches."""
+    """A model whose LongRoPE limit lies between the lengths of the guidance branches."""
     return dataclasses.replace(
         models.LATENT,
         rope_short_factor=(1.0, 1.2, 1.4, 1.6),
@@ -57,12 +57,10 @@ def scaled(models):
     )
 
 
-def test_each_branch_is_a_forward_pass_of_its_own_down_to_the_choice_of_rope_factors(
-    models, scaled
-):
+def test_each_branch_equals_a_separate_forward_pass_including_its_rope_factors(models, scaled):
     batch, steps, shift = 2, 3, 2.0
     conditions = branches(models, scaled, batch)
-    # Text and both images are beyond the border, two words are not.
+    # Text and both images are longer than the limit, two words are not.
     patches = np.prod(models.GRID)
     assert 2 + 1 + patches <= scaled.original_max_position < 2 + 2 * patches + 1 + patches
     graph, _ = models.graph(scaled)
@@ -92,7 +90,7 @@ def test_each_branch_is_a_forward_pass_of_its_own_down_to_the_choice_of_rope_fac
     sampled = sampler(parameters, conditions, noise, weights)
     scale = np.abs(sampled).max()
     assert np.abs(sampled - by_hand()).max() < 1e-4 * scale
-    # One choice for all branches would show.
+    # The same factors for all branches would give another result.
     together = np.full(batch, 40, np.int32)
     assert np.abs(sampled - by_hand(together)).max() > 1e-3 * scale
 

@@ -1,4 +1,4 @@
-"""Large images in tiles."""
+"""Large images sampled in tiles."""
 
 import contextlib
 import itertools
@@ -22,7 +22,7 @@ SIZES = [(64, 64), (64, 80), (160, 2048), (480, 640), (208, 112)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_tiles_cover_every_pixel_overlap_by_a_quarter_and_begin_with_a_patch(size):
+def test_tiles_cover_every_pixel_overlap_and_begin_at_patches(size):
     tiles = plan_tiles(size, 64, 16)
     for starts, side, tile in zip((tiles.rows, tiles.columns), size, tiles.tile, strict=True):
         assert starts[0] == 0 and starts[-1] + tile == side
@@ -31,7 +31,7 @@ def test_tiles_cover_every_pixel_overlap_by_a_quarter_and_begin_with_a_patch(siz
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_an_image_cut_and_blended_is_the_image(size):
+def test_cutting_and_blending_gives_the_image_again(size):
     tiles = plan_tiles(size, 64, 16)
     image = np.random.default_rng(0).standard_normal((2, *size, 3)).astype("f4")
     parts = jax.numpy.stack([tiles.cut(image, corner) for corner in tiles.corners])
@@ -39,8 +39,8 @@ def test_an_image_cut_and_blended_is_the_image(size):
     np.testing.assert_allclose(tiles.blend(parts), image, atol=1e-5)
 
 
-def test_tiles_that_disagree_meet_without_a_step():
-    """Two tiles of unequal grey: the blend goes over from one to the other in small steps."""
+def test_tiles_that_disagree_are_blended_without_a_step():
+    """The blend of two tiles of different grey changes in small steps."""
     tiles = plan_tiles((64, 112), 64, 16)
     parts = np.stack([np.full((1, 64, 64, 1), grey, "f4") for grey in (-1.0, 1.0)])
     row = np.asarray(tiles.blend(parts))[0, 30, :, 0]
@@ -51,7 +51,7 @@ def test_tiles_that_disagree_meet_without_a_step():
 
 @pytest.fixture(scope="module")
 def large(models):
-    """A model, conditions (R = 3, B = 2) of 9 x 7 patches, noise, shares of the branches."""
+    """A model, conditions (R = 3, B = 2) of 9 x 7 patches, noise, weights of the branches."""
     config = models.PIXEL
     grid = (9, 7)
     full = models.condition(config, batch=2, grid=grid)
@@ -74,16 +74,17 @@ def run(large):
     """Samples in tiles of 16: (global_steps, branches, noise, times) to an image."""
     model, branches, noise, weights = large
     graph, parameters = nnx.split(model)
-    sampler = TiledSampler(graph, 16, SOLVERS["euler"])
+    samplers = {name: TiledSampler(graph, 16, SOLVERS[name]) for name in ("euler", "heun")}
 
-    def run(times, global_steps=0, branches=branches, noise=noise):
+    def run(times, global_steps=0, branches=branches, noise=noise, solver="euler"):
+        sampler = samplers[solver]
         return np.asarray(sampler(parameters, branches, noise, weights, times, global_steps))
 
     return run
 
 
 def test_every_step_blends_the_velocities_of_the_tiles(large, models, run):
-    """Beside a loop over tiles, each sampled by itself for one step, and over steps."""
+    """Compared with a loop over steps and tiles, each sampled on its own for one step."""
     model, branches, noise, weights = large
     side, times = 16, np.asarray(time_grid(2))
     graph, parameters = nnx.split(model)
@@ -105,28 +106,43 @@ def test_every_step_blends_the_velocities_of_the_tiles(large, models, run):
     np.testing.assert_allclose(found, x, atol=2e-4 * np.abs(x).max())
 
 
+def test_a_solver_of_second_order_works_on_the_blended_velocity(large, run):
+    noise = large[2]
+    times = np.array([0, 0.5, 1], "f4")
+
+    def velocity(x, t):
+        return (run(np.array([t, t + 0.25], "f4"), noise=x) - x) / 0.25
+
+    first = velocity(noise, 0.0)
+    second = velocity(noise + 0.5 * first, 0.5)
+    middle = noise + 0.25 * (first + second)
+    expected = run(times[1:], noise=middle)
+    found = run(times, solver="heun")
+    np.testing.assert_allclose(found, expected, atol=5e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("together", [1, 4, 8])
-def test_how_many_tiles_are_computed_together_changes_nothing(run, monkeypatch, together):
+def test_the_number_of_tiles_per_group_changes_nothing(run, monkeypatch, together):
     times = np.asarray(time_grid(1))
     usual = run(times)
     monkeypatch.setattr("ditfuse_jax.sample.tiled._TILES_PER_GROUP_CPU", together)
     np.testing.assert_allclose(run(times), usual, atol=1e-4 * np.abs(usual).max())
 
 
-def test_tiles_whose_keys_and_values_have_no_room_are_encoded_at_every_step(run, monkeypatch):
+def test_tiles_are_encoded_at_every_step_if_the_cache_is_too_small(run, monkeypatch):
     times = np.asarray(time_grid(2))
     kept = run(times)
     monkeypatch.setattr("ditfuse_jax.sample.tiled._MAX_CACHED_BYTES", 0)
     np.testing.assert_allclose(run(times), kept, atol=1e-4 * np.abs(kept).max())
 
 
-def test_images_of_other_sizes_need_no_other_program_of_the_model(large, run):
+def test_images_of_other_sizes_reuse_the_programs_of_the_model(large, run):
     _, branches, noise, _ = large
     times = np.asarray(time_grid(1))
     compiled = []
     with jax.log_compiles(), _listening(compiled):
         run(times, global_steps=0)
-        assert compiled.count("run") == 2  # encodes, and tells the velocity
+        assert compiled.count("run") == 2  # one encodes, one computes the velocity
         del compiled[:]
         narrow = branches._replace(images=branches.images[:, :, :, :, :20])
         run(times, branches=narrow, noise=noise[:, :, :20])
@@ -151,7 +167,7 @@ def _listening(names):
         logger.removeHandler(handler)
 
 
-def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large):
+def test_an_image_no_larger_than_a_tile_is_sampled_as_a_whole(large):
     model, branches, noise, weights = large
     graph, parameters = nnx.split(model)
 
@@ -162,15 +178,15 @@ def test_an_image_no_larger_than_a_tile_is_sampled_as_ever(large):
     np.testing.assert_array_equal(run(64), run(0))
 
 
-def test_an_overview_is_one_tile_high_or_wide_and_keeps_the_shape():
+def test_global_steps_work_at_one_tile_s_size_and_keep_the_aspect_ratio():
     assert global_size((480, 640), 160, 16) == (160, 208)
     assert global_size((2048, 1024), 160, 16) == (320, 160)
     assert global_size((160, 2048), 160, 16) == (160, 2048)
     assert global_size((96, 64), 160, 16) == (96, 64)
 
 
-def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, run):
-    """Beside the same by hand: all steps in small, noise mixed in again, the rest in tiles."""
+def test_after_global_steps_sampling_continues_from_the_enlarged_result(large, run):
+    """Compared with the same by hand: all steps downscaled, noise mixed in, the rest in tiles."""
     model, branches, noise, _ = large
     side, times = 16, np.asarray(time_grid(3))
     height, width = noise.shape[1:3]
@@ -188,7 +204,7 @@ def test_with_an_overview_the_path_sets_in_at_the_enlarged_small_result(large, r
     assert np.abs(found - run(times)).max() > 1e-3
 
 
-def test_an_image_as_wide_as_a_tile_needs_no_overview(large, run):
+def test_an_image_as_wide_as_a_tile_takes_no_global_steps(large, run):
     _, branches, noise, _ = large
     times = np.asarray(time_grid(2))
     narrow = {"branches": branches._replace(images=branches.images[:, :, :, :, :16])}
