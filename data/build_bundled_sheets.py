@@ -1,10 +1,10 @@
-"""Draws `docs/images/bundled_*.jpg`: what the bundled model makes of each task.
+"""Draws `docs/images/bundled_*.jpg`: outputs of the bundled model for each task.
 
     python data/build_bundled_sheets.py [MODEL]
 
-The sources are made from scikit-image's sample photographs that no model here was trained on; it
-carries no infrared images, so a photograph's dimmed colours and its equalised red channel stand in.
-MODEL is anything `ditfuse fuse --checkpoint` takes; by default the bundled model.
+The sources are made from sample photographs of scikit-image that the bundled model was not trained
+on.  There are no infrared images among them: a photograph's dimmed colours stand in for the visible
+image, its equalised red channel for the infrared one.  MODEL is any checkpoint of `ditfuse fuse`.
 """
 
 import dataclasses
@@ -50,13 +50,13 @@ def fuse(image: np.ndarray, rng: np.random.Generator) -> Stack:
 
 
 def three(image: np.ndarray, rng: np.random.Generator) -> Stack:
-    """Focused on the front, on the back, and too dark but sharp everywhere."""
+    """Returns three sources: front in focus, back in focus, and underexposed but sharp."""
     return *mff(image, rng), exposure_pair(image, rng).under
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """How sources are made of a photograph, their titles, and the tasks they are fused by."""
+    """How sources are made from a photograph, their titles, and the tasks that fuse them."""
 
     make: Callable[[np.ndarray, np.random.Generator], Stack]
     titles: tuple[str, ...]
@@ -81,7 +81,7 @@ SHEETS = {
 
 
 def photographs() -> Mapping[str, np.ndarray]:
-    """Samples that the bundled model was not trained on, some of which `nano_m3` was."""
+    """Returns sample photographs that the bundled model was not trained on; `nano_m3` was."""
     sources = [open_source(f"samples:{part}") for part in ("heldout", "train")]
     return {name: source[k][0] for source in sources for k, name in enumerate(source.names)}
 

@@ -2,8 +2,8 @@
 
     python data/build_task_sheet.py
 
-scikit-image carries no infrared images and no labels.  For the sheet a photograph's red channel
-stands in for the infrared camera, and labels are told by colour; training takes real ones.
+scikit-image has no infrared images and no labels.  In the sheet, a photograph's red channel stands
+in for the infrared image, and labels are derived from its colours; training uses real ones.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ ROWS = (
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """The sample photographs by name."""
+    """Returns the sample photographs by name."""
     found = {}
     for split in ("train", "heldout"):
         source = open_source(f"samples:{split}")
@@ -44,7 +44,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def stand_in(task: str, image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What a task takes, made from one photograph."""
+    """Returns the images that a task takes, made from one photograph."""
     if task.startswith("ivif"):
         warm = cv2.equalizeHist(image[..., 0])[..., None].repeat(3, axis=2)
         return (image // 2, warm)

@@ -27,16 +27,16 @@ def contact_sheet(
 ) -> np.ndarray:
     """Draws pictures on a labelled grid.
 
-    All tiles are `tile_width` wide and the tiles of a row equally high: pictures are scaled to
-    fit, reduced smoothly but enlarged without smoothing, so that small pictures show their pixels.
+    All tiles are `tile_width` wide, and the tiles of a row equally high.  Pictures are scaled to
+    fit: downscaled with Lanczos, upscaled with nearest neighbour, so that pixels stay visible.
 
     Args:
       rows: uint8 RGB pictures `(H, W, 3)` of any sizes, every row as long as `column_titles`.
       column_titles: above the columns.
       row_titles: left of the rows, one for each; shortened to fit.
       tile_width: pixels.
-      zoom: `(left, top, right, bottom)` as fractions of a picture's sides: this part is outlined
-        and shown enlarged below each picture.
+      zoom: `(left, top, right, bottom)` as fractions of a picture's sides: this region is outlined
+        and also shown enlarged below each picture.
 
     Returns:
       The sheet, uint8 `(height, width, 3)`.
@@ -89,10 +89,10 @@ def write_sheet(
     tile_width: int = 320,
     zoom: Box | None = None,
 ) -> None:
-    """Writes a `contact_sheet` in the format of the path's suffix, whole or not at all.
+    """Writes a `contact_sheet` atomically, in the format of the path's suffix.
 
     Raises:
-      UserError: what `contact_sheet` or `ditfuse_jax.images.write_image` rejects.
+      UserError: see `contact_sheet` and `ditfuse_jax.images.write_image`.
     """
     sheet = contact_sheet(rows, column_titles, row_titles, tile_width=tile_width, zoom=zoom)
     write_image(path, sheet)
@@ -123,7 +123,7 @@ def _check(
 
 
 def _fit(image: np.ndarray, tile_width: int, zoom: Box | None) -> Image.Image:
-    """The picture at the tile's width, outlining the zoomed part."""
+    """Returns the picture at the tile's width, with the zoomed region outlined."""
     height, width = image.shape[:2]
     size = (tile_width, max(1, round(height * tile_width / width)))
     enlarged = tile_width > width

@@ -1,4 +1,4 @@
-"""The scores as files for programs and papers: JSON, CSV, Markdown, LaTeX."""
+"""Scores as files for programs and papers: JSON, CSV, Markdown, LaTeX."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from ditfuse_jax.files import write_text
 
 @dataclass(frozen=True)
 class Exports:
-    """Which files to write besides the report; None is not written."""
+    """Files to write besides the report; None is not written."""
 
     json: Path | None = None
     csv: Path | None = None
@@ -26,18 +26,22 @@ class Exports:
     latex: Path | None = None
 
     def check(self) -> None:
-        """Raises UserError for a folder that does not exist, before anything is computed."""
+        """Checks the folders before anything is computed.
+
+        Raises:
+          UserError: one does not exist.
+        """
         for path in (self.json, self.csv, self.markdown, self.latex):
             if path and not Path(path).expanduser().parent.is_dir():
-                raise UserError(f"{path}: there is no folder {Path(path).parent}, make it first")
+                raise UserError(f"{path}: there is no folder {Path(path).parent}: create it first")
 
     def write(self, results: Results) -> None:
         """Writes the files.
 
         `json` is `{"images": {stem: {metric: value}}, "summary": {metric: {mean, low, high}}}` of
-        the first method, with the same of every method under "methods"; what is infinite or
-        undefined is null.  `csv` has a line per method and image; beside it, NAME-summary.csv a
-        line per method and metric with mean, interval and rank.
+        the first method, with the same for every method under "methods"; infinite and undefined
+        values are null.  `csv` has a line per method and image; NAME-summary.csv in the same folder
+        has a line per method and metric with mean, interval and rank.
 
         Raises:
           UserError: a file cannot be written.
@@ -55,13 +59,13 @@ class Exports:
 
 
 def scores_json(results: Results) -> dict[str, dict]:
-    """Returns the content of the JSON file, its numbers as they are; see `Exports.write`."""
+    """Returns the content of the JSON file, NaN and infinity included; see `Exports.write`."""
     methods = {method: _method_json(results, method) for method in results.methods}
     return {**methods[results.primary], "methods": methods}
 
 
 def images_csv(results: Results) -> str:
-    """Returns a line per method and image, a column per metric; an undefined value is empty."""
+    """Returns CSV: a line per method and image, a column per metric; undefined values are empty."""
     rows = [["method", "image", *results.metrics]]
     for method in results.methods:
         for stem, scores in results.images.items():
@@ -71,7 +75,7 @@ def images_csv(results: Results) -> str:
 
 
 def summary_csv(results: Results) -> str:
-    """Returns a line per method and metric."""
+    """Returns CSV: a line per method and metric."""
     rows = [["method", "metric", "mean", "low", "high", "rank"]]
     for method in results.methods:
         for metric, row in results.statistics.items():
@@ -97,7 +101,7 @@ def _text(value: float | None) -> str:
 
 
 def json_text(content: Mapping[str, object]) -> str:
-    """Returns JSON: numbers that are not finite become null, types unknown to it text."""
+    """Returns JSON: non-finite numbers become null, values of other types their text."""
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

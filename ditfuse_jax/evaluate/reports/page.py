@@ -1,4 +1,4 @@
-"""The report as a page: what its templates show, computed from the results."""
+"""The HTML page of a report: the values that its templates show."""
 
 import base64
 import functools
@@ -25,22 +25,30 @@ from ditfuse_jax.registry import Registry
 
 _FOLDER = Path(__file__).with_name("templates")
 _LONGEST_SIDE = 1024  # of embedded pictures, pixels
-_LOSSLESS_BELOW = 160 * 160  # pixels: small pictures are enlarged, which shows JPEG's blocks
+_LOSSLESS_BELOW = 160 * 160  # pixels: small pictures are enlarged, which would show JPEG blocks
 _MOST_SCENES = 40  # whose pictures a page embeds
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was evaluated, told beside the scores."""
+    """What was evaluated; shown with the scores.
+
+    Attributes:
+      title: of the report.
+      facts: shown at the top: checkpoint, steps, seed, ...
+      config: of the model.
+      versions: of packages.
+      records: lines of the training run's `metrics.jsonl`.
+    """
 
     title: str
-    facts: Mapping[str, object] = field(default_factory=dict)  # checkpoint, steps, seed, seconds...
+    facts: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    records: Sequence[Mapping[str, object]] = ()  # lines of the training run's metrics.jsonl
+    records: Sequence[Mapping[str, object]] = ()
 
 
-# Further plots of a report: each entry returns any number of them for one evaluation.
+# The plots of a report.  Each entry is a function that returns any number of plots.
 PLOTS: Registry[Callable[[Results, RunInfo], Sequence[Plot]]] = Registry(
     "plot", {"training curves": lambda results, run: training_curves(run.records)}
 )
@@ -66,7 +74,7 @@ def report_page(
         highlights=_highlights(results),
         gallery=[_gallery_row(stem, row, results) for stem, row in pictures],
         per_image=_per_image(results),
-        explored=_explored(results),
+        script_data=_scores_for_script(results),
         plots=plots,
         no_plots=no_plots,
     )
@@ -86,7 +94,7 @@ def draw_or_explain(plots: Sequence[Plot]) -> tuple[list[DrawnPlot], str]:
 
 
 def render(template: str, **values: object) -> str:
-    """Renders a template of this folder; style and script are put inside the page."""
+    """Renders a template; styles and scripts become part of the page."""
     parts = {
         name: _FOLDER.joinpath(file).read_text(encoding="utf-8")
         for name, file in (
@@ -99,9 +107,10 @@ def render(template: str, **values: object) -> str:
 
 
 def pictured_scenes(results: Results) -> list[str]:
-    """The scenes to picture: all, or where there are too many the worst and best of every metric.
+    """Returns the scenes whose pictures are shown.
 
-    Worst and best are meant by the first method's scores.
+    These are all scenes, or if there are more than 40, those with the worst and the best scores of
+    the first method for each metric.
     """
     stems = list(results.images)
     if len(stems) <= _MOST_SCENES:
@@ -122,17 +131,17 @@ def pictured_scenes(results: Results) -> list[str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean with what marks it."""
+    """A cell of the table of means; `value` is the key by which its column is sorted."""
 
     text: str
     interval: str
-    value: float | str  # what the column is sorted by
+    value: float | str
     best: bool
     second: bool
 
 
 def score_table(results: Results) -> dict[str, object]:
-    """The table of means: a row per method, the metrics against the clean image first."""
+    """Returns the table of means: a row per method, metrics against the clean image first."""
     clean = [name for name in results.metrics if results.metric(name).needs == "clean"]
     names = clean + [name for name in results.metrics if name not in clean]
     groups = [
@@ -154,7 +163,7 @@ def score_table(results: Results) -> dict[str, object]:
             for place, method in enumerate(results.methods)
         ],
         "nan_notes": results.nan_notes,
-        "all_compete": any(is_baseline(method) for method in results.ranked),
+        "all_ranked": any(is_baseline(method) for method in results.ranked),
     }
 
 
@@ -238,8 +247,8 @@ def _per_image(results: Results) -> dict[str, object]:
     }
 
 
-def _explored(results: Results) -> dict[str, object]:
-    """What the page's script draws: every score, null where there is none."""
+def _scores_for_script(results: Results) -> dict[str, object]:
+    """The data of the page's script: every score, null where there is none."""
     return {
         "stems": list(results.images),
         "own": results.primary,
@@ -309,6 +318,6 @@ def _data_uri(image: np.ndarray, name: str) -> str:
         picture.save(encoded, "PNG")
     else:
         kind = "jpeg"
-        # Not optimised: that takes one buffer for all, and noise does not fit into it.
+        # Not `optimize`: noise does not fit into Pillow's buffer for it.
         picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4")
     return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"

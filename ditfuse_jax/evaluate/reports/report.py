@@ -1,4 +1,4 @@
-"""The report of an evaluation: a page to look at and the same numbers for programs."""
+"""The report of an evaluation: an HTML page, and the same numbers as JSON."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -20,22 +20,23 @@ def write_report(
 ) -> Path:
     """Writes `report.html`, which needs no other file and no network, and `report.json`.
 
-    `report.json` holds, by metric, the mean score of each method, `{"VIF": {"fused": 0.71, ...}}`,
-    and under "images" the same for each image; "count", "excluded" and "run" tell the rest.  A
-    value that is infinite (PSNR of identical images) or undefined is `null` there.
+    `report.json` maps each metric to the mean score of each method,
+    `{"VIF": {"fused": 0.71, ...}}`, and "images" to the same for each image; further entries are
+    "count", "excluded" and "run".  Infinite (PSNR of identical images) and undefined values are
+    `null` there.
 
     Args:
-      folder: created if need be.
-      results: scores; the method that the report is about is the first.
-      pictures: stems with title -> uint8 RGB `(H, W, 3)`, e.g. View A, View B, Fused, Clean; each
-        stem's pictures make one row.  Those larger than 1024 pixels are embedded smaller.
+      folder: created if it does not exist.
+      results: scores; the report is about the first method.
+      pictures: stems with title -> uint8 RGB `(H, W, 3)`, e.g. View A, View B, Fused, Clean: one
+        row of pictures per stem.  Those larger than 1024 pixels are embedded at a smaller size.
       run: what was evaluated.
 
     Returns:
       The path of `report.html`.
 
     Raises:
-      UserError: a picture that is no uint8 RGB, or a folder that cannot be written.
+      UserError: a picture is not uint8 RGB, or the folder cannot be written.
     """
     folder = Path(folder)
     page = report_page(results, pictures, run)

@@ -1,6 +1,6 @@
-"""Tables of an evaluation: for a terminal, in Markdown, in LaTeX.
+"""Tables of scores for a terminal, in Markdown and in LaTeX.
 
-Everywhere the best method of a metric stands out (`*`, bold), then the second best (underlined).
+The best method of a metric is marked with `*` or bold, the second best is underlined.
 """
 
 import math
@@ -13,7 +13,7 @@ from ditfuse_jax.evaluate.results import Results
 
 Mark = Callable[[str], str]
 
-# Direction of a metric -> what its arrow says.
+# Direction of a metric -> meaning of its arrow.
 MEANINGS = {
     "higher": "higher is better",
     "lower": "lower is better",
@@ -35,9 +35,11 @@ _LATEX = {
 
 
 def format_row(values: Iterable[float], like: Iterable[float] = ()) -> list[str]:
-    """Returns the values of one metric as text, all with the decimals that suit the largest.
+    """Returns values of one metric as text, all with the number of decimals that suits the largest.
 
-    With `like`, the decimals are those of that row.
+    Args:
+      values: to format.
+      like: values that determine the number of decimals instead.
     """
     values = list(values)
     sizes = list(like) or values
@@ -55,12 +57,12 @@ def format_number(value: float, decimals: int = 3) -> str:
 
 
 def heading(metric: Metric) -> str:
-    """A metric's title with its unit."""
+    """Returns a metric's title with its unit."""
     return f"{metric.title}, {metric.unit}" if metric.unit else metric.title
 
 
 def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
-    """The best and the second best of those who compete."""
+    """Returns the best and the second best of the ranked methods."""
     means = {m: results.statistics[metric][m].mean for m in results.ranked}
     return best_methods(metric, means), best_methods(metric, means, place=2)
 
@@ -68,7 +70,7 @@ def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
 def text_table(results: Results) -> str:
     """Returns the mean scores for a terminal: a line per metric, the best value marked `*`.
 
-    The interval is that of the first method.  Below stands when values are undefined, if any are.
+    The interval is that of the first method.  Notes below explain undefined values.
     """
     methods = results.methods
     lines = [
@@ -111,7 +113,7 @@ def markdown_table(results: Results) -> str:
     return "\n\n".join(
         [
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
-            f" among {_who_competes(results)}.",
+            f" among {_ranked_among(results)}.",
             markdown_rows(means),
             *results.nan_notes,
             "95 % intervals of the means (percentile bootstrap over images).",
@@ -147,7 +149,7 @@ def latex_table(results: Results) -> str:
         [
             "% \\usepackage{booktabs}",
             f"% Mean over {_images(results)}; best bold, second underlined among"
-            f" {_who_competes(results)}.",
+            f" {_ranked_among(results)}.",
             f"\\begin{{tabular}}{{l{'r' * (len(names) + 1)}}}",
             "\\toprule",
             " & ".join(["Method", *arrows, "Mean rank"]) + r" \\",
@@ -165,14 +167,14 @@ def escape_latex(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Returns text that cannot end a cell: `a|b` as `a\|b`."""
+    r"""Returns text that cannot end a table cell: `a|b` as `a\|b`."""
     return text.replace("|", r"\|")
 
 
 def _decorated(
     results: Results, name: str, bold: Mark, underline: Mark, escape: Mark = str
 ) -> list[str]:
-    """A metric's column: the means of all methods with the best and second best marked."""
+    """Returns a metric's column: the means of all methods, the best and second best marked."""
     best, second = marked(results, name)
     texts = format_row(results.statistics[name][method].mean for method in results.methods)
 
@@ -203,7 +205,7 @@ def _images(results: Results) -> str:
     return f"{results.count} image{'' if results.count == 1 else 's'}{left_out}{preset}"
 
 
-def _who_competes(results: Results) -> str:
+def _ranked_among(results: Results) -> str:
     return "methods and baselines" if any(map(is_baseline, results.ranked)) else "the methods"
 
 
@@ -213,14 +215,14 @@ def _italic_reference(method: str) -> str:
 
 
 def markdown_rows(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells, the header first, as Markdown; numbers stand to the right."""
+    """Returns rows of cells, the header first, as a Markdown table with right-aligned numbers."""
     header, *body = rows
     rule = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *body))
 
 
 def aligned_text(lines: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells for a terminal, the first column to the left, others to the right."""
+    """Returns rows of cells for a terminal, the first column left-aligned, others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

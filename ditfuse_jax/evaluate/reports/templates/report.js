@@ -1,12 +1,12 @@
 const data = JSON.parse(document.getElementById("scores").textContent);
 const one = selector => document.querySelector(selector);
 const metricOf = name => data.metrics.find(metric => metric.name === name);
-// Smaller is better, whatever the metric's direction; what is undefined comes last.
+// Smaller is better for every metric; undefined values come last.
 const badness = (metric, value) => value === null ? Infinity
   : metric.direction === "higher" ? -value : metric.direction === "lower" ? value : Math.abs(value);
 const round = value => value === null ? "–" : String(+value.toPrecision(4));
 const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
-let collect = () => {};  // the viewer's: which pictures stand where
+let collect = () => {};  // set by the viewer: collects the rows of pictures
 
 // Two metrics against each other.
 if (one(".scatter")) {
@@ -54,7 +54,7 @@ if (one(".scatter")) {
         circle.onclick = () => reveal(p.stem);
         svg.append(circle);
       }
-      const labels = [];  // those of near means are moved apart
+      const labels = [];  // overlapping labels are moved apart
       for (const p of means.sort((a, b) => b.y - a.y)) {
         const circle = element("circle", { cx: px(p.x), cy: py(p.y), r: 8, fill: colour.get(p.method.name), style: "stroke: var(--ink); stroke-width: 1.5" });
         circle.append(element("title", {}, `mean of ${p.method.title}: ${round(p.x)}, ${round(p.y)}`));
@@ -86,7 +86,7 @@ if (one(".scatter")) {
   draw();
 }
 
-// Cases: the worst and the best images of a method by a metric.
+// The worst and best images of a method by a metric.
 const EXTREMES = 3;
 let reveal = stem => {
   const row = [...document.querySelectorAll(".row")].find(row => row.dataset.stem === stem);
@@ -101,7 +101,7 @@ if (one(".cases")) {
   by.append(...data.metrics.map(metric => option(metric.name, metric.title)));
   of.append(...data.methods.map(method => option(method.name, method.title)));
   of.value = data.own;
-  const gallery = one(".gallery"), byName = [...gallery.children], told = new Map(byName.map(row => [row, [...row.querySelectorAll("header span")]]));
+  const gallery = one(".gallery"), byName = [...gallery.children], scores = new Map(byName.map(row => [row, [...row.querySelectorAll("header span")]]));
   const part = text => Object.assign(document.createElement("h3"), { className: "part", textContent: text });
   arrange = () => {
     const metric = metricOf(by.value), values = data.values[of.value][by.value];
@@ -112,7 +112,7 @@ if (one(".cases")) {
     for (const row of byName) {
       const header = row.querySelector("header"), note = document.createElement("span"), number = document.createElement("b");
       number.textContent = round(value(row)); note.append(`${metric.title} `, number);
-      header.replaceChildren(header.firstElementChild, ...(order.value === "name" ? told.get(row) : [note]));
+      header.replaceChildren(header.firstElementChild, ...(order.value === "name" ? scores.get(row) : [note]));
     }
     const n = Math.min(EXTREMES, Math.floor(best.length / 2)), label = data.methods.find(m => m.name === of.value).title;
     const list = {
