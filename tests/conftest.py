@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import multiprocessing.process
 import os
 import shlex
 import subprocess
@@ -37,6 +38,41 @@ if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))):
 # The first example of a property often compiles something: time limits per example mean nothing.
 hypothesis.settings.register_profile("ditfuse", deadline=None)
 hypothesis.settings.load_profile("ditfuse")
+
+
+# Processes that the current test has started; `git` reports a run's commit and is not counted.
+_started: list[str] = []
+
+
+def _record_starts(owner: type, method: str) -> None:
+    original = getattr(owner, method)
+
+    def start(self, *args, **kwargs):
+        command = args[0] if args else getattr(self, "name", "")
+        if command[0] != "git":
+            _started.append(f"{owner.__name__} {command}")
+        return original(self, *args, **kwargs)
+
+    setattr(owner, method, start)
+
+
+_record_starts(subprocess.Popen, "__init__")
+_record_starts(multiprocessing.process.BaseProcess, "start")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item):
+    _started.clear()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    """Fails a test that starts a process without the marker `processes`."""
+    result = yield
+    if _started and item.get_closest_marker("processes") is None:
+        pytest.fail(f"mark this test with `processes`: it starts {_started[0]}", pytrace=False)
+    return result
 
 
 def _helper(path: str) -> ModuleType:

@@ -77,7 +77,7 @@ def test_hosts_and_workers_agree_on_what_stands_in(stream):
         assert greys(halves[0][step]) + greys(halves[1][step]) == greys(batch)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.processes)])
 def test_the_log_names_each_bad_file_once(stream, folder, workers):
     for _ in range(2):  # a restart does not repeat them
         take(dataclasses.replace(stream, workers=workers).batches(), 6)

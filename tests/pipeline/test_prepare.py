@@ -53,6 +53,7 @@ def test_what_is_packed_is_what_the_files_hold(photos, tmp_path):
     np.testing.assert_array_equal(again[10][0], files[10][0])
 
 
+@pytest.mark.processes
 def test_two_processes_pack_the_same_bytes_as_one(photos, tmp_path):
     prepare(str(photos), tmp_path / "one", shard_size=3, quiet=True)
     prepare(str(photos), tmp_path / "two", shard_size=3, processes=2, quiet=True)

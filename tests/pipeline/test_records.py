@@ -62,7 +62,7 @@ def test_paths_may_be_relative_to_another_folder(file, tmp_path):
     assert [int(image.max()) for image in source[2]] == [31, 32, 30]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_hold_each_record_s_own_prompt_and_images(file, workers):
     ingredient = MixtureComponent(f"records:{file}", "records")
     stream = DataPipeline([ingredient], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
