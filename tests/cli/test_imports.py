@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ditfuse_jax import api, flow
+from ditfuse_jax import api, extensions, flow
 from ditfuse_jax.cli import COMMANDS, main
 from ditfuse_jax.images import read_metadata
 
@@ -19,6 +19,7 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.processes
 def test_the_package_the_api_and_the_help_need_no_other_library():
     code = (
         "import contextlib, io, ditfuse_jax, ditfuse_jax.api\n"
@@ -29,6 +30,16 @@ def test_the_package_the_api_and_the_help_need_no_other_library():
     )
     heavy = {"jax", "flax", "numpy", "absl", "grain", "optax", "orbax", "cv2", "PIL", "tqdm"}
     assert not modules_after(code) & heavy
+
+
+@pytest.mark.processes
+def test_fusing_imports_nothing_that_only_training_needs(pair, tmp_path):
+    command = ["fuse", *map(str, pair), "-o", str(tmp_path / "x.png"), "--task", "mff"]
+    imported = modules_after(f"from ditfuse_jax.cli import main\nassert main({command!r}) == 0")
+    # Flax itself imports optax.
+    others = {name.partition(".")[0] for name in imported - modules_after("import flax.nnx")}
+    assert not others & {"orbax", "tensorstore", "grain", "optax", "tensorboardX", "scipy"}
+    assert not imported & {"ditfuse_jax.train", "ditfuse_jax.pipeline", "ditfuse_jax.evaluate"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -46,28 +57,45 @@ def test_every_name_of_the_api_is_a_function():
         _ = api.fuze  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_solver_of_an_extension_file_is_chosen_by_name(checkpoint, pair, tmp_path):
-    extension = tmp_path / "my_solver.py"
-    extension.write_text(
+@pytest.fixture
+def solver_file(tmp_path):
+    """An extension that registers the solver `one_step`, and a function that unloads it."""
+    path = tmp_path / "my_solver.py"
+    path.write_text(
         "from ditfuse_jax.flow import SOLVERS\n"
-        "@SOLVERS.register('backwards')\n"
-        "def backwards(velocity, x, times):\n"
-        "    return x - velocity(x, times[0])\n"
+        "@SOLVERS.register('one_step')\n"
+        "def one_step(velocity, x, times):\n"
+        "    return x + (times[-1] - times[0]) * velocity(x, times[0])\n"
     )
-    command = ["fuse", *map(str, pair), "--checkpoint", str(checkpoint), "--solver", "backwards"]
-    code = main([*command, "-o", str(tmp_path / "x.png"), "--import", str(extension)])
-    flow.SOLVERS._entries.pop("backwards", None)
-    assert code == 0
-    assert read_metadata(tmp_path / "x.png")["solver"] == "backwards"
+
+    def unload():
+        flow.SOLVERS._entries.pop("one_step", None)
+        sys.modules.pop("ditfuse_extension_my_solver", None)
+        extensions._loaded.pop(str(path), None)
+
+    yield path, unload
+    unload()
 
 
-def test_an_extension_given_to_a_training_becomes_part_of_its_config(tiny_overrides, tmp_path):
-    extension = tmp_path / "my_extension_for_training.py"
-    extension.write_text("imported = True\n")
-    command = ["train", "--config", "nano_m3", "--workdir", str(tmp_path / "run"), *tiny_overrides]
-    assert main([*command, "--config.train.steps=1", "--import", str(extension)]) == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["imports"] == [str(extension)]
+def test_a_solver_of_an_extension_file_is_chosen_by_name(checkpoint, pair, tmp_path, solver_file):
+    command = ["fuse", *map(str, pair), "--checkpoint", str(checkpoint), "--solver", "one_step"]
+    command += ["-o", str(tmp_path / "x.png"), "--import", str(solver_file[0])]
+    assert main(command) == 0
+    assert read_metadata(tmp_path / "x.png")["solver"] == "one_step"
+
+
+def test_a_run_loads_the_extensions_that_it_was_trained_with(
+    tiny_overrides, pair, tmp_path, solver_file
+):
+    path, unload = solver_file
+    run = str(tmp_path / "run")
+    command = ["train", "--config", "nano_m3", "--workdir", run, *tiny_overrides]
+    command += ["--config.train.steps=1", "--config.sample.solver=one_step"]
+    assert main([*command, "--import", str(path)]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["imports"] == [str(path)]
+    unload()
+    assert main(["fuse", *map(str, pair), "-o", str(tmp_path / "x.png"), "--checkpoint", run]) == 0
+    assert read_metadata(tmp_path / "x.png")["solver"] == "one_step"
 
 
 def test_a_missing_extension_is_reported_in_one_line(refused, pair, tmp_path):
