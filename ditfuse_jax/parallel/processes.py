@@ -1,12 +1,12 @@
-"""Several processes as one program: how they find each other is read from the environment.
+"""Initialisation of JAX for several processes, from environment variables.
 
-Four ways to be started are known, in this order:
+Supported, in this order:
 
 * `JAX_COORDINATOR_ADDRESS` and `JAX_NUM_PROCESSES` with `JAX_PROCESS_ID`, set by hand, or with
-  `JOB_COMPLETION_INDEX`, which Kubernetes gives to the pods of an Indexed Job;
+  `JOB_COMPLETION_INDEX`, which Kubernetes sets in the pods of an Indexed Job;
 * `srun`: the `SLURM_STEP_*` variables of a step with several tasks;
-* TPU virtual machines and GKE's TPU pods: JAX asks the machine itself;
-* none of them: one process is the whole program.
+* TPU virtual machines and GKE's TPU pods: JAX detects them;
+* otherwise a single process.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.heartbeat import EXIT_LOST
 
-# Seconds for all to come.
+# Seconds until all processes must have connected.
 INITIALIZATION_TIMEOUT = 300
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessGroup:
-    """A process's place among its fellows.
+    """Arguments of `jax.distributed.initialize`.
 
     Attributes:
-      coordinator_address: `host:port` of process 0, the same in all.
-      num_processes: how many they are.
-      process_id: which one this is.
-      local_device_ids: which of the visible GPUs are its own; None for all.
+      coordinator_address: `host:port` of process 0, the same in all processes.
+      num_processes: number of processes.
+      process_id: index of this process.
+      local_device_ids: the visible GPUs that this process uses; None for all.
     """
 
     coordinator_address: str
@@ -47,27 +47,27 @@ class ProcessGroup:
 
 
 def detect_processes(environment: Mapping[str, str]) -> ProcessGroup | None:
-    """Returns what the variables say, or None when they speak of no other process.
+    """Returns the process group from environment variables, or None for a single process.
 
     Raises:
-      UserError: they are incomplete or no numbers.
+      UserError: the variables are incomplete or not numbers.
     """
     if "JAX_COORDINATOR_ADDRESS" in environment:
         return _from_variables(environment)
-    # Only srun sets it: a batch script or an interactive shell inside an allocation is alone.
+    # Only srun sets it; a batch script or a shell inside an allocation is a single process.
     if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return _from_slurm(environment)
     return None
 
 
 def initialize() -> None:
-    """Joins the other processes, if there are any; see the module.
+    """Connects to the other processes, if there are any; see the module's docstring.
 
-    Must run before any other use of JAX; a second call does nothing.  If not all processes have
+    Must be called before any other use of JAX; further calls do nothing.  If not all processes have
     joined within `INITIALIZATION_TIMEOUT`, this process prints a message and ends with `EXIT_LOST`.
 
     Raises:
-      UserError: the variables are incomplete.
+      UserError: the environment variables are incomplete.
     """
     if jax.distributed.is_initialized():
         return
@@ -93,7 +93,7 @@ def initialize() -> None:
         try:
             jax.distributed.initialize()
         except (ValueError, RuntimeError) as error:
-            # So it speaks where there are no TPUs, and where JAX is in use already.
+            # These are raised if there are no TPUs, and if JAX is in use already.
             if not re.search("coordinator_address|before any JAX calls", str(error)):
                 raise
 
@@ -109,7 +109,7 @@ def _end_unjoined(group: ProcessGroup) -> NoReturn:
 
 
 def is_main_process() -> bool:
-    """True in the one process that writes logs and pictures."""
+    """Returns whether this is the process that writes logs and images."""
     return jax.process_index() == 0
 
 
@@ -147,8 +147,8 @@ def _from_slurm(environment: Mapping[str, str]) -> ProcessGroup:
             f"SLURM's variables are incomplete ({error}): start the processes with srun, or set "
             "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         ) from error
-    # The same port in all tasks, another one for other steps on the node; above what Linux hands
-    # out to clients (32768 to 60999).
+    # All tasks compute the same port, other steps on the node another one.  It is above Linux's
+    # range of ephemeral ports (32768 to 60999).
     port = environment.get("JAX_COORDINATOR_PORT") or 61440 + zlib.crc32(step.encode()) % 4096
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     bound = "SLURM_GPUS_PER_TASK" in environment or (visible != [""] and len(visible) == 1)
@@ -159,7 +159,7 @@ def _from_slurm(environment: Mapping[str, str]) -> ProcessGroup:
 
 
 def first_host(nodes: str) -> str:
-    """The first host of SLURM's compressed list: `gpu[07-09,12],big1` -> `gpu07`."""
+    """Returns the first host of SLURM's compressed list: `gpu[07-09,12],big1` -> `gpu07`."""
     first = re.split(r",(?![^\[]*\])", nodes)[0]
     return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", first)
 
@@ -169,5 +169,5 @@ def _may_have_tpus(environment: Mapping[str, str]) -> bool:
     return (
         "tpu" in platforms.split(",")
         and find_spec("libtpu") is not None
-        and "SLURM_JOB_ID" not in environment  # JAX would look there; `detect_processes` has
+        and "SLURM_JOB_ID" not in environment  # handled by `detect_processes`
     )

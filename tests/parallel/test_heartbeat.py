@@ -1,4 +1,4 @@
-"""What stops one process stops all, and says why: real processes, without a model."""
+"""If one process stops, all stop and report why; with real processes, without a model."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 
-# Little patience; prints `ready` once all watch each other.  The case's own code is indented below.
+# Has short timeouts and prints `ready` once all have heartbeats; the code of a case is indented.
 PROGRAM = """
 import os, sys, time
 from ditfuse_jax.errors import UserError
@@ -36,7 +36,7 @@ WAIT = "    time.sleep(60)\n"
 
 @pytest.fixture
 def start():
-    """Starts processes that run the same code, and ends what is left of them."""
+    """Returns a function that starts processes with the same code; kills them at the end."""
     processes = []
 
     def begin(code: str, count: int = 2) -> list[subprocess.Popen]:
@@ -76,39 +76,39 @@ def kill(processes: list[subprocess.Popen], index: int) -> float:
     return time.monotonic()
 
 
-def test_alone_errors_come_out_as_they_are():
+def test_a_single_process_raises_errors_unchanged():
     with pytest.raises(KeyError), exit_together("work"):
         raise KeyError
 
 
-def test_bad_input_of_one_process_ends_all_with_its_name_and_code_2(start):
+def test_a_user_error_in_one_process_exits_all_with_its_name_and_code_2(start):
     both = start("    if index: raise UserError('no such folder')\n" + WAIT)
     lines = last_lines(both)
     assert lines == [f"work: error: process 1 of 2 ({socket.gethostname()}): no such folder"] * 2
     assert [process.returncode for process in both] == [2, 2]
 
 
-def test_a_defect_in_one_process_ends_all_and_is_traced_where_it_is(start):
+def test_an_exception_in_one_process_exits_all_and_only_that_one_prints_a_traceback(start):
     first, second = start("    if index == 0: 1 / 0\n" + WAIT)
-    (_, told), (_, heard) = first.communicate(timeout=60), second.communicate(timeout=60)
-    assert "Traceback" in told and "Traceback" not in heard
-    for text in (told, heard):
+    (_, first_log), (_, second_log) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert "Traceback" in first_log and "Traceback" not in second_log
+    for text in (first_log, second_log):
         assert "failed: ZeroDivisionError: division by zero" in text.splitlines()[-1]
     assert first.returncode == second.returncode == 1
 
 
-def test_who_keeps_the_others_waiting_is_named_and_all_end_together(start):
+def test_a_process_that_others_wait_for_is_reported_and_all_end_together(start):
     code = "    doing[:] = 'data' if index else 'step', time.monotonic()\n"
     both = start(code + "    time.sleep(5 * index)\nprint(time.time())\n")
-    (first, told), (second, silent) = [process.communicate(timeout=60) for process in both]
+    (first, log), (second, other_log) = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert abs(float(first.split()[-1]) - float(second.split()[-1])) < 2
-    (line,) = [line for line in told.splitlines() if "others wait" in line]
+    (line,) = [line for line in log.splitlines() if "others wait" in line]
     assert line.startswith("work: process 1 of 2") and "has been at data for" in line
-    assert "others wait" not in silent
+    assert "others wait" not in other_log
 
 
-def test_a_killed_process_is_missed_by_name(start):
+def test_a_killed_process_is_reported_by_name(start):
     processes = start(WAIT, count=3)
     since = kill(processes, 1)
     killed, *survivors = processes[1], processes[0], processes[2]
