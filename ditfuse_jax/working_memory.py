@@ -1,57 +1,44 @@
-"""Working memory that a CPU's programs keep between their steps.
+"""Lets the C library keep the memory that a CPU's programs use in every step.
 
-XLA takes a step's working memory, a gigabyte or more, anew from the C library and gives it back;
-the C library gives it back to the system, which zeroes it again for the next step, page by page,
-and where the system itself is a guest, its host may have to find the pages first.  That took a
-fifth to a half of a training step (docs/performance.md).  glibc keeps what it was given, in large
-pages, if an environment variable says so when the process starts, so it starts once more.
+XLA allocates the working memory of a step, a gigabyte or more, with malloc and frees it after the
+step.  By default glibc returns it to the system, which has to zero every page again for the next
+step; this takes a fifth to a half of a training step (docs/performance.md).  Here glibc is told to
+keep what it was given, in large pages.
 """
 
-import contextlib
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-_VARIABLE = "GLIBC_TUNABLES"
-_WITHOUT_END = 2**40  # bytes
-_KEEP = (
-    "glibc.malloc.arena_max=1",  # the one heap that can grow beyond 64 MiB
-    f"glibc.malloc.mmap_threshold={_WITHOUT_END}",
-    f"glibc.malloc.trim_threshold={_WITHOUT_END}",
-)
-_LARGE_PAGES = "glibc.malloc.hugetlb=1"  # where the kernel gives them on request
-_SINCE = (2, 35)  # of glibc
+# Parameters of `mallopt` (malloc.h) and advice of `madvise` (Linux).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_UNLIMITED = -1  # converted to the largest size_t
+_MADV_HUGEPAGE = 14
+_HUGE_PAGE = 2**21
+_LARGEST_HEAP = 2**36  # bytes that are asked to be in large pages
+
 _DEVICES = Path("/dev")
 
 
-def keep_working_memory(devices: Path = _DEVICES) -> None:
-    """Starts this process again with the C library's settings, if nobody decided on them.
+def keep_working_memory(devices: Path = _DEVICES) -> bool:
+    """Makes malloc keep freed memory, unless computations run on an accelerator.
 
-    Good for long runs of few programs.
-    """
-    variables = wanted(os.environ, devices)
-    if variables is None:
-        return
-    with contextlib.suppress(OSError):  # it works without, only slower
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**variables})
-
-
-def wanted(environment: Mapping[str, str], devices: Path = _DEVICES) -> dict[str, str] | None:
-    """The environment to start again with, or None to go on as it is.
+    Must be called before the process has threads.  Useful for long runs of few programs.
 
     Args:
-      environment: variables; with any of malloc's own tunables set the user has decided.
-      devices: the folder in which Linux shows accelerators.  What computes on one needs the host's
-        memory for checkpoints alone, and gives it back after them.
+      devices: the folder in which Linux shows accelerators.  With one, the host's memory is needed
+        for checkpoints only, and is returned to the system after them.
+
+    Returns:
+      Whether freed memory is kept.
     """
-    tunables = environment.get(_VARIABLE, "")
-    if "glibc.malloc." in tunables or not _glibc_can():
-        return None
-    on_cpu = environment.get("JAX_PLATFORMS") == "cpu" or not _has_accelerator(devices)
-    settings = (_LARGE_PAGES, *(_KEEP if on_cpu else ()))
-    joined = ":".join(filter(None, (tunables, *settings)))
-    return {**environment, _VARIABLE: joined}
+    return _should_keep(os.environ, devices) and _keep()
+
+
+def _should_keep(environment: Mapping[str, str], devices: Path) -> bool:
+    if "glibc.malloc." in environment.get("GLIBC_TUNABLES", ""):
+        return False  # the user has decided
+    return environment.get("JAX_PLATFORMS") == "cpu" or not _has_accelerator(devices)
 
 
 def _has_accelerator(devices: Path) -> bool:
@@ -59,9 +46,35 @@ def _has_accelerator(devices: Path) -> bool:
     return any(any(devices.glob(pattern)) for pattern in patterns)
 
 
-def _glibc_can() -> bool:
-    try:
-        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
-        return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= _SINCE
-    except (ValueError, OSError):  # another C library
+def _keep() -> bool:
+    import ctypes
+
+    if "glibc" not in (_libc_version() or ""):
         return False
+    libc = ctypes.CDLL(None)
+    settings = {
+        _M_ARENA_MAX: 1,  # only the main heap can grow beyond 64 MiB
+        _M_MMAP_THRESHOLD: _UNLIMITED,  # large blocks come from the heap, too
+        _M_TRIM_THRESHOLD: _UNLIMITED,  # and the heap never shrinks
+    }
+    if not all(libc.mallopt(name, value) for name, value in settings.items()):
+        return False
+    # Grow the heap once to ask for large pages in it.  Memory that is not touched costs nothing.
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    size = min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, _LARGEST_HEAP)
+    block = libc.malloc(size)
+    if block:
+        start = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+        length = (block + size - start) // _HUGE_PAGE * _HUGE_PAGE
+        libc.madvise(start, length, _MADV_HUGEPAGE)  # without such pages it is only slower
+        libc.free(block)
+    return True
+
+
+def _libc_version() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):  # another C library
+        return None

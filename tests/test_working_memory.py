@@ -1,4 +1,4 @@
-"""Asking the C library to keep working memory, once."""
+"""Freed memory stays with the process, and only where that helps."""
 
 import os
 import subprocess
@@ -7,91 +7,71 @@ from pathlib import Path
 
 import pytest
 
-from ditfuse_jax.working_memory import wanted
-
-LARGE = "glibc.malloc.hugetlb=1"
-KEPT = (
-    f"{LARGE}:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold={2**40}"
-    f":glibc.malloc.trim_threshold={2**40}"
-)
+from ditfuse_jax import working_memory
+from ditfuse_jax.working_memory import keep_working_memory
 
 
 @pytest.fixture
-def devices(tmp_path, monkeypatch):
-    """The devices of a host without accelerators, under a C library that can keep memory."""
-    monkeypatch.setattr(os, "confstr", lambda _: "glibc 2.36")
+def kept(monkeypatch) -> list[bool]:
+    """Replaces the change of this process by a record of it."""
+    calls = []
+    monkeypatch.setattr(working_memory, "_keep", lambda: calls.append(True) or True)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    return calls
+
+
+@pytest.fixture
+def devices(tmp_path):
+    """The devices of a host without accelerators."""
     (tmp_path / "null").touch()
     return tmp_path
 
 
-def test_a_process_starts_again_with_memory_that_is_kept(devices):
-    assert wanted({"HOME": "/h"}, devices) == {"HOME": "/h", "GLIBC_TUNABLES": KEPT}
+def test_a_host_without_accelerators_keeps_memory(kept, devices):
+    assert keep_working_memory(devices)
+    assert kept
 
 
-def test_other_tunables_stay(devices):
-    found = wanted({"GLIBC_TUNABLES": "glibc.rtld.nns=4"}, devices)
-    assert found == {"GLIBC_TUNABLES": f"glibc.rtld.nns=4:{KEPT}"}
+def test_what_the_user_decided_about_memory_stays(kept, devices, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert not keep_working_memory(devices)
+    assert not kept
 
 
-def test_a_process_that_started_again_goes_on(devices):
-    again = wanted({}, devices)
-    assert again is not None and wanted(again, devices) is None
-
-
-def test_what_the_user_decided_about_memory_stays(devices):
-    assert wanted({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, devices) is None
+def test_other_tunables_do_not_matter(kept, devices, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.rtld.nns=4")
+    assert keep_working_memory(devices)
 
 
 @pytest.mark.parametrize("device", ["nvidia0", "accel3", "vfio/7", "kfd"])
-def test_the_host_of_an_accelerator_gives_memory_back(devices, device):
+def test_the_host_of_an_accelerator_returns_memory(kept, devices, device, monkeypatch):
     (devices / device).parent.mkdir(exist_ok=True)
     (devices / device).touch()
-    assert wanted({}, devices) == {"GLIBC_TUNABLES": LARGE}
-    on_cpu = {"JAX_PLATFORMS": "cpu"}
-    assert wanted(on_cpu, devices) == {**on_cpu, "GLIBC_TUNABLES": KEPT}
+    assert not keep_working_memory(devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert keep_working_memory(devices)
 
 
-def test_a_driver_without_a_device_is_no_accelerator(devices):
+def test_a_driver_without_a_device_is_no_accelerator(kept, devices):
     for name in ("nvidiactl", "vfio/vfio"):
         (devices / name).parent.mkdir(exist_ok=True)
         (devices / name).touch()
-    assert wanted({}, devices) == {"GLIBC_TUNABLES": KEPT}
+    assert keep_working_memory(devices)
 
 
-@pytest.mark.parametrize("library", ["glibc 2.31", "musl", ""])
-def test_another_c_library_is_not_asked(devices, monkeypatch, library):
-    monkeypatch.setattr(os, "confstr", lambda _: library)
-    assert wanted({}, devices) is None
-
-
-@pytest.mark.processes
-def test_the_words_of_the_command_and_its_exit_code_survive(tmp_path, devices):
-    """The real thing: a process that starts itself again as the console command does."""
-    script = tmp_path / "command.py"
-    script.write_text(
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from ditfuse_jax import working_memory\n"
-        "os.confstr = lambda _: 'glibc 2.36'\n"
-        f"working_memory.keep_working_memory(Path({str(devices)!r}))\n"
-        "print(os.getpid(), os.environ['GLIBC_TUNABLES'], sys.argv[1:], flush=True)\n"
-        "sys.exit(7)\n"
-    )
-    variables = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    root = str(Path(__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(script), "train", "two words", "--x=1"],
-        env=variables | {"PYTHONPATH": root},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 7
-    assert said == f"{process.pid} {KEPT} {['train', 'two words', '--x=1']}\n"
+@pytest.mark.parametrize("library", ["musl", "", None])
+def test_another_c_library_is_left_alone(devices, monkeypatch, library):
+    monkeypatch.setattr(working_memory, "_libc_version", lambda: library)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert not keep_working_memory(devices)
 
 
 _FAULTS = """
 import resource, sys
+from pathlib import Path
+from ditfuse_jax.working_memory import keep_working_memory
+assert sys.argv[1] == "usual" or keep_working_memory(Path(sys.argv[2]))
 import numpy as np
 np.ones(2**26, np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -101,15 +81,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.processes
-def test_memory_that_was_given_once_is_not_given_again():
-    """Sixty-four MiB, again and again: without the settings each time is 32 to 16,384 faults."""
-    environment = wanted({k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"})
-    if environment is None:
-        pytest.skip("not glibc 2.35 or newer")
-    environment["GLIBC_TUNABLES"] = KEPT
-    command = [sys.executable, "-c", _FAULTS]
-    kept = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    del environment["GLIBC_TUNABLES"]
-    usual = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert int(kept.stdout) < 16 < int(usual.stdout)
+@pytest.mark.skipif("glibc" not in (working_memory._libc_version() or ""), reason="not glibc")
+def test_memory_that_was_used_once_causes_no_further_page_faults(devices):
+    """Blocks of 64 MiB: by default each causes 32 page faults (2 MiB) to 16,384 (4 KiB)."""
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    faults = {}
+    for mode in ("kept", "usual"):
+        command = [sys.executable, "-c", _FAULTS, mode, str(devices)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        faults[mode] = int(done.stdout)
+    assert faults["kept"] < 16 < faults["usual"]
