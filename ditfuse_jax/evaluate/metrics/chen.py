@@ -1,7 +1,7 @@
-"""What a viewer's contrast sensitivity makes of a fusion: Chen and Blum, Chen and Varshney.
+"""Metrics with a model of human contrast sensitivity: Chen and Blum, Chen and Varshney.
 
-Both start from images stretched to 0..255.  Frequencies are counted in cycles per image, so the
-distance from which the picture is seen scales with its size.
+Both use images stretched to 0..255.  Frequencies are in cycles per image, so the viewing distance
+scales with the size of the image.
 """
 
 import jax
@@ -23,11 +23,12 @@ def contrast_preservation(images: Comparison) -> jax.Array:
     """Q_CB = mean of [sum over X of C_X^2 Q_XF] / [sum over X of C_X^2], Q = min(C) / max(C).
 
     C = |c|^3 / (c^2 + 1e-4), the masked contrast c = G_2 / G_4 - 1 of Gaussian blurs of the image
-    as the eye filters it: e^(-(r/15.387)^2) - 0.7622 e^(-(r/1.3456)^2), r the frequency over 15.
-    0 to 1; higher is better; undefined where an image is flat.  Chen and Blum 2009.
+    filtered by the contrast sensitivity e^(-(r/15.387)^2) - 0.7622 e^(-(r/1.3456)^2), r the
+    frequency over 15.  0 to 1; higher is better; undefined where an image is flat.  Chen and Blum
+    2009.
     """
     sources, fused = images.split(_contrast(images.once(_stretched)))
-    # Where rounding leaves both sources without any contrast, they count alike.
+    # Where rounding leaves no contrast in either source, their weights are equal.
     weight = jnp.maximum(sources**2, _LEAST_WEIGHT)
     low, high = jnp.minimum(sources, fused), jnp.maximum(sources, fused)
     kept = jnp.where(low == high, 1, low / high)
@@ -37,17 +38,17 @@ def contrast_preservation(images: Comparison) -> jax.Array:
 def regional_distance(images: Comparison) -> jax.Array:
     """Q_CV = [sum over X, blocks of S_X D_X] / [sum over X, blocks of S_X], blocks of 16 x 16.
 
-    S = sum of |Sobel|^5 is a block's saliency, D = mean (X - F)^2 of the difference as the eye
-    filters it: 2.6 (0.0192 + 0.144 r) e^(-(0.144 r)^1.1), r the frequency over 4.  Blocks that
-    reach beyond the border count zeros there.  Squared grey levels, at least 0; lower is better;
-    undefined where all sources are flat.  Chen and Varshney 2007.
+    S = sum of |Sobel|^5 is a block's saliency, D = mean (X - F)^2 of the difference filtered by the
+    contrast sensitivity 2.6 (0.0192 + 0.144 r) e^(-(0.144 r)^1.1), r the frequency over 4.  Blocks
+    that extend beyond the border are padded with zeros.  Squared grey levels, at least 0; lower is
+    better; undefined where all sources are flat.  Chen and Varshney 2007.
     """
     stack = images.once(_stretched)
     sources, fused = images.split(stack)
     saliency = _blocks(magnitude(*sobel(sources)) ** 5)
     r = _frequencies(stack.shape) / 4
     response = 2.6 * (0.0192 + 0.144 * r) * jnp.exp(-((0.144 * r) ** 1.1))
-    distance = _blocks(_seen(sources - fused, response) ** 2) / _BLOCK**2
+    distance = _blocks(_filtered(sources - fused, response) ** 2) / _BLOCK**2
     return jnp.sum(saliency * distance, axis=(0, 2, 3)) / jnp.sum(saliency)
 
 
@@ -59,14 +60,14 @@ def _stretched(images: Comparison) -> jax.Array:
 def _contrast(images: jax.Array) -> jax.Array:
     r = _frequencies(images.shape) / 15
     response = jnp.exp(-((r / 15.387) ** 2)) - 0.7622 * jnp.exp(-((r / 1.3456) ** 2))
-    images = _seen(images, response)
+    images = _filtered(images, response)
     fine, coarse = (same_size(images, _gaussian(sigma)) for sigma in (2.0, 4.0))
     contrast = jnp.abs(fine / coarse - 1)
     return contrast**3 / (contrast**2 + 1e-4)
 
 
 def _gaussian(sigma: float) -> np.ndarray:
-    """A Gaussian of integral one, sampled but not normalised again, as in that code."""
+    """A Gaussian of integral one, sampled and not renormalised, as in the authors' code."""
     window = gaussian_window(_WINDOW, sigma)
     return window / window[_WINDOW // 2] / (np.sqrt(2 * np.pi) * sigma)
 
@@ -79,15 +80,15 @@ def _frequencies(shape: tuple[int, ...]) -> jax.Array:
     return magnitude(rows[:, None], columns[None, :])
 
 
-def _seen(images: jax.Array, response: jax.Array) -> jax.Array:
-    # The mean apart: it is so large that the other frequencies would lose digits to it.
+def _filtered(images: jax.Array, response: jax.Array) -> jax.Array:
+    # The mean is filtered separately: it is so large that other frequencies would lose digits.
     level = jnp.round(mean(images))[..., None, None]
     detail = jnp.fft.irfft2(jnp.fft.rfft2(images - level) * response, s=images.shape[-2:])
     return detail + level * response[0, 0]
 
 
 def _blocks(images: jax.Array) -> jax.Array:
-    """Sums over blocks of `(K, M, H, W)`, those at the lower and right border filled with zeros."""
+    """Returns sums over blocks of `(K, M, H, W)`, zero-padded at the lower and right border."""
     *leading, height, width = images.shape
     borders = [(0, 0), (0, 0), (0, -height % _BLOCK), (0, -width % _BLOCK)]
     images = jnp.pad(images, borders).reshape(*leading, -(-height // _BLOCK), _BLOCK, -1, _BLOCK)

@@ -1,4 +1,4 @@
-"""What a metric is given: the images, and the work that several metrics need, done once."""
+"""The input of a metric: the images, and intermediate results that several metrics share."""
 
 import functools
 from collections.abc import Callable
@@ -20,21 +20,20 @@ SSIM_WINDOW = gaussian_window(11, sigma=1.5)
 class Comparison:
     """M fused images of one scene beside its K sources.
 
-    Grey images are float32 holding the integers 0..255 exactly.  What is said of each source and
-    each fused image has the leading axes (K, M); what belongs to sources alone (K, 1), to fused
-    images alone (1, M), so that they broadcast.  Lives within one trace; all is computed when first
-    asked for.
+    Grey images are float32 with the exact integers 0..255.  Values of source and fused image pairs
+    have the leading axes (K, M), those of sources (K, 1), those of fused images (1, M), so that
+    they broadcast.  An instance lives within one trace and computes its properties on first use.
 
-    The images may be larger than the scene, with zeros to the right and below, so that scenes of
-    many sizes share a program.  Metrics marked `padded` in the registry ignore what lies there:
-    they take means with the methods here, and look beyond a border only where zeros belong.
+    The images may be larger than the scene, padded with zeros on the right and at the bottom, so
+    that scenes of many sizes share a program.  Metrics marked `padded` ignore the padding: they
+    take means with the methods of this class, and read beyond a border only where zeros belong.
 
     Attributes:
       sources: grey `(K, 1, H, W)`.
       fused: grey `(1, M, H, W)`.
       stack: sources and fused images, `(K + M, H, W)`.
-      fused_rgb: `(M, H, W, 3)` as given, or None where only grey is looked at.
-      clean_rgb: `(H, W, 3)`, or None where nobody knows the clean image.
+      fused_rgb: `(M, H, W, 3)` as given, or None where only grey is needed.
+      clean_rgb: `(H, W, 3)`, or None without a clean image.
       size: height and width of the scene, or None where the images have no padding.
     """
 
@@ -53,26 +52,26 @@ class Comparison:
         self._done: dict[Callable[[Comparison], Any], Any] = {}
 
     def once(self, function: "Callable[[Comparison], T]") -> T:
-        """Returns `function(self)`, computed at the first call: what metrics of a family share."""
+        """Returns `function(self)`, computed once: for work that metrics of a family share."""
         if function not in self._done:
             self._done[function] = function(self)
         return self._done[function]
 
     def split(self, stack: Any) -> tuple[Any, Any]:
-        """Splits what is known of `stack`, `(K + M, ...)`, into `(K, 1, ...)` and `(1, M, ...)`."""
+        """Splits values of `stack`, `(K + M, ...)`, into `(K, 1, ...)` and `(1, M, ...)`."""
         sources = len(self.sources)
         return stack[:sources, None], stack[None, sources:]
 
     def mean(self, maps: jax.Array) -> jax.Array:
-        """Returns the mean over the scene of `(..., h, w)`, less than `(H, W)` by whole windows."""
+        """Returns the mean over the scene of maps `(..., h, w)`, which a window may have shrunk."""
         return mean(maps, self._size_of(maps))
 
     def integer_mean(self, maps: jax.Array) -> jax.Array:
-        """As `mean`, of int32."""
+        """Returns the same as `mean`, for int32."""
         return integer_mean(maps, self._size_of(maps))
 
     def count(self, maps: jax.Array) -> jax.Array | int:
-        """Returns how many places of such maps belong to the scene."""
+        """Returns how many pixels of such maps belong to the scene."""
         return count(maps, self._size_of(maps))
 
     def _size_of(self, maps: jax.Array) -> Size:
@@ -83,7 +82,7 @@ class Comparison:
 
     @functools.cached_property
     def centred(self) -> tuple[Centred, Centred]:
-        """Sources and fused images as integers less the rounded mean of each."""
+        """Sources and fused images as integers minus the rounded mean of each image."""
         return self.split(centred(self.stack.astype(jnp.int32), self.size))
 
     @functools.cached_property
@@ -93,7 +92,7 @@ class Comparison:
 
     @functools.cached_property
     def sobel(self) -> tuple[jax.Array, jax.Array]:
-        """Responses of `stack` to the right and down, zeros beyond the borders, `(K + M, H, W)`."""
+        """Horizontal and vertical responses of `stack`, zero-padded, each `(K + M, H, W)`."""
         return sobel(self.stack)
 
     @functools.cached_property
@@ -109,7 +108,7 @@ class Comparison:
 
     @functools.cached_property
     def half(self) -> "Comparison":
-        """At half the size, by means of 2 x 2 pixels; a last odd row or column is doubled first."""
+        """The images at half the size: means of 2 x 2 pixels, odd sides padded by repetition."""
         assert self.size is None
         height, width = self.stack.shape[1:]
         borders = [(0, 0), (0, height % 2), (0, width % 2)]

@@ -45,10 +45,10 @@ _MEYER = (
 
 
 def edges(images: jax.Array) -> jax.Array:
-    """Returns 1 where MATLAB's `edge` sees a Sobel edge, else 0.
+    """Returns 1 where MATLAB's `edge` finds a Sobel edge, else 0.
 
-    Where the squared response exceeds 4 times its mean and is a crest along x, if it is at least as
-    steep along x as along y, or along y, if it is at least as steep along y.
+    There the squared response exceeds 4 times its mean and is a local maximum along x, if the
+    gradient along x is at least as large as along y, or along y, if that along y is.
     """
     x, y = sobel(images, "edge")
     strength = x * x + y * y
@@ -64,7 +64,7 @@ def edges(images: jax.Array) -> jax.Array:
 def cosine_transform(images: jax.Array) -> jax.Array:
     """Returns the orthonormal two-dimensional DCT-II."""
     height, width = images.shape[1:]
-    # Without the mean, whose coefficient is so large that the others would lose digits to it.
+    # Without the mean: its coefficient is so large that the others would lose digits.
     level = jnp.round(mean(images))
     coefficients = jax.scipy.fft.dctn(images - level[:, None, None], axes=(1, 2), norm="ortho")
     return coefficients.at[:, 0, 0].add(level * np.sqrt(height * width))
@@ -80,7 +80,7 @@ def wavelet(images: jax.Array) -> jax.Array:
 def wavelet_bands(images: jax.Array) -> jax.Array:
     """Returns [cA cH; cV cD] of MATLAB's `dwt2` with "dmey", borders mirrored.
 
-    A side of n pixels gives 2 floor((n + 61) / 2).  cV holds what varies along x.
+    A side of n pixels gives 2 floor((n + 61) / 2).  cV has the variation along x.
     """
     low, high = _split(images, axis=2)
     approximation, horizontal = _split(low, axis=1)
@@ -91,7 +91,7 @@ def wavelet_bands(images: jax.Array) -> jax.Array:
 
 
 def _split(images: jax.Array, axis: int) -> jax.Array:
-    """Low and high band along an axis, `(2, N, ...)`: filtered, every other value kept."""
+    """Low and high band along an axis, `(2, N, ...)`: filtered and subsampled by 2."""
     filters = jnp.asarray(_filters(), jnp.float32)
     taps, size = filters.shape[1], images.shape[axis]
     borders = [(taps - 1, taps - 1) if i == axis else (0, 0) for i in range(images.ndim)]

@@ -1,10 +1,10 @@
-"""Feature mutual information: how much each small window of a feature of F tells of the source's.
+"""Feature mutual information: that of small windows of a feature of F and of the source.
 
 Haghighat, Aghagolzadeh and Seyedarabi 2011 in the fast form of Haghighat and Razian 2014.  In every
 3 x 3 window of a feature image the values, stretched to 0..1, are taken as a distribution over the
-nine places (column by column); the joint distribution of two windows is Nelsen's: between
-independence and a Frechet bound, as far as their correlation c goes.  The numbers of different
-features have nothing in common, so each metric is named by its feature.
+nine pixels (column by column).  The joint distribution of two windows is Nelsen's: a mixture of
+independence and a Frechet bound, weighted by their correlation c.  Values for different features
+are not comparable, so each metric is named after its feature.
 """
 
 import functools
@@ -19,14 +19,14 @@ from ditfuse_jax.evaluate.metrics.comparison import Comparison
 
 _SIDE = 3
 _CELLS = _SIDE**2
-_STRIP = 8  # rows at a time: of each pixel a hundred numbers are needed, 81 times
+_STRIP = 8  # rows at a time: every pixel takes a hundred numbers, 81 times
 
 
 def pixel_information(images: Comparison) -> jax.Array:
     """FMI_pixel: the feature is the image itself.
 
     **Mean** over the sources and windows of 2 MI / (H_X + H_F), 1 where the windows are equal; 0 to
-    1; higher is better.  What Linfeng's code calls by this name has edges as its feature.
+    1; higher is better.  In Linfeng's code the metric of this name has edges as its feature.
     """
     return _information(images, images.stack)
 
@@ -58,7 +58,7 @@ def _information(images: Comparison, feature: jax.Array) -> jax.Array:
     rows = min(_STRIP, height)
 
     def strip(number: jax.Array) -> jax.Array:
-        # The last strip reaches back over rows that were counted before.
+        # The last strip overlaps rows that were counted before.
         start = jnp.minimum(number * rows, height - rows)
         part = jax.lax.dynamic_slice_in_dim(feature, start, rows + _SIDE - 1, axis=1)
         local = _local(*images.split(_windows(part)))
@@ -113,7 +113,7 @@ def _local(x: jax.Array, f: jax.Array) -> jax.Array:
 def _over_cells(
     values: jax.Array, combine: Callable[[jax.Array, jax.Array], jax.Array] = jnp.add
 ) -> jax.Array:
-    """Reduces the leading axis as nine images; a reduction proper takes a CPU much longer."""
+    """Reduces the leading axis as nine images: on a CPU much faster than a reduction."""
     return functools.reduce(combine, [values[i] for i in range(_CELLS)])
 
 
@@ -136,7 +136,7 @@ def _distribution(cells: jax.Array) -> jax.Array:
     """`(9, ...)`, summing to one."""
     low, high = _over_cells(cells, jnp.minimum), _over_cells(cells, jnp.maximum)
     span = jnp.where(high == low, 1, high - low)
-    # Loops, lest the compiler divide anew for every use.
+    # Loops keep the compiler from repeating the divisions for every use.
     values = jax.lax.map(lambda cell: jnp.where(high == low, 1, (cell - low) / span), cells)
     total = _over_cells(values)
     return jax.lax.map(lambda value: value / total, values)
@@ -151,7 +151,7 @@ def _correlation(p: jax.Array, q: jax.Array) -> jax.Array:
 
 
 def _spread(p: jax.Array) -> jax.Array:
-    """The standard deviation of the place, counted from the middle; of a single place exactly 0."""
+    """The standard deviation of the position, counted from the middle; exactly 0 for one pixel."""
     place = jnp.arange(_CELLS, dtype=jnp.float32).reshape(_CELLS, 1, 1, 1, 1) - _CELLS // 2
     variance = _over_cells(place**2 * p) - _over_cells(place * p) ** 2
     return jnp.sqrt(jnp.maximum(variance, 0))

@@ -1,4 +1,4 @@
-"""How steep a picture is: differences between neighbouring pixels."""
+"""Sharpness metrics: differences between neighbouring pixels."""
 
 import math
 
@@ -34,7 +34,7 @@ def average_gradient(images: Comparison) -> jax.Array:
 
 
 def mean_gradient(images: Comparison) -> jax.Array:
-    """Returns the mean over the pixels of what AG sums."""
+    """Returns the mean of AG's summands over all pixels."""
     fused = images.fused[0]
     down, across = jnp.gradient(fused, axis=(-2, -1))
     if images.size is not None:
@@ -57,7 +57,7 @@ def edge_intensity(images: Comparison) -> jax.Array:
 def extended_spatial_frequency(images: Comparison) -> jax.Array:
     """Q_SF = (SF_F - SF_R) / SF_R, SF with rows, columns and both diagonals (weight sqrt(1/2)).
 
-    SF_R takes at each place the steepest difference of any source.  At least -1; 0 is best, below
+    SF_R takes at each pixel the largest difference of any source.  At least -1; 0 is best, below
     it detail was lost, above it was added; undefined where all sources are flat.  Zheng, Essock,
     Hansen and Haun 2007.
     """

@@ -1,7 +1,7 @@
 """3 x 3 gradient filters: exact in float32 on images of integers.
 
-Images are `(..., H, W)` and keep their sides; `mode` is that of `jnp.pad` and says how borders are
-extended: "constant" with zeros, "edge", or "reflect" (the border pixel not repeated).
+Images are `(..., H, W)` and keep their size; `mode` is that of `jnp.pad` for the borders:
+"constant" with zeros, "edge", or "reflect" (the border pixel is not repeated).
 """
 
 import jax
@@ -19,7 +19,7 @@ def prewitt(images: jax.Array, mode: str = "constant") -> tuple[jax.Array, jax.A
 
 
 def magnitude(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Returns sqrt(x^2 + y^2); of integers to 2,000 equal wherever the squares sum to the same."""
+    """Returns sqrt(x^2 + y^2); of integers up to 2,000, a function of the exact sum alone."""
     return jnp.sqrt(x * x + y * y)
 
 

@@ -1,4 +1,4 @@
-"""RGB to grey as MATLAB's rgb2gray does it: what published fusion tables start from."""
+"""RGB to grey like MATLAB's rgb2gray, which published fusion tables use."""
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +32,13 @@ def luminance(rgb: jax.Array) -> jax.Array:
     channels = [rgb[..., i].astype(jnp.int32) for i in range(3)]
     millionths = sum(weight * x for weight, x in zip(_WEIGHTS, channels, strict=True))
     remainder = sum(weight * x for weight, x in zip(_REMAINDERS, channels, strict=True))
-    # Lifted above zero, where the division that rounds towards zero rounds down, and is fast.
+    # Shifted above zero, where division towards zero rounds down.
     millionths += jax.lax.div(remainder + 25 * _MILLION, jnp.int32(_MILLION)) - 25
     return jax.lax.div(millionths + _MILLION // 2, jnp.int32(_MILLION)).astype(jnp.float32)
 
 
 def stretched(images: jax.Array) -> jax.Array:
-    """Returns grey `(..., H, W)`, each with its darkest level at 0 and its brightest at 255.
+    """Returns grey images `(..., H, W)` whose darkest level is 0 and whose brightest is 255.
 
     Rounded half up; a flat image becomes black.
     """

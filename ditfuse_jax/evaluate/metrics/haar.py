@@ -1,4 +1,4 @@
-"""Q_M: how well the details of a Haar wavelet are kept, coarse and fine."""
+"""Q_M: preservation of the detail bands of a Haar wavelet."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def multiscale_edges_kept(images: Comparison) -> jax.Array:
     """Q_M = product over 2 levels of ([sum over X of E_X W_X] / [sum over X of W_X])^(2/3, 1/3).
 
     E = sum over the three detail bands of exp(-|x_X - x_F|), W = sum of their squares x_X^2, sums
-    over all places; a last odd row or column is left out.  0 to 3; higher is better; undefined
+    over all pixels; an odd last row or column is dropped.  0 to 3; higher is better; undefined
     where the sources have no detail at a level.  Wang and Liu 2008.
     """
     value, low = jnp.float32(1), images.stack

@@ -1,4 +1,4 @@
-"""Joint counts of grey levels."""
+"""Joint histograms of grey levels."""
 
 import math
 
@@ -11,11 +11,11 @@ LEVELS = 256
 
 
 def joint_histogram(a: jax.Array, b: jax.Array, size: Size = None) -> jax.Array:
-    """Returns how often each pair of levels occurs, exactly (up to 2^24 times) but as float32.
+    """Returns the counts of each pair of levels as float32, exact up to 2^24.
 
     Args:
       a, b: `(..., H, W)` holding integers 0..255; leading axes broadcast.
-      size: of the rows and columns that count, by default all.
+      size: rows and columns that are counted; by default all.
 
     Returns:
       `(..., 256, 256)`: rows a, columns b.

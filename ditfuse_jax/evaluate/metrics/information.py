@@ -129,11 +129,11 @@ def _dependence(joint: jax.Array) -> jax.Array:
     """p(x,f) / (p(x) p(f)), 1 where the pair does not occur."""
     of_x, of_f = joint.sum(axis=-1, keepdims=True), joint.sum(axis=-2, keepdims=True)
     size = of_x.sum(axis=-2, keepdims=True)
-    # From products of counts, so that it is exactly 1 where either image is flat.
+    # From products of counts, which make it exactly 1 where either image is flat.
     return jnp.where(joint > 0, joint * size / jnp.maximum(of_x * of_f, 1), 1.0)
 
 
 def _expected(joint: jax.Array, values: jax.Array) -> jax.Array:
-    """The mean of what has a value for each pair of levels."""
+    """The expectation of a value that depends on the pair of levels."""
     by_row = jnp.sum(joint * values, axis=-1)
     return jnp.sum(by_row, axis=-1) / joint.sum(axis=(-2, -1))

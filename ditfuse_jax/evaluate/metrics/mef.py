@@ -1,4 +1,4 @@
-"""MEF-SSIM: the structure that a fusion of many exposures should have, patch by patch.
+"""MEF-SSIM: similarity to the structure that a multi-exposure fusion should have, patch by patch.
 
 Ma, Zeng and Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE TIP 24(11),
 2015.  Any number of sources.
@@ -17,7 +17,7 @@ _SIDE = len(SSIM_WINDOW)
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001)
 MULTISCALE_SMALLEST = (_SIDE - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 _LARGEST_POWER = 10.0
-# From here on tan(pi/2 R) is that large; at R = 1 float32's pi/2 would be too large for it.
+# tan(pi/2 R) reaches the largest power here; at R = 1, float32's pi/2 is above pi/2.
 _CONSISTENT = 2 / math.pi * math.atan(_LARGEST_POWER)
 _FLOOR = 0.001  # added to the contrasts, against division by zero
 _EPSILON = 2.0**-52
@@ -27,7 +27,7 @@ def mef_ssim(images: Comparison) -> jax.Array:
     """MEF-SSIM, one scale = mean over 11 x 11 patches of (2 s_rf + C) / (s_r^2 + s_f^2 + C).
 
     r = sum of w_k x_k / |x_k|, scaled to the largest |x_k|, is the desired patch, from the sources'
-    patches x_k less their means; w_k = (|x_k| / 11)^p, p = min(tan(pi R / 2), 10),
+    patches x_k minus their means; w_k = (|x_k| / 11)^p, p = min(tan(pi R / 2), 10),
     R = |sum x_k| / sum |x_k|; C = (0.03 x 255)^2.  -1 to 1; higher is better.
     """
     factor = _desired(images)
@@ -52,7 +52,7 @@ def multiscale_mef_ssim(images: Comparison) -> jax.Array:
 
 def _desired(images: Comparison) -> jax.Array:
     """The factors of the sources' patches that sum to the desired patch, `(K, h, w)`."""
-    # Of all that is needed the norms alone: they follow from covariances under a square window.
+    # Only norms are needed: they follow from covariances under a square window.
     inner = _SIDE**2 * _pairs(Windows(images.sources[:, 0], box_window(_SIDE)))
     contrast = jnp.sqrt(jnp.array([inner[k, k] for k in range(len(inner))]))
     together = jnp.sqrt(jnp.maximum(jnp.sum(inner, axis=(0, 1)), 0))

@@ -1,4 +1,4 @@
-"""Q_P: agreement of features found by phase congruency, whatever their contrast.
+"""Q_P: agreement of features found by phase congruency, independent of contrast.
 
 Phase congruency after Kovesi, "Image features from phase congruency", Videre 1(3), 1999, with
 log-Gabor filters of 4 scales and 6 orientations; the metric after Zhao, Laganiere and Liu 2007.
@@ -31,7 +31,7 @@ _C = 1e-4
 
 
 class Features(NamedTuple):
-    """Of images `(N, H, W)`: phase congruency, its largest and smallest moment (edges, corners)."""
+    """Phase congruency of images, and its largest and smallest moment, each `(N, H, W)`."""
 
     congruency: jax.Array
     edge: jax.Array
@@ -64,9 +64,9 @@ def phase_congruency_quality(images: Comparison) -> jax.Array:
 
 
 def phase_congruency(images: jax.Array) -> Features:
-    """Finds features of `(N, H, W)`, whatever their contrast."""
+    """Returns the features of `(N, H, W)`, independent of contrast."""
     radial, angle = _radial(images.shape), _angle(images.shape)
-    # The filters ignore the mean; without it a flat image has no features rather than few digits.
+    # The filters ignore the mean; without it a flat image has exactly no features.
     spectrum = jnp.fft.fft2(images - jnp.round(mean(images))[:, None, None])
     zero = jnp.zeros(images.shape)
 
@@ -95,7 +95,7 @@ def _energy(
     amplitude, largest = _total(amplitudes), functools.reduce(jnp.maximum, amplitudes)
     even, odd = _total(evens), _total(odds)
     length = magnitude(even, odd) + _EPSILON
-    # What of the responses points in their common direction, less what points across it.
+    # The responses' part in their common direction minus the part across it.
     along = even * even + odd * odd
     across = [jnp.abs(e * odd - o * even) for e, o in zip(evens, odds, strict=True)]
     energy = (along - _total(across)) / length
@@ -110,10 +110,10 @@ def _total(images: list[jax.Array]) -> jax.Array:
 
 
 def _noise(finest: jax.Array, radial: jax.Array, spread: jax.Array) -> jax.Array:
-    """The energy below which there is nothing but noise, `(N, 1, 1)`.
+    """The energy below which there is only noise, `(N, 1, 1)`.
 
-    From the median energy at the finest scale, which noise dominates, and what the filters would
-    make of such noise.
+    Computed from the median energy at the finest scale, which noise dominates, and the filters'
+    response to such noise.
     """
     power = _median(finest**2) / math.log(2) / jnp.sum((radial[0] * spread) ** 2)
     # Power of the sum of the filters' even parts: by Parseval, from their transfer functions.

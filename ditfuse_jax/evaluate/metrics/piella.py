@@ -1,4 +1,4 @@
-"""Similarity to whichever source matters at each place: Piella, Cvejic, Yang."""
+"""Similarity to the most salient source at each pixel: Piella, Cvejic, Yang."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def fusion_quality(images: Comparison) -> jax.Array:
 
 
 def weighted_fusion_quality(images: Comparison) -> jax.Array:
-    """Q_W = Q_S with every place weighted by the largest s_X^2 of the sources.
+    """Q_W = Q_S with every pixel weighted by the largest s_X^2 of the sources.
 
     -1 to 1; higher is better; undefined where all sources are flat.  Piella and Heijmans 2003.
     """

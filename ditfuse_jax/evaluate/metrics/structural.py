@@ -16,7 +16,7 @@ from ditfuse_jax.evaluate.metrics.windows import Windows
 WINDOW = len(SSIM_WINDOW)
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-# A side of that many pixels is halved, rounding up, to one window at the coarsest scale.
+# A side of so many pixels, halved at every scale, is one window at the coarsest scale.
 MULTISCALE_SMALLEST = (WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 
 

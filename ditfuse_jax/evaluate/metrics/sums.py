@@ -1,4 +1,4 @@
-"""Means over the last two axes that keep float32's digits however large the image."""
+"""Means over the last two axes that keep float32's precision for large images."""
 
 import dataclasses
 import math
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 _ROW = 4096
 
-# Height and width of what counts, at the top left; all where it is None.
+# Height and width of the part at the top left that is used; None for all.
 Size = tuple[jax.Array, jax.Array] | None
 
 
 def mean(values: jax.Array, size: Size = None) -> jax.Array:
     """Returns the mean of maps `(..., H, W)`, of the first `size` rows and columns.
 
-    By rows: adding a million numbers one after the other would cost float32 three digits.
+    Row by row: adding a million numbers one after another would lose three digits of float32.
     """
     if size is None:
         return jnp.mean(jnp.mean(values, axis=-1), axis=-1)
@@ -24,13 +24,13 @@ def mean(values: jax.Array, size: Size = None) -> jax.Array:
 
 
 def inside(maps: jax.Array, size: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Returns which places of maps `(..., H, W)` are in the first `size` rows and columns."""
+    """Returns which pixels of maps `(..., H, W)` are in the first `size` rows and columns."""
     height, width = maps.shape[-2:]
     return (jnp.arange(height)[:, None] < size[0]) & (jnp.arange(width) < size[1])
 
 
 def count(maps: jax.Array, size: Size) -> jax.Array | int:
-    """Returns how many places of each map count."""
+    """Returns how many pixels of each map are used."""
     return math.prod(maps.shape[-2:]) if size is None else size[0] * size[1]
 
 
@@ -49,7 +49,7 @@ def integer_mean(integers: jax.Array, size: Size = None) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Centred:
-    """Integers less their rounded mean: integers still, so that nothing large cancels."""
+    """Integers minus their rounded mean, which are integers too: nothing large cancels."""
 
     values: jax.Array  # int32 (..., H, W)
     offset: jax.Array  # their mean, (...)

@@ -1,4 +1,4 @@
-"""Visual information fidelity, in the pixel domain: what of a source a viewer still sees.
+"""Visual information fidelity in the pixel domain.
 
 Sheikh and Bovik, "Image information and visual quality", IEEE TIP 15(2), 2006, in its simpler
 variant `vifp_mscale`: 4 scales, Gaussian windows of 17, 9, 5 and 3 pixels, sigma a fifth of that,
@@ -33,20 +33,20 @@ class Moments(NamedTuple):
 
 
 def visual_information_fidelity(images: Comparison) -> jax.Array:
-    """VIF = **sum** over the sources of the information kept over the information there.
+    """VIF = **sum** over the sources of preserved information / information of the source.
 
-    Kept: sum of log(1 + g^2 s_X^2 / (s_V^2 + 2)), there: sum of log(1 + s_X^2 / 2), over all places
-    and scales; g = s_XF / s_X^2, s_V^2 = s_F^2 - g s_XF.  At least 0, each term 1 for F = X, more
-    where contrast was added; higher is better; undefined where a source is flat.
+    Preserved: sum of log(1 + g^2 s_X^2 / (s_V^2 + 2)); of the source: sum of log(1 + s_X^2 / 2),
+    over all pixels and scales; g = s_XF / s_X^2, s_V^2 = s_F^2 - g s_XF.  At least 0, each term 1
+    for F = X, more where contrast was added; higher is better; undefined where a source is flat.
     """
     return _fidelity(images.once(_scales))
 
 
 def saturated_visual_information_fidelity(images: Comparison) -> jax.Array:
-    """VIF of MATLAB's uint8 images, whose products stop at 255 at the finest scale.
+    """VIF of MATLAB's uint8 images, whose products saturate at 255 at the finest scale.
 
-    Too high by 4 to 55 %.  A variance that comes out negative counts as zero there, so little but
-    shadows is compared.
+    Too high by 4 to 55 %.  Negative variances count as zero there, so little but shadows is
+    compared.
     """
     _, *others = images.once(_scales)
     window = gaussian_window(_SIDES[0], _SIDES[0] / 5)
@@ -65,11 +65,11 @@ def saturated_visual_information_fidelity(images: Comparison) -> jax.Array:
 
 
 def visual_information_fidelity_for_fusion(images: Comparison) -> jax.Array:
-    """VIFF = sum over the scales of p [sum of kept information] / [sum of information there].
+    """VIFF = sum over the scales of p [preserved information] / [information of the source].
 
-    As VIF, but with the noise 0.005 x 255^2, at each place only the source with the smaller gain g,
-    1e-7 added to each term, and one ratio for each scale, p = (1, 0, 0.15, 1) / 2.15.  Another
-    number than VIF.  At least 0; higher is better.  Han, Cai, Cao and Xu 2013, as in their code.
+    Like VIF, but with the noise 0.005 x 255^2, at each pixel only the source with the smaller gain
+    g, 1e-7 added to each term, and one ratio per scale, p = (1, 0, 0.15, 1) / 2.15.  Not comparable
+    with VIF.  At least 0; higher is better.  Han, Cai, Cao and Xu 2013, as in their code.
     """
     value = jnp.float32(0)
     for weight, moments in zip(_HAN_WEIGHTS, images.once(_scales), strict=True):
@@ -109,7 +109,7 @@ def _fidelity(scales: list[Moments]) -> jax.Array:
 
 
 def _information(moments: Moments, noise: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What is kept and what was there, both as log10, and the gain, at least 0."""
+    """Preserved information and that of the source, in log10 units, and the gain, at least 0."""
     source, fused, together, _ = moments
     flat = (source < _GUARD) | (fused < _GUARD)
     gain = jnp.where(flat, 0, jnp.maximum(together / (source + _GUARD), 0))

@@ -1,7 +1,7 @@
 """Moments under a sliding separable window, as a loop over its cells, each a shifted image.
 
-On a CPU this is several times faster than a convolution with one channel, and than the same sum
-unrolled, which the compiler merges with what follows and then computes many times over.
+On a CPU this is several times faster than a convolution with one channel, and than an unrolled sum,
+which the compiler fuses with later operations and then computes repeatedly.
 """
 
 import copy
@@ -29,8 +29,8 @@ def box_window(size: int) -> np.ndarray:
 def filtered(images: jax.Array, weights: np.ndarray) -> jax.Array:
     """Returns the means of `(..., H, W)` under each whole window `weights x weights`.
 
-    Both sides shrink by n - 1 for `n` weights, which must sum to one.  A window in which all pixels
-    are alike has exactly their value.
+    Both sides shrink by n - 1 for `n` weights, which must sum to one.  A window of equal
+    pixels has exactly their value.
     """
     return _mean(_mean(images, weights, -2), weights, -1)
 
@@ -38,7 +38,7 @@ def filtered(images: jax.Array, weights: np.ndarray) -> jax.Array:
 def same_size(images: jax.Array, weights: np.ndarray) -> jax.Array:
     """Returns the sums of `(..., H, W)` under windows of odd side around each pixel.
 
-    Beyond the borders there are zeros; the weights may sum to anything.
+    Borders are padded with zeros; the weights need not sum to one.
     """
     half = len(weights) // 2
     borders = [(0, 0)] * (images.ndim - 2) + [(half, half), (half, half)]
@@ -66,24 +66,24 @@ class Windows:
 
     @functools.cached_property
     def variance(self) -> jax.Array:
-        """Of the shape of `mean`."""
+        """Local variances, of the shape of `mean`."""
         return self.covariance(self)
 
     def __getitem__(self, index: Any) -> "Windows":
-        """Some of the images, by the leading axes; of some images, not some of some."""
+        """Selects images by the leading axes; a selection cannot be indexed again."""
         some = copy.copy(self)
         some._index, some.mean, some.variance = index, self.mean[index], self.variance[index]
         return some
 
     def covariance(self, other: "Windows") -> jax.Array:
-        """With images of the same sides under the same window; leading axes broadcast."""
+        """Returns covariances with images of the same size and window; leading axes broadcast."""
         within = _sum_of_cells(lambda cell: self._within(cell) * other._within(cell), self._weights)
         return _sum_of_cells(
             lambda cell: cell(within, -1) + self._between(cell) * other._between(cell),
             self._weights,
         )
 
-    # Chosen inside the loop, where it costs nothing, rather than copied before it.
+    # Selected inside the loop, where it is free, instead of copied before it.
     def _within(self, cell: "Cell") -> jax.Array:
         return cell(self._images[self._index], -2) - self._columns[self._index]
 
@@ -97,7 +97,7 @@ Cell = Callable[[jax.Array, int], jax.Array]
 def _mean(images: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     n = len(weights)
     middle = jax.lax.slice_in_dim(images, n // 2, images.shape[axis] - (n - 1) // 2, axis=axis)
-    # About the middle cell: where all cells are alike, rounding cannot make them differ.
+    # Relative to the middle cell: equal cells stay equal despite rounding.
     return _sum_of_cells(lambda cell: cell(images, axis) - middle, weights, start=middle)
 
 

@@ -1,9 +1,9 @@
-"""How much of the sources' edges the fused image keeps: Xydeas and Petrovic 2000, three ways.
+"""Preservation of the sources' edges: Xydeas and Petrovic 2000, in three versions.
 
-Of each source X, at each pixel: the Sobel strengths g and orientations a give the ratio of the
-strengths G = min(g_X, g_F) / max(g_X, g_F) and the agreement of the orientations A; what is kept is
-a product of two logistic functions of them.  The constants, borders and weights differ between the
-three codes that published tables were made with.
+For each source X and pixel, the Sobel strengths g and orientations a give the ratio of strengths
+G = min(g_X, g_F) / max(g_X, g_F) and the agreement of orientations A; the preservation Q_XF is a
+product of two logistic functions of them.  Constants, borders and weights differ between the three
+codes behind published tables.
 """
 
 import math
@@ -30,7 +30,7 @@ def edges_kept(images: Comparison) -> jax.Array:
     angle = jnp.where(x == 0, _RIGHT_ANGLE, jnp.arctan(-y / jnp.where(x == 0, 1, x)))
     (angle, angle_f), (strength, strength_f) = images.split(angle), images.split(magnitude(x, y))
     low, high = jnp.minimum(strength, strength_f), jnp.maximum(strength, strength_f)
-    # Where both are equally strong that code takes the strength itself for the ratio.
+    # Where both are equally strong, that code uses the strength itself as the ratio.
     relative = jnp.where(low == high, low, low / high)
     alike = 1 - jnp.abs(angle - angle_f) / _RIGHT_ANGLE
     kept = _logistic(relative, 0.9994, -15, 0.5) * _logistic(alike, 0.9879, -22, 0.8)
@@ -62,7 +62,7 @@ def artefacts(images: Comparison) -> jax.Array:
     """Nabf, modified = [sum over X of r (1 - Q_XF) w_X] / [sum over X of w_X], see Qabf (b).
 
     r = 1 where the edge of F is stronger than those of all sources.  0 to 1; lower is better; Qabf
-    (b) + Labf + Nabf = 1.  Shreyamsha Kumar 2013, the one that tables print.
+    (b) + Labf + Nabf = 1.  Shreyamsha Kumar 2013; the version in published tables.
     """
     kept, weight, added = images.once(_kumar)
     return jnp.sum(mean((1 - kept) * weight * added), axis=0) / jnp.sum(mean(weight), axis=0)
@@ -83,7 +83,7 @@ def local_edge_ratio(images: Comparison) -> jax.Array:
     """Q_G, Qabf (c) of Liu's toolbox = mean of [sum over X of Q_XF g_X] / [sum over X of g_X].
 
     Q = 1 / (1 + e^(-10(G-0.5))) x 1 / (1 + e^(-20(A-0.75))).  The mean of local ratios, not the
-    ratio of sums: flat places count as much as edges.  0 to 1; higher is better.
+    ratio of sums: flat regions count as much as edges.  0 to 1; higher is better.
     """
     x, y = images.sobel
     angle, angle_f = images.split(jnp.arctan(y / jnp.where(x == 0, _TINY, x)))
@@ -96,7 +96,7 @@ def local_edge_ratio(images: Comparison) -> jax.Array:
 
 
 def _kumar(images: Comparison) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What is kept of each source, its weight, and where the fusion added an edge, `(M, H, W)`."""
+    """Preservation and weight of each source, and where the fusion added an edge, `(M, H, W)`."""
     x, y = (response / 8 for response in sobel(images.stack, "reflect"))
     # The angle from the vertical; 0 where nothing changes.
     level = jnp.sign(x) * _RIGHT_ANGLE

@@ -17,7 +17,7 @@ Mark = Callable[[str], str]
 MEANINGS = {
     "higher": "higher is better",
     "lower": "lower is better",
-    "zero": "nearer to zero is better",
+    "zero": "closer to zero is better",
 }
 _LATEX_ARROWS = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "zero": r"$\to 0$"}
 _LATEX = {
