@@ -1,6 +1,6 @@
-"""Counts the sentences of the instruction pools into the tables of their card.
+"""Writes the counts of the instruction pools into data/instructions/README.md.
 
-Run `python data/build_instruction_card.py` after a change of `data/instructions/*.yaml`.
+Run `python data/build_instruction_card.py` after changes of `data/instructions/*.yaml`.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ def tables() -> str:
         ("granularity", "granularity", GRANULARITIES),
         ("form", "form", FORMS),
     ):
-        kinds += ["", f"| {title} | what it is | train | heldout |", "|---|---|---|---|"]
+        kinds += ["", f"| {title} | meaning | train | heldout |", "|---|---|---|---|"]
         for name, meaning in known.items():
             of_kind = [sentence for sentence in everything if getattr(sentence, field) == name]
             counts = " | ".join(str(_of_part(of_kind, part)) for part in SPLITS)
@@ -45,7 +45,7 @@ def tables() -> str:
 
 
 def card() -> str:
-    """Returns the text of the card with its tables as they should be."""
+    """Returns the text of the README with current tables."""
     text = _path().read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"

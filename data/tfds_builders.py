@@ -1,14 +1,13 @@
-"""tensorflow-datasets builders of the public data sets, made from their recipes.
+"""tensorflow-datasets builders of the public data sets, made from their descriptions.
 
     python -m ditfuse_jax.data.tfds_builders msrs /downloads/MSRS [--data-dir DIR] [--partial]
 
-prepares one, and needs no TensorFlow.  `tfds build`, which does need it, prepares the same:
+prepares one without TensorFlow.  `tfds build`, which needs TensorFlow, prepares the same:
 
     tfds build --imports ditfuse_jax.data.tfds_builders --manual_dir /downloads/MSRS msrs
 
-Train on it with `--config.data.mixture.roads.source=tfds:msrs`.  A record holds the files as they
-are: `name`; `images`, an encoded file per role, empty where an extra lacks; `size`, their (height,
-width).
+Train on it with `--config.data.mixture.roads.source=tfds:msrs`.  A record holds unchanged files:
+`name`; `images`, an encoded file per role, empty for a missing extra; `size`, (height, width).
 """
 
 import argparse
@@ -30,17 +29,17 @@ _logger = logging.getLogger(__name__)
 
 
 class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Prepares `dataset`; with the configuration `partial` as much of it as there is."""
+    """Prepares `dataset`; with the configuration `partial` only its complete examples."""
 
     dataset: ClassVar[Dataset]
 
     def __init__(self, *, file_format: str | None = None, **options: Any):
-        """As any builder, but ArrayRecord is the default: it is read without TensorFlow."""
+        """Like any builder, with ArrayRecord as the default, which is read without TensorFlow."""
         super().__init__(file_format=file_format or "array_record", **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         dataset = self.dataset
-        file = tfds.features.Scalar(np.object_)  # bytes, not to be encoded anew
+        file = tfds.features.Scalar(np.object_)  # bytes, stored as they are
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{dataset.title}: {dataset.task}.  Licence: {dataset.licence}.",
@@ -53,7 +52,7 @@ class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
             homepage=dataset.homepage,
             citation=dataset.citation,
-            disable_shuffling=True,  # training shuffles; in order, examples are those of the files
+            disable_shuffling=True,  # training shuffles; here the order is that of the files
         )
 
     @property
@@ -62,7 +61,7 @@ class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         place = Path(dl_manager.manual_dir)
-        if (place / self.dataset.name).is_dir():  # tensorflow-datasets has one for all data sets
+        if (place / self.dataset.name).is_dir():  # one manual folder for all data sets
             place /= self.dataset.name
         found, problems = {}, []
         for split in self.dataset.splits:
@@ -86,7 +85,7 @@ class RecipeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 _logger.warning("left out %s: %s", example.name, error)
 
     def _record(self, example: Example) -> dict[str, Any]:
-        """Reads an example, once decoded to know that it can be."""
+        """Reads an example, and decodes it once as a check."""
         files = {role: path.read_bytes() for role, path in example.files.items()}
         images = [
             (decode_labels if role == LABEL else decode_image)(data, str(example.files[role]))
@@ -119,16 +118,16 @@ BUILDERS = {name: _builder(dataset) for name, dataset in DATASETS.items()}
 def prepare(
     name: str, manual_dir: Path, data_dir: Path | None = None, *, partial: bool = False
 ) -> tfds.core.DatasetBuilder:
-    """Prepares a data set as ArrayRecord files, unless it is.
+    """Prepares a data set as ArrayRecord files, unless it is prepared already.
 
     Args:
       name: in `DATASETS`.
-      manual_dir: the folder with what was downloaded.
-      data_dir: of tensorflow-datasets, None for its own.
-      partial: take what is there.
+      manual_dir: the folder with the downloaded files.
+      data_dir: tensorflow-datasets' folder, None for its default.
+      partial: use only the complete examples.
 
     Raises:
-      UserError: unknown, incomplete or damaged.
+      UserError: the data set is unknown, incomplete or damaged.
     """
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; choose from {', '.join(BUILDERS)}")

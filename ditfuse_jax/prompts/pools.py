@@ -32,7 +32,7 @@ SPLITS = ("train", "heldout")
 
 GRANULARITIES: dict[str, str] = {
     "task": "names the job: the kind of sources, the technique",
-    "global": "speaks of the result as a whole",
+    "global": "describes the result as a whole",
     "attribute": "names a property: sharpness, light, colour, noise",
     "region": "names a place, a thing or a person in the scene",
 }
@@ -40,13 +40,13 @@ GRANULARITIES: dict[str, str] = {
 FORMS: dict[str, str] = {
     "plain": "a plain request",
     "terse": "a few words, as on a command line",
-    "technical": "the words of engineers",
+    "technical": "engineering terms",
     "question": "a question",
-    "colloquial": "as one talks",
-    "negation": "tells what shall not be",
-    "wish": "tells what is wanted, or how the result shall be",
-    "context": "tells the situation, then asks",
-    "learner": "the English of somebody who is learning it",
+    "colloquial": "spoken language",
+    "negation": "says what to avoid",
+    "wish": "states a wish, or properties of the result",
+    "context": "describes the situation, then asks",
+    "learner": "the English of a learner",
     "typo": "with typing errors",
 }
 
