@@ -1,4 +1,4 @@
-"""Images to evaluate, and a stand-in for a trained model: it fuses to the first source."""
+"""Images to evaluate, and a stand-in for a trained model that returns the first source."""
 
 import numpy as np
 import pytest

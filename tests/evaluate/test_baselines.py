@@ -19,7 +19,7 @@ def test_the_mean_of_sources_is_rounded_half_up_and_never_wraps(k):
     np.testing.assert_array_equal(mean_of_sources([white] * k), white)
 
 
-def test_baselines_are_what_their_names_say():
+def test_baselines_compute_what_their_names_say():
     a, b = image(0), image(1)
     fused = {name: fuse([a, b]) for name, fuse in BASELINES.items()}
     np.testing.assert_array_equal(fused["copy_a"], a)
@@ -28,7 +28,7 @@ def test_baselines_are_what_their_names_say():
     assert all(image.dtype == np.uint8 and image.shape == a.shape for image in fused.values())
 
 
-def test_baselines_and_ceilings_are_told_apart_from_methods():
+def test_baselines_and_ceilings_are_distinguished_from_methods():
     assert is_baseline("copy_a") and is_baseline("autoencoder_of_clean")
     assert not is_baseline("fused")
     assert [method_title(name) for name in ("copy_a", "U2Fusion")] == ["copy A", "U2Fusion"]

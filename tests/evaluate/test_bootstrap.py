@@ -1,4 +1,4 @@
-"""Intervals cover what they claim to; ranks and marks treat ties alike."""
+"""Bootstrap intervals, ranks and best methods."""
 
 import math
 
@@ -19,7 +19,7 @@ EN, MSE = "EN", "MSE"  # higher is better, lower is better
     ],
     ids=["normal", "uniform", "exponential"],
 )
-def test_the_interval_covers_the_true_mean_as_often_as_it_says(draw, mean):
+def test_the_interval_covers_the_true_mean_with_its_nominal_frequency(draw, mean):
     rng = np.random.default_rng(0)
     intervals = [mean_interval(draw(rng, 60)) for _ in range(400)]
     covered = np.mean([low <= mean <= high for low, high in intervals])
@@ -47,19 +47,19 @@ def test_there_is_no_interval_of_one_value_or_an_infinite_one(values):
     assert all(map(math.isnan, mean_interval(values)))
 
 
-def test_undefined_values_are_left_out_of_the_interval():
+def test_intervals_ignore_nan():
     values = [1.0, 2.0, 4.0, 8.0]
     assert mean_interval([math.nan, *values, math.nan]) == mean_interval(values)
 
 
-def test_ties_share_their_mean_rank_and_the_undefined_have_none():
+def test_ties_share_their_mean_rank_and_nan_has_none():
     values = {"a": 3.0, "b": 5.0, "c": 3.0, "d": math.nan, "e": 1.0}
     assert ranks(EN, values) | {"d": 0} == {"a": 2.5, "b": 1.0, "c": 2.5, "d": 0, "e": 4.0}
     assert math.isnan(ranks(EN, values)["d"])
     assert ranks(MSE, {"a": 3.0, "b": 5.0, "c": math.inf}) == {"a": 1.0, "b": 2.0, "c": 3.0}
 
 
-def test_ranks_of_any_values_sum_to_what_ranks_without_ties_sum_to():
+def test_ranks_with_ties_have_the_sum_of_ranks_without():
     rng = np.random.default_rng(3)
     for _ in range(50):
         values = {str(i): float(rng.integers(4)) for i in range(7)}
@@ -70,7 +70,7 @@ def test_ranks_of_any_values_sum_to_what_ranks_without_ties_sum_to():
                 assert (values[one] > values[other]) == (places[one] < places[other])
 
 
-def test_the_best_methods_follow_the_direction_and_ties_share_the_place():
+def test_the_best_methods_follow_the_direction_and_share_ties():
     assert best_methods(EN, {"a": 1.0, "b": 3.0, "c": math.nan}) == {"b"}
     assert best_methods(MSE, {"a": 1.0, "b": 3.0, "c": 1.0}) == {"a", "c"}
     assert best_methods(MSE, {"a": 1.0, "b": 3.0, "c": 1.0}, place=2) == {"b"}

@@ -32,7 +32,7 @@ def test_an_image_without_a_metric_is_ignored_in_that_metrics_mean_only():
     assert scored.summary() == {PSNR: {"fused": 30.0}, EN: {"fused": 6.5}}
 
 
-def test_undefined_values_do_not_spoil_the_mean_but_infinite_ones_show():
+def test_means_ignore_nan_but_not_infinity():
     rows = {"0": {"fused": math.nan, "mean": math.inf}, "1": {"fused": 20.0, "mean": 1.0}}
     assert results(**rows).summary()[EN] == {"fused": 20.0, "mean": math.inf}
 

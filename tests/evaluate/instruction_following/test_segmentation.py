@@ -198,11 +198,11 @@ def test_any_name_of_a_class_gives_its_number():
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [(["moon"], "class 'moon' is unknown; choose from sky"), (["road", "street"], "twice")],
 )
-def test_unknown_and_repeated_classes_are_refused(names, told):
-    with pytest.raises(UserError, match=told):
+def test_unknown_and_repeated_classes_are_refused(names, message):
+    with pytest.raises(UserError, match=message):
         class_numbers(names)
 
 

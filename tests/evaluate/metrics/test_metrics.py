@@ -48,7 +48,7 @@ class TestScore:
         whole_windows = local[5:-5, 5:-5]
         assert ours["SSIM_clean"] == pytest.approx(whole_windows.mean(), abs=2e-6)
 
-    def test_one_level_in_one_channel_is_what_psnr_sees_first(self, scene):
+    def test_psnr_notices_one_level_in_one_channel(self, scene):
         clean = scene("photo")
         fused = clean.copy()
         fused[3, 4, 1] ^= 1
@@ -56,7 +56,7 @@ class TestScore:
         found = compute_metrics(fused, [clean, clean], clean, ["PSNR_clean"])["PSNR_clean"]
         assert found == pytest.approx(expected, rel=1e-6)
 
-    def test_candidates_scored_together_get_what_they_get_alone(self, scene):
+    def test_candidates_scored_together_have_the_values_of_each_alone(self, scene):
         candidates = [scene("photo"), scene("noise"), scene("flat9")]
         sources, clean = [scene("other"), scene("night")], scene("other")
         together = compute_metrics_of_candidates(candidates, sources, clean)
@@ -75,17 +75,17 @@ class TestScore:
         for name in QUICK:
             np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)
 
-    def test_by_default_what_the_images_do_not_allow_is_left_out(self, scene):
+    def test_impossible_metrics_are_left_out_by_default(self, scene):
         fused, sources = scene("photo", 20, 24), [scene("other", 20, 24), scene("noise", 20, 24)]
         left_out = {"PSNR_clean", "SSIM_clean", "VIF"}  # no clean image, no room for VIF
         assert set(compute_metrics(fused, sources)) == set(TASK_METRICS["fuse"]) - left_out
         three = compute_metrics(fused, [*sources, fused])
         assert set(three) == set(TASK_METRICS["fuse"]) - left_out - {"SCD"}
 
-    def test_named_metrics_come_in_the_order_asked_for_and_once(self, photos):
+    def test_named_metrics_keep_their_order_without_duplicates(self, photos):
         assert list(compute_metrics(*photos, names=["SD", "EN", "SD"])) == ["SD", "EN"]
 
-    def test_no_names_no_scores(self, photos):
+    def test_no_names_give_no_scores(self, photos):
         assert compute_metrics(*photos, names=[]) == {}
 
     @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestScore:
             (lambda a: compute_metrics(a, []), "at least one fused image and one source"),
         ],
     )
-    def test_what_cannot_be_scored_is_refused_with_the_reason(self, scene, call, message):
+    def test_bad_input_is_refused_with_the_reason(self, scene, call, message):
         with pytest.raises(UserError, match=message) as caught:
             call(scene("photo"))
         assert "\n" not in str(caught.value)
@@ -130,7 +130,7 @@ class TestScore:
 class TestPadding:
     """Images are padded, so that many sizes share a program."""
 
-    def test_scores_with_padding_are_those_without(self, scene):
+    def test_padding_does_not_change_scores(self, scene):
         names = ("EN", "SD", "SCD", "AG", "PSNR_clean", "Qabf", "SSIM")
         assert all(METRICS[name].padded for name in names)
         fused, a, b = (np.stack([scene(kind)]) for kind in ("photo", "other", "noise"))
@@ -140,7 +140,7 @@ class TestPadding:
         for name in names:
             np.testing.assert_allclose(padded[name], whole[name], 1e-6, 1e-7, err_msg=name)
 
-    def test_images_of_different_sizes_share_a_program_and_no_score(self, scene, monkeypatch):
+    def test_images_of_different_sizes_share_a_program(self, scene, monkeypatch):
         made = []
         program = compute._program
         monkeypatch.setattr(compute, "_program", lambda *key: made.append(key) or program(*key))
@@ -156,7 +156,7 @@ class TestPadding:
 class TestRegistry:
     """The table of metrics and what a user adds to it."""
 
-    def test_names_are_those_of_the_entries_and_free_for_json(self):
+    def test_keys_are_the_metrics_names_and_not_those_of_report_json(self):
         assert all(key == metric.name for key, metric in METRICS.items())
         assert not {"images", "count", "run"} & set(METRICS)
 
@@ -166,7 +166,7 @@ class TestRegistry:
         for preset in METRIC_PRESETS.values():
             assert all(name == metric.name for name, metric in preset.changed.items())
 
-    def test_pooled_metrics_say_in_their_titles_whether_they_are_sums_or_means(self):
+    def test_titles_of_pooled_metrics_contain_sum_or_mean(self):
         for name in ("MI", "NMI", "SCD", "VIF"):
             assert "sum" in METRICS[name].title
         for name in ("CC", "CE", "MSE", "SSIM", "MSSSIM", "FMI_pixel"):
@@ -181,7 +181,7 @@ class TestRegistry:
             assert name == "canonical" or f"`{name}`" in text, name
         assert f"computes {len(METRICS)} metrics" in text
 
-    def test_every_public_docstring_tells_range_and_direction(self):
+    def test_every_docstring_of_a_metric_names_its_direction(self):
         for metric in METRICS.values():
             text = " ".join((metric.function.__doc__ or "").split())
             if "see `pixel_information`" not in text:
@@ -189,7 +189,7 @@ class TestRegistry:
                     metric.direction
                 ] in text, metric.name
 
-    def test_a_registered_metric_is_computed_beside_the_others(self, photos, own_metrics):
+    def test_a_registered_metric_is_computed_with_the_others(self, photos, own_metrics):
         @register_metric("RED", "mean red", needs="fused", direction="lower")
         def mean_red(images):
             return jnp.mean(images.fused_rgb[..., 0], axis=(1, 2))
@@ -219,7 +219,7 @@ class TestRegistry:
 class TestGrey:
     """`luminance` and `stretched`."""
 
-    def test_luminance_rounds_every_colour_as_exact_arithmetic_does(self, oracle):
+    def test_luminance_rounds_every_colour_like_exact_arithmetic(self, oracle):
         level = np.arange(256, dtype=np.uint8)
         for red in (0, 1, 77, 128, 254, 255):
             green, blue = np.meshgrid(level, level, indexing="ij")
@@ -232,7 +232,7 @@ class TestGrey:
         rgb = np.stack([level] * 3, axis=-1)
         np.testing.assert_array_equal(np.asarray(luminance(jnp.asarray(rgb))), level)
 
-    def test_stretching_rounds_every_range_as_float64_does(self, oracle):
+    def test_stretching_rounds_every_range_like_float64(self, oracle):
         for low, high in [(0, 255), (3, 250), (100, 101), (0, 170), (17, 219), (40, 40)]:
             image = np.arange(low, high + 1, dtype=np.float32)[None, None]
             found = np.asarray(stretched(jnp.asarray(image)))[0]
@@ -259,7 +259,7 @@ class TestWindows:
         np.testing.assert_array_equal(filtered(image, weights)[1], 253)
         assert not np.any(windows.variance)
 
-    def test_some_of_a_stack_are_what_they_are_alone(self):
+    def test_selected_images_of_a_stack_have_the_values_of_each_alone(self):
         images = np.random.default_rng(0).normal(size=(3, 20, 22)).astype(np.float32)
         weights = gaussian_window(7, 1.5)
         stack, a, c = Windows(images, weights), *(Windows(images[i], weights) for i in (0, 2))
@@ -268,7 +268,7 @@ class TestWindows:
         np.testing.assert_allclose(stack[0].variance, a.variance, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize("shape", [(3, 5), (70, 9000), (2000, 600)])
-    def test_means_of_integers_keep_their_digits(self, shape):
+    def test_means_of_integers_are_exact_to_float32(self, shape):
         values = np.random.default_rng(1).integers(0, 260_101, shape).astype(np.int32)
         found = float(jax.jit(integer_mean)(values))
         assert found == pytest.approx(values.mean(dtype=np.float64), rel=1.5e-7)

@@ -1,4 +1,4 @@
-"""Every metric against an independent float64 oracle, on images kind and unkind."""
+"""Every metric against an independent float64 oracle, on ordinary and degenerate images."""
 
 import math
 
@@ -68,7 +68,7 @@ def test_every_metric_agrees_with_the_oracle(score_five, oracle, scene, fused, a
         (11, ["SSIM", "MEFSSIM", "Qs", "Qw", "Qe"]),
     ],
 )
-def test_small_images_get_the_metrics_whose_windows_fit(scene, compare, side, names):
+def test_metrics_whose_windows_fit_small_images_agree_with_the_oracle(scene, compare, side, names):
     fused, *sources = (scene(kind, side, side) for kind in ("photo", "other", "noise"))
     assert compare(fused, sources, names) == {}
 
@@ -88,7 +88,7 @@ def test_feature_mutual_information_agrees_with_the_oracle(scene, compare, oracl
     assert compare(images[0], images[1:], [n for n in FMI if n in oracle.METRICS]) == {}
 
 
-def test_the_wavelet_nearly_keeps_the_energy_and_sorts_it_into_its_bands():
+def test_the_wavelet_nearly_keeps_the_energy_and_separates_the_bands():
     bands = jax.jit(wavelet_bands)
     patch = np.zeros((1, 180, 180), np.float32)  # far from the borders, which are mirrored
     patch[0, 80:100, 80:100] = np.random.default_rng(0).normal(size=(20, 20))

@@ -1,4 +1,4 @@
-"""Each preset differs from the canonical form exactly where its code does, and as it does."""
+"""Presets differ from the canonical form exactly as the published codes do."""
 
 import math
 
@@ -26,7 +26,7 @@ def in_colour(image):
     return np.ptp(image, axis=-1).max() > 0
 
 
-def test_the_presets_change_what_the_published_codes_change_and_nothing_else():
+def test_presets_change_only_the_metrics_of_the_published_codes():
     changed = {name: set(preset.changed) for name, preset in METRIC_PRESETS.items()}
     linfeng = {"MI", "SF", "MSE", "PSNR", "SSIM", "MSSSIM", "FMI_pixel"}
     assert changed == {
@@ -71,7 +71,7 @@ def test_linfeng(images, grey, oracle):
     assert ours["SSIM"] == pytest.approx(np.mean(ssim), abs=2e-6)
 
 
-def test_linfeng_on_integers_of_eight_bits(images, grey, oracle):
+def test_linfeng_on_8_bit_integers(images, grey, oracle):
     fused, *sources = images
     f = grey[0]
     ours = compute_metrics(fused, sources, names=["SD", "VIF", "SF"], preset="linfeng-uint8")
@@ -160,7 +160,7 @@ def test_vifb(images, oracle):
     assert ours["SF"] == pytest.approx(np.sqrt(frequency), rel=2e-6)
 
 
-def test_vifb_takes_a_grey_image_for_one_matrix(images, grey, oracle):
+def test_vifb_treats_a_grey_image_as_one_matrix(images, grey, oracle):
     fused = np.stack([grey[0].astype(np.uint8)] * 3, axis=-1)
     ours = compute_metrics(fused, images[1:], names=["SF"], preset="vifb")["SF"]
     f = grey[0]

@@ -1,4 +1,4 @@
-"""What must hold for any images: symmetries and limits."""
+"""Properties of metrics for any images: symmetries and limits."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_the_order_of_the_sources_does_not_matter(score_five):
 
 @pytest.mark.parametrize("a", ["photo", "night", "flat0", "flat255"])
 @pytest.mark.parametrize("b", ["photo", "flat90"])
-def test_values_are_undefined_only_for_a_reason(score_five, a, b):
+def test_values_are_nan_only_for_a_documented_reason(score_five, a, b):
     fused = ("photo", "night", "flat0", "flat255", "harsh")
     for name, values in score_five(fused, (a, b)).items():
         for kind, value in zip(fused, values, strict=True):
@@ -45,21 +45,21 @@ def test_an_image_fused_from_itself_is_perfect(score_five):
     assert 0.95 < scores["Qp"] < 1  # the sources' weak features are ignored, those of F are not
 
 
-def test_a_shift_of_brightness_leaves_contrast_and_correlation(score_five, scene):
+def test_a_shift_of_brightness_does_not_change_contrast_and_correlation(score_five, scene):
     dark = scene("photo") // 2
     scores = score_five([dark, dark + 60], ["other", "noise"])
     for name in ("EN", "SD", "SF", "AG", "MI", "NMI", "CC", "SCD", "Qte"):
         assert scores[name][1] == close(scores[name][0]), name
 
 
-def test_information_does_not_care_what_the_levels_are_called(score_five, scene):
+def test_information_is_invariant_to_a_permutation_of_levels(score_five, scene):
     grey = np.repeat(scene("photo")[..., :1], 3, axis=-1)
     scores = score_five([grey, 255 - grey], ["other", "noise"])
     for name in ("EN", "MI", "NMI", "Qte", "Qte_nava", "Qncie"):
         assert scores[name][1] == close(scores[name][0]), name
 
 
-def test_a_mirror_image_scores_alike(score_five, scene):
+def test_a_mirror_image_has_the_same_scores(score_five, scene):
     images = [scene(kind) for kind in ("harsh", "photo", "other")]
     mirrored = [image[:, ::-1] for image in images]
     before, after = (score_five(x[:1], x[1:]) for x in (images, mirrored))
@@ -67,7 +67,7 @@ def test_a_mirror_image_scores_alike(score_five, scene):
         assert after[name][0] == close(before[name][0], 1e-4), name
 
 
-def test_what_is_kept_lost_and_added_makes_one(score_five):
+def test_preserved_lost_and_added_information_sum_to_one(score_five):
     scores = score_five(["harsh", "noise", "night"], ["photo", "noise"])
     total = scores["Qabf_kumar"] + scores["Labf"] + scores["Nabf"]
     np.testing.assert_allclose(total, 1, rtol=1e-5)
@@ -80,12 +80,12 @@ def test_rmse_is_the_root_of_mse_and_psnr_its_logarithm(score_five):
     np.testing.assert_allclose(scores["PSNR"], 20 * np.log10(255 / scores["RMSE"]), rtol=1e-5)
 
 
-def test_an_image_of_all_levels_alike_has_eight_bits():
+def test_a_uniform_histogram_has_eight_bits():
     ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
     assert compute_metrics(ramp, [ramp], names=["EN"])["EN"] == 8
 
 
-def test_a_flat_image_holds_nothing(score_five):
+def test_a_flat_image_has_no_information(score_five):
     scores = score_five(["flat90"], ["photo", "noise"])
     assert {scores[name][0] for name in ("EN", "SD", "SF", "AG", "MI", "Qte")} == {0}
 

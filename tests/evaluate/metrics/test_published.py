@@ -50,21 +50,21 @@ def deviations(golden: dict, dataset: str, stem: str) -> dict[tuple[str, str], f
 
 
 @pytest.mark.parametrize("dataset", VIEWS)
-def test_every_method_s_image_of_a_scene_scores_as_its_golden_values(golden, dataset):
+def test_published_images_of_one_scene_have_their_golden_values(golden, dataset):
     for (method, name), deviation in deviations(golden, dataset, SMALL[dataset]).items():
         assert deviation < TOLERANCE.get(name, 1e-6), f"{name} of {method}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", VIEWS)
-def test_all_published_images_score_as_their_golden_values(golden, dataset):
+def test_all_published_images_have_their_golden_values(golden, dataset):
     stems = next(iter(golden[dataset].values()))
     for stem in stems:
         for (method, name), deviation in deviations(golden, dataset, stem).items():
             assert deviation < TOLERANCE.get(name, 1e-6), f"{name} of {method} on {stem}"
 
 
-def test_copying_a_source_games_the_fidelity_to_the_sources(golden):
+def test_a_copy_of_a_source_beats_a_good_method(golden):
     """The ceiling that makes baselines necessary: VIF about 1 and Qabf .54 for a copy, on TNO."""
     folder = SHARED / "data" / "ivif/tno_dev"
     rows = []

@@ -1,4 +1,4 @@
-"""The report in a real browser: its script runs, sorts, draws and picks cases."""
+"""The report in a real browser: its script runs, sorts, draws and selects images."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def test_the_script_runs_without_errors(seen):
     assert seen["errors"] == []
 
 
-def test_a_click_on_a_heading_sorts_and_another_turns_it_round(seen):
+def test_a_click_on_a_heading_sorts_and_another_reverses(seen):
     assert seen["original"] == ["One", "Two", "mean"]
     assert seen["falling"] == ["One", "mean", "Two"]
     assert seen["rising"] == ["Two", "mean", "One"]

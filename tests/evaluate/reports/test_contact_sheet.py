@@ -1,4 +1,4 @@
-"""Contact sheets: what is drawn where."""
+"""Contact sheets: positions and contents of tiles and titles."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def extent(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, i
     return left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1
 
 
-def test_tiles_are_equally_large_and_stand_side_by_side_with_a_thin_gap():
+def test_tiles_have_equal_sizes_and_a_thin_gap():
     sheet = contact_sheet(
         [[flat(RED), flat(GREEN, 80, 120), flat(BLUE, 10, 15)]], ["a", "b", "c"], tile_width=90
     )
@@ -33,7 +33,7 @@ def test_tiles_are_equally_large_and_stand_side_by_side_with_a_thin_gap():
     assert gaps[0] == gaps[1] and 0 < gaps[0] < 10
 
 
-def test_rows_of_other_shapes_keep_their_proportions():
+def test_pictures_keep_their_proportions():
     sheet = contact_sheet([[flat(RED)], [flat(GREEN, 60, 30)]], ["a"], ["x", "y"], tile_width=90)
     red, green = extent(sheet, RED), extent(sheet, GREEN)
     assert red[2:] == (90, 60) and green[2:] == (90, 180)
@@ -87,7 +87,7 @@ def test_a_zoom_is_outlined_and_shown_enlarged_below():
     assert tuple(sheet[top + 15, left + 25]) not in (RED, BLUE)
 
 
-def test_a_written_sheet_is_the_drawn_one(tmp_path):
+def test_a_written_sheet_equals_the_drawn_one(tmp_path):
     rows = [[flat(RED), flat(GREEN)]]
     write_sheet(tmp_path / "sheet.png", rows, ["a", "b"], ["x"])
     np.testing.assert_array_equal(
@@ -105,7 +105,7 @@ def test_a_written_sheet_is_the_drawn_one(tmp_path):
         (([[flat(RED)[..., 0]]], ["a"]), "row 1, a: expected a uint8 array"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_with_the_reason(arguments, message):
+def test_bad_arguments_are_refused_with_the_reason(arguments, message):
     with pytest.raises(UserError, match=message):
         contact_sheet(*arguments)
 

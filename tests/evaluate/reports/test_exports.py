@@ -1,4 +1,4 @@
-"""The scores as files for programs."""
+"""Scores as files for programs."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def refuse(constant: str):
     raise AssertionError(f"{constant} is not JSON")
 
 
-def test_json_has_images_and_summary_of_the_first_method_and_of_each(results, tmp_path):
+def test_json_has_images_and_summary_of_the_first_and_of_every_method(results, tmp_path):
     Exports(json=tmp_path / "scores.json").write(results)
     content = json.loads((tmp_path / "scores.json").read_text(), parse_constant=refuse)
     assert list(content) == ["images", "summary", "methods"]
@@ -46,7 +46,7 @@ def test_json_has_images_and_summary_of_the_first_method_and_of_each(results, tm
     assert content["methods"]["mean"]["images"]["x"] == {EN: 6.0, MSE: 9.0}
 
 
-def test_csv_has_a_line_per_method_and_image_and_a_summary_beside_it(results, tmp_path):
+def test_csv_has_a_line_per_method_and_image_and_a_summary_file(results, tmp_path):
     Exports(csv=tmp_path / "scores.csv").write(results)
     with (tmp_path / "scores.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -61,11 +61,11 @@ def test_csv_has_a_line_per_method_and_image_and_a_summary_beside_it(results, tm
     assert set(summary) == {(m, n) for m in ("Mine", "mean") for n in (EN, MSE)}
 
 
-def test_only_what_is_asked_for_is_written(results, tmp_path):
+def test_only_the_requested_files_are_written(results, tmp_path):
     Exports(markdown=tmp_path / "t.md", latex=tmp_path / "t.tex").write(results)
     assert {path.name for path in tmp_path.iterdir()} == {"t.md", "t.tex"}
 
 
-def test_a_folder_that_does_not_exist_is_told_before_anything_is_computed(tmp_path):
+def test_a_missing_folder_is_refused_before_anything_is_computed(tmp_path):
     with pytest.raises(UserError, match=r"no folder .*nowhere"):
         Exports(csv=tmp_path / "nowhere" / "x.csv").check()

@@ -62,7 +62,7 @@ def write(html_page):
     return run
 
 
-def test_json_holds_means_images_count_and_run(write, tmp_path):
+def test_json_has_means_images_count_and_run(write, tmp_path):
     write(tmp_path / "new" / "folder")
     content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
     assert content[PSNR] == {m: pytest.approx(30.5 - i) for i, m in enumerate(METHODS)}
@@ -88,14 +88,14 @@ def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page
     assert "CC (mean) is undefined (–, in no mean) where an image is flat." in page.text
 
 
-def test_the_page_needs_nothing_from_outside(write, tmp_path):
+def test_the_page_is_self_contained(write, tmp_path):
     page = write(tmp_path)
     assert len(page.sources()) == len(TITLES)
     assert all(source.startswith("data:image/") for source in page.sources())
     page.assert_self_contained()
 
 
-def test_embedded_pictures_show_what_was_given(write, tmp_path):
+def test_embedded_pictures_are_the_given_ones(write, tmp_path):
     given = pictures()
     page = write(tmp_path, images=given)
     for source, image in zip(page.sources(), given["cat"].values(), strict=True):
@@ -133,7 +133,7 @@ def test_the_best_of_each_row_is_marked_following_its_direction(write, tmp_path)
     assert "↑" in page.text and "↓" in page.text
 
 
-def test_the_lead_over_the_best_baseline_is_told(write, tmp_path):
+def test_the_lead_over_the_best_baseline_is_shown(write, tmp_path):
     text = " ".join(write(tmp_path).text.split())
     assert "30.50 dB +1.00 against mean" in text.replace("30.50dB", "30.50 dB")
 
@@ -154,7 +154,7 @@ def test_names_cannot_inject_markup(write, tmp_path):
     assert data and json.loads(data[1])["stems"] == [evil]
 
 
-def test_config_and_versions_are_folded_away_with_dotted_names(write, tmp_path):
+def test_config_and_versions_are_listed_with_dotted_names(write, tmp_path):
     page = write(tmp_path)
     assert "model.preset" in page.text and "0.10.2" in page.text
     details = [attrs for tag, attrs in page.tags if tag == "details"]
@@ -240,7 +240,9 @@ def test_of_many_scenes_the_worst_and_the_best_of_every_metric_are_pictured():
     assert pictured_scenes(Results(few)) == list(few)
 
 
-def test_a_failed_write_leaves_the_old_report_and_no_remains(write, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_report_and_leaves_no_temporary_file(
+    write, tmp_path, monkeypatch
+):
     write(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 

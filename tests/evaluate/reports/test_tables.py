@@ -40,7 +40,7 @@ def test_values_of_a_row_share_their_decimals():
     assert format_row([1234.56]) == ["1234.6"]
 
 
-def test_an_interval_has_the_decimals_of_the_means_it_stands_beside():
+def test_an_interval_has_the_decimals_of_the_means():
     values = {"small": (7.0, 7.2), "large": (11.0, 12.0)}
     images = {str(i): {EN: {m: v[i] for m, v in values.items()}} for i in (0, 1)}
     scored = Results(images)
@@ -48,7 +48,7 @@ def test_an_interval_has_the_decimals_of_the_means_it_stands_beside():
     assert interval_text(Results({"0": images["0"]}), EN, "small") == ""
 
 
-def test_the_terminals_table_has_a_line_per_metric_in_aligned_columns_with_the_best_marked():
+def test_the_terminal_table_is_aligned_and_marks_the_best():
     header, *lines = text_table(results("fused")).splitlines()
     assert header.startswith("mean of 5 images") and len(lines) == 3
     order = sorted((EN, MSE, SSIM), key=list(METRICS).index)
@@ -66,7 +66,7 @@ def test_excluded_images_are_counted_in_every_table():
         assert "5 images, 2 excluded" in table(scored)
 
 
-def test_a_table_says_when_a_metric_is_undefined_if_it_is_anywhere():
+def test_tables_explain_undefined_values():
     images = {"a": {"SCD": {"fused": 1.5, "copy_a": math.nan}, EN: {"fused": 7.0, "copy_a": 6.0}}}
     for table in (text_table, markdown_table):
         (note,) = re.findall(r"^.* is undefined .*$", table(Results(images)), re.MULTILINE)
@@ -79,7 +79,7 @@ def test_an_image_without_a_metric_does_not_make_it_undefined():
     assert not Results({"large": large, "small": small}).nan_notes
 
 
-def test_a_preset_is_told_in_every_table_and_names_its_own_form_of_a_metric():
+def test_every_table_names_the_preset_and_its_titles_of_metrics():
     scored = dataclasses.replace(results("fused"), preset="vifb")
     for table in (text_table, markdown_table, latex_table):
         assert "preset vifb" in table(scored) and "SSIM (sum)" in table(scored)
@@ -101,7 +101,7 @@ def test_markdown_marks_best_and_second_and_has_as_many_cells_in_every_row():
     assert f"{METRICS[EN].title} ↑" in means[0] and f"{METRICS[MSE].title} ↓" in means[0]
 
 
-def test_headers_say_whether_sources_are_summed_or_averaged():
+def test_headers_contain_sum_or_mean():
     scored = results("One")
     titles = [METRICS[name].title for name in (MSE, SSIM)]
     for title in titles:
@@ -121,7 +121,7 @@ def test_latex_is_balanced_with_the_best_bold_and_the_second_underlined():
     assert text.index(r"\midrule", text.index("Three")) < text.index("copy B")
 
 
-def test_latex_escapes_every_character_that_means_something_to_it():
+def test_latex_escapes_every_special_character():
     assert escape_latex("a_b & 5 % $#{}") == r"a\_b \& 5 \% \$\#\{\}"
     assert escape_latex("\\^~<>|") == (
         r"\textbackslash{}\textasciicircum{}\textasciitilde{}\textless{}\textgreater{}\textbar{}"

@@ -1,4 +1,4 @@
-"""Evaluation during training: fixed held-out examples, scored against what is known of them."""
+"""Evaluation during training on fixed held-out examples."""
 
 import dataclasses
 import json
@@ -94,7 +94,7 @@ def test_a_model_that_copies_scores_like_the_copy(recipe, context):
     assert scalars["eval/PSNR_clean_of_mean"] == pytest.approx(expected, abs=0.05)
 
 
-def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, context):
+def test_a_contact_sheet_of_the_step_is_written(recipe, context):
     held_out_of(recipe)(context)
     (sheet,) = context.run.samples.iterdir()
     assert sheet.name == "step-0000007.png"
@@ -102,7 +102,7 @@ def test_a_sheet_of_the_step_is_left_in_the_run_folder(recipe, context):
 
 
 @pytest.mark.parametrize(("averaged", "value"), [(True, 2.0), (False, 1.0)])
-def test_averaged_parameters_are_used_where_they_are_kept(
+def test_averaged_parameters_are_used_if_there_are_any(
     recipe, context, monkeypatch, averaged, value
 ):
     used = []
@@ -140,7 +140,7 @@ def with_best(recipe, metric):
     return dataclasses.replace(recipe, train=config)
 
 
-def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, context):
+def test_the_metric_of_keep_best_is_returned_with_its_direction(recipe, context):
     evaluation = held_out_of(with_best(recipe, "MSE"))
     assert find_criterion("MSE", [evaluation]) == Criterion("eval/MSE", "lower")
     held_out = evaluation.evaluator
@@ -149,26 +149,26 @@ def test_the_metric_that_chooses_the_best_is_told_with_its_direction(recipe, con
     assert evaluation(context)["eval/MSE"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_such_a_metric_none_is_the_best(recipe):
+def test_without_keep_best_there_is_no_criterion(recipe):
     assert find_criterion("", [held_out_of(with_best(recipe, ""))]) is None
 
 
 @pytest.mark.parametrize(
-    ("metric", "crop", "told"),
+    ("metric", "crop", "message"),
     [
         ("beauty", (32, 32), "keep_best 'beauty' is not a scalar of the.*PSNR_clean"),
         ("PSNR_clean", (8, 8), "'SSIM_clean' needs"),
     ],
 )
-def test_metrics_that_cannot_be_computed_are_told_before_training(recipe, metric, crop, told):
+def test_impossible_metrics_are_refused_before_training(recipe, metric, crop, message):
     data = dataclasses.replace(recipe.data, crop=crop)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         changed = dataclasses.replace(with_best(recipe, metric), data=data)
         find_criterion(metric, [held_out_of(changed)])
 
 
 @pytest.mark.processes
-def test_eight_devices_tell_the_scores_of_one():
+def test_eight_devices_give_the_scores_of_one():
     script = Path(__file__).with_name("held_out_on_meshes.py")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     done = subprocess.run(

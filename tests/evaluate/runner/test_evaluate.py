@@ -1,4 +1,4 @@
-"""Scenes, the evaluation of a model on them, and of fused images made by anyone."""
+"""Scenes, the evaluation of a model on them, and of existing fused images."""
 
 import importlib
 import json
@@ -43,7 +43,7 @@ def evaluate(first_source_model, monkeypatch, tmp_path):
 class TestScenes:
     """`read_scenes`."""
 
-    def test_a_photograph_becomes_two_damaged_views_at_its_own_size(self, make, tmp_path):
+    def test_a_photograph_becomes_two_degraded_views_at_its_own_size(self, make, tmp_path):
         make("photos/x.png", size=(280, 265))  # many blocks: neither view escapes
         (scene,) = read_scenes(str(tmp_path / "photos"))
         photograph = read_image(tmp_path / "photos" / "x.png")
@@ -53,7 +53,7 @@ class TestScenes:
             assert (view != photograph).any()
         assert len(scene.sources) == 2
 
-    def test_photographs_are_reused_with_other_damage(self, make, tmp_path):
+    def test_photographs_are_reused_with_other_degradations(self, make, tmp_path):
         make("photos/x.png", "photos/y.png", size=(280, 265))
         data = str(tmp_path / "photos")
         scenes = list(read_scenes(data, 5, seed=3))
@@ -63,7 +63,7 @@ class TestScenes:
         for first, second in zip(scenes[0].sources, scenes[2].sources, strict=True):
             assert (first != second).any()
 
-    def test_the_seed_decides_the_damage(self, make, tmp_path):
+    def test_the_degradations_depend_on_the_seed(self, make, tmp_path):
         make("photos/x.png", size=(280, 265))
         first, again, other = (
             next(read_scenes(str(tmp_path / "photos"), seed=seed)) for seed in (1, 1, 2)
@@ -72,7 +72,7 @@ class TestScenes:
         assert (np.array(first.sources) != np.array(other.sources)).any()
 
     @pytest.mark.parametrize("reference", ["clean", "target", None])
-    def test_stacks_are_taken_as_they_are(self, make, tmp_path, reference):
+    def test_stacks_are_not_changed(self, make, tmp_path, reference):
         make(*(f"image{k}/{stem}.png" for k in (1, 2, 3) for stem in ("x", "y")))
         if reference:
             make(f"{reference}/x.png", f"{reference}/y.png")
@@ -110,7 +110,7 @@ class TestEvaluate:
         page = (tmp_path / "out" / "report.html").read_text()
         assert not re.search(r'(?:src|href)="(?!data:|#)|url\(|@import', page)
 
-    def test_outputs_meet_their_own_scene_in_any_batch(self, evaluate, make, tmp_path):
+    def test_outputs_are_scored_with_their_own_scene_in_any_batch(self, evaluate, make, tmp_path):
         # Batches finish out of order: wide scenes fill theirs before the tall ones.
         for number, size in enumerate([(64, 32), (32, 64), (32, 64), (64, 32), (32, 64)]):
             make(*(f"in/image{k}/{number}.png" for k in (1, 2)), size=size)
@@ -126,7 +126,7 @@ class TestEvaluate:
         assert PSNR not in report
         assert report[MSE]["fused"] > 0
 
-    def test_nothing_is_made_for_an_unknown_task_or_source(self, evaluate, make, tmp_path):
+    def test_an_unknown_task_or_source_creates_no_files(self, evaluate, make, tmp_path):
         make("photos/x.png")
         with pytest.raises(UserError, match="task 'paint' is unknown"):
             evaluate(tmp_path / "photos", task="paint")
@@ -178,14 +178,14 @@ class TestEvaluate:
         evaluate(tmp_path / "in", sampling={"steps": 7})
         assert fused == stems
 
-    def test_another_methods_images_stand_beside_the_models(self, evaluate, make, tmp_path):
+    def test_another_methods_images_are_scored_with_the_models(self, evaluate, make, tmp_path):
         make("in/image1/x.png", "in/image2/x.png", "other/x.png")
         report = evaluate(tmp_path / "in", fused={"Other": tmp_path / "other"})
         assert list(report[EN]) == ["fused", "Other", "mean", "max", "copy_a", "copy_b"]
         with pytest.raises(UserError, match="cannot be called 'fused' beside a model"):
             evaluate(tmp_path / "in", fused={"fused": tmp_path / "other"})
 
-    def test_a_model_fuses_folders_given_one_by_one(self, evaluate, make, tmp_path):
+    def test_a_model_fuses_folders_of_sources(self, evaluate, make, tmp_path):
         make("vi/x.png", "ir/x.tif", "ir/y.png")
         report = evaluate(Folders((tmp_path / "vi", tmp_path / "ir")))
         assert list(report["images"]) == ["x"] and list(report["excluded"]) == ["y"]
@@ -229,7 +229,7 @@ class TestEvaluateFiles:
         ],
         ids=["no folder", "no image"],
     )
-    def test_what_is_missing_is_named_before_anything_is_made(
+    def test_missing_folders_are_named_before_anything_is_created(
         self, score, make, tmp_path, fused, message
     ):
         make("a/x.png", "b/x.png", *fused)

@@ -1,4 +1,4 @@
-"""A model's images as files, and the ceiling that its autoencoder sets."""
+"""Fused images as files, and the ceiling of a model's autoencoder."""
 
 import dataclasses
 import importlib
@@ -69,7 +69,7 @@ def evaluate(latent_model, monkeypatch, tmp_path):
     return run
 
 
-def test_a_round_trip_has_the_images_own_size_and_only_what_latents_hold(latent_model):
+def test_a_reconstruction_has_the_images_size_and_only_the_latents_content(latent_model):
     fuser = Fuser(latent_model)
     coarse = np.repeat(np.repeat(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), 2, 0), 2, 1)
     np.testing.assert_array_equal(reconstruct(fuser, coarse), coarse)
@@ -118,7 +118,7 @@ def test_other_weights_have_another_digest(first_source_model):
     assert len({digest(a=large), *others}) == 5
 
 
-def test_layers_written_out_are_the_same_model(first_source_model):
+def test_unrolled_layers_are_the_same_model(first_source_model):
     unrolled = dataclasses.replace(first_source_model.model, unroll=True)
     other = dataclasses.replace(first_source_model, model=unrolled)
     assert parameters_digest(other) == parameters_digest(first_source_model)
