@@ -110,11 +110,13 @@ def run_group(
         if measured["failed"]:
             sys.exit(f"{name}: the tests fail without a mutant:\n{measured['failed']}")
         cpu = CPU_SECONDS + 2 * sum(measured["seconds"].values())
+        order = _order(measured, waiting[0])
         file = waiting[0].file
-        plain = ((ROOT / file).read_text(encoding="utf-8"), tests, list(measured["seconds"]))
-        control = pool.submit(worker.judge, file, *plain, markers, cpu).result()
-        if control["outcome"] != "survived":
-            sys.exit(f"{name}: without a mutant the tests end as {control}")
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for tried in (order, order[::-1]):  # the tests must not depend on their order
+            control = pool.submit(worker.judge, file, source, tests, tried, markers, cpu).result()
+            if control["outcome"] != "survived":
+                sys.exit(f"{name}: without a mutant the tests end as {control}")
         jobs = {}
         for mutant in waiting:
             order = _order(measured, mutant)
@@ -174,10 +176,25 @@ def _wilson(caught: int, count: int) -> tuple[float, float, float]:
 
 
 def _order(measured: dict[str, Any], mutant: mutate.Mutant) -> list[str]:
-    """Tests that run the mutated line first, the fast ones before the slow ones."""
+    """Files with tests that run the mutated line first; in a file these tests, the fast ones first.
+
+    A file's tests stay together, because they share fixtures.
+    """
     seconds = measured["seconds"]
     covering = set(measured["lines"].get(mutant.file, {}).get(str(mutant.line), ()))
-    return sorted(seconds, key=lambda test: (test not in covering, seconds[test]))
+    files: dict[str, list[str]] = {}
+    for test in seconds:
+        files.setdefault(test.partition("::")[0], []).append(test)
+
+    def cost(tests: list[str]) -> tuple[bool, float]:
+        hits = [test for test in tests if test in covering]
+        return not hits, sum(seconds[test] for test in hits or tests)
+
+    return [
+        test
+        for tests in sorted(files.values(), key=cost)
+        for test in sorted(tests, key=lambda test: (test not in covering, seconds[test]))
+    ]
 
 
 def _describe(mutant: mutate.Mutant) -> dict[str, Any]:
