@@ -21,6 +21,9 @@ from ditfuse_jax.weights.run_reader import EMA, RunReader
 
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
 
+# Field of the training state -> its name in older checkpoints.
+_OLD_NAMES = {"grad_norm_ema": "usual_grad_norm"}
+
 
 class Checkpoints(RunReader):
     """The checkpoints of one run folder, to be written and read."""
@@ -76,14 +79,21 @@ class Checkpoints(RunReader):
                 f"{self.folder.parent} holds weights and no training to continue: choose another "
                 f"--workdir and start from these with --config.weights={self.folder.parent}"
             )
-        targets = {self._trained: abstract.parameters, "training": _training_part(abstract)}
+        stored = {path[0] for path in self.shapes(step, "training")}
+        training = _training_part(abstract)
+        names = {name: _OLD_NAMES.get(name, name) for name in training}
+        names = {name: old if old in stored else name for name, old in names.items()}
+        targets = {
+            self._trained: abstract.parameters,
+            "training": {names[name]: value for name, value in training.items()},
+        }
         if abstract.ema is not None:
             targets[EMA] = abstract.ema
         restored = self.read_arrays(step, targets)
         return TrainState(
             parameters=restored[self._trained],
             ema=restored[EMA] if abstract.ema is not None else None,
-            **restored["training"],
+            **{name: restored["training"][names[name]] for name in training},
         )
 
     def save_config(

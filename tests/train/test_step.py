@@ -95,6 +95,27 @@ def test_a_step_with_nan_is_counted_and_changes_nothing_else(trial):
     assert_same(kept(new), kept(state))
 
 
+def test_a_finite_loss_with_a_gradient_that_is_not_finite_is_skipped(trial, monkeypatch):
+    """As where the derivative of a square root is infinite at zero."""
+    from ditfuse_jax.train import step as module
+
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    identity.defvjp(lambda x: (x, None), lambda _, gradient: (gradient * jnp.inf,))
+    loss = module.flow_matching_loss
+    monkeypatch.setattr(module, "flow_matching_loss", lambda *args: identity(loss(*args)))
+    recipe = dataclasses.replace(trial.recipe.step, spike_factor=0.0)
+    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.sharder, PixelSpace())
+    new, metrics = jax.jit(step)(trial.state, Frozen({}, {}), trial.batch)
+    assert np.isfinite(float(metrics["loss"]))
+    assert not np.isfinite(float(metrics["grad_norm"]))
+    assert (int(new.step), int(new.skipped)) == (1, 1)
+    assert_same(kept(new), kept(trial.state))
+    assert float(new.grad_norm_ema) == float(trial.state.grad_norm_ema)
+
+
 def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
     _, metrics = trial.step(trial.state)
     assert trial.recipe.step.spike_factor == 10.0
