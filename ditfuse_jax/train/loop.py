@@ -26,7 +26,7 @@ from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.train.setup import Setup, set_up
 from ditfuse_jax.train.signals import StopSignal
 from ditfuse_jax.train.state import TrainState
-from ditfuse_jax.train.writers import Console, MultiWriter, Writer, make_writers
+from ditfuse_jax.train.writers import WRITERS, Console, MultiWriter, Writer, make_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,8 @@ def train(
     heartbeat.report_activity(lambda: goodput.current)
     with goodput.measure("init"):
         recipe = resolve(config)
+        for name in recipe.train.writers:
+            WRITERS.find(name)  # refuses unknown names
         callbacks = [*(CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks), *callbacks]
         criterion = find_criterion(recipe.train.keep_best, evaluations)
         setup = set_up(config, recipe, Path(workdir), criterion)

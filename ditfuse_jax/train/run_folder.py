@@ -1,10 +1,9 @@
-"""The folder a run leaves: config, versions, metrics, pictures, checkpoints."""
+"""The folder of a run: config, versions, metrics, pictures, checkpoints."""
 
 import contextlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ _PACKAGES = ("ditfuse_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of what decides a run's numbers."""
+    """Returns the installed versions of the packages that affect a run's numbers."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -27,11 +26,11 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine, command and git commit: what it takes to repeat a run."""
+    """Returns versions, machine, command and git commit, to repeat a run."""
     return {
         "versions": package_versions(),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
         "command": sys.argv,
         "git_commit": _git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -39,12 +38,12 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    git = shutil.which("git")
-    if git is None:
+    folder = str(Path(__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
         return None
-    folder = Path(__file__).parent
-    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
 
@@ -58,7 +57,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def check_writable(self) -> None:
-        """Makes the folder.
+        """Creates the folder and checks that it is writable.
 
         Raises:
           UserError: it cannot be written, or is a file.
@@ -69,9 +68,9 @@ class RunFolder:
         probe.unlink()
 
     def begin(self, config_text: str, environment: Mapping[str, Any], step: int) -> None:
-        """Records the start, or the continuation at `step`, of a run.
+        """Records the start of a run, or its continuation at `step`.
 
-        Metrics lines beyond `step` are dropped, so that no step is told twice.
+        Metrics of later steps are removed, so that no step is recorded twice.
 
         Raises:
           UserError: the folder cannot be written.
@@ -87,7 +86,7 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a half-written last line is left out."""
+    """Returns the records of a `metrics.jsonl`, without an incomplete last line."""
     return [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
 
 

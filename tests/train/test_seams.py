@@ -6,8 +6,14 @@ import pytest
 
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.train import Evaluation, default_config, load_recipe, make_evaluations, resolve
-from ditfuse_jax.train import train as train
+from ditfuse_jax.train import (
+    Evaluation,
+    default_config,
+    load_recipe,
+    make_evaluations,
+    resolve,
+    train,
+)
 from ditfuse_jax.train.run_folder import read_metrics
 
 EXTENSION = """
@@ -176,10 +182,10 @@ def test_several_evaluations_of_one_evaluator_have_their_own_names():
             blur={"evaluator": "held_out", "count": 1, "task": {"name": "mff"}},
         )
     )
-    assert [(e.prefix, e.every, e.folder) for e in made] == [
+    assert {(e.prefix, e.every, e.folder) for e in made} == {
         ("eval", 5, ""),
         ("eval/blur", 0, "blur"),
-    ]
+    }
 
 
 def test_a_task_and_a_time_sampler_may_be_changed_setting_by_setting():
