@@ -1,16 +1,18 @@
-"""OmniGen-v1 fine-tuned for fusion on one GPU: adapters as the released DiTFuse code has them.
+"""OmniGen-v1 fine-tuned for fusion on one GPU: adapters with the settings of the released code.
 
     ditfuse train --config omnigen_lora:/path/to/OmniGen-v1 --workdir runs/lora \\
         --config.data.mixture.photos.source=/path/to/photographs
 
+Time and result: not measured.
+
 The folder after the colon holds OmniGen-v1 as downloaded (safetensors, config.json, tokenizer and
 vae/), diffusers' port of it, or what `ditfuse convert` made of either.  Rank 8, alpha 8, on
-`qkv_proj` and `o_proj`: 4.7 M parameters train, checkpoints are megabytes.  AdamW, learning rate
-1e-4, no weight decay, clip 1.0, bf16 (docs/method.md, Fine-tuning).
+`qkv_proj` and `o_proj`: 4.7 M trainable parameters, checkpoints of megabytes.  AdamW, learning rate
+1e-4, no weight decay, clip 1.0, bfloat16 (docs/method.md).
 
 `omnigen_lora_paper` has the paper's settings.  Continue from a released adapter with
-`--config.lora.adapter=DIR`; its rank, alpha and targets must be the recipe's, and the message says
-which words set them.
+`--config.lora.adapter=DIR`; its rank, alpha and target modules must be those of the recipe, and the
+error message names the overrides that set them.
 """
 
 from ditfuse_jax.train.initial import initialize_from

@@ -1,10 +1,12 @@
-"""`small`, the model for one GPU: M3 on photographs of your own, half an hour to a day.
+"""`small`, the model for one GPU: M3 on photographs of your own.
 
     ditfuse train --config small --workdir runs/small \\
         --config.data.mixture.photos.source=/path/to/photographs
 
-Expects a folder of a thousand or more photographs.  On several devices the batch is spread over all
-of them; `--config.mesh.fsdp=-1 --config.mesh.data=1` shards the parameters too.
+Time and result: not measured.
+
+Expects a folder of a thousand or more photographs.  On several devices the batch is divided among
+all of them; `--config.mesh.fsdp=-1 --config.mesh.data=1` shards the parameters as well.
 """
 
 from ditfuse_jax.train.recipe import Config, default_config

@@ -1,11 +1,13 @@
-"""`small_cpu_words` trained on, over other examples: the bundled model.
+"""`small_cpu_words` trained further, on other examples: the bundled model.
 
     ditfuse train --config small_cpu:DATA --workdir runs/small
     ditfuse train --config small_cpu_words:DATA,runs/small --workdir runs/small_words
     ditfuse train --config small_cpu_longer:DATA,runs/small_words --workdir runs/small_longer
     ditfuse convert runs/small_longer --to bundle --dtype bfloat16 -o data/small
 
-Streets were still being learned when the second run's learning rate ran out.
+Time: 93 minutes for 3,000 steps on 2 CPU cores.
+Result: mean IoU .600 of six classes on CamVid's validation part, Qabf .553 on TNO, .607 on
+RoadScene, .744 on Lytro and .754 on MEFB (docs/model_card.md has all scores).
 """
 
 from ditfuse_jax.train.recipe import Config, load_recipe

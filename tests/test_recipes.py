@@ -100,10 +100,24 @@ def test_a_new_optional_setting_changes_only_the_defaults(monkeypatch):
         ) == {key: value for key, value in before[name].items() if key != "preset"}
 
 
+def docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_tells_the_command_that_runs_it(name):
-    docstring = ast.get_docstring(ast.parse(resource("configs", f"{name}.py").read_text()))
-    assert f"ditfuse train --config {name}" in (docstring or "")
+def test_a_recipe_s_docstring_has_the_command_its_time_and_its_result(name):
+    text = docstring(resource("configs", f"{name}.py"))
+    assert f"ditfuse train --config {name}" in text
+    assert "Time and result: not measured." in text or ("Time: " in text and "Result: " in text)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(resource("configs", "sweeps").glob("[!_]*.py")), ids=lambda path: path.stem
+)
+def test_a_sweep_s_docstring_has_the_command_its_time_and_its_result(path):
+    text = docstring(path)
+    assert f"ditfuse sweep {path.stem}" in text
+    assert "Time and result: not measured." in text or ("Time: " in text and "Result: " in text)
 
 
 def test_there_is_no_golden_text_without_its_recipe():

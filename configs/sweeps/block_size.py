@@ -1,10 +1,12 @@
-"""M3's block size: one side for all photographs, against the paper's mixture.
+"""M3's block size: one size for all photographs, compared with the paper's mixture of sizes.
 
     ditfuse sweep block_size --workdir runs/block_size
 
+Time and result: not measured.
+
 Every setting is scored on the same views, those of the paper's mixture
-(`evaluations.held_out.task`).  A crop must hold several blocks:
-with `nano_m3`'s 128 pixels a block of 128 damages a whole view.
+(`evaluations.held_out.task`).  A crop must hold several blocks: with `nano_m3`'s 128 pixels, a
+block of 128 damages a whole view.
 """
 
 from ditfuse_jax.sweep import Sweep

@@ -2,6 +2,8 @@
 
     ditfuse sweep degradations --workdir runs/degradations
 
+Time and result: not measured.
+
 Every setting is scored on the same views, damaged by the paper's three degradations.
 """
 

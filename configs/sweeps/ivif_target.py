@@ -1,11 +1,13 @@
-"""The target of infrared-visible fusion: the mean (paper), pyramids, gradients, strongest detail.
+"""Targets of infrared-visible fusion: mean (paper), pyramid, gradient, strongest detail.
 
     ditfuse sweep ivif_target:/my/pairs --workdir runs/ivif
 
-The folder has registered pairs (`image1/`, `image2/`), or is a source like
-`dataset:msrs@/data/MSRS.zip`.  Targets differ, so nothing is scored against one: the metrics are
-those of the fused image and its sources, on the same pairs.  To score on others than it was trained
-on, take a copy of this file with other words in `evaluate`.
+Time and result: not measured.
+
+The folder holds registered pairs (`image1/`, `image2/`); a source like
+`dataset:msrs@/data/MSRS.zip` works as well.  As the targets differ, models are not scored against
+them but with metrics of the fused image and its sources, on the same pairs.  To score on other
+pairs than those of the training, change `evaluate` in a copy of this file.
 """
 
 from ditfuse_jax.errors import UserError

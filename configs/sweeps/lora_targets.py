@@ -1,9 +1,11 @@
-"""Which linear maps of OmniGen-v1 get adapters, at rank 64.
+"""Which linear layers of OmniGen-v1 get adapters, at rank 64.
 
     ditfuse sweep lora_targets:/path/to/OmniGen-v1 --workdir runs/targets \\
         --config.data.mixture.photos.source=/my/photographs
 
-The released code has them on attention alone, the paper on all linear layers of the blocks.
+Time and result: not measured.
+
+The released code adapts the attention only, the paper all linear layers of the blocks.
 """
 
 from ditfuse_jax.errors import UserError

@@ -1,8 +1,10 @@
-"""What the loss counts: errors of the velocity or of the image, and of its detail.
+"""Loss weighting: error of the velocity or of the image, with or without the gradient loss.
 
     ditfuse sweep loss --workdir runs/loss
 
-Losses cannot be compared, the scores can.
+Time and result: not measured.
+
+Compare the scores: losses of different weightings are not comparable.
 """
 
 from ditfuse_jax.sweep import Sweep

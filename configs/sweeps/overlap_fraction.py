@@ -1,9 +1,11 @@
-"""M3's both-view share: how many blocks are damaged in both views.
+"""The fraction of M3's blocks that are damaged in both views.
 
     ditfuse sweep overlap_fraction --workdir runs/overlap_fraction
 
-At 0 the model need only choose; the more is lost in both views, the more it must restore.  Every
-setting is scored on the same views, those of the paper's quarter.
+Time and result: not measured.
+
+At 0 one view is intact everywhere and the model has to choose only; the larger the fraction, the
+more it has to restore.  Every setting is scored on the same views, with the paper's 0.25.
 """
 
 from ditfuse_jax.sweep import Sweep

@@ -1,8 +1,10 @@
-"""What the network predicts: velocity, or the clean image: drawn, or of the sources' parts.
+"""What the network predicts: the velocity, or the clean image, generated or blended from sources.
 
     ditfuse sweep prediction --workdir runs/prediction
 
-Losses cannot be compared where the head differs in kind; the scores can.
+Time and result: not measured.
+
+Compare the scores: losses of different heads are not comparable.
 """
 
 from ditfuse_jax.sweep import Sweep

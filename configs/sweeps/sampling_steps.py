@@ -1,10 +1,12 @@
-"""Euler steps of sampling, from one model; nothing is trained twice.
+"""Steps of sampling with one model; settings share one training.
 
     ditfuse sweep sampling_steps --workdir runs/steps               (trains nano_m3 first)
     ditfuse sweep sampling_steps:runs/mine --workdir runs/steps     (a run, or OmniGen's folder)
 
-Scored on pairs of M3 views of held-out photographs; `Sweep.evaluate` of a copy of this file names
-other data.
+Time and result: not measured.
+
+Scored on pairs of M3 views of held-out photographs; to use other data, change `evaluate` in a copy
+of this file.
 """
 
 from ditfuse_jax.sweep import Sweep

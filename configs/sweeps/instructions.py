@@ -1,9 +1,11 @@
-"""How words reach the image: their share of training at pure noise, and a short way to the target.
+"""How instructions reach the image: times at pure noise in training, and the pooled prompt.
 
-    ditfuse sweep words --workdir runs/words
+    ditfuse sweep instructions --workdir runs/instructions
 
-Targets are brighter, darker, flatter or starker than the sources, as the prompt says.  A model that
-does not listen can at best hit their mean.
+Time and result: not measured.
+
+The targets are brighter, darker or of lower or higher contrast than the sources, as the prompt
+says.  A model that ignores the prompt can at best predict their mean.
 """
 
 from ditfuse_jax.sweep import Sweep
@@ -12,8 +14,8 @@ from ditfuse_jax.sweep import Sweep
 def get_sweep(arg: str = "") -> Sweep:
     """Returns the sweep; `arg` is not used."""
     del arg
-    plain = "--config.flow.time_sampler=noisy_logit_normal"
-    noise = "--config.flow.time_sampler=half_at_noise"
+    plain = "--config.flow.time_sampler.share_at_noise=0.0"
+    noise = "--config.flow.time_sampler.share_at_noise=0.5"
     pooled = "--config.model.pooled_prompt=True"
     settings = {
         "times near noise": (plain,),
@@ -22,6 +24,8 @@ def get_sweep(arg: str = "") -> Sweep:
         "half at noise, pooled prompt": (noise, pooled),
     }
     overrides = (
+        "--config.flow.time_sampler.mean=-0.8",
+        "--config.flow.time_sampler.std=0.8",
         "--config.model.head=bands",
         "--config.model.text_slots=(28,14,68)",
         "--config.data.mixture.photos.task=control_mff",
