@@ -1,7 +1,7 @@
-"""Evaluation while a model trains: a fixed set of held-out examples, scored and pictured.
+"""Evaluation during training: scores and a contact sheet of fixed held-out examples.
 
 The model stays where it trains: the devices of the mesh share each batch of examples, in sampling
-and in scoring, and every process learns the scores.
+and in scoring, and every process gets the scores.
 """
 
 import functools
@@ -27,14 +27,8 @@ from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 from ditfuse_jax.tasks import Example, Task, make_task
 from ditfuse_jax.train import EVALUATORS, EvalContext, Recipe
 
-# Rows of the sample sheet.
-_PICTURED = 6
-
-# Examples at a time, or as many as the mesh has data-parallel devices.
-_BATCH = 8
-
-# Scored in any case; the first for the mean of the sources too.
-_METRICS = CLEAN_METRICS
+_SHEET_ROWS = 6  # of the contact sheet
+_BATCH_SIZE = 8  # rounded up to a multiple of the data-parallel devices
 
 
 @EVALUATORS.register("held_out")
@@ -74,7 +68,7 @@ class HeldOut:
         )
         best = recipe.train.keep_best
         chosen = (best,) if best in METRICS and METRICS[best].needs != "host" else ()
-        self.metrics = tuple(dict.fromkeys((*_METRICS, *chosen)))
+        self.metrics = tuple(dict.fromkeys((*CLEAN_METRICS, *chosen)))
         _check_crop(self.metrics, recipe.data.crop)
         self.directions = {name: METRICS[name].direction for name in self.metrics}
 
@@ -95,7 +89,7 @@ class HeldOut:
             recipe.lora,
         )
         parts = context.sharder.data_parallel
-        size = parts * math.ceil(min(_BATCH, len(self.examples)) / parts)
+        size = parts * math.ceil(min(_BATCH_SIZE, len(self.examples)) / parts)
         fuser = Fuser(
             trained, context.recipe.sampling.override({"batch_size": size}), context.sharder
         )
@@ -106,7 +100,7 @@ class HeldOut:
             self._picture(context, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]
         scores = _mean_scores(self.examples, images, self.metrics, context.sharder)
-        of_mean = _mean_scores(self.examples, means, _METRICS[:1], context.sharder)
+        of_mean = _mean_scores(self.examples, means, CLEAN_METRICS[:1], context.sharder)
         return scores | {f"{name}_of_mean": value for name, value in of_mean.items()}
 
     def _picture(self, context: EvalContext, images: list[np.ndarray]) -> None:
@@ -117,7 +111,7 @@ class HeldOut:
         ]
         make_folder(context.samples)
         path = context.samples / f"step-{context.step:07d}.png"
-        write_sheet(path, rows[:_PICTURED], [*titles, "Fused", "Target"], tile_width=192)
+        write_sheet(path, rows[:_SHEET_ROWS], [*titles, "Fused", "Target"], tile_width=192)
 
 
 def held_out_examples(
@@ -153,8 +147,8 @@ def _mean_scores(
     names: tuple[str, ...],
     sharder: Sharder,
 ) -> dict[str, float]:
-    """Scores against sources and target, averaged; the mesh shares the work."""
-    # Filled up with copies, so that the scenes divide among the devices.
+    """Returns mean scores against sources and target, computed on the whole mesh."""
+    # Padded with copies, so that the scenes divide evenly among the devices.
     count = len(examples)
     rows = list(range(count)) + [count - 1] * (-count % sharder.data_parallel)
     stacks = (
