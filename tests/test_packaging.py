@@ -87,6 +87,18 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
 
 
 @pytest.mark.processes
+def test_a_wheel_holds_the_licences_of_code_and_weights(wheel):
+    archive = zipfile.ZipFile(wheel)
+    texts = {name: archive.read(name).decode() for name in archive.namelist() if "LICENSE" in name}
+    weights = (ROOT / "data" / "small" / "LICENSE").read_text(encoding="utf-8")
+    assert texts.pop("ditfuse_jax/data/small/LICENSE") == weights
+    assert sorted(texts.values()) == sorted([(ROOT / "LICENSE").read_text("utf-8"), weights])
+    (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+    expression = "License-Expression: Apache-2.0 AND LicenseRef-DiTFuse-Weights"
+    assert expression in archive.read(metadata).decode().splitlines()
+    assert "Identifier: LicenseRef-DiTFuse-Weights" in weights
+
+
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

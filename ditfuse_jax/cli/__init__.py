@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ditfuse_jax import __version__
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
+from ditfuse_jax.resources import resource
 from ditfuse_jax.working_memory import keep_working_memory
 
 # Name -> help line.  The module of a command is imported when the command is chosen.
@@ -63,9 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
     """Returns the parser of all commands and that of the chosen one, which alone has arguments."""
     parser = _Parser(
-        prog="ditfuse", description="Instruction-driven image fusion with a diffusion transformer."
+        prog="ditfuse",
+        description="Instruction-driven image fusion with a diffusion transformer.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"ditfuse_jax {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparser = parser
     for name, summary in COMMANDS.items():
@@ -81,6 +84,7 @@ def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
             allow_abbrev=False,
         )
         module.add_arguments(subparser)
+        subparser.add_argument("--version", action="version", version=_version())
         subparser.add_argument(
             "--import",
             dest="imports",
@@ -90,6 +94,16 @@ def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
             help="extension to load: a Python file or module that registers tasks, metrics, ...",
         )
     return parser, subparser
+
+
+def _version() -> str:
+    terms = resource("data", "small", "LICENSE")
+    return (
+        f"ditfuse_jax {__version__}\n"
+        "code: Apache-2.0\n"
+        "weights of the bundled model: LicenseRef-DiTFuse-Weights, research and non-commercial use "
+        f"only, see {terms}"
+    )
 
 
 def _module(command: str) -> Any:

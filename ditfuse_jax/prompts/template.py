@@ -9,14 +9,17 @@ import re
 from dataclasses import dataclass
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.registry import Registry
 
-# A new tag is one entry here; then rebuild the tokenizer with data/build_tokenizer.py.
-SUBTASKS: dict[str, tuple[str, ...]] = {
-    "FUSION": ("MULTI-MODALITIES", "MULTI-FOCUS", "MULTI-EXPOSURE"),
-    "CONTROL": ("LIGHT++", "LIGHT+", "LIGHT-", "LIGHT--", "CONTRAST+", "CONTRAST-"),
-    "SEG": (),
+# A new tag is one entry here; then run data/build_tokenizer.py, which appends its token.
+_SUBTASKS: dict[str, list[str]] = {
+    "FUSION": ["MULTI-MODALITIES", "MULTI-FOCUS", "MULTI-EXPOSURE"],
+    "CONTROL": ["LIGHT++", "LIGHT+", "LIGHT-", "LIGHT--", "CONTRAST+", "CONTRAST-"],
+    "SEG": [],
 }
-"""The tasks, and the subtasks that each may carry (without their brackets)."""
+
+SUBTASKS: Registry[list[str]] = Registry("prompt task", _SUBTASKS)
+"""The tasks, and the subtasks of each (without their brackets); see `register_tag`."""
 
 CONDITION_DROPPED = "<cfg>"
 """The prompt that replaces instruction and images alike when the condition is dropped."""
@@ -34,10 +37,36 @@ SPECIAL_TOKENS: tuple[str, ...] = (
     *("<|user|>", "<|end|>", "<|assistant|>", "<|diffusion|>", "<img>", "</img>"),
     *(f"<|image_{k}|>" for k in range(1, MAX_IMAGES + 1)),
     CONDITION_DROPPED,
-    *(f"[{task}]" for task in SUBTASKS),
-    *(f"<{subtask}>" for subtasks in SUBTASKS.values() for subtask in subtasks),
+    *(f"[{task}]" for task in _SUBTASKS),
+    *(f"<{subtask}>" for subtasks in _SUBTASKS.values() for subtask in subtasks),
 )
-"""The strings that our own tokenizer never takes apart, in the order of their ids from 0."""
+"""The special tokens of the shipped tokenizer, which are never split."""
+
+
+def register_tag(task: str, subtask: str | None = None) -> None:
+    """Adds a task to the tags of prompts, or a subtask to a new or existing task.
+
+    The shipped tokenizer encodes a registered tag like other text, in several tokens, so the ids of
+    its tokens do not change.
+
+    Raises:
+      UserError: a tag has other characters than `A-Z`, or a subtask other than `A-Z`, `+` and `-`.
+    """
+    if not re.fullmatch(r"[A-Z]+", task):
+        raise UserError(f"prompt task {task!r} must consist of the letters A to Z")
+    if subtask is not None and not re.fullmatch(r"[A-Z+-]+", subtask):
+        raise UserError(f"prompt subtask {subtask!r} must consist of A to Z, + and -")
+    if task not in SUBTASKS:
+        SUBTASKS.register(task, [])
+    if subtask is not None and subtask not in SUBTASKS[task]:
+        SUBTASKS[task].append(subtask)
+
+
+def special_tokens() -> list[str]:
+    """Returns the special tokens of this package and one for each tag registered since."""
+    registered = [f"[{task}]" for task in SUBTASKS]
+    registered += [f"<{subtask}>" for subtasks in SUBTASKS.values() for subtask in subtasks]
+    return list(dict.fromkeys((*SPECIAL_TOKENS, *registered)))
 
 
 @dataclass(frozen=True)

@@ -33,19 +33,14 @@ def spoken(tokenizer, encoded) -> str:
     return tokenizer.decode(encoded.tokens[encoded.valid])
 
 
-def test_special_tokens_have_the_lowest_ids_in_their_order():
-    assert load_tokenizer().convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [
-        *range(len(SPECIAL_TOKENS))
-    ]
-
-
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 @pytest.mark.parametrize("sentence", ["{}", "a {} b", "light{}+>", "<{}>", "{0}{0}"])
 def test_a_special_token_is_one_id_wherever_it_stands(token, sentence):
-    ids = load_tokenizer().encode(sentence.format(token), add_special_tokens=False)
-    assert [i for i in ids if i < len(SPECIAL_TOKENS)] == [
-        SPECIAL_TOKENS.index(token)
-    ] * sentence.count("{")
+    tokenizer = load_tokenizer()
+    special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
+    ids = tokenizer.encode(sentence.format(token), add_special_tokens=False)
+    expected = [tokenizer.convert_tokens_to_ids(token)] * sentence.count("{")
+    assert [i for i in ids if i in special] == expected
 
 
 @settings(max_examples=200, deadline=None)  # the first example reads the tokenizer
