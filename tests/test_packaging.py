@@ -99,6 +99,7 @@ def test_a_wheel_holds_the_licences_of_code_and_weights(wheel):
     assert "Identifier: LicenseRef-DiTFuse-Weights" in weights
 
 
+@pytest.mark.processes
 def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
