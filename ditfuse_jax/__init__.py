@@ -1,8 +1,8 @@
 """ditfuse_jax: instruction-driven image fusion with a diffusion transformer in JAX.
 
-The folders are the data's way through the program, each importing only those before it:
-`images`, `prompts`, `degrade`, `tasks`, `pipeline`, `model`, `flow`, `parallel`, `train`,
-`sample`, `evaluate`, `convert`, `cli`.
+Each package imports only packages before it: `images`, `prompts`, `degrade`, `tasks`, `pipeline`,
+`model`, `flow`, `weights`, `parallel`, `train`, `sample`, `evaluate`, `convert`, `aot`, `sweep`,
+`bench`, `cli`.  `api` holds the commands as Python calls.
 """
 
 __version__ = "0.1.0"

@@ -88,7 +88,7 @@ def fuse(
         for done in fuser.fuse_iter(images):
             for number, image in done.items():
                 planned = outputs[number]
-                write_image(planned.path, image, _metadata(planned, config, trained))
+                write_image(planned.path, image, image_metadata(planned, config, trained))
                 written.append(planned.path)
                 bar.update()
     if not quiet:
@@ -167,9 +167,10 @@ def _read(outputs: Sequence[PlannedOutput], resize: bool) -> Iterator[tuple[int,
         yield number, FusionInput(read_stack(planned.sources, resize=resize), planned.prompt)
 
 
-def _metadata(
+def image_metadata(
     planned: PlannedOutput, sampling: SamplingConfig, trained: TrainedModel
 ) -> dict[str, str]:
+    """Returns what a written image records: prompt, sources, model and sampling settings."""
     return {
         "Software": "ditfuse_jax",
         "prompt": planned.prompt,

@@ -2,14 +2,18 @@
 
 import argparse
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ditfuse_jax import flow
 from ditfuse_jax.cli.model_options import add_sampling_options, sampling_overrides
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
 from ditfuse_jax.flow import Guidance, SamplingConfig
 from ditfuse_jax.model import preset
+from ditfuse_jax.sample.files import PlannedOutput, image_metadata
 from ditfuse_jax.sweep.plan import sampling_options
 from ditfuse_jax.train import default_config, resolve
 
@@ -97,7 +101,7 @@ def test_a_checkpoint_s_older_names_of_the_guidance_scales_are_read():
     assert resolve(config).sampling.guidance == Guidance(text=3.0, image=1.25)
 
 
-def test_a_new_field_is_an_option_an_override_a_sweep_key_and_a_recipe_key(monkeypatch):
+def test_a_new_field_is_an_option_a_sweep_key_a_recipe_key_and_in_metadata_and_reports(monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Extended(SamplingConfig):
         churn: float = dataclasses.field(default=0.5, metadata={"help": "noise added"})
@@ -109,4 +113,10 @@ def test_a_new_field_is_an_option_an_override_a_sweep_key_and_a_recipe_key(monke
     config = Extended().override(given)
     assert (config.to_dict()["churn"], config.text_slots) == (0.25, (8, 4, 16))
     assert sampling_options()["--config.sample.churn"] == "--churn"
+    trained = SimpleNamespace(name="tiny")
+    planned = PlannedOutput((Path("a.png"),), "a prompt", Path("x.png"))
+    assert image_metadata(planned, config, trained)["churn"] == "0.25"  # pyright: ignore[reportArgumentType]
+    fuser = SimpleNamespace(sampling=config, trained=trained)
+    evaluated = EvaluatedModel(fuser, Path("out"))  # pyright: ignore[reportArgumentType]
+    assert evaluated.facts("data")["churn"] == 0.25
     assert Extended.from_dict({"churn": 1}).to_dict()["churn"] == 1.0
