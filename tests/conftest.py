@@ -40,7 +40,7 @@ hypothesis.settings.register_profile("ditfuse", deadline=None)
 hypothesis.settings.load_profile("ditfuse")
 
 
-# Processes that the current test has started.  Not counted: `git`, which reports a run's commit, and
+# Processes that the current test has started, except `git`, which reports a run's commit, and
 # `uname`, which Python's `platform` runs for a library.
 _started: list[str] = []
 
@@ -50,7 +50,7 @@ def _record_starts(owner: type, method: str) -> None:
 
     def start(self, *args, **kwargs):
         command = args[0] if args else getattr(self, "name", "")
-        if command[0] not in ("git", "uname"):
+        if Path(command[0]).name not in ("git", "uname"):
             _started.append(f"{owner.__name__} {command}")
         return original(self, *args, **kwargs)
 
