@@ -40,6 +40,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    # JAX reads its variable when it is imported, which the modules of commands may do.
+    os.environ.setdefault(CACHE_VARIABLE, str(compilation_cache()))
     # No option of `ditfuse` itself takes a value.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser, subparser = _parsers(chosen)
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from ditfuse_jax.extensions import load_extensions
 
-        _prepare_jax()
+        _silence_dependencies()
         args.imports = load_extensions(args.imports)
         return _module(args.command).run(args) or 0
     except UserError as error:
@@ -123,10 +125,8 @@ def command() -> NoReturn:
     sys.exit(code)
 
 
-def _prepare_jax() -> None:
-    """Applies settings that must precede the first use of JAX."""
-    # JAX's own variable for its cache of compiled programs; users can set it to another folder.
-    os.environ.setdefault(CACHE_VARIABLE, str(compilation_cache()))
+def _silence_dependencies() -> None:
+    """Drops log messages about failures that are raised as errors too."""
     from absl import logging as absl_logging
 
     # Each thread of orbax logs the failure that is raised afterwards; we report it once.
