@@ -130,13 +130,13 @@ def compile_on(
         "mesh": {axis: size for axis, size in sharder.mesh.shape.items() if size > 1},
         "batch_size": recipe.data.batch_size,
         "image_size": recipe.data.crop[0],
-        "trains": "adapters" if recipe.lora else "all weights",
+        "trainable": "adapters" if recipe.lora else "all weights",
         "remat": recipe.model.remat,
         "attention": recipe.model.attention,
         "effort": "low" if low_effort else "default",
     }
     if config.program == "sample":
-        del facts["trains"], facts["remat"]
+        del facts["trainable"], facts["remat"]
         facts["steps"] = recipe.sampling.steps
     reports = []
     for program in programs:

@@ -111,7 +111,7 @@ def _known_or_waiting(
 def row(report: Report) -> Iterator[str]:
     """Yields the cells of a program's row."""
     facts = report.facts
-    adapters = ", adapters" if facts.get("trains") == "adapters" else ""
+    adapters = ", adapters" if facts.get("trainable") == "adapters" else ""
     yield report.program + adapters
     yield str(facts["attention"])
     yield str(facts.get("remat", ""))
