@@ -15,7 +15,7 @@ from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.flops import condition_flops, draw_flops, training_flops
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.lora_flops import lora_training_flops
-from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.sample.standard_prompts import standard_prompt
@@ -116,18 +116,20 @@ def compile_on(
     """Compiles programs for given devices; see `compile_programs`."""
     slice_of = [getattr(device, "slice_index", 0) or 0 for device in devices]
     recipe = config.recipe(len(devices), max(slice_of) + 1)
-    sharder = Sharder(make_mesh(recipe.mesh, devices))
+    partitioner = Partitioner(make_mesh(recipe.mesh, devices))
     if config.program == "train":
-        programs = [train_program(recipe, sharder)]
+        programs = [train_program(recipe, partitioner)]
     else:
-        programs = sampling_programs(recipe, sharder)
+        programs = sampling_programs(recipe, partitioner)
     # Programs number devices by their position in the mesh.
-    slice_indices = [getattr(device, "slice_index", 0) or 0 for device in sharder.mesh.devices.flat]
+    slice_indices = [
+        getattr(device, "slice_index", 0) or 0 for device in partitioner.mesh.devices.flat
+    ]
     facts = {
         "preset": recipe.model.preset,
         "topology": target,
         "devices": len(devices),
-        "mesh": {axis: size for axis, size in sharder.mesh.shape.items() if size > 1},
+        "mesh": {axis: size for axis, size in partitioner.mesh.shape.items() if size > 1},
         "batch_size": recipe.data.batch_size,
         "image_size": recipe.data.crop[0],
         "trainable": "adapters" if recipe.lora else "all weights",
@@ -145,7 +147,7 @@ def compile_on(
         )
         consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
         if program.name == "train":
-            consumers |= _saved_by_a_step(recipe, sharder, program)
+            consumers |= _saved_by_a_step(recipe, partitioner, program)
         flops = model_flops(recipe, program.name) / len(devices)
         masks = attention_masks(recipe, program.name)
         reports.append(
@@ -204,11 +206,11 @@ def attention_masks(recipe: Recipe, program: str) -> tuple[AttentionMask, ...]:
     return (sequence.condition_mask, sequence.draw_mask)
 
 
-def _saved_by_a_step(recipe: Recipe, sharder: Sharder, program: Program) -> dict[str, int]:
+def _saved_by_a_step(recipe: Recipe, partitioner: Partitioner, program: Program) -> dict[str, int]:
     """Returns the bytes of gradients and of the values that layers save for the backward pass."""
     length = layout(recipe, recipe.model.text_slots).length
     batch = recipe.data.batch_size // recipe.step.accumulation
     return {
         "gradients": device_bytes(program.arguments["parameters"]),
-        "layers' checkpoints": checkpoint_bytes(recipe.model, sharder, batch, length),
+        "layers' checkpoints": checkpoint_bytes(recipe.model, partitioner, batch, length),
     }

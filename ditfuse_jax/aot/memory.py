@@ -12,7 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.logical_axes import Axes
 from ditfuse_jax.model.remat import REMAT_POLICIES
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 
 _TOKENS = ("batch", "sequence")
 # The values that a layer may save for its backward pass, by their names in the model.  Attention's
@@ -66,7 +66,7 @@ def checkpoints(
     return {name: (_AXES[name], (batch, length, *sizes[name])) for name in saved}
 
 
-def checkpoint_bytes(model: ModelConfig, sharder: Sharder, batch: int, length: int) -> int:
+def checkpoint_bytes(model: ModelConfig, partitioner: Partitioner, batch: int, length: int) -> int:
     """Returns the bytes on one device of the values that all layers save.
 
     0 if the policy saves everything; see `checkpoints`.
@@ -75,7 +75,7 @@ def checkpoint_bytes(model: ModelConfig, sharder: Sharder, batch: int, length: i
         return 0
     total = 0
     for axes, shape in checkpoints(model, batch, length).values():
-        total += math.prod(sharder.activation(axes, shape).shard_shape(shape))
+        total += math.prod(partitioner.activation(axes, shape).shard_shape(shape))
     return total * jnp.dtype(model.dtype).itemsize * model.num_layers
 
 

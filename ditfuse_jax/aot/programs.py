@@ -13,7 +13,7 @@ from ditfuse_jax.model import Condition
 from ditfuse_jax.model.autoencoder import Autoencoder, AutoencoderConfig
 from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.train.compile import lower_step
@@ -41,23 +41,23 @@ class Program:
     arguments: dict[str, Any]
 
 
-def train_program(recipe: Recipe, sharder: Sharder) -> Program:
+def train_program(recipe: Recipe, partitioner: Partitioner) -> Program:
     """Returns the training step as the loop compiles it, with donated state.
 
     Raises:
       UserError: the batch or a parameter is not divisible by its mesh axes.
     """
-    sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
+    partitioner.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
-    state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
-    space, autoencoder = abstract_space(recipe, sharder)
-    base = abstract_model(recipe.model, sharder, frozen=True) if recipe.lora else {}
-    frozen, batch = Frozen(base, autoencoder), abstract_batch(recipe, sharder)
+    state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, partitioner)
+    space, autoencoder = abstract_space(recipe, partitioner)
+    base = abstract_model(recipe.model, partitioner, frozen=True) if recipe.lora else {}
+    frozen, batch = Frozen(base, autoencoder), abstract_batch(recipe, partitioner)
     graph, _ = make_graph(recipe.network)
-    step = make_train_step(graph, optimizer, recipe.step, sharder, space)
+    step = make_train_step(graph, optimizer, recipe.step, partitioner, space)
     return Program(
         "train",
-        lambda: lower_step(step, sharder, state, frozen, batch),
+        lambda: lower_step(step, partitioner, state, frozen, batch),
         {
             "parameters": state.parameters,
             "moments": state.optimizer,
@@ -69,7 +69,7 @@ def train_program(recipe: Recipe, sharder: Sharder) -> Program:
     )
 
 
-def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
+def sampling_programs(recipe: Recipe, partitioner: Partitioner) -> list[Program]:
     """Returns the programs of `fuse` for a batch of the recipe's crop: encode, sample and decode.
 
     A model on pixels has `sample` only.
@@ -78,19 +78,19 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
       UserError: the batch or a parameter is not divisible by its mesh axes.
     """
     size, (height, width) = recipe.data.batch_size, recipe.data.crop
-    sharder.check_batch(size, accumulation=1)
+    partitioner.check_batch(size, accumulation=1)
     sampling = recipe.sampling
     model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
     graph, _ = make_graph(Network(model))
     # Adapters are merged into the weights before sampling.
-    parameters = abstract_model(model, sharder, frozen=True)
-    space, autoencoder = abstract_space(recipe, sharder)
+    parameters = abstract_model(model, partitioner, frozen=True)
+    space, autoencoder = abstract_space(recipe, partitioner)
     shape, text = space.shape(height, width), _text_length(sampling.text_slots)
     names = sampling.guidance.branches
 
     def rows(dtype: Any, *shape: int, leading: tuple[int, ...] = ()) -> Any:
-        spec = PartitionSpec(*(None for _ in leading), *sharder.batch().spec)
-        sharding = NamedSharding(sharder.mesh, spec)
+        spec = PartitionSpec(*(None for _ in leading), *partitioner.batch().spec)
+        sharding = NamedSharding(partitioner.mesh, spec)
         return jax.ShapeDtypeStruct((*leading, size, *shape), dtype, sharding=sharding)
 
     def branch(dtype: Any, *shape: int) -> Any:
@@ -103,8 +103,8 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
         branch(jnp.bool_, NUM_IMAGES),
     )
     noise = rows(jnp.float32, *shape)
-    weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=sharder.replicated())
-    sampler: Any = make_sampler(graph, dataclasses.replace(sampling, tile=0), sharder)
+    weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=partitioner.replicated())
+    sampler: Any = make_sampler(graph, dataclasses.replace(sampling, tile=0), partitioner)
     sample = Program(
         "sample",
         lambda: sampler.lower(parameters, branches, noise, weights),
@@ -128,7 +128,7 @@ def sampling_programs(recipe: Recipe, sharder: Sharder) -> list[Program]:
     return [encode, sample, decode]
 
 
-def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
+def abstract_batch(recipe: Recipe, partitioner: Partitioner) -> dict[str, Any]:
     """Returns an abstract batch of pairs; `pipeline.ExampleEncoder` produces such batches."""
     size, (height, width) = recipe.data.batch_size, recipe.data.crop
     text = _text_length(recipe.model.text_slots)
@@ -140,12 +140,12 @@ def abstract_batch(recipe: Recipe, sharder: Sharder) -> dict[str, Any]:
         "image_valid": ((NUM_IMAGES,), jnp.bool_),
     }
     return {
-        name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharder.batch())
+        name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=partitioner.batch())
         for name, (shape, dtype) in shapes.items()
     }
 
 
-def abstract_space(recipe: Recipe, sharder: Sharder) -> tuple[Space, Parameters]:
+def abstract_space(recipe: Recipe, partitioner: Partitioner) -> tuple[Space, Parameters]:
     """Returns the model's space and abstract autoencoder parameters, replicated on all devices.
 
     The autoencoder has SDXL's sizes.
@@ -157,7 +157,7 @@ def abstract_space(recipe: Recipe, sharder: Sharder) -> tuple[Space, Parameters]
     abstract = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
     parameters = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharder.replicated()),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated()),
         nnx.to_pure_dict(state),
     )
     return LatentSpace(config, graph), parameters

@@ -14,7 +14,7 @@ from ditfuse_jax.bench.measurement import Measurement, time_repeats
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.flops import condition_flops, draw_flops
 from ditfuse_jax.model.network import make_graph
-from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.compile import compile_step, to_devices
@@ -32,15 +32,15 @@ from ditfuse_jax.train.writers import Console, MultiWriter, make_writers
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     """Measures training steps on one fixed batch, compiled as the training loop compiles them."""
     setup = _Setup(recipe)
-    setup.sharder.check_batch(recipe.data.batch_size, recipe.step.accumulation)
+    setup.partitioner.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     ema = recipe.step.ema_decay > 0
-    abstract = abstract_state(recipe.network, optimizer, ema, setup.sharder)
+    abstract = abstract_state(recipe.network, optimizer, ema, setup.partitioner)
     state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
     graph, _ = make_graph(recipe.network)
     started = time.perf_counter()
-    function = make_train_step(graph, optimizer, recipe.step, setup.sharder, setup.space)
-    step = compile_step(function, setup.sharder, abstract, setup.frozen, setup.batch)
+    function = make_train_step(graph, optimizer, recipe.step, setup.partitioner, setup.space)
+    step = compile_step(function, setup.partitioner, abstract, setup.frozen, setup.batch)
     compile_seconds = time.perf_counter() - started
 
     def run() -> Any:
@@ -82,7 +82,7 @@ def _host_seconds(recipe: Recipe, setup: "_Setup", metrics: Metrics, steps: int 
             if step == steps:  # the first half warms up
                 started = time.thread_time()
             with goodput.measure("data"):
-                to_devices(batch, setup.sharder)
+                to_devices(batch, setup.partitioner)
             recorder.push(step + 1, metrics, 0.0)
         seconds = time.thread_time() - started
         writer.close()
@@ -98,7 +98,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     setup = _Setup(recipe)
     model, sampling = recipe.model, recipe.sampling
     _, state = make_graph(recipe.network)
-    shardings = setup.sharder.parameters(state)
+    shardings = setup.partitioner.parameters(state)
     initialise = jax.jit(
         lambda key: nnx.to_pure_dict(nnx.state(recipe.network.build(key), nnx.Param)),
         out_shardings=shardings,
@@ -138,7 +138,7 @@ class _Setup:
     """Devices, the frozen autoencoder and one batch, which both benchmarks need."""
 
     def __init__(self, recipe: Recipe):
-        self.sharder = Sharder(make_mesh(recipe.mesh))
-        self.space, self.frozen = load_frozen(recipe, self.sharder)
+        self.partitioner = Partitioner(make_mesh(recipe.mesh))
+        self.space, self.frozen = load_frozen(recipe, self.partitioner)
         batch = fixed_batch(recipe.data, recipe.data.batch_size)
-        self.batch = to_devices(batch, self.sharder)
+        self.batch = to_devices(batch, self.partitioner)

@@ -2,13 +2,13 @@
 
 from ditfuse_jax.parallel.arrays import distribute, gather
 from ditfuse_jax.parallel.mesh import AXES, MeshConfig, make_mesh
-from ditfuse_jax.parallel.rules import RULES, Sharder, shard_like
+from ditfuse_jax.parallel.rules import RULES, Partitioner, shard_like
 
 __all__ = [
     "AXES",
     "RULES",
     "MeshConfig",
-    "Sharder",
+    "Partitioner",
     "distribute",
     "gather",
     "make_mesh",

@@ -5,28 +5,30 @@ from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Network, Parameters, frozen_dtypes, make_graph, trainable
-from ditfuse_jax.parallel.rules import Sharder, shard_like
+from ditfuse_jax.parallel.rules import Partitioner, shard_like
 
 
-def abstract_model(model: ModelConfig, sharder: Sharder, frozen: bool = False) -> Parameters:
+def abstract_model(
+    model: ModelConfig, partitioner: Partitioner, frozen: bool = False
+) -> Parameters:
     """Returns shapes, types and shardings of a model's parameters, without adapters.
 
     Args:
       model: the model's config.
-      sharder: places each parameter on its mesh.
+      partitioner: places each parameter on its mesh.
       frozen: uses the types of a frozen model; see `frozen_dtypes`.
     """
     _, state = make_graph(Network(model))
     shapes = _shapes(state)
     if frozen:
         shapes = frozen_dtypes(model, shapes)
-    return shard_like(shapes, sharder.parameters(state))
+    return shard_like(shapes, partitioner.parameters(state))
 
 
-def abstract_adapter(network: Network, sharder: Sharder) -> Parameters:
+def abstract_adapter(network: Network, partitioner: Partitioner) -> Parameters:
     """Returns shapes, types and shardings of the adapters' parameters."""
     _, state = make_graph(network)
-    return trainable(network, shard_like(_shapes(state), sharder.parameters(state)))
+    return trainable(network, shard_like(_shapes(state), partitioner.parameters(state)))
 
 
 def _shapes(state: nnx.State) -> Parameters:

@@ -38,7 +38,7 @@ RULES: Registry[tuple[str, ...]] = Registry("sharding rule", _RULES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sharder:
+class Partitioner:
     """Computes shardings on one mesh from logical axes; compared by identity.
 
     Attributes:

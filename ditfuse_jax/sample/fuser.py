@@ -13,7 +13,7 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.network import Network
-from ditfuse_jax.parallel import Sharder, distribute, gather
+from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
@@ -48,29 +48,29 @@ class Fuser:
 
     The sampler is compiled once per image size, or once for all images that are cut into tiles.
 
-    With a sharder the devices of its mesh share every batch; all processes make the same calls and
-    get the same images.
+    With a partitioner the devices of its mesh share every batch; all processes make the same calls
+    and get the same images.
     """
 
     def __init__(
         self,
         trained: TrainedModel,
         sampling: SamplingConfig | None = None,
-        sharder: Sharder | None = None,
+        partitioner: Partitioner | None = None,
     ):
         """Creates a fuser.
 
         Args:
           trained: the model.
           sampling: how to sample; the model's own settings by default.
-          sharder: of the mesh on which the parameters are.
+          partitioner: of the mesh on which the parameters are.
 
         Raises:
           UserError: the settings or the tokenizer do not fit the model.
         """
         self.trained = trained
         self.sampling = sampling = sampling or trained.sampling
-        self._sharder = sharder
+        self._partitioner = partitioner
         check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
         sampling.check_model(trained.model)
         graph = trained.graph
@@ -78,7 +78,7 @@ class Fuser:
             graph = sampling_graph(Network(trained.model, trained.lora), sampling)
         self._slots = TextSlots(*sampling.text_slots)
         self._tokenizer = load_tokenizer(trained.tokenizer)
-        self._sampler = make_sampler(graph, sampling, sharder)
+        self._sampler = make_sampler(graph, sampling, partitioner)
 
     def check(self, prompt: str, num_images: int) -> None:
         """Checks a prompt and a number of source images without computing anything.
@@ -182,19 +182,19 @@ class Fuser:
 
     def _place(self, array: np.ndarray, batch_axis: int | None) -> jax.Array:
         """Puts an array, equal in all processes, on the devices, split along its batch axis."""
-        if self._sharder is None:
+        if self._partitioner is None:
             return jnp.asarray(array)
-        return distribute(array, self._sharder, batch_axis)
+        return distribute(array, self._partitioner, batch_axis)
 
     def _rows(self, row: jax.Array, count: int) -> jax.Array:
         """Returns a batch of `count` equal rows."""
-        if self._sharder is None:
+        if self._partitioner is None:
             return jnp.broadcast_to(row, (count, *row.shape))
-        return distribute(np.broadcast_to(row, (count, *row.shape)), self._sharder)
+        return distribute(np.broadcast_to(row, (count, *row.shape)), self._partitioner)
 
     def _fetch(self, array: jax.Array) -> np.ndarray:
         """Returns the whole array in every process."""
-        return np.asarray(array) if self._sharder is None else gather(array, self._sharder)
+        return np.asarray(array) if self._partitioner is None else gather(array, self._partitioner)
 
     def _branch(self, item: FusionInput, branch: str) -> EncodedPrompt:
         """Encodes the prompt of a guidance branch, with as many image slots as the instruction."""

@@ -18,7 +18,7 @@ from ditfuse_jax.flow import SOLVERS, SamplingConfig, Solver, time_grid
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
 from ditfuse_jax.sample.tiled import TiledSampler
 
@@ -57,7 +57,7 @@ def sample(
 
 
 def make_sampler(
-    graph: nnx.GraphDef, sampling: SamplingConfig, sharder: Sharder | None = None
+    graph: nnx.GraphDef, sampling: SamplingConfig, partitioner: Partitioner | None = None
 ) -> Sampler:
     """Returns a sampler, compiled on first use for each batch shape and number of branches.
 
@@ -66,16 +66,16 @@ def make_sampler(
     Args:
       graph: the model's graph definition, from `nnx.split`.
       sampling: its solver, steps, shift, tile and global steps are used.
-      sharder: distributes the work over its mesh, on which the parameters must be.
+      partitioner: distributes the work over its mesh, on which the parameters must be.
 
     Returns:
       A function of (parameters, branches, noise, weights), jitted if `sampling.tile` is 0; see
       `sample`.
     """
-    whole = _whole_sampler(graph, sampling.solver, sampling.steps, sampling.shift, sharder)
+    whole = _whole_sampler(graph, sampling.solver, sampling.steps, sampling.shift, partitioner)
     if not sampling.tile:
         return whole
-    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, sharder)
+    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, partitioner)
     times = np.asarray(time_grid(sampling.steps, sampling.shift))
 
     def run(parameters, branches, noise, weights):
@@ -89,7 +89,7 @@ def make_sampler(
 
 @functools.cache
 def _whole_sampler(
-    graph: nnx.GraphDef, solver: str, steps: int, shift: float, sharder: Sharder | None
+    graph: nnx.GraphDef, solver: str, steps: int, shift: float, partitioner: Partitioner | None
 ) -> Any:
     """The jitted sampler of whole images."""
     solve = SOLVERS.find(solver)
@@ -97,7 +97,9 @@ def _whole_sampler(
     @jax.jit
     def whole(parameters, branches, noise, weights):
         model = nnx.merge(graph, parameters)
-        spread = logical_axis_rules(sharder.activation) if sharder else contextlib.nullcontext()
+        spread = (
+            logical_axis_rules(partitioner.activation) if partitioner else contextlib.nullcontext()
+        )
         with spread:
             return sample(model, branches, noise, weights, time_grid(steps, shift), solve)
 
@@ -106,9 +108,9 @@ def _whole_sampler(
 
 @functools.cache
 def _tiled_sampler(
-    graph: nnx.GraphDef, solver: str, tile: int, sharder: Sharder | None
+    graph: nnx.GraphDef, solver: str, tile: int, partitioner: Partitioner | None
 ) -> TiledSampler:
-    return TiledSampler(graph, tile, SOLVERS.find(solver), sharder)
+    return TiledSampler(graph, tile, SOLVERS.find(solver), partitioner)
 
 
 @functools.cache

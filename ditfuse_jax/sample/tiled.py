@@ -19,7 +19,7 @@ from flax import nnx
 from ditfuse_jax.flow import Solver, interpolate
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
@@ -41,13 +41,13 @@ class TiledSampler:
       graph: the model's graph definition, from `nnx.split`.
       tile: side of the tiles in pixels.
       solver: see `flow.solvers`.
-      sharder: distributes the work over its mesh, on which the parameters must be.
+      partitioner: distributes the work over its mesh, on which the parameters must be.
     """
 
     graph: nnx.GraphDef
     tile: int
     solver: Solver
-    sharder: Sharder | None = None
+    partitioner: Partitioner | None = None
 
     def __call__(
         self,
@@ -112,9 +112,9 @@ class TiledSampler:
 
     @property
     def _on_cpu(self) -> bool:
-        if self.sharder is None:
+        if self.partitioner is None:
             return jax.default_backend() == "cpu"
-        return self.sharder.mesh.devices.flat[0].platform == "cpu"
+        return self.partitioner.mesh.devices.flat[0].platform == "cpu"
 
     @functools.cached_property
     def _encode(self) -> Callable[[Any, Condition, jax.Array], EncodedCondition]:
@@ -132,7 +132,7 @@ class TiledSampler:
 
         @jax.jit
         def run(parameters, *arguments):
-            spread = logical_axis_rules(self.sharder.activation) if self.sharder else None
+            spread = logical_axis_rules(self.partitioner.activation) if self.partitioner else None
             with spread or contextlib.nullcontext():
                 return function(nnx.merge(self.graph, parameters), *arguments)
 

@@ -15,7 +15,7 @@ from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig, combine_trees, merge_lora
 from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
@@ -99,11 +99,11 @@ def load_checkpoint(
     if checkpoint.lora:
         checkpoint.shapes()  # opens the weights under the adapters, whose folder may be missing
     check_tokenizer(tokenizer, checkpoint.tokenizer_fingerprint, model.vocab_size, checkpoint.name)
-    sharder = Sharder(make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.local_devices()[:1]))
     network = Network(model, checkpoint.lora)
-    abstract = abstract_model(model, sharder, frozen=True)
+    abstract = abstract_model(model, partitioner, frozen=True)
     if network.lora:
-        abstract = combine_trees(abstract, abstract_adapter(network, sharder))
+        abstract = combine_trees(abstract, abstract_adapter(network, partitioner))
     parameters = checkpoint.read(abstract)
     for adapter in adapters:
         found = open_adapter(adapter.folder, model)

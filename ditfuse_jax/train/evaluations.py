@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ditfuse_jax.checks import check_at_least
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.registry import Registry
 from ditfuse_jax.train.best import Criterion
 from ditfuse_jax.train.run_folder import RunFolder
@@ -41,7 +41,7 @@ class EvalContext:
     space: Space
     recipe: "Recipe"
     run: RunFolder
-    sharder: Sharder
+    partitioner: Partitioner
     samples: Path
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
@@ -81,17 +81,17 @@ def check_inputs(recipe: Recipe, sources: Sequence[Source]) -> None:
     _check_moments(recipe, sources)
 
 
-def load_frozen(recipe: Recipe, sharder: Sharder) -> tuple[Space, Frozen]:
+def load_frozen(recipe: Recipe, partitioner: Partitioner) -> tuple[Space, Frozen]:
     """Loads the parameters that a training reads and never changes, onto its devices.
 
     Raises:
       UserError: weights or autoencoder are missing or of another shape.
     """
     space, autoencoder = load_space(recipe.model, recipe.autoencoder)
-    replicated = jax.tree.map(lambda _: sharder.replicated(), autoencoder)
+    replicated = jax.tree.map(lambda _: partitioner.replicated(), autoencoder)
     base: Parameters = {}
     if recipe.lora:
-        base = _fitting_weights(recipe).read(abstract_model(recipe.model, sharder, frozen=True))
+        base = _fitting_weights(recipe).read(abstract_model(recipe.model, partitioner, frozen=True))
     return space, Frozen(base, jax.device_put(autoencoder, replicated))
 
 

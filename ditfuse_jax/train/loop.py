@@ -92,7 +92,7 @@ def train(
         recipe.train.data_timeout,
     )
     recorder = _make_recorder(setup, config, writers, console, goodput)
-    steps = CompiledSteps(setup.make_step, recipe, setup.sharder, setup.abstract, setup.frozen)
+    steps = CompiledSteps(setup.make_step, recipe, setup.partitioner, setup.abstract, setup.frozen)
     stop, stopping = StopSignal(), False
 
     def save() -> None:
@@ -103,7 +103,7 @@ def train(
         while step < total and not stopping:
             try:
                 with goodput.measure("data"):
-                    batch = to_devices(next(batches), setup.sharder)
+                    batch = to_devices(next(batches), setup.partitioner)
             except UserError:
                 # Bad data loses no work.  Other processes may be in the next step already.
                 if step > (checkpoints.latest or 0) and jax.process_count() == 1:
@@ -174,7 +174,7 @@ def _context(setup: Setup, step: int, state: TrainState) -> EvalContext:
         setup.space,
         setup.recipe,
         setup.run,
-        setup.sharder,
+        setup.partitioner,
         samples=setup.run.samples,
     )
 

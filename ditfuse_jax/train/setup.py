@@ -12,7 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokenizer_fingerprint
@@ -42,7 +42,7 @@ class Setup:
 
     recipe: Recipe
     run: RunFolder
-    sharder: Sharder
+    partitioner: Partitioner
     space: Space
     frozen: Frozen
     graph: nnx.GraphDef
@@ -57,7 +57,7 @@ class Setup:
     def make_step(self) -> TrainStep:
         """Returns the training step, not compiled."""
         return make_train_step(
-            self.graph, self.optimizer, self.recipe.step, self.sharder, self.space
+            self.graph, self.optimizer, self.recipe.step, self.partitioner, self.space
         )
 
 
@@ -70,8 +70,8 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     run = RunFolder(workdir)
     data = dataclasses.replace(recipe.data, log=run.path / BAD_RECORDS)
     recipe = dataclasses.replace(recipe, data=data)
-    sharder = Sharder(make_mesh(recipe.mesh))
-    sharder.check_batch(data.batch_size, recipe.step.accumulation)
+    partitioner = Partitioner(make_mesh(recipe.mesh))
+    partitioner.check_batch(data.batch_size, recipe.step.accumulation)
     check_inputs(recipe, data.sources)  # opens the sources: wrong paths are reported here
     if is_main_process():
         run.check_writable()
@@ -85,8 +85,8 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     graph, _ = make_graph(recipe.network)
     keep_ema = recipe.step.ema_decay > 0
-    abstract = abstract_state(recipe.network, optimizer, keep_ema, sharder)
-    space, frozen = load_frozen(recipe, sharder)
+    abstract = abstract_state(recipe.network, optimizer, keep_ema, partitioner)
+    space, frozen = load_frozen(recipe, partitioner)
     start = checkpoints.latest or 0
     if start:
         saved = checkpoints.config(start)
@@ -108,7 +108,7 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     return Setup(
         recipe=recipe,
         run=run,
-        sharder=sharder,
+        partitioner=partitioner,
         space=space,
         frozen=frozen,
         graph=graph,

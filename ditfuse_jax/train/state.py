@@ -19,7 +19,7 @@ from ditfuse_jax.model.network import (
     make_graph,
     trainable,
 )
-from ditfuse_jax.parallel import Sharder, shard_like
+from ditfuse_jax.parallel import Partitioner, shard_like
 
 
 @jax.tree_util.register_dataclass
@@ -78,13 +78,13 @@ def state_around(
 
 
 def abstract_state(
-    network: Network, optimizer: optax.GradientTransformation, ema: bool, sharder: Sharder
+    network: Network, optimizer: optax.GradientTransformation, ema: bool, partitioner: Partitioner
 ) -> TrainState:
     """Shapes, types and shardings of the state, without values."""
     shapes = jax.eval_shape(lambda key: new_state(network, optimizer, ema, key), jax.random.key(0))
     _, abstract = make_graph(network)
-    shardings = trainable(network, sharder.parameters(abstract))
-    whole = sharder.replicated()
+    shardings = trainable(network, partitioner.parameters(abstract))
+    whole = partitioner.replicated()
     moments = optax.tree_map_params(
         optimizer,
         _moment_sharding,

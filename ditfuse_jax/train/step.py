@@ -17,7 +17,7 @@ from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.lora import combine_trees
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import Space
-from ditfuse_jax.parallel import Sharder
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.train.state import Frozen, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -55,7 +55,7 @@ def make_train_step(
     graph: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: StepConfig,
-    sharder: Sharder,
+    partitioner: Partitioner,
     space: Space,
 ) -> TrainStep:
     """Builds the pure step function, to be jitted with the state donated."""
@@ -120,7 +120,7 @@ def make_train_step(
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
     def constrained(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
-        with logical_axis_rules(sharder.activation):
+        with logical_axis_rules(partitioner.activation):
             return train_step(state, frozen, batch)
 
     return constrained

@@ -18,7 +18,7 @@ from ditfuse_jax.aot.memory import (
 from ditfuse_jax.aot.report import make_report
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import preset
-from ditfuse_jax.parallel import AXES, Sharder
+from ditfuse_jax.parallel import AXES, Partitioner
 from ditfuse_jax.parallel.accelerators import TPUS
 
 # The two messages of the TPU compiler.
@@ -43,9 +43,9 @@ hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.
 """
 
 
-def sharder(**sizes: int) -> Sharder:
+def partitioner(**sizes: int) -> Partitioner:
     mesh: Any = AbstractMesh(tuple(sizes.get(axis, 1) for axis in AXES), AXES)
-    return Sharder(mesh)
+    return Partitioner(mesh)
 
 
 def test_needed_and_available_bytes_are_read_from_both_messages():
@@ -83,7 +83,7 @@ def test_a_program_that_compiles_but_is_too_large_does_not_fit():
 
 
 def test_device_bytes_count_one_shard_of_each_array():
-    placed = sharder(fsdp=4)
+    placed = partitioner(fsdp=4)
     whole = jax.ShapeDtypeStruct((8, 3), jax.numpy.float32, sharding=placed.replicated())
     rows = jax.ShapeDtypeStruct((8, 3), jax.numpy.bfloat16, sharding=placed.batch())
     assert device_bytes({"a": whole, "b": rows}) == 8 * 3 * 4 + 2 * 3 * 2
@@ -92,7 +92,7 @@ def test_device_bytes_count_one_shard_of_each_array():
 def test_policies_that_save_less_need_fewer_bytes():
     model = preset("omnigen")
     sizes = [
-        checkpoint_bytes(dataclasses.replace(model, remat=name), sharder(fsdp=8), 8, 100)
+        checkpoint_bytes(dataclasses.replace(model, remat=name), partitioner(fsdp=8), 8, 100)
         for name in ("projections", "attention", "full", "offload")
     ]
     assert sizes == sorted(sizes, reverse=True)

@@ -15,7 +15,7 @@ from jax.sharding import AbstractMesh
 from ditfuse_jax.aot import CompileConfig
 from ditfuse_jax.aot.memory import checkpoints
 from ditfuse_jax.model import Layout
-from ditfuse_jax.parallel import AXES, Sharder
+from ditfuse_jax.parallel import AXES, Partitioner
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 
@@ -24,27 +24,27 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "partitions"
 MACHINES = {"v5p-128": (64, 1), "v6e-256": (256, 1), "2x-v6e-256": (256, 2), "8x-h100": (8, 1)}
 
 
-def training(machine: str) -> tuple[Any, Sharder, Any]:
-    """Returns the recipe, a sharder without devices, and the abstract state."""
+def training(machine: str) -> tuple[Any, Partitioner, Any]:
+    """Returns the recipe, a partitioner without devices, and the abstract state."""
     per_slice, slices = MACHINES[machine]
     recipe = CompileConfig("omnigen").recipe(per_slice * slices, slices)
     inner, cross = recipe.mesh.resolve(per_slice * slices)
     sizes = tuple(a * b for a, b in zip(inner, cross, strict=True))
     mesh: Any = AbstractMesh(sizes, AXES)
-    sharder = Sharder(mesh)
+    partitioner = Partitioner(mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
-    return recipe, sharder, abstract_state(recipe.network, optimizer, True, sharder)
+    return recipe, partitioner, abstract_state(recipe.network, optimizer, True, partitioner)
 
 
 def table(machine: str) -> str:
     """Returns one line per leaf of the state and per saved value of a layer."""
-    recipe, sharder, state = training(machine)
+    recipe, partitioner, state = training(machine)
     parts = {
         "parameters": state.parameters,
         "moments": state.optimizer,
         "averaged": state.ema,
     }
-    lines = [f"mesh {dict(sharder.mesh.shape)}, batch {recipe.data.batch_size}"]
+    lines = [f"mesh {dict(partitioner.mesh.shape)}, batch {recipe.data.batch_size}"]
     for part, tree in parts.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             name = part + jax.tree_util.keystr(path)
@@ -53,7 +53,9 @@ def table(machine: str) -> str:
     first, middle, last = model.text_slots
     length = Layout((first, middle, last), (32, 32)).length
     for name, (axes, shape) in checkpoints(model, recipe.data.batch_size, length).items():
-        lines.append(line(f"checkpoint of a layer: {name}", shape, sharder.activation(axes, shape)))
+        lines.append(
+            line(f"checkpoint of a layer: {name}", shape, partitioner.activation(axes, shape))
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -78,12 +80,12 @@ def test_moments_and_averages_are_sharded_like_their_parameters(machine):
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_nearly_the_whole_state_is_sharded(machine):
-    _, sharder, state = training(machine)
+    _, partitioner, state = training(machine)
     leaves = jax.tree.leaves(state)
     whole = sum(leaf.size for leaf in leaves)
     here = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
     assert (
-        here < 1.02 * whole / sharder.mesh.shape["fsdp"] + 3e6
+        here < 1.02 * whole / partitioner.mesh.shape["fsdp"] + 3e6
     )  # norms and scalars are replicated
 
 

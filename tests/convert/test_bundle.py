@@ -13,7 +13,7 @@ from ditfuse_jax.convert.convert import convert
 from ditfuse_jax.convert.transforms import cast
 from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.train import resolve
@@ -109,8 +109,8 @@ def test_a_stem_can_be_trained_on_weights_that_have_none(models, weights, tmp_pa
     config.model.conv_stem = True
     config.model.max_images = model.max_images
     resolved = resolve(config)
-    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
-    found = leaves(load_initial(resolved, abstract_model(resolved.model, sharder)))
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
+    found = leaves(load_initial(resolved, abstract_model(resolved.model, partitioner)))
     assert found.keys() == weights[1].keys()
     for path, value in flat.items():
         np.testing.assert_array_equal(found[path], value)

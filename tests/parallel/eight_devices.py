@@ -11,7 +11,7 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.logical_axes import logical_axis_rules
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 
 MESHES = {
     "data fsdp tensor": MeshConfig(data=2, fsdp=2, tensor=2),
@@ -20,16 +20,16 @@ MESHES = {
 CONFIG = dataclasses.replace(models.LATENT, attention="xla")
 
 
-def forward(sharder: Sharder | None):
+def forward(partitioner: Partitioner | None):
     """Returns the tiny model's output, on one device or a mesh, and one of its parameters."""
     graph, abstract = models.graph(CONFIG)
     parameters = models.parameters(CONFIG)
     batch = (models.condition(CONFIG, batch=4), *models.targets(CONFIG, batch=4))
     resolver = contextlib.nullcontext()
-    if sharder is not None:
-        parameters = jax.device_put(parameters, sharder.parameters(abstract))
-        batch = jax.device_put(batch, sharder.batch())
-        resolver = logical_axis_rules(sharder.activation)
+    if partitioner is not None:
+        parameters = jax.device_put(parameters, partitioner.parameters(abstract))
+        batch = jax.device_put(batch, partitioner.batch())
+        resolver = logical_axis_rules(partitioner.activation)
 
     def run(parameters, *batch):
         with resolver:
@@ -44,7 +44,7 @@ def main():
     report = {"devices": jax.device_count(), "meshes": {}}
     for name, config in MESHES.items():
         mesh = make_mesh(config)
-        output, kernel = forward(Sharder(mesh))
+        output, kernel = forward(Partitioner(mesh))
         report["meshes"][name] = {
             "axes": dict(mesh.shape),
             "types": [axis_type.name for axis_type in mesh.axis_types],

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
@@ -18,8 +18,8 @@ from ditfuse_jax.weights.run_reader import RunReader
 def abstract(config):
     recipe = resolve(config)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
-    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
-    return abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
+    return abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, partitioner)
 
 
 def with_old_keys(config):

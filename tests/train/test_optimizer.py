@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.train import load_recipe, resolve
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -98,9 +98,9 @@ def test_an_unknown_option_is_refused_by_name(tiny, word):
 )
 def test_a_state_survives_its_checkpoint_to_the_bit(tiny, tmp_path, words):
     recipe = resolve(tiny(*(f"--config.optimizer.{word}" for word in words)))
-    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
     optimizer = make_optimizer(recipe.optimizer, 10)
-    abstract = abstract_state(recipe.network, optimizer, True, sharder)
+    abstract = abstract_state(recipe.network, optimizer, True, partitioner)
     random = np.random.default_rng(0)
     state = jax.tree.map(
         lambda x: jnp.asarray(random.normal(size=x.shape) * 9, x.dtype, device=x.sharding), abstract
@@ -119,7 +119,7 @@ def test_factored_moments_lie_with_their_parameters():
     recipe = resolve(load_recipe("omnigen_pretrain", ["--config.optimizer.kind=adafactor"]))
     mesh = jax.sharding.AbstractMesh((1, 8, 1, 4), ("data", "fsdp", "context", "tensor"))
     optimizer = make_optimizer(recipe.optimizer, 10)
-    abstract = abstract_state(recipe.network, optimizer, False, Sharder(mesh))
+    abstract = abstract_state(recipe.network, optimizer, False, Partitioner(mesh))
     total = sum(x.size for x in jax.tree.leaves(abstract.parameters))
     optimizer_state: Any = abstract.optimizer
     factored = optimizer_state[1][0]

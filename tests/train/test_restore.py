@@ -16,7 +16,7 @@ SAVE_AND_RESTORE = """
 import json, sys, time
 from pathlib import Path
 import jax, numpy as np
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.train import load_recipe, resolve
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.optimizer import make_optimizer
@@ -29,7 +29,7 @@ optimizer = make_optimizer(recipe.optimizer, 10)
 def abstract_on(**sizes):
     config = MeshConfig(**{"data": 1} | sizes)
     devices = jax.devices()[: np.prod(list(sizes.values()))]
-    return abstract_state(recipe.network, optimizer, True, Sharder(make_mesh(config, devices)))
+    return abstract_state(recipe.network, optimizer, True, Partitioner(make_mesh(config, devices)))
 
 random = np.random.default_rng(0)
 abstract = abstract_on(data=2, fsdp=4)

@@ -10,7 +10,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.setup import check_same_model, to_plain
@@ -19,10 +19,10 @@ from ditfuse_jax.train.state import abstract_state
 
 def load(folder, config, step):
     recipe = resolve(config)
-    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     checkpoints = Checkpoints(folder)
-    abstract = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, sharder)
+    abstract = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, partitioner)
     state = checkpoints.restore(step, abstract)
     checkpoints.close()
     return state
@@ -174,10 +174,10 @@ def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypat
     sound = loop.to_devices
     calls = iter(range(100))
 
-    def fails_at_the_third(batch, sharder):
+    def fails_at_the_third(batch, partitioner):
         if next(calls) == 2:
             raise UserError("photo.png: is damaged or truncated")
-        return sound(batch, sharder)
+        return sound(batch, partitioner)
 
     monkeypatch.setattr(loop, "to_devices", fails_at_the_third)
     with pytest.raises(UserError, match=r"photo\.png"):

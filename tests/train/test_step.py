@@ -12,7 +12,7 @@ from flax import nnx
 from ditfuse_jax.flow import flow_matching_loss
 from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import PixelSpace
-from ditfuse_jax.parallel import Sharder, make_mesh
+from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.train import resolve
 from ditfuse_jax.train.compile import compile_step, to_devices
@@ -27,20 +27,22 @@ class Trial:
 
     def __init__(self, config):
         self.recipe = resolve(config)
-        self.sharder = Sharder(make_mesh(self.recipe.mesh))
+        self.partitioner = Partitioner(make_mesh(self.recipe.mesh))
         self.optimizer = make_optimizer(self.recipe.optimizer, self.recipe.train.steps)
         self.graph, _ = make_graph(self.recipe.network)
-        abstract = abstract_state(self.recipe.network, self.optimizer, True, self.sharder)
+        abstract = abstract_state(self.recipe.network, self.optimizer, True, self.partitioner)
         self.state = create_state(self.recipe.network, self.optimizer, True, 0, abstract)
         stream = self.recipe.data
-        self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.sharder)
+        self.batch = to_devices(fixed_batch(stream, stream.batch_size), self.partitioner)
 
         self.compiled = {}
 
     def step(self, state, **changes):
         config = dataclasses.replace(self.recipe.step, **changes)
         if config not in self.compiled:
-            step = make_train_step(self.graph, self.optimizer, config, self.sharder, PixelSpace())
+            step = make_train_step(
+                self.graph, self.optimizer, config, self.partitioner, PixelSpace()
+            )
             self.compiled[config] = jax.jit(step)
         return self.compiled[config](state, Frozen({}, {}), self.batch)
 
@@ -107,7 +109,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_finite_is_skipped(trial, monk
     loss = module.flow_matching_loss
     monkeypatch.setattr(module, "flow_matching_loss", lambda *args: identity(loss(*args)))
     recipe = dataclasses.replace(trial.recipe.step, spike_factor=0.0)
-    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.sharder, PixelSpace())
+    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.partitioner, PixelSpace())
     new, metrics = jax.jit(step)(trial.state, Frozen({}, {}), trial.batch)
     assert np.isfinite(float(metrics["loss"]))
     assert not np.isfinite(float(metrics["grad_norm"]))
@@ -207,10 +209,10 @@ def test_the_old_state_s_memory_becomes_the_new_state_s(trial):
     """Every buffer of the state is donated, so that the step never holds it twice."""
     frozen = Frozen({}, {})
     step = make_train_step(
-        trial.graph, trial.optimizer, trial.recipe.step, trial.sharder, PixelSpace()
+        trial.graph, trial.optimizer, trial.recipe.step, trial.partitioner, PixelSpace()
     )
-    abstract = abstract_state(trial.recipe.network, trial.optimizer, True, trial.sharder)
-    compiled = compile_step(step, trial.sharder, abstract, frozen, trial.batch)
+    abstract = abstract_state(trial.recipe.network, trial.optimizer, True, trial.partitioner)
+    compiled = compile_step(step, trial.partitioner, abstract, frozen, trial.batch)
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
     assert compiled.memory_analysis().alias_size_in_bytes == held
     state = jax.tree.map(jnp.copy, trial.state)

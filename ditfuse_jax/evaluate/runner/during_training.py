@@ -19,7 +19,7 @@ from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, METRICS, batch_metrics
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.model.lora import combine_trees
-from ditfuse_jax.parallel import Sharder, distribute, gather
+from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
@@ -88,10 +88,10 @@ class HeldOut:
             f"step {context.step}",
             recipe.lora,
         )
-        parts = context.sharder.data_parallel
+        parts = context.partitioner.data_parallel
         size = parts * math.ceil(min(_BATCH_SIZE, len(self.examples)) / parts)
         fuser = Fuser(
-            trained, context.recipe.sampling.override({"batch_size": size}), context.sharder
+            trained, context.recipe.sampling.override({"batch_size": size}), context.partitioner
         )
         images = fuser.fuse(
             [FusionInput(example.sources, example.prompt) for example in self.examples]
@@ -99,8 +99,8 @@ class HeldOut:
         if is_main_process():
             self._picture(context, images)
         means = [BASELINES["mean"](example.sources) for example in self.examples]
-        scores = _mean_scores(self.examples, images, self.metrics, context.sharder)
-        of_mean = _mean_scores(self.examples, means, CLEAN_METRICS[:1], context.sharder)
+        scores = _mean_scores(self.examples, images, self.metrics, context.partitioner)
+        of_mean = _mean_scores(self.examples, means, CLEAN_METRICS[:1], context.partitioner)
         return scores | {f"{name}_of_mean": value for name, value in of_mean.items()}
 
     def _picture(self, context: EvalContext, images: list[np.ndarray]) -> None:
@@ -145,19 +145,21 @@ def _mean_scores(
     examples: Sequence[Example],
     images: Sequence[np.ndarray],
     names: tuple[str, ...],
-    sharder: Sharder,
+    partitioner: Partitioner,
 ) -> dict[str, float]:
     """Returns mean scores against sources and target, computed on the whole mesh."""
     # Padded with copies, so that the scenes divide evenly among the devices.
     count = len(examples)
-    rows = list(range(count)) + [count - 1] * (-count % sharder.data_parallel)
+    rows = list(range(count)) + [count - 1] * (-count % partitioner.data_parallel)
     stacks = (
         [images[row] for row in rows],
         [examples[row].sources for row in rows],
         [examples[row].target for row in rows],
     )
-    scores = _jitted_scores(names)(*(distribute(np.stack(stack), sharder) for stack in stacks))
-    return {name: float(gather(values, sharder)[:count].mean()) for name, values in scores.items()}
+    scores = _jitted_scores(names)(*(distribute(np.stack(stack), partitioner) for stack in stacks))
+    return {
+        name: float(gather(values, partitioner)[:count].mean()) for name, values in scores.items()
+    }
 
 
 @functools.cache

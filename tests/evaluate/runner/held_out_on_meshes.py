@@ -12,7 +12,7 @@ import ditfuse_jax.evaluate  # registers the evaluator  # noqa: F401
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.model.space import PixelSpace
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.train import EvalContext, TrainState, load_recipe, make_evaluations, resolve
 from ditfuse_jax.train.run_folder import RunFolder
@@ -47,8 +47,8 @@ def main() -> None:
     )
     found = []
     for mesh in (make_mesh(MeshConfig(), jax.devices()[:1]), *map(make_mesh, MESHES)):
-        sharder = Sharder(mesh)
-        shardings = shardings_of(abstract_model(recipe.model, sharder))
+        partitioner = Partitioner(mesh)
+        shardings = shardings_of(abstract_model(recipe.model, partitioner))
         state = TrainState(
             step=np.int32(0),
             parameters=jax.device_put(initial, shardings),
@@ -59,7 +59,7 @@ def main() -> None:
         )
         run = RunFolder(folder / "run")
         context = EvalContext(
-            0, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder, run.samples
+            0, state, Frozen({}, {}), PixelSpace(), recipe, run, partitioner, run.samples
         )
         found.append(dict(held_out(context)))
     json.dump(found, sys.stdout)

@@ -17,7 +17,7 @@ from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.evaluate.runner.during_training import held_out_examples
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import PixelSpace
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.sample import fuser
 from ditfuse_jax.tasks import make_task
@@ -54,15 +54,17 @@ def held_out_of(recipe) -> Any:
 
 @pytest.fixture
 def context(recipe, tmp_path):
-    sharder = Sharder(make_mesh(MeshConfig(), jax.devices()[:1]))
+    partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
     raw, averaged = (
-        {"w": jax.device_put(np.float32(value), sharder.replicated())} for value in (1, 2)
+        {"w": jax.device_put(np.float32(value), partitioner.replicated())} for value in (1, 2)
     )
     state = TrainState(
         step=7, parameters=raw, ema=averaged, optimizer=None, skipped=0, grad_norm_ema=0.0
     )
     run = RunFolder(tmp_path / "run")
-    return EvalContext(7, state, Frozen({}, {}), PixelSpace(), recipe, run, sharder, run.samples)
+    return EvalContext(
+        7, state, Frozen({}, {}), PixelSpace(), recipe, run, partitioner, run.samples
+    )
 
 
 def mean_score(examples, images, name):

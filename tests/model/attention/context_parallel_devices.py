@@ -12,7 +12,7 @@ from flax import nnx
 
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.logical_axes import logical_axis_rules
-from ditfuse_jax.parallel import MeshConfig, Sharder, make_mesh
+from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.sample.sampler import make_sampler
 
 MESHES = {
@@ -24,38 +24,40 @@ CONFIG = dataclasses.replace(models.LATENT, attention="xla", remat="attention")
 BATCH, DRAWS = 4, 2
 
 
-def sharder(config: MeshConfig) -> Sharder:
+def partitioner(config: MeshConfig) -> Partitioner:
     count = config.fsdp * config.context * config.tensor
-    return Sharder(make_mesh(config, jax.devices()[:count]))
+    return Partitioner(make_mesh(config, jax.devices()[:count]))
 
 
-def compiled_gradients(config, sharder: Sharder | None):
+def compiled_gradients(config, partitioner: Partitioner | None):
     """Returns the compiled gradient of the outputs' mean square, and its arguments."""
     graph, abstract = models.graph(config)
     parameters = models.parameters(config)
     batch = models.condition(config, batch=BATCH), *models.targets(config, BATCH, DRAWS)
-    if sharder:
-        parameters = jax.device_put(parameters, sharder.parameters(abstract))
-        batch = jax.device_put(batch, sharder.batch())
+    if partitioner:
+        parameters = jax.device_put(parameters, partitioner.parameters(abstract))
+        batch = jax.device_put(batch, partitioner.batch())
 
     def loss(parameters, *batch):
-        with logical_axis_rules(sharder.activation) if sharder else contextlib.nullcontext():
+        with (
+            logical_axis_rules(partitioner.activation) if partitioner else contextlib.nullcontext()
+        ):
             return jnp.mean(nnx.merge(graph, parameters)(*batch) ** 2)
 
     compiled = models.jit(jax.value_and_grad(loss)).lower(parameters, *batch).compile()
     return compiled, parameters, *batch
 
 
-def sample(config, sharder: Sharder | None):
+def sample(config, partitioner: Partitioner | None):
     """Samples with two guided steps of three branches."""
     graph, abstract = models.graph(config)
     parameters = models.parameters(config)
-    if sharder:
-        parameters = jax.device_put(parameters, sharder.parameters(abstract))
+    if partitioner:
+        parameters = jax.device_put(parameters, partitioner.parameters(abstract))
     condition = models.condition(config, batch=BATCH)
     branches = jax.tree.map(lambda x: np.stack([x, np.roll(x, 1, 0), x]), condition)
     noise = models.targets(config, batch=BATCH)[0][:, 0]
-    run = make_sampler(graph, SamplingConfig(steps=2), sharder)
+    run = make_sampler(graph, SamplingConfig(steps=2), partitioner)
     return jax.device_get(run(parameters, branches, noise, np.array([2.0, -0.4, -0.6], "f4")))
 
 
@@ -71,20 +73,20 @@ def main():
     images = sample(CONFIG, None)
     cases = {}
     for name, mesh in MESHES.items():
-        program, *arguments = compiled_gradients(CONFIG, sharder(mesh))
+        program, *arguments = compiled_gradients(CONFIG, partitioner(mesh))
         loss, gradients = jax.device_get(program(*arguments))
         cases[name] = {
             "loss": error(loss, expected[0]),
             "gradients": error(gradients, expected[1]),
         }
-    cases[name]["images"] = error(sample(CONFIG, sharder(mesh)), images)  # of the last mesh
+    cases[name]["images"] = error(sample(CONFIG, partitioner(mesh)), images)  # of the last mesh
     # On one CPU `xla` would loop over heads and need less memory, so it is not comparable.
     long = dataclasses.replace(
         CONFIG, attention="reference", text_slots=(500, 20, 400), num_layers=4
     )
     bytes_per_device = {}
     for count in (1, 4):
-        sharded = sharder(MeshConfig(data=1, context=count))
+        sharded = partitioner(MeshConfig(data=1, context=count))
         program, *_ = compiled_gradients(long, sharded)
         memory = program.memory_analysis()
         assert memory is not None
