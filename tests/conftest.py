@@ -1,4 +1,4 @@
-"""What the tests of all packages share."""
+"""Fixtures and settings for the tests of all packages."""
 
 import importlib.metadata
 import importlib.util
@@ -18,24 +18,24 @@ import pytest
 
 TESTS = Path(__file__).parent
 
-# Many tests compile the same programs, some in processes of their own: they share the results.
-# Set before JAX is first used; JAX's own variable, so it can be moved.
+# Many tests compile the same programs, some in other processes: they share a cache.  The variables
+# must be set before JAX is first used, and values set by the user are kept.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-# Most programs run once: optimising them would be most of the tests' time.  Processes that tests
-# start inherit this, so runs can be compared to the bit.  Accelerators' programs stay as they are;
-# so do all with `XLA_FLAGS=` set, as `make test-all` has it.
+# Most programs run once, and optimising them would take most of the tests' time.  Processes that
+# tests start inherit the flags, so their results are bitwise equal.  Programs of accelerators, and
+# all programs of `make test-all`, which sets `XLA_FLAGS=`, are optimised.
 COMPILE_FAST = [
     "--xla_backend_optimization_level=0",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-if importlib.metadata.version("jaxlib") < "0.11":  # later ones end at flags they do not know
+if importlib.metadata.version("jaxlib") < "0.11":  # newer versions exit at unknown flags
     COMPILE_FAST.append("--xla_cpu_use_fusion_emitters=false")
 if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))):
     os.environ.setdefault("XLA_FLAGS", " ".join(COMPILE_FAST))
 
-# The first example of a property often compiles something: time limits per example mean nothing.
+# The first example of a property often compiles a program, so time limits per example are useless.
 hypothesis.settings.register_profile("ditfuse", deadline=None)
 hypothesis.settings.load_profile("ditfuse")
 
@@ -77,7 +77,7 @@ def pytest_runtest_call(item: pytest.Item):
 
 
 def _helper(path: str) -> ModuleType:
-    """Loads a module of helpers that lies beside the tests, outside any package."""
+    """Loads a helper module from the tests' folder, which is not a package."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, TESTS / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -101,7 +101,7 @@ def models() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def on_eight_devices() -> Callable[..., Any]:
-    """Runs a script of the tests on eight devices that a CPU pretends to have: what it prints."""
+    """Runs a script on eight emulated CPU devices and returns the JSON that it prints."""
 
     def run(script: str, *arguments: str) -> Any:
         paths = [str(TESTS.parent), str(TESTS / "model"), os.environ.get("PYTHONPATH", "")]
@@ -143,19 +143,19 @@ def python_program() -> Callable[[Path, str], None]:
 
 @pytest.fixture(scope="session")
 def omnigen_folder() -> ModuleType:
-    """Writes small random folders in OmniGen's format (`omnigen_folder.py`)."""
+    """Writes small random models in OmniGen's format (`omnigen_folder.py`)."""
     return _helper("omnigen_folder.py")
 
 
 @pytest.fixture(scope="session")
 def html_page() -> ModuleType:
-    """Reads pages of reports (`html_page.py`)."""
+    """Parses the HTML pages of reports (`html_page.py`)."""
     return _helper("html_page.py")
 
 
 @pytest.fixture(scope="module")
 def exact_products():
-    """Float32 matrix products in full: without it accelerators round their inputs."""
+    """Computes float32 matrix products exactly; by default accelerators round their inputs."""
     import jax
 
     with jax.default_matmul_precision("highest"):

@@ -1,4 +1,4 @@
-"""The package as it is installed: complete, independent of the checkout, its packages in order."""
+"""The installed package is complete and independent of the checkout; imports follow its order."""
 
 import ast
 import configparser
@@ -27,13 +27,13 @@ DATA_PACKAGES = ("images", "prompts", "degrade", "tasks", "pipeline")
 
 
 def imported(path: Path) -> list[str]:
-    """Full names of all that a module imports, wherever in it."""
+    """Returns the full names of all imports of a module, including those in functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports are not used here"
+            assert node.level == 0, f"{path}: relative imports are not allowed"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
@@ -41,7 +41,7 @@ def imported(path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    # Built from a copy: building leaves folders behind.
+    # Built from a copy, because building creates folders in the source.
     copy = folder / "source"
     for name in ("ditfuse_jax", "configs", "data"):
         source = ROOT / name
@@ -82,8 +82,8 @@ def test_a_wheel_carries_recipes_pools_tokenizer_and_template_and_no_tests(wheel
     assert "ditfuse_jax/sweep/sweep.html.j2" in names
     assert not [name for name in names if "test" in name]
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
-    told = zipfile.ZipFile(wheel).read(entry_points).decode()
-    assert "[console_scripts]\nditfuse = ditfuse_jax.cli:command" in told
+    text = zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "[console_scripts]\nditfuse = ditfuse_jax.cli:command" in text
 
 
 @pytest.mark.processes
@@ -100,7 +100,7 @@ def test_a_wheel_holds_the_licences_of_code_and_weights(wheel):
 
 
 @pytest.mark.processes
-def test_an_installed_wheel_works_away_from_the_checkout(wheel, tmp_path):
+def test_an_installed_wheel_works_without_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
@@ -139,7 +139,7 @@ def test_a_package_imports_only_packages_before_it():
                 assert PACKAGES.index(other) <= PACKAGES.index(importer), f"{path} imports {name}"
 
 
-def test_the_data_packages_import_neither_jax_nor_flax_not_even_late():
+def test_the_data_packages_import_neither_jax_nor_flax_even_in_functions():
     for package in DATA_PACKAGES:
         for path in (PACKAGE / package).rglob("*.py"):
             packages = {name.split(".")[0] for name in imported(path)}
@@ -152,7 +152,7 @@ def test_no_module_is_longer_than_500_lines():
 
 
 @pytest.mark.processes
-def test_the_data_packages_import_no_jax_and_the_pipeline_starts_no_backend():
+def test_importing_the_data_packages_imports_no_jax_and_opens_no_devices():
     packages = "from ditfuse_jax import images, prompts, degrade, tasks\n"
     code = packages + (
         "import sys\n"
