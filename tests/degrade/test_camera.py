@@ -1,4 +1,4 @@
-"""Exposure pairs: order, what is lost, and what a bracket has to keep."""
+"""Exposure pairs: their order, the detail that is lost and the detail that is kept."""
 
 import numpy as np
 
@@ -29,8 +29,8 @@ def test_highlights_clip_in_the_bright_one_and_shadows_drown_in_the_dark_one():
         assert levels_over < 56 and levels_under < 40  # of 56 each: steps are lost
 
 
-def test_between_them_levels_far_enough_apart_are_told():
-    """Where the bright one clips the dark one still climbs, and the other way around."""
+def test_levels_are_far_enough_apart():
+    """Where the bright exposure clips, the dark one still increases, and vice versa."""
     for seed in range(20):
         pair = exposure_pair(ramp(), np.random.default_rng(seed))
         means = [x.astype(float).mean(axis=(0, 2)) for x in (pair.under, pair.over)]

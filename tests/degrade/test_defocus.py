@@ -1,4 +1,4 @@
-"""Focus pairs: what is sharp where, and what a border looks like."""
+"""Focus pairs: where each image is sharp, and the border of the layers."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def texture(side=96, seed=0):
 
 
 def inner(mask, distance=24):
-    """Pixels so far from the other side that no blur reaches them."""
+    """Returns the pixels that are farther from the other layer than any blur reaches."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) > distance
 
 
@@ -23,7 +23,7 @@ def detail(image, where):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_is_in_focus_is_the_photograph_and_the_other_side_is_blurred(seed):
+def test_the_layer_in_focus_is_the_photograph_and_the_other_is_blurred(seed):
     image = texture(seed=seed)
     pair = focus_pair(image, np.random.default_rng(seed))
     for view, sharp, soft in (

@@ -101,7 +101,7 @@ def test_blur_leaves_a_flat_block_flat(name):
         np.testing.assert_array_equal(blurred, grey(93, 20))
 
 
-def test_gaussian_noise_has_the_deviation_it_tells_and_no_bias():
+def test_gaussian_noise_has_the_recorded_deviation_and_no_bias():
     sigmas = []
     for noisy, params in drawn("gaussian_noise", grey(128), 40):
         residual = noisy.astype(float) - 128
@@ -117,7 +117,7 @@ def test_gaussian_noise_saturates_instead_of_wrapping_around(level):
     assert np.abs(noisy.astype(int) - level).max() < 6 * 35
 
 
-def test_salt_and_pepper_hits_the_share_it_tells_half_white_half_black():
+def test_salt_and_pepper_changes_the_recorded_fraction_half_white_half_black():
     probabilities = []
     for noisy, params in drawn("salt_and_pepper", grey(128, 256), 40):
         hit = (noisy != 128).any(axis=2)
@@ -138,7 +138,7 @@ def test_salt_and_pepper_hits_the_share_it_tells_half_white_half_black():
         ("noise", {"gaussian_noise", "salt_and_pepper"}),
     ],
 )
-def test_a_family_draws_its_kinds_equally_often_and_tells_which(name, kinds):
+def test_a_family_draws_its_kinds_equally_often_and_records_the_kind(name, kinds):
     seen = [params["kind"] for _, params in drawn(name, picture(8, 8), 600)]
     assert set(seen) == kinds
     for kind in kinds:
@@ -153,14 +153,14 @@ def test_low_light_darkens_every_level_and_keeps_their_order():
         assert (np.diff(dark[0, :, 0].astype(int)) >= 0).all()
 
 
-def test_colour_shift_multiplies_each_channel_by_its_own_gain():
+def test_colour_shift_multiplies_each_channel_by_a_separate_gain():
     for shifted, params in drawn("colour_shift", grey(100, 4), 40):
         gains = np.array([params[channel] for channel in ("red", "green", "blue")])
         assert (gains >= 0.6).all() and (gains <= 1.4).all() and len(set(gains)) == 3
         np.testing.assert_array_equal(shifted[0, 0], np.rint(100 * gains))
 
 
-def test_exposure_imbalance_goes_both_ways_by_the_stops_it_tells():
+def test_exposure_imbalance_changes_light_both_ways_by_the_recorded_stops():
     signs = []
     for exposed, params in drawn("exposure_imbalance", grey(80, 4), 40):
         assert 0.75 <= abs(params["stops"]) <= 2.5

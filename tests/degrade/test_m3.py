@@ -57,7 +57,7 @@ def test_where_a_view_was_not_hit_it_is_the_clean_image_bitwise(height, width, s
 
 
 @pytest.mark.parametrize("side", [16, 20])
-def test_each_block_is_hit_in_exactly_one_view_unless_its_record_says_both(side):
+def test_each_block_is_degraded_in_one_view_unless_it_is_recorded_for_both(side):
     clean = picture(120, 130)
     views = views_of(1, clean, only("mask", block_sides=(side,)))  # a mask changes any block
     changed_views = {"a": views.view_a, "b": views.view_b}
@@ -78,7 +78,7 @@ def test_exactly_a_quarter_of_the_blocks_is_hit_in_both_views(height, width):
 
 
 @pytest.mark.parametrize("blocks_in_image", [1, 2, 3, 5])
-def test_a_quarter_that_is_no_whole_number_is_met_on_average(blocks_in_image):
+def test_a_fractional_quarter_of_the_blocks_is_met_on_average(blocks_in_image):
     counts = []
     for seed in range(1500):
         blocks = views_of(seed, picture(4, 4 * blocks_in_image), only("mask", block_sides=(4,)))
@@ -147,7 +147,7 @@ def test_weights_of_degradations_are_kept():
 
 
 @pytest.mark.parametrize("degradation", ["mask", "gaussian_noise", "salt_and_pepper", "blur"])
-def test_a_block_hit_in_both_views_has_one_degradation_but_each_view_its_own_draw(degradation):
+def test_a_block_degraded_in_both_views_has_one_degradation_with_separate_draws(degradation):
     clean = picture()
     views = views_of(0, clean, only(degradation, block_sides=(64,), overlap_fraction=1))
     for block in views.blocks:

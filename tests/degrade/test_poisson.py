@@ -1,4 +1,4 @@
-"""The screened Poisson equation, against its definition."""
+"""The screened Poisson equation, compared with its definition."""
 
 import numpy as np
 import pytest

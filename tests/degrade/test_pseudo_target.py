@@ -28,7 +28,7 @@ def scene():
 
 @pytest.mark.parametrize("name", ["pyramid", "gradient", "detail"])
 class TestBetterTargets:
-    """Targets that choose, where the mean halves everything."""
+    """Targets that choose between sources, unlike the mean."""
 
     def test_texture_and_warm_bodies_come_through_stronger_than_in_the_mean(self, name):
         visible, infrared = scene()

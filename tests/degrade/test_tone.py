@@ -35,7 +35,7 @@ def test_brightness_climbs_with_its_levels_at_every_pixel():
     levels.insert(2, image.astype(int))
     for darker, brighter in itertools.pairwise(levels):
         assert (darker <= brighter).all()
-        assert brighter.mean() - darker.mean() > 15  # far enough apart to be told
+        assert brighter.mean() - darker.mean() > 15  # far enough apart to be message
     assert set(BRIGHTNESS) == {"LIGHT--", "LIGHT-", "LIGHT+", "LIGHT++"}
 
 
@@ -85,7 +85,7 @@ def test_a_pixel_of_the_very_colour_goes_with_its_neighbours(covered):
 
 
 def coarse(seed, shape=(96, 128)):
-    """A scene of patches, one of them nearly of the overlay's colour, and a mask of its own."""
+    """A scene of patches, one of them nearly of the overlay's colour, and a mask."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     small[2, 3] = np.add(COLOUR, (-6, 5, 4))

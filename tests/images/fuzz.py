@@ -1,4 +1,4 @@
-"""Files for the decoder to choke on: valid ones of every kind, and ways to damage them.
+"""Files for fuzzing the decoder: valid files of every kind, and ways to damage them.
 
 `python tests/images/fuzz.py --minutes 60` decodes damaged files in child processes, so that a
 crash of a native decoder, a hang and a flood of memory are found as well as a wrong exception.
@@ -70,7 +70,7 @@ _WORDS = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\
 
 
 def damage(data: bytes, others: list[bytes], random_: random.Random) -> bytes:
-    """One to six random edits of a file."""
+    """Applies one to six random edits to a file."""
     changed = bytearray(data)
     for _ in range(random_.choice((1, 1, 1, 2, 3, 6))):
         # Headers are where damage hurts: half of the edits are among the first bytes.
@@ -102,7 +102,7 @@ def damage(data: bytes, others: list[bytes], random_: random.Random) -> bytes:
 
 
 def mend_checksums(data: bytes) -> bytes:
-    """A PNG's chunks with right checksums; other files as they are."""
+    """Corrects the checksums of a PNG's chunks; other files are unchanged."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
     parts, at = [data[:8]], 8
@@ -117,8 +117,8 @@ def mend_checksums(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> bool:
-    """Decodes a file; True for an image, False for a refusal; anything else is an error."""
-    told = False
+    """Decodes a file; True for an image, False for a `UserError`; anything else is a failure."""
+    refused = False
     for decode in (decode_labels, decode_image):
         try:
             with warnings.catch_warnings():
@@ -127,16 +127,16 @@ def check(data: bytes) -> bool:
         except UserError as error:
             message = str(error)
             assert message.startswith("name: ") and "\n" not in message, message
-            told = False
+            refused = False
         else:
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, image.shape
             assert image.shape[0] * image.shape[1] > 0, image.shape
-            told = True
-    return told
+            refused = True
+    return refused
 
 
 def work(seed: int, seconds: float, where: str, counts) -> None:
-    """Decodes until the time is over; the file at hand lies in `where`, should it kill us."""
+    """Decodes until the time is over; the current file is in `where` in case of a crash."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     random_, files = random.Random(seed), list(corpus().values())
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Damaged files: an image or one line, never another exception (longer: tests/images/fuzz.py)."""
+"""Damaged files are decoded or a `UserError` (longer runs: tests/images/fuzz.py)."""
 
 import importlib.util
 import random

@@ -1,4 +1,4 @@
-"""Label files: numbers, whatever the coding."""
+"""Label files: class numbers in all encodings."""
 
 import io
 
@@ -60,6 +60,6 @@ def test_numbers_beyond_a_byte_are_refused():
         decode_labels(data, "x")
 
 
-def test_damage_is_told_as_for_images():
+def test_damaged_label_files_are_errors_like_images():
     with pytest.raises(UserError, match="x: is damaged or truncated"):
         decode_labels(encoded(Image.fromarray(NUMBERS))[:60], "x")

@@ -65,7 +65,7 @@ def test_missing_stack_folder_is_named(tmp_path):
         list_stacks(tmp_path / "nowhere")
 
 
-def test_sizes_that_differ_are_both_told_as_width_by_height():
+def test_the_error_for_different_sizes_names_both_as_width_by_height():
     a, b = np.zeros((480, 640, 3), np.uint8), np.zeros((240, 320, 3), np.uint8)
     with pytest.raises(UserError, match=r"vi\.png is 640x480 but ir\.png is 320x240"):
         check_same_size([a, a, b], ["vi.png", "again.png", "ir.png"])

@@ -32,7 +32,7 @@ def test_jpeg_keeps_colour_detail_of_single_pixels(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
-def test_metadata_of_any_script_come_back(tmp_path, suffix):
+def test_metadata_in_any_script_are_read_as_written(tmp_path, suffix):
     path = tmp_path / f"fused{suffix}"
     write_image(path, picture(), METADATA)
     assert read_metadata(path) == METADATA

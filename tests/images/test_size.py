@@ -33,7 +33,7 @@ def test_images_that_fit_survive_bitwise(height, width, multiple):
 
 @given(sides, sides, st.integers(1, 64), st.sampled_from([np.uint8, np.float32, np.float64]))
 @settings(max_examples=60, deadline=None)
-def test_any_size_and_limit_comes_back_at_its_own_size_and_type(height, width, max_side, dtype):
+def test_any_size_and_limit_is_undone_to_the_original_size_and_type(height, width, max_side, dtype):
     canvas = fit_canvas(height, width, multiple=16, max_side=max_side)
     assert max(canvas.scaled) <= max_side
     for padded, scaled in zip(canvas.padded, canvas.scaled, strict=True):

@@ -1,4 +1,4 @@
-"""Stacks: one size, refused or made."""
+"""Stacks: images of different sizes are refused or resized."""
 
 import cv2
 import numpy as np

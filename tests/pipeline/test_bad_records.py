@@ -1,4 +1,4 @@
-"""Files that cannot be used: passed over, named, counted, and too many of them end the stream."""
+"""Unusable files: skipped, logged and counted; too many are an error."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ COUNT = 12
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve flat pictures, each of its own grey; two files are damaged."""
+    """Twelve flat images of different greys; two files are damaged."""
     for i in range(COUNT):
         write_image(tmp_path / f"photos/{i:02}.png", np.full((32, 32, 3), 20 * i, np.uint8))
     (tmp_path / "photos/04.png").write_bytes(b"")
@@ -31,7 +31,7 @@ def make_folder(tmp_path):
 
 
 @pytest.fixture
-def stream(folder):
+def pipeline(folder):
     parts = [MixtureComponent(str(folder / "photos"), "m3")]
     log = folder / BAD_RECORDS
     tolerant = {"max_bad_fraction": 0.2, "log": log}
@@ -48,18 +48,18 @@ def take(batches, count):
     return found
 
 
-def test_every_good_picture_is_seen_and_the_bad_ones_are_replaced(stream):
-    seen = [grey for batch in take(stream.batches(), 3) for grey in greys(batch)]
+def test_every_good_picture_is_seen_and_the_bad_ones_are_replaced(pipeline):
+    seen = [grey for batch in take(pipeline.batches(), 3) for grey in greys(batch)]
     assert sorted(set(seen)) == [20 * i for i in range(COUNT) if i not in (4, 5)]
     # The two are replaced by the next good one.
     assert seen.count(120) == 3
 
 
-def test_bad_pictures_change_no_other_example(stream, folder):
-    with_bad = take(stream.batches(), 3)
+def test_bad_pictures_change_no_other_example(pipeline, folder):
+    with_bad = take(pipeline.batches(), 3)
     for i in (4, 5):
         write_image(folder / f"photos/{i:02}.png", np.full((32, 32, 3), 20 * i, np.uint8))
-    mended = take(stream.batches(), 3)
+    mended = take(pipeline.batches(), 3)
     for one, other in zip(with_bad, mended, strict=True):
         for k, (grey, true) in enumerate(zip(greys(one), greys(other), strict=True)):
             if true not in (80, 100):
@@ -68,19 +68,19 @@ def test_bad_pictures_change_no_other_example(stream, folder):
 
 
 @pytest.mark.processes
-def test_hosts_and_workers_agree_on_what_stands_in(stream):
-    whole = take(stream.batches(), 3)
-    halves = [take(stream.batches(host=h, num_hosts=2), 3) for h in (0, 1)]
-    worked = take(dataclasses.replace(stream, workers=2).batches(), 3)
+def test_hosts_and_workers_agree_on_the_replacements(pipeline):
+    whole = take(pipeline.batches(), 3)
+    halves = [take(pipeline.batches(host=h, num_hosts=2), 3) for h in (0, 1)]
+    worked = take(dataclasses.replace(pipeline, workers=2).batches(), 3)
     for step, batch in enumerate(whole):
         assert greys(worked[step]) == greys(batch)
         assert greys(halves[0][step]) + greys(halves[1][step]) == greys(batch)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.processes)])
-def test_the_log_names_each_bad_file_once(stream, folder, workers):
+def test_the_log_names_each_bad_file_once(pipeline, folder, workers):
     for _ in range(2):  # a restart does not repeat them
-        take(dataclasses.replace(stream, workers=workers).batches(), 6)
+        take(dataclasses.replace(pipeline, workers=workers).batches(), 6)
     found = {record["record"]: record for record in read_bad_records(folder)}
     assert sorted(found) == ["04", "05"]
     if not workers:  # two workers may find the same file at the same moment
@@ -89,22 +89,22 @@ def test_the_log_names_each_bad_file_once(stream, folder, workers):
     assert found["05"]["source"] == str(folder / "photos")
 
 
-def test_one_too_many_ends_the_stream_with_counts_and_a_name(stream):
-    strict = dataclasses.replace(stream, max_bad_fraction=0.1)
+def test_one_too_many_is_an_error_with_counts_and_a_name(pipeline):
+    strict = dataclasses.replace(pipeline, max_bad_fraction=0.1)
     with pytest.raises(UserError, match=r"2 of 12 records of .*photos .* 10\.00%: first 0[45] \("):
         fixed_batch(strict, 12)
 
 
-def test_without_tolerance_the_file_s_own_error_is_told(stream):
+def test_if_none_is_allowed_the_file_s_error_is_raised(pipeline):
     with pytest.raises(UserError, match=r"0[45]\.png: is"):
-        fixed_batch(dataclasses.replace(stream, max_bad_fraction=0.0, log=None), 12)
+        fixed_batch(dataclasses.replace(pipeline, max_bad_fraction=0.0, log=None), 12)
 
 
-def test_when_nothing_can_be_used_that_is_told(stream, folder):
+def test_a_source_without_usable_records_is_an_error(pipeline, folder):
     for path in (folder / "photos").iterdir():
         path.write_bytes(b"?")
     with pytest.raises(UserError, match="holds no usable record"):
-        fixed_batch(dataclasses.replace(stream, max_bad_fraction=1.0), 1)
+        fixed_batch(dataclasses.replace(pipeline, max_bad_fraction=1.0), 1)
 
 
 def test_pairs_of_different_size_count_as_bad(folder):
@@ -122,7 +122,7 @@ def test_pairs_of_different_size_count_as_bad(folder):
     assert "32x32" in record["reason"] and "32x24" in record["reason"]
 
 
-def test_a_prompt_that_does_not_fit_is_no_bad_record(stream):
-    tight = dataclasses.replace(stream, encoder=ExampleEncoder(TextSlots(4, 2, 2)))
+def test_a_prompt_that_does_not_fit_is_not_a_bad_record(pipeline):
+    tight = dataclasses.replace(pipeline, encoder=ExampleEncoder(TextSlots(4, 2, 2)))
     with pytest.raises(UserError, match="more than the limit of 4"):
         fixed_batch(tight, 1)

@@ -1,4 +1,4 @@
-"""From an example to arrays."""
+"""Encoding examples into arrays."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def encode(sources, prompt, dropout=0.0):
     return ExampleEncoder(SLOTS, condition_dropout=dropout)(example, np.random.default_rng(0))
 
 
-def test_an_image_stands_in_every_slot_where_the_prompt_places_it(sources):
+def test_an_image_fills_every_slot_where_the_prompt_places_it(sources):
     arrays = encode(sources, REPEATED)
     assert arrays["images"][:, 0, 0, 0].tolist() == [20, 10, 20]
     assert arrays["image_valid"].all()

@@ -1,4 +1,4 @@
-"""Prompts for one's own pairs: drawn evenly, the same for the same seed, refused when unfit."""
+"""Prompts for a list of images: drawn evenly, equal for equal seeds, errors for bad input."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ def asked(records):
     return [record.instruction.split("</img>. ")[-1] for record in records]
 
 
-def test_what_is_written_can_be_trained_on(images, tmp_path):
+def test_written_records_can_be_opened_as_a_source(images, tmp_path):
     output = tmp_path / "out" / "train.jsonl"
     records = prepare_instructions(["ivif"], images, output, per_image=2)
     assert read_records(output) == records
@@ -63,7 +63,7 @@ def test_equal_seeds_write_equal_bytes_and_others_do_not(images, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
-def test_every_sentence_of_the_part_is_said_before_one_comes_again(images, tmp_path, split):
+def test_every_sentence_of_the_split_is_used_before_one_repeats(images, tmp_path, split):
     sentences = instructions("mff", heldout=split == "heldout")
     count = 2 * len(sentences)
     records = prepare_instructions(["mff"], images, tmp_path / "o.jsonl", split=split, count=count)
@@ -83,7 +83,7 @@ def test_pools_take_turns_with_their_own_tags(images, tmp_path):
         assert record.instruction == task_prompt("FUSION", tag, sentence)
 
 
-def test_a_control_sentence_follows_a_fusion_sentence_of_its_part(images, tmp_path):
+def test_a_control_sentence_follows_a_fusion_sentence_of_its_split(images, tmp_path):
     output = tmp_path / "o.jsonl"
     for split in ("train", "heldout"):
         heldout = split == "heldout"
@@ -104,7 +104,7 @@ def test_the_class_is_named_in_every_sentence(images, tmp_path):
     assert all("lamp post" in sentence and "{" not in sentence for sentence in asked(records))
 
 
-def test_a_pool_of_one_s_own_is_used_like_the_others(images, tmp_path):
+def test_a_pool_file_is_used_like_a_named_pool(images, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "group: mine\ntask: FUSION\ntrain:\n  task:\n    plain: [Only this.]\n"
         "heldout:\n  task:\n    plain: [Not this.]\n"
@@ -115,7 +115,7 @@ def test_a_pool_of_one_s_own_is_used_like_the_others(images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pools", "options", "told"),
+    ("pools", "options", "message"),
     [
         (["fuse"], {}, "instruction pool 'fuse' is unknown; choose from"),
         (["nowhere/x.yaml"], {}, r"nowhere/x\.yaml cannot be read"),
@@ -128,14 +128,16 @@ def test_a_pool_of_one_s_own_is_used_like_the_others(images, tmp_path):
         (["ivif"], {"count": 1, "per_image": 1}, "not both"),
     ],
 )
-def test_what_does_not_fit_is_told_and_nothing_is_written(images, tmp_path, pools, options, told):
-    with pytest.raises(UserError, match=told):
+def test_invalid_arguments_are_refused_and_nothing_is_written(
+    images, tmp_path, pools, options, message
+):
+    with pytest.raises(UserError, match=message):
         prepare_instructions(pools, images, tmp_path / "out" / "o.jsonl", **options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("ir/0.png", "line 6 must name sources and a target"),
         ("ir/0.png,,fused/0.png", "line 6 must name sources and a target"),
@@ -143,17 +145,19 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(images, tmp_path, pool
         ("ir/0.png,vis/0.png,ir/1.png,fused/0.png", "line 6 names 4 images, the lines before it 3"),
     ],
 )
-def test_a_bad_line_of_the_list_is_told_by_its_number(images, line, told):
+def test_an_invalid_line_of_the_list_is_refused_with_its_number(images, line, message):
     with images.open("a") as file:
         file.write(f"\n{line}\n")
-    with pytest.raises(UserError, match=rf"list\.txt {told}"):
+    with pytest.raises(UserError, match=rf"list\.txt {message}"):
         read_image_list(images)
 
 
-@pytest.mark.parametrize(("content", "told"), [(b"# only\n", "names no images"), (b"\xff", "read")])
-def test_a_list_without_images_is_told_by_its_path(images, content, told):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"# only\n", "names no images"), (b"\xff", "read")]
+)
+def test_a_list_without_images_is_refused_with_its_path(images, content, message):
     images.write_bytes(content)
-    with pytest.raises(UserError, match=rf"list\.txt .*{told}"):
+    with pytest.raises(UserError, match=rf"list\.txt .*{message}"):
         read_image_list(images)
 
 
@@ -178,7 +182,7 @@ class TestCommand:
         assert images.read_bytes() == before
 
     @pytest.mark.parametrize("missing", ["--images", "-o"])
-    def test_it_says_what_it_needs(self, images, tmp_path, capsys, missing):
+    def test_the_error_names_the_missing_option(self, images, tmp_path, capsys, missing):
         options = {"--images": images, "-o": tmp_path / "o.jsonl"}
         del options[missing]
         words = [str(word) for pair in options.items() for word in pair]

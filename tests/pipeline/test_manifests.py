@@ -1,4 +1,4 @@
-"""Lists of images: what they name is read, what is wrong is told with its line."""
+"""Lists of images: their files are read, errors name the line."""
 
 import json
 
@@ -72,13 +72,13 @@ def test_a_list_is_packed_like_a_folder(images, tmp_path):
         ("l.txt", "vi/0.png\n", "ends in .csv, .tsv or .jsonl"),
     ],
 )
-def test_a_bad_line_is_told_with_its_number(images, name, text, problem):
+def test_an_invalid_line_is_refused_with_its_number(images, name, text, problem):
     with pytest.raises(UserError, match=problem) as raised:
         open_source(listed(images / name, text))
     assert "\n" not in str(raised.value) and name in str(raised.value)
 
 
-def test_a_list_that_cannot_be_read_is_told(tmp_path):
+def test_an_unreadable_list_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         open_source(f"manifest:{tmp_path}/none.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00a")

@@ -1,4 +1,4 @@
-"""Packed data: complete, the same as the files, and told when damaged."""
+"""Packed data: complete, equal to the files, and damage is detected."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in folder.glob("*.arrayrecord")}
 
 
-def test_what_is_packed_is_what_the_files_hold(photos, tmp_path):
+def test_packed_records_hold_the_files(photos, tmp_path):
     manifest = prepare(str(photos), tmp_path / "packed", shard_size=4, quiet=True)
     assert [len(shard.names) for shard in manifest.shards] == [4, 4, 3]
     files, packed = open_source(str(photos)), open_source(str(tmp_path / "packed"))
@@ -90,7 +90,7 @@ def test_long_images_are_scaled_down_and_short_ones_left_alone(photos, tmp_path)
 
 
 @pytest.mark.processes
-def test_a_killed_run_goes_on_and_packs_only_what_is_missing(photos, tmp_path, monkeypatch):
+def test_after_an_interruption_only_missing_shards_are_packed(photos, tmp_path, monkeypatch):
     output = tmp_path / "packed"
     code = (
         "import sys, time\n"
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_and_packs_only_what_is_missing(photos, tmp_path, m
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_verify_finds_the_damaged_shard_and_packing_again_mends_it(
+def test_verify_finds_the_damaged_shard_and_packing_again_repairs_it(
     photos, tmp_path, damage, capsys
 ):
     output = tmp_path / "packed"
@@ -136,23 +136,23 @@ def test_verify_finds_the_damaged_shard_and_packing_again_mends_it(
     else:
         path.unlink()
     assert main(["prepare", "--verify", str(output)]) == 1
-    told = capsys.readouterr().out
-    assert "shard-00001.arrayrecord" in told
-    assert "2 of 3 shards" in told
+    message = capsys.readouterr().out
+    assert "shard-00001.arrayrecord" in message
+    assert "2 of 3 shards" in message
     path.unlink(missing_ok=True)
     prepare(str(photos), output, shard_size=4, quiet=True)
     assert contents(output) == before
 
 
 class TestBadFiles:
-    """Unreadable files are skipped, counted and named, up to a share."""
+    """Unreadable files are skipped, counted and reported, up to a limit."""
 
     @pytest.fixture
     def broken(self, photos):
         (photos / "05.jpg").write_bytes(b"not an image")
         return photos
 
-    def test_up_to_the_share_they_are_left_out_and_told(self, broken, tmp_path):
+    def test_up_to_the_limit_bad_files_are_skipped_and_reported(self, broken, tmp_path):
         manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=0.1, quiet=True)
         ((name, reason),) = [pair for shard in manifest.shards for pair in shard.skipped]
         assert name == "05"
@@ -161,7 +161,7 @@ class TestBadFiles:
         assert len(packed) == 10
         assert "05" not in packed.names
 
-    def test_beyond_it_packing_ends_with_one_line_and_goes_on_when_mended(self, broken, tmp_path):
+    def test_beyond_the_limit_packing_fails_and_continues_after_the_repair(self, broken, tmp_path):
         with pytest.raises(UserError, match=r"1 of 11 records .* more than 1\.0%: first 05"):
             prepare(str(broken), tmp_path / "p", quiet=True)
         assert not (tmp_path / "p" / "manifest.json").exists()
@@ -171,7 +171,7 @@ class TestBadFiles:
 
 
 class TestRefused:
-    """One line each, and nothing is overwritten."""
+    """Errors of one line; nothing is overwritten."""
 
     def test_other_data_in_the_folder(self, photos, tmp_path):
         prepare(str(photos), tmp_path / "p", quiet=True)
@@ -213,9 +213,9 @@ def test_a_run_trains_on_packed_data_as_on_the_files(photos, tmp_path):
             "--config.data.crop=(16, 16)",
             "--config.data.batch_size=4",
         ]
-        stream = resolve(load_recipe("nano_m3", words)).data.batches()
-        batches.append(next(stream))
-        stream.close()
+        pipeline = resolve(load_recipe("nano_m3", words)).data.batches()
+        batches.append(next(pipeline))
+        pipeline.close()
     for name, value in batches[0].items():
         np.testing.assert_array_equal(value, batches[1][name], name)
 

@@ -1,4 +1,4 @@
-"""Files of records as a source: what is trained on is what they say."""
+"""Files of records as a source: training sees their images and prompts."""
 
 import json
 
@@ -65,8 +65,8 @@ def test_paths_may_be_relative_to_another_folder(file, tmp_path):
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_hold_each_record_s_own_prompt_and_images(file, workers):
     ingredient = MixtureComponent(f"records:{file}", "records")
-    stream = DataPipeline([ingredient], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
-    batches = stream.batches()
+    pipeline = DataPipeline([ingredient], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
+    batches = pipeline.batches()
     try:
         batch = next(batches)
     finally:
@@ -99,8 +99,8 @@ def test_three_sources_take_the_task_for_three(file):
     names = ("images/1-1.png", "images/1-2.png", "images/2-1.png")
     write_records(file, [Record(prompt, names, "images/1-0.png")])
     ingredient = MixtureComponent(f"records:{file}", "records_3")
-    stream = DataPipeline([ingredient], (32, 32), 1, 0, ExampleEncoder(SLOTS))
-    batches = stream.batches()
+    pipeline = DataPipeline([ingredient], (32, 32), 1, 0, ExampleEncoder(SLOTS))
+    batches = pipeline.batches()
     assert next(batches)["images"][0, :, 0, 0, 0].tolist() == [11, 12, 21]
     batches.close()
     wrong = DataPipeline(
@@ -111,7 +111,7 @@ def test_three_sources_take_the_task_for_three(file):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"output_image": "images/lost.png"}, r"names .*lost\.png, which is missing"),
         ({"input_images": [], "instruction": "plums"}, "has no input images"),
@@ -123,13 +123,13 @@ def test_three_sources_take_the_task_for_three(file):
         ({"instruction": ""}, "as its instruction"),
     ],
 )
-def test_a_record_that_cannot_be_trained_on_is_told_with_file_and_line(file, fields, told):
+def test_an_unusable_record_is_refused_with_file_and_line(file, fields, message):
     change(file, 2, **fields)
-    with pytest.raises(UserError, match=rf"train\.jsonl line 2.*{told}") as raised:
+    with pytest.raises(UserError, match=rf"train\.jsonl line 2.*{message}") as raised:
         open_source(f"records:{file}")
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"none\.jsonl cannot be read"):
         open_source(f"records:{tmp_path / 'none.jsonl'}")

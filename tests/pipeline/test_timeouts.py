@@ -1,4 +1,4 @@
-"""Batches are waited for only so long."""
+"""The time to wait for a batch is limited."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 
 
 class Source:
-    """Batches 0, 1, ...; number `stuck` comes when it is let go, number `bad` is an error."""
+    """Batches 0, 1, ...; number `stuck` waits for `go`, number `bad` is an error."""
 
     def __init__(self, stuck: int = -1, bad: int = -1):
         self.number, self.stuck, self.bad = -1, stuck, bad
@@ -29,7 +29,7 @@ class Source:
         self.closed = True
 
 
-def test_batches_pass_in_order_and_none_is_taken_before_it_is_asked_for():
+def test_batches_keep_their_order_and_none_is_read_ahead():
     source = Source()
     batches = TimeoutIterator(source, 10)
     assert source.number == -1
@@ -40,7 +40,7 @@ def test_batches_pass_in_order_and_none_is_taken_before_it_is_asked_for():
     assert source.closed
 
 
-def test_an_error_of_the_stream_is_raised_and_does_not_end_it():
+def test_an_error_of_the_iterator_is_raised_and_does_not_end_it():
     batches = TimeoutIterator(Source(bad=1), 10)
     next(batches)
     with pytest.raises(UserError, match="batch is bad"):
@@ -48,7 +48,7 @@ def test_an_error_of_the_stream_is_raised_and_does_not_end_it():
     assert next(batches)["number"] == 2
 
 
-def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end():
+def test_a_batch_that_does_not_arrive_is_an_error_and_close_does_not_wait_for_it():
     source = Source(stuck=1)
     batches = TimeoutIterator(source, 0.2)
     next(batches)
@@ -61,7 +61,7 @@ def test_a_batch_that_does_not_come_is_an_error_and_is_not_waited_for_at_the_end
     source.go.set()
 
 
-def test_without_a_limit_a_batch_may_take_its_time():
+def test_without_a_limit_a_slow_batch_is_awaited():
     source = Source(stuck=0)
     threading.Timer(0.3, source.go.set).start()
     assert next(TimeoutIterator(source, 0))["number"] == 0

@@ -1,4 +1,4 @@
-"""What the tests of prompts share."""
+"""Fixtures of the tests of prompts."""
 
 import runpy
 from pathlib import Path
@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def original() -> SimpleNamespace:
-    """OmniGen's own processing of prompts (`original.py`)."""
+    """OmniGen's processing of prompts (`original.py`)."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("original.py"))))

@@ -1,4 +1,4 @@
-"""OmniGen's own way from a prompt to token ids and image spans, restated on bare `tokenizers`.
+"""OmniGen's processing of prompts to token ids and image spans, restated with `tokenizers`.
 
 It follows what the original's processor does (VectorSpaceLab/OmniGen, processor.py), without any of
 our code: each piece of text between the placeholders is encoded by the tokenizer's defaults, BOS is

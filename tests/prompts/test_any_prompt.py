@@ -1,4 +1,4 @@
-"""Whatever is typed around the images, ids and spans are those of OmniGen's processor."""
+"""For any text around the images, ids and spans are those of OmniGen's processor."""
 
 import itertools
 
@@ -26,14 +26,14 @@ NEGATIVE = (
 
 @pytest.fixture(scope="module", params=[True, False], ids=["image tokens", "image text"])
 def tokenizers(request, omnigen_folder, tmp_path_factory):
-    """A tokenizer of OmniGen's class as we load it, and bare."""
+    """A tokenizer of OmniGen's class, as loaded here and by `tokenizers` alone."""
     folder = tmp_path_factory.mktemp("tokenizer")
     omnigen_folder.write_tokenizer(folder, image_tokens=request.param)
     return load_tokenizer(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def flat(encoded: EncodedPrompt, slots: TextSlots):
-    """What the model is shown: real tokens in order, with the blocks of present images between."""
+    """The model's input: real tokens in order, with the blocks of present images between."""
     cuts = list(itertools.accumulate(slots.capacities(len(encoded.order))))[:-1]
     texts = zip(np.split(encoded.tokens, cuts), np.split(encoded.valid, cuts), strict=True)
     ids, spans = [], []

@@ -33,7 +33,7 @@ def test_the_vocabulary_is_special_tokens_then_all_bytes_then_merges(recipe):
     assert num_merges > 500
 
 
-def test_the_files_are_written_whole_and_leave_nothing_beside_them(recipe, tmp_path):
+def test_the_files_are_written_atomically_without_temporary_files(recipe, tmp_path):
     recipe.write(recipe.build(), tmp_path)
     written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     assert written == recipe.build()

@@ -1,4 +1,4 @@
-"""Token ids and image spans are those of the original's processor, prompt by prompt."""
+"""Token ids and image spans equal those of the original processor."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ PROMPTS = {
 
 
 def unpacked(encoded, num_slots: int) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """The same of our fixed slots: real tokens and shown images in their order."""
+    """The same for our fixed slots: real tokens and shown images in order."""
     ids, spans, shown, start = [], [], [], 0
     for slot, capacity in enumerate(SLOTS.capacities(num_slots)):
         stop = start + capacity
@@ -73,7 +73,7 @@ def test_ids_and_spans_are_the_original_s(original, folder, name, more_slots):
     assert unpacked(encoded, num_slots) == expected
 
 
-def test_bos_stands_once_at_the_start(original, folder):
+def test_bos_occurs_once_at_the_start(original, folder):
     for prompt, num_images in PROMPTS.values():
         encoded = encode_prompt(load_tokenizer(folder), prompt, num_images, SLOTS)
         tokens = encoded.tokens[encoded.valid]

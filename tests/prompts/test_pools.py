@@ -62,7 +62,7 @@ def test_the_first_sentence_is_the_one_that_sampling_asks_by_default():
 
 
 class TestHeldOut:
-    """A fifth of every pool, of the same kinds as the rest, and of other wording."""
+    """A fifth of every pool, of the same forms as the rest, with other wording."""
 
     @pytest.mark.parametrize("group", EVERY)
     def test_it_is_a_fifth(self, group):
@@ -78,7 +78,7 @@ class TestHeldOut:
                 parts = {one.split for one in annotated if getattr(one, field) == kind}
                 assert parts == {"train", "heldout"}, kind
 
-    def test_every_form_and_granularity_is_in_both_parts_of_the_whole(self):
+    def test_every_form_and_granularity_is_in_both_splits(self):
         annotated = [one for group in GROUPS for one in INSTRUCTION_POOLS.find(group).instructions]
         for part in ("train", "heldout"):
             assert {one.form for one in annotated if one.split == part} == set(FORMS)
@@ -172,7 +172,7 @@ def test_a_pool_is_read_with_its_annotations(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"group": "other"}, "group: mine"),
         ({"tag": "LIGHT+"}, r"tag 'LIGHT\+'"),
@@ -197,14 +197,14 @@ def test_a_pool_is_read_with_its_annotations(tmp_path):
         ({"train": {"task": {"plain": ["A b.", "a  b"]}}}, "'a  b' under `train`, .* keep one"),
     ],
 )
-def test_a_broken_pool_is_told_with_its_path_in_one_line(changes, told, tmp_path):
-    with pytest.raises(UserError, match=rf"mine\.yaml .*{told}") as raised:
+def test_an_invalid_pool_is_refused_with_its_path_in_one_line(changes, message, tmp_path):
+    with pytest.raises(UserError, match=rf"mine\.yaml .*{message}") as raised:
         read_pool(mine(tmp_path, **changes))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"group: [", "not valid YAML"),
         (b"group: \xff", "not valid YAML"),
@@ -213,14 +213,14 @@ def test_a_broken_pool_is_told_with_its_path_in_one_line(changes, told, tmp_path
         (b"train:\n  task:\n    plain: [a]\n    plain: [b]", "'plain' occurs twice.* line 4"),
     ],
 )
-def test_what_is_no_pool_at_all_is_told_with_its_path(text, told, tmp_path):
+def test_a_file_that_is_not_a_pool_is_refused_with_its_path(text, message, tmp_path):
     (tmp_path / "mine.yaml").write_bytes(text)
-    with pytest.raises(UserError, match=rf"mine\.yaml.*{told}") as raised:
+    with pytest.raises(UserError, match=rf"mine\.yaml.*{message}") as raised:
         read_pool(tmp_path / "mine.yaml")
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_pool_is_told_by_its_path(tmp_path):
+def test_a_missing_pool_is_refused_with_its_path(tmp_path):
     with pytest.raises(UserError, match=r"mine\.yaml cannot be read"):
         read_pool(tmp_path / "mine.yaml")
 

@@ -1,4 +1,4 @@
-"""OmniGen's JSONL: read and written as it is, refused with file and line."""
+"""OmniGen's JSONL: read and written unchanged, errors with file and line."""
 
 import json
 import re
@@ -15,7 +15,7 @@ TWO = "Blend <img><|image_1|></img> with <img><|image_2|></img>."
 GOOD = {"instruction": TWO, "input_images": ["a.png", "b.png"], "output_image": "c.png"}
 
 
-def test_lines_of_omnigen_s_own_kind_come_back_byte_for_byte(tmp_path):
+def test_lines_of_omnigen_are_written_back_byte_for_byte(tmp_path):
     text = (
         '{"task_type": "text_to_image", "instruction": "A bowl of plums", "input_images": [], '
         '"output_image": "plums.jpg"}\n'
@@ -50,7 +50,7 @@ def any_record(draw):
 
 
 @given(st.lists(any_record(), min_size=1, max_size=4))
-def test_any_records_come_back(tmp_path_factory, records):
+def test_any_records_are_read_as_written(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("records") / "any.jsonl"
     write_records(path, records)
     assert read_records(path) == records
@@ -71,7 +71,7 @@ def test_paths_are_below_the_root_unless_absolute():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "is not JSON"),
         ("", "is not JSON"),
@@ -88,24 +88,24 @@ def test_paths_are_below_the_root_unless_absolute():
         (GOOD | {"instruction": TWO + 3 * "<|image_1|>"}, "places 5 images"),
     ],
 )
-def test_a_line_that_is_no_record_is_told_with_file_and_line(tmp_path, line, told):
+def test_a_line_that_is_not_a_record_is_refused_with_file_and_line(tmp_path, line, message):
     path = tmp_path / "bad.jsonl"
     line = line if isinstance(line, str) else json.dumps(line)
     path.write_text("\n".join([json.dumps(GOOD), line, json.dumps(GOOD)]), encoding="utf-8")
-    with pytest.raises(UserError, match=rf"bad\.jsonl line 2\b.*{re.escape(told)}") as raised:
+    with pytest.raises(UserError, match=rf"bad\.jsonl line 2\b.*{re.escape(message)}") as raised:
         read_records(path)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(None, "cannot be read"), (b"\n\n", "holds no records"), (b'{"\xff"', "is not UTF-8")],
 )
-def test_a_file_without_records_is_told_by_its_path(tmp_path, content, told):
+def test_a_file_without_records_is_refused_with_its_path(tmp_path, content, message):
     path = tmp_path / "bad.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"bad\.jsonl {told}"):
+    with pytest.raises(UserError, match=rf"bad\.jsonl {message}"):
         read_records(path)
 
 

@@ -47,7 +47,7 @@ def test_the_text_after_the_last_used_image_runs_through_the_slots_left_over(len
 
 @settings(deadline=None)
 @given(st.data(), st.integers(1, 4))
-def test_what_fits_is_packed_in_order_and_nothing_is_lost(data, num_images):
+def test_segments_that_fit_are_packed_in_order_without_loss(data, num_images):
     capacities = SLOTS.capacities(num_images)
     lengths = [data.draw(st.integers(0, capacity)) for capacity in capacities]
     starts = np.cumsum((0, *lengths))
@@ -62,7 +62,7 @@ def test_what_fits_is_packed_in_order_and_nothing_is_lost(data, num_images):
 
 
 @pytest.mark.parametrize(
-    ("segments", "told"),
+    ("segments", "message"),
     [
         ([[0] * 5, [], []], "before the first image has 5 tokens, 1 more than the limit of 4"),
         ([[], [0] * 4, []], "between images 1 and 2 has 4 tokens, 2 more than the limit of 2"),
@@ -70,8 +70,8 @@ def test_what_fits_is_packed_in_order_and_nothing_is_lost(data, num_images):
         ([[0] * 10], "without images has 10 tokens, 1 more than the limit of 9"),
     ],
 )
-def test_too_long_a_text_is_told_its_slot_its_limit_and_the_surplus(segments, told):
-    with pytest.raises(UserError, match=f"{told}: shorten the instruction"):
+def test_the_error_for_a_long_text_names_slot_limit_and_surplus(segments, message):
+    with pytest.raises(UserError, match=f"{message}: shorten the instruction"):
         SLOTS.pack(segments, 2)
 
 
@@ -82,6 +82,6 @@ def test_a_wrong_number_of_segments_is_refused(segments):
 
 
 @pytest.mark.parametrize("name", ["first", "middle", "last"])
-def test_a_slot_without_room_is_refused_by_name(name):
+def test_a_slot_without_capacity_is_refused_by_name(name):
     with pytest.raises(UserError, match=f"`{name}`"):
         TextSlots(**{"first": 1, "middle": 1, "last": 1, name: 0})

@@ -72,7 +72,7 @@ def test_the_image_only_prompt_holds_nothing_but_images():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("FUSE", None, "a"), "FUSION, CONTROL, SEG"),
         (("FUSION", "LIGHT+", "a"), "MULTI-MODALITIES, MULTI-FOCUS, MULTI-EXPOSURE"),
@@ -83,8 +83,8 @@ def test_the_image_only_prompt_holds_nothing_but_images():
         (("FUSION", None, "a", MAX_IMAGES + 1), f"1 to {MAX_IMAGES}"),
     ],
 )
-def test_a_wrong_part_of_a_task_prompt_is_named(arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_a_wrong_part_of_a_task_prompt_is_named(arguments, message):
+    with pytest.raises(UserError, match=message):
         task_prompt(*arguments)
 
 
@@ -119,7 +119,7 @@ def test_an_image_may_be_placed_several_times():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"),
+    ("prompt", "message"),
     [
         ("<|image_1|> alone", "does not place image 2 of 2"),
         ("no image at all", "does not place image 1 of 2"),
@@ -128,8 +128,8 @@ def test_an_image_may_be_placed_several_times():
         ("<|image_0|><|image_1|>", r"<\|image_0\|> but the number of images is 2"),
     ],
 )
-def test_missing_and_surplus_placeholders_are_named(prompt, told):
-    with pytest.raises(UserError, match=told):
+def test_missing_and_surplus_placeholders_are_named(prompt, message):
+    with pytest.raises(UserError, match=message):
         split_prompt(prompt, 2)
 
 
@@ -145,12 +145,12 @@ def test_a_prompt_without_its_tags_is_what_a_typed_sentence_becomes(task, subtas
     assert without_tags(prompt) == as_prompt("Segment the [SEG]. car.", 3)
 
 
-def test_a_prompt_that_begins_with_no_tags_keeps_its_words():
+def test_a_prompt_without_tags_is_unchanged():
     prompt = "Put <|image_2|> below <|image_1|>. [SEG]. <LIGHT+>. "
     assert without_tags(prompt) == prompt
 
 
-def test_a_whole_prompt_passes_unchanged_once_checked():
+def test_a_complete_prompt_is_checked_and_unchanged():
     prompt = f"Put {IMAGES[1]} over {IMAGES[0]}."
     assert as_prompt(prompt, 2) == prompt
     with pytest.raises(UserError, match="does not place image 3"):

@@ -35,7 +35,7 @@ def spoken(tokenizer, encoded) -> str:
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 @pytest.mark.parametrize("sentence", ["{}", "a {} b", "light{}+>", "<{}>", "{0}{0}"])
-def test_a_special_token_is_one_id_wherever_it_stands(token, sentence):
+def test_a_special_token_is_one_id_at_any_position(token, sentence):
     tokenizer = load_tokenizer()
     special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
     ids = tokenizer.encode(sentence.format(token), add_special_tokens=False)
@@ -45,14 +45,14 @@ def test_a_special_token_is_one_id_wherever_it_stands(token, sentence):
 
 @settings(max_examples=200, deadline=None)  # the first example reads the tokenizer
 @given(st.text())
-def test_any_text_comes_back_unchanged(text):
+def test_any_text_is_decoded_unchanged(text):
     tokenizer = load_tokenizer()
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
 @settings(deadline=None)
 @given(st.text(max_size=60).filter(str.strip))
-def test_any_instruction_comes_back_out_of_its_slots(instruction):
+def test_any_instruction_can_be_decoded_from_its_slots(instruction):
     tokenizer = load_tokenizer()
     prompt = task_prompt("FUSION", None, instruction)
     encoded = encode_prompt(tokenizer, prompt, 2, WIDE)
@@ -78,7 +78,7 @@ def test_each_slot_holds_its_own_segment():
     "prompt",
     [task_prompt("SEG", None, "Segment the car."), image_only_prompt(2), CONDITION_DROPPED, ""],
 )
-def test_bos_stands_once_at_the_very_start_and_eos_nowhere(prompt):
+def test_bos_occurs_once_at_the_start_and_eos_never(prompt):
     tokenizer = load_tokenizer()
     encoded = encode_prompt(tokenizer, prompt, 2, SLOTS)
     assert (encoded.tokens == tokenizer.bos_token_id).nonzero()[0].tolist() == [0]
@@ -91,7 +91,7 @@ def test_a_prompt_without_placeholders_shows_no_image():
     assert encoded.tokens.shape == (256,)
 
 
-def test_swapped_images_are_told_in_the_order():
+def test_swapped_images_are_in_the_order():
     prompt = "Put <img><|image_2|></img> over <img><|image_1|></img>."
     encoded = encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
     assert encoded.order == (1, 0)
@@ -127,7 +127,7 @@ def test_half_of_the_images_is_an_error():
         encode_prompt(load_tokenizer(), "only <img><|image_1|></img>", 2, SLOTS)
 
 
-def test_an_endless_instruction_is_told_its_limit():
+def test_the_error_for_a_long_instruction_names_the_limit():
     prompt = task_prompt("FUSION", None, "on and on " * 100)
     with pytest.raises(UserError, match=r"after the last image has \d+ tokens.* limit of 160"):
         encode_prompt(load_tokenizer(), prompt, 2, SLOTS)
@@ -135,7 +135,7 @@ def test_an_endless_instruction_is_told_its_limit():
 
 @pytest.mark.parametrize("group", INSTRUCTION_POOLS)
 def test_every_sentence_fits_the_slots_of_the_recipe_small_with_its_tags(group):
-    """Its last slot is the smallest of all from-scratch recipes; `nano` has twice the room."""
+    """Its last slot is the smallest of all recipes from scratch; `nano` has twice as much."""
     tokenizer, tight = load_tokenizer(), TextSlots(first=32, middle=16, last=80)
     fusion = [sentence.text for sentence in INSTRUCTION_POOLS.find("fusion").instructions]
     longest_fusion = max(fusion, key=lambda text: len(tokenizer.encode(text)))
@@ -159,13 +159,13 @@ def test_loading_again_gives_the_same_object_and_it_survives_pickling():
     np.testing.assert_array_equal(before, after)
 
 
-def test_a_folder_without_tokenizer_is_told_by_its_path(tmp_path):
+def test_a_folder_without_tokenizer_is_refused_with_its_path(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match=re.escape(f"no tokenizer in {folder}")):
             load_tokenizer(folder)
 
 
-def test_a_damaged_tokenizer_is_told_in_one_line(tmp_path):
+def test_a_damaged_tokenizer_is_an_error_of_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(str(tmp_path))) as raised:
         load_tokenizer(tmp_path)
@@ -185,8 +185,8 @@ def test_preparing_prompts_never_imports_jax():
 
 @pytest.fixture(scope="module")
 def llama_json():
-    """A tokenizer of Llama's kind: SentencePiece's rules, a prefix space for every piece of text,
-    BOS added by default, chat tokens that swallow the white space behind them."""
+    """A tokenizer like Llama's: SentencePiece's rules, a prefix space for every piece of text,
+    BOS added by default, chat tokens that remove the white space after them."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -211,7 +211,7 @@ def llama_json():
 
 @pytest.mark.parametrize("prompt", [task_prompt("FUSION", None, "Keep 天 sharp."), "blurry, ugly"])
 @pytest.mark.parametrize("config", [{}, {"add_bos_token": True}])
-def test_a_llama_tokenizer_gives_what_omnigen_made_of_it(prompt, config, llama_json, tmp_path):
+def test_a_llama_tokenizer_gives_the_ids_of_omnigen(prompt, config, llama_json, tmp_path):
     """OmniGen encodes each chunk by the tokenizer's defaults and drops BOS from all but the first
     (VectorSpaceLab/OmniGen, processor.py)."""
     config |= {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
@@ -226,7 +226,7 @@ def test_a_llama_tokenizer_gives_what_omnigen_made_of_it(prompt, config, llama_j
     assert encoded.tokens[encoded.valid].tolist() == expected
 
 
-def test_a_llama_tokenizer_told_to_add_no_bos_adds_none(llama_json, tmp_path):
+def test_a_llama_tokenizer_with_add_bos_token_false_adds_no_bos(llama_json, tmp_path):
     config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "add_bos_token": False}
     (tmp_path / "tokenizer.json").write_text(llama_json, encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -30,14 +30,14 @@ def scale_of(crop):
     st.integers(0, 2**32),
 )
 @settings(max_examples=80, deadline=None)
-def test_every_photograph_gives_a_crop_of_the_size_asked(height, width, crop_h, crop_w, seed):
+def test_every_photograph_gives_a_crop_of_the_requested_size(height, width, crop_h, crop_w, seed):
     image = coordinates(height, width)
     (crop,) = random_crop((image,), np.random.default_rng(seed), (crop_h, crop_w))
     assert crop.shape == (crop_h, crop_w, 3) and crop.dtype == np.uint8
     np.testing.assert_array_equal(image, coordinates(height, width))
 
 
-def test_without_room_to_downscale_a_crop_is_the_images_own_pixels():
+def test_crops_of_small_photographs_keep_the_resolution():
     image = coordinates(100, 120)
     for seed in range(50):
         (crop,) = random_crop((image,), np.random.default_rng(seed), (64, 64))
@@ -126,7 +126,9 @@ def test_images_of_different_size_are_refused():
 
 
 @pytest.mark.parametrize(("vertical_flip", "outcomes"), [(False, 2), (True, 4)])
-def test_flips_mirror_by_fair_coins_and_never_upside_down_unless_asked(vertical_flip, outcomes):
+def test_flips_have_probability_one_half_and_are_vertical_only_if_requested(
+    vertical_flip, outcomes
+):
     image = coordinates(5, 6)
     mirrored = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]][:outcomes]
     counts = np.zeros(outcomes, int)

@@ -104,12 +104,12 @@ def test_the_registered_task_keeps_its_options():
     assert TASKS["m3"] == M3()
 
 
-def test_a_class_stands_for_its_defaults(monkeypatch):
+def test_a_registered_class_gives_a_task_with_its_defaults(monkeypatch):
     monkeypatch.setitem(TASKS._entries, "class", Stripes)
     assert make_task("class") == Stripes() and make_task("class:width=2") == Stripes(2)
 
 
-def test_a_task_that_is_no_dataclass_has_no_options(monkeypatch):
+def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
     class Plain:
         num_images = 1
 
@@ -148,6 +148,6 @@ def test_a_task_that_is_no_dataclass_has_no_options(monkeypatch):
         ("stripes:sizes=1+2", "option sizes cannot be '1.2' .this option cannot be given as text"),
     ],
 )
-def test_a_spec_of_no_task_is_refused_by_name(spec, message):
+def test_an_invalid_task_is_refused_by_name(spec, message):
     with pytest.raises(UserError, match=message):
         make_task(spec)

@@ -145,7 +145,7 @@ def test_ivif_refuses_pairs_that_are_not_registered():
 
 @pytest.mark.parametrize("name", ["mff", "mef"])
 def test_sources_made_from_one_photograph_come_in_either_order(name):
-    """By what differs between them: sharpness in the middle, or brightness."""
+    """Measured by what differs: sharpness in the middle, or brightness."""
     dark, bright = picture() // 2, np.full((100, 120, 3), 128, np.uint8)
     image = np.where(np.arange(120)[None, :, None] < 60, dark, bright).astype(np.uint8)
     first = [
@@ -179,7 +179,7 @@ def test_control_asks_for_a_level_and_shows_it(name):
 
 
 class TestSegmentation:
-    """The class that the words name is the class that is overlaid."""
+    """The class that the instruction names is the one that is overlaid."""
 
     def examples(self, coded, count=60, **changes):
         task = Segmentation(config=M3Config(degradations={"mask": 1}), **changes)
@@ -206,15 +206,15 @@ class TestSegmentation:
             present += wanted in (3, 8)
         assert 45 < present < 60  # most ask for what is there, some for what is not
 
-    def test_large_classes_are_asked_for_more_often_though_much_less_than_their_areas(self):
+    def test_large_classes_are_drawn_more_often_but_much_less_than_their_areas(self):
         coded = np.full((96, 96, 3), 3, np.uint8)
         coded[:32, :32] = 8  # a ninth
         asked = [self.named(example) for example in self.examples(coded, count=200)]
         present = [wanted for (wanted,) in asked if wanted in (3, 8)]
         assert present.count(8) / len(present) == pytest.approx(1 / (1 + 8**0.25), abs=0.1)
 
-    def test_many_crops_show_the_whole_scene_and_its_damage_from_afar(self):
-        """Blocks of random bytes, a third as large, are grey: no pixel is as bright any more."""
+    def test_many_crops_show_the_downscaled_full_scene_and_its_degradation(self):
+        """Random blocks, downscaled to a third, are grey: no pixel is as bright any more."""
         coded = np.full((288, 288, 3), 3, np.uint8)
         task = Segmentation(
             config=M3Config(degradations={"mask": 1}, overlap_fraction=1), clean_probability=0
@@ -229,7 +229,7 @@ class TestSegmentation:
         near = np.isclose(deviations, of_bytes, rtol=0.05).mean()
         assert 0.35 < afar < 0.75 and near > 0.1
 
-    def test_what_is_not_there_leaves_the_image_as_it_is(self):
+    def test_an_absent_class_leaves_the_image_unchanged(self):
         void = np.full((96, 96, 3), 11, np.uint8)
         for example in self.examples(void, count=10):
             assert not overlay_mask(example.target).any()
@@ -255,7 +255,7 @@ class TestSegmentation:
         ]
         assert 0.35 < np.mean(intact) < 0.65
 
-    def test_a_map_shows_every_class_in_a_colour_of_its_own_and_void_as_it_is(self):
+    def test_a_scene_map_has_a_colour_for_every_class_and_leaves_void_unchanged(self):
         coded = np.full((96, 96, 3), 11, np.uint8)
         for label in range(11):
             coded[8 * label : 8 * label + 8] = label
@@ -275,7 +275,7 @@ class TestSegmentation:
 
 
 class TestRecords:
-    """Sources, target and prompt are the data's own."""
+    """Sources, target and prompt come from the data."""
 
     def images(self, prompt="Put <|image_2|> below <|image_1|>."):
         flat = [np.full((60, 80, 3), value, np.uint8) for value in (10, 20)]

@@ -174,7 +174,7 @@ def pytest_generate_tests(metafunc):
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A tiny copy of a data set: `dataset` expects its counts, `files[split][role]` are in it."""
+    """A tiny copy of a data set: `dataset` has its counts, `files[split][role]` its files."""
 
     dataset: Dataset
     folder: Path
@@ -203,13 +203,13 @@ def picture(value: int, size: tuple[int, int] = (6, 8)) -> bytes:
 
 
 def value_of(split: str, role: str, k: int) -> int:
-    """What every pixel of a file has: tells split, role and example apart."""
+    """Returns the value of every pixel of a file, different for each split, role and example."""
     return (sum(map(ord, split)) * 7 + sum(map(ord, role)) * 3 + k) % 256
 
 
 @pytest.fixture
 def make_archive(tmp_path, monkeypatch):
-    """Returns a function (name, which of its layouts) -> `Archive`; `DATASETS` expects it too."""
+    """Returns a function (name, index of its layout) -> `Archive`; `DATASETS` has its counts."""
 
     def make(name: str, which: int = 0, extra: tuple[str, ...] = ()) -> Archive:
         layout = LAYOUTS[name][which]

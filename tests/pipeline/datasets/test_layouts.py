@@ -84,7 +84,7 @@ def test_an_interrupted_unpacking_leaves_nothing_that_counts(make_archive, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "r.zip"]
 
 
-def test_an_archive_without_a_reader_is_told(make_archive, tmp_path):
+def test_an_unsupported_archive_is_an_error(make_archive, tmp_path):
     archive = make_archive("sice")
     rar = tmp_path / "Dataset_Part1.rar"
     rar.write_bytes(b"Rar!")
@@ -99,7 +99,7 @@ def test_the_folder_of_one_split_is_enough(make_archive):
 
 
 @pytest.mark.parametrize("place", ["", "M3FD_Fusion"])
-def test_one_split_is_never_taken_for_another(make_archive, place):
+def test_splits_are_never_confused(make_archive, place):
     archive = make_archive("m3fd")
     shutil.rmtree(archive.folder / "M3FD_Detection")
     with pytest.raises(UserError, match="no m3fd:detection in it"):
@@ -122,7 +122,7 @@ def test_series_of_three_focuses_are_no_pairs_of_lytro(make_archive):
     assert [e.files["a"] for e in found] == archive.files["test"]["a"]
 
 
-def test_hidden_folders_and_other_files_are_passed_over(make_archive):
+def test_hidden_folders_and_other_files_are_ignored(make_archive):
     litter = ("__MACOSX/MSRS-main/train/vi/._00001D.png", ".trash/train/vi/9.png")
     archive = make_archive("msrs", extra=litter)
     (archive.folder / "MSRS-main/train/vi/Thumbs.db").write_bytes(b"x")
@@ -214,8 +214,8 @@ def test_the_usual_split_of_camvid_is_known_by_the_names_of_its_frames():
         assert split_of(name) == "test"
 
 
-def test_pieces_of_a_pattern_mean_what_they_say(tmp_path):
-    """`{number}` takes whole numbers, and `partial` the complete examples alone."""
+def test_parts_of_a_pattern_match_as_documented(tmp_path):
+    """`{number}` matches whole numbers, and `partial` only the complete examples."""
     dataset = dataclasses.replace(
         DATASETS["tno"], layouts=(Layout({"visible": "v{number}*", "infrared": "(x|i)*{number}"}),)
     )
@@ -244,6 +244,6 @@ def test_the_docs_list_every_data_set_with_its_splits_and_roles():
     for name, dataset in DATASETS.items():
         (row,) = [row for row in rows if row.startswith("| `") and f"`{name}`" in row.split("|")[1]]
         _, _, _, splits, roles, *_ = row.split("|")
-        told = ", ".join(f"{s} ({split.count or 'any'})" for s, split in dataset.splits.items())
-        assert splits.strip() == told
+        message = ", ".join(f"{s} ({split.count or 'any'})" for s, split in dataset.splits.items())
+        assert splits.strip() == message
         assert all(role in roles for role in dataset.roles)

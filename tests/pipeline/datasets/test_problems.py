@@ -1,4 +1,4 @@
-"""What is wrong with the files of a data set is told in one line, and nothing is passed over."""
+"""Problems with the files of a data set are errors of one line; none is ignored."""
 
 import logging
 
@@ -35,7 +35,7 @@ def test_a_missing_partner_is_named(make_archive, case):
     assert len(name) == 2
 
 
-def test_a_wrong_count_is_told_unless_what_is_there_is_asked_for(make_archive, case, caplog):
+def test_a_wrong_count_is_an_error_unless_partial(make_archive, case, caplog):
     archive = make_archive(*case)
     split = archive.splits[0]
     for files in archive.files[split].values():
@@ -51,7 +51,7 @@ def test_a_wrong_count_is_told_unless_what_is_there_is_asked_for(make_archive, c
     assert "2 examples instead of 3" in caplog.text
 
 
-def test_an_empty_folder_tells_what_was_looked_for(make_archive, tmp_path):
+def test_the_error_for_an_empty_folder_names_the_expected_files(make_archive, tmp_path):
     for name, dataset in DATASETS.items():
         empty = tmp_path / name
         empty.mkdir()
@@ -60,7 +60,7 @@ def test_an_empty_folder_tells_what_was_looked_for(make_archive, tmp_path):
         assert "{" not in message(raised)
 
 
-def test_a_place_that_is_not_there_or_no_archive_is_told(tmp_path):
+def test_a_missing_place_or_other_file_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no such folder or archive"):
         open_source(f"dataset:msrs@{tmp_path}/nowhere")
     (tmp_path / "notes.txt").write_text("x")
@@ -77,7 +77,7 @@ def test_a_place_that_is_not_there_or_no_archive_is_told(tmp_path):
         ("dataset:msrs", "name the folder or archive: dataset:msrs@PLACE"),
     ],
 )
-def test_a_source_that_makes_no_sense_is_told(source, problem):
+def test_an_invalid_source_is_refused(source, problem):
     with pytest.raises(UserError, match=problem):
         open_source(source)
 
@@ -90,7 +90,7 @@ def test_the_same_name_with_two_suffixes_is_ambiguous(make_archive):
     assert open_source(archive.source("partial")).names == ["FLIR_00001", "FLIR_00003"]
 
 
-def test_an_extra_that_lacks_matters_only_when_it_is_asked_for(make_archive):
+def test_a_missing_extra_is_an_error_only_if_it_is_selected(make_archive):
     archive = make_archive("msrs")
     archive.files["train"]["label"][0].unlink()
     assert len(open_source(archive.source("train"))) == 3
@@ -124,7 +124,7 @@ def test_a_damaged_file_is_named_and_not_packed(make_archive, tmp_path):
         prepare(archive.source("test"), tmp_path / "packed", quiet=True)
 
 
-def test_what_is_packed_is_what_the_recipe_found(make_archive, tmp_path):
+def test_packed_records_hold_the_examples_of_the_data_set(make_archive, tmp_path):
     archive = make_archive("camvid")
     prepare(archive.source("val"), tmp_path / "packed", quiet=True)
     source, packed = open_source(archive.source("val")), open_source(str(tmp_path / "packed"))
@@ -172,7 +172,7 @@ def test_a_few_stray_colours_are_void_and_many_are_another_table():
         class_numbers(image, COLORS, "m.png")
 
 
-def test_a_folder_that_cannot_be_written_is_told(make_archive, tmp_path):
+def test_a_read_only_folder_is_an_error(make_archive, tmp_path):
     archive = make_archive("roadscene")
     packed = archive.zipped(tmp_path / "r.zip")
     (tmp_path / "r").write_text("in the way")

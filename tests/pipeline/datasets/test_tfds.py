@@ -1,4 +1,4 @@
-"""tensorflow-datasets prepares and reads every recipe without TensorFlow, the same as the files."""
+"""tensorflow-datasets prepares and reads every data set without TensorFlow, equal to the files."""
 
 import importlib.util
 import logging
@@ -48,7 +48,7 @@ def prepare(builders, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_what_was_prepared_is_what_the_files_hold(make_archive, prepare, name, tmp_path):
+def test_prepared_examples_hold_the_files(make_archive, prepare, name, tmp_path):
     archive = make_archive(name)
     prepare(archive)
     for split in archive.splits:
@@ -105,7 +105,7 @@ def test_an_incomplete_data_set_is_prepared_only_on_request(make_archive, prepar
 
 
 @pytest.mark.parametrize("damage", ["size", "bytes"])
-def test_damage_is_told_and_left_out_of_what_is_partial(
+def test_damaged_files_are_an_error_or_left_out_if_partial(
     make_archive, prepare, tmp_path, damage, caplog
 ):
     archive = make_archive("roadscene")
@@ -124,7 +124,7 @@ def test_damage_is_told_and_left_out_of_what_is_partial(
     assert list(prepared.names) == ["FLIR_00001", "FLIR_00003"]
 
 
-def test_an_extra_that_lacks_is_told_when_it_is_read(make_archive, prepare, tmp_path):
+def test_a_missing_extra_is_an_error_when_it_is_read(make_archive, prepare, tmp_path):
     archive = make_archive("mfi_whu", 1)
     prepare(archive)
     place = tmp_path / "tfds"
@@ -178,7 +178,7 @@ def test_bad_input_to_the_program_ends_with_one_line(builders, monkeypatch, caps
         assert problem in capsys.readouterr().err
 
 
-def test_without_tensorflow_datasets_its_sources_tell_what_to_install(monkeypatch):
+def test_without_tensorflow_datasets_the_error_says_what_to_install(monkeypatch):
     from ditfuse_jax.pipeline import tfds_source
 
     tfds_source._tfds.cache_clear()
