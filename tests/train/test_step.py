@@ -249,3 +249,17 @@ def test_example_flops_grow_with_the_draws(trial):
         for draws in (1, 2)
     )
     assert one < two < 2 * one
+
+
+def test_a_loss_that_is_not_finite_with_a_finite_gradient_is_skipped(trial, monkeypatch):
+    from ditfuse_jax.train import step as module
+
+    loss = module.flow_matching_loss
+    monkeypatch.setattr(module, "flow_matching_loss", lambda *args: loss(*args) + jnp.inf)
+    recipe = dataclasses.replace(trial.recipe.step, spike_factor=0.0)
+    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.sharder, PixelSpace())
+    new, metrics = jax.jit(step)(trial.state, Frozen({}, {}), trial.batch)
+    assert not np.isfinite(float(metrics["loss"]))
+    assert np.isfinite(float(metrics["grad_norm"]))
+    assert (int(new.step), int(new.skipped)) == (1, 1)
+    assert_same(kept(new), kept(trial.state))
