@@ -257,7 +257,7 @@ def test_a_loss_that_is_not_finite_with_a_finite_gradient_is_skipped(trial, monk
     loss = module.flow_matching_loss
     monkeypatch.setattr(module, "flow_matching_loss", lambda *args: loss(*args) + jnp.inf)
     recipe = dataclasses.replace(trial.recipe.step, spike_factor=0.0)
-    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.sharder, PixelSpace())
+    step = make_train_step(trial.graph, trial.optimizer, recipe, trial.partitioner, PixelSpace())
     new, metrics = jax.jit(step)(trial.state, Frozen({}, {}), trial.batch)
     assert not np.isfinite(float(metrics["loss"]))
     assert np.isfinite(float(metrics["grad_norm"]))
