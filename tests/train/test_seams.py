@@ -159,7 +159,7 @@ def evaluations(**settings):
 
 
 def test_unknown_evaluators_and_settings_are_refused_by_their_key():
-    import ditfuse_jax.evaluate  # noqa: F401  registers `held_out`
+    import ditfuse_jax.evaluate.runner.during_training  # noqa: F401  registers `held_out`
 
     with pytest.raises(UserError, match=r"evaluations\.night: evaluator 'night' is unknown"):
         make_evaluations(evaluations(night={"every": 1}))
@@ -174,7 +174,7 @@ def test_unknown_evaluators_and_settings_are_refused_by_their_key():
 
 
 def test_several_evaluations_of_one_evaluator_have_their_own_names():
-    import ditfuse_jax.evaluate  # noqa: F401
+    import ditfuse_jax.evaluate.runner.during_training  # noqa: F401
 
     made = make_evaluations(
         evaluations(
