@@ -15,7 +15,8 @@ PACKAGE = ROOT / "ditfuse_jax"
 
 # A package imports only packages before it.
 PACKAGES = (
-    *("ending", "errors", "checks", "config_names", "extensions", "lazy", "optional", "registry"),
+    *("process_exit", "errors", "checks", "config_names"),
+    *("extensions", "lazy", "optional", "registry"),
     *("compat", "files", "resources", "working_memory"),
     *("images", "prompts", "degrade", "tasks", "pipeline"),
     *("model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),

@@ -118,10 +118,10 @@ def command() -> NoReturn:
         keep_working_memory()
     code = main()
     if code == EXIT_USER_ERROR:
-        from ditfuse_jax.ending import end_now
+        from ditfuse_jax.process_exit import exit_now
 
         # At a normal exit, threads of a failed read may still print messages or block forever.
-        end_now(code)
+        exit_now(code)
     sys.exit(code)
 
 

@@ -21,8 +21,8 @@ import jax
 import tqdm
 
 from ditfuse_jax import compat
-from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.process_exit import exit_now
 
 # Seconds without a heartbeat after which a process counts as lost.
 LOST_AFTER = 60.0
@@ -178,7 +178,7 @@ class Heartbeat:
                 if len(self._client.key_value_dir_get(_LEFT)) >= others:
                     break
                 time.sleep(0.1)
-        end_now(stop.code)
+        exit_now(stop.code)
 
 
 _heartbeat: Heartbeat | None = None

@@ -21,9 +21,9 @@ from typing import NoReturn
 
 import jax
 
-from ditfuse_jax.ending import end_now
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.heartbeat import EXIT_LOST
+from ditfuse_jax.process_exit import exit_now
 
 # Seconds until all processes must have connected.
 INITIALIZATION_TIMEOUT = 300
@@ -105,7 +105,7 @@ def _end_unjoined(group: ProcessGroup) -> NoReturn:
         "they reach that address?",
         file=sys.stderr,
     )
-    end_now(EXIT_LOST)
+    exit_now(EXIT_LOST)
 
 
 def is_main_process() -> bool:

@@ -1,7 +1,7 @@
-"""Which checkpoint is the best, and which survive: one scalar of the evaluations decides.
+"""The best checkpoint by one scalar of the evaluations, and which checkpoints are kept.
 
-`best.json` of a run folder holds the value of every evaluated step.  The best is the best of those
-whose checkpoint exists, so a checkpoint that was lost, or never finished, is no answer.
+`best.json` in a run folder holds the value of every evaluated step.  Only steps whose checkpoint
+exists can be the best.
 """
 
 import json
@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.weights.best_step import FILE, Criterion, best_step, read_best
 
 
-class Best:
-    """The values of one run; all processes hold the same, the main one writes the file."""
+class BestTracker:
+    """The values of one run, the same in all processes; the main process writes the file."""
 
     def __init__(self, run: Path, criterion: Criterion):
-        """Reads what earlier starts of the run have left; values by another criterion are dropped.
+        """Reads the values of earlier starts of the run; those of another criterion are dropped.
 
         Raises:
           UserError: `best.json` cannot be read.
@@ -34,29 +33,21 @@ class Best:
             self.values = values if earlier == criterion else {}
 
     def forget_after(self, step: int) -> None:
-        """Drops the values of later steps: the run goes on from `step`."""
+        """Drops the values of later steps, when the run continues from `step`."""
         self.values = {s: value for s, value in self.values.items() if s <= step}
 
     def record(self, step: int, scalars: Mapping[str, float], saved: Collection[int]) -> bool:
-        """Notes what an evaluation found.
+        """Records the value of a step.
 
         Args:
-          step: evaluated.
-          scalars: of the evaluations.
+          step: number of updates.
+          scalars: of the evaluations; the criterion's is among them.
           saved: the steps whose checkpoints exist.
 
         Returns:
-          Whether the step is better than all that are saved.
-
-        Raises:
-          UserError: the criterion's scalar is not among them.
+          Whether the step is better than all others that are saved.
         """
         name = self.criterion.name
-        if name not in scalars:
-            raise UserError(
-                f"the best checkpoint is chosen by {name!r}, which no evaluation tells: choose "
-                f"from {', '.join(scalars) or 'none'}"
-            )
         others = [other for other in saved if other != step]
         before = best_step(self.criterion, self.values, others)
         self.values[step] = scalars[name]
@@ -69,19 +60,19 @@ class Best:
         return better and not math.isnan(scalars[name])
 
     def step(self, saved: Collection[int]) -> int | None:
-        """The best of the steps whose checkpoints exist."""
+        """Returns the best of the steps whose checkpoints exist."""
         return best_step(self.criterion, self.values, saved)
 
 
 @dataclass(frozen=True)
 class KeepLatestAndBest:
-    """Which checkpoints survive a save: the newest and the best; orbax's `PreservationPolicy`."""
+    """Keeps the newest checkpoints and the best; a `PreservationPolicy` of orbax."""
 
     newest: int | None
-    best: Best | None
+    best: BestTracker | None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """One answer for each of orbax's checkpoints, which come oldest first."""
+        """Returns whether to keep each checkpoint; orbax passes the oldest first."""
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = set(steps if self.newest is None else steps[-self.newest :])
@@ -91,5 +82,5 @@ class KeepLatestAndBest:
 
 
 def _to_json(value: float) -> float | str:
-    """JSON has no infinity and no NaN: they become words that `float` reads."""
+    """Returns the value, infinity and NaN as strings that `float` reads: JSON has neither."""
     return value if math.isfinite(value) else str(value)

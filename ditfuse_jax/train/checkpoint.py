@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import Parameters
-from ditfuse_jax.train.best import Best, KeepLatestAndBest
+from ditfuse_jax.train.best import BestTracker, KeepLatestAndBest
 from ditfuse_jax.train.state import TrainState
 from ditfuse_jax.weights.resharded_restore import CHUNK_BYTES
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
@@ -33,7 +33,7 @@ class Checkpoints(RunReader):
         run: Path,
         keep: int | None = None,
         trained: str = PARAMETERS,
-        best: Best | None = None,
+        best: BestTracker | None = None,
     ):
         """Opens or creates `run/checkpoints`.
 

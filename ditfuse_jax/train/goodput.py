@@ -1,4 +1,4 @@
-"""Where a run's time goes: initialisation, compilation, data, steps, checkpoints, evaluation."""
+"""The time of a run by kind: initialisation, compilation, data, steps, checkpoints, evaluation."""
 
 import contextlib
 import time
@@ -8,12 +8,12 @@ KINDS: tuple[str, ...] = ("init", "compile", "data", "step", "checkpoint", "eval
 
 
 class Goodput:
-    """Sums wall time by kind; what was not measured is `other`."""
+    """Sums wall time by kind; the rest is `other`."""
 
     def __init__(self):
         self.seconds = dict.fromkeys(KINDS, 0.0)
         self._start = time.monotonic()
-        # What is going on, and since when: read by other threads.
+        # The kind that is measured now, and its start; read by other threads.
         self.current = ("other", self._start)
 
     @contextlib.contextmanager
@@ -30,10 +30,11 @@ class Goodput:
 
     @property
     def total(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def shares(self) -> dict[str, float]:
-        """Fraction of the run's time per kind, and `other`; they sum to one."""
+        """Returns the fraction of the time per kind, and `other`; they sum to one."""
         total = max(self.total, 1e-9)
         shares = {kind: seconds / total for kind, seconds in self.seconds.items()}
         return shares | {"other": max(0.0, 1.0 - sum(shares.values()))}

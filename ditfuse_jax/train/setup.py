@@ -16,7 +16,7 @@ from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokenizer_fingerprint
-from ditfuse_jax.train.best import Best, Criterion
+from ditfuse_jax.train.best import BestTracker, Criterion
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.initial import check_inputs, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
@@ -51,7 +51,7 @@ class Setup:
     state: TrainState
     start: int
     checkpoints: Checkpoints
-    best: Best | None
+    best: BestTracker | None
     saved_config: dict[str, Any]
 
     def make_step(self) -> TrainStep:
@@ -75,7 +75,7 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     check_inputs(recipe, data.sources)  # opens the sources: wrong paths are reported here
     if is_main_process():
         run.check_writable()
-    best = Best(run.path, criterion) if criterion else None
+    best = BestTracker(run.path, criterion) if criterion else None
     checkpoints = Checkpoints(
         run.path,
         keep=recipe.train.keep_checkpoints,

@@ -1,7 +1,7 @@
-"""The training state: one abstract description serves initialisation, restore and compilation.
+"""The training state, and its abstract description for initialisation, restore and compilation.
 
-With low-rank adapters only their leaves are state; the model under them, and an autoencoder, are
-frozen: the step reads them beside the state.
+With low-rank adapters the state holds their parameters only.  The model under them and an
+autoencoder are frozen inputs of the step.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ from ditfuse_jax.parallel import Partitioner, shard_like
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a step reads and writes; nothing random is in it.
+    """What a step reads and writes; random keys derive from the seed and the step.
 
     Attributes:
-      step: updates tried so far, skipped ones included.
-      parameters: nested dict of float32 arrays: what trains, of the model or of its adapters.
+      step: number of updates, skipped ones included.
+      parameters: nested dict of the trainable float32 arrays, of the model or of its adapters.
       optimizer: optax state.
       ema: exponential moving average of the parameters, or None.
-      skipped: updates refused for a non-finite or exploding gradient.
-      grad_norm_ema: running mean of accepted gradient norms, 0 before the first.
+      skipped: number of updates skipped for a non-finite or exploding gradient.
+      grad_norm_ema: moving average of gradient norms, 0 before the first.
     """
 
     step: jax.Array
@@ -45,7 +45,7 @@ class TrainState:
 
 
 class Frozen(NamedTuple):
-    """What a step reads and never writes.
+    """Inputs of a step that never change.
 
     Attributes:
       base: the model under the adapters; empty without them.
@@ -56,17 +56,17 @@ class Frozen(NamedTuple):
     autoencoder: Parameters
 
 
-def new_state(
+def init_state(
     network: Network, optimizer: optax.GradientTransformation, ema: bool, key: jax.Array
 ) -> TrainState:
-    """A fresh state (trace it under jit to have it sharded from the first byte)."""
-    return state_around(init_parameters(network, key), optimizer, ema)
+    """Returns a fresh state; under jit with output shardings no device holds all of it."""
+    return state_of_parameters(init_parameters(network, key), optimizer, ema)
 
 
-def state_around(
+def state_of_parameters(
     parameters: Parameters, optimizer: optax.GradientTransformation, ema: bool
 ) -> TrainState:
-    """The first state of given parameters."""
+    """Returns the initial state for given parameters."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
@@ -80,8 +80,8 @@ def state_around(
 def abstract_state(
     network: Network, optimizer: optax.GradientTransformation, ema: bool, partitioner: Partitioner
 ) -> TrainState:
-    """Shapes, types and shardings of the state, without values."""
-    shapes = jax.eval_shape(lambda key: new_state(network, optimizer, ema, key), jax.random.key(0))
+    """Returns the shapes, types and shardings of the state."""
+    shapes = jax.eval_shape(lambda key: init_state(network, optimizer, ema, key), jax.random.key(0))
     _, abstract = make_graph(network)
     shardings = trainable(network, partitioner.parameters(abstract))
     whole = partitioner.replicated()
@@ -104,8 +104,8 @@ def abstract_state(
 
 
 def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> Any:
-    """Moments lie where their parameters lie; sums over one dimension lack its part of the spec."""
-    if isinstance(moment, optax.MaskedNode):  # another rule's parameter
+    """Returns the sharding of a moment: its parameter's, without a dimension that is reduced."""
+    if isinstance(moment, optax.MaskedNode):  # a parameter of another update rule
         return moment
     shape = parameter.shape
     if moment.shape == shape:
@@ -114,11 +114,11 @@ def _moment_sharding(moment: Any, parameter: Any, sharding: NamedSharding) -> An
     for k in range(len(shape)):
         if moment.shape == shape[:k] + shape[k + 1 :]:
             return NamedSharding(sharding.mesh, PartitionSpec(*spec[:k], *spec[k + 1 :]))
-    return NamedSharding(sharding.mesh, PartitionSpec())  # a placeholder of one number
+    return NamedSharding(sharding.mesh, PartitionSpec())  # a scalar placeholder
 
 
 def shardings_of(abstract: Any) -> Any:
-    """The shardings of abstract values, for `out_shardings`."""
+    """Returns the shardings of abstract values, for `out_shardings`."""
     return jax.tree.map(lambda x: x.sharding, abstract)
 
 
@@ -130,14 +130,14 @@ def create_state(
     abstract: TrainState,
     initial: Parameters | None = None,
 ) -> TrainState:
-    """Makes every leaf on the devices that will hold it, fresh or around `initial` parameters."""
+    """Creates the state with its final shardings, from fresh or from `initial` parameters."""
     shardings = shardings_of(abstract)
     if initial is not None:
         around = jax.jit(
-            lambda parameters: state_around(parameters, optimizer, ema),
+            lambda parameters: state_of_parameters(parameters, optimizer, ema),
             out_shardings=shardings,
             donate_argnums=0,
         )
         return around(initial)
-    create = jax.jit(lambda key: new_state(network, optimizer, ema, key), out_shardings=shardings)
+    create = jax.jit(lambda key: init_state(network, optimizer, ema, key), out_shardings=shardings)
     return create(jax.random.key(seed))

@@ -58,7 +58,7 @@ def make_train_step(
     partitioner: Partitioner,
     space: Space,
 ) -> TrainStep:
-    """Builds the pure step function, to be jitted with the state donated."""
+    """Returns the pure step function, to be jitted with the state donated."""
 
     def loss_fn(parameters, frozen, batch, posterior_noise, noise, t):
         model = nnx.merge(graph, combine_trees(frozen.base, parameters))
@@ -88,18 +88,18 @@ def make_train_step(
         def value_and_grad(parameters, *batched):
             return jax.value_and_grad(loss_fn)(parameters, frozen, *batched)
 
-        loss, gradients = accumulate(
+        loss, gradients = accumulate_gradients(
             value_and_grad, config.accumulation, state.parameters, batch, posterior_noise, noise, t
         )
         grad_norm = optax.global_norm(gradients)
         accept = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         if config.spike_factor:
-            usual = state.grad_norm_ema
-            accept &= (usual == 0) | (grad_norm < config.spike_factor * usual)
+            norm_ema = state.grad_norm_ema
+            accept &= (norm_ema == 0) | (grad_norm < config.spike_factor * norm_ema)
 
         updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
         parameters: Any = optax.apply_updates(state.parameters, updates)
-        ema = state.ema and average(state.ema, parameters, config.ema_decay, state.step)
+        ema = state.ema and update_ema(state.ema, parameters, config.ema_decay, state.step)
         new = TrainState(
             step=state.step,
             parameters=parameters,
@@ -108,14 +108,14 @@ def make_train_step(
             skipped=state.skipped,
             grad_norm_ema=state.grad_norm_ema,
         )
-        # A refused update leaves everything as it was, but for the counts and what is usual.
+        # A skipped update changes only the counters and the average of the gradient norm.
         new = jax.tree.map(lambda new, old: jnp.where(accept, new, old), new, state)
         skipped = state.skipped + jnp.where(accept, 0, 1)
         new = dataclasses.replace(
             new,
             step=state.step + 1,
             skipped=skipped,
-            grad_norm_ema=usual_norm(state.grad_norm_ema, grad_norm, config.spike_factor),
+            grad_norm_ema=update_grad_norm_ema(state.grad_norm_ema, grad_norm, config.spike_factor),
         )
         return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
@@ -129,7 +129,7 @@ def make_train_step(
 def model_inputs(
     batch: Batch, space: Space, autoencoder: Parameters, noise: jax.Array
 ) -> tuple[Condition, jax.Array]:
-    """Bytes to what the transformer sees.
+    """Converts a batch to the inputs of the transformer.
 
     Args:
       batch: see `pipeline.ExampleEncoder`, with a leading batch dimension.
@@ -153,40 +153,41 @@ def model_inputs(
     return Condition(batch["tokens"], batch["token_valid"], images, batch["image_valid"]), target
 
 
-def accumulate(
+def accumulate_gradients(
     value_and_grad: Callable[..., tuple[jax.Array, Any]], parts: int, parameters: Any, *batched: Any
 ) -> tuple[jax.Array, Any]:
-    """Mean loss and gradient over `parts` micro-batches, one at a time.
+    """Returns the mean loss and gradient over `parts` micro-batches, computed one at a time.
 
-    Rows are dealt out in turn (row i to part i mod parts), so that every device keeps its own rows.
+    Row i belongs to micro-batch i mod `parts`, so that every device keeps its own rows.
     """
     if parts == 1:
         return value_and_grad(parameters, *batched)
 
-    def deal(x: jax.Array) -> jax.Array:
+    def split_rows(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
 
     def add(total, micro_batch):
         return jax.tree.map(jnp.add, total, value_and_grad(parameters, *micro_batch)), None
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters))
-    total, _ = jax.lax.scan(add, zero, jax.tree.map(deal, batched))
+    total, _ = jax.lax.scan(add, zero, jax.tree.map(split_rows, batched))
     return jax.tree.map(lambda x: x / parts, total)
 
 
-def usual_norm(usual: jax.Array, norm: jax.Array, spike_factor: float) -> jax.Array:
-    """Moving average of gradient norms, 0 before the first.
+def update_grad_norm_ema(ema: jax.Array, norm: jax.Array, spike_factor: float) -> jax.Array:
+    """Returns the moving average of gradient norms, 0 before the first; see `TrainConfig`.
 
-    A spike counts as one at the limit: a single one changes little, but where gradients have grown
-    for good, a dozen refused updates later they are usual.  One that is no number does not count.
+    A spike counts as a norm at the limit: a single one changes the average little, but if gradients
+    have become larger for good, they are accepted after about a dozen skipped updates.  Non-finite
+    norms are ignored.
     """
     if spike_factor:
-        norm = jnp.where(usual == 0, norm, jnp.minimum(norm, spike_factor * usual))
-    moved = jnp.where(usual == 0, norm, 0.98 * usual + 0.02 * norm)
-    return jnp.where(jnp.isfinite(norm), moved, usual)
+        norm = jnp.where(ema == 0, norm, jnp.minimum(norm, spike_factor * ema))
+    updated = jnp.where(ema == 0, norm, 0.98 * ema + 0.02 * norm)
+    return jnp.where(jnp.isfinite(norm), updated, ema)
 
 
-def average(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:
-    """Moving average whose memory grows with the run: short runs are not held at their start."""
-    share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: share * old + (1 - share) * new, ema, parameters)
+def update_ema(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:
+    """Returns the moving average of the parameters; early in a run the decay is smaller."""
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, parameters)

@@ -1,4 +1,4 @@
-"""The best checkpoint: chosen by a scalar, kept beside the newest, found again after a restart."""
+"""The best checkpoint: chosen by a scalar, kept beside the newest, known after a restart."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Checkpoints, Criterion, Evaluation, find_checkpoint, train
-from ditfuse_jax.train.best import FILE, Best
+from ditfuse_jax.train.best import FILE, BestTracker
 from ditfuse_jax.train.run_folder import read_metrics
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
 
@@ -17,7 +17,7 @@ HIGHER = Criterion("eval/x", "higher")
 
 @pytest.fixture
 def run(tiny, tmp_path):
-    """Trains to a step with evaluations that find the given values; returns the steps left."""
+    """Trains with evaluations that return the given values; returns the steps that are kept."""
 
     def begin(values, steps, criterion=HIGHER, every=1, keep=1):
         config = tiny(
@@ -102,19 +102,19 @@ def test_evaluations_of_other_intervals_do_not_disturb_the_best(tiny, tmp_path):
 
 @pytest.mark.parametrize(("direction", "winner"), [("higher", 1), ("lower", 2), ("zero", 3)])
 def test_the_direction_decides_and_neither_nan_nor_a_later_equal_wins(tmp_path, direction, winner):
-    best = Best(tmp_path, Criterion("x", direction))
+    best = BestTracker(tmp_path, Criterion("x", direction))
     values = {0: math.nan, 1: math.inf, 2: -9.0, 3: 0.5, 4: -0.5, 5: math.inf, 6: -9.0}
     improved = [s for s, value in values.items() if best.record(s, {"x": value}, range(s))]
     assert best.step(values) == winner
     assert 0 not in improved
     assert improved[-1] == winner
-    again = Best(tmp_path, Criterion("x", direction))
+    again = BestTracker(tmp_path, Criterion("x", direction))
     assert again.step(values) == winner
     json.loads((tmp_path / FILE).read_text(), parse_constant=pytest.fail)
 
 
-def test_a_run_that_goes_back_forgets_what_came_later(tmp_path):
-    best = Best(tmp_path, HIGHER)
+def test_a_run_that_goes_back_forgets_later_values(tmp_path):
+    best = BestTracker(tmp_path, HIGHER)
     for step, value in ((1, 1.0), (2, 2.0)):
         best.record(step, {"eval/x": value}, [1, 2])
     best.forget_after(1)
@@ -122,19 +122,19 @@ def test_a_run_that_goes_back_forgets_what_came_later(tmp_path):
 
 
 def test_values_by_another_criterion_do_not_count(tmp_path):
-    Best(tmp_path, HIGHER).record(1, {"eval/x": 9.0}, [1])
-    assert Best(tmp_path, Criterion("eval/x", "lower")).step([1]) is None
+    BestTracker(tmp_path, HIGHER).record(1, {"eval/x": 9.0}, [1])
+    assert BestTracker(tmp_path, Criterion("eval/x", "lower")).step([1]) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"metric": "x", "direction": "higher"}'])
-def test_a_damaged_record_is_told_in_one_line(tmp_path, text):
+def test_a_damaged_record_is_reported_in_one_line(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=r"best\.json cannot be read .*: remove it") as caught:
-        Best(tmp_path, HIGHER)
+        BestTracker(tmp_path, HIGHER)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_whose_own_name_ends_so_is_itself(tiny, tmp_path):
+def test_a_folder_may_have_a_name_that_ends_in_best(tiny, tmp_path):
     folder = tmp_path / "run@best"
     train(tiny("--config.train.steps=1"), folder, quiet=True)
     assert is_run(folder)
@@ -144,7 +144,7 @@ def test_a_folder_whose_own_name_ends_so_is_itself(tiny, tmp_path):
 def test_a_best_step_survives_when_many_are_older_and_newer(tiny, tmp_path):
     folder = tmp_path / "run"
     train(tiny("--config.train.steps=1"), folder, quiet=True)
-    best = Best(folder, HIGHER)
+    best = BestTracker(folder, HIGHER)
     checkpoints = Checkpoints(folder, keep=2, best=best)
     for step in range(2, 7):
         checkpoints.save_config(step, {})

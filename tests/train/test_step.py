@@ -1,4 +1,4 @@
-"""One training step: what it refuses, what accumulation and averaging mean."""
+"""The training step: skipped updates, gradient accumulation, averages."""
 
 import dataclasses
 import functools
@@ -19,7 +19,12 @@ from ditfuse_jax.train.compile import compile_step, to_devices
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.state import Frozen, abstract_state, create_state
-from ditfuse_jax.train.step import average, make_train_step, model_inputs, usual_norm
+from ditfuse_jax.train.step import (
+    make_train_step,
+    model_inputs,
+    update_ema,
+    update_grad_norm_ema,
+)
 
 
 class Trial:
@@ -72,6 +77,7 @@ def assert_same(one, other):
 
 
 def kept(state):
+    """What a skipped update must not change."""
     return state.parameters, state.optimizer, state.ema
 
 
@@ -118,7 +124,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_finite_is_skipped(trial, monk
     assert float(new.grad_norm_ema) == float(trial.state.grad_norm_ema)
 
 
-def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
+def test_a_gradient_far_above_the_average_is_skipped(trial):
     _, metrics = trial.step(trial.state)
     assert trial.recipe.step.spike_factor == 10.0
     state, near = (
@@ -132,22 +138,22 @@ def test_a_gradient_far_above_the_usual_one_is_skipped(trial):
     assert int(trial.step(state, spike_factor=0.0)[0].skipped) == 0
 
 
-def test_gradients_that_have_grown_for_good_are_accepted_soon():
-    """A hundred times the usual norm, whose updates are refused above ten times it."""
-    usual, refused = jnp.float32(1.0), 0
-    while usual <= 100 / 10:
-        usual, refused = usual_norm(usual, jnp.float32(100.0), 10.0), refused + 1
-    assert 5 < refused < 20
+def test_gradients_that_have_become_larger_for_good_are_accepted_soon():
+    """A hundred times the average norm, where updates are skipped above ten times the average."""
+    ema, skipped = jnp.float32(1.0), 0
+    while ema <= 100 / 10:
+        ema, skipped = update_grad_norm_ema(ema, jnp.float32(100.0), 10.0), skipped + 1
+    assert 5 < skipped < 20
     for _ in range(200):
-        usual = usual_norm(usual, jnp.float32(100.0), 10.0)
-    assert float(usual) == pytest.approx(100, rel=0.05)
+        ema = update_grad_norm_ema(ema, jnp.float32(100.0), 10.0)
+    assert float(ema) == pytest.approx(100, rel=0.05)
 
 
-def test_a_single_spike_and_a_norm_that_is_no_number_are_hardly_usual():
-    assert float(usual_norm(jnp.float32(1.0), jnp.float32(1e9), 10.0)) < 1.2
-    assert float(usual_norm(jnp.float32(1.0), jnp.float32(np.inf), 10.0)) < 1.2
-    assert float(usual_norm(jnp.float32(1.0), jnp.float32(np.nan), 10.0)) == 1.0
-    assert float(usual_norm(jnp.float32(0.0), jnp.float32(np.nan), 10.0)) == 0.0
+def test_a_single_spike_and_a_non_finite_norm_hardly_change_the_average():
+    assert float(update_grad_norm_ema(jnp.float32(1.0), jnp.float32(1e9), 10.0)) < 1.2
+    assert float(update_grad_norm_ema(jnp.float32(1.0), jnp.float32(np.inf), 10.0)) < 1.2
+    assert float(update_grad_norm_ema(jnp.float32(1.0), jnp.float32(np.nan), 10.0)) == 1.0
+    assert float(update_grad_norm_ema(jnp.float32(0.0), jnp.float32(np.nan), 10.0)) == 0.0
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(trial):
@@ -174,7 +180,7 @@ def test_several_draws_average_their_losses(trial):
 
 
 def test_k_draws_are_the_mean_of_k_plain_losses_and_gradients(trial):
-    """Sharing the condition pass changes no number."""
+    """Sharing the condition pass does not change the result."""
     draws, space = 3, PixelSpace()
     size, height, width, _ = trial.batch["target"].shape
     noise = jax.random.normal(jax.random.key(5), (size, draws, *space.shape(height, width)))
@@ -205,7 +211,7 @@ def test_k_draws_are_the_mean_of_k_plain_losses_and_gradients(trial):
     )
 
 
-def test_the_old_state_s_memory_becomes_the_new_state_s(trial):
+def test_the_new_state_reuses_the_memory_of_the_old_one(trial):
     """Every buffer of the state is donated, so that the step never holds it twice."""
     frozen = Frozen({}, {})
     step = make_train_step(
@@ -222,8 +228,8 @@ def test_the_old_state_s_memory_becomes_the_new_state_s(trial):
 
 def test_the_average_follows_early_and_remembers_late():
     old, new = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
-    early = average(old, new, 0.999, jnp.asarray(0))["w"]
-    late = average(old, new, 0.999, jnp.asarray(10**6))["w"]
+    early = update_ema(old, new, 0.999, jnp.asarray(0))["w"]
+    late = update_ema(old, new, 0.999, jnp.asarray(10**6))["w"]
     np.testing.assert_allclose(early, 0.9, rtol=1e-6)
     np.testing.assert_allclose(late, 0.001, rtol=1e-3)
 
