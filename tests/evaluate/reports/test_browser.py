@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
 ]
 
-# Uses the page like a reader and writes down what it then shows.
+# Uses the page like a reader and records what it shows.
 READER = """
 <script>
 const seen = { errors: [] };
@@ -44,9 +44,9 @@ window.onload = () => {
   set(".cases .order", "worst"); seen.worst = shown();
   set(".cases .order", "name"); seen.byName = shown();
   all(".row button")[1].click(); seen.open = document.querySelector(".viewer").open;
-  const told = document.createElement("pre");
-  told.id = "told"; told.textContent = JSON.stringify(seen);
-  document.body.append(told);
+  const output = document.createElement("pre");
+  output.id = "seen"; output.textContent = JSON.stringify(seen);
+  document.body.append(output);
 };
 </script>
 """
@@ -70,17 +70,17 @@ def seen(tmp_path_factory):
     path = write_report(folder, results, pictures, RunInfo(title="</script><b>"))
     page = path.read_text(encoding="utf-8").replace("<main>", READER % MSE + "<main>", 1)
     path.write_text(page, encoding="utf-8")
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
     profile = f"--user-data-dir={folder / 'profile'}"
     shown = subprocess.run(
-        [BROWSER, *words, profile, "--dump-dom", path.as_uri()],
+        [BROWSER, *options, profile, "--dump-dom", path.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
     ).stdout
-    told = re.search(r'<pre id="told">(.*?)</pre>', shown, re.DOTALL)
-    assert told, "the page's script did not run to its end"
-    return json.loads(told[1])
+    output = re.search(r'<pre id="seen">(.*?)</pre>', shown, re.DOTALL)
+    assert output, "the page's script did not run to its end"
+    return json.loads(output[1])
 
 
 def test_the_script_runs_without_errors(seen):

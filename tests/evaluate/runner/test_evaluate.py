@@ -1,6 +1,5 @@
-"""Scenes, the evaluation of a model on them, and of existing fused images."""
+"""Evaluation of a model, and of existing fused images."""
 
-import importlib
 import json
 import re
 
@@ -9,12 +8,10 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import EvaluationOptions, Folders, evaluate_files
-from ditfuse_jax.evaluate.runner.scenes import read_scenes, scene_stems
+from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
+from ditfuse_jax.evaluate.runner import fuse_scenes
 from ditfuse_jax.images import read_image
 
-# The package's attribute of this name is the function.
-MODULE = importlib.import_module("ditfuse_jax.evaluate.runner.evaluate")
-FUSING = importlib.import_module("ditfuse_jax.evaluate.runner.fuse_scenes")
 PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
 
@@ -28,7 +25,7 @@ def evaluate(first_source_model, monkeypatch, tmp_path):
     def run(data, output=None, **options):
         out = output or tmp_path / "out"
         options.setdefault("options", EvaluationOptions([EN, MSE]))  # no windows: quick to compile
-        MODULE.evaluate(
+        evaluate_module.evaluate(
             checkpoint=tmp_path / "run",
             data=data if isinstance(data, Folders) else str(data),
             output=out,
@@ -38,58 +35,6 @@ def evaluate(first_source_model, monkeypatch, tmp_path):
         return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
 
     return run
-
-
-class TestScenes:
-    """`read_scenes`."""
-
-    def test_a_photograph_becomes_two_degraded_views_at_its_own_size(self, make, tmp_path):
-        make("photos/x.png", size=(280, 265))  # many blocks: neither view escapes
-        (scene,) = read_scenes(str(tmp_path / "photos"))
-        photograph = read_image(tmp_path / "photos" / "x.png")
-        np.testing.assert_array_equal(scene.clean, photograph)
-        for view in scene.sources:
-            assert view.shape == photograph.shape
-            assert (view != photograph).any()
-        assert len(scene.sources) == 2
-
-    def test_photographs_are_reused_with_other_degradations(self, make, tmp_path):
-        make("photos/x.png", "photos/y.png", size=(280, 265))
-        data = str(tmp_path / "photos")
-        scenes = list(read_scenes(data, 5, seed=3))
-        assert [scene.stem for scene in scenes] == scene_stems(data, 5)
-        assert scene_stems(data, 5) == ["x", "y", "x-2", "y-2", "x-3"]
-        np.testing.assert_array_equal(scenes[0].clean, scenes[2].clean)
-        for first, second in zip(scenes[0].sources, scenes[2].sources, strict=True):
-            assert (first != second).any()
-
-    def test_the_degradations_depend_on_the_seed(self, make, tmp_path):
-        make("photos/x.png", size=(280, 265))
-        first, again, other = (
-            next(read_scenes(str(tmp_path / "photos"), seed=seed)) for seed in (1, 1, 2)
-        )
-        np.testing.assert_array_equal(first.sources, again.sources)
-        assert (np.array(first.sources) != np.array(other.sources)).any()
-
-    @pytest.mark.parametrize("reference", ["clean", "target", None])
-    def test_stacks_are_not_changed(self, make, tmp_path, reference):
-        make(*(f"image{k}/{stem}.png" for k in (1, 2, 3) for stem in ("x", "y")))
-        if reference:
-            make(f"{reference}/x.png", f"{reference}/y.png")
-        scenes = list(read_scenes(str(tmp_path)))
-        assert [scene.stem for scene in scenes] == ["x", "y"]
-        for scene in scenes:
-            for k, source in enumerate(scene.sources, start=1):
-                expected = read_image(tmp_path / f"image{k}" / f"{scene.stem}.png")
-                np.testing.assert_array_equal(source, expected)
-            assert (scene.clean is not None) == (reference is not None)
-        assert scene_stems(str(tmp_path), 1) == ["x"]
-
-    @pytest.mark.parametrize("count", [0, -2])
-    def test_a_count_below_one_is_refused(self, make, tmp_path, count):
-        make("photos/x.png")
-        with pytest.raises(UserError, match=f"count must be at least 1, not {count}"):
-            scene_stems(str(tmp_path / "photos"), count)
 
 
 class TestEvaluate:
@@ -137,7 +82,7 @@ class TestEvaluate:
     def test_weights_without_a_run_need_an_output_folder(self, make, tmp_path):
         make("photos/x.png")
         with pytest.raises(UserError, match=r"is not a run folder: .* with --output"):
-            MODULE.evaluate(checkpoint="small", data=str(tmp_path / "photos"), quiet=True)
+            evaluate_module.evaluate(checkpoint="small", data=str(tmp_path / "photos"), quiet=True)
 
     def test_a_stack_of_different_sizes_is_named(self, evaluate, make, tmp_path):
         make("in/image1/x.png")
@@ -154,7 +99,7 @@ class TestEvaluate:
         make(*(f"in/image{k}/{stem}.png" for k in (1, 2) for stem in stems))
         whole = evaluate(tmp_path / "in", output=tmp_path / "whole")
         fused = []
-        write = FUSING.write_image
+        write = fuse_scenes.write_image
 
         def killed(path, *rest):
             if len(fused) == 3:
@@ -162,12 +107,14 @@ class TestEvaluate:
             fused.append(path.stem)
             write(path, *rest)
 
-        monkeypatch.setattr(FUSING, "write_image", killed)
+        monkeypatch.setattr(fuse_scenes, "write_image", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(tmp_path / "in")
         fused.clear()
         monkeypatch.setattr(
-            FUSING, "write_image", lambda path, *rest: (fused.append(path.stem), write(path, *rest))
+            fuse_scenes,
+            "write_image",
+            lambda path, *rest: (fused.append(path.stem), write(path, *rest)),
         )
         resumed = evaluate(tmp_path / "in")
         assert fused == stems[3:]

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.evaluate import EvaluationOptions
+from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
 from ditfuse_jax.evaluate.runner.fuse_scenes import is_latent_model, parameters_digest, reconstruct
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fuser import Fuser
 
-MODULE = importlib.import_module("ditfuse_jax.evaluate.runner.evaluate")
 PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Halving(LatentSpace):
-    """An autoencoder whose latents are the means of 2 x 2 pixels; noise would show."""
+    """An autoencoder whose latents are the means of 2 x 2 pixels."""
 
     def shape(self, height, width):
         return height // 2, width // 2, 3
@@ -28,10 +28,17 @@ class Halving(LatentSpace):
         blocks = images.reshape(
             *images.shape[:-3], images.shape[-3] // 2, 2, images.shape[-2] // 2, 2, 3
         )
-        return blocks.mean(axis=(-4, -2)) + noise * 0
+        return blocks.mean(axis=(-4, -2))
 
     def decode(self, parameters, x):
         return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+
+
+class Noisy(Halving):
+    """Adds the posterior's noise, which sampling draws and a reconstruction must not."""
+
+    def encode(self, parameters, images, noise):
+        return super().encode(parameters, images, noise) + noise
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def evaluate(latent_model, monkeypatch, tmp_path):
     monkeypatch.setattr(evaluated, "load_checkpoint", lambda *_: latent_model)
 
     def run(data, metrics):
-        return MODULE.evaluate(
+        return evaluate_module.evaluate(
             checkpoint=tmp_path / "run",
             data=str(data),
             output=tmp_path / "out",
@@ -76,6 +83,15 @@ def test_a_reconstruction_has_the_images_size_and_only_the_latents_content(laten
     odd = np.random.default_rng(0).integers(0, 256, (37, 41, 3), dtype=np.uint8)
     back = reconstruct(fuser, odd)
     assert back.shape == odd.shape and (back != odd).any()
+
+
+def test_a_reconstruction_has_no_noise(latent_model):
+    image = np.random.default_rng(1).integers(0, 256, (30, 44, 3), dtype=np.uint8)
+    noisy = dataclasses.replace(latent_model, space=Noisy(None, None))
+    expected, found = (
+        reconstruct(Fuser(model, model.sampling), image) for model in (latent_model, noisy)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_model_that_copies_latents_reaches_its_autoencoders_ceiling(evaluate, stacks, tmp_path):

@@ -1,7 +1,6 @@
 """Scoring a set of scenes: which image gets which score, exclusions, the cache."""
 
 import functools
-import importlib
 import json
 
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import compute_metrics
-from ditfuse_jax.evaluate.runner.methods import method_files, parse_methods
+from ditfuse_jax.evaluate.runner import score_scenes
+from ditfuse_jax.evaluate.runner.methods import method_files
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scenes, open_scenes
 from ditfuse_jax.evaluate.runner.score_cache import ScoreCache, code_digest
 from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.images import read_image, write_image
 
-SCORING = importlib.import_module("ditfuse_jax.evaluate.runner.score_scenes")
 EN, MSE, PSNR, SSIM = "EN", "MSE", "PSNR_clean", "SSIM"
 NAMES = (EN, MSE)  # no windows: quick to compile
 
@@ -31,13 +30,13 @@ def make(make):
 def scored(monkeypatch):
     """Every image that was actually scored, as bytes, in order."""
     images = []
-    original = SCORING.compute_metrics_of_candidates
+    original = score_scenes.compute_metrics_of_candidates
 
     def record(candidates, *rest):
         images.extend(image.tobytes() for image in candidates)
         return original(candidates, *rest)
 
-    monkeypatch.setattr(SCORING, "compute_metrics_of_candidates", record)
+    monkeypatch.setattr(score_scenes, "compute_metrics_of_candidates", record)
     return images
 
 
@@ -51,7 +50,7 @@ def run(tmp_path):
         files, lacking = method_files({name: tmp_path / name for name in methods}, scenes)
         scenes = Scenes(scenes.readers, {**scenes.excluded, **lacking})
         cache = ScoreCache(tmp_path / "scores", preset, names)
-        return SCORING.score_scenes(scenes, files, names, cache, quiet=True, **options)
+        return score_scenes.score_scenes(scenes, files, names, cache, quiet=True, **options)
 
     return run
 
@@ -232,17 +231,6 @@ def test_a_full_disk_is_an_error_and_not_an_excluded_image(make, run, monkeypatc
     monkeypatch.setattr("ditfuse_jax.evaluate.runner.score_cache.write_text", full)
     with pytest.raises(UserError, match="No space left"):
         run("one")
-
-
-def test_methods_are_named_or_take_their_folders_names(tmp_path):
-    (tmp_path / "a=b").mkdir()
-    assert list(parse_methods([str(tmp_path / "a=b")])) == ["fused"]
-    assert list(parse_methods([str(tmp_path / "a=b")], beside_model=True)) == ["a=b"]
-    named = parse_methods([f"Mine={tmp_path}", str(tmp_path / "a=b")])
-    assert named == {"Mine": tmp_path, "a=b": tmp_path / "a=b"}
-    for words in (["A=x", "A=y"], ["mean=x"], ["autoencoder_of_a=x"]):
-        with pytest.raises(UserError, match="called '"):
-            parse_methods(words)
 
 
 def test_the_cache_is_json_with_a_fingerprint_per_method(make, run, tmp_path):
