@@ -53,7 +53,7 @@ types: .venv/installed-dev
 	$(BIN) -m pyright
 
 quick: .venv/installed
-	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL) or processes)"
+	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL) or medium or processes)"
 
 test: .venv/installed
 	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL))"

@@ -9,6 +9,8 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, write_image
 
+pytestmark = pytest.mark.medium
+
 
 def strict_json(text: str):
     def refuse(constant):

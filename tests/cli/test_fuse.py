@@ -9,6 +9,8 @@ from ditfuse_jax.cli import main
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import read_image, read_metadata, write_image
 
+pytestmark = pytest.mark.medium
+
 PLACED = "<img><|image_{}|></img> before <img><|image_{}|></img>: join them."
 
 

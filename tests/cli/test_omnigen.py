@@ -12,6 +12,8 @@ from safetensors.numpy import load_file, save_file
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, write_image
 
+pytestmark = pytest.mark.medium
+
 # OmniGen's architecture, so small that it samples and trains in a second.
 TINY = (
     "--config.data.crop=(64, 64)",

@@ -6,6 +6,8 @@ import pytest
 
 from ditfuse_jax.cli import main
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def sweep_file(tmp_path):

@@ -12,6 +12,8 @@ from ditfuse_jax.cli import main
 from ditfuse_jax.convert.reference import Reference
 from ditfuse_jax.convert.verify import checks
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def folder(official, tmp_path):

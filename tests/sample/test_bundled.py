@@ -14,6 +14,8 @@ from ditfuse_jax.sample.tiles import plan_tiles
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def fuser():

@@ -12,6 +12,8 @@ from ditfuse_jax.train.best import FILE, BestTracker
 from ditfuse_jax.train.run_folder import read_metrics
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
 
+pytestmark = pytest.mark.medium
+
 HIGHER = Criterion("eval/x", "higher")
 
 

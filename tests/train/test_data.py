@@ -11,6 +11,8 @@ from ditfuse_jax.pipeline import sources
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.train import resolve, train
 
+pytestmark = pytest.mark.medium
+
 SHAPES = "--config.data.buckets=((32, 32), (32, 48))"
 
 

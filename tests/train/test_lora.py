@@ -11,6 +11,8 @@ from ditfuse_jax.train import load_recipe, train
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 
+pytestmark = pytest.mark.medium
+
 TRAIN = """
 import json, sys
 from ditfuse_jax.train import load_recipe, train

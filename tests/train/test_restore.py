@@ -10,6 +10,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.state import TrainState
 
+pytestmark = pytest.mark.medium
+
 # Saves a state of random numbers from a mesh of eight devices, restores it on others, and prints
 # what was wrong (nothing, hopefully), and the bytes read and stored.
 SAVE_AND_RESTORE = """

@@ -16,6 +16,8 @@ from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.setup import check_same_model, to_plain
 from ditfuse_jax.train.state import abstract_state
 
+pytestmark = pytest.mark.medium
+
 
 def load(folder, config, step):
     recipe = resolve(config)

@@ -16,6 +16,8 @@ from ditfuse_jax.train import (
 )
 from ditfuse_jax.train.run_folder import read_metrics
 
+pytestmark = pytest.mark.medium
+
 EXTENSION = """
 import dataclasses, json
 import jax, optax

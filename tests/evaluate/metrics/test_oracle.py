@@ -9,6 +9,8 @@ import pytest
 from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics
 from ditfuse_jax.evaluate.metrics.features import wavelet_bands
 
+pytestmark = pytest.mark.medium
+
 # Relative.  Values below 0.1 are small differences of larger terms and may be off by a tenth of it.
 TOLERANCE = 2e-6
 LOOSER = {

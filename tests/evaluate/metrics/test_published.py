@@ -9,6 +9,8 @@ from PIL import Image
 
 from ditfuse_jax.evaluate.metrics import compute_metrics, compute_metrics_of_candidates
 
+pytestmark = pytest.mark.medium
+
 SHARED = Path(__file__).parents[4] / "shared"
 VIEWS = {
     "ivif/tno_dev": ("vi", "ir"),

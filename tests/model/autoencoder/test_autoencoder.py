@@ -15,7 +15,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.autoencoder import AutoencoderConfig
 from ditfuse_jax.weights.autoencoder import abstract_autoencoder, load_autoencoder
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 TOLERANCE = 1e-5
 
