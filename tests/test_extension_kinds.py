@@ -32,10 +32,13 @@ from ditfuse_jax.flow.solvers import SOLVERS, euler
 from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.model.heads.linear import LinearHead
 from ditfuse_jax.pipeline.sources import SOURCES
-from ditfuse_jax.prompts import task_prompt
+from ditfuse_jax.prompts import register_tag, task_prompt
 from ditfuse_jax.sweep import SWEEPS, Sweep
 from ditfuse_jax.tasks import TASKS, Example
 from ditfuse_jax.train.writers import WRITERS
+
+
+register_tag("FUSION", "NAME".upper())
 
 
 @DEGRADATIONS.register("NAME_invert")
@@ -75,7 +78,7 @@ class Invert:
         config = M3Config(degradations={"NAME_invert": 1}, overlap_fraction=1)
         views = degrade_views(clean, rng, config)
         assert (views.view_a == self.expected).all()
-        prompt = task_prompt("FUSION", None, "Fuse.")
+        prompt = task_prompt("FUSION", "NAME".upper(), "Fuse.")
         return Example((views.view_a, views.view_b), prompt, clean)
 
 

@@ -1,8 +1,8 @@
-"""What the model is told: tags, the sentence around the images, the chat frame, the placeholders.
+"""The prompt template: tags, the introduction of the images, the chat frame, the placeholders.
 
 A prompt reads `[TASK]. <SUBTASK>. This is the first image <img><|image_1|></img>, and this is the
 second image <img><|image_2|></img>. {instruction}` and is wrapped in OmniGen's chat frame
-(arXiv 2409.11340).  Image k's tokens take the place of `<|image_k|>`.
+(arXiv 2409.11340).  The tokens of image k replace `<|image_k|>`.
 """
 
 import re
@@ -22,7 +22,7 @@ SUBTASKS: Registry[list[str]] = Registry("prompt task", _SUBTASKS)
 """The tasks, and the subtasks of each (without their brackets); see `register_tag`."""
 
 CONDITION_DROPPED = "<cfg>"
-"""The prompt that replaces instruction and images alike when the condition is dropped."""
+"""The prompt that replaces instruction and images when the condition is dropped."""
 
 MAX_IMAGES = 4
 _ORDINALS = ("first", "second", "third", "fourth")
@@ -74,8 +74,8 @@ class SplitPrompt:
     """The text around the image slots of a prompt.
 
     Attributes:
-      segments: n+1 texts; `<img>` and `</img>` belong to them, the placeholders do not.
-      order: an index from 0 for each placeholder: slot k of the prompt shows image `order[k]`.
+      segments: n+1 texts, which include `<img>` and `</img>` but not the placeholders.
+      order: for each placeholder the index of its image, from 0.
     """
 
     segments: tuple[str, ...]
@@ -87,8 +87,8 @@ def task_prompt(task: str, subtask: str | None, instruction: str, num_images: in
 
     Args:
       task: a key of `SUBTASKS`, e.g. "FUSION".
-      subtask: one of the task's subtasks, e.g. "MULTI-FOCUS", or None to leave it out.
-      instruction: plain words, without image placeholders.
+      subtask: one of the task's subtasks, e.g. "MULTI-FOCUS", or None to omit it.
+      instruction: text without image placeholders.
       num_images: 1 to `MAX_IMAGES`.
 
     Raises:
@@ -98,34 +98,34 @@ def task_prompt(task: str, subtask: str | None, instruction: str, num_images: in
         raise UserError(f"unknown task {task!r}: choose one of {', '.join(SUBTASKS)}")
     if subtask is not None and subtask not in SUBTASKS[task]:
         known = ", ".join(SUBTASKS[task]) or "none"
-        raise UserError(f"task {task} has no subtask {subtask!r}: it knows {known}")
+        raise UserError(f"task {task} has no subtask {subtask!r}: choose from {known}")
     if not 1 <= num_images <= MAX_IMAGES:
         raise UserError(f"cannot introduce {num_images} images: give 1 to {MAX_IMAGES}")
     instruction = instruction.strip()
     if not instruction:
-        raise UserError("the instruction is empty: say what to make of the images")
+        raise UserError("the instruction is empty: describe the result")
     if found := _PLACEHOLDER.search(instruction):
         raise UserError(
-            f"the instruction {instruction!r} holds {found[0]}: drop the placeholder, or write the "
-            "whole prompt yourself"
+            f"the instruction {instruction!r} contains {found[0]}: remove the placeholder, or give "
+            "the complete prompt"
         )
     tags = f"[{task}]. " if subtask is None else f"[{task}]. <{subtask}>. "
     return f"{tags}{_introduction(num_images)} {instruction}"
 
 
 def join_instructions(first: str, second: str) -> str:
-    """Two instructions as one text; a full stop parts them where the first does not end itself."""
+    """Joins two instructions, with a full stop between them unless the first ends a sentence."""
     end = "" if first[-1] in ".!?;:" else "."
     return f"{first}{end} {second}"
 
 
 def as_prompt(text: str, num_images: int, task: str = "FUSION", subtask: str | None = None) -> str:
-    """Returns what a user typed as a prompt: a plain sentence is put into `task_prompt`.
+    """Returns the prompt of a user's text: a plain sentence is passed to `task_prompt`.
 
-    A text with image placeholders is a whole prompt already and returned as it is.
+    A text with image placeholders is a complete prompt and returned unchanged.
 
     Raises:
-      UserError: as `task_prompt` for a sentence, as `split_prompt` for a whole prompt.
+      UserError: see `task_prompt` for a sentence, `split_prompt` for a complete prompt.
     """
     if not has_placeholders(text):
         return task_prompt(task, subtask, text, num_images)
@@ -134,9 +134,9 @@ def as_prompt(text: str, num_images: int, task: str = "FUSION", subtask: str | N
 
 
 def without_tags(prompt: str) -> str:
-    """A prompt of `task_prompt` with the tags that `as_prompt` gives to a plain sentence.
+    """Replaces the tags of a prompt of `task_prompt` by those that `as_prompt` gives to a sentence.
 
-    Other prompts are returned as they are.
+    Other prompts are returned unchanged.
     """
     return _TAGS.sub("[FUSION]. ", prompt, count=1) if _TAGS.match(prompt) else prompt
 
@@ -147,29 +147,29 @@ def image_only_prompt(num_images: int) -> str:
 
 
 def frame(prompt: str) -> str:
-    """Returns the prompt in the chat frame, in which every prompt enters the model.
+    """Returns the prompt in the chat frame, the model's input format.
 
     Raises:
       UserError: it is framed already.
     """
     if prompt.startswith(_FRAME_HEAD):
-        raise UserError("the prompt is in the chat frame already: give only what stands inside")
+        raise UserError("the prompt is in the chat frame already: give only the text inside it")
     return f"{_FRAME_HEAD}{prompt}{_FRAME_TAIL}"
 
 
 def has_placeholders(prompt: str) -> bool:
-    """Tells whether the prompt says where images go."""
+    """Returns whether a prompt contains image placeholders."""
     return _PLACEHOLDER.search(prompt) is not None
 
 
 def split_prompt(prompt: str, num_images: int) -> SplitPrompt:
-    """Cuts a prompt, framed or not, at its placeholders `<|image_k|>`, k from 1 to `num_images`.
+    """Splits a prompt, framed or not, at its placeholders `<|image_k|>`, k from 1 to `num_images`.
 
     The images may come in any order, and one may be placed several times.
 
     Raises:
-      UserError: a placeholder is missing or names an image that is not there, or there are more
-        than `MAX_IMAGES`.
+      UserError: a placeholder is missing or names a missing image, or there are more than
+        `MAX_IMAGES`.
     """
     cut = _PLACEHOLDER.split(prompt)  # text, number, text, number, ..., text
     numbers = [int(number) for number in cut[1::2]]
@@ -182,7 +182,7 @@ def split_prompt(prompt: str, num_images: int) -> SplitPrompt:
     if len(numbers) > MAX_IMAGES:
         raise UserError(
             f"the prompt places {len(numbers)} images, repetitions included: at most {MAX_IMAGES} "
-            "fit; refer to an image in words where it was shown before"
+            "are supported; refer to repeated images by text"
         )
     for number in range(1, num_images + 1):
         if number not in numbers:

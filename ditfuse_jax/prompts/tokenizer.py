@@ -1,7 +1,7 @@
-"""From a prompt to the token ids of its text slots.
+"""Encodes prompts into the token ids of text slots.
 
-The shipped tokenizer (`assets/`, made by data/build_tokenizer.py) serves the presets that are
-trained from scratch; a folder with a Hugging Face `tokenizer.json` serves OmniGen's weights.
+The bundled tokenizer (`assets/`, made by data/build_tokenizer.py) is for presets that are trained
+from scratch; OmniGen's weights need their folder with a Hugging Face `tokenizer.json`.
 """
 
 import json
@@ -23,19 +23,19 @@ from ditfuse_jax.resources import resource
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# transformers' lazy modules do not survive a first import by two threads at once.
+# transformers' lazy modules fail if two threads import them first at the same time.
 _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompt:
-    """A prompt as the model takes it, for n image slots.
+    """The model's input for a prompt with n image slots.
 
-    A slot is shown where the prompt places an image; what the others hold does not matter.
+    Slots where the prompt places no image are masked.
 
     Attributes:
-      tokens: int32 (T,), the text slots of `TextSlots.capacities(n)` one after the other.
-      valid: bool (T,), False where there is padding.
+      tokens: int32 (T,), the text slots of `TextSlots.capacities(n)`, concatenated.
+      valid: bool (T,), False for padding.
       image_valid: bool (n,), False for the slots that the prompt does not use.
       order: n indices from 0: image slot k shows image `order[k]`.
     """
@@ -47,14 +47,14 @@ class EncodedPrompt:
 
 
 def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the folder of a tokenizer: the given one, or that of the shipped tokenizer."""
+    """Returns the folder of a tokenizer: the given one, or that of the bundled tokenizer."""
     return resource("prompts", "assets") if path is None else Path(path).expanduser()
 
 
 def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
-    """Returns the shipped tokenizer, or the one in a local folder.
+    """Returns the bundled tokenizer, or the one in a local folder.
 
-    Each process reads a folder once, so a data worker calls this rather than be sent the tokenizer.
+    A process reads each folder once; data workers call this instead of unpickling a tokenizer.
 
     Raises:
       UserError: the folder has no readable `tokenizer.json`.
@@ -62,7 +62,7 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
     folder = tokenizer_folder(path)
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
-            f"no tokenizer in {folder}: give a local folder that holds tokenizer.json and "
+            f"no tokenizer in {folder}: give a local folder with tokenizer.json and "
             "tokenizer_config.json"
         )
     with _LOADING:
@@ -78,9 +78,9 @@ def encode_prompt(
 ) -> EncodedPrompt:
     """Puts the prompt into the chat frame and returns its tokens in their slots.
 
-    The segments between the images are tokenised one by one, as in OmniGen, and BOS stands only at
-    the very start, if the tokenizer has that habit.  A prompt without any placeholder, such as
-    `CONDITION_DROPPED` or a negative prompt, shows no image, and its text may fill all text slots.
+    The segments between the images are tokenized separately, as in OmniGen; BOS is only at the
+    start, if the tokenizer adds it.  A prompt without placeholders, such as `CONDITION_DROPPED` or
+    a negative prompt, shows no image, and its text may fill all text slots.
 
     Args:
       prompt: without the frame, e.g. from `task_prompt` or `image_only_prompt`.
@@ -100,8 +100,8 @@ def encode_prompt(
     count = max(placed, num_images) if num_slots is None else num_slots
     if placed > count:
         raise UserError(
-            f"the prompt places {placed} images, repetitions included, but there is room for "
-            f"{count}: remove some of the placeholders"
+            f"the prompt places {placed} images, repetitions included, but at most {count} "
+            "are supported: remove some of the placeholders"
         )
     packed = slots.pack(_token_ids(tokenizer, split.segments), count, pad_id)
     unused = [k if k < num_images else 0 for k in range(placed, count)]
@@ -123,18 +123,18 @@ def _token_ids(tokenizer: "PreTrainedTokenizerFast", segments: Sequence[str]) ->
 
 @cache
 def _load(folder: Path) -> "PreTrainedTokenizerFast":
-    # Imported late: it takes a second, which everything that only needs a prompt would pay.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+    # Imported here because it takes a second, which prompts alone do not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # about the missing PyTorch
     from transformers import PreTrainedTokenizerFast
 
-    # Not AutoTokenizer: for OmniGen's folder that picks a class which rebuilds the tokenizer by its
-    # own rules; this one runs tokenizer.json as it stands, and so did OmniGen's transformers.
+    # Not AutoTokenizer: for OmniGen's folder it chooses a class that rebuilds the tokenizer; this
+    # class uses tokenizer.json unchanged, like OmniGen's version of transformers.
     try:
         config_file = folder / "tokenizer_config.json"
         config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
         options = {}
         if str(config.get("tokenizer_class")).startswith("Llama"):
-            options["add_bos_token"] = config.get("add_bos_token", True)  # that class's own default
+            options["add_bos_token"] = config.get("add_bos_token", True)  # the class's default
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # the Rust parser raises no narrower class
         reason = " ".join(str(error).split())

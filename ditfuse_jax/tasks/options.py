@@ -46,8 +46,8 @@ def replace_options(instance: T, options: Mapping[str, Any], make_task: MakeTask
       make_task: makes the value of fields of the type `Task`.
 
     Raises:
-      UserError: an option is unknown or its value has the wrong type; and whatever the dataclass
-        raises.
+      UserError: an option is unknown, or its value has the wrong type or is refused by the
+        dataclass.
     """
     known = list(_option_names(instance))
     for name in options:

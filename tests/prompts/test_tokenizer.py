@@ -118,7 +118,7 @@ def test_slots_that_a_prompt_leaves_over_are_empty_but_there(prompt, shown):
 
 
 def test_more_placeholders_than_slots_are_an_error():
-    with pytest.raises(UserError, match=r"places 2 images.* room for 1"):
+    with pytest.raises(UserError, match=r"places 2 images.* at most 1 are"):
         encode_prompt(load_tokenizer(), image_only_prompt(2), 2, SLOTS, num_slots=1)
 
 
