@@ -123,6 +123,7 @@ TINY = (
     "--config.model.num_heads=4",
     "--config.model.num_kv_heads=4",
     "--config.model.intermediate_size=64",
+    "--config.model.text_slots=(40, 16, 64)",
     "--config.data.crop=(32, 32)",
     "--config.data.batch_size=2",
     "--config.data.workers=1",

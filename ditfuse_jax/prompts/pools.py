@@ -214,7 +214,7 @@ def _entries(
 
 
 def _check_distinct(pools: list[tuple[str, tuple[Instruction, ...]]]) -> None:
-    """Refuses a sentence that occurs twice in any splits or pools, ignoring case and punctuation."""
+    """Refuses a sentence that occurs twice in any pool, ignoring case and punctuation."""
     seen: dict[str, tuple[str, str]] = {}
     for path, sentences in pools:
         for sentence in sentences:

@@ -79,7 +79,7 @@ class TextSlots:
             if (surplus := len(segment) - (end - start)) > 0:
                 raise UserError(
                     f"the text {_place(k, len(segments))} has {len(segment)} tokens, {surplus} "
-                    f"more than the limit of {end - start}: shorten the instruction"
+                    f"more than the limit of {end - start}: shorten the prompt or raise text_slots"
                 )
             tokens[start : start + len(segment)] = segment
             valid[start : start + len(segment)] = True
