@@ -131,8 +131,12 @@ def test_a_recipe_is_locked():
 
 
 def test_overrides_keep_the_type_and_the_last_one_counts():
-    words = ["--config.train.steps=7", "--config.data.crop=(32, 48)", "--config.data.crop=(64, 32)"]
-    config = load_recipe("nano_m3", [*words, "--config.optimizer.learning_rate=1"])
+    arguments = [
+        "--config.train.steps=7",
+        "--config.data.crop=(32, 48)",
+        "--config.data.crop=(64, 32)",
+    ]
+    config = load_recipe("nano_m3", [*arguments, "--config.optimizer.learning_rate=1"])
     assert config.train.steps == 7
     assert config.data.crop == (64, 32)
     assert isinstance(config.optimizer.learning_rate, float)

@@ -1,4 +1,4 @@
-"""A run so small that training it is a matter of seconds."""
+"""A run so small that training takes seconds."""
 
 import json
 import os
@@ -33,7 +33,7 @@ TINY = (
 )
 
 
-# `ditfuse`, with little patience.  On CPUs the key of a compiled program differs from process to
+# `ditfuse` with short timeouts.  On CPUs the key of a compiled program differs from process to
 # process and only process 0 writes to the cache: with the same key all have what it compiled.
 PROGRAM = """
 import jax
@@ -63,7 +63,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def overrides():
-    """The words that make the nano recipe tiny, with further ones."""
+    """The overrides that make the nano recipe tiny, with further ones."""
     return lambda *more: [*TINY, *more]
 
 
@@ -111,7 +111,7 @@ def start():
 
 @pytest.fixture
 def start_group(start):
-    """Starts several processes of one training; `own` gives each its own further words."""
+    """Starts several processes of one training; `own` returns further overrides of each."""
 
     def begin(folder: Path, count: int, *overrides: str, own=lambda index: ()):
         if count == 1:
@@ -129,7 +129,7 @@ def start_group(start):
 
 
 def losses(folder: Path) -> dict[int, float]:
-    """Step -> loss, as the run recorded it; fails on a step told twice."""
+    """Returns step -> loss of a run; fails if a step was recorded twice."""
     found = {}
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)

@@ -1,4 +1,4 @@
-"""Training on data as it is: pictures of many shapes, damaged files, hosts that come and go."""
+"""Training on images of many shapes, with damaged files, on a changing number of hosts."""
 
 import json
 
@@ -18,7 +18,7 @@ SHAPES = "--config.data.buckets=((32, 32), (32, 48))"
 
 @pytest.fixture
 def photos(tmp_path):
-    """Eight noisy pictures, half of them wide."""
+    """Eight noise images, half of them wide."""
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)
     for i in range(8):
@@ -57,9 +57,9 @@ def test_a_damaged_file_is_skipped_reported_and_counted(overrides, photos, tmp_p
     (tmp_path / "photos/3.png").write_bytes(b"not an image")
     run = tmp_path / "run"
     tolerant = "--config.data.max_bad_fraction=0.2"
-    words = overrides(photos, tolerant, "--config.train.steps=3", "--config.sample.steps=2")
+    arguments = overrides(photos, tolerant, "--config.train.steps=3", "--config.sample.steps=2")
     command = ["train", "--config", "nano_m3", "--workdir", str(run)]
-    assert main([*command, *words]) == 0
+    assert main([*command, *arguments]) == 0
     assert "1 bad records skipped so far" in capsys.readouterr().err
     (bad,) = read_bad_records(run)
     assert bad["record"] == "3"
@@ -70,16 +70,18 @@ def test_a_damaged_file_is_skipped_reported_and_counted(overrides, photos, tmp_p
 
 def test_too_many_damaged_files_end_the_run_with_one_line(overrides, photos, tmp_path, capsys):
     (tmp_path / "photos/3.png").write_bytes(b"not an image")
-    words = overrides(photos, "--config.train.steps=3")
-    assert main(["train", "--config", "nano_m3", "--workdir", str(tmp_path / "run"), *words]) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "1 of 8 records of" in told and "data.max_bad_fraction 1.00%" in told
+    arguments = overrides(photos, "--config.train.steps=3")
+    assert (
+        main(["train", "--config", "nano_m3", "--workdir", str(tmp_path / "run"), *arguments]) == 2
+    )
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 of 8 records of" in message and "data.max_bad_fraction 1.00%" in message
 
 
 @pytest.mark.processes
 @pytest.mark.slow
 def test_hosts_may_come_and_go_between_restarts(photos, start_group, tiny, losses, tmp_path):
-    """Two processes, then one, then four: the losses of one process all the way."""
+    """Two processes, then one, then four have the losses of a single process."""
     elastic, whole = tmp_path / "elastic", tmp_path / "whole"
     for last, hosts in ((2, 2), (4, 1), (6, 4)):
         for process in start_group(elastic, hosts, photos, SHAPES, f"--config.train.steps={last}"):

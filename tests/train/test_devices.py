@@ -1,4 +1,4 @@
-"""The same numbers on one device, on a mesh of many and in several processes."""
+"""The same losses on one device, on a mesh and in several processes."""
 
 import json
 
@@ -22,12 +22,12 @@ def runs(overrides, run_code, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     one, eight = str(folder / "one"), str(folder / "eight")
     mesh = [f"--config.mesh.{size}" for size in ("data=1", "fsdp=2", "context=2", "tensor=2")]
-    for folders, words, environment in (
+    for folders, arguments, environment in (
         ([eight], ["--config.train.steps=5", *mesh], {"JAX_NUM_CPU_DEVICES": "8"}),
         ([one, eight], ["--config.train.steps=6"], {}),
     ):
-        words = overrides(LAYERS, *words)
-        done = run_code(TRAIN, json.dumps(folders), *words, environment=environment)
+        arguments = overrides(LAYERS, *arguments)
+        done = run_code(TRAIN, json.dumps(folders), *arguments, environment=environment)
         assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -45,7 +45,7 @@ def test_two_processes_give_the_losses_of_one(runs, start_group, losses, tmp_pat
     one = list(losses(runs / "one").values())[:3]
     np.testing.assert_allclose(list(losses(tmp_path / "two").values()), one, rtol=1e-5)
     assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["3"]
-    # Both evaluated, and agreed on what they found.
+    # Both evaluated, with the same scores.
     best = json.loads((tmp_path / "two" / "best.json").read_text())
     assert list(best["values"]) == ["3"]
     assert 0 < best["values"]["3"] < 60

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.medium
 TRAIN = """
 import json, sys
 from ditfuse_jax.train import load_recipe, train
-recipe, folders, *words = sys.argv[1:]
+recipe, folders, *arguments = sys.argv[1:]
 for folder in json.loads(folders):
-    train(load_recipe(recipe, words), folder, quiet=True)
+    train(load_recipe(recipe, arguments), folder, quiet=True)
 """
 
 TINY = (
@@ -50,12 +50,12 @@ def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
     """The fifth step of the mesh's run is made on one device."""
     one, eight = str(tmp_path / "one"), str(tmp_path / "eight")
     mesh = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
-    for folders, words, environment in (
+    for folders, arguments, environment in (
         ([eight], mesh, {"JAX_NUM_CPU_DEVICES": "8"}),
         ([one, eight], ["--config.train.steps=5"], {}),
     ):
-        words = [f"omnigen_lora:{weights}", json.dumps(folders), *TINY, *words]
-        done = run_code(TRAIN, *words, environment=environment)
+        arguments = [f"omnigen_lora:{weights}", json.dumps(folders), *TINY, *arguments]
+        done = run_code(TRAIN, *arguments, environment=environment)
         assert done.returncode == 0, done.stderr[-3000:]
     found, expected = losses(tmp_path / "eight"), losses(tmp_path / "one")
     assert list(found) == list(expected) == list(range(1, 6))
@@ -67,8 +67,8 @@ def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
 def losses_here(weights, losses):
     """The same in this process."""
 
-    def run(folder, *words, recipe="omnigen_lora") -> list[float]:
-        train(load_recipe(f"{recipe}:{weights}", [*TINY, *words]), folder, quiet=True)
+    def run(folder, *arguments, recipe="omnigen_lora") -> list[float]:
+        train(load_recipe(f"{recipe}:{weights}", [*TINY, *arguments]), folder, quiet=True)
         return list(losses(folder).values())
 
     return run

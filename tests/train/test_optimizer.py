@@ -1,4 +1,4 @@
-"""Optimisers: what their options save, that they train, and that their state is kept."""
+"""Optimizers: memory of their options, convergence, and their state in checkpoints."""
 
 import dataclasses
 from typing import Any
@@ -34,7 +34,7 @@ OPTIONS = {
 
 
 def regression_loss(config: OptimizerConfig, steps: int = 150) -> float:
-    """What is left of the loss of a small two-layer regression."""
+    """Returns the final loss of a small two-layer regression, relative to the first."""
     key = jax.random.key(0)
     x = jax.random.normal(key, (64, 48))
     wanted = jnp.sin(x @ jax.random.normal(jax.random.key(1), (48, 40)))
@@ -64,7 +64,7 @@ def losses():
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_optimiser_learns_about_as_well_as_adamw(losses, name):
+def test_every_optimizer_learns_about_as_well_as_adamw(losses, name):
     assert losses["adamw"] < 0.05
     assert losses[name] < 2 * losses["adamw"] + 0.01
 
@@ -94,10 +94,10 @@ def test_an_unknown_option_is_refused_by_name(tiny, word):
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("kind=adafactor",), ("kind=muon",), ("moment_dtype=bfloat16",)]
+    "arguments", [(), ("kind=adafactor",), ("kind=muon",), ("moment_dtype=bfloat16",)]
 )
-def test_a_state_survives_its_checkpoint_to_the_bit(tiny, tmp_path, words):
-    recipe = resolve(tiny(*(f"--config.optimizer.{word}" for word in words)))
+def test_a_state_is_restored_from_its_checkpoint_to_the_bit(tiny, tmp_path, arguments):
+    recipe = resolve(tiny(*(f"--config.optimizer.{word}" for word in arguments)))
     partitioner = Partitioner(make_mesh(MeshConfig(), jax.devices()[:1]))
     optimizer = make_optimizer(recipe.optimizer, 10)
     abstract = abstract_state(recipe.network, optimizer, True, partitioner)
@@ -115,7 +115,7 @@ def test_a_state_survives_its_checkpoint_to_the_bit(tiny, tmp_path, words):
         np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
-def test_factored_moments_lie_with_their_parameters():
+def test_factored_moments_are_sharded_like_their_parameters():
     recipe = resolve(load_recipe("omnigen_pretrain", ["--config.optimizer.kind=adafactor"]))
     mesh = jax.sharding.AbstractMesh((1, 8, 1, 4), ("data", "fsdp", "context", "tensor"))
     optimizer = make_optimizer(recipe.optimizer, 10)
@@ -161,6 +161,6 @@ def test_muon_moves_every_matrix_of_the_transformer_equally_in_all_directions():
         values = np.linalg.svd(np.asarray(matrix), compute_uv=False)
         assert values.max() < 1.5 * usual
         assert np.quantile(values, 0.1) > 0.5 * usual  # the gradient's: a tenth of its largest
-    # The rest goes AdamW's way: a first step of one size, whatever the gradient's.
+    # All other parameters: AdamW's first step has one size, whatever the gradient's.
     sizes = np.abs(updates["head"]["kernel"])
     np.testing.assert_allclose(sizes, sizes.mean(), rtol=1e-2)

@@ -1,4 +1,4 @@
-"""Several processes of one training: asked to stop, failing, killed, and started again."""
+"""Several processes of one training: stopped, failing, killed and restarted."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 
 
 def photos(folder: Path, good: bool = True) -> tuple[str]:
-    """Four small pictures, or files that are none, as the source of a mixture."""
+    """Writes four small images, or damaged files, and returns the override of the source."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(4):
@@ -28,7 +28,7 @@ def photos(folder: Path, good: bool = True) -> tuple[str]:
 
 
 def ends(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
-    """Exit codes and what was said."""
+    """Returns exit codes and standard error of finished processes."""
     said = [process.communicate(timeout=240)[1] for process in processes]
     return [process.returncode for process in processes], said
 
@@ -46,12 +46,12 @@ def recorded(folder: Path, losses) -> dict[int, float]:
 
 
 def steps_saved(folder: Path) -> list[int]:
-    """Without what a killed process had begun to write."""
+    """Returns the complete steps."""
     names = (path.name for path in (folder / "checkpoints").iterdir())
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def test_asked_to_stop_one_all_save_the_same_step_and_leave(start_group, losses, tmp_path):
+def test_a_signal_to_one_makes_all_save_the_same_step_and_end(start_group, losses, tmp_path):
     run = tmp_path / "run"
     pair = start_group(run, 2, "--config.train.steps=5000")
     wait_for_step(2, run, losses, pair)
@@ -63,7 +63,7 @@ def test_asked_to_stop_one_all_save_the_same_step_and_leave(start_group, losses,
     assert sorted(losses(run)) == list(range(1, step + 1))
 
 
-def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
+def test_bad_data_of_one_ends_all_with_its_message(start_group, tmp_path):
     sources = [photos(tmp_path / "good"), photos(tmp_path / "bad", good=False)]
     pair = start_group(tmp_path / "run", 2, own=lambda index: sources[index])
     codes, said = ends(pair)
@@ -74,10 +74,10 @@ def test_bad_data_of_one_ends_all_with_its_line(start_group, tmp_path):
 
 
 @pytest.mark.slow
-def test_slow_data_of_one_is_named_and_then_ends_all(start_group, losses, tmp_path):
+def test_slow_data_of_one_is_reported_and_then_ends_all(start_group, losses, tmp_path):
     run, sources = tmp_path / "run", [photos(tmp_path / "good"), photos(tmp_path / "slow")]
-    words = ("--config.train.steps=5000", "--config.train.data_timeout=15")
-    pair = start_group(run, 2, *words, own=lambda index: sources[index])
+    arguments = ("--config.train.steps=5000", "--config.train.data_timeout=15")
+    pair = start_group(run, 2, *arguments, own=lambda index: sources[index])
     wait_for_step(1, run, losses, pair)
     os.mkfifo(tmp_path / "pipe")  # reading it waits for a writer that never comes
     for i in range(4):
@@ -93,7 +93,7 @@ def test_slow_data_of_one_is_named_and_then_ends_all(start_group, losses, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 3])
-def test_killed_and_restarted_on_one_and_on_four_the_losses_go_on(
+def test_losses_continue_after_a_kill_and_restarts_on_one_and_four_processes(
     victim, start_group, tiny, losses, tmp_path
 ):
     run, whole = tmp_path / "run", tmp_path / "whole"

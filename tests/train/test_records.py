@@ -1,4 +1,4 @@
-"""What a run leaves behind, and what it says about its time."""
+"""The files of a run, and the measurement of its time."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def test_a_run_leaves_config_versions_metrics_and_tensorboard_events(tiny, tmp_p
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_goodput_sums_what_was_measured_and_calls_the_rest_other():
+def test_goodput_sums_times_by_kind_and_the_rest_is_other():
     goodput = Goodput()
     with goodput.measure("data"):
         time.sleep(0.05)
@@ -73,7 +73,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_a_number_that_does(tiny, t
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_on_latents_says_what_is_missing(tmp_path):
+def test_a_model_on_latents_without_an_autoencoder_is_refused(tmp_path):
     from ditfuse_jax.train import load_recipe
 
     with pytest.raises(UserError, match="needs an autoencoder"):
@@ -90,7 +90,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tiny, tmp_path):
         train(tiny("--config.model.vocab_size=100"), tmp_path / "run", quiet=True)
 
 
-def test_a_damaged_checkpoint_names_itself_and_the_way_out(tiny, tmp_path):
+def test_a_damaged_checkpoint_is_named_with_a_remedy(tiny, tmp_path):
     run = tmp_path / "run"
     train(tiny("--config.train.steps=2", "--config.train.checkpoint_every=1"), run, quiet=True)
     for file in (run / "checkpoints" / "2" / "parameters").rglob("*"):
@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_names_itself_and_the_way_out(tiny, tmp_path):
         train(tiny("--config.train.steps=3"), run, quiet=True)
 
 
-def test_a_full_disk_is_one_line_and_the_way_to_continue(tiny, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_with_a_remedy(tiny, tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 
     def full(self):  # what tensorstore raises, as seen on a full disk

@@ -1,4 +1,4 @@
-"""A checkpoint restores on any mesh: exact, spread, each byte read about once."""
+"""A checkpoint is restored on any mesh: exactly, sharded, reading each byte about once."""
 
 import json
 
@@ -13,7 +13,7 @@ from ditfuse_jax.train.state import TrainState
 pytestmark = pytest.mark.medium
 
 # Saves a state of random numbers from a mesh of eight devices, restores it on others, and prints
-# what was wrong (nothing, hopefully), and the bytes read and stored.
+# the differences and the bytes read and stored.
 SAVE_AND_RESTORE = """
 import json, sys, time
 from pathlib import Path
@@ -24,8 +24,8 @@ from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 
-folder, words = Path(sys.argv[1]), sys.argv[2:]
-recipe = resolve(load_recipe("nano_m3", words))
+folder, arguments = Path(sys.argv[1]), sys.argv[2:]
+recipe = resolve(load_recipe("nano_m3", arguments))
 optimizer = make_optimizer(recipe.optimizer, 10)
 
 def abstract_on(**sizes):
@@ -76,17 +76,17 @@ MESHES = ("one device", "tensor=2 context=2", "data=2 fsdp=2 tensor=2")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, run_code, overrides):
-    words = overrides("--config.model.hidden_size=128", "--config.model.intermediate_size=512")
+    arguments = overrides("--config.model.hidden_size=128", "--config.model.intermediate_size=512")
     folder = str(tmp_path_factory.mktemp("run"))
     eight = {"JAX_NUM_CPU_DEVICES": "8"}
-    done = run_code(SAVE_AND_RESTORE, folder, *words, environment=eight)
+    done = run_code(SAVE_AND_RESTORE, folder, *arguments, environment=eight)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("mesh", MESHES)
-def test_what_is_restored_is_what_was_saved_where_it_belongs(report, mesh):
+def test_restored_arrays_equal_the_saved_ones_and_have_the_right_shardings(report, mesh):
     found = report[mesh]
     assert (found["wrong"], found["misplaced"]) == (0, 0)
     assert (found["spread"] > 0) == (mesh != "one device")

@@ -1,4 +1,4 @@
-"""No work is lost: a run that stopped is continued as if it never had."""
+"""A run that was stopped continues as if it had not been."""
 
 import signal
 import time
@@ -40,13 +40,13 @@ def assert_bitwise_equal(one, other):
 
 @pytest.fixture(scope="module")
 def six(tiny):
-    """A training of six steps."""
+    """The config of six steps."""
     return tiny("--config.train.steps=6")
 
 
 @pytest.fixture(scope="module")
 def whole(six, tmp_path_factory):
-    """It, never stopped; to be read only."""
+    """A run of six steps that was never stopped; tests must not change it."""
     folder = tmp_path_factory.mktemp("six") / "whole"
     assert train(six, folder, quiet=True).step == 6
     return folder
@@ -85,8 +85,8 @@ def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     tiny, overrides, run_code, losses, whole, tmp_path
 ):
     run = tmp_path / "run"
-    words = overrides("--config.train.steps=6", "--config.train.checkpoint_every=2")
-    killed = run_code(KILLED_WHILE_SAVING, str(run), *words)
+    arguments = overrides("--config.train.steps=6", "--config.train.checkpoint_every=2")
+    killed = run_code(KILLED_WHILE_SAVING, str(run), *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     left = {path.name for path in (run / "checkpoints").iterdir()}
     assert "2" in left
@@ -110,15 +110,15 @@ def test_sigterm_saves_and_the_same_command_continues_bit_by_bit(tiny, start, lo
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
-    told = process.stderr.read()
+    output = process.stderr.read()
     (saved,) = [int(path.name) for path in (run / "checkpoints").iterdir()]
-    assert f"step {saved} of 2000 is saved in {run}; run the same command to continue" in told
+    assert f"step {saved} of 2000 is saved in {run}; run the same command to continue" in output
     last = saved + 3
     again = start(run, f"--config.train.steps={last}")
     assert again.wait(timeout=120) == 0
     assert f"continuing {run} at step {saved}" in again.stderr.read()
     assert sorted(losses(run)) == list(range(1, last + 1))
-    # In parts and processes of its own or in one go: the same.
+    # The same as in one process without a stop.
     config = tiny(f"--config.train.steps={last}")
     assert train(config, whole, quiet=True).step == last
     # Parameters, moments, EMA, counters.
@@ -132,7 +132,7 @@ def test_a_finished_run_is_left_alone(six, whole):
     assert (whole / "metrics.jsonl").read_text() == before
 
 
-def test_another_model_in_the_same_folder_is_refused_by_name(tiny, whole):
+def test_another_model_in_the_same_folder_is_refused(tiny, whole):
     other = tiny("--config.train.steps=7", "--config.model.intermediate_size=96")
     with pytest.raises(UserError, match=r"model\.intermediate_size is 64 there and 96"):
         train(other, whole, quiet=True)
@@ -188,7 +188,7 @@ def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypat
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
 
 
-def test_a_config_older_than_a_setting_takes_its_default(tiny):
+def test_a_config_that_is_older_than_a_setting_takes_its_default(tiny):
     saved = tiny().to_dict()
     del saved["data"]["max_bad_fraction"], saved["train"]["keep_best"], saved["autoencoder"]
     assert resolve(saved) == resolve(tiny())

@@ -56,7 +56,7 @@ class Trial:
 def trial():
     from ditfuse_jax.train import load_recipe
 
-    words = [
+    arguments = [
         "--config.model.hidden_size=32",
         "--config.model.num_layers=1",
         "--config.model.num_heads=2",
@@ -67,7 +67,7 @@ def trial():
         "--config.data.workers=0",
         "--config.optimizer.warmup_steps=1",
     ]
-    return Trial(load_recipe("nano_m3", words))
+    return Trial(load_recipe("nano_m3", arguments))
 
 
 def assert_same(one, other):
