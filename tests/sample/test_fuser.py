@@ -18,8 +18,6 @@ from ditfuse_jax.prompts import (
 from ditfuse_jax.sample import Fuser, FusionInput, TrainedModel, WeightedAdapter
 from ditfuse_jax.train import load_recipe, resolve
 
-pytestmark = pytest.mark.medium
-
 PROMPT = task_prompt("FUSION", None, "Join them.")
 
 

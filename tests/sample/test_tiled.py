@@ -16,7 +16,7 @@ from ditfuse_jax.sample.sampler import make_sampler, sample
 from ditfuse_jax.sample.tiled import TiledSampler
 from ditfuse_jax.sample.tiles import global_size, plan_tiles
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 SIZES = [(64, 64), (64, 80), (160, 2048), (480, 640), (208, 112)]
 
