@@ -31,23 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shard-size", type=int, default=256, help="records per shard (default: %(default)s)")
     add("--max-side", type=int, help="scale longer images down to this many pixels")
     add("--resize", action="store_true", help="scale images to the size of their stack's first")
-    add("--processes", type=int, default=1, help="that pack at once (default: %(default)s)")
-    add("--max-bad", type=float, default=0.01, help="share that may be unreadable (default: 0.01)")
+    add("--processes", type=int, default=1, help="parallel processes (default: %(default)s)")
+    add(
+        "--max-bad",
+        type=float,
+        default=0.01,
+        help="fraction of unreadable images to accept (default: 0.01)",
+    )
     latents = parser.add_argument_group(
         "crops with an autoencoder's moments, for models on latents"
     )
-    latents.add_argument("--autoencoder", type=Path, help="its folder")
+    latents.add_argument("--autoencoder", type=Path, help="folder of the autoencoder")
     latents.add_argument("--crop", type=_size, metavar="H,W", help="size of the crops")
-    latents.add_argument("--crops", type=int, default=1, help="of each photograph (default: 1)")
+    latents.add_argument(
+        "--crops", type=int, default=1, help="crops of each photograph (default: 1)"
+    )
     add("--verify", type=Path, metavar="DIR", help="compare packed data with its manifest")
     prompts = parser.add_argument_group("prompts for pairs").add_argument
     prompts("--instructions", nargs="+", metavar="POOL", help="names of pools, or YAML files")
     prompts("--images", type=Path, metavar="LIST", help="per line the sources, then the target")
-    prompts("--split", default="train", help="of the pools: train or heldout")
+    prompts("--split", default="train", help="part of the pools: train or heldout")
     prompts("--per-image", type=int, metavar="N", help="prompts for every line (default: 1)")
     prompts("--count", type=int, metavar="N", help="prompts in all")
-    prompts("--class", dest="class_name", metavar="NAME", help="what {class} stands for")
-    prompts("--seed", type=int, default=0, help="default: %(default)s")
+    prompts("--class", dest="class_name", metavar="NAME", help="replaces {class} in the prompts")
+    prompts("--seed", type=int, default=0, help="seed of the choice (default: %(default)s)")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -87,8 +87,9 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
     keep_ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, keep_ema, partitioner)
     space, frozen = load_frozen(recipe, partitioner)
-    start = checkpoints.latest or 0
-    if start:
+    latest = checkpoints.latest
+    start = latest or 0
+    if latest is not None:  # 0 in a folder of converted weights, which is not a run to continue
         saved = checkpoints.config(start)
         check_same_model(saved, config, run.path)
         check_tokenizer(

@@ -1,6 +1,6 @@
 """The fuser around the sampler: sizes, slots, guidance branches, batches, checks.
 
-The sampler is replaced by one that keeps what it is given and returns the image of the first slot.
+The sampler is replaced by one that records its arguments and returns the image of the first slot.
 """
 
 import numpy as np
@@ -41,8 +41,8 @@ def echo(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained():
-    words = ["--config.model.max_images=3", "--config.sample.max_side=96"]
-    recipe = resolve(load_recipe("nano_m3", words))
+    overrides = ["--config.model.max_images=3", "--config.sample.max_side=96"]
+    recipe = resolve(load_recipe("nano_m3", overrides))
     return TrainedModel(
         None, None, PixelSpace(), {}, recipe.model, recipe.sampling, None, None, "nano"
     )
@@ -149,7 +149,7 @@ def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, traine
     assert echo.calls[0][0].tokens.shape[2:] == (48 + 24 + 60,)
 
 
-@pytest.mark.parametrize("share", ["nan", "inf", "much"])
-def test_the_weight_of_an_adapter_must_be_finite(share):
-    with pytest.raises(UserError, match=f"the weight '{share}' is not a finite number"):
-        WeightedAdapter.parse(f"folder={share}")
+@pytest.mark.parametrize("weight", ["nan", "inf", "much"])
+def test_the_weight_of_an_adapter_must_be_finite(weight):
+    with pytest.raises(UserError, match=f"the weight '{weight}' is not a finite number"):
+        WeightedAdapter.parse(f"folder={weight}")

@@ -47,7 +47,7 @@ def branches(models, config, batch: int) -> Condition:
 
 @pytest.fixture(scope="module")
 def scaled(models):
-    """A model whose LongRoPE limit lies between the lengths of the guidance branches."""
+    """A model whose LongRoPE limit is between the lengths of the guidance branches."""
     return dataclasses.replace(
         models.LATENT,
         rope_short_factor=(1.0, 1.2, 1.4, 1.6),

@@ -193,9 +193,9 @@ def test_after_global_steps_sampling_continues_from_the_enlarged_result(large, r
     small = global_size((height, width), side, model.config.patch_size)
     assert small == (20, 16)
     images = branches.images
-    seen = jax.image.resize(images, (*images.shape[:3], *small, 3), "linear")
+    downscaled = jax.image.resize(images, (*images.shape[:3], *small, 3), "linear")
     start = noise[:, : small[0], : small[1]]
-    x = run(times, branches=branches._replace(images=seen), noise=start)
+    x = run(times, branches=branches._replace(images=downscaled), noise=start)
     x = jax.image.resize(x, noise.shape, "linear")
     x = np.asarray(times[1] * x + (1 - times[1]) * noise)
     expected = run(times[1:], noise=x)
