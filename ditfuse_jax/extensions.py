@@ -68,15 +68,14 @@ def load_entry_points() -> None:
 
 def _load_file(path: Path) -> str:
     path = path.expanduser().resolve()
-    if not path.is_file():
-        raise UserError(f"extension {path}: no such file")
     # Pickled classes name their module, so the name must be the same in every process.
     name = f"{_MODULE_PREFIX}{path.stem}"
     with _lock:
         loaded = sys.modules.get(name)
         if loaded is not None:
-            _check_same_file(Path(str(loaded.__file__)), path)
-            return str(path)
+            return _same_file(Path(str(loaded.__file__)), path)
+        if not path.is_file():
+            raise UserError(f"extension {path}: no such file; if it was moved, give --import FILE")
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -90,10 +89,15 @@ def _load_file(path: Path) -> str:
     return str(path)
 
 
-def _check_same_file(loaded: Path, path: Path) -> None:
-    """Refuses another file of the same name; a copy of the loaded file is accepted."""
-    if loaded != path and not (loaded.is_file() and loaded.read_bytes() == path.read_bytes()):
+def _same_file(loaded: Path, path: Path) -> str:
+    """Returns the loaded file if `path` names it, a copy of it, or a former place of it.
+
+    Raises:
+      UserError: `path` is another file of the same name.
+    """
+    if path.is_file() and path != loaded and path.read_bytes() != loaded.read_bytes():
         raise UserError(f"extensions {loaded} and {path} have the same file name: rename one")
+    return str(loaded)
 
 
 def _load_module(name: str) -> str:

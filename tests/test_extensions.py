@@ -75,6 +75,15 @@ def test_a_copy_of_a_loaded_file_counts_as_loaded(file, tmp_path):
     assert loaded_extensions() == (str(file),)
 
 
+def test_the_former_place_of_a_loaded_file_counts_as_loaded(file, tmp_path):
+    former = str(tmp_path / "former" / "two.py")
+    with pytest.raises(
+        UserError, match=r"former/two\.py: no such file; if it was moved, give --im"
+    ):
+        load_extensions([former])
+    assert load_extensions([str(file), former]) == (str(file), str(file))
+
+
 def test_another_file_of_the_same_name_is_refused(file, tmp_path):
     load_extensions([str(file)])
     (tmp_path / "other").mkdir()

@@ -89,7 +89,7 @@ class TestFuse:
             *("--prompt", "brighter and sharper " * 100),
         )
         assert "limit of 160" in message
-        assert "shorten the instruction" in message
+        assert "shorten the prompt" in message
 
     @pytest.mark.parametrize(
         ("content", "part"),

@@ -71,7 +71,7 @@ def test_segments_that_fit_are_packed_in_order_without_loss(data, num_images):
     ],
 )
 def test_the_error_for_a_long_text_names_slot_limit_and_surplus(segments, message):
-    with pytest.raises(UserError, match=f"{message}: shorten the instruction"):
+    with pytest.raises(UserError, match=f"{message}: shorten the prompt"):
         SLOTS.pack(segments, 2)
 
 
