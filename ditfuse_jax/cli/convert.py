@@ -1,11 +1,11 @@
 """Convert weights and adapters, or compare with the numbers of the original code.
 
-ditfuse convert OmniGen-v1 -o weights/omnigen          (safetensors, or diffusers' layout)
+ditfuse convert OmniGen-v1 -o weights/omnigen          (OmniGen's or diffusers' layout)
 ditfuse convert weights/omnigen -o OmniGen-back        (original names, bit for bit)
 ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT folder)
 ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
 ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
-ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (two files, to hand to others)
+ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (a bundle: a few files to share)
 ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
 """
 
@@ -19,11 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", nargs="?", type=Path, help="weights or an adapter, in any layout")
     add("-o", "--output", type=Path, help="a new folder")
-    add("--to", metavar="LAYOUT", help="run, omnigen, peft or bundle (default: the other side)")
+    add(
+        "--to",
+        metavar="LAYOUT",
+        help="run, omnigen, peft, bundle or a registered layout (default: depends on the source)",
+    )
     add("--base", type=Path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
-    add("--verify", type=Path, metavar="DIR", help="run every check that DIR has data for")
+    add("--verify", type=Path, metavar="DIR", help="compare with the reference numbers in DIR")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.verify is not None:
         if args.source or args.output:
-            raise UserError("--verify takes a folder of reference numbers and nothing else")
+            raise UserError("--verify excludes a source and --output")
         return 0 if verify(args.verify) else EXIT_MISMATCH
     if args.source is None or args.output is None:
         raise UserError("give a source and -o OUTPUT, or --verify DIR")

@@ -1,4 +1,4 @@
-"""Packing photographs as crops with the moments of an autoencoder, so that training need not."""
+"""Packing crops of photographs with their latents' moments, so that training need not encode."""
 
 import dataclasses
 import functools
@@ -23,8 +23,8 @@ from ditfuse_jax.weights.autoencoder import fingerprint, load_autoencoder
 class MomentsPacker:
     """Packs random crops of photographs, losslessly, with their posterior's mean and log variance.
 
-    The crops of a photograph depend on its name and the seed alone.  Moments are float32: the
-    posterior is narrower than what half precision resolves.
+    The crops of a photograph depend only on its name and the seed.  Moments are float32, because
+    half precision cannot resolve the narrow posterior.
 
     Attributes:
       autoencoder: its folder.
@@ -68,7 +68,7 @@ class MomentsPacker:
         """See `Packer`."""
         if len(paths) != 1:
             raise UserError(
-                f"{name}: moments are packed of photographs, not of {len(paths)} images"
+                f"{name}: moments are packed for photographs, not for stacks of {len(paths)} images"
             )
         image = read_image(paths[0])
         rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))

@@ -1,4 +1,4 @@
-"""Reference numbers of the original PyTorch code, in our slot layout.
+"""Reference numbers of the original PyTorch code, in the slot layout of this package.
 
 A folder holds a model in OmniGen's layout, `golden.json` (token ids, image spans, sampling
 settings) and `golden.safetensors` (inputs and outputs); see `verify`.
@@ -27,12 +27,12 @@ from ditfuse_jax.weights.omnigen import parameters_from_original
 _FILES = ("golden.json", "golden.safetensors")
 _PROMPTS = ("cond_ids", "cond_images", "img_cond_ids", "img_cond_images", "uncond_ids")
 
-# Token ids of a prompt with zeros where its images stand, and the images' (start, stop).
+# Token ids of a prompt with zeros in place of its images, and the (start, stop) of each image.
 Sample = tuple[list[int], list[list[int]]]
 
 
 class Reference:
-    """One folder of reference numbers; everything is read when it is asked for."""
+    """One folder of reference numbers, read on demand."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder).expanduser()
@@ -50,20 +50,20 @@ class Reference:
 
     @functools.cached_property
     def meta(self) -> dict[str, Any]:
-        """What `golden.json` says."""
+        """Content of `golden.json`."""
         path = self.folder / "golden.json"
         try:
             meta = json.loads(path.read_text(encoding="utf-8"))
-            # Looked at now, so that what is missing is told with the file's name.
+            # Accessed here, so that the message for a missing key names the file.
             samples = [(sample["ids"], sample["images"]) for sample in meta["batch"]]
             if not any(images for _, images in samples):
-                raise ValueError("no prompt of its batch shows an image")
+                raise ValueError("no prompt of its batch has an image")
             if "sample" in meta:
                 for name in _PROMPTS:
                     meta["sample"][name]
             return meta
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} holds no reference numbers: {error!r}") from error
+            raise UserError(f"{path} does not hold reference numbers: {error!r}") from error
 
     @functools.cached_property
     def batch(self) -> list[Sample]:
@@ -82,7 +82,7 @@ class Reference:
 
     @functools.cached_property
     def slots(self) -> TextSlots:
-        """Text slots that hold all prompts, a few tokens wider than need be."""
+        """Text slots that hold all prompts, a few tokens wider than necessary."""
         samples = self.batch + (self.branches if "sample" in self.meta else [])
         cut = [_segments(sample) for sample in samples]
         shown = [segments for segments in cut if len(segments) > 1]
@@ -93,7 +93,7 @@ class Reference:
         return TextSlots(first, middle, max(last, alone - first))
 
     def config(self, **changes: Any) -> ModelConfig:
-        """The model's config in float32, with changed fields."""
+        """Returns the model's config in float32, with changed fields."""
         fields = {"text_slots": dataclasses.astuple(self.slots)}
         if "pos_embed_max_size" in self.meta:
             fields["pos_embed_max_size"] = self.meta["pos_embed_max_size"]
@@ -107,11 +107,11 @@ class Reference:
         return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), host)
 
     def graph(self, lora: Any = None, **changes: Any) -> nnx.GraphDef:
-        """The model's structure, with adapters if any."""
+        """Returns the model's structure, with adapters if `lora` is given."""
         return make_graph(Network(self.config(**changes), lora))[0]
 
     def model(self, **changes: Any) -> DiTFuse:
-        """The model itself."""
+        """Returns the model."""
         return nnx.merge(self.graph(**changes), self.parameters)
 
     @functools.cached_property
@@ -150,7 +150,7 @@ class Reference:
 
 
 def read_numbers(path: Path) -> dict[str, np.ndarray]:
-    """Reads a file of inputs and outputs, token ids among them.
+    """Reads a file of inputs and outputs.
 
     Raises:
       UserError: it is missing or damaged.
@@ -162,7 +162,7 @@ def read_numbers(path: Path) -> dict[str, np.ndarray]:
 
 
 def channels_last(latents: np.ndarray) -> jax.Array:
-    """(..., C, H, W) as PyTorch has it -> (..., H, W, C)."""
+    """Converts PyTorch's (..., C, H, W) to (..., H, W, C)."""
     return jnp.asarray(np.moveaxis(latents, -3, -1))
 
 

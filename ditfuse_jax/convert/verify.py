@@ -1,4 +1,4 @@
-"""Every check against the original's numbers that a folder has data for.
+"""Comparison with reference numbers of the original code.
 
 ditfuse convert --verify tests/golden/official_tiny
 """
@@ -26,7 +26,7 @@ GRADIENT_TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One comparison: the largest error, relative to the largest expected value."""
+    """One comparison: the largest absolute error, relative to the largest expected value."""
 
     name: str
     error: float
@@ -38,7 +38,7 @@ class Check:
 
 
 def verify(folder: Path, quiet: bool = False) -> bool:
-    """Prints a table of all checks and tells whether all passed.
+    """Prints a table of all checks that the folder has data for; returns whether all passed.
 
     Args:
       folder: laid out like `tests/golden/official_tiny`; `lora/` and `vae/` are optional.
@@ -62,7 +62,7 @@ def verify(folder: Path, quiet: bool = False) -> bool:
 
 
 def checks(reference: Reference) -> Iterator[Check]:
-    """Runs the checks one by one, in float32 with exact products."""
+    """Runs the checks one by one, in float32 with matrix products of full precision."""
     with jax.default_matmul_precision("highest"):
         yield from _transformer(reference)
         if (reference.folder / "lora").is_dir():
@@ -74,7 +74,7 @@ def checks(reference: Reference) -> Iterator[Check]:
 
 
 def _transformer(reference: Reference) -> Iterator[Check]:
-    golden = _needing(reference, "x0", "x1", "t", "xt", "velocity", "latent_images")
+    golden = _require(reference, "x0", "x1", "t", "xt", "velocity", "latent_images")
     graph, condition = reference.graph(), reference.condition
     noise, image, noisy, expected = (
         channels_last(golden[name]) for name in ("x0", "x1", "xt", "velocity")
@@ -101,8 +101,8 @@ def _transformer(reference: Reference) -> Iterator[Check]:
         return model.denoise(model.encode(condition), condition, noisy, t)
 
     yield _compare("velocity, cached condition", cached(reference.parameters), expected)
-    told = sorted(name for name in golden if name.startswith("grad/"))
-    if not told and "loss" not in golden:
+    gradient_names = sorted(name for name in golden if name.startswith("grad/"))
+    if not gradient_names and "loss" not in golden:
         return
     (_, each), gradients = jax.jit(jax.value_and_grad(losses, has_aux=True))(reference.parameters)
     if "loss" in golden:
@@ -113,10 +113,10 @@ def _transformer(reference: Reference) -> Iterator[Check]:
         for path, leaf in table.items()
         for number, tensor in enumerate(leaf.tensors)
     }
-    for name in told:
+    for name in gradient_names:
         original = name.removeprefix("grad/")
         if original not in places:
-            raise UserError(f"{reference.folder}: {name} is the gradient of no known tensor")
+            raise UserError(f"{reference.folder}: {name} is the gradient of an unknown tensor")
         path, number = places[original]
         gradient = gradients
         for key in path:
@@ -127,7 +127,7 @@ def _transformer(reference: Reference) -> Iterator[Check]:
 
 
 def _adapter(reference: Reference) -> Iterator[Check]:
-    golden = _needing(reference, "lora/velocity", "xt", "t")
+    golden = _require(reference, "lora/velocity", "xt", "t")
     adapter = read_adapter(reference.folder / "lora", reference.config())
     expected, noisy = (channels_last(golden[name]) for name in ("lora/velocity", "xt"))
     t, condition = jnp.asarray(golden["t"]), reference.condition
@@ -152,7 +152,7 @@ def _adapter(reference: Reference) -> Iterator[Check]:
 
 
 def _sampling(reference: Reference) -> Check:
-    golden, settings = _needing(reference, "sample/noise"), reference.meta["sample"]
+    golden, settings = _require(reference, "sample/noise"), reference.meta["sample"]
     weights = Guidance(settings["guidance_scale"], settings["img_guidance_scale"]).weights
     shares = jnp.asarray([weights[name] for name in ("cond", "img", "neg")])
     latents = make_sampler(reference.graph(), SamplingConfig(steps=settings["steps"]))(
@@ -184,7 +184,7 @@ def _autoencoder(folder: Path) -> Iterator[Check]:
     yield _compare("vae/decoded", decode(loaded.parameters), golden["decoded"])
 
 
-def _needing(reference: Reference, *names: str) -> dict[str, np.ndarray]:
+def _require(reference: Reference, *names: str) -> dict[str, np.ndarray]:
     for name in names:
         if name not in reference.golden:
             raise UserError(f"{reference.folder / 'golden.safetensors'} lacks {name}")

@@ -1,4 +1,4 @@
-"""diffusers' `AutoencoderKL` folders: `config.json` and safetensors, both ways."""
+"""Autoencoders in diffusers' layout (`AutoencoderKL`): `config.json` and safetensors."""
 
 import dataclasses
 import hashlib
@@ -22,18 +22,21 @@ from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
-Names = tuple[Any, ...]
+# The keys that lead to a parameter; numbers are indices into lists of modules.
+_Path = tuple[Any, ...]
 
-# Names of the attention before diffusers 0.18.
-_OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+# Names of the attention's maps before diffusers 0.18.
+_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedAutoencoder:
-    """Attributes:
-    config: its shape and scaling.
-    graph: its structure; `nnx.merge(graph, parameters)` is the module.
-    parameters: nested dict of float32 arrays.
+    """An autoencoder in memory.
+
+    Attributes:
+      config: sizes and scaling.
+      graph: its structure; `nnx.merge(graph, parameters)` is the module.
+      parameters: nested dict of float32 arrays.
     """
 
     config: AutoencoderConfig
@@ -42,10 +45,10 @@ class LoadedAutoencoder:
 
 
 def fingerprint(folder: Path | str) -> str:
-    """SHA-256 of what decides an autoencoder's numbers: its config's meaning and its files.
+    """Returns the SHA-256 of an autoencoder: its parsed config and the contents of its files.
 
     Raises:
-      UserError: there is no autoencoder.
+      UserError: there is no autoencoder in the folder.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -81,10 +84,10 @@ def load_autoencoder(folder: Path | str, dtype: str = "float32") -> LoadedAutoen
         for key in path[:-1]:
             inner = inner.setdefault(key, {})
         inner[path[-1]] = jax.numpy.asarray(value, np.float32)
-    if surplus := sorted(tensors.names - taken):
+    if unknown := sorted(tensors.names - taken):
         raise UserError(
-            f"{tensors.path} has unknown tensor {surplus[0]} of shape "
-            f"{tensors.shape(surplus[0])} and {len(surplus) - 1} more"
+            f"{tensors.path} has unknown tensor {unknown[0]} of shape "
+            f"{tensors.shape(unknown[0])} and {len(unknown) - 1} more"
         )
     return LoadedAutoencoder(config, graph, parameters)
 
@@ -120,7 +123,7 @@ def load_space(model: ModelConfig, autoencoder: Path | str | None) -> tuple[Spac
 def abstract_autoencoder(
     config: AutoencoderConfig, dtype: str = "float32"
 ) -> tuple[nnx.GraphDef, dict[Any, Any]]:
-    """Structure and shapes, without allocating anything."""
+    """Returns the structure and the shapes of the parameters; nothing is allocated."""
     graph, state = nnx.split(
         nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0), dtype=dtype))
     )
@@ -128,56 +131,54 @@ def abstract_autoencoder(
 
 
 def autoencoder_tensors(parameters: Mapping[Any, Any]) -> dict[str, np.ndarray]:
-    """The parameters under diffusers' names and in its layout; the inverse of loading."""
-    return {_name(path): _theirs(path, np.asarray(x)) for path, x in _flat(parameters)}
+    """Returns parameters under diffusers' names and in its layout; the inverse of loading."""
+    return {_name(path): _to_diffusers(path, np.asarray(x)) for path, x in _flat(parameters)}
 
 
-def _read(tensors: Tensors, path: Names, shape: Any) -> tuple[str, np.ndarray]:
+def _read(tensors: Tensors, path: _Path, shape: Any) -> tuple[str, np.ndarray]:
     name = _name(path)
     if name not in tensors.names and ".attentions." in name:
-        for new, old in _OLD.items():
+        for new, old in _OLD_NAMES.items():
             name = name.replace(f".{new}.", f".{old}.")
-    expected = _theirs_shape(path, shape.shape)
+    expected = _diffusers_shape(path, shape.shape)
     if name not in tensors.names:
         raise UserError(f"{tensors.path} lacks tensor {_name(path)} of shape {expected}")
     found = tensors.shape(name)
     value = tensors.read(name)
-    if ".attentions." in name and found == (*expected, 1, 1):  # once they were convolutions
+    if ".attentions." in name and found == (*expected, 1, 1):  # formerly convolutions
         value = value.reshape(expected)
     elif found != expected:
-        raise UserError(
-            f"{tensors.path}: tensor {name} has shape {found}, the config needs {expected}"
-        )
-    return name, _ours(path, value)
+        raise UserError(f"{tensors.path}: tensor {name} has shape {found}, expected {expected}")
+    return name, _from_diffusers(path, value)
 
 
-def _name(path: Names) -> str:
-    """Our path -> diffusers' name."""
+def _name(path: _Path) -> str:
+    """Returns diffusers' name of a parameter."""
     *module, leaf = path
     name = ".".join(map(str, module)).replace("to_out", "to_out.0")
     return f"{name}.{'bias' if leaf == 'bias' else 'weight'}"
 
 
-def _ours(path: Names, x: np.ndarray) -> np.ndarray:
+def _from_diffusers(path: _Path, x: np.ndarray) -> np.ndarray:
     if path[-1] != "kernel":
         return x
     return x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
 
 
-def _theirs(path: Names, x: np.ndarray) -> np.ndarray:
+def _to_diffusers(path: _Path, x: np.ndarray) -> np.ndarray:
     if path[-1] != "kernel":
         return x
     return np.ascontiguousarray(x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T)
 
 
-def _theirs_shape(path: Names, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _diffusers_shape(path: _Path, shape: tuple[int, ...]) -> tuple[int, ...]:
     if path[-1] != "kernel":
         return tuple(shape)
     order = (3, 2, 0, 1) if len(shape) == 4 else (1, 0)
     return tuple(shape[axis] for axis in order)
 
 
-def _flat(tree: Mapping[Any, Any], path: Names = ()) -> Iterator[tuple[Names, Any]]:
+def _flat(tree: Mapping[Any, Any], path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, (*path, key))

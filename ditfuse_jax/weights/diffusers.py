@@ -1,4 +1,4 @@
-"""diffusers' port of OmniGen (`OmniGenTransformer2DModel`): other names, and q, k, v apart."""
+"""diffusers' port of OmniGen (`OmniGenTransformer2DModel`): other names, separate q, k and v."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from ditfuse_jax.weights.tensors import Tensors
 
 CLASS = "OmniGenTransformer2DModel"
 
-# The original's beginning of a name -> diffusers'.
-_BEGINNINGS = {
+# Prefix of a name in the original -> in diffusers.
+_PREFIXES = {
     "llm.layers.": "layers.",
     "llm.embed_tokens.": "embed_tokens.",
     "llm.norm.": "norm.",
@@ -37,25 +37,31 @@ class DiffusersTensors(Tensors):
     def __init__(self, tensors: Tensors, model: ModelConfig):
         super().__init__({}, tensors.path)
         self._tensors = tensors
-        known = {t.name: theirs(t.name) for leaf in leaves(model).values() for t in leaf.tensors}
+        known = {
+            t.name: diffusers_names(t.name) for leaf in leaves(model).values() for t in leaf.tensors
+        }
         known[POSITIONS] = ("patch_embedding.pos_embed",)
-        # A tensor that lacks a part is left out, and so told as missing; strangers keep their name.
+        # A tensor that lacks a part counts as missing; unknown tensors keep their name.
         self._parts = {name: parts for name, parts in known.items() if set(parts) <= tensors.names}
         taken = {part for parts in self._parts.values() for part in parts}
         self._parts |= {name: (name,) for name in tensors.names - taken}
 
     @property
     def names(self) -> frozenset[str]:
+        """See `Tensors`."""
         return frozenset(self._parts)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """See `Tensors`."""
         shapes = [self._tensors.shape(part) for part in self._parts[name]]
         return sum(shape[0] for shape in shapes), *shapes[0][1:]
 
     def dtype(self, name: str) -> np.dtype:
+        """See `Tensors`."""
         return self._tensors.dtype(self._parts[name][0])
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """See `Tensors`."""
         parts = self._parts[name]
         if len(parts) == 1:
             return self._tensors.read(parts[0], rows)
@@ -63,10 +69,10 @@ class DiffusersTensors(Tensors):
         return whole if rows is None else whole[rows]
 
 
-def theirs(name: str) -> tuple[str, ...]:
-    """diffusers' names of a tensor of the original, in the order in which they are joined."""
-    beginning = next((b for b in _BEGINNINGS if name.startswith(b)), "")
-    name = _BEGINNINGS.get(beginning, "") + name.removeprefix(beginning)
+def diffusers_names(name: str) -> tuple[str, ...]:
+    """Returns diffusers' names of the parts of an original tensor, in order of concatenation."""
+    prefix = next((p for p in _PREFIXES if name.startswith(p)), "")
+    name = _PREFIXES.get(prefix, "") + name.removeprefix(prefix)
     if ".qkv_proj." in name:
         return tuple(name.replace(".qkv_proj.", f".to_{part}.") for part in "qkv")
     return (name.replace(".o_proj.", ".to_out.0."),)
@@ -118,7 +124,7 @@ def config_from_diffusers(path: Path, **changes: Any) -> ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the parts of a folder in diffusers' layout are."""
+    """Paths of a folder in diffusers' layout; `pipeline` is None for a transformer alone."""
 
     config: Path
     tensors: Path
@@ -126,7 +132,7 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout | None:
-    """Recognises a pipeline folder, or a folder of its transformer alone; None is neither."""
+    """Returns the paths of a pipeline folder or of a transformer folder; None for anything else."""
     inner = folder / "transformer"
     if (inner / "config.json").is_file():
         return Layout(inner / "config.json", inner, folder)

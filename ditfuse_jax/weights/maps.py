@@ -1,8 +1,8 @@
-"""Where every tensor of the original goes: names, shapes and order of axes, in both directions.
+"""Conversion between OmniGen's original tensors and the parameters of `DiTFuse`, both ways.
 
-PyTorch keeps a linear weight as (out, in); ours is (*inputs, *outputs), where the flat axes are
-split by their meaning.  Each flat axis is described once, by a `Split`; weights, biases and the
-factors of adapters all go through it.  Layers are stacked.
+PyTorch stores a linear weight as (out, in).  Here it is (*inputs, *outputs), where each flat axis
+is split into several, and the layers of the transformer are stacked.  A `Split` describes one flat
+axis; weights, biases and the factors of adapters are all converted by it.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ _LAYERS = ("transformer", "layers")
 
 
 class Split(Protocol):
-    """How a flat axis of the original is split and ordered here."""
+    """How a flat axis of the original is split and ordered."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Ours."""
+        """Sizes of the split axes."""
         ...
 
     def ours(self, x: np.ndarray) -> np.ndarray:
@@ -40,7 +40,12 @@ class Split(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """The original's axes in its order, and the order that they have here."""
+    """The axes that a flat axis consists of, and their order here.
+
+    Attributes:
+      sizes: in the original's order.
+      order: permutation of the original's axes; empty for the same order.
+    """
 
     sizes: tuple[int, ...]
     order: tuple[int, ...] = ()
@@ -63,8 +68,11 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class FusedHeads:
-    """Rows of a fused projection: all queries, all keys, all values; here by key/value head, each
-    with its queries, its key and its value."""
+    """Rows of a fused projection of queries, keys and values.
+
+    The original has all queries, then all keys, then all values.  Here they are grouped by
+    key/value head: its queries, its key, its value.
+    """
 
     heads: int
     kv_heads: int
@@ -87,15 +95,15 @@ class FusedHeads:
 
 @dataclasses.dataclass(frozen=True)
 class LinearMap:
-    """A linear map of the original, or a convolution that cuts into patches.
+    """A linear map of the original, or a convolution that embeds patches.
 
     Attributes:
-      path: of the module here.
-      name: of the module there; "{}" stands for the number of the layer where they are stacked.
-      inputs: the input axis; of a convolution (channel, row, column).
+      path: of the module in `DiTFuse`.
+      name: of the original's module; "{}" stands for the layer's number in a stack.
+      inputs: the input axis; (channel, row, column) for a convolution.
       outputs: the output axis.
       bias: whether it has one.
-      kernel: (row, column) sizes of a convolution.
+      kernel: (row, column) sizes of a convolution; empty for a linear map.
     """
 
     path: Path
@@ -107,48 +115,49 @@ class LinearMap:
 
     @property
     def stacked(self) -> bool:
+        """Whether there is one map per layer."""
         return "{}" in self.name
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Of the original's weight, (out, in) or (out, channel, row, column)."""
+        """Shape of the original's weight: (out, in) or (out, channel, row, column)."""
         return math.prod(self.outputs.shape), *(
             self.inputs.sizes if self.kernel else (math.prod(self.inputs.sizes),)
         )
 
     def weight(self, x: np.ndarray) -> np.ndarray:
-        """(out, in) -> (*inputs, *outputs)."""
+        """Converts a weight: (out, in) -> (*inputs, *outputs)."""
         rows = self.outputs.ours(x.reshape(len(x), -1))
         columns = rows.reshape(-1, rows.shape[-1]).T
         return self.inputs.ours(columns).reshape(*self.inputs.shape, *self.outputs.shape)
 
     def weight_back(self, x: np.ndarray) -> np.ndarray:
-        """(*inputs, *outputs) -> (out, in); the inverse of `weight`."""
+        """Inverse of `weight`: (*inputs, *outputs) -> (out, in)."""
         columns = self.inputs.original(x.reshape(*self.inputs.shape, -1))
         rows = self.outputs.original(columns.T.reshape(*self.outputs.shape, -1))
         return rows.reshape(self.weight_shape)
 
     def factor_a(self, x: np.ndarray) -> np.ndarray:
-        """An adapter's A: (r, in) -> (*inputs, r)."""
+        """Converts an adapter's A: (r, in) -> (*inputs, r)."""
         return self.inputs.ours(x.reshape(len(x), -1).T)
 
     def factor_a_back(self, x: np.ndarray) -> np.ndarray:
-        """The inverse of `factor_a`, shaped as PEFT has it."""
+        """Inverse of `factor_a`, in PEFT's shape."""
         return self.inputs.original(x).T.reshape(x.shape[-1], *self.weight_shape[1:])
 
     def factor_b(self, x: np.ndarray) -> np.ndarray:
-        """An adapter's B: (out, r) -> (r, *outputs)."""
+        """Converts an adapter's B: (out, r) -> (r, *outputs)."""
         return np.moveaxis(self.outputs.ours(x.reshape(len(x), -1)), -1, 0)
 
     def factor_b_back(self, x: np.ndarray) -> np.ndarray:
-        """The inverse of `factor_b`, shaped as PEFT has it."""
+        """Inverse of `factor_b`, in PEFT's shape."""
         rows = self.outputs.original(np.moveaxis(x, 0, -1))
         return rows.reshape(*rows.shape, *(1 for _ in self.kernel))
 
 
 @dataclasses.dataclass(frozen=True)
 class OriginalTensor:
-    """A tensor of the original by name and shape."""
+    """Name and shape of a tensor of the original."""
 
     name: str
     shape: tuple[int, ...]
@@ -156,13 +165,13 @@ class OriginalTensor:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One parameter of ours and the tensors it is made of, one per layer where they are stacked.
+    """One parameter of `DiTFuse` and the original's tensors it consists of, one per stacked layer.
 
     Attributes:
-      shape: ours, stacked.
-      tensors: the original's.
-      stacked: whether the first axis counts layers.
-      map: the linear map it belongs to, or None for a vector or a table, which are the same here.
+      shape: of the parameter.
+      tensors: of the original.
+      stacked: whether the first axis is the layer.
+      map: the linear map it belongs to; None for a vector or table, which has the same layout.
       bias: whether it is the map's bias.
     """
 
@@ -173,7 +182,7 @@ class Leaf:
     bias: bool = False
 
     def to_ours(self, x: np.ndarray) -> np.ndarray:
-        """One tensor of the original -> our layout (without the stack)."""
+        """Converts one tensor of the original; returns one layer of a stacked parameter."""
         if self.map is None:
             return x
         if self.bias:
@@ -181,7 +190,7 @@ class Leaf:
         return self.map.weight(x)
 
     def to_original(self, x: np.ndarray) -> np.ndarray:
-        """One layer of ours, or the whole of what is not stacked -> the original's tensor."""
+        """Converts one layer of a stacked parameter, or another parameter, to the original."""
         if self.map is None:
             return x
         if self.bias:
@@ -191,11 +200,11 @@ class Leaf:
     def read(
         self, tensors: Tensors | Mapping[str, np.ndarray], index: Index | None = None
     ) -> np.ndarray:
-        """The parameter, or a part of it; of a stack only the layers asked for are read.
+        """Reads the parameter or a part of it; only the layers of that part are read.
 
         Args:
-          tensors: of the original, by name.
-          index: slices of `shape`, as `jax.make_array_from_callback` gives them.
+          tensors: the original's, by name.
+          index: one slice per axis of the parameter, as in `jax.make_array_from_callback`.
         """
         index = index or (slice(None),) * len(self.shape)
         if not self.stacked:
@@ -214,7 +223,7 @@ class Leaf:
 
 
 def linear_maps(config: ModelConfig) -> tuple[LinearMap, ...]:
-    """All linear maps of OmniGen's transformer."""
+    """Returns all linear maps of OmniGen's transformer."""
     width, patch, channels = config.hidden_size, config.patch_size, config.channels
     heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
     inner = config.intermediate_size
@@ -260,7 +269,7 @@ def linear_maps(config: ModelConfig) -> tuple[LinearMap, ...]:
 
 
 def leaves(config: ModelConfig) -> dict[Path, Leaf]:
-    """Every parameter of `DiTFuse` in OmniGen's shape, by its path."""
+    """Returns path -> parameter of a `DiTFuse` in OmniGen's shape."""
     width, layers = config.hidden_size, config.num_layers
     table: dict[Path, Leaf] = {
         ("embed_tokens",): Leaf(
@@ -297,7 +306,7 @@ def leaves(config: ModelConfig) -> dict[Path, Leaf]:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Fresh memory at an address that JAX's CPU devices use without a copy (64 bytes)."""
+    """Allocates memory aligned to 64 bytes, which JAX's CPU devices use without a copy."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64

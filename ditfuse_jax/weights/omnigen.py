@@ -1,4 +1,4 @@
-"""OmniGen-v1 and DiTFuse in the original layout: config, check of all tensors, position table."""
+"""OmniGen's original layout: config, check of all tensors, position table."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.tensors import Tensors
 
-# Computed here; the original stores it.
+# The table of position embeddings, which is computed here and stored in the original.
 POSITIONS = "pos_embed"
 
 
@@ -21,7 +21,7 @@ def config_from_phi3(path: Path, **changes: Any) -> ModelConfig:
 
     Args:
       path: the JSON file.
-      changes: fields of `ModelConfig` it does not hold (`text_slots`, `pos_embed_max_size`, ...).
+      changes: fields of `ModelConfig` that the file does not hold (`text_slots`, ...).
 
     Raises:
       UserError: the file is missing or not a Phi-3 config.
@@ -57,7 +57,7 @@ def config_from_phi3(path: Path, **changes: Any) -> ModelConfig:
 
 
 def phi3_config(model: ModelConfig) -> dict[str, Any]:
-    """The `config.json` of a model, as `config_from_phi3` and transformers read it."""
+    """Returns the `config.json` of a model, as `config_from_phi3` and transformers read it."""
     config = {
         "architectures": ["Phi3ForCausalLM"],
         "model_type": "phi3",
@@ -86,7 +86,7 @@ def phi3_config(model: ModelConfig) -> dict[str, Any]:
 
 
 def position_embedding(model: ModelConfig) -> np.ndarray:
-    """The whole sin-cos table as the original stores it: (1, S * S, D) float32.
+    """Returns the original's sin-cos table of S x S positions, (1, S * S, D) float32.
 
     See `model.patches.position_table`, which computes the part that a grid needs.
     """
@@ -102,10 +102,10 @@ def position_embedding(model: ModelConfig) -> np.ndarray:
 
 
 def check_tensors(tensors: Tensors, model: ModelConfig) -> None:
-    """Compares names, shapes and types with what the config needs; nothing is read.
+    """Compares names, shapes and types of tensors with those of a config; no tensor is read.
 
     Raises:
-      UserError: naming the first tensor that is missing, surplus or of another shape or type.
+      UserError: names the first tensor that is missing, unexpected or of another shape or type.
     """
     needed = {t.name: t.shape for leaf in leaves(model).values() for t in leaf.tensors}
     problems = {
@@ -122,10 +122,10 @@ def check_tensors(tensors: Tensors, model: ModelConfig) -> None:
         found = tensors.shape(name) if name in tensors.names else None
         hint = ""
         if name == "llm.embed_tokens.weight" and problem == "has another shape for":
-            hint = f" (config.json says vocab_size {model.vocab_size})"
+            hint = f" (vocab_size is {model.vocab_size} in config.json)"
         raise UserError(
             f"{tensors.path} {problem} tensor {name}: found {found}, expected "
-            f"{needed.get(name)}{hint}; {len(names) - 1} more like it"
+            f"{needed.get(name)}{hint}; and {len(names) - 1} more"
         )
     for name in needed:
         tensors.dtype(name)
@@ -134,7 +134,7 @@ def check_tensors(tensors: Tensors, model: ModelConfig) -> None:
 def parameters_from_original(
     tensors: Tensors | Mapping[str, np.ndarray], model: ModelConfig
 ) -> dict[str, Any]:
-    """All parameters of `DiTFuse` as a nested dict of NumPy arrays.
+    """Reads all parameters of `DiTFuse`, as a nested dict of NumPy arrays.
 
     Raises:
       UserError: see `check_tensors`.

@@ -97,14 +97,15 @@ def is_weights(path: Path) -> bool:
 
 
 def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
-    """Opens a folder or a `.safetensors` file with its `config.json` beside it.
+    """Opens a folder, or a `.safetensors` file beside its `config.json`.
 
     Args:
-      path: a folder as downloaded (OmniGen-v1, or diffusers' port of it), or a file in one.
+      path: a downloaded folder (OmniGen-v1, or diffusers' port of it), or a file in one.
       changes: fields of `ModelConfig` that the files do not hold.
 
     Raises:
-      UserError: nothing usable is there; the message names what is missing, surplus or wrong.
+      UserError: there are no weights, or a tensor is missing, unexpected or of another shape; it is
+        named.
     """
     path = Path(path).expanduser()
     if not path.exists():

@@ -1,8 +1,8 @@
 """PEFT's LoRA adapters: `adapter_config.json` and `adapter_model.safetensors`, both ways.
 
-Which maps are adapted is told by the tensors; the config gives their scaling.  Here an adapter has
-one rank and one scaling: where `rank_pattern`, `alpha_pattern` or missing layers say otherwise,
-factors are padded with zeros and the ratio of the scalings goes into B, which has the same effect.
+The tensors show which maps are adapted; the config holds the scaling.  Here an adapter has one rank
+and one scaling.  An adapter with `rank_pattern`, `alpha_pattern` or without some layers is brought
+to that form: factors are padded with zeros, and B is multiplied by the ratio of the scalings.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight")
 
-# Settings that change what an adapter computes, and the values that mean what is done here.
-_PLAIN: Mapping[str, tuple[Any, ...]] = {
+# Settings that change what an adapter computes, and their supported values.
+_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "fan_in_fan_out": (False, None),
@@ -56,7 +56,7 @@ class Adapter:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder is an adapter of PEFT."""
+    """Returns whether the folder is a PEFT adapter."""
     return (Path(folder) / CONFIG).is_file()
 
 
@@ -64,21 +64,21 @@ def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
     """Reads an adapter for a model.
 
     Raises:
-      UserError: there is none, it was made for another model, or it is of a kind that does more
-        than add a low-rank update.
+      UserError: there is none, it was made for another model, or it does more than add a low-rank
+        update.
     """
     folder = Path(folder).expanduser()
     if not is_adapter(folder):
         raise UserError(f"no adapter in {folder}: {CONFIG} is missing")
     config = read_json(folder / CONFIG)
-    for name, values in _PLAIN.items():
+    for name, values in _SUPPORTED.items():
         if name in config and config[name] not in values:
             raise UserError(
                 f"{folder / CONFIG}: {name} {config[name]!r} is not supported, only {values[0]!r}"
             )
     for name in ("r", "lora_alpha"):
         if not isinstance(config.get(name), int | float):
-            raise UserError(f"{folder / CONFIG} does not say {name}")
+            raise UserError(f"{folder / CONFIG} lacks {name}")
     tensors = open_tensors(folder)
     return _normalise(_factors(tensors, model), config, model)
 
@@ -87,14 +87,14 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
     """Writes an adapter into a folder, as `peft.PeftModel.from_pretrained` reads it.
 
     Raises:
-      UserError: the folder cannot be written, or a map is not OmniGen's.
+      UserError: the folder cannot be written, or an adapted map does not exist in OmniGen.
     """
     known = {linear.path for linear in linear_maps(model)}
     if model.head != "linear":
         known.discard(("head", "output", "linear"))
-    if strange := sorted(_adapted(adapter.leaves) - known):
+    if unknown := sorted(_adapted(adapter.leaves) - known):
         raise UserError(
-            f"the adapter changes {'.'.join(strange[0])}, which OmniGen does not have or has in "
+            f"the adapter changes {'.'.join(unknown[0])}, which OmniGen does not have or has in "
             "another shape: PEFT's layout cannot hold it"
         )
     values: dict[str, np.ndarray] = {}
@@ -145,20 +145,20 @@ def _adapted(leaves: Mapping[str, Any], path: tuple[str, ...] = ()) -> set[tuple
 
 
 def _target(linear: LinearMap) -> str:
-    """How PEFT is told to adapt a map: the end of its name that is its own."""
+    """Returns the name of a map in PEFT's `target_modules`."""
     return linear.name.rsplit(".", 1)[-1] if linear.stacked else linear.name
 
 
 @dataclasses.dataclass(frozen=True)
 class _Factor:
-    """The pair of one map in one layer, as PEFT has it: A (r, in), B (out, r)."""
+    """The factors of one map in one layer in PEFT's layout: A (r, in), B (out, r)."""
 
     a: np.ndarray
     b: np.ndarray
 
 
 def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, _Factor]]:
-    """The pairs of every adapted map, by layer, with checked shapes."""
+    """Returns the factors of every adapted map by layer, with checked shapes."""
     modules = {
         linear.name.format(number): (linear, number)
         for linear in linear_maps(model)
@@ -203,11 +203,11 @@ def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, 
 def _normalise(
     factors: dict[LinearMap, dict[int, _Factor]], config: Mapping[str, Any], model: ModelConfig
 ) -> Adapter:
-    """One rank and one scaling for all maps and layers."""
+    """Brings all maps and layers to one rank and one scaling."""
     rank = max(len(pair.a) for layers in factors.values() for pair in layers.values())
     use_rslora = bool(config.get("use_rslora"))
     plain = not config.get("rank_pattern") and not config.get("alpha_pattern")
-    # Of a plain adapter the numbers stay as they are; a padded one takes alpha for its rank.
+    # Without patterns alpha stays as it is; otherwise alpha = rank, so that the scaling is 1.
     alpha = float(config["lora_alpha"]) if plain and rank == config["r"] else float(rank)
     lora = LoRAConfig(
         rank,
@@ -238,7 +238,7 @@ def _normalise(
 
 
 def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """What PEFT multiplies a map's update by; patterns are regular expressions of name ends."""
+    """Returns PEFT's scaling of a map; patterns are regular expressions for the end of its name."""
     alpha = config["lora_alpha"]
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):

@@ -1,8 +1,8 @@
 """Safetensors files, read and written one tensor at a time.
 
-Files are read with plain seeks into fresh memory, not mapped: a 15 GB checkpoint passes through no
-more memory than its largest tensor.  Format: an 8-byte little-endian header length, a JSON header
-with type, shape and byte range of every tensor, the bytes (github.com/huggingface/safetensors).
+Files are read by seeking, not memory-mapped, so a 15 GB checkpoint needs no more memory than its
+largest tensor.  Format (github.com/huggingface/safetensors): the header's length as 8 bytes,
+little-endian; a JSON header with type, shape and byte range of every tensor; the bytes.
 """
 
 import json
@@ -26,7 +26,7 @@ DTYPES: dict[str, np.dtype] = {
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-# The one file that a folder is opened by, in this order.
+# Names of the file that is opened in a folder, in order of preference.
 _KNOWN = ("model", "diffusion_pytorch_model", "adapter_model")
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 _REMEDY = (
@@ -34,12 +34,12 @@ _REMEDY = (
     "torch.load('{name}', weights_only=True).items()}}, 'model.safetensors')\""
 )
 
-# No real header is near this; a wrong file's first bytes usually are far beyond.
+# Real headers are much smaller; the first bytes of a wrong file usually mean a larger one.
 _LONGEST_HEADER = 100 << 20
 
 
 class Tensors:
-    """Named tensors of one file or of several shards; nothing is read before it is asked for."""
+    """Named tensors of one file or of several shards, read on demand."""
 
     def __init__(self, entries: Mapping[str, "_Entry"], path: Path):
         self._entries = dict(entries)
@@ -47,20 +47,23 @@ class Tensors:
 
     @property
     def files(self) -> frozenset[Path]:
+        """All files that hold tensors."""
         return frozenset(entry.file for entry in self._entries.values())
 
     @property
     def names(self) -> frozenset[str]:
+        """Names of all tensors."""
         return frozenset(self._entries)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor."""
         return self._entries[name].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """The stored type.
+        """Returns the stored type of a tensor.
 
         Raises:
-          UserError: it is none of `DTYPES`.
+          UserError: it is not one of `DTYPES`.
         """
         entry = self._entries[name]
         if entry.dtype not in DTYPES:
@@ -71,7 +74,7 @@ class Tensors:
         return DTYPES[entry.dtype]
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """A tensor, or those rows of its first axis, in memory of its own.
+        """Reads a tensor, or some rows of its first axis, into new memory.
 
         Raises:
           UserError: the type is not supported, or the file cannot be read.
@@ -99,7 +102,7 @@ class Tensors:
 
 
 class _Entry:
-    """Where one tensor lies."""
+    """Location of one tensor."""
 
     def __init__(self, file: Path, dtype: str, shape: tuple[int, ...], start: int):
         self.file, self.dtype, self.shape, self.start = file, dtype, shape, start
@@ -124,10 +127,10 @@ def open_tensors(path: Path | str) -> Tensors:
 
 
 def find_tensors(folder: Path) -> Path:
-    """The file, or the index of shards, that a folder's tensors are opened by.
+    """Returns the file, or the index of shards, to open for the tensors of a folder.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or several and no index.
     """
     for name in _KNOWN:
         for suffix in (".safetensors", ".safetensors.index.json"):
@@ -138,7 +141,7 @@ def find_tensors(folder: Path) -> Path:
         return found[0]
     if found:
         raise UserError(
-            f"{folder} holds {len(found)} safetensors files and no index that joins them: name one"
+            f"{folder} holds {len(found)} safetensors files and no index: name one of them"
         )
     pickles = sorted(p for p in folder.glob("*") if p.suffix in _PICKLES)
     if pickles:
@@ -152,13 +155,13 @@ def write_safetensors(
     read: Callable[[str], np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes tensors one after the other, under a temporary name that is renamed at the end.
+    """Writes a file, one tensor at a time, under a temporary name that is renamed at the end.
 
     Args:
       path: the file.
-      specs: name -> type and shape, in the order in which they are read and written.
-      read: name -> the tensor.
-      metadata: strings for the header.
+      specs: name -> type and shape, in the order of writing.
+      read: returns the tensor of a name.
+      metadata: strings of the header.
 
     Raises:
       UserError: the file cannot be written.
@@ -202,7 +205,7 @@ def _read_index(path: Path) -> dict[str, _Entry]:
     try:
         names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no index of shards: {error}") from error
+        raise UserError(f"{path} is not an index of shards: {error}") from error
     entries: dict[str, _Entry] = {}
     for shard in sorted(set(names.values())):
         file = path.parent / shard
@@ -211,20 +214,20 @@ def _read_index(path: Path) -> dict[str, _Entry]:
         held = _read_header(file)
         for name in (name for name, where in names.items() if where == shard):
             if name not in held:
-                raise UserError(f"{file} lacks tensor {name}, which {path.name} says it holds")
+                raise UserError(f"{file} lacks tensor {name}, which {path.name} lists")
             entries[name] = held[name]
     return entries
 
 
 def _read_header(path: Path) -> dict[str, _Entry]:
-    """Name -> place, checked against the file's length."""
+    """Returns name -> location, checked against the file's length."""
     try:
         length = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
             size = struct.unpack("<Q", start)[0] if len(start) == 8 else length
             if size > min(length - 8, _LONGEST_HEADER):
-                raise UserError(f"{path} is no safetensors file, or is cut short: get it again")
+                raise UserError(f"{path} is not a safetensors file or is truncated: get it again")
             header = json.loads(file.read(size))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -239,12 +242,14 @@ def _read_header(path: Path) -> dict[str, _Entry]:
             shape = tuple(int(n) for n in entry["shape"])
             if 8 + size + end > length:
                 raise UserError(
-                    f"{path} is cut short: tensor {name} ends at byte {8 + size + end}, the file "
+                    f"{path} is truncated: tensor {name} ends at byte {8 + size + end}, the file "
                     f"at {length}; get it again"
                 )
             dtype = entry["dtype"]
             if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-                raise UserError(f"{path}: tensor {name} has not the bytes of its shape {shape}")
+                raise UserError(
+                    f"{path}: the byte range of tensor {name} does not fit its shape {shape}"
+                )
             entries[name] = _Entry(path, dtype, shape, 8 + size + begin)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} has an unreadable header ({error!r}): get it again") from error
@@ -253,6 +258,6 @@ def _read_header(path: Path) -> dict[str, _Entry]:
 
 def _pickle(path: Path) -> UserError:
     return UserError(
-        f"{path} is a pickle, which runs any code in it when it is read; make it safetensors where "
-        f"you trust it: {_REMEDY.format(name=path.name)}"
+        f"{path} is a pickle, and reading a pickle runs the code in it; if you trust it, convert "
+        f"it to safetensors: {_REMEDY.format(name=path.name)}"
     )

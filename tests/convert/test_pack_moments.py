@@ -108,5 +108,5 @@ def test_pairs_have_no_moments(vae, tmp_path):
     for side in (1, 2):
         (tmp_path / f"pairs/image{side}").mkdir(parents=True)
         write_image(tmp_path / f"pairs/image{side}/a.png", np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(UserError, match="packed of photographs, not of 2 images"):
+    with pytest.raises(UserError, match="packed for photographs, not for stacks of 2 images"):
         prepare(str(tmp_path / "pairs"), tmp_path / "p", autoencoder=vae, crop=(32, 32), quiet=True)

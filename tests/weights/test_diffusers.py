@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.weights import open_omnigen
-from ditfuse_jax.weights.diffusers import theirs
+from ditfuse_jax.weights.diffusers import diffusers_names
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def port(original, tmp_path):
     heads, kv_heads, dim = 4, 2, 8
     tensors = {}
     for name, value in load_file(original / "model.safetensors").items():
-        names = theirs(name) if name != "pos_embed" else ("patch_embedding.pos_embed",)
+        names = diffusers_names(name) if name != "pos_embed" else ("patch_embedding.pos_embed",)
         cuts = [heads * dim, (heads + kv_heads) * dim] if len(names) == 3 else []
         parts = np.split(value, cuts)
         tensors |= {n: np.ascontiguousarray(x) for n, x in zip(names, parts, strict=True)}

@@ -164,7 +164,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(config, tensors, sa
 
 def test_another_vocabulary_is_told_with_what_the_config_says(config, tensors, saved):
     tensors["llm.embed_tokens.weight"] = tensors["llm.embed_tokens.weight"][:-3]
-    with pytest.raises(UserError, match=r"embed_tokens\.weight: .*says vocab_size 64"):
+    with pytest.raises(UserError, match=r"embed_tokens\.weight: .*vocab_size is 64"):
         check_tensors(saved(tensors), config)
 
 

@@ -233,7 +233,7 @@ def test_a_folder_without_config_is_refused(config, changed, tmp_path):
 
 
 def test_a_config_without_rank_is_refused(config, changed):
-    with pytest.raises(UserError, match="does not say r"):
+    with pytest.raises(UserError, match="lacks r"):
         read_adapter(changed(r=None), config)
 
 
