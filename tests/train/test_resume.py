@@ -1,5 +1,6 @@
 """A run that was stopped continues as if it had not been."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -192,3 +193,15 @@ def test_a_config_that_is_older_than_a_setting_takes_its_default(tiny):
     saved = tiny().to_dict()
     del saved["data"]["max_bad_fraction"], saved["train"]["keep_best"], saved["autoencoder"]
     assert resolve(saved) == resolve(tiny())
+
+
+def test_a_run_refuses_to_continue_with_another_tokenizer(tiny, tmp_path):
+    train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
+    other = tmp_path / "tokenizer"
+    shutil.copytree(resource("prompts", "assets"), other)
+    text = (other / "tokenizer.json").read_text(encoding="utf-8")
+    text = text.replace("<LIGHT+>", "?").replace("<LIGHT->", "<LIGHT+>").replace("?", "<LIGHT->")
+    (other / "tokenizer.json").write_text(text, encoding="utf-8")
+    config = tiny("--config.train.steps=2", f"--config.data.tokenizer={other}")
+    with pytest.raises(UserError, match=r"run was trained with another tokenizer than the one in"):
+        train(config, tmp_path / "run", quiet=True)
