@@ -12,6 +12,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
+from ditfuse_jax.resources import resource
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.setup import check_same_model, to_plain
@@ -67,6 +68,7 @@ def test_the_batch_after_a_restart_is_the_one_that_was_due(six, whole):
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 from pathlib import Path
+from ditfuse_jax.resources import resource
 from ditfuse_jax.train import checkpoint, load_recipe, train
 save = checkpoint.Checkpoints.save
 def save_and_die(self, step, *rest):
