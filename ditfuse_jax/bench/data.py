@@ -54,10 +54,10 @@ def bench_m3(recipe: Recipe, repeats: int) -> Measurement:
     Raises:
       UserError: the recipe's first source does not consist of single image files.
     """
-    ingredient = recipe.data.mixture[0]
-    source = open_source(ingredient.source)
+    component = recipe.data.mixture[0]
+    source = open_source(component.source)
     if not isinstance(source, FileSource) or source.num_images != 1:
-        raise UserError(f"source {ingredient.source!r} does not consist of single image files")
+        raise UserError(f"source {component.source!r} does not consist of single image files")
     numbers = range(min(len(source), 100))
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

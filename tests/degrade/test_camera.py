@@ -19,7 +19,7 @@ def test_the_one_is_darker_and_the_other_brighter_than_the_photograph():
         assert pair.stops[0] < 0 < pair.stops[1]
 
 
-def test_highlights_clip_in_the_bright_one_and_shadows_drown_in_the_dark_one():
+def test_highlights_clip_in_the_bright_exposure_and_shadows_lose_levels_in_the_dark_one():
     for seed in range(20):
         pair = exposure_pair(ramp(), np.random.default_rng(seed))
         over, under = (np.median(x, axis=(0, 2)) for x in (pair.over, pair.under))

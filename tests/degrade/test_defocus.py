@@ -37,10 +37,10 @@ def test_the_layer_in_focus_is_the_photograph_and_the_other_is_blurred(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_sharp_front_has_its_own_colours_up_to_its_border(seed):
+def test_a_sharp_foreground_keeps_its_colours_up_to_its_border(seed):
     image = texture(seed=seed)
     pair = focus_pair(image, np.random.default_rng(seed))
-    # Nothing of the blurred back lies over the front.
+    # The blurred background does not cover the foreground.
     difference = pair.near[pair.front].astype(int) - image[pair.front]
     assert np.abs(difference).max() <= 1
 
@@ -55,7 +55,9 @@ def test_a_blurred_front_lets_the_back_shine_through_at_its_border_only():
     assert values[inner(again.front)].min() == 255
     assert values[inner(~again.front)].max() == 0
     border = cv2.dilate(again.front.astype(np.uint8), np.ones((3, 3))).astype(bool) & ~again.front
-    assert 20 < values[border].mean() < 235  # spread over the back, where a cut would leave 0
+    assert (
+        20 < values[border].mean() < 235
+    )  # blended with the background, where a hard edge would leave 0
 
 
 def test_an_even_image_stays_even():

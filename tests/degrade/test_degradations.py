@@ -44,7 +44,7 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_do_not(name):
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_block_inside_an_image_is_degraded_as_if_it_stood_alone(name):
     image = picture(64, 64)
-    image[:16] = image[:, :16] = 255  # what a blur that looked outside would drag in
+    image[:16] = image[:, :16] = 255  # a blur that used pixels outside would mix these in
     inside = DEGRADATIONS[name](image[16:48, 16:48], np.random.default_rng(3))[0]
     alone = DEGRADATIONS[name](image[16:48, 16:48].copy(), np.random.default_rng(3))[0]
     np.testing.assert_array_equal(inside, alone)

@@ -50,7 +50,7 @@ class TestBetterTargets:
         )
         assert np.abs(one - other).max() <= 1
 
-    def test_equal_sources_are_their_own_fusion(self, name):
+    def test_equal_sources_are_returned_as_their_fusion(self, name):
         visible, _ = scene()
         fused = PSEUDO_TARGETS[name]([visible, visible])
         assert np.abs(fused.astype(int) - visible).max() <= 6  # of the colour conversion

@@ -35,7 +35,7 @@ def test_brightness_climbs_with_its_levels_at_every_pixel():
     levels.insert(2, image.astype(int))
     for darker, brighter in itertools.pairwise(levels):
         assert (darker <= brighter).all()
-        assert brighter.mean() - darker.mean() > 15  # far enough apart to be message
+        assert brighter.mean() - darker.mean() > 15  # far enough apart to be distinguished
     assert set(BRIGHTNESS) == {"LIGHT--", "LIGHT-", "LIGHT+", "LIGHT++"}
 
 
@@ -63,7 +63,7 @@ def colours(*axes):
     "scene",
     [
         colours(*[range(0, 256, 5)] * 3),
-        colours(range(225, 256), range(31), range(170, 231)),  # about the overlay's own colour
+        colours(range(225, 256), range(31), range(170, 231)),  # around the overlay's colour
     ],
     ids=["everywhere", "near the colour"],
 )
@@ -77,7 +77,7 @@ def test_an_overlay_on_any_colour_that_it_changes_is_read_back_exactly(scene):
 
 
 @pytest.mark.parametrize("covered", [True, False])
-def test_a_pixel_of_the_very_colour_goes_with_its_neighbours(covered):
+def test_a_pixel_of_the_overlay_s_colour_is_decided_by_its_neighbours(covered):
     scene = np.full((9, 9, 3), 90, np.uint8)
     scene[4, 4] = COLOUR
     where = np.full((9, 9), covered)

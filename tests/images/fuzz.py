@@ -73,7 +73,7 @@ def damage(data: bytes, others: list[bytes], random_: random.Random) -> bytes:
     """Applies one to six random edits to a file."""
     changed = bytearray(data)
     for _ in range(random_.choice((1, 1, 1, 2, 3, 6))):
-        # Headers are where damage hurts: half of the edits are among the first bytes.
+        # Damage to headers matters most: half of the edits are among the first bytes.
         reach = len(changed) if random_.random() < 0.5 else min(len(changed), 120)
         at = random_.randrange(max(reach, 1))
         kind = random_.randrange(8)
@@ -97,7 +97,7 @@ def damage(data: bytes, others: list[bytes], random_: random.Random) -> bytes:
             start = random_.randrange(len(other))
             changed[at:at] = other[start : start + random_.randrange(1, 200)]
     result = bytes(changed)
-    # Past the checksums: else most damage to a PNG ends at the first of them.
+    # With corrected checksums: otherwise most damage to a PNG ends at the first one.
     return mend_checksums(result) if random_.random() < 0.7 else result
 
 

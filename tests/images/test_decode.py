@@ -179,7 +179,7 @@ def test_first_frame_of_several_is_taken():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
-def test_cut_at_any_byte_is_an_error_or_the_whole_image_never_a_part(image_format):
+def test_a_file_truncated_at_any_byte_is_an_error_or_the_complete_image(image_format):
     image = cv2.GaussianBlur(picture(40, 40), (5, 5), 2)
     data = encoded(image, image_format)
     whole = decode_image(data, "x")

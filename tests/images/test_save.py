@@ -52,7 +52,7 @@ def test_descriptions_by_other_programs_are_not_ours(tmp_path):
     assert read_metadata(tmp_path / "photo.jpg") == {}
 
 
-def test_nothing_but_the_image_is_left_and_an_older_one_is_replaced(tmp_path):
+def test_a_written_image_replaces_an_older_one_and_leaves_no_other_file(tmp_path):
     path = tmp_path / "fused.png"
     write_image(path, np.zeros_like(picture()))
     write_image(path, picture())

@@ -51,7 +51,7 @@ def take(batches, count):
 def test_every_good_picture_is_seen_and_the_bad_ones_are_replaced(pipeline):
     seen = [grey for batch in take(pipeline.batches(), 3) for grey in greys(batch)]
     assert sorted(set(seen)) == [20 * i for i in range(COUNT) if i not in (4, 5)]
-    # The two are replaced by the next good one.
+    # The next good record replaces the two.
     assert seen.count(120) == 3
 
 

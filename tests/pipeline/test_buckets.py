@@ -108,7 +108,7 @@ def test_nearness_is_by_ratio_in_both_directions():
     assert assign_buckets([(9, 9), (1, 9), (8, 9)], [(1, 1), (1, 8)]) == [[0, 2], [1]]
 
 
-def test_weights_of_a_mixture_hold_within_and_across_buckets(pipeline, photos, tmp_path):
+def test_weights_of_a_mixture_are_kept_within_and_across_buckets(pipeline, photos, tmp_path):
     for i in range(3):  # black, wide
         write_image(tmp_path / f"{i}.png", np.zeros((48, 80, 3), np.uint8))
     mixture = [MixtureComponent(str(photos), "m3", 1.0), MixtureComponent(str(tmp_path), "m3", 1.0)]

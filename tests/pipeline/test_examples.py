@@ -37,7 +37,7 @@ def test_a_dropped_condition_has_the_shape_of_the_kept_one(sources, prompt):
     assert shapes[0] == shapes[1]
 
 
-def test_tags_are_left_out_in_their_share_of_the_examples(sources):
+def test_tags_are_dropped_with_their_probability(sources):
     prompt = task_prompt("CONTROL", "LIGHT+", "Brighter, please.")
     example = Example(sources, prompt, target=sources[0])
     plain = ExampleEncoder(SLOTS)(

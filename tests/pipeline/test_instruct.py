@@ -47,7 +47,7 @@ def test_absolute_paths_stay_as_they_are(images, tmp_path):
     assert [*record.input_images, record.output_image] == names
 
 
-def test_paths_hold_through_linked_folders(images, tmp_path):
+def test_paths_are_valid_through_linked_folders(images, tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
     prepare_instructions(["ivif"], images, tmp_path / "link" / "o.jsonl")
@@ -72,7 +72,7 @@ def test_every_sentence_of_the_split_is_used_before_one_repeats(images, tmp_path
     assert len(shown) == 3 and max(shown.values()) - min(shown.values()) <= 1
 
 
-def test_pools_take_turns_with_their_own_tags(images, tmp_path):
+def test_pools_are_used_in_turn_with_their_tags(images, tmp_path):
     records = prepare_instructions(["mff", "mef"], images, tmp_path / "o.jsonl", per_image=4)
     assert Counter(record.others["task_type"] for record in records) == {"mff": 6, "mef": 6}
     for record in records:

@@ -78,7 +78,7 @@ def test_stacks_and_labelled_scenes_stay_together(tmp_path):
                 np.testing.assert_array_equal(one, other)
 
 
-def test_long_images_are_scaled_down_and_short_ones_left_alone(photos, tmp_path):
+def test_long_images_are_downscaled_and_others_unchanged(photos, tmp_path):
     prepare(str(photos), tmp_path / "packed", FilePacker(max_side=35), quiet=True)
     packed = open_source(str(tmp_path / "packed"))
     for k, name in enumerate(packed.names):

@@ -64,8 +64,8 @@ def test_paths_may_be_relative_to_another_folder(file, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_hold_each_record_s_own_prompt_and_images(file, workers):
-    ingredient = MixtureComponent(f"records:{file}", "records")
-    pipeline = DataPipeline([ingredient], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
+    component = MixtureComponent(f"records:{file}", "records")
+    pipeline = DataPipeline([component], (32, 32), 6, 0, ExampleEncoder(SLOTS), workers)
     batches = pipeline.batches()
     try:
         batch = next(batches)
@@ -98,8 +98,8 @@ def test_three_sources_take_the_task_for_three(file):
     prompt = task_prompt("FUSION", None, "Fuse all.", 3)
     names = ("images/1-1.png", "images/1-2.png", "images/2-1.png")
     write_records(file, [Record(prompt, names, "images/1-0.png")])
-    ingredient = MixtureComponent(f"records:{file}", "records_3")
-    pipeline = DataPipeline([ingredient], (32, 32), 1, 0, ExampleEncoder(SLOTS))
+    component = MixtureComponent(f"records:{file}", "records_3")
+    pipeline = DataPipeline([component], (32, 32), 1, 0, ExampleEncoder(SLOTS))
     batches = pipeline.batches()
     assert next(batches)["images"][0, :, 0, 0, 0].tolist() == [11, 12, 21]
     batches.close()

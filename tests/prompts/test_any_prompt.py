@@ -79,5 +79,5 @@ def test_the_stand_in_tokenizer_has_the_habits_that_make_this_hard(tokenizers):
     _, bare = tokenizers
     assert bare.encode("").ids == [1]  # BOS on every piece
     assert bare.encode("keep").tokens[1].startswith("▁")  # a space before every piece
-    assert bare.encode("<|end|>\n").ids == bare.encode("<|end|>").ids  # white space swallowed
+    assert bare.encode("<|end|>\n").ids == bare.encode("<|end|>").ids  # the white space is removed
     assert "<0xF0>" in bare.encode("🌉").tokens  # bytes where the vocabulary ends

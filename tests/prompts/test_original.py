@@ -65,7 +65,7 @@ def test_ids_and_spans_are_the_original_s(original, folder, name, more_slots):
     prompt, num_images = PROMPTS[name]
     plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
     expected = original.process(plain, prompt, num_images, PATCHES)
-    # A guidance branch stands in the layout of the instruction, which may show more images.
+    # A guidance branch uses the layout of the instruction, which may show more images.
     num_slots = max(len(expected.spans), num_images) + more_slots
     encoded = encode_prompt(load_tokenizer(folder), prompt, num_images, SLOTS, num_slots)
     assert len(encoded.order) == len(encoded.image_valid) == num_slots

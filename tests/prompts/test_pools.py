@@ -123,7 +123,7 @@ def test_every_subtask_has_exactly_one_of_the_eleven_pools():
     assert tagged == sorted((task, tag) for task in SUBTASKS for tag in SUBTASKS[task])
 
 
-def test_an_unknown_group_is_answered_with_the_known_ones():
+def test_an_unknown_pool_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"'fuse'.*contrast_minus, .*segmentation"):
         instructions("fuse")
 

@@ -34,7 +34,7 @@ def test_text_without_images_runs_through_all_slots(length, num_images):
 
 
 @pytest.mark.parametrize(("length", "fits"), [(7, True), (8, False)])
-def test_the_text_after_the_last_used_image_runs_through_the_slots_left_over(length, fits):
+def test_the_text_after_the_last_used_image_fills_the_remaining_slots(length, fits):
     def pack():
         return SLOTS.pack([[5], [6] * length], num_images=3)  # slots of 4, 2, 2 and 3 tokens
 

@@ -140,7 +140,7 @@ def test_a_plain_sentence_becomes_a_task_prompt():
 
 
 @pytest.mark.parametrize("task, subtask", [("CONTROL", "LIGHT++"), ("SEG", None)])
-def test_a_prompt_without_its_tags_is_what_a_typed_sentence_becomes(task, subtask):
+def test_a_prompt_without_tags_equals_that_of_a_plain_sentence(task, subtask):
     prompt = task_prompt(task, subtask, "Segment the [SEG]. car.", 3)
     assert without_tags(prompt) == as_prompt("Segment the [SEG]. car.", 3)
 

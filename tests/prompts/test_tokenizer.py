@@ -59,7 +59,7 @@ def test_any_instruction_can_be_decoded_from_its_slots(instruction):
     assert spoken(tokenizer, encoded) == "<s>" + PLACEHOLDER.sub("", frame(prompt))
 
 
-def test_each_slot_holds_its_own_segment():
+def test_each_slot_holds_its_segment():
     tokenizer = load_tokenizer()
     prompt = task_prompt("CONTROL", "LIGHT++", "Brighter.")
     encoded = encode_prompt(tokenizer, prompt, 2, SLOTS)
@@ -114,7 +114,7 @@ def test_slots_that_a_prompt_leaves_over_are_empty_but_there(prompt, shown):
     assert encoded.image_valid.tolist() == [k < shown for k in range(4)]
     assert encoded.tokens.shape == encoded.valid.shape == (sum(SLOTS.capacities(4)),)
     assert len(encoded.order) == 4
-    assert set(encoded.order) <= {0, 1}  # whatever they show has to exist
+    assert set(encoded.order) <= {0, 1}  # all slots show an existing image
 
 
 def test_more_placeholders_than_slots_are_an_error():
@@ -180,7 +180,7 @@ def test_preparing_prompts_never_imports_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "PyTorch" not in done.stderr  # nobody here misses it
+    assert "PyTorch" not in done.stderr  # no warning about its absence
 
 
 @pytest.fixture(scope="module")

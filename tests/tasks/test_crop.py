@@ -53,7 +53,7 @@ def test_all_places_are_reached():
     assert corners == {(row, column) for row in range(3) for column in range(4)}
 
 
-def test_half_of_the_crops_of_a_large_photograph_are_downscaled_up_to_the_whole_scene():
+def test_half_of_the_crops_of_a_large_photograph_are_downscaled_up_to_the_full_scene():
     image = coordinates(250, 250)
     scales = np.array(
         [

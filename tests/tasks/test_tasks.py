@@ -83,7 +83,7 @@ def test_prompts_hold_the_tasks_tags_and_a_sentence_of_its_pool(name, tags, pool
     assert len(set(prompts)) > 5
 
 
-def test_only_m3_with_wrong_light_is_asked_to_correct_the_light():
+def test_only_m3_with_wrong_light_draws_sentences_about_light():
     asked = {
         name: {example_of(name, seed).prompt.split("</img>. ")[-1] for seed in range(60)}
         for name in ("m3", "m3_extended")
@@ -107,7 +107,7 @@ def test_m3_sources_are_views_of_the_target():
     for seed in range(10):
         example = task((picture(),), np.random.default_rng(seed), (48, 64))
         clean = [(source == example.target).all(axis=2) for source in example.sources]
-        assert (clean[0] | clean[1]).all()  # where one view is hit the other is not
+        assert (clean[0] | clean[1]).all()  # a block is degraded in one view only
         assert not clean[0].all() or not clean[1].all()
 
 
@@ -204,7 +204,7 @@ class TestSegmentation:
             expected = {3: 1 - 1600 / 96**2, 8: 1600 / 96**2}.get(wanted, 0)
             assert share == pytest.approx(expected, abs=0.02)
             present += wanted in (3, 8)
-        assert 45 < present < 60  # most ask for what is there, some for what is not
+        assert 45 < present < 60  # most classes are present, some absent
 
     def test_large_classes_are_drawn_more_often_but_much_less_than_their_areas(self):
         coded = np.full((96, 96, 3), 3, np.uint8)
@@ -234,7 +234,7 @@ class TestSegmentation:
         for example in self.examples(void, count=10):
             assert not overlay_mask(example.target).any()
 
-    def test_crops_that_are_not_of_the_whole_scene_show_the_class(self):
+    def test_crops_that_are_not_of_the_full_scene_contain_the_class(self):
         coded = np.full((400, 400, 3), 3, np.uint8)
         coded[20:60, 320:380] = 8
         task = Segmentation(clean_probability=1)

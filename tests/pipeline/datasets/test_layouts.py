@@ -202,7 +202,7 @@ def test_real_copies_are_read(name, split, folder, count):
         assert source[0][1].max() <= 11
 
 
-def test_the_usual_split_of_camvid_is_known_by_the_names_of_its_frames():
+def test_the_usual_split_of_camvid_follows_from_the_names_of_its_frames():
     place = SHARED / "seg"
     if not place.is_dir():
         pytest.skip("../shared/data/seg is absent")
