@@ -40,7 +40,7 @@ def tokenizer(image_tokens: bool = True, size: int = 900) -> Tokenizer:
     space after them, as Phi-3's do.
 
     Args:
-      image_tokens: whether `<img>` and its like are tokens or plain text.
+      image_tokens: whether `<img>` and `</img>` are tokens or plain text.
       size: of the vocabulary without added tokens.
     """
     made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))

@@ -30,7 +30,7 @@ def shapes(path):
     return {name: tensor.shape for name, tensor in load_file(path).items()}
 
 
-def test_it_holds_what_the_download_holds(folder):
+def test_the_folder_holds_the_files_of_the_download(folder):
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
         *("config.json", "model.safetensors", "vae/config.json"),
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -94,7 +94,7 @@ def test_every_token_has_a_row_in_the_embedding(folder):
     assert config.vocab_size % 64 == 0
 
 
-def test_the_script_writes_what_it_is_told(omnigen_folder, tmp_path, monkeypatch):
+def test_the_script_writes_the_requested_model(omnigen_folder, tmp_path, monkeypatch):
     words = "--hidden 48 --layers 3 --heads 2 --kv-heads 1 --mlp 64 --dtype bfloat16 --shards 2"
     monkeypatch.setattr(sys, "argv", ["omnigen_folder.py", str(tmp_path / "made"), *words.split()])
     omnigen_folder.main()

@@ -87,7 +87,7 @@ def test_training_starts_from_a_bundle(weights, bundle):
     assert open_checkpoint(bundle).model == weights[0].model
 
 
-def test_weights_run_as_the_recipe_that_starts_from_them_says(bundle):
+def test_runtime_settings_stay_those_of_the_recipe(bundle):
     config = default_config("nano")
     config.model.unroll, config.model.remat = True, "projections"
     initialize_from(config, str(bundle))

@@ -98,7 +98,7 @@ def test_a_model_on_pixels_refuses_moments(packed, tmp_path, capsys):
         ({"crop": (32, 32), "autoencoder": None}, "name its folder too"),
     ],
 )
-def test_impossible_wishes_are_told(photos, vae, tmp_path, words, message):
+def test_invalid_options_are_refused(photos, vae, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         prepare(str(photos), tmp_path / "p", **{"autoencoder": vae, "quiet": True} | words)
     assert not (tmp_path / "p" / "manifest.json").exists()

@@ -31,7 +31,7 @@ def test_every_number_of_the_original_is_matched(official):
     assert max(check.error for check in found.values()) < 1e-5
 
 
-def test_the_table_tells_what_fails_and_the_exit_code_does_too(folder, capsys):
+def test_a_failed_check_is_in_the_table_and_in_the_exit_code(folder, capsys):
     shutil.rmtree(folder / "vae")
     shutil.rmtree(folder / "lora")
     golden = load_file(folder / "golden.safetensors")

@@ -70,7 +70,7 @@ def test_a_missing_tensor_is_named(changed):
         load_autoencoder(folder)
 
 
-def test_a_surplus_tensor_is_named(changed):
+def test_an_unknown_tensor_is_named(changed):
     folder = changed(lambda tensors: tensors | {"decoder.extra": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match=r"unknown tensor decoder\.extra of shape \(3,\)"):
         load_autoencoder(folder)
@@ -105,7 +105,7 @@ def test_a_missing_folder_is_named(tmp_path):
         ("a_setting_of_the_future", 3),
     ],
 )
-def test_what_would_compute_something_else_is_refused(folder, key, value):
+def test_unsupported_settings_are_refused(folder, key, value):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(UserError, match=r"config\.json"):

@@ -80,7 +80,7 @@ def test_the_parts_of_a_pipeline_are_found(original, port):
     assert (opened.autoencoder, opened.tokenizer) == (original / "vae", original)
 
 
-def test_a_missing_part_of_a_joined_tensor_is_told(port):
+def test_a_missing_part_of_a_joined_tensor_is_named(port):
     path = port / "transformer" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     del tensors["layers.1.self_attn.to_k.weight"]
@@ -99,7 +99,7 @@ def test_another_class_is_refused(port):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("shard", ["10GB", "100KB"])
-def test_what_diffusers_saves_has_the_names_we_expect(tmp_path, shard):
+def test_the_library_saves_the_names_that_are_read(tmp_path, shard):
     torch = pytest.importorskip("torch", reason="parity with diffusers needs torch")
     diffusers = pytest.importorskip("diffusers", reason="parity with diffusers needs it")
     torch.manual_seed(0)

@@ -81,7 +81,7 @@ def test_the_parameters_are_those_of_the_model(models, config, parameters):
     assert jax.tree.map(np.shape, parameters) == jax.tree.map(lambda x: x.shape, expected)
 
 
-def test_every_number_lands_in_exactly_one_place(config):
+def test_every_number_is_used_exactly_once(config):
     sizes = {name: int(np.prod(shape)) for name, shape in original_shapes(config).items()}
     del sizes["pos_embed"]  # computed, not learnt
     stops = np.cumsum(list(sizes.values()))
@@ -124,7 +124,7 @@ def test_the_fused_mlp_has_its_gate_first(config, tensors, parameters):
 
 
 @pytest.mark.parametrize("front", ["x_embedder", "input_x_embedder"])
-def test_fronts_are_the_original_s_convolutions(config, tensors, parameters, front):
+def test_patch_embedders_compute_the_original_s_convolutions(config, tensors, parameters, front):
     patch = np.random.default_rng(1).standard_normal((config.channels, 2, 2)).astype("f4")
     convolved = np.einsum("oihw,ihw->o", tensors[f"{front}.proj.weight"], patch)
     ours = np.einsum("hwi,hwio->o", patch.transpose(1, 2, 0), parameters[front]["kernel"])
@@ -162,7 +162,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(config, tensors, sa
         check_tensors(saved(tensors), config)
 
 
-def test_another_vocabulary_is_told_with_what_the_config_says(config, tensors, saved):
+def test_another_vocabulary_size_is_named_with_that_of_the_config(config, tensors, saved):
     tensors["llm.embed_tokens.weight"] = tensors["llm.embed_tokens.weight"][:-3]
     with pytest.raises(UserError, match=r"embed_tokens\.weight: .*vocab_size is 64"):
         check_tensors(saved(tensors), config)
@@ -180,7 +180,7 @@ def test_every_tensor_comes_back_bit_for_bit(config, tensors, parameters):
 
 @settings(max_examples=60)
 @given(st.data())
-def test_reading_a_part_is_reading_the_whole_and_cutting(data):
+def test_reading_a_part_equals_slicing_the_whole(data):
     config = ModelConfig(
         preset="x",
         hidden_size=16,
@@ -205,7 +205,7 @@ def test_reading_a_part_is_reading_the_whole_and_cutting(data):
     )
 
 
-def test_a_config_written_for_others_is_read_as_it_was(official, tmp_path):
+def test_a_written_phi3_config_reads_back_the_same(official, tmp_path):
     config = official.config()
     (tmp_path / "config.json").write_text(json.dumps(phi3_config(config)))
     again = config_from_phi3(
@@ -217,7 +217,7 @@ def test_a_config_written_for_others_is_read_as_it_was(official, tmp_path):
 
 
 @pytest.mark.parametrize(("key", "value"), [("hidden_act", "gelu"), ("partial_rotary_factor", 0.5)])
-def test_settings_that_would_compute_something_else_are_refused(official, tmp_path, key, value):
+def test_unsupported_settings_are_refused(official, tmp_path, key, value):
     raw = json.loads((official.folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(raw | {key: value}))
     with pytest.raises(UserError, match=f"{key} .* is not supported"):
@@ -243,7 +243,7 @@ def test_a_missing_config_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", '{"hidden_size": 96}', "[1, 2]"])
-def test_a_file_that_is_no_phi3_config_is_named(tmp_path, text):
+def test_a_file_that_is_not_a_phi3_config_is_named(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"config\.json is not"):

@@ -149,7 +149,7 @@ def test_two_conversions_to_one_output_do_not_share_a_temporary_folder(tmp_path)
     assert (output / "file").read_text() == "first"
 
 
-def test_reading_casts_to_the_types_that_are_asked_for():
+def test_a_tree_that_lacks_parameters_is_refused():
     checkpoint = open_checkpoint("small")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.ShapeDtypeStruct((2048, 192), np.float32, sharding=device)

@@ -192,7 +192,7 @@ def test_names_with_the_adapter_s_name_in_them_are_read_too(config, changed):
         ("fan_in_fan_out", True),
     ],
 )
-def test_what_is_more_than_a_low_rank_update_is_refused(config, changed, key, value):
+def test_an_adapter_with_more_than_a_low_rank_update_is_refused(config, changed, key, value):
     with pytest.raises(UserError, match=rf"adapter_config\.json: {key} .* is not supported"):
         read_adapter(changed(**{key: value}), config)
 
@@ -219,7 +219,7 @@ def test_an_adapter_for_another_width_is_refused_with_both_shapes(config, change
         read_adapter(folder, wide)
 
 
-def test_half_a_pair_is_refused_by_name(config, changed):
+def test_a_missing_factor_is_named(config, changed):
     folder = changed(lambda t: {n: x for n, x in t.items() if "2.self_attn.o_proj.lora_B" not in n})
     with pytest.raises(UserError, match=r"lacks .*layers\.2\.self_attn\.o_proj\.lora_B\.weight"):
         read_adapter(folder, config)

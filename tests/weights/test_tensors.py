@@ -31,13 +31,13 @@ def assert_same(tensors, values):
         np.testing.assert_array_equal(tensors.read(name), value)
 
 
-def test_what_the_library_wrote_is_read(values, tmp_path):
+def test_files_of_the_library_are_read(values, tmp_path):
     save_file(values, tmp_path / "model.safetensors")
     assert_same(open_tensors(tmp_path / "model.safetensors"), values)
     assert_same(open_tensors(tmp_path), values)
 
 
-def test_what_we_wrote_the_library_reads(values, tmp_path):
+def test_the_library_reads_our_files(values, tmp_path):
     specs = {name: (value.dtype, value.shape) for name, value in values.items()}
     write_safetensors(tmp_path / "x.safetensors", specs, values.__getitem__, {"format": "pt"})
     found = load_file(tmp_path / "x.safetensors")
@@ -66,7 +66,7 @@ def test_shards_are_joined_by_their_index(values, tmp_path):
 
 
 class TestRefused:
-    """Each damage is told with its file and a way out."""
+    """Damaged files are refused with the path and a remedy."""
 
     def test_a_missing_shard(self, values, tmp_path):
         where = {"a": "one.safetensors"}
@@ -103,19 +103,19 @@ class TestRefused:
         with pytest.raises(UserError, match=r"range of tensor a does not fit its shape \(3,\)"):
             open_tensors(path)
 
-    def test_another_type_is_told_when_it_is_asked_for(self, tmp_path):
+    def test_an_unsupported_type_is_refused_when_it_is_read(self, tmp_path):
         save_file({"a": np.zeros(3, np.int8)}, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match="tensor a has type I8; only F32, BF16, F16"):
             open_tensors(tmp_path).read("a")
 
     @pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "x.ckpt"])
     @pytest.mark.parametrize("by_folder", [True, False])
-    def test_a_pickle_with_the_line_that_makes_it_safe(self, tmp_path, name, by_folder):
+    def test_a_pickle_with_a_command_that_converts_it(self, tmp_path, name, by_folder):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(UserError, match=r"reading a pickle runs the code in it") as told:
+        with pytest.raises(UserError, match=r"reading a pickle runs the code in it") as caught:
             open_tensors(tmp_path if by_folder else tmp_path / name)
-        assert f"torch.load('{name}', weights_only=True)" in str(told.value)
-        assert "\n" not in str(told.value)
+        assert f"torch.load('{name}', weights_only=True)" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(UserError, match="holds no safetensors file"):

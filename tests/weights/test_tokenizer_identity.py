@@ -186,7 +186,7 @@ def test_a_fingerprint_does_not_depend_on_the_file_s_formatting(tmp_path):
     assert tokenizer_fingerprint(tmp_path / "same") == tokenizer_fingerprint()
 
 
-def test_the_licence_of_the_weights_goes_where_they_go(run, tmp_path):
+def test_conversions_copy_the_licence_of_the_weights(run, tmp_path):
     """Into a run folder, and from there into a bundle."""
     terms = resource("data", "small", "LICENSE").read_bytes()
     assert (run / "LICENSE").read_bytes() == terms
