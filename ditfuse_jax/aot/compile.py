@@ -185,7 +185,7 @@ def model_flops(recipe: Recipe, program: str) -> float:
         return size * training_flops(model, **sizes)
     if program == "sample":
         condition = text + NUM_IMAGES * patches
-        steps = recipe.sampling.steps * draw_flops(model, condition, patches)
+        steps = recipe.sampling.num_evaluations * draw_flops(model, condition, patches)
         branches = len(recipe.sampling.guidance.branches)
         return size * branches * (condition_flops(model, text, NUM_IMAGES, patches) + steps)
     return 0.0

@@ -121,9 +121,8 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
 
     patches = height * width // model.pixels_per_token**2
     text = float(setup.batch["token_valid"].sum()) / size
-    per_branch = condition_flops(model, text, count, patches) + sampling.steps * draw_flops(
-        model, text + count * patches, patches
-    )
+    per_branch = condition_flops(model, text, count, patches)
+    per_branch += sampling.num_evaluations * draw_flops(model, text + count * patches, patches)
     facts = {
         "batch_size": size,
         "crop": recipe.data.crop,

@@ -13,7 +13,7 @@ from typing import Any
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow.guidance import Guidance
-from ditfuse_jax.flow.solvers import SOLVERS
+from ditfuse_jax.flow.solvers import SOLVERS, count_evaluations
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.prompts import has_placeholders
 
@@ -116,6 +116,11 @@ class SamplingConfig:
     def guidance(self) -> Guidance:
         """The guidance scales and the branches that they need."""
         return Guidance(self.guidance_scale, self.image_guidance_scale)
+
+    @property
+    def num_evaluations(self) -> int:
+        """How often the solver evaluates the velocity."""
+        return count_evaluations(SOLVERS.find(self.solver), self.steps)
 
     def check_model(self, model: ModelConfig) -> None:
         """Checks the settings that depend on the model.

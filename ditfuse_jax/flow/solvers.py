@@ -52,6 +52,19 @@ def loop(step: Callable[[Carry, jax.Array, jax.Array], Carry], carry: Carry, tim
     return carry
 
 
+def count_evaluations(solver: Solver, steps: int) -> int:
+    """Returns how often a solver evaluates the velocity in that many steps."""
+    count = 0
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        nonlocal count
+        count += 1
+        return x
+
+    solver(velocity, jnp.zeros((1, 1, 1, 1)), np.linspace(0, 1, steps + 1, dtype=np.float32))
+    return count
+
+
 @SOLVERS.register("euler")
 def euler(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
     """Explicit Euler: first order, one evaluation per step."""

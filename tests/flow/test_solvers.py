@@ -52,6 +52,11 @@ def test_the_velocity_is_evaluated_from_the_first_time_and_never_at_the_last(nam
     assert max(seen) < times[-1]
 
 
+def test_evaluations_are_counted():
+    counts = [SamplingConfig(steps=4, solver=name).num_evaluations for name in ("euler", "heun")]
+    assert counts == [4, 7]
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_a_scan_over_jax_times_and_a_loop_over_numpy_times_agree(name):
     def run(times):
