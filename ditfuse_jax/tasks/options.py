@@ -68,13 +68,18 @@ def _option_names(instance: Any) -> Iterator[str]:
 
 def _replaced(instance: Any, options: dict[str, Any], make_task: MakeTask) -> Any:
     """Takes the options that it uses out of `options`."""
-    hints = typing.get_type_hints(type(instance))
+    try:
+        hints = typing.get_type_hints(type(instance))
+    except NameError:  # an annotation that is only imported for type checkers
+        hints = {}
     changes = {}
     nested = []
     for field, value in _fields(instance):
         if field.name in options:
             given = options.pop(field.name)
-            changes[field.name] = _converted(field.name, hints[field.name], value, given, make_task)
+            changes[field.name] = _converted(
+                field.name, hints.get(field.name, Any), value, given, make_task
+            )
         elif _is_instance_of_dataclass(value):
             nested.append((field.name, value))
     for name, value in nested:

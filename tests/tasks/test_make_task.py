@@ -109,6 +109,15 @@ def test_a_registered_class_gives_a_task_with_its_defaults(monkeypatch):
     assert make_task("class") == Stripes() and make_task("class:width=2") == Stripes(2)
 
 
+def test_a_task_whose_annotations_cannot_be_resolved_takes_options_unconverted(monkeypatch):
+    @dataclasses.dataclass
+    class Unresolved:
+        width: "OnlyForTypeCheckers" = 1  # type: ignore[name-defined] # noqa: F821
+
+    monkeypatch.setitem(TASKS._entries, "unresolved", Unresolved())
+    assert make_task({"name": "unresolved", "width": 2}) == Unresolved(2)
+
+
 def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
     class Plain:
         num_images = 1
