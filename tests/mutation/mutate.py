@@ -1,8 +1,8 @@
 """Mutants of a source file: mutmut's operators, applied to one node of the syntax tree at a time.
 
 mutmut's own runner is not used, because it skips decorated functions, hence every property of
-`model/layout.py`, and constants outside functions.  Not mutated are type annotations, decorators,
-imports, assertions, the text of error messages, and the `strict` argument of `zip`.
+`model/layout.py`, and constants outside functions.  Not mutated are types, decorators, imports,
+assertions, the text of error messages, progress bars, and the `strict` argument of `zip`.
 """
 
 import ast
@@ -105,6 +105,8 @@ class _Collector(cst.CSTVisitor):
 
 
 def _is_skipped(node: cst.CSTNode) -> bool:
+    if isinstance(node, cst.Call):
+        return cst.Module([]).code_for_node(node.func) in ("tqdm", "tqdm.tqdm", "TypeVar")
     if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom | cst.Assert):
         return True
     if isinstance(node, cst.Assign):  # exported names and type aliases
@@ -114,6 +116,8 @@ def _is_skipped(node: cst.CSTNode) -> bool:
 
 
 def _is_type(value: cst.BaseExpression) -> bool:
+    if isinstance(value, cst.Call):
+        return _called(value) == "TypeVar"
     return (
         isinstance(value, cst.Subscript)
         and isinstance(value.value, cst.Name)
