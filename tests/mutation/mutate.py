@@ -65,9 +65,20 @@ class Mutant:
     def valid(self) -> bool:
         """Whether the mutant compiles and differs from the original in more than layout."""
         try:
-            return ast.dump(ast.parse(self.source)) != ast.dump(ast.parse(self.module.code))
+            return meaning(self.source) != meaning(self.module.code)
         except SyntaxError:
             return False
+
+
+def meaning(source: str) -> str:
+    """Returns a text that is equal for sources which differ in comments and docstrings only."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def mutants(root: Path, file: str) -> list[Mutant]:

@@ -4,8 +4,8 @@
     python tests/mutation/run.py --count 0    # all of them: hours
     python tests/mutation/run.py --groups flow layout
 
-Results are kept in `.cache/mutants`: an interrupted run goes on where it was, and after a change
-only mutants whose file or tests changed are run again.  `equivalent.yaml` lists mutants that
+Results are kept in `.cache/mutants`: an interrupted run goes on where it was.  After a change of a
+file its mutants are run again, after a change of tests those that survived.  `equivalent.yaml` lists mutants that
 behave like the original; they are not counted.
 """
 
@@ -204,7 +204,7 @@ def _describe(mutant: mutate.Mutant) -> dict[str, Any]:
 
 
 def _key(mutant: mutate.Mutant) -> str:
-    return hashlib.sha256(f"{mutant.file}\0{mutant.source}".encode()).hexdigest()
+    return hashlib.sha256(f"{mutant.file}\0{mutate.meaning(mutant.source)}".encode()).hexdigest()
 
 
 def _holds(result: dict[str, Any] | None, digest: str) -> bool:
