@@ -5,8 +5,8 @@
     python tests/mutation/run.py --groups flow layout
 
 Results are kept in `.cache/mutants`: an interrupted run goes on where it was.  After a change of a
-file its mutants are run again, after a change of tests those that survived.  `equivalent.yaml` lists mutants that
-behave like the original; they are not counted.
+file its mutants are run again, after a change of tests those that survived.  `equivalent.yaml`
+lists mutants that behave like the original; they are not counted.
 """
 
 import argparse
