@@ -16,6 +16,8 @@ from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.train.step import model_inputs
 from ditfuse_jax.weights import load_autoencoder
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):

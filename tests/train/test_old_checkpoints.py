@@ -14,6 +14,8 @@ from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 from ditfuse_jax.weights.run_reader import RunReader
 
+pytestmark = pytest.mark.medium
+
 
 def abstract(config):
     recipe = resolve(config)

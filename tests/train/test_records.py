@@ -10,6 +10,8 @@ from ditfuse_jax.train import Evaluation, train
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 
+pytestmark = pytest.mark.medium
+
 
 def test_a_run_leaves_config_versions_metrics_and_tensorboard_events(tiny, tmp_path):
     seen = []

@@ -137,6 +137,7 @@ def test_the_bundled_model_refuses_a_shifted_tokenizer(shifted, ship):
         load_trained("small")
 
 
+@pytest.mark.medium
 def test_a_run_refuses_a_shifted_tokenizer(run, shifted, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     shutil.copytree(shifted, tmp_path / "run" / "tokenizer")
