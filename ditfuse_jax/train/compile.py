@@ -6,42 +6,35 @@ from typing import Any
 import jax
 
 from ditfuse_jax.parallel import Partitioner
+from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.recorder import example_flops
-from ditfuse_jax.train.settings import Recipe
+from ditfuse_jax.train.setup import Setup
 from ditfuse_jax.train.state import Frozen, TrainState, shardings_of
 from ditfuse_jax.train.step import Batch, TrainStep
 
 
 class CompiledSteps:
-    """The compiled training step of every shape of a batch, compiled when the shape comes first."""
+    """The compiled training step of each shape of batches."""
 
-    def __init__(
-        self,
-        make_step: Callable[[], TrainStep],
-        recipe: Recipe,
-        partitioner: Partitioner,
-        abstract: TrainState,
-        frozen: Frozen,
-    ):
-        self._make_step, self._recipe, self._partitioner = make_step, recipe, partitioner
-        self._abstract, self._frozen = abstract, frozen
+    def __init__(self, setup: Setup, goodput: Goodput):
+        self._setup, self._goodput = setup, goodput
         self._compiled: dict[tuple[int, ...], tuple[Callable, float]] = {}
 
-    def find(self, batch: Batch) -> tuple[Callable, float] | None:
-        """Returns the step for a batch and the FLOPs of the model per step, if it is compiled."""
-        return self._compiled.get(batch["target"].shape)
+    def get(self, batch: Batch) -> tuple[Callable, float]:
+        """Returns the step for a batch, compiled if the shape is new, and its model FLOPs.
 
-    def compile(self, batch: Batch) -> tuple[Callable, float]:
-        """Compiles the step for batches like this one; see `find`.
-
-        The FLOPs are those of this first batch, whose prompts are taken as typical.
+        The FLOPs are those of the first batch of the shape, whose prompts are taken as typical.
         """
-        step = compile_step(
-            self._make_step(), self._partitioner, self._abstract, self._frozen, batch
-        )
-        flops = example_flops(self._recipe, batch) * self._recipe.data.batch_size
-        self._compiled[batch["target"].shape] = step, flops
-        return step, flops
+        shape = batch["target"].shape
+        if shape not in self._compiled:
+            setup = self._setup
+            with self._goodput.measure("compile"):
+                step = compile_step(
+                    setup.make_step(), setup.partitioner, setup.abstract, setup.frozen, batch
+                )
+            flops = example_flops(setup.recipe, batch) * setup.recipe.data.batch_size
+            self._compiled[shape] = step, flops
+        return self._compiled[shape]
 
 
 def compile_step(

@@ -92,7 +92,7 @@ def train(
         recipe.train.data_timeout,
     )
     recorder = _make_recorder(setup, config, writers, console, goodput)
-    steps = CompiledSteps(setup.make_step, recipe, setup.partitioner, setup.abstract, setup.frozen)
+    compiled = CompiledSteps(setup, goodput)
     stop, stopping = StopSignal(), False
 
     def save() -> None:
@@ -110,12 +110,8 @@ def train(
                     save()
                     checkpoints.wait()
                 raise
-            compiled = steps.find(batch)
-            if compiled is None:
-                with goodput.measure("compile"):
-                    compiled = steps.compile(batch)
-                recorder.start(step)
-            train_step, flops = compiled
+            train_step, flops = compiled.get(batch)
+            recorder.start(step)
             with goodput.measure("step"), jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, setup.frozen, batch)
             step += 1
@@ -143,27 +139,21 @@ def train(
         recorder.write(step, {f"goodput/{k}": share for k, share in goodput.shares().items()})
         recorder.close()
         console.close()
-    if step < total:
-        console.print(
-            f"stopped by a signal: step {step} of {total} is saved in {run.path}; run the same "
-            "command to continue"
-        )
-    else:
-        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in goodput.shares().items())
-        console.print(f"done: {run.path} is at step {step}; {goodput.total:.0f} s ({shares})")
+    console.print(_summary(step, total, run.path, goodput))
     return Outcome(step, step < total, goodput.shares())
 
 
 def _make_recorder(
     setup: Setup, config: Config, writers: Sequence[Writer], console: Console, goodput: Goodput
 ) -> Recorder:
-    recipe, all_writers = setup.recipe, list(writers)
+    recipe = setup.recipe
     if is_main_process():
-        all_writers += make_writers(recipe.train.writers, setup.run, config.to_dict())
+        named = make_writers(recipe.train.writers, setup.run, config.to_dict())
+        writer = MultiWriter([*named, *writers])
+    else:
+        writer = MultiWriter([])
     rate = learning_rate(recipe.optimizer, recipe.train.steps)
-    return Recorder(
-        recipe, rate, console, MultiWriter(all_writers if is_main_process() else ()), goodput
-    )
+    return Recorder(recipe, rate, console, writer, goodput)
 
 
 def _context(setup: Setup, step: int, state: TrainState) -> EvalContext:
@@ -199,6 +189,16 @@ def _evaluate(
     if best is None or best.criterion.name not in scalars:
         return False
     return best.record(context.step, scalars, setup.checkpoints.steps)
+
+
+def _summary(step: int, total: int, path: Path, goodput: Goodput) -> str:
+    if step < total:
+        return (
+            f"stopped by a signal: step {step} of {total} is saved in {path}; run the same command "
+            "to continue"
+        )
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in goodput.shares().items())
+    return f"done: {path} is at step {step}; {goodput.total:.0f} s ({shares})"
 
 
 def _is_due(step: int, every: int) -> bool:

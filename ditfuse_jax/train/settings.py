@@ -1,4 +1,4 @@
-"""What a recipe means: typed settings, checked by name before anything is allocated."""
+"""Typed settings of a recipe, checked before anything is allocated."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ def _completed(config: Config) -> Config:
 
 
 def _evaluations(section: Config) -> tuple[EvaluationConfig, ...]:
-    """Reads `config.evaluations`; a setting `task` is checked here, so before anything is built."""
+    """Reads `config.evaluations`; a setting `task` is checked, too."""
     evaluations = tuple(
         EvaluationConfig.from_dict(name, values) for name, values in _plain(section).items()
     )

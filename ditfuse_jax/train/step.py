@@ -189,5 +189,5 @@ def update_grad_norm_ema(ema: jax.Array, norm: jax.Array, spike_factor: float) -
 
 def update_ema(ema: Any, parameters: Any, decay: float, step: jax.Array) -> Any:
     """Returns the moving average of the parameters; early in a run the decay is smaller."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, parameters)
+    weight = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, ema, parameters)

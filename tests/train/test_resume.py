@@ -207,3 +207,12 @@ def test_a_run_refuses_to_continue_with_another_tokenizer(tiny, tmp_path):
     config = tiny("--config.train.steps=2", f"--config.data.tokenizer={other}")
     with pytest.raises(UserError, match=r"run was trained with another tokenizer than the one in"):
         train(config, tmp_path / "run", quiet=True)
+
+
+def test_a_folder_of_converted_weights_is_not_a_run_to_continue(tiny, tmp_path):
+    config = tiny("--config.train.steps=1")
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save_config(0, config.to_dict())
+    checkpoints.close()
+    with pytest.raises(UserError, match="holds weights and no training to continue"):
+        train(config, tmp_path / "run", quiet=True)
