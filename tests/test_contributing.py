@@ -37,9 +37,10 @@ def test_each_registry_of_the_package_is_documented():
     defined = set()
     for path in (ROOT / "ditfuse_jax").rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            value = getattr(node, "value", None)
-            if isinstance(value, ast.Call) and ast.unparse(value.func) == "Registry":
-                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                continue
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Registry":
                 defined.add(ast.unparse(target))
     assert defined == {name for _, name in documented()}
 
