@@ -1,17 +1,32 @@
 """Opening a stored model, whatever its layout."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import RUNTIME_FIELDS
 from ditfuse_jax.model.presets import preset
+from ditfuse_jax.registry import Registry
 from ditfuse_jax.weights.adapters import with_adapter
 from ditfuse_jax.weights.bundle import find_bundle, is_bundle, open_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint
 from ditfuse_jax.weights.omnigen_folder import OmniGenReader, is_weights, open_omnigen
 from ditfuse_jax.weights.peft import is_adapter, read_adapter
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredLayout:
+    """A layout in which models are stored.
+
+    Attributes:
+      recognizes: returns whether a path has this layout, complete or not.
+      open: opens a path; the second argument is the `base` of `open_checkpoint`.
+    """
+
+    recognizes: Callable[[Path], bool]
+    open: Callable[[Path, Path | str | None], Checkpoint]
 
 
 def open_checkpoint(path: Path | str, *, base: Path | str | None = None) -> Checkpoint:
@@ -28,38 +43,47 @@ def open_checkpoint(path: Path | str, *, base: Path | str | None = None) -> Chec
       UserError: there is no model, it is incomplete or damaged, or it needs a base.
     """
     path = find_bundle(path)
-    if is_run(path):
-        # Orbax is imported only when a run is opened.
-        from ditfuse_jax.weights.run import open_run
-
-        return open_run(path, open_checkpoint, base)
-    if is_bundle(path):
-        return open_bundle(path)
-    if is_adapter(path):
-        if base is None:
-            raise UserError(
-                f"{path} is an adapter: name the weights under it with --base, or give them as "
-                "--checkpoint and the adapter with --lora"
-            )
-        below = open_checkpoint(base)
-        checkpoint = dataclasses.replace(
-            below,
-            name=path.name,
-            kind="peft",
-            path=path,
-            base=resolve_best(find_bundle(base)),
-            step=None,
-        )
-        return with_adapter(checkpoint, lambda: below, read_adapter(path, below.model))
-    if is_weights(path):
-        return _open_omnigen(path)
+    for layout in reversed(list(STORED_LAYOUTS.values())):
+        if layout.recognizes(path):
+            return layout.open(path, base)
     raise UserError(
         f"no checkpoint in {path}: give a run folder of `ditfuse train`, a bundle, or weights in "
         "OmniGen's or diffusers' layout"
     )
 
 
-def _open_omnigen(path: Path) -> Checkpoint:
+def _open_run(path: Path, base: Path | str | None) -> Checkpoint:
+    # Orbax is imported only when a run is opened.
+    from ditfuse_jax.weights.run import open_run
+
+    return open_run(path, open_checkpoint, base)
+
+
+def _open_bundle(path: Path, base: Path | str | None) -> Checkpoint:
+    del base
+    return open_bundle(path)
+
+
+def _open_peft(path: Path, base: Path | str | None) -> Checkpoint:
+    if base is None:
+        raise UserError(
+            f"{path} is an adapter: name the weights under it with --base, or give them as "
+            "--checkpoint and the adapter with --lora"
+        )
+    below = open_checkpoint(base)
+    checkpoint = dataclasses.replace(
+        below,
+        name=path.name,
+        kind="peft",
+        path=path,
+        base=resolve_best(find_bundle(base)),
+        step=None,
+    )
+    return with_adapter(checkpoint, lambda: below, read_adapter(path, below.model))
+
+
+def _open_omnigen(path: Path, base: Path | str | None) -> Checkpoint:
+    del base
     opened = open_omnigen(path)
     runtime = {name: getattr(preset("omnigen"), name) for name in RUNTIME_FIELDS}
     return Checkpoint(
@@ -72,3 +96,15 @@ def _open_omnigen(path: Path) -> Checkpoint:
         tokenizer=opened.tokenizer,
         tokenizer_fingerprint=opened.tokenizer_fingerprint,
     )
+
+
+# The last one that recognizes a path opens it, so registered layouts precede those of this package.
+STORED_LAYOUTS: Registry[StoredLayout] = Registry(
+    "stored layout",
+    {
+        "omnigen": StoredLayout(is_weights, _open_omnigen),
+        "peft": StoredLayout(is_adapter, _open_peft),
+        "bundle": StoredLayout(is_bundle, _open_bundle),
+        "run": StoredLayout(is_run, _open_run),
+    },
+)

@@ -15,6 +15,7 @@ from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.sample import WeightedAdapter, load_trained
 from ditfuse_jax.weights import Adapter, open_checkpoint, write_adapter
+from ditfuse_jax.weights.open import STORED_LAYOUTS, StoredLayout
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,16 @@ def test_a_registered_layout_can_be_written(original, tmp_path, monkeypatch):
     LAYOUTS.register("names", write_names)
     convert(original, tmp_path / "names.txt", to="names", quiet=True)
     assert "embed_tokens" in (tmp_path / "names.txt").read_text().splitlines()
+
+
+def test_a_registered_layout_can_be_read(tmp_path, monkeypatch):
+    """Before the layouts of this package, which recognize any file."""
+    path = tmp_path / "model.mine"
+    path.touch()
+    layout = StoredLayout(lambda path: path.suffix == ".mine", lambda *_: open_checkpoint("small"))
+    monkeypatch.setattr(STORED_LAYOUTS, "_entries", dict(STORED_LAYOUTS))
+    STORED_LAYOUTS.register("mine", layout)
+    assert load_trained(path).name == "small"
 
 
 def test_two_conversions_to_one_output_do_not_share_a_temporary_folder(tmp_path):
