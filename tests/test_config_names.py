@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ditfuse_jax.config_names import RENAMED, with_current_names
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.settings import resolve
 
@@ -51,6 +52,9 @@ def test_a_config_with_old_names_resolves_to_the_same_recipe(old_config):
     assert resolve(old_config) == resolve(default_config("nano"))
 
 
-def test_a_current_name_has_priority_over_an_old_one():
-    config = {"flow": {"detail": 1.0, "gradient_loss_weight": 2.0}}
-    assert with_current_names(config) == {"flow": {"gradient_loss_weight": 2.0}}
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_recipe_that_sets_a_renamed_key_is_refused_by_both_names(old):
+    config = default_config("nano").to_dict()
+    put(config, old, 1)
+    with pytest.raises(UserError, match=f"^config.{old} is now config.{RENAMED[old]}: rename it$"):
+        resolve(config)

@@ -156,8 +156,12 @@ def lora_config(config: Mapping[str, Any]) -> LoRAConfig | None:
 
 
 def _with_own_folders(run: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Replaces autoencoder and tokenizer of a config by those in the run folder, if there are."""
-    config = config | {"data": dict(config["data"])}
+    """Replaces autoencoder and tokenizer of a config by those in the run folder, if there are.
+
+    Keys that older configs lack get their defaults.
+    """
+    data = {"tokenizer": ""} | config.get("data", {})
+    config = {"weights": "", "autoencoder": ""} | config | {"data": data}
     if (run / AUTOENCODER).is_dir():
         config["autoencoder"] = str((run / AUTOENCODER).absolute())
     if (run / TOKENIZER).is_dir():
