@@ -33,6 +33,7 @@ class Sweep:
         ("--data", "/my/pairs", "--task", "ivif"); by default the scores are those of the recipe's
         own evaluation at the end of the training.
       metrics: names in `METRICS` of the scores to show, the most important first; all by default.
+        Scalars of the recipe's evaluation NAME are called `NAME/PSNR_clean`.
       title: one line; by default the first line of the docstring of the file or function.
       imports: extensions that the trainings and evaluations load, see `load_extensions`.
 
@@ -77,7 +78,9 @@ class Sweep:
             raise UserError(
                 "a sweep of a checkpoint needs evaluate=('--data', ...), the data of its scores"
             )
-        unknown = [name for name in self.metrics if name not in METRICS]
+        # What an evaluation of the recipe returns is known only after it ran.
+        of_recipe = [name for name in self.metrics if "/" in name and not self.evaluate]
+        unknown = [name for name in self.metrics if name not in (*METRICS, *of_recipe)]
         if unknown:
             raise UserError(f"metric {unknown[0]!r} is unknown; choose from {', '.join(METRICS)}")
 

@@ -125,7 +125,8 @@ def _run_trials(
         code = call(training.command, log)
         reason = _reason(code, log) if code else ""
         if not code and not training.finished():
-            reason = "it ended without evaluating its last step: remove its folder to train again"
+            missing = "evaluating" if training.gives_scores else "saving"
+            reason = f"it ended without {missing} its last step: remove its folder to train again"
         if reason:
             write(f"failed: {TrialFailure(training.name, reason, log)}")
             return [TrialFailure(trial.name, reason, log) for trial in trials]

@@ -39,6 +39,7 @@ class Training:
       recipe: name or file, the argument of `--config`.
       overrides: all of them, including the seed.
       imports: extensions.
+      gives_scores: whether its own evaluation at the last step gives the scores of the sweep.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Training:
     recipe: str
     overrides: Arguments
     imports: Arguments = ()
+    gives_scores: bool = True
 
     @property
     def command(self) -> Arguments:
@@ -77,14 +79,25 @@ class Training:
         return read_metrics(RunFolder(self.folder).metrics)
 
     def last_scores(self) -> dict[str, float]:
-        """Returns metric -> value of the evaluation at the last step; empty if there is none."""
-        found = {name.removeprefix("eval/"): value for name, value in self._last_record().items()}
-        return {name: value for name, value in found.items() if name in METRICS}
+        """Returns scalar -> value of the evaluations at the last step; empty if there is none.
+
+        Names are without the leading `eval/`: `PSNR_clean`, or `NAME/PSNR_clean` of the evaluation
+        NAME.  The scores of the mean image are left out: they do not depend on the training.
+        """
+        found = {
+            name.removeprefix("eval/"): value
+            for name, value in self._last_record().items()
+            if name.startswith("eval/")
+        }
+        return {name: value for name, value in found.items() if not name.endswith("_of_mean")}
 
     def finished(self) -> bool:
-        """Whether the checkpoint and the evaluation of the last step exist."""
-        evaluated = any(name.startswith("eval/") for name in self._last_record())
-        return evaluated and (self.folder / CHECKPOINTS / str(self.steps)).is_dir()
+        """Whether the checkpoint of the last step exists, and the evaluation if it is needed."""
+        if not (self.folder / CHECKPOINTS / str(self.steps)).is_dir():
+            return False
+        if not (self.gives_scores and self.config.evaluations):
+            return True
+        return any(name.startswith("eval/") for name in self._last_record())
 
     def _last_record(self) -> dict[str, Any]:
         """Returns everything recorded at the last step."""
@@ -231,7 +244,9 @@ def _training(sweep: Sweep, folder: Path, label: str, overrides: Arguments, seed
     run_folder = folder / "runs" / f"{_slug(label)}-seed{seed}"
     overrides = (*overrides, f"--config.seed={seed}")
     imports = tuple(sweep.imports)
-    return Training(f"{label}, seed {seed}", run_folder, sweep.recipe, overrides, imports)
+    return Training(
+        f"{label}, seed {seed}", run_folder, sweep.recipe, overrides, imports, not sweep.evaluate
+    )
 
 
 def _evaluation(

@@ -1,13 +1,13 @@
 """Plots of a sweep: training curves with their range over the seeds, and scores of all settings."""
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.reports.plots import (
     COLOURS,
     Plot,
@@ -15,11 +15,10 @@ from ditfuse_jax.evaluate.reports.plots import (
     is_logarithmic,
     series_colour,
 )
-from ditfuse_jax.evaluate.reports.tables import heading
 from ditfuse_jax.evaluate.reports.training_curves import running_average, thinned, time_series
 from ditfuse_jax.optional import import_optional
 from ditfuse_jax.sweep.plan import SweepPlan
-from ditfuse_jax.sweep.table import ScoreTable
+from ditfuse_jax.sweep.table import ScoreTable, find_metric, in_table_order, scalar_title
 
 _ROW_HEIGHT = 34  # of a setting in a plot of scores, CSS pixels
 _LONGEST_NAME = 24  # characters of a setting beside its scores
@@ -37,7 +36,7 @@ _OTHER = {"color": COLOURS["soft"]}
 
 
 def training_curves(plan: SweepPlan) -> list[Plot]:
-    """Returns a plot of `loss` and of each metric that was evaluated while training.
+    """Returns a plot of `loss` and of each scalar that was evaluated while training.
 
     Where settings share a training it is drawn once, under the name of the first.
     """
@@ -49,7 +48,14 @@ def training_curves(plan: SweepPlan) -> list[Plot]:
             records.setdefault(trial.setting, []).append(trial.training.records())
     numbers = setting_numbers(plan)
     plots = []
-    for name in ("loss", *(f"eval/{metric}" for metric in METRICS)):
+    scalars = in_table_order(
+        name.removeprefix("eval/")
+        for of_seeds in records.values()
+        for record in itertools.chain(*of_seeds)
+        for name in record
+        if name.startswith("eval/") and not name.endswith("_of_mean")
+    )
+    for name in ("loss", *(f"eval/{scalar}" for scalar in scalars)):
         found = {
             numbers[setting]: merged
             for setting, of_seeds in records.items()
@@ -67,8 +73,7 @@ def score_plots(table: ScoreTable) -> list[Plot]:
         rows = sum(math.isfinite(row.cells[metric].mean) for row in table.rows)
         if rows:
             draw = functools.partial(_draw_scores, table, metric)
-            title = f"{heading(METRICS[metric])} {METRICS[metric].arrow}"
-            plots.append(Plot(title, draw, height=40 + _ROW_HEIGHT * rows))
+            plots.append(Plot(scalar_title(metric), draw, height=40 + _ROW_HEIGHT * rows))
     return plots
 
 
@@ -102,8 +107,9 @@ def _curves(name: str, found: Mapping[int, np.ndarray]) -> Plot:
         }
     everything = np.concatenate(list(shown.values()))
     logarithmic = is_logarithmic(everything[:, 2].min(), everything[:, 3].max())
-    title = name.removeprefix("eval/")
-    title = METRICS[title].title if title in METRICS else title
+    scalar = name.removeprefix("eval/")
+    evaluation, metric = scalar.rpartition("/")[0], find_metric(scalar)
+    title = f"{evaluation}: " * bool(evaluation) + metric.title if metric else scalar
     scale = " (log scale)" if logarithmic else ""
     return Plot(title + scale, functools.partial(_draw_curves, shown, logarithmic))
 

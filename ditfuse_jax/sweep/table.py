@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ditfuse_jax.evaluate.bootstrap import best_methods
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRICS, Metric
 from ditfuse_jax.evaluate.reports.exports import csv_text
 from ditfuse_jax.evaluate.reports.tables import (
     aligned_text,
@@ -60,11 +60,17 @@ class ScoreTable:
     rows: tuple[ScoreRow, ...]
 
     def best(self, metric: str) -> set[str]:
-        """Returns the settings with the best mean; none if only one setting has a value."""
+        """Returns the settings with the best mean.
+
+        There is none if only one setting has a value, or if the scalar's direction is unknown.
+        """
+        known = find_metric(metric)
+        if known is None:
+            return set()
         means = {row.setting: row.cells[metric].mean for row in self.rows}
         if sum(not math.isnan(mean) for mean in means.values()) < 2:
             return set()
-        return best_methods(metric, means)
+        return best_methods(known.name, means)
 
     def texts(self, metric: str) -> list[tuple[str, str]]:
         """Returns mean and deviation of each row with equal decimals; "" without a deviation."""
@@ -80,9 +86,11 @@ class ScoreTable:
 
 def make_table(plan: SweepPlan) -> ScoreTable:
     """Collects the scores of the trials that are done."""
-    names = plan.sweep.metrics or METRICS
     found = [(trial, trial.scores()) for trial in plan.trials]
-    present = tuple(name for name in names if any(name in (scores or {}) for _, scores in found))
+    names = in_table_order(name for _, scores in found for name in scores or {})
+    if plan.sweep.metrics:
+        names = [name for name in plan.sweep.metrics if name in names]
+    present = tuple(names)
     rows = []
     for setting, _ in plan.sweep.items():
         scores = [some for trial, some in found if trial.setting == setting]
@@ -90,6 +98,27 @@ def make_table(plan: SweepPlan) -> ScoreTable:
         cells = {name: SeedScores(tuple(s[name] for s in done if name in s)) for name in present}
         rows.append(ScoreRow(setting, len(done), len(scores), cells))
     return ScoreTable(present, tuple(rows))
+
+
+def in_table_order(names: Iterable[str]) -> list[str]:
+    """Returns distinct names of scalars: those in `METRICS`, in its order, before all others."""
+    distinct = dict.fromkeys(names)
+    metrics = [name for name in METRICS if name in distinct]
+    return metrics + [name for name in distinct if name not in metrics]
+
+
+def find_metric(scalar: str) -> Metric | None:
+    """Returns the metric of `PSNR_clean` or `NAME/PSNR_clean`; None for another scalar."""
+    return METRICS.get(scalar.rpartition("/")[2])
+
+
+def scalar_title(scalar: str) -> str:
+    """`PSNR to clean (RGB), dB ↑`, after the evaluation's name if there is one."""
+    metric = find_metric(scalar)
+    if metric is None:
+        return scalar
+    evaluation = scalar.rpartition("/")[0]
+    return f"{evaluation}: " * bool(evaluation) + f"{heading(metric)} {metric.arrow}"
 
 
 def to_csv(table: ScoreTable) -> str:
@@ -116,7 +145,7 @@ def trials_csv(plan: SweepPlan) -> str:
 
 def to_markdown(table: ScoreTable) -> str:
     """Returns means and deviations, with the best mean of each metric in bold."""
-    titles = [_title(name) for name in table.metrics]
+    titles = [scalar_title(name) for name in table.metrics]
     lines = _lines(table, lambda mean, rest, best: (f"**{mean}**" if best else mean) + rest)
     rows = [[escape_markdown(setting), *cells] for setting, *cells in lines]
     return markdown_rows([["setting", "seeds", *titles], *rows]) + "\n"
@@ -124,7 +153,7 @@ def to_markdown(table: ScoreTable) -> str:
 
 def to_text(table: ScoreTable) -> str:
     """Returns the table for a terminal; the best mean of each metric has a `*`."""
-    titles = [f"{_title(name)} " for name in table.metrics]
+    titles = [f"{scalar_title(name)} " for name in table.metrics]
     lines = _lines(table, lambda mean, rest, best: mean + rest + ("*" if best else " "))
     return aligned_text([["setting", "seeds", *titles], *lines])
 
@@ -137,8 +166,3 @@ def _lines(table: ScoreTable, cell: Callable[[str, str, bool], str]) -> list[lis
         for line, (mean, deviation) in zip(lines, table.texts(name), strict=True):
             line.append(cell(mean, f" ± {deviation}" if deviation else "", line[0] in best))
     return lines
-
-
-def _title(metric: str) -> str:
-    """`PSNR to clean (RGB), dB ↑`."""
-    return f"{heading(METRICS[metric])} {METRICS[metric].arrow}"

@@ -110,12 +110,29 @@ def test_a_training_is_done_when_its_last_step_is_saved_and_evaluated(plan):
     assert not training.finished()
     with metrics.open("a") as file:
         file.write(
-            '{"step": 3, "eval/quality": 2.0, "eval/other": 3.0}\n{"step": 3, "goodput/x": 1}\n'
+            '{"step": 3, "eval/quality": 2.0, "eval/quality_of_mean": 3.0}\n'
+            '{"step": 3, "eval/pairs/quality": 4.0, "eval/mine": 5.0, "goodput/x": 1}\n'
         )
     assert training.finished()
-    assert training.last_scores() == {"quality": 2.0}
+    assert training.last_scores() == {"quality": 2.0, "pairs/quality": 4.0, "mine": 5.0}
     (training.folder / "checkpoints" / "3").rename(training.folder / "checkpoints" / "2")
     assert not training.finished()
+
+
+def test_a_training_needs_an_evaluation_only_if_it_has_one_that_gives_the_scores(plan, tmp_path):
+    recipe = tmp_path / "unevaluated.py"
+    recipe.write_text(
+        "from ditfuse_jax.train.recipe import load_recipe\n"
+        "def get_config():\n"
+        "    config = load_recipe('nano_m3').unlock()\n"
+        "    config.evaluations = {}\n"
+        "    return config\n"
+    )
+    scored, unevaluated = plan(evaluate=ON), plan(recipe=str(recipe))
+    own = plan()
+    (own.trainings[0].folder / "checkpoints" / "3").mkdir(parents=True)
+    for made, finished in ((scored, True), (unevaluated, True), (own, False)):
+        assert made.trainings[0].finished() == finished
 
 
 def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(plan):

@@ -100,6 +100,25 @@ def test_csv_holds_the_numbers_unrounded():
     assert single["quality_deviation"] == ""
 
 
+def test_scalars_of_named_evaluations_and_of_extensions_are_in_the_table():
+    made = table(
+        a={"pairs/error": (1.0,), "mine": (1.0,)}, b={"pairs/error": (2.0,), "mine": (2.0,)}
+    )
+    assert (
+        to_markdown(made).splitlines()[0] == "| setting | seeds | pairs: Error, levels² ↓ | mine |"
+    )
+    assert made.best("pairs/error") == {"a"} and made.best("mine") == set()
+
+
+def test_all_scalars_of_the_last_evaluation_are_collected_metrics_first(plan):
+    made = plan({"a": ()}, seeds=(0,))
+    (training,) = made.trainings
+    (training.folder / "checkpoints" / "3").mkdir(parents=True)
+    line = '{"step": 3, "eval/mine": 5.0, "eval/pairs/error": 4.0, "eval/quality": 2.0}\n'
+    (training.folder / "metrics.jsonl").write_text(line)
+    assert make_table(made).metrics == ("quality", "mine", "pairs/error")
+
+
 @pytest.mark.processes
 def test_trials_that_are_not_done_are_counted_and_omitted(fake, plan):
     from ditfuse_jax.sweep.local import run_plan
