@@ -1,6 +1,7 @@
 """One handle for stored models of every layout."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -73,6 +74,25 @@ def test_a_run_carries_its_autoencoder_and_tokenizer(run):
     assert checkpoint.autoencoder == run / "autoencoder"
     assert checkpoint.tokenizer == run / "tokenizer"
     assert open_checkpoint(run / "checkpoints" / "0").name == "converted, step 0"
+
+
+@pytest.mark.parametrize("key", ["autoencoder", "weights", "sample", "lora", "imports", "data"])
+def test_a_run_whose_config_lacks_a_newer_key_opens_with_its_default(run, tmp_path, key):
+    expected = open_checkpoint(run)
+    checkpoint = open_checkpoint(_with_config(run, tmp_path / "old", lambda c: c.pop(key)))
+    assert checkpoint.model == expected.model and checkpoint.sampling == expected.sampling
+    assert checkpoint.autoencoder is None and checkpoint.tokenizer is None
+
+
+def _with_config(run, output, change):
+    """Copies one step of a run, without autoencoder and tokenizer, and changes its config."""
+    folder = run / "checkpoints"
+    shutil.copytree(folder, output / "checkpoints")
+    (path,) = (output / "checkpoints" / "0" / "config").glob("metadata")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return output
 
 
 def test_the_bundled_model_is_found_by_name():
