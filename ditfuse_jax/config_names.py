@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ditfuse_jax.errors import UserError
+
 # Old key -> new key, each with its sections.
 RENAMED = {
     "model.target_sees_sources": "model.source_skip",
@@ -27,7 +29,11 @@ RENAMED = {
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's config with renamed keys under their current names."""
+    """Returns a checkpoint's config with renamed keys under their current names.
+
+    Raises:
+      UserError: a renamed key stands beside its current name, as in a recipe that still sets it.
+    """
     current = _copied(config)
     for old, new in RENAMED.items():
         *sections, key = old.split(".")
@@ -41,7 +47,9 @@ def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
         *sections, key = new.split(".")
         for name in sections:
             target = target.setdefault(name, {})
-        target.setdefault(key, value)
+        if key in target:
+            raise UserError(f"config.{old} is now config.{new}: rename it")
+        target[key] = value
     return current
 
 

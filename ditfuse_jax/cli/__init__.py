@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ditfuse_jax.extensions import load_extensions
 
         _silence_dependencies()
-        args.imports = load_extensions(args.imports)
+        if not getattr(args, "loads_extensions", False):
+            args.imports = load_extensions(args.imports)
         return _module(args.command).run(args) or 0
     except UserError as error:
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)

@@ -37,14 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
     add("--table", type=Path, metavar="FILE", help="write the table in docs/scaling.md instead")
     add("--missing", action="store_true", help="with --table: only the missing rows")
-    parser.set_defaults(accepts_overrides=True)
+    parser.set_defaults(accepts_overrides=True, loads_extensions=True)
 
 
 def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # no device is used
     from ditfuse_jax.aot import CompileConfig, Topology, compile_programs
     from ditfuse_jax.aot.table import write_table
+    from ditfuse_jax.extensions import load_extensions
 
+    load_extensions(args.imports)
     if args.missing and not args.table:
         raise UserError("--missing needs --table docs/scaling.md")
     if args.table:

@@ -14,7 +14,7 @@ EXIT_STOPPED = 143
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="RECIPE", help="nano_m3, ... or a file")
     parser.add_argument("--workdir", required=True, type=Path, help="the run folder")
-    parser.set_defaults(accepts_overrides=True)
+    parser.set_defaults(accepts_overrides=True, loads_extensions=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,8 +25,11 @@ def run(args: argparse.Namespace) -> int:
     initialize()
     with exit_together("ditfuse train"):
         from ditfuse_jax.api import train
+        from ditfuse_jax.extensions import load_extensions
         from ditfuse_jax.train import load_recipe
 
-        config = load_recipe(args.config, args.overrides, args.imports)
+        # An extension may use JAX, which must have met the other processes before.
+        imports = load_extensions(args.imports)
+        config = load_recipe(args.config, args.overrides, imports)
         outcome = train(config, args.workdir)
     return EXIT_STOPPED if outcome.stopped else 0
