@@ -83,13 +83,11 @@ def train(
     Raises:
       UserError: bad config, data or folder.
     """
-    from ditfuse_jax.evaluate import HeldOut  # noqa: F401  (registers the evaluator)
-    from ditfuse_jax.train import load_recipe, make_evaluations, resolve
+    from ditfuse_jax.train import load_recipe
     from ditfuse_jax.train import train as run_training
 
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
-    evaluations = make_evaluations(resolve(loaded))
-    return run_training(loaded, workdir, writers, callbacks, evaluations=evaluations, quiet=quiet)
+    return run_training(loaded, workdir, writers, callbacks, quiet=quiet)
 
 
 def prepare(

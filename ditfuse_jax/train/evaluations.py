@@ -9,6 +9,7 @@ evaluation's own name.
 """
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,13 @@ class Evaluator(Protocol):
         ...
 
 
+def _evaluators() -> dict[str, Callable[..., Evaluator]]:
+    # By name at the first lookup: `evaluate` builds on this package.
+    return {"held_out": importlib.import_module("ditfuse_jax.evaluate").HeldOut}
+
+
 # Name -> factory, which takes the recipe and the evaluation's settings as keyword arguments.
-EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator")
+EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator", _evaluators)
 
 # Name -> factory, which takes the recipe.
 CALLBACKS: Registry[Callable[["Recipe"], Callback]] = Registry("callback")

@@ -17,6 +17,7 @@ from ditfuse_jax.train.evaluations import (
     EvalContext,
     Evaluation,
     find_criterion,
+    make_evaluations,
 )
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.optimizer import learning_rate
@@ -50,7 +51,7 @@ def train(
     writers: Sequence[Writer] = (),
     callbacks: Sequence[Callback] = (),
     *,
-    evaluations: Sequence[Evaluation] = (),
+    evaluations: Sequence[Evaluation] | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Trains, or continues the run in the folder.
@@ -60,7 +61,7 @@ def train(
       workdir: the run folder.
       writers: record metrics beside those of `config.train.writers`.
       callbacks: called after every update, beside those of `config.train.callbacks`.
-      evaluations: see `make_evaluations`; `api.train` builds those of the recipe.
+      evaluations: instead of those of `config.evaluations`; `()` for none.
       quiet: no console output.
 
     Raises:
@@ -73,6 +74,8 @@ def train(
         for name in recipe.train.writers:
             WRITERS.find(name)  # refuses unknown names
         callbacks = [*(CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks), *callbacks]
+        if evaluations is None:
+            evaluations = make_evaluations(recipe)
         criterion = find_criterion(recipe.train.keep_best, evaluations)
         setup = set_up(config, recipe, Path(workdir), criterion)
 

@@ -138,14 +138,14 @@ def test_a_damaged_record_is_reported_in_one_line(tmp_path, text):
 
 def test_a_folder_may_have_a_name_that_ends_in_best(tiny, tmp_path):
     folder = tmp_path / "run@best"
-    train(tiny("--config.train.steps=1"), folder, quiet=True)
+    train(tiny("--config.train.steps=1"), folder, evaluations=(), quiet=True)
     assert is_run(folder)
     assert find_checkpoint(folder) == (folder, 1)
 
 
 def test_a_best_step_survives_when_many_are_older_and_newer(tiny, tmp_path):
     folder = tmp_path / "run"
-    train(tiny("--config.train.steps=1"), folder, quiet=True)
+    train(tiny("--config.train.steps=1"), folder, evaluations=(), quiet=True)
     best = BestTracker(folder, HIGHER)
     checkpoints = Checkpoints(folder, keep=2, best=best)
     for step in range(2, 7):

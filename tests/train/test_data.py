@@ -33,9 +33,9 @@ def test_a_run_in_buckets_continues_to_the_bit(tiny, photos, losses, tmp_path):
     batches = resolve(config).data.batches()
     shapes = {next(batches)["target"].shape for _ in range(5)}
     assert len(shapes) == 2
-    train(config, whole, quiet=True)
-    train(tiny(photos, SHAPES, "--config.train.steps=2"), parts, quiet=True)
-    train(config, parts, quiet=True)
+    train(config, whole, evaluations=(), quiet=True)
+    train(tiny(photos, SHAPES, "--config.train.steps=2"), parts, evaluations=(), quiet=True)
+    train(config, parts, evaluations=(), quiet=True)
     assert losses(whole) == losses(parts)
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert all(r["tflops_per_device"] > 0 for r in records if "tflops_per_device" in r)
@@ -49,7 +49,7 @@ def test_a_run_opens_each_source_once(tiny, photos, monkeypatch, tmp_path):
         return sources.open_source(name)
 
     monkeypatch.setattr("ditfuse_jax.pipeline.loader.open_source", open_source)
-    train(tiny(photos, "--config.train.steps=1"), tmp_path / "run", quiet=True)
+    train(tiny(photos, "--config.train.steps=1"), tmp_path / "run", evaluations=(), quiet=True)
     assert opened == [str(tmp_path / "photos")]
 
 
@@ -86,7 +86,7 @@ def test_hosts_may_come_and_go_between_restarts(photos, start_group, tiny, losse
     for last, hosts in ((2, 2), (4, 1), (6, 4)):
         for process in start_group(elastic, hosts, photos, SHAPES, f"--config.train.steps={last}"):
             assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
-    train(tiny(photos, SHAPES, "--config.train.steps=6"), whole, quiet=True)
+    train(tiny(photos, SHAPES, "--config.train.steps=6"), whole, evaluations=(), quiet=True)
     found, expected = losses(elastic), losses(whole)
     assert sorted(found) == list(range(1, 7))
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)

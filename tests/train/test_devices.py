@@ -11,7 +11,7 @@ TRAIN = """
 import json, sys
 from ditfuse_jax.train import load_recipe, train
 for folder in json.loads(sys.argv[1]):
-    train(load_recipe("nano_m3", sys.argv[2:]), folder, quiet=True)
+    train(load_recipe("nano_m3", sys.argv[2:]), folder, evaluations=(), quiet=True)
 """
 LAYERS = "--config.model.num_layers=2"
 

@@ -18,7 +18,7 @@ import json, sys
 from ditfuse_jax.train import load_recipe, train
 recipe, folders, *arguments = sys.argv[1:]
 for folder in json.loads(folders):
-    train(load_recipe(recipe, arguments), folder, quiet=True)
+    train(load_recipe(recipe, arguments), folder, evaluations=(), quiet=True)
 """
 
 TINY = (
@@ -68,7 +68,12 @@ def losses_here(weights, losses):
     """The same in this process."""
 
     def run(folder, *arguments, recipe="omnigen_lora") -> list[float]:
-        train(load_recipe(f"{recipe}:{weights}", [*TINY, *arguments]), folder, quiet=True)
+        train(
+            load_recipe(f"{recipe}:{weights}", [*TINY, *arguments]),
+            folder,
+            evaluations=(),
+            quiet=True,
+        )
         return list(losses(folder).values())
 
     return run
@@ -87,7 +92,8 @@ class TestInProcess:
     def context(self, weights, tmp_path_factory):
         seen = []
         config = load_recipe(f"omnigen_lora:{weights}", [*TINY, "--config.train.steps=2"])
-        train(config, tmp_path_factory.mktemp("run") / "x", callbacks=[seen.append])
+        folder = tmp_path_factory.mktemp("run") / "x"
+        train(config, folder, callbacks=[seen.append], evaluations=())
         return seen[-1]
 
     def test_the_optimiser_holds_moments_of_the_adapters_only(self, context):

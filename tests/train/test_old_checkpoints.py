@@ -42,7 +42,7 @@ def old_run(tiny, tmp_path_factory):
     """Two steps of a run, stored under the old names."""
     folder = tmp_path_factory.mktemp("old")
     config = tiny("--config.train.steps=2")
-    train(config, folder / "run", quiet=True)
+    train(config, folder / "run", evaluations=(), quiet=True)
     reader = Checkpoints(folder / "run")
     state = reader.restore(2, abstract(config))
     reader.close()
@@ -93,8 +93,8 @@ def test_its_run_continues_with_the_losses_of_a_run_that_was_never_stopped(
     run, _ = old_run
     shutil.copytree(run, tmp_path / "run")
     config = tiny("--config.train.steps=4")
-    assert train(config, tmp_path / "run", quiet=True).step == 4
-    train(config, tmp_path / "whole", quiet=True)
+    assert train(config, tmp_path / "run", evaluations=(), quiet=True).step == 4
+    train(config, tmp_path / "whole", evaluations=(), quiet=True)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 

@@ -65,13 +65,13 @@ def test_continuing_drops_the_lines_beyond_the_checkpoint(tmp_path):
 def test_a_run_folder_below_a_file_is_refused(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/run: the folder cannot be created"):
-        train(tiny("--config.train.steps=1"), tmp_path / "file" / "run", quiet=True)
+        train(tiny("--config.train.steps=1"), tmp_path / "file" / "run", evaluations=(), quiet=True)
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_a_number_that_does(tiny, tmp_path):
     config = tiny("--config.train.accumulation=3")
     with pytest.raises(UserError, match=r"batch_size 8 is not divisible by 3 .* use e\.g\. 9"):
-        train(config, tmp_path / "run", quiet=True)
+        train(config, tmp_path / "run", evaluations=(), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -89,17 +89,22 @@ def test_a_model_on_latents_without_an_autoencoder_is_refused(tmp_path):
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tiny, tmp_path):
     with pytest.raises(UserError, match="vocab_size 100 is too small"):
-        train(tiny("--config.model.vocab_size=100"), tmp_path / "run", quiet=True)
+        train(tiny("--config.model.vocab_size=100"), tmp_path / "run", evaluations=(), quiet=True)
 
 
 def test_a_damaged_checkpoint_is_named_with_a_remedy(tiny, tmp_path):
     run = tmp_path / "run"
-    train(tiny("--config.train.steps=2", "--config.train.checkpoint_every=1"), run, quiet=True)
+    train(
+        tiny("--config.train.steps=2", "--config.train.checkpoint_every=1"),
+        run,
+        evaluations=(),
+        quiet=True,
+    )
     for file in (run / "checkpoints" / "2" / "parameters").rglob("*"):
         if file.is_file() and "d/" in str(file):
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"checkpoints/2 is damaged .* remove it to use step 1"):
-        train(tiny("--config.train.steps=3"), run, quiet=True)
+        train(tiny("--config.train.steps=3"), run, evaluations=(), quiet=True)
 
 
 def test_a_full_disk_is_reported_in_one_line_with_a_remedy(tiny, tmp_path, monkeypatch):
@@ -113,4 +118,4 @@ def test_a_full_disk_is_reported_in_one_line_with_a_remedy(tiny, tmp_path, monke
     monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
     message = r"checkpoints: No space left on device; free space .* same command to continue"
     with pytest.raises(UserError, match=message):
-        train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
+        train(tiny("--config.train.steps=1"), tmp_path / "run", evaluations=(), quiet=True)

@@ -50,7 +50,7 @@ def six(tiny):
 def whole(six, tmp_path_factory):
     """A run of six steps that was never stopped; tests must not change it."""
     folder = tmp_path_factory.mktemp("six") / "whole"
-    assert train(six, folder, quiet=True).step == 6
+    assert train(six, folder, evaluations=(), quiet=True).step == 6
     return folder
 
 
@@ -79,7 +79,7 @@ def save_and_die(self, step, *rest):
             pass
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.Checkpoints.save = save_and_die
-train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], quiet=True)
+train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], evaluations=(), quiet=True)
 """
 
 
@@ -97,7 +97,7 @@ def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     assert any(name.startswith("4.") for name in left)  # the kill did hit a save in progress
     config = tiny("--config.train.steps=6", "--config.train.checkpoint_every=2")
     load(run, config, 2)
-    assert train(config, run, quiet=True).step == 6
+    assert train(config, run, evaluations=(), quiet=True).step == 6
     assert losses(run) == losses(whole)
     assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
 
@@ -123,7 +123,7 @@ def test_sigterm_saves_and_the_same_command_continues_bit_by_bit(tiny, start, lo
     assert sorted(losses(run)) == list(range(1, last + 1))
     # The same as in one process without a stop.
     config = tiny(f"--config.train.steps={last}")
-    assert train(config, whole, quiet=True).step == last
+    assert train(config, whole, evaluations=(), quiet=True).step == last
     # Parameters, moments, EMA, counters.
     assert_bitwise_equal(load(whole, config, last), load(run, config, last))
     assert losses(whole) == losses(run)
@@ -131,14 +131,14 @@ def test_sigterm_saves_and_the_same_command_continues_bit_by_bit(tiny, start, lo
 
 def test_a_finished_run_is_left_alone(six, whole):
     before = (whole / "metrics.jsonl").read_text()
-    assert train(six, whole, quiet=True).step == 6
+    assert train(six, whole, evaluations=(), quiet=True).step == 6
     assert (whole / "metrics.jsonl").read_text() == before
 
 
 def test_another_model_in_the_same_folder_is_refused(tiny, whole):
     other = tiny("--config.train.steps=7", "--config.model.intermediate_size=96")
     with pytest.raises(UserError, match=r"model\.intermediate_size is 64 there and 96"):
-        train(other, whole, quiet=True)
+        train(other, whole, evaluations=(), quiet=True)
     assert [p.name for p in (whole / "checkpoints").iterdir()] == ["6"]
 
 
@@ -168,7 +168,7 @@ def test_a_missing_and_a_surplus_leaf_are_named(tiny, six, whole, tmp_path):
     plain = tiny("--config.train.steps=1", "--config.model.source_skip=False")
     with pytest.raises(UserError, match="surplus parameters/source_embedder/kernel"):
         load(whole, plain, 6)
-    train(plain, tmp_path / "plain", quiet=True)
+    train(plain, tmp_path / "plain", evaluations=(), quiet=True)
     with pytest.raises(UserError, match="lacks parameters/source_embedder/kernel"):
         load(tmp_path / "plain", six, 1)
 
@@ -186,7 +186,7 @@ def test_bad_data_in_the_middle_of_a_run_costs_no_step(tiny, tmp_path, monkeypat
 
     monkeypatch.setattr(loop, "to_devices", fails_at_the_third)
     with pytest.raises(UserError, match=r"photo\.png"):
-        train(tiny("--config.train.steps=5"), tmp_path / "run", quiet=True)
+        train(tiny("--config.train.steps=5"), tmp_path / "run", evaluations=(), quiet=True)
     monkeypatch.undo()
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
 
@@ -198,7 +198,7 @@ def test_a_config_that_is_older_than_a_setting_takes_its_default(tiny):
 
 
 def test_a_run_refuses_to_continue_with_another_tokenizer(tiny, tmp_path):
-    train(tiny("--config.train.steps=1"), tmp_path / "run", quiet=True)
+    train(tiny("--config.train.steps=1"), tmp_path / "run", evaluations=(), quiet=True)
     other = tmp_path / "tokenizer"
     shutil.copytree(resource("prompts", "assets"), other)
     text = (other / "tokenizer.json").read_text(encoding="utf-8")
@@ -206,7 +206,7 @@ def test_a_run_refuses_to_continue_with_another_tokenizer(tiny, tmp_path):
     (other / "tokenizer.json").write_text(text, encoding="utf-8")
     config = tiny("--config.train.steps=2", f"--config.data.tokenizer={other}")
     with pytest.raises(UserError, match=r"run was trained with another tokenizer than the one in"):
-        train(config, tmp_path / "run", quiet=True)
+        train(config, tmp_path / "run", evaluations=(), quiet=True)
 
 
 def test_a_folder_of_converted_weights_is_not_a_run_to_continue(tiny, tmp_path):
@@ -215,4 +215,4 @@ def test_a_folder_of_converted_weights_is_not_a_run_to_continue(tiny, tmp_path):
     checkpoints.save_config(0, config.to_dict())
     checkpoints.close()
     with pytest.raises(UserError, match="holds weights and no training to continue"):
-        train(config, tmp_path / "run", quiet=True)
+        train(config, tmp_path / "run", evaluations=(), quiet=True)

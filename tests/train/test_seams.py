@@ -120,6 +120,16 @@ def test_an_extension_s_parts_work_from_the_command_line(extension, overrides, t
     assert not (run / "tensorboard").exists()
 
 
+def test_the_recipe_s_evaluations_run_unless_others_are_passed(tiny, tmp_path):
+    config = tiny("--config.train.steps=1", "--config.evaluations.held_out.count=1")
+    train(config, tmp_path / "own", quiet=True)
+    scalars = [name for r in read_metrics(tmp_path / "own" / "metrics.jsonl") for name in r]
+    assert "eval/PSNR_clean" in scalars
+    assert json.loads((tmp_path / "own" / "best.json").read_text())["metric"] == "eval/PSNR_clean"
+    train(config, tmp_path / "none", evaluations=(), quiet=True)
+    assert not (tmp_path / "none" / "best.json").exists()
+
+
 def test_writers_and_callbacks_are_passed_as_objects(tiny, tmp_path):
     written, seen, closed = [], [], []
 
@@ -132,7 +142,7 @@ def test_writers_and_callbacks_are_passed_as_objects(tiny, tmp_path):
 
     config = tiny("--config.train.steps=3", "--config.train.log_every=2")
     callback = lambda context: seen.append(context.step)  # noqa: E731
-    train(config, tmp_path / "run", [Writer()], [callback], quiet=True)
+    train(config, tmp_path / "run", [Writer()], [callback], evaluations=(), quiet=True)
     assert seen == [1, 2, 3]
     assert [step for step, *names in written if "loss" in names] == [2, 3]
     assert closed == [True]
@@ -161,8 +171,6 @@ def evaluations(**settings):
 
 
 def test_unknown_evaluators_and_settings_are_refused_by_their_key():
-    import ditfuse_jax.evaluate.runner.during_training  # noqa: F401  registers `held_out`
-
     with pytest.raises(UserError, match=r"evaluations\.night: evaluator 'night' is unknown"):
         make_evaluations(evaluations(night={"every": 1}))
     with pytest.raises(UserError, match=r"evaluations\.held_out: .*unexpected .*'size'"):
@@ -176,8 +184,6 @@ def test_unknown_evaluators_and_settings_are_refused_by_their_key():
 
 
 def test_several_evaluations_of_one_evaluator_have_their_own_names():
-    import ditfuse_jax.evaluate.runner.during_training  # noqa: F401
-
     made = make_evaluations(
         evaluations(
             held_out={"every": 5, "count": 1},

@@ -25,15 +25,14 @@ from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 from ditfuse_jax.tasks import Example, Task, make_task
-from ditfuse_jax.train import EVALUATORS, EvalContext, Recipe
+from ditfuse_jax.train import EvalContext, Recipe
 
 _SHEET_ROWS = 6  # of the contact sheet
 _BATCH_SIZE = 8  # rounded up to a multiple of the data-parallel devices
 
 
-@EVALUATORS.register("held_out")
 class HeldOut:
-    """Evaluator that fuses the same held-out examples at every call; see `train.EVALUATORS`.
+    """The evaluator `held_out`: fuses the same held-out examples at every call.
 
     Returns PSNR, SSIM and the metric of `train.keep_best`, and PSNR of the mean of the sources for
     comparison; writes `samples/step-N.png`.

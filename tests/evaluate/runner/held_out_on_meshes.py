@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import ditfuse_jax.evaluate.runner.during_training  # registers `held_out`  # noqa: F401
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.model.space import PixelSpace
