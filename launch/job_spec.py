@@ -70,6 +70,7 @@ class JobSpec:
       config: `--config` of `ditfuse train`.
       workdir: `--workdir` of `ditfuse train`, a folder that all machines share.
       overrides: further arguments, like "--config.train.steps=9".
+      imports: extensions, Python files or modules that are imported before the recipe is loaded.
       env: environment variables of the training.
       image: container image, for jobset and tpu_vm.
       repo: folder of a checkout with its environment in `.venv`, for slurm.
@@ -90,6 +91,7 @@ class JobSpec:
     config: str
     workdir: str
     overrides: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     image: str = ""
     repo: str = ""
@@ -112,9 +114,9 @@ class JobSpec:
         for field in ("config", "workdir"):
             if not getattr(self, field):
                 raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
-        for field, prefix in ("overrides", "--config."), ("slurm.directives", "--"):
-            _check_arguments(field, self._get(field), prefix)
-        _check_arguments("slurm.setup", self.slurm.setup, "")
+        prefixes = {"overrides": "--config.", "slurm.directives": "--"}
+        for field in ("overrides", "imports", "slurm.directives", "slurm.setup"):
+            _check_arguments(field, self._get(field), prefixes.get(field, ""))
         for name, value in self.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not isinstance(value, str):
                 raise LaunchError(
@@ -141,7 +143,9 @@ class JobSpec:
     @property
     def arguments(self) -> list[str]:
         """The arguments of `ditfuse`."""
-        return ["train", "--config", self.config, "--workdir", self.workdir, *self.overrides]
+        imports = [f"--import={name}" for name in self.imports]
+        fixed = ["train", "--config", self.config, "--workdir", self.workdir]
+        return [*fixed, *imports, *self.overrides]
 
     def _get(self, field: str) -> Any:
         value = self

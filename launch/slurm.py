@@ -27,7 +27,7 @@ def array_script(jobs: Sequence[JobSpec]) -> str:
     """Returns the sbatch script of an array with one task per job.
 
     Args:
-      jobs: at least one; they differ only in `config`, `workdir` and `overrides`.
+      jobs: at least one; they differ only in their arguments of `ditfuse`.
 
     Raises:
       LaunchError: see `script`.

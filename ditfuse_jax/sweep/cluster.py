@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sweep.plan import SweepPlan, Training
+from ditfuse_jax.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
     from launch import JobSpec
@@ -73,7 +73,8 @@ def _jobs(plan: SweepPlan, description: Path) -> "dict[int, JobSpec]":
             base,
             config=training.recipe,
             workdir=str(training.folder),
-            overrides=_overrides(training),
+            overrides=training.overrides,
+            imports=training.imports,
         )
         for number, training in enumerate(plan.trainings)
         if not training.finished()
@@ -83,13 +84,6 @@ def _jobs(plan: SweepPlan, description: Path) -> "dict[int, JobSpec]":
             f"all trainings of {plan.folder} are done: run the sweep without --slurm or --jobset"
         )
     return jobs
-
-
-def _overrides(training: Training) -> tuple[str, ...]:
-    """Returns the overrides of a training, its extensions among them: a job has no `--import`."""
-    if not training.imports:
-        return training.overrides
-    return (*training.overrides, f"--config.imports={tuple(training.config.imports)!r}")
 
 
 def _find_launchers() -> None:

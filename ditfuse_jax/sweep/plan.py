@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ditfuse_jax import flow
+from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.files import write_text
 from ditfuse_jax.flow.sampling_config import option_name
 from ditfuse_jax.sweep.definition import Arguments, Sweep
@@ -117,7 +119,7 @@ class Training:
         path = self.folder / "config.json"
         if not path.is_file():
             return
-        started = _flat(json.loads(path.read_text(encoding="utf-8")))
+        started = _flat(with_current_names(json.loads(path.read_text(encoding="utf-8"))))
         for key, value in current.items():
             if key in started and started[key] != value and not key.startswith(_CHANGEABLE):
                 raise UserError(
@@ -194,9 +196,11 @@ def make_plan(sweep: Sweep, folder: Path) -> SweepPlan:
     """Expands a sweep into trials and checks all of them.
 
     Raises:
-      UserError: a setting, a key or a folder is wrong; the message names it.
+      UserError: a setting, a key, a folder or an extension is wrong; the message names it.
     """
     folder = folder.expanduser().absolute()
+    # Recipes may use what the extensions register; a job may start in another folder.
+    sweep = dataclasses.replace(sweep, imports=load_extensions(sweep.imports))
     slugs = _slugs([name for name, _ in sweep.items()])
     split = {name: _split((*sweep.overrides, *own)) for name, own in sweep.items()}
     shared = collections.Counter(trained for trained, _ in split.values())

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model import PRESETS
 from ditfuse_jax.sweep.cluster import render, submit
 
 DESCRIPTION = """
@@ -110,6 +111,29 @@ def test_each_training_is_a_separate_jobset(plan, description):
         (part,) = one["spec"]["replicatedJobs"]
         (container,) = part["template"]["spec"]["template"]["spec"]["containers"]
         assert [word.replace("$$", "$") for word in container["args"]] == list(training.command)
+
+
+def test_a_job_loads_the_extensions_before_its_recipe(plan, description, tmp_path, monkeypatch):
+    extension = tmp_path / "extension_of_jobs.py"
+    extension.write_text(
+        "from ditfuse_jax.model import PRESETS\nPRESETS.register('of_jobs', PRESETS['nano'])\n"
+    )
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from ditfuse_jax.train.recipe import default_config, load_recipe\n"
+        "def get_config():\n"
+        "    config = load_recipe('nano_m3').unlock()\n"
+        "    config.model = default_config('of_jobs').model\n"
+        "    return config\n"
+    )
+    monkeypatch.setattr(PRESETS, "_entries", {**PRESETS})
+    monkeypatch.chdir(tmp_path)
+    made = plan({"a": ()}, recipe=str(recipe), seeds=(0,), imports=(extension.name,))
+    (one,) = yaml.safe_load_all(document(made, "jobset", description))
+    (part,) = one["spec"]["replicatedJobs"]
+    (container,) = part["template"]["spec"]["template"]["spec"]["containers"]
+    assert f"--import={extension}" in container["args"]
+    assert container["args"] == list(made.trainings[0].command)
 
 
 def test_finished_trainings_are_omitted_and_the_others_keep_their_names(plan, description):

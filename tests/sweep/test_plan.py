@@ -153,6 +153,16 @@ def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(p
         plan()
 
 
+def test_a_setting_is_compared_with_an_older_folders_name_of_it(plan):
+    training = plan().trainings[0]
+    training.folder.mkdir(parents=True)
+    config = json.loads(to_json(training.config))
+    config["flow"]["detail"] = config["flow"].pop("gradient_loss_weight") + 1
+    (training.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"was started with flow\.gradient_loss_weight"):
+        plan()
+
+
 def test_scores_are_used_only_with_the_arguments_that_computed_them(plan):
     trial = plan({"few": ("--config.sample.steps=2",)}, recipe="", overrides=(), checkpoint="m",
                evaluate=ON).trials[0]  # fmt: skip
