@@ -153,3 +153,26 @@ def test_a_recipe_file_of_ones_own_gets_its_argument(tmp_path):
     assert load_recipe(f"{tmp_path / 'mine.py'}:12").train.steps == 12
     with pytest.raises(UserError, match=r"mine\.py fails: ValueError"):
         load_recipe(f"{tmp_path / 'mine.py'}:many")
+
+
+def test_a_recipe_loads_the_extension_that_registers_its_preset(tmp_path):
+    (tmp_path / "femto.py").write_text(
+        "import dataclasses\n"
+        "from ditfuse_jax.model import PRESETS\n"
+        "@PRESETS.register('femto')\n"
+        "def femto():\n"
+        "    return dataclasses.replace(PRESETS['nano'](), preset='femto', num_layers=1)\n"
+    )
+    (tmp_path / "recipe.py").write_text(
+        "from pathlib import Path\n"
+        "from ditfuse_jax.train import default_config\n"
+        "def get_config(arg=''):\n"
+        "    return default_config('femto', imports=[Path(__file__).with_name('femto.py')])\n"
+    )
+    try:
+        config = load_recipe(str(tmp_path / "recipe.py"))
+    finally:
+        PRESETS._entries.pop("femto", None)
+        sys.modules.pop("ditfuse_extension_femto", None)
+    assert config.model.num_layers == 1
+    assert config.imports == (str(tmp_path / "femto.py"),)

@@ -30,11 +30,20 @@ from ditfuse_jax.train.train_config import TrainConfig
 Config = Any
 
 
-def default_config(model_preset: str) -> Config:
-    """Returns the settings that every recipe starts from."""
+def default_config(model_preset: str, imports: Sequence[str | Path] = ()) -> Config:
+    """Returns the settings that every recipe starts from.
+
+    Args:
+      model_preset: a key of `model.PRESETS`.
+      imports: extensions for `config.imports` that are loaded at once, such as the file that
+        registers the preset.
+
+    Raises:
+      UserError: an extension fails, or the preset is unknown.
+    """
     config: Config = ConfigDict()
     config.seed = 0
-    config.imports = ()
+    config.imports = load_extensions(map(str, imports))
     config.model = ConfigDict(preset(model_preset).to_dict())
     config.weights = ""
     config.autoencoder = ""
