@@ -22,6 +22,8 @@ _MODULE_PREFIX = "ditfuse_extension_"
 
 # What this process imported: absolute paths and module names, in order.
 _loaded: dict[str, None] = {}
+# What trained models name and was not found.
+_not_found: dict[str, None] = {}
 _entry_points_loaded = False
 _lock = threading.RLock()
 
@@ -39,6 +41,29 @@ def load_extensions(names: Iterable[str]) -> tuple[str, ...]:
       UserError: there is no such file or module, or its import fails.
     """
     return tuple(_load_file(Path(n)) if n.endswith(".py") else _load_module(n) for n in names)
+
+
+def load_available_extensions(names: Iterable[str]) -> None:
+    """Imports the extensions of a trained model, except those that do not exist here.
+
+    These may define only what training needs, like a task; `missing_extensions` returns them.
+
+    Args:
+      names: see `load_extensions`.
+
+    Raises:
+      UserError: the import of one fails.
+    """
+    for name in names:
+        if _exists(name):
+            load_extensions([name])
+        else:
+            _not_found[name] = None
+
+
+def missing_extensions() -> tuple[str, ...]:
+    """Returns the extensions that `load_available_extensions` did not find."""
+    return tuple(name for name in _not_found if not _exists(name))
 
 
 def loaded_extensions() -> tuple[str, ...]:
@@ -66,10 +91,26 @@ def load_entry_points() -> None:
                 raise _failure(name, error) from error
 
 
+def _exists(name: str) -> bool:
+    if name.endswith(".py"):
+        path = Path(name).expanduser()
+        return path.is_file() or _module_name(path) in sys.modules
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        return not f"{name}.".startswith(f"{error.name}.")  # whether another module is missing
+    except Exception:  # whatever its package raises; the import reports it
+        return True
+
+
+def _module_name(path: Path) -> str:
+    # Pickled classes name their module, so the name must be the same in every process.
+    return f"{_MODULE_PREFIX}{path.stem}"
+
+
 def _load_file(path: Path) -> str:
     path = path.expanduser().resolve()
-    # Pickled classes name their module, so the name must be the same in every process.
-    name = f"{_MODULE_PREFIX}{path.stem}"
+    name = _module_name(path)
     with _lock:
         loaded = sys.modules.get(name)
         if loaded is not None:

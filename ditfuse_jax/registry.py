@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.extensions import load_entry_points
+from ditfuse_jax.extensions import load_entry_points, missing_extensions
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -60,10 +60,17 @@ class Registry(Mapping[str, T]):
         """Returns the entry of that name.
 
         Raises:
-          UserError: there is none; the message lists the known names.
+          UserError: there is none; the message lists the known names, and extensions of a trained
+            model that were not found.
         """
         if name not in self:
-            raise UserError(f"{self.kind} {name!r} is unknown; choose from {', '.join(self)}")
+            problem = f"{self.kind} {name!r} is unknown; choose from {', '.join(self)}"
+            if missing := missing_extensions():
+                problem += (
+                    f" (extension not found: {', '.join(missing)}; if it defines this {self.kind}, "
+                    "give --import FILE_OR_MODULE)"
+                )
+            raise UserError(problem)
         return self[name]
 
     def __getitem__(self, name: str) -> T:

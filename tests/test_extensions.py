@@ -9,7 +9,12 @@ import pytest
 
 from ditfuse_jax import extensions
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.extensions import load_extensions, loaded_extensions
+from ditfuse_jax.extensions import (
+    load_available_extensions,
+    load_extensions,
+    loaded_extensions,
+    missing_extensions,
+)
 from ditfuse_jax.registry import Registry
 
 REGISTRY = Registry("number")
@@ -26,6 +31,7 @@ def only_this_tests_extensions(monkeypatch):
     """Restores what a test registers and imports."""
     monkeypatch.setattr(sys.modules[__name__], "REGISTRY", Registry("number", {"one": 1}))
     monkeypatch.setattr(extensions, "_loaded", {})
+    monkeypatch.setattr(extensions, "_not_found", {})
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -50,6 +56,28 @@ def test_a_file_is_loaded_once(file):
     for _ in range(2):  # a second import would register the name again
         load_extensions([str(file)])
     assert loaded_extensions() == (str(file),)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/six.py", "nowhere_package", "nowhere_package.six"])
+def test_an_unknown_name_is_reported_with_the_missing_extension_of_a_trained_model(name, file):
+    load_available_extensions([name, str(file)])
+    assert REGISTRY.find("two") == 2
+    message = rf"number 'six' is unknown; .* \(extension not found: {name}; .* give --import FILE_"
+    with pytest.raises(UserError, match=message):
+        REGISTRY.find("six")
+
+
+def test_an_extension_that_was_moved_and_imported_is_not_missing(file):
+    load_available_extensions(["/nowhere/two.py"])
+    assert missing_extensions() == ("/nowhere/two.py",)
+    load_extensions([str(file)])
+    assert missing_extensions() == ()
+
+
+def test_a_broken_extension_of_a_trained_model_is_refused(file):
+    file.write_text("import nowhere_package")
+    with pytest.raises(UserError, match=r"two\.py cannot be imported: ModuleNotFoundError"):
+        load_available_extensions([str(file)])
 
 
 def test_names_are_returned_with_absolute_paths(file, monkeypatch):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.extensions import load_extensions
+from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
@@ -67,12 +67,7 @@ def open_run(
     with RunReader(run) as reader:
         config = _with_own_folders(run, reader.config(step))
         parameters = RunParameters(run, step, reader.model_item(step))
-    # A file that is missing may define only what training needs, like a task.
-    load_extensions(
-        name
-        for name in config.get("imports", ())
-        if not name.endswith(".py") or Path(name).is_file()
-    )
+    load_available_extensions(config.get("imports", ()))
     opened_base = open_weights(base) if base is not None else None
     if opened_base is not None:
         config = _with_base(config, opened_base)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from ditfuse_jax import extensions
 from ditfuse_jax.convert import convert
 from ditfuse_jax.convert.layouts import LAYOUTS
 from ditfuse_jax.convert.output import new_folder
@@ -82,6 +83,16 @@ def test_a_run_whose_config_lacks_a_newer_key_opens_with_its_default(run, tmp_pa
     checkpoint = open_checkpoint(_with_config(run, tmp_path / "old", lambda c: c.pop(key)))
     assert checkpoint.model == expected.model and checkpoint.sampling == expected.sampling
     assert checkpoint.autoencoder is None and checkpoint.tokenizer is None
+
+
+@pytest.mark.parametrize("name", ["/nowhere/moved_head.py", "moved_head"])
+def test_a_missing_extension_matters_only_if_the_model_needs_it(run, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(extensions, "_not_found", {})
+    named = _with_config(run, tmp_path / "named", lambda c: c.update(imports=[name]))
+    assert open_checkpoint(named).model == open_checkpoint(run).model
+    needed = _with_config(named, tmp_path / "needed", lambda c: c["model"].update(head="mine"))
+    with pytest.raises(UserError, match=rf"head 'mine' is unknown.* not found: {name}; .*--import"):
+        open_checkpoint(needed)
 
 
 def _with_config(run, output, change):
