@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ def train(
     Args:
       config: a locked recipe; see `load_recipe`.
       workdir: the run folder.
-      writers: record metrics beside those of `config.train.writers`.
+      writers: record metrics beside those of `config.train.writers`; closed at the end, even if the
+        run fails or has nothing to do.
       callbacks: called after every update, beside those of `config.train.callbacks`.
       evaluations: instead of those of `config.evaluations`; `()` for none.
       quiet: no console output.
@@ -69,40 +71,49 @@ def train(
     """
     goodput = Goodput()
     heartbeat.report_activity(lambda: goodput.current)
-    with goodput.measure("init"):
-        recipe = resolve(config)
-        for name in recipe.train.writers:
-            WRITERS.find(name)  # refuses unknown names
-        callbacks = [*(CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks), *callbacks]
-        if evaluations is None:
-            evaluations = make_evaluations(recipe)
-        criterion = find_criterion(recipe.train.keep_best, evaluations)
-        setup = set_up(config, recipe, Path(workdir), criterion)
+    with contextlib.ExitStack() as stack:  # closes everything, the last opened first
+        stack.callback(MultiWriter(writers).close)
+        with goodput.measure("init"):
+            recipe = resolve(config)
+            for name in recipe.train.writers:
+                WRITERS.find(name)  # refuses unknown names
+            named = (CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks)
+            callbacks = [*named, *callbacks]
+            if evaluations is None:
+                evaluations = make_evaluations(recipe)
+            criterion = find_criterion(recipe.train.keep_best, evaluations)
+            setup = set_up(config, recipe, Path(workdir), criterion)
 
-    recipe, run, checkpoints = setup.recipe, setup.run, setup.checkpoints
-    step, total, state = setup.start, recipe.train.steps, setup.state
-    console = Console(total, step, recipe.data.batch_size, quiet=quiet or not is_main_process())
-    if step >= total:
-        console.print(f"nothing to train: {run.path} is at its last step, {step}")
-        console.close()
-        checkpoints.close()
-        return Outcome(step, False, goodput.shares())
-    if step:
-        console.print(f"continuing {run.path} at step {step} of {total}")
+        recipe, run, checkpoints = setup.recipe, setup.run, setup.checkpoints
+        stack.callback(checkpoints.close)
+        step, total, state = setup.start, recipe.train.steps, setup.state
+        quiet = quiet or not is_main_process()
+        console = Console(total, step, recipe.data.batch_size, quiet=quiet)
+        stack.callback(console.close)
+        if step >= total:
+            console.print(f"nothing to train: {run.path} is at its last step, {step}")
+            return Outcome(step, False, goodput.shares())
+        if step:
+            console.print(f"continuing {run.path} at step {step} of {total}")
 
-    batches = TimeoutIterator(
-        recipe.data.batches(step, jax.process_index(), jax.process_count()),
-        recipe.train.data_timeout,
-    )
-    recorder = _make_recorder(setup, config, writers, console, goodput)
-    compiled = CompiledSteps(setup, goodput)
-    stop, stopping = StopSignal(), False
+        recorder = _make_recorder(setup, config, writers, console, goodput, stack)
+        batches = TimeoutIterator(
+            recipe.data.batches(step, jax.process_index(), jax.process_count()),
+            recipe.train.data_timeout,
+        )
+        stack.callback(batches.close)
+        compiled = CompiledSteps(setup, goodput)
+        stop, stopping = StopSignal(), False
+        stack.callback(stop.close)
 
-    def save() -> None:
-        with goodput.measure("checkpoint"):
-            checkpoints.save(step, state, setup.saved_config)
+        def save() -> None:
+            with goodput.measure("checkpoint"):
+                checkpoints.save(step, state, setup.saved_config)
 
-    try:
+        def record_goodput() -> None:
+            recorder.write(step, {f"goodput/{k}": v for k, v in goodput.shares().items()})
+
+        stack.callback(record_goodput)
         while step < total and not stopping:
             try:
                 with goodput.measure("data"):
@@ -135,28 +146,27 @@ def train(
         recorder.flush()
         with goodput.measure("checkpoint"):
             checkpoints.wait()
-    finally:
-        stop.close()
-        batches.close()
-        checkpoints.close()
-        recorder.write(step, {f"goodput/{k}": share for k, share in goodput.shares().items()})
-        recorder.close()
-        console.close()
     console.print(_summary(step, total, run.path, goodput))
     return Outcome(step, step < total, goodput.shares())
 
 
 def _make_recorder(
-    setup: Setup, config: Config, writers: Sequence[Writer], console: Console, goodput: Goodput
+    setup: Setup,
+    config: Config,
+    writers: Sequence[Writer],
+    console: Console,
+    goodput: Goodput,
+    stack: contextlib.ExitStack,
 ) -> Recorder:
+    """Opens the recipe's writers, which `stack` closes, and returns what records with them."""
     recipe = setup.recipe
+    opened = []
     if is_main_process():
-        named = make_writers(recipe.train.writers, setup.run, config.to_dict())
-        writer = MultiWriter([*named, *writers])
-    else:
-        writer = MultiWriter([])
+        opened = make_writers(recipe.train.writers, setup.run, config.to_dict())
+        stack.callback(MultiWriter(opened).close)
+        opened = [*opened, *writers]
     rate = learning_rate(recipe.optimizer, recipe.train.steps)
-    return Recorder(recipe, rate, console, writer, goodput)
+    return Recorder(recipe, rate, console, MultiWriter(opened), goodput)
 
 
 def _context(setup: Setup, step: int, state: TrainState) -> EvalContext:

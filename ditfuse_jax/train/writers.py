@@ -4,6 +4,7 @@ A writer records scalars somewhere.  `train.writers` of a recipe names entries o
 writers can be passed to `train`.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +17,10 @@ from ditfuse_jax.train.run_folder import RunFolder
 
 
 class Writer(Protocol):
-    """Records metrics; used in the main process only."""
+    """Records metrics."""
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Records scalars of a step; the same step may be written several times."""
+        """Records scalars of a step, in the main process; a step may be written several times."""
         ...
 
     def close(self) -> None:
@@ -81,18 +82,26 @@ class MultiWriter:
             writer.write(step, scalars)
 
     def close(self) -> None:
-        """See `Writer`."""
-        for writer in self._writers:
-            writer.close()
+        """See `Writer`; a writer that fails does not keep the others open."""
+        with contextlib.ExitStack() as stack:
+            for writer in reversed(self._writers):
+                stack.callback(writer.close)
 
 
 def make_writers(names: Iterable[str], run: RunFolder, config: Mapping[str, Any]) -> list[Writer]:
-    """Builds the writers that a recipe names.
+    """Builds the writers that a recipe names; if one fails, the others are closed.
 
     Raises:
       UserError: an unknown name.
     """
-    return [WRITERS.find(name)(run, config) for name in names]
+    writers = []
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            writer = WRITERS.find(name)(run, config)
+            stack.callback(writer.close)
+            writers.append(writer)
+        stack.pop_all()
+    return writers
 
 
 class Console:

@@ -6,7 +6,10 @@ import pytest
 
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 from ditfuse_jax.train import (
+    WRITERS,
+    Checkpoints,
     Evaluation,
     default_config,
     load_recipe,
@@ -15,6 +18,7 @@ from ditfuse_jax.train import (
     train,
 )
 from ditfuse_jax.train.run_folder import read_metrics
+from ditfuse_jax.train.writers import MultiWriter, make_writers
 
 pytestmark = pytest.mark.medium
 
@@ -146,6 +150,66 @@ def test_writers_and_callbacks_are_passed_as_objects(tiny, tmp_path):
     assert seen == [1, 2, 3]
     assert [step for step, *names in written if "loss" in names] == [2, 3]
     assert closed == [True]
+
+
+class Closing:
+    """A writer that notes in a list that it was closed, and may fail then."""
+
+    def __init__(self, closed, name="", fails=False):
+        self.closed, self.name, self.fails = closed, name, fails
+
+    def write(self, step, scalars):
+        pass
+
+    def close(self):
+        self.closed.append(self.name)
+        if self.fails:
+            raise OSError("disk full")
+
+
+def test_passed_writers_are_closed_when_there_is_nothing_to_train_and_in_a_refused_run(
+    tiny, tmp_path
+):
+    config, closed = tiny("--config.train.steps=1"), []
+    train(config, tmp_path, evaluations=(), quiet=True)
+    train(config, tmp_path, [Closing(closed, "idle")], evaluations=(), quiet=True)
+    with pytest.raises(UserError, match="is unknown"):
+        refused = tiny("--config.train.writers=('csv',)")
+        train(refused, tmp_path, [Closing(closed, "refused")], evaluations=(), quiet=True)
+    assert closed == ["idle", "refused"]
+
+
+def test_a_writer_that_cannot_be_opened_leaves_nothing_open(tiny, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise OSError("no connection")
+
+    opened, closed = [], []
+    close, batches = Checkpoints.close, TimeoutIterator.__init__
+
+    def open_batches(self, *arguments):
+        opened.append("batches")
+        batches(self, *arguments)
+
+    monkeypatch.setattr("ditfuse_jax.train.loop.make_writers", broken)
+    monkeypatch.setattr(TimeoutIterator, "__init__", open_batches)
+    monkeypatch.setattr(TimeoutIterator, "close", lambda self: closed.append("batches"))
+    monkeypatch.setattr(Checkpoints, "close", lambda self: (close(self), closed.append("steps")))
+    with pytest.raises(OSError, match="no connection"):
+        train(tiny(), tmp_path, [Closing(closed, "passed")], evaluations=(), quiet=True)
+    assert closed == [*opened, "steps", "passed"]
+
+
+def test_one_writer_s_failure_leaves_no_other_writer_open(tmp_path):
+    closed = []
+    writers = [Closing(closed, name, fails=name == "b") for name in "abc"]
+    with pytest.raises(OSError, match="disk full"):
+        MultiWriter(writers).close()
+    assert closed == ["a", "b", "c"]
+    WRITERS.register(f"opens_{tmp_path.name}", lambda run, config: Closing(closed, "opened"))
+    WRITERS.register(f"fails_{tmp_path.name}", lambda run, config: int(""))
+    with pytest.raises(ValueError):
+        make_writers([f"{word}_{tmp_path.name}" for word in ("opens", "fails")], None, {})
+    assert closed[3:] == ["opened"]
 
 
 @pytest.mark.parametrize(
