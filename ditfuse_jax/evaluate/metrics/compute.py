@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,8 @@ def compute_metrics(
       `METRICS[name].nan_when` explains when that happens.
 
     Raises:
-      UserError: an unknown preset or metric, a metric that cannot be computed for such images, or
-        images of different sizes.
+      UserError: an unknown preset or metric, a metric that cannot be computed for such images or
+        returns another shape than it should, or images of different sizes.
     """
     scores = compute_metrics_of_candidates([fused], sources, clean, names, preset)
     return {name: float(values[0]) for name, values in scores.items()}
@@ -83,6 +84,8 @@ def compute_metrics_of_candidates(
     scores = _compute(np.stack(candidates), np.stack(sources), clean, compiled, convention)
     for name in on_host:
         values = [METRICS[name].function(candidate) for candidate in candidates]
+        for value in values:
+            _check_shape(name, value, ())
         scores[name] = np.array(values, np.float32)
     return {name: scores[name] for name in chosen}
 
@@ -173,7 +176,10 @@ def _score(
     def score_grey(sources: jax.Array, fused: jax.Array) -> dict[str, jax.Array]:
         fused = stretched(fused) if preset.stretches else fused
         images = Comparison(sources, fused, candidates, clean, size)
-        return {name: preset.metric(name).function(images) for name in names}
+        scores = {name: preset.metric(name).function(images) for name in names}
+        for name, values in scores.items():
+            _check_shape(name, values, (len(candidates),))
+        return scores
 
     if not preset.by_channel:
         return score_grey(luminance(sources), luminance(candidates))
@@ -181,6 +187,15 @@ def _score(
         sources.astype(jnp.float32), candidates.astype(jnp.float32)
     )
     return {name: jnp.mean(values, axis=0) for name, values in by_channel.items()}
+
+
+def _check_shape(name: str, values: Any, expected: tuple[int, ...]) -> None:
+    """Refuses other shapes, which broadcasting would give the same score for every image."""
+    if np.shape(values) != expected:
+        what = "one value per fused image" if expected else "a number"
+        raise UserError(
+            f"metric {name!r} must return {what}, shape {expected}, not shape {np.shape(values)}"
+        )
 
 
 def _choose(

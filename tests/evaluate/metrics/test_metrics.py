@@ -210,6 +210,23 @@ class TestRegistry:
         assert scores["GREEN"] == pytest.approx(fused[..., 1].mean())
         assert METRICS["GREEN"].title == "GREEN"
 
+    @pytest.mark.parametrize(
+        ("needs", "function", "message"),
+        [
+            ("fused", lambda images: jnp.mean(images.fused), r"shape \(2,\), not shape \(\)"),
+            ("fused", lambda images: jnp.ones((1,)), r"shape \(2,\), not shape \(1,\)"),
+            ("fused", lambda images: jnp.ones((2, 1)), r"shape \(2,\), not shape \(2, 1\)"),
+            ("host", lambda rgb: rgb.mean(axis=(0, 1)), r"shape \(\), not shape \(3,\)"),
+        ],
+    )
+    def test_a_metric_that_returns_another_shape_is_refused_by_name(
+        self, photos, own_metrics, needs, function, message
+    ):
+        register_metric("SHAPE", needs=needs)(function)
+        fused, sources = photos
+        with pytest.raises(UserError, match=rf"^metric 'SHAPE' must return .*{message}"):
+            compute_metrics_of_candidates([fused, sources[0]], sources, names=["SHAPE"])
+
     def test_merit_follows_the_direction(self):
         assert METRICS["EN"].merit(2) > METRICS["EN"].merit(1)
         assert METRICS["MSE"].merit(1) > METRICS["MSE"].merit(2)
