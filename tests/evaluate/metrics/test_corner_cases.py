@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import compute_metrics
-from ditfuse_jax.evaluate.metrics.features import wavelet_bands
+from ditfuse_jax.evaluate.metrics import compute_metrics, compute_metrics_of_candidates
+from ditfuse_jax.evaluate.metrics.features import wavelet, wavelet_bands
 
 
 def flat(level, side=24):
@@ -29,3 +29,19 @@ def test_wavelet_bands_have_the_documented_size_and_the_energy_of_the_image(size
     # An orthogonal wavelet doubles the level of a flat image in two dimensions.
     np.testing.assert_allclose(bands[0, : height // 2, : width // 2], 2.0, atol=1e-3)
     np.testing.assert_allclose(bands[0, height // 2 :, width // 2 :], 0.0, atol=1e-3)
+
+
+def test_wavelet_features_of_each_image_span_zero_to_one():
+    rng = np.random.default_rng(0)
+    dim, bright = rng.uniform(0, 10, (16, 18)), rng.uniform(100, 255, (16, 18))
+    features = np.asarray(wavelet(jnp.asarray(np.stack([dim, bright]), jnp.float32)))
+    np.testing.assert_allclose(features.min(axis=(1, 2)), 0.0, atol=1e-6)
+    np.testing.assert_allclose(features.max(axis=(1, 2)), 1.0, atol=1e-6)
+
+
+def test_a_preset_by_channel_gives_each_candidate_its_own_value(scene):
+    candidates, sources = [scene("photo"), scene("noise")], [scene("other"), scene("night")]
+    together = compute_metrics_of_candidates(candidates, sources, names=["EN"], preset="vifb")
+    for i, candidate in enumerate(candidates):
+        alone = compute_metrics(candidate, sources, names=["EN"], preset="vifb")["EN"]
+        assert together["EN"][i] == pytest.approx(alone, rel=1e-6)
