@@ -10,3 +10,10 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with `EXIT_USER_ERROR`.  Any other
     exception that reaches the user is a bug.
     """
+
+
+class ContractError(UserError):
+    """A registered task, degradation, ... returns or changes what it must not.
+
+    It ends the run: no record of the data is at fault.
+    """

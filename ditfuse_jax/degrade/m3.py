@@ -14,7 +14,7 @@ import numpy as np
 
 from ditfuse_jax.degrade.degradation import Params
 from ditfuse_jax.degrade.registry import DEGRADATIONS
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import ContractError, UserError
 from ditfuse_jax.images import check_rgb
 from ditfuse_jax.registry import Registry
 
@@ -108,6 +108,7 @@ def degrade_views(
 
     Raises:
       UserError: the image is not `uint8 (H, W, 3)`.
+      ContractError: a degradation changes its input, or does not return a block and a dict.
     """
     check_rgb(image, "M3's clean image")
     height, width = image.shape[:2]
@@ -116,6 +117,8 @@ def degrade_views(
     names = _draw_degradations(len(tiles), config.degradations, rng)
     drawn_views = _draw_views(len(tiles), config.overlap_fraction, rng)
     views: dict[View, np.ndarray] = {"a": image.copy(), "b": image.copy()}
+    clean = image.view()
+    clean.flags.writeable = False
     blocks = []
     for (top, left, bottom, right), name, block_views in zip(
         tiles, names, drawn_views, strict=True
@@ -123,9 +126,34 @@ def degrade_views(
         where = (slice(top, bottom), slice(left, right))
         params: dict[View, Params] = {}
         for view in block_views:
-            views[view][where], params[view] = DEGRADATIONS[name](image[where], rng)
+            views[view][where], params[view] = _degrade(name, clean[where], rng)
         blocks.append(Block(top, left, bottom - top, right - left, name, params))
     return M3Views(views["a"], views["b"], tuple(blocks))
+
+
+def _degrade(name: str, block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Params]:
+    """Applies a degradation, which may come from an extension, to a read-only block."""
+    try:
+        result = DEGRADATIONS[name](block, rng)
+    except Exception as error:  # NumPy and OpenCV raise different ones
+        if "read-only" not in str(error) and "readonly" not in str(error):
+            raise
+        raise ContractError(
+            f"degradation {name!r} changes its input ({error}): it must return a new block"
+        ) from error
+    match result:
+        case (np.ndarray() as degraded, dict()) if (
+            degraded.dtype == np.uint8 and degraded.shape == block.shape
+        ):
+            return degraded, result[1]
+        case (np.ndarray() as degraded, _):
+            returned = f"{degraded.dtype} {degraded.shape} and {type(result[1]).__name__}"
+        case _:
+            returned = type(result).__name__
+    raise ContractError(
+        f"degradation {name!r} must return a tuple of a uint8 block {block.shape} and a dict of "
+        f"parameters, it returned {returned}"
+    )
 
 
 def _tiles(height: int, width: int, side: int) -> Iterator[tuple[int, int, int, int]]:

@@ -6,7 +6,7 @@ import grain
 import numpy as np
 
 from ditfuse_jax.checks import check_fraction
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import ContractError, UserError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source
@@ -98,12 +98,15 @@ class LoadAndEncode(grain.transforms.RandomMap):
 
         Raises:
           UserError: too many items are unusable, or a prompt does not fit.
+          ContractError: the task or what it uses is wrong, whatever the item.
         """
         for distance in range(len(self.source)):
             item = (element + distance) % len(self.source)
             try:
                 example, moments = self._make(item, rng)
                 break
+            except ContractError as error:
+                raise ContractError(f"task {type(self.task).__name__}: {error}") from error
             except UserError as error:
                 self.bad_records.add(self.source.names[item], error)
         else:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ditfuse_jax.degrade import DEGRADATIONS, M3_PRESETS, M3Config, degrade_views
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import ContractError, UserError
 
 SIZES = {"height": st.integers(1, 300), "width": st.integers(1, 300), "seed": st.integers(0, 2**32)}
 
@@ -232,3 +232,36 @@ def test_every_degradation_can_be_used_alone():
     for name in DEGRADATIONS:
         views = views_of(0, picture(), only(name))
         assert {block.degradation for block in views.blocks} == {name}
+
+
+class TestContract:
+    """What a degradation, which may come from an extension, must do."""
+
+    def darken_in_place(block, rng):
+        block //= 4
+        return block, {}
+
+    @pytest.mark.parametrize(
+        ("degradation", "message"),
+        [
+            (darken_in_place, "degradation 'own' changes its input .*read-only"),
+            (lambda block, rng: (cv2.blur(block, (3, 3), dst=block), {}), "changes its input"),
+            (lambda block, rng: 255 - block, "'own' must return a tuple .* it returned ndarray"),
+            (lambda block, rng: (block * 1.5, {}), r"it returned float64 \(32, 32, 3\) and dict"),
+            (lambda block, rng: (block[:1], {}), r"it returned uint8 \(1, 32, 3\) and dict"),
+            (lambda block, rng: (block, None), "and NoneType"),
+        ],
+    )
+    def test_a_degradation_that_breaks_it_is_refused_by_name(
+        self, degradation, message, monkeypatch
+    ):
+        monkeypatch.setitem(DEGRADATIONS._entries, "own", degradation)
+        clean = picture(32, 32)
+        with pytest.raises(ContractError, match=message):
+            views_of(0, clean, only("own", block_sides=(32,)))
+        np.testing.assert_array_equal(clean, picture(32, 32))
+
+    def test_other_errors_of_a_degradation_are_raised_as_they_are(self, monkeypatch):
+        monkeypatch.setitem(DEGRADATIONS._entries, "own", lambda block, rng: int("x"))
+        with pytest.raises(ValueError, match="invalid literal"):
+            views_of(0, picture(32, 32), only("own"))

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ditfuse_jax.degrade import DEGRADATIONS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, fixed_batch
@@ -126,3 +127,14 @@ def test_a_prompt_that_does_not_fit_is_not_a_bad_record(pipeline):
     tight = dataclasses.replace(pipeline, encoder=ExampleEncoder(TextSlots(4, 2, 2)))
     with pytest.raises(UserError, match="more than the limit of 4"):
         fixed_batch(tight, 1)
+
+
+def test_a_degradation_at_fault_ends_the_run_and_counts_no_picture(folder, monkeypatch):
+    monkeypatch.setitem(DEGRADATIONS._entries, "own", lambda block, rng: block // 2)
+    parts = [MixtureComponent(str(folder / "photos"), "m3:degradations=own")]
+    log = folder / BAD_RECORDS
+    encoder = ExampleEncoder(TextSlots(24, 12, 48))
+    pipeline = DataPipeline(parts, (32, 32), 4, 0, encoder, max_bad_fraction=1.0, log=log)
+    with pytest.raises(UserError, match="task M3: degradation 'own' must return a tuple"):
+        fixed_batch(pipeline, 1)
+    assert {entry["record"] for entry in read_bad_records(folder)} <= {"04.png", "05.png"}
