@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ditfuse_jax.evaluate import metrics
-from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS
 from ditfuse_jax.files import make_folder, write_text
 
 MethodScores = dict[str, dict[str, float]]  # method -> metric -> value
@@ -30,12 +30,12 @@ class ScoreCache:
         Args:
           folder: of the JSON files.
           preset: a key of `METRIC_PRESETS`.
-          names: the metrics that are computed; the code of those that other modules registered is
-            part of the fingerprint.
+          names: the metrics that are computed; the code of those that other modules define is part
+            of the fingerprint.
         """
         self.folder = folder
         self.preset = preset
-        self._code = code_digest(names)
+        self._code = code_digest(names, preset)
 
     def read(self, stem: str, fingerprints: Mapping[str, str]) -> MethodScores:
         """Returns the cached scores of the methods whose fingerprints have not changed."""
@@ -71,14 +71,15 @@ class ScoreCache:
         return self.folder / f"{stem}.json"
 
 
-def code_digest(names: Sequence[str] = ()) -> str:
+def code_digest(names: Sequence[str] = (), preset: str = "canonical") -> str:
     """Returns a digest of the metrics' source code, so that a changed formula voids old scores.
 
-    It covers this package's metrics, and the files of those of `names` that are defined elsewhere.
+    It covers this package's metrics, and the files of those of `names`, as the preset computes
+    them, that are defined elsewhere.
     """
     files = set(_METRICS_FOLDER.glob("*.py"))
     for name in names:
-        file = _source_file(METRICS[name].function)
+        file = _source_file(METRIC_PRESETS.find(preset).metric(name).function)
         if file is not None and file.is_file():
             files.add(file)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()

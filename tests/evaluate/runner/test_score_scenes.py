@@ -8,7 +8,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
-from ditfuse_jax.evaluate.metrics import compute_metrics
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, compute_metrics
 from ditfuse_jax.evaluate.runner import score_scenes
 from ditfuse_jax.evaluate.runner.methods import method_files
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scenes, open_scenes
@@ -162,6 +162,25 @@ def test_changed_code_of_a_registered_metric_voids_its_scores_only(tmp_path, own
     extension.write_text(extension.read_text().replace("mean", "max"))
     after = code_digest([EN]), code_digest([EN, "RED"])
     assert before[0] == after[0] and before[1] != after[1]
+
+
+def test_changed_code_of_a_registered_preset_voids_its_scores_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(METRIC_PRESETS, "_entries", {**METRIC_PRESETS})
+    extension = tmp_path / "halved_preset.py"
+    extension.write_text(
+        "import dataclasses\n"
+        "from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS\n"
+        "from ditfuse_jax.evaluate.metrics.presets import MetricPreset\n"
+        "canonical = METRICS['EN']\n"
+        "def halved(images): return canonical.function(images) / 2\n"
+        "metric = dataclasses.replace(canonical, function=halved)\n"
+        "METRIC_PRESETS.register('halved', MetricPreset('halved', {'EN': metric}))\n"
+    )
+    load_extensions([str(extension)])
+    digests = [code_digest([EN], preset) for preset in ("canonical", "halved")]
+    extension.write_text(extension.read_text().replace("/ 2", "/ 3"))
+    changed = [code_digest([EN], preset) for preset in ("canonical", "halved")]
+    assert changed[0] == digests[0] and changed[1] != digests[1]
 
 
 def test_a_damaged_cache_file_is_ignored(make, run, scored, tmp_path):
