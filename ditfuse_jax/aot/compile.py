@@ -139,7 +139,7 @@ def compile_on(
     }
     if config.program == "sample":
         del facts["trainable"], facts["remat"]
-        facts["steps"] = recipe.sampling.steps
+        facts |= recipe.sampling.to_dict() | {"batch_size": recipe.data.batch_size}
     reports = []
     for program in programs:
         compilation = compile_lowered(

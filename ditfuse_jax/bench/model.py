@@ -124,9 +124,8 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     per_branch = condition_flops(model, text, count, patches)
     per_branch += sampling.num_evaluations * draw_flops(model, text + count * patches, patches)
     facts = {
-        "batch_size": size,
+        **dataclasses.replace(sampling, tile=0, global_steps=0, batch_size=size).to_dict(),
         "crop": recipe.data.crop,
-        "steps": sampling.steps,
         "branches": len(branches),
     }
     seconds = time_repeats(lambda: sampler(parameters, stacked, noise, shares), repeats)

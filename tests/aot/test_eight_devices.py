@@ -19,6 +19,11 @@ def test_the_second_report_is_equal_and_from_the_cache(report, program):
         assert first[name] == second[name]
 
 
+def test_a_samplers_report_has_its_sampling_settings_and_the_compiled_batch_size(report):
+    facts = report["sample first"]["facts"]
+    assert (facts["steps"], facts["solver"], facts["batch_size"]) == (3, "euler", 8)
+
+
 @pytest.mark.parametrize("program", ["train", "sample"])
 def test_every_loop_has_a_known_trip_count(report, program):
     assert report[f"{program} first"]["unknown_loops"] == []

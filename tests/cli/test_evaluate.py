@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from ditfuse_jax.bench import bench
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, write_image
 
@@ -58,3 +59,13 @@ def test_benchmarks_print_one_json_object(what, tiny_overrides, capsys):
     assert result["repeats"] == 2
     assert result["images_per_second"] > 0
     assert ("tflops_per_device" in result) == (what != "data")
+
+
+def test_a_benchmark_of_heun_reports_its_settings_and_about_twice_the_flops_of_euler():
+    tiny = ("--config.data.crop=(32, 32)", "--config.data.batch_size=2", "--config.sample.steps=9")
+    euler, heun = (
+        bench("sample", "nano_m3", [*tiny, f"--config.sample.solver={solver}"], repeats=1)
+        for solver in ("euler", "heun")
+    )
+    assert (euler["solver"], heun["solver"], heun["batch_size"]) == ("euler", "heun", 2)
+    assert 1.4 < heun["model_gflop_per_image"] / euler["model_gflop_per_image"] < 2

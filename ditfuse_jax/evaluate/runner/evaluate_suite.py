@@ -99,7 +99,7 @@ def _evaluate_set(
 ) -> Results:
     facts: dict[str, object] = {"set": s.name, "compared on": "luminance"}
     if fuser:
-        facts |= {"checkpoint": fuser.trained.name, "steps": fuser.sampling.steps}
+        facts |= {"checkpoint": fuser.trained.name, **fuser.sampling.to_dict()}
     if s.note:
         facts["note"] = s.note
     make_folder(folder)

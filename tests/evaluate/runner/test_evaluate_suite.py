@@ -78,6 +78,8 @@ def test_a_model_is_first_and_its_images_are_saved_in_the_sets_format(
     results = run(checkpoint=tmp_path / "run")
     assert results["first"].methods[:3] == ["fused", "One", "Two"]
     assert results["last"].primary == "fused"
+    run_facts = json.loads((tmp_path / "out" / "last" / "report.json").read_text())["run"]
+    assert run_facts["checkpoint"] == "first source" and run_facts["solver"] == "euler"
     # The stand-in copies source A: exactly as PNG, nearly as JPEG.
     first, last = (results[name].summary()[MSE] for name in ("first", "last"))
     assert first["fused"] == first["copy_a"]

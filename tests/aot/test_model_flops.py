@@ -1,0 +1,15 @@
+"""Model FLOPs of compiled programs."""
+
+from ditfuse_jax.aot.compile import model_flops
+from ditfuse_jax.train.recipe import load_recipe
+from ditfuse_jax.train.settings import resolve
+
+
+def flops(solver: str, steps: int) -> float:
+    """Model FLOPs of the nano recipe's sampler."""
+    overrides = (f"--config.sample.solver={solver}", f"--config.sample.steps={steps}")
+    return model_flops(resolve(load_recipe("nano_m3", overrides)), "sample")
+
+
+def test_a_second_order_solver_costs_two_evaluations_in_all_steps_but_the_last():
+    assert flops("heun", 4) == flops("euler", 7)
