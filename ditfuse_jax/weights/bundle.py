@@ -14,8 +14,10 @@ import numpy as np
 
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.resources import resource
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
@@ -64,7 +66,7 @@ def open_bundle(folder: Path) -> Checkpoint:
     """Opens a bundle; no parameter is read yet.
 
     Raises:
-      UserError: one of the files is damaged.
+      UserError: one of the files is damaged, or the model needs an extension.
     """
     path = folder / RECIPE
     try:
@@ -76,6 +78,14 @@ def open_bundle(folder: Path) -> Checkpoint:
             f"{path} is not the recipe of a trained model ({error}): get it again"
         ) from None
     config = with_current_names(config)
+    load_available_extensions(config.get("imports", ()))
+    head = config["model"].get("head")
+    if head is not None and head not in HEADS:
+        # The file that defines it is not in the bundle, see `without_paths`.
+        raise UserError(
+            f"{path}: head {head!r} is unknown: name the extension that defines it with --import "
+            "FILE_OR_MODULE"
+        )
     return Checkpoint(
         name=folder.name,
         kind="bundle",
@@ -89,6 +99,10 @@ def open_bundle(folder: Path) -> Checkpoint:
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a config without the paths of data and weights on the machine it was trained on."""
+    """Returns a config without the paths of the machine it was trained on.
+
+    These are the paths of data, weights and extensions; extensions that are modules stay.
+    """
     data = dict(config["data"]) | {"mixture": {}, "tokenizer": ""}
-    return dict(config) | {"data": data, "weights": "", "autoencoder": ""}
+    modules = [name for name in config.get("imports", ()) if not name.endswith(".py")]
+    return dict(config) | {"imports": modules, "data": data, "weights": "", "autoencoder": ""}

@@ -13,6 +13,7 @@ from ditfuse_jax.convert.convert import convert
 from ditfuse_jax.convert.transforms import cast
 from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.trained import load_trained
@@ -75,9 +76,28 @@ def test_a_bundle_in_bfloat16_keeps_the_weights_to_its_precision(weights, tmp_pa
 def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(weights, tmp_path):
     recipe = json.loads(json.dumps(weights[0].config))
     recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
+    recipe["imports"] = ["/home/somebody/tasks.py", "their_package.tasks"]
     there = dataclasses.replace(weights[0], config=recipe)
     write_bundle(there, tmp_path / "bundle", quiet=True)
-    assert "somebody" not in (tmp_path / "bundle" / RECIPE).read_text()
+    written = (tmp_path / "bundle" / RECIPE).read_text()
+    assert "somebody" not in written
+    assert json.loads(written)["imports"] == ["their_package.tasks"]
+
+
+def test_a_bundle_loads_the_modules_that_its_model_needs(bundle, tmp_path, monkeypatch):
+    path = bundle / RECIPE
+    recipe = json.loads(path.read_text())
+    recipe["model"]["head"] = "mine"
+    path.write_text(json.dumps(recipe))
+    with pytest.raises(UserError, match=r"recipe\.json: head 'mine' is unknown: .* with --import"):
+        open_checkpoint(bundle)
+    monkeypatch.setattr(HEADS, "_entries", dict(HEADS))
+    (tmp_path / "module_of_a_head.py").write_text(
+        "from ditfuse_jax.model.heads import HEADS\nHEADS.register('mine', HEADS['linear'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path.write_text(json.dumps(recipe | {"imports": ["module_of_a_head"]}))
+    assert open_checkpoint(bundle).model.head == "mine"
 
 
 def test_training_starts_from_a_bundle(weights, bundle):
