@@ -56,7 +56,22 @@ def _open_run(path: Path, base: Path | str | None) -> Checkpoint:
     # Orbax is imported only when a run is opened.
     from ditfuse_jax.weights.run import open_run
 
-    return open_run(path, open_checkpoint, base)
+    return open_run(path, _open_base, base)
+
+
+def _open_base(path: Path | str) -> Checkpoint:
+    """Opens the weights under an adapter.
+
+    Raises:
+      UserError: they are an adapter themselves, or `open_checkpoint` raises it.
+    """
+    below = None if is_adapter(find_bundle(path)) else open_checkpoint(path)
+    if below is None or below.lora:
+        raise UserError(
+            f"the base {path} is an adapter itself: merge it first with `ditfuse convert WEIGHTS "
+            f"--lora {path} -o MERGED`, then give --base MERGED"
+        )
+    return below
 
 
 def _open_bundle(path: Path, base: Path | str | None) -> Checkpoint:
@@ -70,7 +85,7 @@ def _open_peft(path: Path, base: Path | str | None) -> Checkpoint:
             f"{path} is an adapter: name the weights under it with --base, or give them as "
             "--checkpoint and the adapter with --lora"
         )
-    below = open_checkpoint(base)
+    below = _open_base(base)
     checkpoint = dataclasses.replace(
         below,
         name=path.name,

@@ -134,6 +134,16 @@ def test_an_adapter_without_a_base_is_refused(adapter):
         open_checkpoint(adapter)
 
 
+def test_an_adapter_on_an_adapter_is_refused(original, adapter, tmp_path):
+    run = convert(adapter, tmp_path / "run", base=original, quiet=True)
+    for base in (run, adapter):
+        for path in (run, adapter):
+            with pytest.raises(
+                UserError, match=rf"base {base} is an adapter itself: merge it firs"
+            ):
+                open_checkpoint(path, base=base)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "small@best", "."])
 def test_a_path_without_a_model_is_refused_by_name(tmp_path, name):
     with pytest.raises(UserError, match="no checkpoint in"):
