@@ -1,5 +1,6 @@
 """Checks of settings, with messages that name the configuration key."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,12 @@ def check_at_least(key: str, value: float, least: float) -> None:
     """Raises a `UserError` if the value is below `least` or not a number."""
     if not _is_number(value) or not value >= least:
         raise UserError(f"{key} must be at least {least}, not {value}")
+
+
+def check_finite(key: str, value: float) -> None:
+    """Raises a `UserError` if the value is not a finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise UserError(f"{key} must be a finite number, not {value!r}")
 
 
 def check_above_zero(key: str, value: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ditfuse_jax.checks import check_above_zero, check_fraction
+from ditfuse_jax.checks import check_above_zero, check_finite, check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
 
@@ -37,6 +37,8 @@ class LogitNormal:
     share_at_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        check_finite("flow.time_sampler.mean", self.mean)
+        check_finite("flow.time_sampler.std", self.std)
         check_above_zero("flow.time_sampler.std", self.std)
         check_fraction("flow.time_sampler.share_at_noise", self.share_at_noise)
 
