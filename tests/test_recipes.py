@@ -155,6 +155,33 @@ def test_a_recipe_file_of_ones_own_gets_its_argument(tmp_path):
         load_recipe(f"{tmp_path / 'mine.py'}:many")
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("datta", r"config: unknown key 'datta'; known: .*data, evaluations"),
+        ("data.bucketss", r"data: unknown key 'bucketss'; known: .*buckets, condition_dropout"),
+        ("flow.weigthing", r"flow: unknown key 'weigthing'; known: draws, .*weighting"),
+        ("lora.rnak", r"lora: unknown key 'rnak'; known: .*rank"),
+        ("data.mixture.photos.wieght", r"data\.mixture\.photos: unknown key 'wieght'; known: .*w"),
+        ("model.num_layer", r"model: unknown key 'num_layer'; known: .*num_layers"),
+        ("optimizer.knid", r"optimizer: unknown key 'knid'; known: .*kind"),
+        ("train.stpes", r"train: unknown key 'stpes'; known: steps"),
+        ("sample.stpes", r"sample\.stpes is unknown; known keys: steps"),
+        ("mesh.dat", r"mesh: unknown key 'dat'; known: .*data"),
+    ],
+)
+def test_a_misspelled_key_of_a_recipe_is_refused_with_the_known_keys(tmp_path, key, message):
+    (tmp_path / "mine.py").write_text(
+        "from ditfuse_jax.train import default_config\n"
+        "def get_config(arg=''):\n"
+        "    config = default_config('nano')\n"
+        f"    config.{key} = 1\n"
+        "    return config\n"
+    )
+    with pytest.raises(UserError, match=message):
+        resolve(load_recipe(str(tmp_path / "mine.py")))
+
+
 def test_a_recipe_loads_the_extension_that_registers_its_preset(tmp_path):
     (tmp_path / "femto.py").write_text(
         "import dataclasses\n"

@@ -1,7 +1,7 @@
 """Typed settings of a recipe, checked before anything is allocated."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,6 +17,7 @@ from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import MeshConfig
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent
 from ditfuse_jax.prompts import TextSlots
+from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.tasks import make_task
 from ditfuse_jax.train.evaluations import EvaluationConfig
 from ditfuse_jax.train.optimizer import OptimizerConfig
@@ -123,10 +124,18 @@ def resolve(config: Config) -> Recipe:
 
 
 def _completed(config: Config) -> Config:
-    """Returns a config, or a checkpoint's plain dict, with current names and defaults filled in."""
+    """Returns a config, or a checkpoint's plain dict, with current names and defaults filled in.
+
+    Raises:
+      UserError: an unknown key, at the top or in a section that no dataclass describes.
+    """
     values = _plain(config)
     values = with_current_names(values)
-    for name, default in default_config("nano").to_dict().items():
+    defaults = default_config("nano").to_dict()
+    _check_keys("config", values, [*defaults, FINGERPRINT])
+    for name in ("data", "flow", "lora"):
+        _check_keys(name, values.get(name, {}), defaults[name])
+    for name, default in defaults.items():
         if isinstance(default, dict) and name not in ("model", "evaluations"):
             values[name] = default | values.get(name, {})
         else:
@@ -173,9 +182,7 @@ def _lora(config: Config) -> LoRAConfig | None:
 def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
     """Builds the dataclass of a section; whole numbers become floats, lists become tuples."""
     fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise UserError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(fields)}")
+    _check_keys(name, values, fields)
     typed = {}
     for key, value in values.items():
         value = _plain(value)
@@ -186,6 +193,12 @@ def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
         return kind(**typed)
     except TypeError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _check_keys(name: str, values: Iterable[str], known: Iterable[str]) -> None:
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UserError(f"{name}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def _plain(value: Any) -> Any:
