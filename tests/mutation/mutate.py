@@ -133,7 +133,17 @@ def _is_type(value: cst.BaseExpression) -> bool:
         isinstance(value, cst.Subscript)
         and isinstance(value.value, cst.Name)
         and value.value.value
-        in ("Callable", "Mapping", "Sequence", "Iterator", "dict", "list", "tuple", "type")
+        in (
+            "Callable",
+            "Literal",
+            "Mapping",
+            "Sequence",
+            "Iterator",
+            "dict",
+            "list",
+            "tuple",
+            "type",
+        )
     )
 
 

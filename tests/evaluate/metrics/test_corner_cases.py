@@ -4,7 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ditfuse_jax.evaluate.metrics import compute_metrics, compute_metrics_of_candidates
+from ditfuse_jax.evaluate.metrics import (
+    batch_metrics,
+    compute_metrics,
+    compute_metrics_of_candidates,
+)
 from ditfuse_jax.evaluate.metrics.features import wavelet, wavelet_bands
 
 
@@ -45,3 +49,22 @@ def test_a_preset_by_channel_gives_each_candidate_its_own_value(scene):
     for i, candidate in enumerate(candidates):
         alone = compute_metrics(candidate, sources, names=["EN"], preset="vifb")["EN"]
         assert together["EN"][i] == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_batch_gets_the_values_of_its_images():
+    rng = np.random.default_rng(0)
+    fused, clean = rng.integers(0, 256, (2, 2, 20, 24, 3), np.uint8)
+    sources = rng.integers(0, 256, (2, 2, 20, 24, 3), np.uint8)
+    names = ("PSNR_clean", "CC", "MSE")
+    found = batch_metrics(fused, sources, clean, names=names)
+    for i in range(2):
+        alone = compute_metrics(fused[i], list(sources[i]), clean[i], names)
+        for name in names:
+            assert float(found[name][i]) == pytest.approx(alone[name], rel=1e-5), name
+
+
+def test_contrast_sensitivity_at_high_frequencies_agrees_with_the_oracle(scene, oracle):
+    fused, *sources = (scene(kind, 200, 240) for kind in ("photo", "other", "noise"))
+    found = compute_metrics(fused, sources, names=["Qcb"])["Qcb"]
+    grey = [oracle.grey(image) for image in sources]
+    assert found == pytest.approx(oracle.scores(oracle.grey(fused), grey, ["Qcb"])["Qcb"], rel=1e-4)
