@@ -81,6 +81,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif("glibc" not in (working_memory._libc_version() or ""), reason="not glibc")
 def test_memory_that_was_used_once_causes_no_further_page_faults(devices):
     """Blocks of 64 MiB: by default each causes 32 page faults (2 MiB) to 16,384 (4 KiB)."""

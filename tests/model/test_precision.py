@@ -10,7 +10,7 @@ from flax import nnx
 
 from ditfuse_jax.model.remat import REMAT_POLICIES
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 
 @pytest.fixture(scope="module")

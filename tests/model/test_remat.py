@@ -13,6 +13,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import cpu
 from ditfuse_jax.model.remat import REMAT_POLICIES, remat
 
+pytestmark = pytest.mark.medium
+
 
 def gradient(models, **changes):
     """Returns the traced gradient of a loss of the small model, and its arguments."""

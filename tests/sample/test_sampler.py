@@ -13,7 +13,7 @@ from ditfuse_jax.model import Condition
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.sample.sampler import make_sampler, sample
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 
 @pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))

@@ -22,6 +22,8 @@ from ditfuse_jax.prompts import INSTRUCTION_POOLS, as_prompt
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.tasks import TASKS
 
+pytestmark = pytest.mark.medium
+
 TAG = re.compile(r"\[CONTROL\]\. <([^>]+)>")
 
 

@@ -11,7 +11,7 @@ from ditfuse_jax.model.heads import make_head
 from ditfuse_jax.model.heads.bands import BandsHead
 from ditfuse_jax.model.wavelets import decompose, smooth, to_luma_chroma, to_rgb
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 GRID = (3, 4)
 SIZE = (24, 32)  # patches of 8
