@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ditfuse_jax.errors import ContractError
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
@@ -15,11 +17,28 @@ class Example:
       sources: the condition images, `uint8 (H, W, 3)` each, in the order of the placeholders.
       prompt: tags, one placeholder per source, instruction; without the chat frame.
       target: the image to generate, `uint8 (H, W, 3)`.
+
+    Raises:
+      ContractError: an image is not `uint8 (H, W, 3)`.
     """
 
     sources: tuple[np.ndarray, ...]
     prompt: str
     target: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check_image("target", self.target)
+        for number, source in enumerate(self.sources, 1):
+            _check_image(f"source {number}", source)
+
+
+def _check_image(name: str, image: np.ndarray) -> None:
+    got = type(image).__name__
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+            return
+        got = f"{image.dtype} {image.shape}"
+    raise ContractError(f"an example's {name} must be a uint8 array (H, W, 3), got {got}")
 
 
 class PromptedImages(tuple[np.ndarray, ...]):

@@ -11,6 +11,7 @@ from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, fixed_batch
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
 from ditfuse_jax.prompts import TextSlots
+from ditfuse_jax.tasks import TASKS, Example
 
 COUNT = 12
 
@@ -138,3 +139,22 @@ def test_a_degradation_at_fault_ends_the_run_and_counts_no_picture(folder, monke
     with pytest.raises(UserError, match="task M3: degradation 'own' must return a tuple"):
         fixed_batch(pipeline, 1)
     assert {entry["record"] for entry in read_bad_records(folder)} <= {"04.png", "05.png"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Darker:
+    """A task whose target is not bytes."""
+
+    num_images: int = 1
+
+    def __call__(self, images, rng, crop):
+        return Example(images, "Darker.", images[0] / 255)
+
+
+def test_a_target_that_is_not_bytes_ends_the_run_and_names_the_task(folder, monkeypatch):
+    monkeypatch.setitem(TASKS._entries, "darker", Darker())
+    parts = [MixtureComponent(str(folder / "photos"), "darker")]
+    encoder = ExampleEncoder(TextSlots(24, 12, 48))
+    pipeline = DataPipeline(parts, (32, 32), 4, 0, encoder, max_bad_fraction=1.0)
+    with pytest.raises(UserError, match=r"task Darker: an example's target .* got float64"):
+        fixed_batch(pipeline, 1)
