@@ -5,6 +5,7 @@ Other modules add a preset, a function without arguments, with `PRESETS.register
 
 from collections.abc import Callable
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.registry import Registry
 
@@ -82,6 +83,12 @@ def preset(name: str) -> ModelConfig:
     """Returns the named preset.
 
     Raises:
-      UserError: there is no such preset.
+      UserError: there is no such preset, or its `ModelConfig` has the name of another.
     """
-    return PRESETS.find(name)()
+    config = PRESETS.find(name)()
+    if config.preset != name:
+        raise UserError(
+            f"preset {name!r} returns a ModelConfig with preset={config.preset!r}: "
+            f"give it preset={name!r}"
+        )
+    return config

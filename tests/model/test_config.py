@@ -163,3 +163,10 @@ def test_a_head_can_refuse_a_config(monkeypatch):
 
     with pytest.raises(UserError, match="'wide' needs"):
         dataclasses.replace(preset("nano"), head="wide")
+
+
+def test_a_preset_under_the_name_of_another_is_refused(monkeypatch):
+    monkeypatch.setitem(PRESETS._entries, "femto", PRESETS["nano"])
+    message = "preset 'femto' returns .* preset='nano': give it preset='femto'"
+    with pytest.raises(UserError, match=message):
+        preset("femto")
