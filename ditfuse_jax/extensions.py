@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import threading
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -85,10 +86,10 @@ def load_entry_points() -> None:
         for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             try:
                 entry_point.load()
-            except Exception as error:  # whatever the module raises
+            except (Exception, SystemExit) as error:  # whatever the module raises
                 _entry_points_loaded = False
                 name = f"{entry_point.name} = {entry_point.value}"
-                raise _failure(name, error) from error
+                raise _failure(name, entry_point.module, error) from error
 
 
 def _exists(name: str) -> bool:
@@ -123,9 +124,9 @@ def _load_file(path: Path) -> str:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # whatever the file raises
+        except (Exception, SystemExit) as error:  # whatever the file raises
             del sys.modules[name]
-            raise _failure(str(path), error) from error
+            raise _failure(str(path), name, error) from error
         _loaded[str(path)] = None
     return str(path)
 
@@ -144,12 +145,25 @@ def _same_file(loaded: Path, path: Path) -> str:
 def _load_module(name: str) -> str:
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever the module raises
-        raise _failure(name, error) from error
+    except (Exception, SystemExit) as error:  # whatever the module raises
+        failure = _failure(name, name, error)
+        file = Path(f"{name.replace('.', '/')}.py")
+        if isinstance(error, ModuleNotFoundError) and error.name == name and file.is_file():
+            failure = UserError(f"{failure}; did you mean {file}?")
+        raise failure from error
     _loaded[name] = None
     return name
 
 
-def _failure(name: str, error: Exception) -> UserError:
+def _failure(name: str, module: str, error: BaseException) -> UserError:
+    """Returns the error to raise, with the innermost line of the extension that was running."""
     reason = " ".join(str(error).split())
-    return UserError(f"extension {name} cannot be imported: {type(error).__name__}: {reason}")
+    if not isinstance(error, UserError):
+        reason = f"{type(error).__name__}: {reason}"
+    package = module.split(".")[0]
+    lines = [
+        f" ({frame.f_code.co_filename}:{line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).split(".")[0] == package
+    ]
+    return UserError(f"extension {name} cannot be imported: {reason}{lines[-1] if lines else ''}")

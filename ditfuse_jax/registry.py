@@ -1,11 +1,14 @@
 """Named implementations of one kind (tasks, metrics, solvers, ...), open to extension."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_entry_points, missing_extensions
+
+_PACKAGE = "ditfuse_jax"
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -32,6 +35,7 @@ class Registry(Mapping[str, T]):
         self._built_in = entries if callable(entries) else None
         self._lock = threading.RLock()
         self._entries: dict[str, T] = {} if callable(entries) else dict(entries or {})
+        self._registered_by: dict[str, str] = {}  # the entries added by `register`
 
     @overload
     def register(self, name: str) -> Callable[[E], E]: ...
@@ -44,16 +48,19 @@ class Registry(Mapping[str, T]):
         runs twice.
 
         Raises:
-          UserError: the name is empty or taken.
+          UserError: the name is taken, empty or not a string.
         """
+        check_name(self.kind, name)
         if entry is None:
             return lambda decorated: self.register(name, decorated)
-        if not name:
-            raise UserError(f"a {self.kind} needs a name")
         known = self._known()
         if name in known and not _same_definition(known[name], entry):
-            raise UserError(f"{self.kind} {name!r} is registered already: choose another name")
+            first = self._registered_by.get(name, _PACKAGE)
+            raise UserError(
+                f"{self.kind} {name!r} is registered already by {first}: choose another name"
+            )
         known[name] = entry
+        self._registered_by[name] = _registering_module()
         return entry
 
     def find(self, name: str) -> T:
@@ -103,6 +110,31 @@ class Registry(Mapping[str, T]):
                     self._entries = {**self._built_in(), **self._entries}
                     self._built_in = None
         return self._entries
+
+
+def check_name(kind: str, name: object) -> None:
+    """Raises UserError unless the name of a new entry is a non-empty string.
+
+    `@REGISTRY.register` without a name would pass the decorated function as the name.
+    """
+    if not isinstance(name, str):
+        given = getattr(name, "__name__", repr(name))
+        raise UserError(f'{given}: a {kind} needs a name, as in @REGISTRY.register("name")')
+    if not name:
+        raise UserError(f"a {kind} needs a name")
+
+
+def _registering_module() -> str:
+    """Returns the file, or else the name, of the module that calls into this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.split(".")[0] != _PACKAGE:
+            # The package's own modules are called by the import system.
+            imported = module.startswith("importlib.")
+            return _PACKAGE if imported else frame.f_globals.get("__file__", module)
+        frame = frame.f_back
+    return _PACKAGE
 
 
 def _same_definition(one: Any, other: Any) -> bool:

@@ -137,12 +137,44 @@ def test_a_missing_extension_is_refused_by_name(name, message, tmp_path, monkeyp
 def test_a_failing_file_is_named_with_its_error_and_can_be_corrected(file):
     code = file.read_text()
     file.write_text("import math\nmath.half(\n  1)")
-    with pytest.raises(UserError, match=r"two\.py cannot be imported: AttributeError: .*half"):
+    with pytest.raises(
+        UserError, match=r"two\.py cannot .* AttributeError: .*half.* \(.*two\.py:2\)"
+    ):
         load_extensions([str(file)])
     assert not loaded_extensions()
     file.write_text(code)
     load_extensions([str(file)])
     assert REGISTRY["two"] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys\n\nsys.exit(3)", r"two\.py cannot be imported: SystemExit: 3 \(.*two\.py:3\)"),
+        ("def f():\n    name_error\n\nf()", r"NameError: name .* \(.*two\.py:2\)"),
+        ("1 +", r"two\.py cannot be imported: SyntaxError: .*line 1"),
+    ],
+)
+def test_the_line_of_a_failure_is_given(code, message, file):
+    file.write_text(code)
+    with pytest.raises(UserError, match=message):
+        load_extensions([str(file)])
+
+
+def test_a_user_error_of_an_extension_is_given_as_it_is(file, tmp_path):
+    load_extensions([str(file)])
+    other = tmp_path / "other.py"
+    other.write_text(REGISTER.format(name="two", value=3))
+    message = r"other\.py cannot be imported: number 'two' is .* by .*two\.py: .*other\.py:3\)"
+    with pytest.raises(UserError, match=message):
+        load_extensions([str(other)])
+
+
+def test_a_file_given_without_its_ending_is_suggested(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    with pytest.raises(UserError, match=r"No module named 'two' *; did you mean two\.py\?"):
+        load_extensions(["two"])
 
 
 PROGRAM = """

@@ -41,7 +41,7 @@ def test_a_decorator_registers_and_returns_the_function_itself(registry):
 
 
 def test_a_taken_name_is_refused_and_the_entry_stays(registry):
-    with pytest.raises(UserError, match="function 'double' is registered already"):
+    with pytest.raises(UserError, match="'double' is registered already by ditfuse_jax: cho"):
         registry.register("double", lambda x: x + x)
     assert registry["double"] is double
 
@@ -55,6 +55,22 @@ def test_a_registry_does_not_change_the_mapping_it_was_made_from():
 def test_an_empty_name_is_refused(registry):
     with pytest.raises(UserError, match="a function needs a name"):
         registry.register("", double)
+
+
+def test_a_decorator_without_a_name_is_refused(registry):
+    with pytest.raises(UserError, match="triple: a function needs a name, as in @REG"):
+
+        @registry.register
+        def triple(x):
+            return 3 * x
+
+
+def test_a_taken_name_is_refused_with_the_file_that_registered_it(registry):
+    registry.register("triple", lambda x: 3 * x)
+    registry.register("half")(lambda x: x / 2)
+    for name in ("triple", "half"):
+        with pytest.raises(UserError, match=rf"{name}' is registered already by .*_registry\.py: "):
+            registry.register(name, double)
 
 
 def test_a_definition_that_runs_again_replaces_itself(registry):

@@ -24,7 +24,7 @@ from ditfuse_jax.evaluate.metrics import (
     xydeas,
 )
 from ditfuse_jax.evaluate.metrics.metric import Metric
-from ditfuse_jax.registry import Registry
+from ditfuse_jax.registry import Registry, check_name
 
 _FLAT = "where an image is flat"
 _FLAT_SOURCE = "where a source is flat"
@@ -237,8 +237,9 @@ def register_metric(name: str, title: str = "", **facts: Any) -> Callable[[_Func
       facts: further fields of `Metric`.
 
     Raises:
-      UserError: a metric of that name exists.
+      UserError: a metric of that name exists, or the name is not a string.
     """
+    check_name("metric", name)
 
     def add(function: _Function) -> _Function:
         METRICS.register(name, Metric(name, title or name, function, **facts))

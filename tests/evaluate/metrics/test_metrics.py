@@ -189,6 +189,13 @@ class TestRegistry:
                     metric.direction
                 ] in text, metric.name
 
+    def test_a_metric_without_a_name_is_refused(self):
+        with pytest.raises(UserError, match="mean_red: a metric needs a name"):
+
+            @register_metric
+            def mean_red(images):
+                return jnp.mean(images.fused_rgb[..., 0], axis=(1, 2))
+
     def test_a_registered_metric_is_computed_with_the_others(self, photos, own_metrics):
         @register_metric("RED", "mean red", needs="fused", direction="lower")
         def mean_red(images):
