@@ -1,8 +1,9 @@
 """The identity of a tokenizer: a model only understands the token ids that it was trained with.
 
 A fingerprint is `COUNT:DIGEST`.  The digest covers the tokens with the first COUNT ids, which of
-them are special, and the merges.  A tokenizer to which tokens were appended therefore passes the
-check against the fingerprint of its predecessor; one with other ids, tokens or merges does not.
+them are special, the merges, and how text is normalized, split and framed.  A tokenizer to which
+tokens were appended therefore passes the check against the fingerprint of its predecessor; one that
+encodes the same text to other ids does not.
 """
 
 import functools
@@ -39,8 +40,8 @@ def check_tokenizer(
       model: the model's name for the message.
 
     Raises:
-      UserError: ids of tokens that the model was trained with have changed, or the tokenizer has
-        more tokens than the model has embeddings.
+      UserError: the tokenizer encodes text otherwise than the one that the model was trained with,
+        or it has more tokens than the model has embeddings.
     """
     folder = tokenizer_folder(path).resolve()
     count = len(load_tokenizer(path))
@@ -57,8 +58,9 @@ def check_tokenizer(
         raise UserError(f"{model} has a damaged tokenizer fingerprint {fingerprint!r}") from None
     if _fingerprint(folder, known) != fingerprint:
         raise UserError(
-            f"{model} was trained with another tokenizer than the one in {folder}: the ids of its "
-            f"{known} tokens differ; use the tokenizer it was trained with, or train a new model"
+            f"{model} was trained with another tokenizer than the one in {folder}: its {known} "
+            f"tokens, or how text is split into them, differ; use the tokenizer it was trained "
+            "with, or train a new model"
         )
 
 
@@ -77,6 +79,7 @@ def _fingerprint(folder: Path, count: int | None) -> str:
         "tokens": [tokens.get(i) for i in range(count)],
         "merges": merges,
         "special": sorted(t["id"] for t in stored["added_tokens"] if t["id"] < count),
+        **{name: stored.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")},
     }
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return f"{count}:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -58,6 +58,18 @@ def add_a_special_token_inside(stored):
     stored["added_tokens"].append(token | {"id": vocabulary[text], "content": text})
 
 
+def add_a_normalizer(stored):
+    stored["normalizer"] = {"type": "Lowercase"}
+
+
+def add_a_space_before_text(stored):
+    stored["pre_tokenizer"]["add_prefix_space"] = True
+
+
+def remove_the_first_token(stored):
+    stored["post_processor"] = None
+
+
 def test_a_fingerprint_is_the_number_of_ids_and_a_digest():
     count, digest = tokenizer_fingerprint().split(":")
     stored = json.loads((tokenizer_folder(None) / "tokenizer.json").read_text(encoding="utf-8"))
@@ -79,11 +91,19 @@ def test_a_tokenizer_with_appended_tokens_passes(changed):
 
 @pytest.mark.parametrize(
     "change",
-    [rename_a_special_token, swap_two_ids, swap_two_merges, add_a_special_token_inside],
+    [
+        rename_a_special_token,
+        swap_two_ids,
+        swap_two_merges,
+        add_a_special_token_inside,
+        add_a_normalizer,
+        add_a_space_before_text,
+        remove_the_first_token,
+    ],
 )
-def test_a_tokenizer_with_other_tokens_or_merges_is_refused(change, changed):
+def test_a_tokenizer_that_encodes_otherwise_is_refused(change, changed):
     count = tokenizer_fingerprint().partition(":")[0]
-    message = f"my model was trained with another tokenizer .* ids of its {count} tokens differ"
+    message = f"my model was trained with another tokenizer .* its {count} tokens, or how"
     with pytest.raises(UserError, match=message):
         check_tokenizer(changed(change), tokenizer_fingerprint(), SIZE, "my model")
 

@@ -97,7 +97,7 @@ def test_the_ids_of_the_shipped_tokens_never_change():
     assert tokenizer.convert_tokens_to_ids(tokens) == [0, 1, 4, 10, 14, 15, 17]
     tags = ["<MULTI-MODALITIES>", "<LIGHT++>", "<LIGHT-->", "<CONTRAST->"]
     assert tokenizer.convert_tokens_to_ids(tags) == [18, 21, 24, 26]
-    assert tokenizer_fingerprint().startswith("1187:d179c02d")
+    assert tokenizer_fingerprint().startswith("1187:73a30973")
 
 
 def test_a_registered_tag_changes_no_id_and_no_output_of_the_bundled_model(appended, ship, tag):
@@ -128,7 +128,7 @@ def test_a_tag_of_other_characters_is_refused(tags):
         register_tag(*tags)
 
 
-REFUSED = "was trained with another tokenizer than the one in .*: the ids of its 1187 tokens differ"
+REFUSED = "was trained with another tokenizer than the one in .*: its 1187 tokens, or how text"
 
 
 def test_the_bundled_model_refuses_a_shifted_tokenizer(shifted, ship):
