@@ -6,6 +6,7 @@ command with `--import`; an installed package announces it as an entry point of 
 `loaded_extensions` returns before they unpickle anything.
 """
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -14,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.errors import UserError
 
@@ -72,6 +74,27 @@ def loaded_extensions() -> tuple[str, ...]:
     return tuple(_loaded)
 
 
+def source_file(entry: Any) -> Path | None:
+    """Returns the file that defines a function, a class or an instance's class, if there is one."""
+    while isinstance(entry, functools.partial):
+        entry = entry.func
+    name = getattr(entry, "__module__", None) or type(entry).__module__
+    return _module_file(name)
+
+
+def source_files(entries: Iterable[Any]) -> list[Path]:
+    """Returns the files on which entries of registries depend, beyond this package's own code.
+
+    These are the files that define the entries, and all loaded extensions, which may hold parts of
+    them.  Without an entry from outside this package, there are none.
+    """
+    outside = [entry for entry in entries if not _is_own(entry)]
+    files = [source_file(entry) for entry in outside]
+    if outside:
+        files += [Path(n) if n.endswith(".py") else _module_file(n) for n in _loaded]
+    return sorted({file for file in files if file is not None and file.is_file()})
+
+
 def load_entry_points() -> None:
     """Imports the extensions that installed packages announce, once per process.
 
@@ -107,6 +130,16 @@ def _exists(name: str) -> bool:
 def _module_name(path: Path) -> str:
     # Pickled classes name their module, so the name must be the same in every process.
     return f"{_MODULE_PREFIX}{path.stem}"
+
+
+def _module_file(name: str) -> Path | None:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file else None
+
+
+def _is_own(entry: Any) -> bool:
+    # A function made of parts, such as a partial, may be an extension's, whatever its module.
+    return str(getattr(entry, "__module__", "")).startswith("ditfuse_jax.")
 
 
 def _load_file(path: Path) -> str:

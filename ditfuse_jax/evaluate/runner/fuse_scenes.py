@@ -13,7 +13,9 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import CEILINGS
 from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes
+from ditfuse_jax.extensions import source_files
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.images import (
     check_same_size,
     from_uint8,
@@ -21,6 +23,8 @@ from ditfuse_jax.images import (
     to_uint8,
     write_image,
 )
+from ditfuse_jax.model.attention import IMPLEMENTATIONS
+from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.sampler import make_codec
@@ -63,7 +67,8 @@ def fuse_scenes(
       UserError: the prompt does not fit the model, or a file cannot be written.
     """
     make_folder(folder)
-    model = f"{parameters_digest(fuser.trained)} {fuser.sampling}"
+    code = extension_digest(fuser)
+    model = f"{parameters_digest(fuser.trained)} {fuser.sampling}{code and f' {code}'}"
     paths = {stem: folder / f"{stem}{suffix}" for stem in scenes.readers}
     files: dict[str, Path] = {}
     excluded: dict[str, str] = {}
@@ -178,6 +183,17 @@ def parameters_digest(trained: TrainedModel) -> str:
     del model["unroll"]  # does not change the layers
     hashed.update(json.dumps(model, default=str).encode())
     return hashed.hexdigest()
+
+
+def extension_digest(fuser: Fuser) -> str:
+    """Returns a digest of the extensions' code behind a model's images; "" if there is none.
+
+    Extensions count if one of them registered the solver, the head or the attention.
+    """
+    model = fuser.trained.model
+    solver, head = SOLVERS.find(fuser.sampling.solver), HEADS.find(model.head)
+    files = source_files([solver, head, IMPLEMENTATIONS.find(model.attention)])
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest() if files else ""
 
 
 def _ceiling_image(scene: Scene) -> np.ndarray:

@@ -1,15 +1,13 @@
 """Scores on disk, image by image, so that an interrupted evaluation continues where it stopped."""
 
-import functools
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ditfuse_jax.evaluate import metrics
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS
+from ditfuse_jax.extensions import source_file
 from ditfuse_jax.files import make_folder, write_text
 
 MethodScores = dict[str, dict[str, float]]  # method -> metric -> value
@@ -79,15 +77,7 @@ def code_digest(names: Sequence[str] = (), preset: str = "canonical") -> str:
     """
     files = set(_METRICS_FOLDER.glob("*.py"))
     for name in names:
-        file = _source_file(METRIC_PRESETS.find(preset).metric(name).function)
+        file = source_file(METRIC_PRESETS.find(preset).metric(name).function)
         if file is not None and file.is_file():
             files.add(file)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
-
-
-def _source_file(function: Callable[..., Any]) -> Path | None:
-    while isinstance(function, functools.partial):
-        function = function.func
-    module = getattr(function, "__module__", None) or type(function).__module__
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return Path(file) if file else None

@@ -9,7 +9,15 @@ import pytest
 
 from ditfuse_jax.evaluate import EvaluationOptions
 from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
-from ditfuse_jax.evaluate.runner.fuse_scenes import is_latent_model, parameters_digest, reconstruct
+from ditfuse_jax.evaluate.runner.fuse_scenes import (
+    fuse_scenes,
+    is_latent_model,
+    parameters_digest,
+    reconstruct,
+)
+from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
+from ditfuse_jax.extensions import load_extensions
+from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fuser import Fuser
@@ -138,3 +146,29 @@ def test_unrolled_layers_are_the_same_model(first_source_model):
     unrolled = dataclasses.replace(first_source_model.model, unroll=True)
     other = dataclasses.replace(first_source_model, model=unrolled)
     assert parameters_digest(other) == parameters_digest(first_source_model)
+
+
+@pytest.mark.parametrize("solver", ["own", "euler"])
+def test_images_are_fused_again_where_the_code_of_their_registered_solver_changed(
+    first_source_model, stacks, tmp_path, monkeypatch, solver
+):
+    monkeypatch.setattr(SOLVERS, "_entries", dict(SOLVERS))
+    monkeypatch.setattr("ditfuse_jax.extensions._loaded", {})
+    extension = tmp_path / f"solver_{solver}.py"
+    extension.write_text(
+        "from ditfuse_jax.flow.solvers import SOLVERS, euler\n"
+        "SOLVERS.register('own', lambda *arguments: euler(*arguments))\n"
+    )
+    load_extensions([str(extension)])
+    sampling = dataclasses.replace(first_source_model.sampling, solver=solver)
+    fuser = Fuser(first_source_model, sampling)
+    scenes = open_scenes(Folders((stacks / "image1", stacks / "image2")))
+
+    def fuses() -> bool:
+        fused = fuse_scenes(fuser, "fuse", scenes, tmp_path / "fused", quiet=True)
+        return fused.seconds_per_image is not None
+
+    assert fuses() and not fuses()
+    extension.write_text(extension.read_text() + "# edited")
+    assert fuses() == (solver == "own")
+    assert not fuses()
