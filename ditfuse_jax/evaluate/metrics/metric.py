@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from ditfuse_jax.errors import UserError
 
 Needs = Literal["fused", "sources", "pair", "clean", "host"]
 Direction = Literal["higher", "lower", "zero"]
@@ -36,6 +38,15 @@ class Metric:
     smallest_side: int = 1
     padded: bool = False
     nan_when: str = ""
+
+    def __post_init__(self) -> None:
+        for field, choices in (("needs", get_args(Needs)), ("direction", get_args(Direction))):
+            value = getattr(self, field)
+            if value not in choices:
+                raise UserError(
+                    f"metric {self.name!r}: {field} {value!r} is unknown; "
+                    f"choose from {', '.join(choices)}"
+                )
 
     @property
     def arrow(self) -> str:

@@ -237,7 +237,8 @@ def register_metric(name: str, title: str = "", **facts: Any) -> Callable[[_Func
       facts: further fields of `Metric`.
 
     Raises:
-      UserError: a metric of that name exists, or the name is not a string.
+      UserError: a metric of that name exists, the name is not a string, or a field has an unknown
+        value.
     """
     check_name("metric", name)
 

@@ -234,6 +234,21 @@ class TestRegistry:
         with pytest.raises(UserError, match=rf"^metric 'SHAPE' must return .*{message}"):
             compute_metrics_of_candidates([fused, sources[0]], sources, names=["SHAPE"])
 
+    @pytest.mark.parametrize(
+        ("facts", "choices"),
+        [
+            ({"needs": "fuse"}, "fused, sources, pair, clean, host"),
+            ({"direction": "up"}, "higher, lower, zero"),
+        ],
+    )
+    def test_a_metric_with_an_unknown_fact_is_refused_at_registration(
+        self, own_metrics, facts, choices
+    ):
+        ((field, value),) = facts.items()
+        message = f"^metric 'TYPO': {field} '{value}' is unknown; choose from {choices}$"
+        with pytest.raises(UserError, match=message):
+            register_metric("TYPO", **facts)(lambda images: images.fused)
+
     def test_merit_follows_the_direction(self):
         assert METRICS["EN"].merit(2) > METRICS["EN"].merit(1)
         assert METRICS["MSE"].merit(1) > METRICS["MSE"].merit(2)
