@@ -7,7 +7,7 @@ from ditfuse_jax.tasks.control import POOLS
 
 # Task -> name of its instruction pool, whose first sentence is the standard one.
 STANDARD_TASKS: Registry[str] = Registry(
-    "task", {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
+    "standard task", {"fuse": "fusion", "ivif": "ivif", "mff": "mff", "mef": "mef"}
 )
 # Task that changes brightness or contrast -> name of its instruction pool.
 CONTROL_TASKS = {tag.lower(): pool for tag, pool in POOLS.items()}
@@ -48,7 +48,7 @@ def standard_prompt(task: str, num_images: int, text: str | None = None) -> str:
     else:
         segment = f"{SEGMENT}:CLASS, like {SEGMENT}:car"
         known = ", ".join((*STANDARD_TASKS, *CONTROL_TASKS, SEGMENT, segment))
-        raise UserError(f"task {task!r} is unknown; choose from {known}")
+        raise UserError(f"standard task {task!r} is unknown; choose from {known}")
     sentence = pool.sentences[0] if text is None else text
     if task in CONTROL_TASKS and sentence.strip() and not has_placeholders(sentence):
         sentence = join_instructions(INSTRUCTION_POOLS.find("fusion").sentences[0], sentence)

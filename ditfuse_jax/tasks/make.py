@@ -19,7 +19,7 @@ from ditfuse_jax.tasks.segmentation import SceneMap, Segmentation
 
 # An entry is a task with its default options, or a class of tasks that needs no arguments.
 TASKS: Registry[Task] = Registry(
-    "task",
+    "training task",
     {
         "m3": M3(),
         "m3_extended": M3(M3_PRESETS["extended"], ("fusion", "restoration")),

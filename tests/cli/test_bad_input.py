@@ -122,7 +122,7 @@ class TestFuse:
     @pytest.mark.parametrize(
         ("options", "part"),
         [
-            (["--task", "medical"], "task 'medical' is unknown; choose from fuse, ivif"),
+            (["--task", "medical"], "standard task 'medical' is unknown; choose from fuse, ivif"),
             (["--steps", "0"], "steps must be at least 1"),
             (["--steps", "-3"], "steps must be at least 1"),
             (["--seed", "-1"], "seed must be at least 0"),
@@ -202,7 +202,7 @@ class TestTrain:
             ("--config.mesh.data=0", "mesh.data must be at least 1"),
             ("--config.data.crop=(30,30)", "multiples of 16"),
             ("--config.data.mixture.photos.source=/nowhere", "/nowhere"),
-            ("--config.data.mixture.photos.task=paint", "task 'paint' is unknown"),
+            ("--config.data.mixture.photos.task=paint", "training task 'paint' is unknown"),
             ("--config.data.mixture.photos.task=ivif", "takes 2 image(s)"),
             ("--config.model.attention=flash", "model.attention 'flash' is unknown"),
             ("--config.model.remat=some", "model.remat 'some' is unknown"),
@@ -306,7 +306,7 @@ def test_evaluate_prints_its_error_on_a_line_after_the_progress_bar(refused, sta
         (["--csv", "/nowhere/x.csv"], "no folder /nowhere"),
         (["--preset", "paper"], "metric preset 'paper' is unknown; choose from canonical, linfeng"),
         (["--fused", "mean=x"], "cannot be called 'mean'"),
-        (["--task", "paint"], "task 'paint' is unknown"),
+        (["--task", "paint"], "evaluation task 'paint' is unknown"),
     ],
 )
 def test_evaluate_of_files_refuses_bad_options_before_it_writes_anything(
@@ -322,7 +322,7 @@ def test_evaluate_of_files_refuses_bad_options_before_it_writes_anything(
     ("options", "part"),
     [
         (["--count", "0"], "count must be at least 1"),
-        (["--task", "paint"], "task 'paint' is unknown"),
+        (["--task", "paint"], "standard task 'paint' is unknown"),
         (["--data", "/nowhere"], "data source '/nowhere' is neither"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
         ({"overlap_fraction": 1}, "lacks its name"),
         ({"name": "m3", "overlap_fraction": "wide"}, "option overlap_fraction cannot be 'wide'"),
         ({"name": "m3", "config": {"blocks": 1}}, "task 'm3': option 'blocks' is unknown"),
-        ({"name": "control_m3", "base": "m4"}, "task 'control_m3': task 'm4' is unknown"),
+        ({"name": "control_m3", "base": "m4"}, "task 'control_m3': training task 'm4' is unknown"),
         ({"name": "stripes", "width": 1.5}, r"option width cannot be 1\.5 \(expected int\)"),
         ({"name": "stripes", "width": True}, r"option width cannot be True \(expected int\)"),
         ({"name": "stripes", "colours": 3}, r"cannot be 3 \(expected several values\)"),

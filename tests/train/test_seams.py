@@ -243,7 +243,7 @@ def test_unknown_evaluators_and_settings_are_refused_by_their_key():
         make_evaluations(evaluations(held_out={"count": 0}))
     with pytest.raises(UserError, match=r"evaluations\.x\.every must be at least 0, not -1"):
         evaluations(x={"every": -1})
-    with pytest.raises(UserError, match=r"evaluations\.x\.task: task 'no' is unknown"):
+    with pytest.raises(UserError, match=r"evaluations\.x\.task: training task 'no' is unknown"):
         evaluations(x={"evaluator": "held_out", "task": "no"})
 
 

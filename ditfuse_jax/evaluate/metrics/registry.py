@@ -209,7 +209,7 @@ METRICS: Registry[Metric] = Registry("metric", {metric.name: metric for metric i
 CLEAN_METRICS = ("PSNR_clean", "SSIM_clean")
 _IVIF = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "VIF", "Qabf", "SSIM")
 TASK_METRICS: Registry[tuple[str, ...]] = Registry(
-    "task",
+    "evaluation task",
     {
         "fuse": (*CLEAN_METRICS, *_IVIF, "MSE", "PSNR"),
         "ivif": (*_IVIF, "Nabf", "MSSSIM", "FMI_pixel"),
