@@ -1,5 +1,6 @@
 """The layouts that weights and adapters can be written in."""
 
+import dataclasses
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from ditfuse_jax.convert.write_omnigen import write_omnigen
 from ditfuse_jax.convert.write_run import write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
-from ditfuse_jax.weights import Adapter, Checkpoint, open_adapter, write_adapter
+from ditfuse_jax.weights import Checkpoint, open_adapter, write_adapter
 
 
 class LayoutWriter(Protocol):
@@ -39,9 +40,9 @@ def write_peft(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
             f"{checkpoint.path} holds weights and no adapter: it cannot become a PEFT folder"
         )
     adapter = open_adapter(checkpoint.step_path, checkpoint.model)
-    leaves = jax.device_get(adapter.leaves)
+    adapter = dataclasses.replace(adapter, leaves=jax.device_get(adapter.leaves))
     with new_folder(output) as folder:
-        write_adapter(folder, Adapter(adapter.lora, leaves), checkpoint.model)
+        write_adapter(folder, adapter, checkpoint.model)
 
 
 LAYOUTS: Registry[LayoutWriter] = Registry(

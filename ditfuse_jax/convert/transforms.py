@@ -9,6 +9,7 @@ import numpy as np
 from ditfuse_jax.model.lora import merge_lora
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import Adapter, Checkpoint, ParameterReader, open_adapter
+from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.checkpoint import ParameterPath
 
 
@@ -63,11 +64,15 @@ def merge(checkpoint: Checkpoint, adapters: Sequence[WeightedAdapter]) -> Checkp
     """Returns the checkpoint with adapters merged into it, each times its weight.
 
     Raises:
-      UserError: an adapter is missing or was made for another model.
+      UserError: an adapter is missing, or was made for another model or tokenizer.
     """
     if not adapters:
         return checkpoint
     opened = [
         (open_adapter(adapter.folder, checkpoint.model), adapter.weight) for adapter in adapters
     ]
+    for (found, _), adapter in zip(opened, adapters, strict=True):
+        check_adapter_tokenizer(
+            found, adapter.folder, checkpoint.tokenizer, checkpoint.model.vocab_size
+        )
     return dataclasses.replace(checkpoint, reader=_Merged(checkpoint.reader, opened))

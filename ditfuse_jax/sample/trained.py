@@ -19,6 +19,7 @@ from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
+from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import load_space
 
 
@@ -107,6 +108,7 @@ def load_checkpoint(
     parameters = checkpoint.read(abstract)
     for adapter in adapters:
         found = open_adapter(adapter.folder, model)
+        check_adapter_tokenizer(found, adapter.folder, tokenizer, model.vocab_size)
         parameters = merge_lora(parameters, found.leaves, found.lora.scaling * adapter.weight)
     space, autoencoder = load_space(model, checkpoint.autoencoder)
     return TrainedModel(

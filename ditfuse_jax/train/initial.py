@@ -21,6 +21,7 @@ from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import Frozen
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
+from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import fingerprint, load_space
 from ditfuse_jax.weights.bundle import find_bundle
 from ditfuse_jax.weights.checkpoint import FREE_FIELDS
@@ -110,6 +111,8 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
     if not recipe.adapter:
         return None
     adapter = open_adapter(Path(recipe.adapter), recipe.model)
+    tokenizer, vocab_size = recipe.data.encoder.tokenizer, recipe.model.vocab_size
+    check_adapter_tokenizer(adapter, recipe.adapter, tokenizer, vocab_size)
     lora = adapter.lora
     for name in ("rank", "alpha", "use_rslora"):
         if getattr(lora, name) != getattr(recipe.lora, name):

@@ -12,6 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.peft import Adapter, read_adapter
 from ditfuse_jax.weights.run_paths import is_run
@@ -32,6 +33,26 @@ def open_adapter(folder: Path, model: ModelConfig) -> Adapter:
     if adapter is None:
         raise UserError(f"{folder} holds a whole model and no adapter")
     return adapter
+
+
+def check_adapter_tokenizer(
+    adapter: Adapter, folder: Path | str, tokenizer: Path | str | None, vocab_size: int
+) -> None:
+    """Checks that an adapter was trained with the tokenizer that it will be used with.
+
+    Args:
+      adapter: the adapter.
+      folder: where it is, for the message.
+      tokenizer: folder of the tokenizer; None for the shipped one.
+      vocab_size: rows of the model's embedding.
+
+    Raises:
+      UserError: it was trained with another one.
+    """
+    if adapter.tokenizer_fingerprint:
+        check_tokenizer(
+            tokenizer, adapter.tokenizer_fingerprint, vocab_size, f"the adapter {folder}"
+        )
 
 
 class InMemory(ParameterReader):

@@ -8,7 +8,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import RUNTIME_FIELDS
 from ditfuse_jax.model.presets import preset
 from ditfuse_jax.registry import Registry
-from ditfuse_jax.weights.adapters import with_adapter
+from ditfuse_jax.weights.adapters import check_adapter_tokenizer, with_adapter
 from ditfuse_jax.weights.bundle import find_bundle, is_bundle, open_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint
 from ditfuse_jax.weights.omnigen_folder import OmniGenReader, is_weights, open_omnigen
@@ -94,7 +94,9 @@ def _open_peft(path: Path, base: Path | str | None) -> Checkpoint:
         base=resolve_best(find_bundle(base)),
         step=None,
     )
-    return with_adapter(checkpoint, lambda: below, read_adapter(path, below.model))
+    adapter = read_adapter(path, below.model)
+    check_adapter_tokenizer(adapter, path, below.tokenizer, below.model.vocab_size)
+    return with_adapter(checkpoint, lambda: below, adapter)
 
 
 def _open_omnigen(path: Path, base: Path | str | None) -> Checkpoint:

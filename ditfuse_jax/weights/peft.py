@@ -19,6 +19,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.maps import LinearMap, linear_maps
 from ditfuse_jax.weights.omnigen import read_json
 from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
@@ -49,10 +50,13 @@ class Adapter:
     """Attributes:
     lora: rank, scaling and targets.
     leaves: `lora_a` and `lora_b` of every adapted map, nested like the model's parameters.
+    tokenizer_fingerprint: of the tokenizer that it was trained with, if it is known; PEFT's layout
+      holds it in the header of the tensors.
     """
 
     lora: LoRAConfig
     leaves: dict[str, Any]
+    tokenizer_fingerprint: str | None = None
 
 
 def is_adapter(folder: Path) -> bool:
@@ -80,7 +84,9 @@ def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
         if not isinstance(config.get(name), int | float):
             raise UserError(f"{folder / CONFIG} lacks {name}")
     tensors = open_tensors(folder)
-    return _normalise(_factors(tensors, model), config, model)
+    adapter = _normalise(_factors(tensors, model), config, model)
+    fingerprint = tensors.metadata().get(FINGERPRINT)
+    return dataclasses.replace(adapter, tokenizer_fingerprint=fingerprint)
 
 
 def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
@@ -113,7 +119,10 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
             values[f"{name}.lora_A.weight"] = linear.factor_a_back(one[0])
             values[f"{name}.lora_B.weight"] = linear.factor_b_back(one[1])
     specs = {name: (value.dtype, value.shape) for name, value in values.items()}
-    write_safetensors(folder / TENSORS, specs, values.__getitem__, {"format": "pt"})
+    metadata = {"format": "pt"}
+    if adapter.tokenizer_fingerprint:
+        metadata[FINGERPRINT] = adapter.tokenizer_fingerprint
+    write_safetensors(folder / TENSORS, specs, values.__getitem__, metadata)
     lora = adapter.lora
     alpha = lora.alpha
     config = {

@@ -123,7 +123,8 @@ def read_run_adapter(path: Path) -> Adapter | None:
     """
     run, step = find_checkpoint(path)
     with RunReader(run) as reader:
-        lora = lora_config(reader.config(step))
+        config = reader.config(step)
+        lora = lora_config(config)
         if lora is None:
             return None
         parameters = RunParameters(run, step, reader.model_item(step))
@@ -134,7 +135,7 @@ def read_run_adapter(path: Path) -> Adapter | None:
         for name in names[:-1]:
             inner = inner.setdefault(name, {})
         inner[names[-1]] = parameters.read_leaf(names)
-    return Adapter(lora, leaves)
+    return Adapter(lora, leaves, config.get(FINGERPRINT))
 
 
 def lora_config(config: Mapping[str, Any]) -> LoRAConfig | None:

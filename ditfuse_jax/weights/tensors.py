@@ -55,6 +55,15 @@ class Tensors:
         """Names of all tensors."""
         return frozenset(self._entries)
 
+    def metadata(self) -> dict[str, str]:
+        """Returns the strings in the headers of the files."""
+        found: dict[str, str] = {}
+        for path in sorted(self.files):
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            found |= header.get("__metadata__") or {}
+        return found
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor."""
         return self._entries[name].shape

@@ -10,6 +10,8 @@ import pytest
 from ditfuse_jax.convert import convert
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.prompts import (
     SPECIAL_TOKENS,
     SUBTASKS,
@@ -20,10 +22,10 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.prompts.fingerprint import check_tokenizer, tokenizer_fingerprint
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample import Fuser, FusionInput, load_trained
+from ditfuse_jax.sample import Fuser, FusionInput, WeightedAdapter, load_trained
 from ditfuse_jax.train import load_recipe, resolve
-from ditfuse_jax.train.initial import check_inputs
-from ditfuse_jax.weights import open_checkpoint
+from ditfuse_jax.train.initial import check_inputs, load_initial
+from ditfuse_jax.weights import Adapter, open_adapter, open_checkpoint, write_adapter
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,42 @@ def test_a_converted_folder_refuses_a_shifted_tokenizer(omnigen_folder, shifted,
         with pytest.raises(UserError, match="it was trained with another tokenizer"):
             check_tokenizer(other, *known)
     assert checkpoint.tokenizer_fingerprint != tokenizer_fingerprint(shifted)
+
+
+def test_an_adapter_of_another_tokenizer_is_refused_where_it_is_merged(omnigen_folder, tmp_path):
+    """As a PEFT folder and as a run, which both keep the fingerprint."""
+    weights = tmp_path / "weights"
+    omnigen_folder.write(weights)
+    model, lora = open_checkpoint(weights).model, LoRAConfig(1, 1.0, ("qkv_proj",))
+    _, state = make_graph(Network(model, lora))
+    shapes = state["transformer"]["layers"]["self_attn"]["qkv_proj"]
+    factors = {name: np.zeros(shapes[name].shape, "f4") for name in ("lora_a", "lora_b")}
+    leaves = {"transformer": {"layers": {"self_attn": {"qkv_proj": factors}}}}
+    (tmp_path / "peft").mkdir()
+    known = tokenizer_fingerprint(weights)
+    write_adapter(tmp_path / "peft", Adapter(lora, leaves, known), model)
+    run = convert(tmp_path / "peft", tmp_path / "run", base=weights, quiet=True)
+    assert open_adapter(run, model).tokenizer_fingerprint == known
+    recipe = load_recipe(f"omnigen_lora:{weights}", ["--config.lora.rank=1"])
+    path = weights / "tokenizer.json"
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))
+    _swap_two_ids(vocabulary["model"]["vocab"])
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    (other / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    recipe.data.tokenizer = str(other)
+    for folder in (tmp_path / "peft", run):
+        message = f"the adapter {folder} was trained with another tokenizer"
+        adapters = [WeightedAdapter(folder)]
+        with pytest.raises(UserError, match=message):
+            load_trained(other, adapters)
+        with pytest.raises(UserError, match=message):
+            convert(other, tmp_path / "merged", adapters=adapters, quiet=True)
+        recipe.lora.adapter = str(folder)
+        with pytest.raises(UserError, match=message):
+            load_initial(resolve(recipe), {})
+    with pytest.raises(UserError, match="was trained with another tokenizer"):
+        open_checkpoint(tmp_path / "peft", base=other)
 
 
 def _swap_two_ids(vocabulary):
