@@ -64,6 +64,18 @@ def open_orbax_array(item: Path, path: Sequence[str]) -> "tensorstore.TensorStor
     return tensorstore.open({"driver": driver, "kvstore": store}, open=True, read=True).result()
 
 
+def orbax_tree(checkpoint: Path) -> Path:
+    """Returns the item with the arrays in a checkpoint of `orbax.checkpoint.experimental.v1`."""
+    item = checkpoint / "state"
+    if not (item / "_METADATA").is_file():
+        version = importlib.metadata.version("orbax-checkpoint")
+        raise RuntimeError(
+            f"orbax-checkpoint {version} writes no {item}, which ditfuse_jax.compat uses: install "
+            "the version of constraints.txt"
+        )
+    return item
+
+
 def _private(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import orbax.checkpoint.experimental.v1 as experimental
 import pytest
 
 from ditfuse_jax import compat
@@ -62,6 +63,17 @@ def test_slices_of_arrays_are_read_from_orbaxs_files(tmp_path, ocdbt, zarr3):
     np.testing.assert_array_equal(read, values[1:3], ORBAX)
 
 
+def test_orbax_writes_the_arrays_of_a_partial_checkpoint_into_one_item(tmp_path):
+    values = np.arange(6, dtype="f4")
+    experimental.partial.save(str(tmp_path / "part"), {"kernel": jax.numpy.asarray(values)})
+    experimental.partial.finalize(str(tmp_path / "part"))
+    item = compat.orbax_tree(tmp_path / "part")
+    found = np.asarray(compat.open_orbax_array(item, ("kernel",)).read().result())
+    np.testing.assert_array_equal(found, values, ORBAX)
+    with pytest.raises(RuntimeError, match=r"orbax-checkpoint .* writes no"):
+        compat.orbax_tree(tmp_path)
+
+
 def test_a_missing_private_name_is_reported_with_the_installed_version():
     version = re.escape(importlib.metadata.version("jax"))
     with pytest.raises(RuntimeError, match=rf"jax {version} has no jax._src.nothing.here"):
@@ -69,7 +81,9 @@ def test_a_missing_private_name_is_reported_with_the_installed_version():
 
 
 def test_only_compat_uses_private_parts():
-    pattern = re.compile(r"jax\._src|from jax import _src|manifest\.ocdbt|\W_METADATA\W")
+    pattern = re.compile(
+        r"jax\._src|from jax import _src|manifest\.ocdbt|\W_METADATA\W|/ \"state\""
+    )
     for path in (ROOT / "ditfuse_jax").rglob("*.py"):
         if path != ROOT / "ditfuse_jax" / "compat.py":
             assert not pattern.search(path.read_text(encoding="utf-8")), path

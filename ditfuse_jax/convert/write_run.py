@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 from ml_collections import ConfigDict
 
+from ditfuse_jax import compat
 from ditfuse_jax.convert.output import copy_companions, fingerprint_of, new_folder, progress_bar
 from ditfuse_jax.files import write_text
 from ditfuse_jax.model import RUNTIME_FIELDS
@@ -48,7 +49,7 @@ def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> N
             gc.collect()  # otherwise two parameters would be in memory at a time
             bar.update(shape.size * shape.dtype.itemsize)
         ocp.partial.finalize(str(part))
-        (part / "state").rename(folder / CHECKPOINTS / "0" / PARAMETERS)
+        compat.orbax_tree(part).rename(folder / CHECKPOINTS / "0" / PARAMETERS)
         shutil.rmtree(part)
         copy_companions(checkpoint, folder, folder / AUTOENCODER, folder / TOKENIZER)
         write_text(folder / "config.json", to_json(config))

@@ -22,12 +22,6 @@ def is_run(path: Path) -> bool:
     return (path / CHECKPOINTS).is_dir() or path.parent.name == CHECKPOINTS
 
 
-def holds_adapter(path: Path) -> bool:
-    """Returns whether the run or step folder holds an adapter instead of a whole model."""
-    run, step = find_checkpoint(path)
-    return (run / CHECKPOINTS / str(step) / LORA).is_dir()
-
-
 def find_checkpoint(path: Path) -> tuple[Path, int]:
     """Finds the checkpoint that a path refers to.
 

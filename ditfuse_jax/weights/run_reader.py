@@ -1,9 +1,9 @@
 """Reading the checkpoints of a run folder.
 
 One orbax step folder holds the items `parameters` (or `lora`, if only low-rank adapters were
-trained), `ema`, `training` (optimiser and counters), `position` (of the data) and `config`, so that
-using a model reads its parameters only.  Converted weights are such a folder without training and
-position.  `train.checkpoint` writes them.
+trained), `ema`, `training` (optimiser and counters) and `config`, so that using a model reads its
+parameters only.  Converted weights are such a folder without `training`.  `train.checkpoint` writes
+them.
 """
 
 import contextlib
@@ -110,11 +110,6 @@ class RunReader:
 
         restored = restore_resharded(read, chunks, flat)
         return jax.tree.unflatten(jax.tree.structure(targets), [restored[name] for name in flat])
-
-    def read_model(self, step: int, abstract: Any) -> Any:
-        """Reads the parameters to use a model with; see `model_item` and `read_arrays`."""
-        item = self.model_item(step)
-        return self.read_arrays(step, {item: abstract})[item]
 
     def close(self) -> None:
         """Releases the manager's threads."""
