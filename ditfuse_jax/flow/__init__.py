@@ -4,7 +4,7 @@ from ditfuse_jax.flow.guidance import Guidance, combine
 from ditfuse_jax.flow.loss import LossConfig, flow_matching_loss
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
 from ditfuse_jax.flow.sampling_config import SamplingConfig
-from ditfuse_jax.flow.solvers import SOLVERS, Solver
+from ditfuse_jax.flow.solvers import SOLVERS, Solver, find_solver
 from ditfuse_jax.flow.times import make_time_sampler, time_grid
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SamplingConfig",
     "Solver",
     "combine",
+    "find_solver",
     "flow_matching_loss",
     "interpolate",
     "make_time_sampler",

@@ -9,7 +9,7 @@ A solver is a function `solver(velocity, x, times)` that returns x at `times[-1]
 Contract about the end points: `velocity` may be evaluated at `times[0]` and at every time below
 `times[-1]`, never at `times[-1]`: at t = 1 a model that predicts the clean image has no velocity,
 (prediction - x) / (1 - t).  A method that needs both ends of a step, like Heun's, therefore takes
-its last step as Euler does.
+its last step as Euler does.  `find_solver` refuses solvers that break this contract.
 
 A solver is written once for the plain and the tiled sampler, with `loop` for its steps.  If
 `times` is a JAX array, the steps are one `lax.scan` and the model is compiled once.  If it is a
@@ -22,9 +22,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
 
 Times = jax.Array | np.ndarray
@@ -50,6 +52,40 @@ def loop(step: Callable[[Carry, jax.Array, jax.Array], Carry], carry: Carry, tim
         return carry
     carry, _ = jax.lax.scan(lambda c, span: (step(c, *span), None), carry, (times[:-1], times[1:]))
     return carry
+
+
+def find_solver(name: str) -> Solver:
+    """Returns the solver of that name, after trying it on one number and a NumPy array of times.
+
+    Raises:
+      UserError: it is unknown, fails, or evaluates the velocity at the last time.
+    """
+    solver = SOLVERS.find(name)
+    times = np.array([0, 0.25, 0.5, 1], np.float32)  # sums and differences are exact
+    at_the_end = UserError(
+        f"solver {name!r} evaluates the velocity at the last time, where it is undefined: "
+        "take the last step without it"
+    )
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        if isinstance(t, jax.core.Tracer):
+            return jnp.where(t >= times[-1], jnp.nan, x)
+        if t >= times[-1]:
+            raise at_the_end
+        return x
+
+    try:
+        with jax.debug_nans(False):
+            end = np.asarray(solver(velocity, jnp.ones((1, 1, 1, 1)), times))
+    except UserError:
+        raise
+    except Exception as error:  # whatever the solver raises
+        raise UserError(
+            f"solver {name!r} fails on a NumPy array of times: {type(error).__name__}: {error}"
+        ) from error
+    if np.isnan(end).any():
+        raise at_the_end
+    return solver
 
 
 def count_evaluations(solver: Solver, steps: int) -> int:

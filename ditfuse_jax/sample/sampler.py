@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import SOLVERS, SamplingConfig, Solver, time_grid
+from ditfuse_jax.flow import SamplingConfig, Solver, find_solver, time_grid
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import Space
@@ -71,6 +71,9 @@ def make_sampler(
     Returns:
       A function of (parameters, branches, noise, weights), jitted if `sampling.tile` is 0; see
       `sample`.
+
+    Raises:
+      UserError: the solver breaks its contract; see `find_solver`.
     """
     whole = _whole_sampler(graph, sampling.solver, sampling.steps, sampling.shift, partitioner)
     if not sampling.tile:
@@ -92,7 +95,7 @@ def _whole_sampler(
     graph: nnx.GraphDef, solver: str, steps: int, shift: float, partitioner: Partitioner | None
 ) -> Any:
     """The jitted sampler of whole images."""
-    solve = SOLVERS.find(solver)
+    solve = find_solver(solver)
 
     @jax.jit
     def whole(parameters, branches, noise, weights):
@@ -110,7 +113,7 @@ def _whole_sampler(
 def _tiled_sampler(
     graph: nnx.GraphDef, solver: str, tile: int, partitioner: Partitioner | None
 ) -> TiledSampler:
-    return TiledSampler(graph, tile, SOLVERS.find(solver), partitioner)
+    return TiledSampler(graph, tile, find_solver(solver), partitioner)
 
 
 @functools.cache

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import SOLVERS, SamplingConfig, time_grid
+from ditfuse_jax.flow import SOLVERS, SamplingConfig, find_solver, time_grid
+from ditfuse_jax.flow.solvers import loop
+from ditfuse_jax.sample.sampler import make_sampler
 
 START = np.arange(12, dtype="f4").reshape(1, 2, 3, 2)
 ORDERS = {"euler": 1, "heun": 2}
@@ -78,3 +80,41 @@ def test_euler_takes_the_velocity_at_the_beginning_of_every_step():
 def test_an_unknown_solver_is_refused_with_the_known_names():
     with pytest.raises(UserError, match=r"^solver 'rk45' is unknown; choose from euler, heun"):
         SamplingConfig(solver="rk45")
+
+
+def implicit(velocity, x, times):
+    return loop(lambda x, t, t_next: x + (t_next - t) * velocity(x, t_next), x, times)
+
+
+def implicit_scan(velocity, x, times):
+    return implicit(velocity, x, jnp.asarray(times))
+
+
+def failing(velocity, x, times):
+    return x + times.no_such_attribute
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        (implicit, "solver 'own' evaluates the velocity at the last time"),
+        (implicit_scan, "solver 'own' evaluates the velocity at the last time"),
+        (failing, "solver 'own' fails on a NumPy array of times: AttributeError: .*no_such"),
+    ],
+)
+@pytest.mark.parametrize("tile", [0, 64])
+def test_a_sampler_refuses_a_solver_that_breaks_the_contract(solver, message, tile, monkeypatch):
+    monkeypatch.setattr(SOLVERS, "_entries", dict(SOLVERS))
+    SOLVERS.register("own", solver)
+    with pytest.raises(UserError, match=f"^{message}"):
+        make_sampler(None, SamplingConfig(solver="own", tile=tile))  # pyright: ignore
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_a_solver_that_keeps_the_contract_is_found(scanned, monkeypatch):
+    def own(velocity, x, times):
+        return SOLVERS["heun"](velocity, x, jnp.asarray(times) if scanned else times)
+
+    monkeypatch.setattr(SOLVERS, "_entries", dict(SOLVERS))
+    SOLVERS.register("own", own)
+    assert find_solver("own") is own
