@@ -43,12 +43,13 @@ def test_wavelet_features_of_each_image_span_zero_to_one():
     np.testing.assert_allclose(features.max(axis=(1, 2)), 1.0, atol=1e-6)
 
 
-def test_a_preset_by_channel_gives_each_candidate_its_own_value(scene):
-    candidates, sources = [scene("photo"), scene("noise")], [scene("other"), scene("night")]
-    together = compute_metrics_of_candidates(candidates, sources, names=["EN"], preset="vifb")
+@pytest.mark.parametrize(("preset", "name"), [("vifb", "EN"), ("cddfuse", "PSNR")])
+def test_a_preset_gives_each_candidate_its_own_value(preset, name, scene):
+    candidates, sources = [scene("photo"), scene("flat90")], [scene("other"), scene("night")]
+    together = compute_metrics_of_candidates(candidates, sources, names=[name], preset=preset)
     for i, candidate in enumerate(candidates):
-        alone = compute_metrics(candidate, sources, names=["EN"], preset="vifb")["EN"]
-        assert together["EN"][i] == pytest.approx(alone, rel=1e-6)
+        alone = compute_metrics(candidate, sources, names=[name], preset=preset)[name]
+        assert together[name][i] == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_batch_gets_the_values_of_its_images():
