@@ -234,12 +234,13 @@ def test_every_degradation_can_be_used_alone():
         assert {block.degradation for block in views.blocks} == {name}
 
 
+def darken_in_place(block: np.ndarray, rng: np.random.Generator):
+    block //= 4
+    return block, {}
+
+
 class TestContract:
     """What a degradation, which may come from an extension, must do."""
-
-    def darken_in_place(block, rng):
-        block //= 4
-        return block, {}
 
     @pytest.mark.parametrize(
         ("degradation", "message"),
