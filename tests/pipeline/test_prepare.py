@@ -161,6 +161,10 @@ class TestBadFiles:
         assert len(packed) == 10
         assert "05" not in packed.names
 
+    def test_exactly_the_limit_is_accepted(self, broken, tmp_path):
+        manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=1 / 11, quiet=True)
+        assert [len(shard.skipped) for shard in manifest.shards] == [1]
+
     def test_beyond_the_limit_packing_fails_and_continues_after_the_repair(self, broken, tmp_path):
         with pytest.raises(UserError, match=r"1 of 11 records .* more than 1\.0%: first 05"):
             prepare(str(broken), tmp_path / "p", quiet=True)

@@ -65,3 +65,12 @@ def test_without_a_limit_a_slow_batch_is_awaited():
     source = Source(stuck=0)
     threading.Timer(0.3, source.go.set).start()
     assert next(TimeoutIterator(source, 0))["number"] == 0
+
+
+def test_a_reading_thread_does_not_keep_the_process_alive():
+    source = Source(stuck=0)
+    batches = TimeoutIterator(source, 10)
+    (thread,) = [t for t in threading.enumerate() if t.name == "ditfuse-batches" and t.is_alive()]
+    assert thread.daemon
+    source.go.set()
+    batches.close()
