@@ -16,6 +16,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from ditfuse_jax import extensions
+
 TESTS = Path(__file__).parent
 
 # Many tests compile the same programs, some in other processes: they share a cache.  The variables
@@ -83,6 +85,12 @@ def _helper(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def _extensions_of_one_test(monkeypatch):
+    """Worker processes import the extensions of their own test only, not those of earlier tests."""
+    monkeypatch.setattr(extensions, "_loaded", dict(extensions._loaded))
 
 
 @pytest.fixture(scope="session")

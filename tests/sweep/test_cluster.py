@@ -116,7 +116,11 @@ def test_each_training_is_a_separate_jobset(plan, description):
 def test_a_job_loads_the_extensions_before_its_recipe(plan, description, tmp_path, monkeypatch):
     extension = tmp_path / "extension_of_jobs.py"
     extension.write_text(
-        "from ditfuse_jax.model import PRESETS\nPRESETS.register('of_jobs', PRESETS['nano'])\n"
+        "import dataclasses\n"
+        "from ditfuse_jax.model import PRESETS\n"
+        "@PRESETS.register('of_jobs')\n"
+        "def of_jobs():\n"
+        "    return dataclasses.replace(PRESETS['nano'](), preset='of_jobs')\n"
     )
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
