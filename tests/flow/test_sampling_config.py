@@ -120,3 +120,8 @@ def test_a_new_field_is_an_option_a_sweep_key_a_recipe_key_and_in_metadata_and_r
     evaluated = EvaluatedModel(fuser, Path("out"))  # pyright: ignore[reportArgumentType]
     assert evaluated.facts("data")["churn"] == 0.25
     assert Extended.from_dict({"churn": 1}).to_dict()["churn"] == 1.0
+
+
+def test_every_setting_has_a_help_text():
+    for field in dataclasses.fields(SamplingConfig):
+        assert field.metadata["help"], field.name

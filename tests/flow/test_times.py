@@ -139,3 +139,8 @@ def test_the_shift_bends_uniform_times_towards_noise():
     shifted = np.asarray(time_grid(10, 3.0))
     np.testing.assert_allclose(shifted, u / (u + 3 - 3 * u), atol=1e-6)
     assert (shifted[1:-1] < u[1:-1]).all()
+
+
+def test_an_unknown_time_sampler_is_named_as_such():
+    with pytest.raises(UserError, match=r"^(flow\.)?time[ _]sampler"):
+        make_time_sampler("nosuch")

@@ -269,3 +269,28 @@ def test_a_loss_that_is_not_finite_with_a_finite_gradient_is_skipped(trial, monk
     assert np.isfinite(float(metrics["grad_norm"]))
     assert (int(new.step), int(new.skipped)) == (1, 1)
     assert_same(kept(new), kept(trial.state))
+
+
+class NoisySpace(PixelSpace):
+    """Adds the posterior's noise, as an autoencoder does."""
+
+    def encode(self, parameters, images, noise):
+        assert noise.shape == images.shape
+        return images + noise
+
+
+def test_each_image_and_the_target_get_their_own_posterior_noise(trial):
+    shape = trial.batch["images"].shape
+    noise = jax.random.normal(jax.random.key(0), (shape[0], shape[1] + 1, *shape[2:]))
+    condition, target = model_inputs(trial.batch, NoisySpace(), {}, noise)
+    images, clean = (trial.batch[name] / 127.5 - 1.0 for name in ("images", "target"))
+    np.testing.assert_allclose(condition.images, images + noise[:, :-1], atol=1e-6)
+    np.testing.assert_allclose(target, clean + noise[:, -1], atol=1e-6)
+
+
+def test_a_step_draws_posterior_noise_for_the_images_and_the_target(trial):
+    step = make_train_step(
+        trial.graph, trial.optimizer, trial.recipe.step, trial.partitioner, NoisySpace()
+    )
+    _, metrics = jax.eval_shape(step, trial.state, Frozen({}, {}), trial.batch)
+    assert metrics["loss"].shape == ()
