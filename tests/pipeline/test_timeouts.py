@@ -68,9 +68,10 @@ def test_without_a_limit_a_slow_batch_is_awaited():
 
 
 def test_a_reading_thread_does_not_keep_the_process_alive():
+    others = set(threading.enumerate())  # threads of earlier tests may still be stuck
     source = Source(stuck=0)
     batches = TimeoutIterator(source, 10)
-    (thread,) = [t for t in threading.enumerate() if t.name == "ditfuse-batches" and t.is_alive()]
+    (thread,) = set(threading.enumerate()) - others
     assert thread.daemon
     source.go.set()
     batches.close()
