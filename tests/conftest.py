@@ -52,7 +52,8 @@ def _record_starts(owner: type, method: str) -> None:
 
     def start(self, *args, **kwargs):
         command = args[0] if args else getattr(self, "name", "")
-        if Path(command[0]).name not in ("git", "uname"):
+        # matplotlib runs fc-list when it is imported for the first time on a machine.
+        if Path(command[0]).name not in ("git", "uname", "fc-list"):
             _started.append(f"{owner.__name__} {command}")
         return original(self, *args, **kwargs)
 
