@@ -3,12 +3,19 @@
 import dataclasses
 import importlib.util
 import re
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launch.errors import LaunchError
 from launch.hardware import Cpu, Gpu, Tpu
+
+# Scheme of a bucket -> the program that copies a folder of it, and its arguments before the folders.
+COPIERS = {
+    "gs://": ("gcloud", "storage", "rsync", "--recursive"),
+    "s3://": ("aws", "s3", "sync"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,12 +27,14 @@ class Slurm:
       setup: lines of bash before the training, like "module load cuda".
       process_per_gpu: start one process per GPU instead of one per node.
       cpus_per_process: cores of a process; 0 uses the cluster's default.
+      mounts: folder in the container -> folder of the node, if `image` runs in a container (pyxis).
     """
 
     directives: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     process_per_gpu: bool = False
     cpus_per_process: int = 0
+    mounts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +43,16 @@ class Kubernetes:
 
     Attributes:
       namespace: "" uses kubectl's default.
-      claims: folder in the container -> PersistentVolumeClaim; `workdir` must be on one that all
-        nodes can write.
+      service_account: of the pods, whose rights they have in buckets; "" uses the namespace's.
+      secrets: names of Secrets whose entries become variables, like HF_TOKEN or AWS_ACCESS_KEY_ID.
+      claims: folder in the container -> PersistentVolumeClaim that all nodes can write; not needed
+        if `workdir` and the data are in a bucket.
       node_selector: labels of the nodes; None uses GKE's labels of the hardware.
     """
 
     namespace: str = ""
+    service_account: str = ""
+    secrets: tuple[str, ...] = ()
     claims: Mapping[str, str] = dataclasses.field(default_factory=dict)
     node_selector: Mapping[str, str] | None = None
 
@@ -51,12 +64,17 @@ class TpuVm:
     Attributes:
       zone: of the TPUs.
       project: "" uses gcloud's default.
-      folders: folder in the container -> folder of the VM; `workdir` must be on one that all VMs
-        share, by Filestore or Cloud Storage FUSE.
+      service_account: of the VMs that `create` requests, whose rights they have in buckets; ""
+        uses the project's default.
+      options: further options of `create`, like "--reserved" or "--network=my-network".
+      folders: folder in the container -> folder of the VM that all VMs share (Filestore); not
+        needed if `workdir` and the data are in a bucket.
     """
 
     zone: str = ""
     project: str = ""
+    service_account: str = ""
+    options: tuple[str, ...] = ()
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -68,12 +86,15 @@ class JobSpec:
       name: of the job, its nodes and pods: lowercase letters, digits and hyphens.
       hardware: `Tpu`, `Gpu` or `Cpu`.
       config: `--config` of `ditfuse train`.
-      workdir: `--workdir` of `ditfuse train`, a folder that all machines share.
+      workdir: `--workdir` of `ditfuse train`, in a bucket (gs://, s3://) or on a disk that all
+        machines share.
       overrides: further arguments, like "--config.train.steps=9".
       imports: extensions, Python files or modules that are imported before the recipe is loaded.
       env: environment variables of the training.
-      image: container image, for jobset and tpu_vm.
-      repo: folder of a checkout with its environment in `.venv`, for slurm.
+      staged: folder on each machine -> folder in a bucket that is copied there before the training;
+        data that is read in place, through `overrides`, is not copied.
+      image: container image, for jobset and tpu_vm, and for slurm with pyxis.
+      repo: folder of a checkout with its environment in `.venv`, for slurm; without it, `image`.
       spot: use preemptible machines (Google Cloud).
       max_restarts: how often the training is restarted after it was stopped or lost a machine
         (JobSet: after any failure except bad input; TPU VMs: after any failure).
@@ -93,6 +114,7 @@ class JobSpec:
     overrides: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    staged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     image: str = ""
     repo: str = ""
     spot: bool = False
@@ -114,15 +136,22 @@ class JobSpec:
         for field in ("config", "workdir"):
             if not getattr(self, field):
                 raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
-        prefixes = {"overrides": "--config.", "slurm.directives": "--"}
-        for field in ("overrides", "imports", "slurm.directives", "slurm.setup"):
+        prefixes = {"overrides": "--config.", "slurm.directives": "--", "tpu_vm.options": "--"}
+        for field in (*prefixes, "imports", "slurm.setup", "kubernetes.secrets"):
             _check_arguments(field, self._get(field), prefixes.get(field, ""))
+        check_workdir(self.workdir)
         for name, value in self.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not isinstance(value, str):
                 raise LaunchError(
                     f"env {name!r}: {value!r}: it must map a variable's name to a string"
                 )
-        for field in "kubernetes.claims", "tpu_vm.folders":
+        for folder, address in self.staged.items():
+            if not folder.startswith("/") or bucket_scheme(address) is None:
+                raise LaunchError(
+                    f"staged {folder!r}: {address!r}: it must map an absolute folder to one in a "
+                    f"bucket, {' or '.join(COPIERS)}"
+                )
+        for field in "kubernetes.claims", "tpu_vm.folders", "slurm.mounts":
             for inside, outside in self._get(field).items():
                 if not inside.startswith("/") or not outside or ":" in inside + outside:
                     raise LaunchError(
@@ -140,6 +169,33 @@ class JobSpec:
         if missing:
             raise LaunchError(f"{target} needs {' and '.join(missing)} in the description")
 
+    def require_reachable_workdir(self, mounted: str) -> None:
+        """Checks that a container can reach `workdir`: what it writes elsewhere is lost with it.
+
+        Args:
+          mounted: the field with the folders that are mounted in the container.
+
+        Raises:
+          LaunchError: `workdir` is neither in a bucket nor on one of them.
+        """
+        folders = [PurePosixPath(folder) for folder in self._get(mounted)]
+        workdir = PurePosixPath(self.workdir)
+        if bucket_scheme(self.workdir) or any(map(workdir.is_relative_to, folders)):
+            return
+        raise LaunchError(
+            f"workdir {self.workdir!r} would be lost with the container: give a folder in a bucket "
+            f"(gs://BUCKET/RUN), or mount one with {mounted}"
+        )
+
+    @property
+    def staging(self) -> list[str]:
+        """Lines of bash that copy `staged` to this machine; unchanged files are skipped."""
+        return [
+            f"mkdir -p {shlex.quote(folder)} && "
+            f"{shlex.join([*COPIERS[str(bucket_scheme(address))], address, folder])}"
+            for folder, address in self.staged.items()
+        ]
+
     @property
     def arguments(self) -> list[str]:
         """The arguments of `ditfuse`."""
@@ -152,6 +208,25 @@ class JobSpec:
         for name in field.split("."):
             value = getattr(value, name)
         return value
+
+
+def bucket_scheme(address: str) -> str | None:
+    """Returns the scheme of an address in a bucket that can be used, `gs://` or `s3://`, or None."""
+    return next((s for s in COPIERS if address.startswith(s) and address.strip() != s), None)
+
+
+def check_workdir(workdir: str) -> None:
+    """Refuses object stores that the training cannot write.
+
+    Raises:
+      LaunchError: the scheme is unknown.
+    """
+    scheme, separator, _ = workdir.partition("://")
+    if separator and bucket_scheme(workdir) is None:
+        raise LaunchError(
+            f"workdir {workdir!r}: {scheme}:// cannot be written; give a folder in a bucket of "
+            f"{' or '.join(COPIERS)}, or on a shared disk"
+        )
 
 
 def load_job_spec(path: Path) -> JobSpec:

@@ -7,9 +7,15 @@ import yaml
 from launch.commands import Command
 from launch.errors import EXIT_USER_ERROR, LaunchError
 from launch.hardware import GPUS, GPUS_PER_NODE, TPUS, Cpu, Gpu, Tpu
-from launch.job_spec import JobSpec
+from launch.job_spec import JobSpec, bucket_scheme
 
 PORT = 1234
+
+# Images with the programs that copy from a bucket.
+COPY_IMAGES = {
+    "gs://": "gcr.io/google.com/cloudsdktool/google-cloud-cli:slim",
+    "s3://": "public.ecr.aws/aws-cli/aws-cli:latest",
+}
 
 
 def manifest(job: JobSpec) -> dict[str, Any]:
@@ -25,6 +31,7 @@ def manifest(job: JobSpec) -> dict[str, Any]:
             f"{hardware.slices} slices of {hardware.kind} {hardware.topology} have one host each: "
             "GKE connects only slices of several hosts; use a larger topology or smaller hosts"
         )
+    job.require_reachable_workdir("kubernetes.claims")
     slices, hosts = _shape(hardware)
     metadata: dict[str, Any] = {"name": job.name}
     if job.kubernetes.namespace:
@@ -123,6 +130,10 @@ def _pod(job: JobSpec) -> dict[str, Any]:
         source = {"persistentVolumeClaim": {"claimName": claim}}
         volumes.append({"name": f"claim-{index}", **source})
         mounts.append({"name": f"claim-{index}", "mountPath": folder})
+    for index, folder in enumerate(job.staged):
+        volumes.append({"name": f"staged-{index}", "emptyDir": {}})  # on the node's disk
+        mounts.append({"name": f"staged-{index}", "mountPath": folder})
+    credentials = {"envFrom": [{"secretRef": {"name": name}} for name in job.kubernetes.secrets]}
     container: dict[str, Any] = {
         "name": "ditfuse",
         "image": job.image,
@@ -130,7 +141,20 @@ def _pod(job: JobSpec) -> dict[str, Any]:
         "args": [_literal(argument) for argument in job.arguments],
         "env": environment,
         "volumeMounts": mounts,
+        **(credentials if job.kubernetes.secrets else {}),
     }
+    copies = [
+        {
+            "name": f"stage-{index}",
+            "image": COPY_IMAGES[str(bucket_scheme(address))],
+            "command": ["/bin/sh", "-c", _literal(line)],
+            "volumeMounts": [{"name": f"staged-{index}", "mountPath": folder}],
+            **(credentials if job.kubernetes.secrets else {}),
+        }
+        for index, ((folder, address), line) in enumerate(
+            zip(job.staged.items(), job.staging, strict=True)
+        )
+    ]
     # The image's user is 1000; the device files of TPUs belong to root.
     security: dict[str, Any] = {"fsGroup": 1000}
     if isinstance(job.hardware, Tpu):
@@ -141,12 +165,15 @@ def _pod(job: JobSpec) -> dict[str, Any]:
     if resources:
         container["resources"] = {"limits": resources}
     tolerated = [*resources, *(["cloud.google.com/gke-spot"] if job.spot else [])]
+    account = job.kubernetes.service_account
     return {
+        **({"serviceAccountName": account} if account else {}),
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": job.grace_seconds,
         "securityContext": security,
         "nodeSelector": labels,
         "tolerations": [{"key": key, "operator": "Exists"} for key in tolerated],
+        **({"initContainers": copies} if copies else {}),
         "containers": [container],
         "volumes": volumes,
     }

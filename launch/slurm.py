@@ -1,4 +1,7 @@
-"""SLURM: an sbatch script that saves before its time limit and requeues itself."""
+"""SLURM: an sbatch script that saves before its time limit and requeues itself.
+
+The training runs from a checkout (`repo`), or without one in a container by the plugin pyxis (`image`).
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -37,7 +40,10 @@ def array_script(jobs: Sequence[JobSpec]) -> str:
 
 def _render(job: JobSpec, tasks: Sequence[str]) -> str:
     """Renders the script of a job, or of an array if `tasks` holds the arguments of each task."""
-    job.require("slurm", "repo")
+    if not job.repo and not job.image:
+        raise LaunchError("slurm needs repo, or image for a container, in the description")
+    if not job.repo:
+        job.require_reachable_workdir("slurm.mounts")
     if isinstance(job.hardware, Tpu):
         raise LaunchError("slurm starts Gpu and Cpu nodes; TPUs are for jobset and tpu_vm")
     gpus = GPUS_PER_NODE if isinstance(job.hardware, Gpu) else 0
@@ -51,15 +57,34 @@ def _render(job: JobSpec, tasks: Sequence[str]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = shlex.quote
-    python = f"{job.repo}/.venv/bin/python"
+    program = [f"{job.repo}/.venv/bin/python", "-m", "ditfuse_jax"] if job.repo else ["ditfuse"]
     return environment.get_template("slurm.sh.j2").render(
         job=job,
         nodes=job.hardware.nodes,
         gpus=gpus,
         processes=gpus if job.slurm.process_per_gpu else 1,
-        command=shlex.join([python, "-m", "ditfuse_jax", *([] if tasks else job.arguments)]),
+        container=shlex.join(_container(job)),
+        command=shlex.join([*program, *([] if tasks else job.arguments)]),
+        staging=shlex.quote(" && ".join(job.staging)) if job.staged else "",
         tasks=tasks,
     )
+
+
+def _container(job: JobSpec) -> list[str]:
+    """Returns srun's options of the container (github.com/NVIDIA/pyxis); none for a checkout."""
+    if job.repo:
+        return []
+    name = job.image
+    registry, _, image = name.partition("/")
+    if "#" not in name and ":" not in registry and "." in registry.removeprefix("."):
+        name = f"{registry}#{image}"  # as enroot writes a registry; a path stays a path
+    mounts = {**{folder: folder for folder in job.staged}, **job.slurm.mounts}
+    mounted = ",".join(f"{outside}:{inside}" for inside, outside in mounts.items())
+    return [
+        f"--container-image={name}",
+        "--no-container-mount-home",
+        *([f"--container-mounts={mounted}"] if mounted else []),
+    ]
 
 
 def run(job: JobSpec) -> list[Command]:

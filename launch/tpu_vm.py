@@ -20,11 +20,14 @@ def create(job: JobSpec) -> list[Command]:
         shape = (f"--accelerator-type={kind.type}-{tpu.chips}",)
     else:  # the number of chips does not determine the shape
         shape = (f"--type={kind.type}", f"--topology={tpu.topology}")
+    account = job.tpu_vm.service_account
     several = (f"--node-count={tpu.slices}", f"--node-prefix={job.name}")
     arguments = (
         *("queued-resources", "create", job.name, *shape, f"--runtime-version={kind.runtime}"),
         *(several if tpu.slices > 1 else (f"--node-id={job.name}",)),
         *(("--spot",) if job.spot else ()),
+        *((f"--service-account={account}",) if account else ()),
+        *job.tpu_vm.options,
     )
     return [_gcloud(job, *arguments)]
 
@@ -33,6 +36,7 @@ def run(job: JobSpec) -> list[Command]:
     """Starts the training on every host where it is not running already."""
     _check(job)
     job.require("tpu_vm", "image")
+    job.require_reachable_workdir("tpu_vm.folders")
     container = [
         *("sudo", "docker", "run", "--detach", f"--name={job.name}"),
         # The device files of TPUs belong to root; data workers use shared memory.
@@ -41,11 +45,15 @@ def run(job: JobSpec) -> list[Command]:
         f"--stop-timeout={job.grace_seconds}",
         *(f"--env={name}={value}" for name, value in job.env.items()),
         *(f"--volume={outside}:{inside}" for inside, outside in job.tpu_vm.folders.items()),
+        *(f"--volume={folder}:{folder}" for folder in job.staged),
         *("--entrypoint=ditfuse", job.image, *job.arguments),
     ]
     running = f"[ -n \"$(sudo docker ps --quiet --filter name='^{job.name}$')\" ]"
     remove = f"sudo docker rm {job.name} >/dev/null 2>&1"  # one that has ended
-    start = f"{remove}; {shlex.join(container)}"
+    # The folder is made by root, the copy runs as the user, whose gcloud has the VM's rights.
+    owned = [f'sudo install -d -o "$USER" {shlex.quote(folder)}' for folder in job.staged]
+    start = " && ".join([*owned, *job.staging, shlex.join(container)])
+    start = f"{remove}; {start}"
     return _on_every_host(job, f"if {running}; then echo already running; else {start}; fi")
 
 

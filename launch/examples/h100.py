@@ -1,4 +1,7 @@
-"""A model of OmniGen's size from scratch on two nodes with eight H100 each.
+"""A model of OmniGen's size from scratch on eight nodes with eight H100 each.
+
+The nodes share no folder: the run is in a bucket, the packed photographs are copied to each node's disk
+before the training, and the program comes with the image.
 
 python -m launch slurm launch/examples/h100.py --dry-run
 python -m launch jobset launch/examples/h100.py --dry-run
@@ -10,19 +13,20 @@ from launch import Gpu, JobSpec, Kubernetes, Slurm
 def get_job() -> JobSpec:
     return JobSpec(
         name="omnigen-h100",
-        hardware=Gpu("h100", nodes=2),
+        hardware=Gpu("h100", nodes=8),
         config="omnigen_pretrain",
-        workdir="/shared/runs/omnigen",
+        workdir="gs://my-bucket/runs/omnigen-h100",
+        staged={"/scratch/photos": "gs://my-bucket/packed/photos"},
         overrides=(
-            "--config.autoencoder=/shared/weights/vae",
-            "--config.data.mixture.photos.source=/shared/photos",
+            "--config.data.mixture.photos.source=/scratch/photos",
+            "--config.autoencoder=hf://stabilityai/sdxl-vae",
+            "--config.data.batch_size=256",
         ),
         env={"NCCL_DEBUG": "WARN"},
-        repo="/shared/ditfuse_jax",
-        image="registry.example.com/ditfuse:cuda",
+        image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:cuda",
         slurm=Slurm(
             directives=("--partition=gpu", "--time=24:00:00", "--exclusive"),
             cpus_per_process=64,
         ),
-        kubernetes=Kubernetes(claims={"/shared": "shared"}),
+        kubernetes=Kubernetes(service_account="ditfuse"),
     )

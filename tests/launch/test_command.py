@@ -19,8 +19,10 @@ USES = [
     ("h100", "slurm", ("run", "status", "stop")),
     ("h100", "jobset", ("run", "status", "stop")),
     ("nano", "slurm", ("run", "status", "stop")),
-    ("tpu", "jobset", ("run", "status", "stop")),
-    ("tpu", "tpu_vm", ("create", "run", "status", "stop", "delete")),
+    ("v6e_256", "jobset", ("run", "status", "stop")),
+    ("v6e_256", "tpu_vm", ("create", "run", "status", "stop", "delete")),
+    ("v6e_256_x2", "jobset", ("run", "status", "stop")),
+    ("v6e_256_x2", "tpu_vm", ("create", "run", "status", "stop", "delete")),
 ]
 
 
@@ -67,7 +69,7 @@ def test_what_is_shown_is_what_is_submitted(fakes, capsys):
 @pytest.mark.processes
 def test_shown_commands_make_the_same_calls_when_bash_runs_them(fakes, capsys):
     fakes.add("gcloud")
-    arguments = ["tpu_vm", str(EXAMPLES / "tpu.py"), "status"]
+    arguments = ["tpu_vm", str(EXAMPLES / "v6e_256_x2.py"), "status"]
     assert main(arguments) == 0
     called = fakes.calls("gcloud")
     assert len(called) == 2
@@ -80,13 +82,13 @@ def test_shown_commands_make_the_same_calls_when_bash_runs_them(fakes, capsys):
 @pytest.mark.processes
 def test_the_exit_code_is_that_of_a_failing_program(fakes):
     fakes.add("gcloud", "sys.exit(7)")
-    assert main(["tpu_vm", str(EXAMPLES / "tpu.py"), "stop"]) == 7
+    assert main(["tpu_vm", str(EXAMPLES / "v6e_256_x2.py"), "stop"]) == 7
     assert len(fakes.calls("gcloud")) == 1
 
 
 @pytest.mark.parametrize(
     ("target", "example", "program"),
-    [("slurm", "h100", "sbatch"), ("jobset", "h100", "kubectl"), ("tpu_vm", "tpu", "gcloud")],
+    [("slurm", "h100", "sbatch"), ("jobset", "h100", "kubectl"), ("tpu_vm", "v6e_256", "gcloud")],
 )
 def test_a_missing_program_is_named(target, example, program, fakes, capsys):
     assert main([target, str(EXAMPLES / f"{example}.py")]) == 2
@@ -122,6 +124,22 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
         ("slurm", "def get_job():\n    return 3\n", "returns int"),
         ("slurm", "", "get_job"),
         ("slurm", "def get_job(:\n", "SyntaxError"),
+        ("slurm", job("hardware=Cpu(), image='i'"), "would be lost with the container"),
+        ("slurm", job("hardware=Cpu(), repo='r'").replace("'w'", "'az://b/r'"), "az:// cannot"),
+        ("slurm", job("hardware=Cpu(), repo='r'").replace("'w'", "'hf://a/b'"), "hf:// cannot"),
+        ("slurm", job("hardware=Cpu(), repo='r'").replace("'w'", "'gs://'"), "gs:// cannot"),
+        ("slurm", job("hardware=Cpu(), staged={'data': 'gs://b/d'}"), "staged 'data'"),
+        ("slurm", job("hardware=Cpu(), staged={'/data': '/d'}"), "gs:// or s3://"),
+        ("slurm", job("hardware=Cpu(), slurm=Slurm(mounts={'data': '/d'})"), "slurm.mounts 'data'"),
+        ("jobset", job("hardware=Cpu(), kubernetes=Kubernetes(secrets='s')"), "tuple of strings"),
+        ("jobset", job("hardware=Gpu('h200'), image='i'"), "mount one with kubernetes.claims"),
+        (
+            "jobset",
+            job("hardware=Cpu(), image='i', kubernetes=Kubernetes(claims={'/a': 'c'})").replace(
+                "'w'", "'/ab/run'"
+            ),
+            "would be lost with the container",
+        ),
         ("jobset", job("hardware=Gpu('h200')"), "jobset needs image"),
         ("jobset", job("hardware=Tpu('v5e', '5x5'), image='i'"), "topology '5x5'"),
         ("jobset", job("hardware=Tpu('v5e', '2x2', 2), image='i'"), "one host each"),
@@ -131,6 +149,11 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
             "absolute folder",
         ),
         ("tpu_vm", job("hardware=Tpu('v5e', '4x4'), image='i'"), "needs tpu_vm.zone"),
+        (
+            "tpu_vm",
+            job("hardware=Tpu('v5e', '4x4'), image='i', tpu_vm=TpuVm(zone='z')"),
+            "mount one with tpu_vm.folders",
+        ),
         (
             "tpu_vm",
             job("hardware=Tpu('v7x', '2x2x2'), image='i', tpu_vm=TpuVm(zone='z')"),

@@ -1,6 +1,7 @@
 """The JobSet: its fields are those of the API, and its parts agree."""
 
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,28 +13,40 @@ from launch.hardware import GPUS, TPUS
 # The fields of the API (sigs.k8s.io/jobset v1alpha2, Kubernetes batch/v1 and core/v1), as far as
 # the launcher writes them; "!" marks required ones, a type or a value is what must be there.
 NAME_VALUE = {"name!": str, "value": str}
+SECRETS = [{"secretRef": {"name!": str}}]
+MOUNTS = [{"name!": str, "mountPath!": str}]
+INIT_CONTAINER = {
+    "name!": str,
+    "image!": str,
+    "command!": [str],
+    "envFrom": SECRETS,
+    "volumeMounts!": MOUNTS,
+}
 CONTAINER = {
     "name!": str,
     "image!": str,
     "command": [str],
     "args": [str],
     "env": [NAME_VALUE],
+    "envFrom": SECRETS,
     "ports": [{"containerPort!": int}],
-    "volumeMounts": [{"name!": str, "mountPath!": str}],
+    "volumeMounts": MOUNTS,
     "resources": {"limits": {"google.com/tpu": int, "nvidia.com/gpu": int}},
     "securityContext": {"privileged": bool},
 }
 POD = {
+    "serviceAccountName": str,
     "restartPolicy!": "Never",
     "terminationGracePeriodSeconds": int,
     "securityContext": {"runAsUser": int, "fsGroup": int},
     "nodeSelector": dict,
     "tolerations": [{"key!": str, "operator!": "Exists"}],
+    "initContainers": [INIT_CONTAINER],
     "containers!": [CONTAINER],
     "volumes": [
         {
             "name!": str,
-            "emptyDir": {"medium": "Memory"},
+            "emptyDir": {"medium": str},
             "persistentVolumeClaim": {"claimName!": str},
         }
     ],
@@ -181,7 +194,7 @@ def test_the_first_pod_coordinates_processes_on_gpu_nodes(gpu_job, nodes):
 
 
 def test_names_of_pods_fit_into_a_host_name(tpu_job):
-    job = tpu_job("v5p", "16x16x24", slices=100, name="n" * 40)
+    job = tpu_job("v5p", "16x16x24", slices=100, name="n" * 40, workdir="gs://bucket/run")
     read, inner, _ = parts(job)
     pod = f"{read['metadata']['name']}-node-99-{inner['completions'] - 1}"
     assert len(pod) <= 63
@@ -211,9 +224,52 @@ def test_only_bad_input_is_not_restarted(gpu_job):
 
 
 def test_node_labels_of_other_clusters_replace_those_of_gke(gpu_job):
-    job = gpu_job(kubernetes=Kubernetes(namespace="lab", node_selector={"gpu": "h100"}))
+    job = gpu_job(
+        workdir="s3://bucket/run",
+        kubernetes=Kubernetes(namespace="lab", node_selector={"gpu": "h100"}),
+    )
     read, _, pod = parts(job)
     assert pod["nodeSelector"] == {"gpu": "h100"}
     assert read["metadata"]["namespace"] == "lab"
     for action in (jobset.status, jobset.stop):
         assert all("--namespace=lab" in command.argv for command in action(job))
+
+
+BUCKETS = {"/data/photos": "gs://bucket/my photos", "/data/more": "s3://other/$more"}
+
+
+@pytest.mark.parametrize("hardware", HARDWARE, ids=repr)
+def test_a_run_in_a_bucket_needs_no_claim(gpu_job, hardware):
+    job = gpu_job(
+        hardware=hardware,
+        workdir="gs://bucket/run",
+        staged=BUCKETS,
+        kubernetes=Kubernetes(service_account="trainer", secrets=("hub", "aws")),
+    )
+    read, _, pod = parts(job)
+    check(read, JOBSET)
+    assert "persistentVolumeClaim" not in str(read)
+    assert pod["serviceAccountName"] == "trainer"
+    for container in (*pod["containers"], *pod["initContainers"]):
+        named = [source["secretRef"]["name"] for source in container["envFrom"]]
+        assert named == ["hub", "aws"]
+
+
+@pytest.mark.processes
+def test_data_is_copied_before_the_training_to_a_volume_that_it_sees(gpu_job, fakes):
+    _, _, pod = parts(gpu_job(staged=BUCKETS))
+    seen = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for program in "gcloud", "aws", "mkdir":
+        fakes.add(program)
+    for container, folder in zip(pod["initContainers"], BUCKETS, strict=True):
+        (mount,) = container["volumeMounts"]
+        assert (mount["mountPath"], mount["name"]) == (folder, seen[folder])
+        assert volumes[mount["name"]]["emptyDir"] == {}
+        # The shell is started as Kubernetes does it.
+        command = [expand(word, {"more": "wrong"}) for word in container["command"]]
+        subprocess.run(command, check=True, env={"PATH": fakes.path})
+    assert fakes.calls("mkdir") == [["-p", folder] for folder in BUCKETS]
+    (google,) = fakes.calls("gcloud")
+    assert google == ["storage", "rsync", "--recursive", "gs://bucket/my photos", "/data/photos"]
+    assert fakes.calls("aws") == [["s3", "sync", "s3://other/$more", "/data/more"]]

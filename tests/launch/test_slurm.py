@@ -149,3 +149,56 @@ def test_other_processes_get_time_to_save_when_one_has_ended(run, fakes, gpu_job
     run(gpu_job(repo=str(tmp_path / "my repo's"), grace_seconds=300))
     (arguments,) = fakes.calls("srun")
     assert arguments[:2] == ["--kill-on-bad-exit=0", "--wait=300"]
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("registry.example.com/lab/ditfuse:cuda", "registry.example.com#lab/ditfuse:cuda"),
+        ("lab/ditfuse:cuda", "lab/ditfuse:cuda"),
+        ("ditfuse", "ditfuse"),
+        ("/images/ditfuse.sqsh", "/images/ditfuse.sqsh"),
+        ("./ditfuse.sqsh", "./ditfuse.sqsh"),
+        ("me@nvcr.io#lab/ditfuse", "me@nvcr.io#lab/ditfuse"),
+    ],
+)
+@pytest.mark.processes
+def test_without_a_checkout_the_image_runs_in_a_container(run, fakes, gpu_job, image, name):
+    fakes.add("ditfuse")
+    assert run(gpu_job(repo="", image=image, workdir="gs://bucket/run")) == 0
+    (call,) = fakes.calls("srun")
+    assert f"--container-image={name}" in call
+    assert "--no-container-mount-home" in call
+    (arguments,) = fakes.calls("ditfuse")
+    assert arguments == ["train", "--config", "small", "--workdir", "gs://bucket/run"]
+
+
+@pytest.mark.processes
+def test_every_node_copies_the_data_once_before_the_training(run, fakes, gpu_job):
+    for program in "ditfuse", "mkdir", "gcloud":
+        fakes.add(program)
+    fakes.add("bash", "import os; os.execv('/bin/bash', ['bash', *sys.argv[1:]])")
+    job = gpu_job(
+        repo="",
+        workdir="gs://bucket/run",
+        staged={"/scratch/my photos": "gs://bucket/photos"},
+        slurm=Slurm(process_per_gpu=True, mounts={"/keys": "/etc/keys"}),
+    )
+    assert run(job) == 0
+    copying, training = fakes.calls("srun")
+    assert copying[:3] == ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert "--container-mounts=/scratch/my photos:/scratch/my photos,/etc/keys:/keys" in training
+    assert fakes.calls("gcloud") == [
+        ["storage", "rsync", "--recursive", "gs://bucket/photos", "/scratch/my photos"]
+    ]
+
+
+@pytest.mark.processes
+def test_without_its_data_the_training_is_not_started(run, fakes, gpu_job):
+    for program in "ditfuse", "mkdir":
+        fakes.add(program)
+    fakes.add("gcloud", "sys.exit(9)")
+    fakes.add("bash", "import os; os.execv('/bin/bash', ['bash', *sys.argv[1:]])")
+    job = gpu_job(repo="", workdir="gs://bucket/run", staged={"/scratch": "gs://bucket/gone"})
+    assert run(job) == 1
+    assert not fakes.calls("ditfuse")

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from launch import tpu_vm
+from launch import TpuVm, tpu_vm
 from launch.commands import run, show
 
 # Runs the command in a shell, as ssh does on a host.
@@ -98,6 +98,42 @@ def test_slices_are_requested_by_googles_names(tpu_job, kind, topology, shape, r
     (two,) = tpu_vm.create(tpu_job(kind, topology, slices=2, spot=True))
     assert options(list(two.argv)) == expected | {"node-count": "2", "node-prefix": "run"}
     assert "--spot" in two.argv
+
+
+def test_the_rights_of_the_machines_and_further_options_are_requested(tpu_job):
+    vm = TpuVm(zone="here-a", service_account="a@b", options=("--reserved", "--network=mine"))
+    (made,) = tpu_vm.create(tpu_job(workdir="gs://bucket/run", tpu_vm=vm))
+    given = options(list(made.argv))
+    assert (given["service-account"], given["network"]) == ("a@b", "mine")
+    assert "--reserved" in made.argv
+
+
+@pytest.mark.processes
+def test_a_run_in_a_bucket_needs_no_folder_and_copies_its_data_first(hosts, tpu_job):
+    for program in "install", "mkdir":
+        hosts.add(program)
+    hosts.add("gcloud", GCLOUD)
+    job = tpu_job(
+        workdir="gs://bucket/run",
+        staged={"/mnt/my photos": "gs://bucket/photos"},
+        tpu_vm=TpuVm(zone="here-a"),
+    )
+    assert run(tpu_vm.run(job)) == 0
+    arguments = hosts.calls("docker")[-1]
+    assert "--volume=/mnt/my photos:/mnt/my photos" in arguments
+    assert arguments[arguments.index("--workdir") + 1] == "gs://bucket/run"
+    assert hosts.calls("install")[0][-1] == "/mnt/my photos"
+    copied = [call for call in hosts.calls("gcloud") if call[0] == "storage"]
+    assert copied == [["storage", "rsync", "--recursive", "gs://bucket/photos", "/mnt/my photos"]]
+
+
+@pytest.mark.processes
+def test_without_its_data_the_training_is_not_started(hosts, tpu_job):
+    for program in "install", "mkdir":
+        hosts.add(program)
+    hosts.add("gcloud", GCLOUD + "sys.exit(9)")
+    assert run(tpu_vm.run(tpu_job(staged={"/mnt/photos": "gs://bucket/gone"}))) == 9
+    assert "run" not in [call[0] for call in hosts.calls("docker")]
 
 
 @pytest.mark.processes

@@ -16,9 +16,10 @@ def get_job():
     return JobSpec(
         name="sweep", hardware=Gpu("h100"), config="replaced", workdir="/replaced",
         overrides=("--config.replaced=1",), repo={repo!r}, image="image:cuda", max_restarts=2,
-        kubernetes=Kubernetes(claims={{"/shared": "shared"}}),
+        kubernetes=Kubernetes(claims={{{folder!r}: "shared"}}),
     )
 """
+NO_PROGRAM = DESCRIPTION.format(repo="", folder="/shared").replace("image:cuda", "")
 # Arguments that a careless script would break.
 NASTY = "--config.data.tokenizer=a 'b' \"c\" $HOME $(id) `id` \\ ; & | (x)"
 SETTINGS = {"plain": (), "nasty": (NASTY, "--config.data.crop=(64, 64)")}
@@ -34,7 +35,7 @@ def description(tmp_path, python_program):
     )
     python_program(python, record + "; sys.exit(int(open('code').read()))")
     path = tmp_path / "job.py"
-    path.write_text(DESCRIPTION.format(repo=str(tmp_path / "repo")))
+    path.write_text(DESCRIPTION.format(repo=str(tmp_path / "repo"), folder=str(tmp_path)))
     return path
 
 
@@ -161,7 +162,7 @@ def test_a_sweep_that_trains_nothing_cannot_be_submitted(plan, description):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "get_job"), (DESCRIPTION.format(repo=""), "slurm needs repo"), (None, "no such file")],
+    [("", "get_job"), (NO_PROGRAM, "slurm needs repo"), (None, "no such file")],
 )
 def test_a_wrong_description_is_reported_in_one_line(plan, tmp_path, text, message):
     path = tmp_path / "wrong.py"
