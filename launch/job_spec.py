@@ -11,7 +11,7 @@ from typing import Any
 from launch.errors import LaunchError
 from launch.hardware import Cpu, Gpu, Tpu
 
-# Scheme of a bucket -> the program that copies a folder of it, and its arguments before the folders.
+# Scheme of a bucket -> the program that copies a folder, and its arguments before the folders.
 COPIERS = {
     "gs://": ("gcloud", "storage", "rsync", "--recursive"),
     "s3://": ("aws", "s3", "sync"),
@@ -211,7 +211,7 @@ class JobSpec:
 
 
 def bucket_scheme(address: str) -> str | None:
-    """Returns the scheme of an address in a bucket that can be used, `gs://` or `s3://`, or None."""
+    """Returns the scheme of an address in a bucket, `gs://` or `s3://`, or None."""
     return next((s for s in COPIERS if address.startswith(s) and address.strip() != s), None)
 
 

@@ -1,6 +1,7 @@
 """SLURM: an sbatch script that saves before its time limit and requeues itself.
 
-The training runs from a checkout (`repo`), or without one in a container by the plugin pyxis (`image`).
+The training runs from a checkout (`repo`), or without one in a container (`image`) by the plugin
+pyxis.
 """
 
 import shlex

@@ -27,8 +27,8 @@ DTYPES: dict[str, np.dtype] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 # Names of the file that is opened in a folder, in order of preference.
-_KNOWN = ("model", "diffusion_pytorch_model", "adapter_model")
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+KNOWN_TENSORS = ("model", "diffusion_pytorch_model", "adapter_model")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 _REMEDY = (
     'python -c "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in '
     "torch.load('{name}', weights_only=True).items()}}, 'model.safetensors')\""
@@ -124,7 +124,7 @@ def open_tensors(path: Path | str) -> Tensors:
       UserError: nothing is there, it is damaged, or it is a pickle.
     """
     path = Path(path).expanduser()
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         raise _pickle(path)
     if path.is_dir():
         path = find_tensors(path)
@@ -141,7 +141,7 @@ def find_tensors(folder: Path) -> Path:
     Raises:
       UserError: there is none, or several and no index.
     """
-    for name in _KNOWN:
+    for name in KNOWN_TENSORS:
         for suffix in (".safetensors", ".safetensors.index.json"):
             if (folder / f"{name}{suffix}").is_file():
                 return folder / f"{name}{suffix}"
@@ -152,7 +152,7 @@ def find_tensors(folder: Path) -> Path:
         raise UserError(
             f"{folder} holds {len(found)} safetensors files and no index: name one of them"
         )
-    pickles = sorted(p for p in folder.glob("*") if p.suffix in _PICKLES)
+    pickles = sorted(p for p in folder.glob("*") if p.suffix in PICKLES)
     if pickles:
         raise _pickle(pickles[0])
     raise UserError(f"{folder} holds no safetensors file: is it the folder of a model?")

@@ -1,7 +1,7 @@
 """A model of OmniGen's size from scratch on eight nodes with eight H100 each.
 
-The nodes share no folder: the run is in a bucket, the packed photographs are copied to each node's disk
-before the training, and the program comes with the image.
+The nodes share no folder: the run is in a bucket, the packed photographs are copied to each node's
+disk before the training, and the program comes with the image.
 
 python -m launch slurm launch/examples/h100.py --dry-run
 python -m launch jobset launch/examples/h100.py --dry-run

@@ -41,6 +41,7 @@ def test_shellcheck_reports_a_defect():
         {},
         {"hardware": Cpu(1)},
         {"slurm": Slurm(setup=("module load cuda",), cpus_per_process=4, process_per_gpu=True)},
+        {"staged": {"/scratch/it's here": "gs://bucket/photos", "/b": "s3://other/b"}},
     ],
 )
 def test_sbatch_scripts_are_correct(gpu_job, nasty, changes):
@@ -50,7 +51,8 @@ def test_sbatch_scripts_are_correct(gpu_job, nasty, changes):
 
 
 def test_the_hosts_commands_are_correct(tpu_job):
+    copying = tpu_job(staged={"/mnt/it's here": "gs://bucket/photos"})
     for action in (tpu_vm.run, tpu_vm.status, tpu_vm.stop):
-        (call,) = action(tpu_job())
+        (call,) = action(copying)
         (remote,) = [w for w in call.argv if w.startswith("--command=")]
         assert findings("#!/bin/bash\n" + remote.removeprefix("--command=") + "\n") == ""
