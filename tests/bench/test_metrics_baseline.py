@@ -6,6 +6,8 @@ import pytest
 from ditfuse_jax.bench.metrics_baseline import twelve_metrics
 from ditfuse_jax.evaluate.metrics import compute_metrics
 
+pytestmark = pytest.mark.medium
+
 
 def test_the_baseline_computes_the_same_metrics():
     rng = np.random.default_rng(0)

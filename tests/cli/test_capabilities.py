@@ -8,6 +8,8 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, write_image
 
+pytestmark = pytest.mark.medium
+
 FAST = ("--steps", "1", "--batch-size", "7", "--max-side", "32")
 
 

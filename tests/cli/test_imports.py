@@ -10,6 +10,8 @@ from ditfuse_jax import api, extensions, flow
 from ditfuse_jax.cli import COMMANDS, main
 from ditfuse_jax.images import read_metadata
 
+pytestmark = pytest.mark.medium
+
 
 def modules_after(code: str) -> set[str]:
     """Names of all modules that a new process has imported after running the code."""

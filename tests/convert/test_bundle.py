@@ -24,6 +24,8 @@ from ditfuse_jax.weights import Checkpoint, open_checkpoint, write_safetensors
 from ditfuse_jax.weights.adapters import InMemory
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def weights(models):

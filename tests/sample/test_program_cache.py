@@ -10,6 +10,8 @@ import pytest
 
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 
+pytestmark = pytest.mark.medium
+
 MAPS = Path("/proc/self/maps")
 
 

@@ -9,6 +9,8 @@ from ditfuse_jax.sweep.plots import score_plots, training_curves
 from ditfuse_jax.sweep.report import write_report
 from ditfuse_jax.sweep.table import make_table
 
+pytestmark = pytest.mark.medium
+
 STEPS = 4
 
 

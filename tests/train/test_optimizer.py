@@ -16,6 +16,8 @@ from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ditfuse_jax.train.state import abstract_state
 
+pytestmark = pytest.mark.medium
+
 ADAMW = OptimizerConfig(
     learning_rate=0.05,
     schedule="constant",

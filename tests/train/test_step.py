@@ -26,6 +26,8 @@ from ditfuse_jax.train.step import (
     update_grad_norm_ema,
 )
 
+pytestmark = pytest.mark.medium
+
 
 class Trial:
     """A tiny state, its batch, and steps with changed settings."""

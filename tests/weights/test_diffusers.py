@@ -10,6 +10,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.diffusers import diffusers_names
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def original(omnigen_folder, tmp_path):

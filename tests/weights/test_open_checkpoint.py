@@ -19,6 +19,8 @@ from ditfuse_jax.sample import WeightedAdapter, load_trained
 from ditfuse_jax.weights import Adapter, open_checkpoint, write_adapter
 from ditfuse_jax.weights.open import STORED_LAYOUTS, StoredLayout
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def original(omnigen_folder, tmp_path_factory):

@@ -27,6 +27,8 @@ from ditfuse_jax.train import load_recipe, resolve
 from ditfuse_jax.train.initial import check_inputs, load_initial
 from ditfuse_jax.weights import Adapter, open_adapter, open_checkpoint, write_adapter
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def build_tokenizer():

@@ -8,6 +8,8 @@ from skimage.metrics import structural_similarity
 
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, compute_metrics
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def images(scene):

@@ -14,7 +14,7 @@ import pytest
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import attend, splash
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("exact_products")]
 
 # 3 blocks of 128 keys; queries of the first slots attend to one of them.
 LAYOUT = Layout(text=(60, 8, 20), grid=(8, 10))
