@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         evaluate_suite,
     )
     from ditfuse_jax.pipeline.instruct import prepare_instructions
-    from ditfuse_jax.pipeline.packed import Manifest
+    from ditfuse_jax.pipeline.packed_manifest import Manifest
+    from ditfuse_jax.pipeline.submit import submit_prepare
     from ditfuse_jax.sample import fuse
     from ditfuse_jax.sweep import submit_sweep, sweep
     from ditfuse_jax.train import Callback, Outcome, Writer
@@ -35,6 +36,7 @@ __all__ = [
     "fuse",
     "prepare",
     "prepare_instructions",
+    "submit_prepare",
     "submit_sweep",
     "sweep",
     "train",
@@ -54,6 +56,7 @@ __getattr__ = lazy_attributes(
         "evaluate_suite": "ditfuse_jax.evaluate",
         "fuse": "ditfuse_jax.sample",
         "prepare_instructions": "ditfuse_jax.pipeline.instruct",
+        "submit_prepare": "ditfuse_jax.pipeline.submit",
         "submit_sweep": "ditfuse_jax.sweep",
         "sweep": "ditfuse_jax.sweep",
         "verify": "ditfuse_jax.convert",
@@ -103,7 +106,9 @@ def prepare(
     processes: int = 1,
     max_bad_fraction: float = 0.01,
     quiet: bool = False,
-) -> "Manifest":
+    task_index: int = 0,
+    num_tasks: int = 1,
+) -> "Manifest | None":
     """Packs a source into shards: its files, or with an autoencoder crops and their moments.
 
     Args:
@@ -112,13 +117,17 @@ def prepare(
       max_side, resize: see `FilePacker`.
       autoencoder, crop, crops: see `MomentsPacker`.
       shard_size, processes, max_bad_fraction, quiet: see `pipeline.prepare.prepare`.
+      task_index, num_tasks: pack only the shards of one of several tasks.
+
+    Returns:
+      The contents of the folder, or None while other tasks have shards left.
 
     Raises:
       UserError: bad data, folder or arguments.
     """
     from ditfuse_jax.convert.pack_moments import MomentsPacker
     from ditfuse_jax.pipeline.packer import FilePacker
-    from ditfuse_jax.pipeline.prepare import prepare as pack
+    from ditfuse_jax.pipeline.prepare import PackingTask, prepare_task
 
     if autoencoder is None:
         if crop is not None or crops != 1:
@@ -130,10 +139,11 @@ def prepare(
                 "moments need the size of the crops, one process, and neither max_side nor resize"
             )
         packer = MomentsPacker(Path(autoencoder).expanduser().absolute(), crop, crops)
-    return pack(
+    return prepare_task(
         source,
         Path(output),
         packer,
+        PackingTask(task_index, num_tasks),
         shard_size=shard_size,
         processes=processes,
         max_bad_fraction=max_bad_fraction,

@@ -1,4 +1,4 @@
-"""The description of a job: the training, its hardware, and settings of each target."""
+"""The description of a job: a training or packing, its hardware, and settings of each target."""
 
 import dataclasses
 import importlib.util
@@ -80,7 +80,7 @@ class TpuVm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A training and where it runs; each target uses the fields that apply to it.
+    """A training, or data to pack, and where it runs; a target uses the fields that apply to it.
 
     Attributes:
       name: of the job, its nodes and pods: lowercase letters, digits and hyphens.
@@ -88,6 +88,10 @@ class JobSpec:
       config: `--config` of `ditfuse train`.
       workdir: `--workdir` of `ditfuse train`, in a bucket (gs://, s3://) or on a disk that all
         machines share.
+      command: arguments of `ditfuse` for independent tasks instead of a training, as
+        ("prepare", "gs://bucket/photos", "-o", "gs://bucket/packed"); `config` and `workdir` stay
+        empty.
+      tasks: number of these tasks, each on one node: a SLURM array or an Indexed Job.
       overrides: further arguments, like "--config.train.steps=9".
       imports: extensions, Python files or modules that are imported before the recipe is loaded.
       env: environment variables of the training.
@@ -109,8 +113,10 @@ class JobSpec:
 
     name: str
     hardware: Tpu | Gpu | Cpu
-    config: str
-    workdir: str
+    config: str = ""
+    workdir: str = ""
+    command: tuple[str, ...] = ()
+    tasks: int = 0
     overrides: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -133,11 +139,9 @@ class JobSpec:
             )
         if not isinstance(self.hardware, Tpu | Gpu | Cpu):
             raise LaunchError(f"hardware is {self.hardware!r}: it must be a Tpu, Gpu or Cpu")
-        for field in ("config", "workdir"):
-            if not getattr(self, field):
-                raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
+        self._check_work()
         prefixes = {"overrides": "--config.", "slurm.directives": "--", "tpu_vm.options": "--"}
-        for field in (*prefixes, "imports", "slurm.setup", "kubernetes.secrets"):
+        for field in (*prefixes, "command", "imports", "slurm.setup", "kubernetes.secrets"):
             _check_arguments(field, self._get(field), prefixes.get(field, ""))
         check_workdir(self.workdir)
         for name, value in self.env.items():
@@ -170,20 +174,23 @@ class JobSpec:
             raise LaunchError(f"{target} needs {' and '.join(missing)} in the description")
 
     def require_reachable_workdir(self, mounted: str) -> None:
-        """Checks that a container can reach `workdir`: what it writes elsewhere is lost with it.
+        """Checks that a container can reach `workdir`, or the `--output` of a command: what it
+        writes elsewhere is lost with it.
 
         Args:
           mounted: the field with the folders that are mounted in the container.
 
         Raises:
-          LaunchError: `workdir` is neither in a bucket nor on one of them.
+          LaunchError: it is neither in a bucket nor on one of them.
         """
         folders = [PurePosixPath(folder) for folder in self._get(mounted)]
-        workdir = PurePosixPath(self.workdir)
-        if bucket_scheme(self.workdir) or any(map(workdir.is_relative_to, folders)):
+        name, written = "workdir", self.workdir
+        if self.command:
+            name, written = "the output", _value_of(("-o", "--output"), self.command)
+        if bucket_scheme(written) or any(map(PurePosixPath(written).is_relative_to, folders)):
             return
         raise LaunchError(
-            f"workdir {self.workdir!r} would be lost with the container: give a folder in a bucket "
+            f"{name} {written!r} would be lost with the container: give a folder in a bucket "
             f"(gs://BUCKET/RUN), or mount one with {mounted}"
         )
 
@@ -200,14 +207,40 @@ class JobSpec:
     def arguments(self) -> list[str]:
         """The arguments of `ditfuse`."""
         imports = [f"--import={name}" for name in self.imports]
+        if self.command:
+            return [*self.command, *imports, f"--num-tasks={self.tasks}"]
         fixed = ["train", "--config", self.config, "--workdir", self.workdir]
         return [*fixed, *imports, *self.overrides]
+
+    def _check_work(self) -> None:
+        if not self.command:
+            for field in ("config", "workdir"):
+                if not getattr(self, field):
+                    raise LaunchError(f"{field} is empty: `ditfuse train` needs it")
+            if self.tasks:
+                raise LaunchError("tasks are those of a command; a training has none")
+            return
+        if self.config or self.workdir or self.overrides:
+            raise LaunchError("command replaces a training: leave config, workdir and overrides")
+        if not isinstance(self.tasks, int) or self.tasks < 1:
+            raise LaunchError(f"tasks is {self.tasks!r}: a command needs at least 1")
+        if isinstance(self.hardware, Tpu):
+            raise LaunchError("the tasks of a command run on Cpu or Gpu nodes, not on TPUs")
 
     def _get(self, field: str) -> Any:
         value = self
         for name in field.split("."):
             value = getattr(value, name)
         return value
+
+
+def _value_of(options: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    """Returns the value of an option among arguments, or ""."""
+    for number, word in enumerate(arguments):
+        option, equals, value = word.partition("=")
+        if option in options:
+            return value if equals else "".join(arguments[number + 1 : number + 2])
+    return ""
 
 
 def bucket_scheme(address: str) -> str | None:

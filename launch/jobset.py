@@ -1,4 +1,7 @@
-"""Kubernetes: a JobSet (jobset.sigs.k8s.io) of TPU slices, GPU nodes or CPU nodes."""
+"""Kubernetes: a JobSet (jobset.sigs.k8s.io) of TPU slices, GPU nodes or CPU nodes.
+
+The tasks of a command are an Indexed Job, for which the cluster needs no JobSet.
+"""
 
 from typing import Any
 
@@ -80,27 +83,67 @@ def manifest(job: JobSpec) -> dict[str, Any]:
     }
 
 
+def indexed_job(job: JobSpec) -> dict[str, Any]:
+    """Returns the Indexed Job of a command's tasks: one pod per task.
+
+    A task finds its number in `JOB_COMPLETION_INDEX`.
+
+    Raises:
+      LaunchError: a required field is empty.
+    """
+    job.require("jobset", "image", "command")
+    job.require_reachable_workdir("kubernetes.claims")
+    metadata: dict[str, Any] = {"name": job.name}
+    if job.kubernetes.namespace:
+        metadata["namespace"] = job.kubernetes.namespace
+    bad_input = {"operator": "In", "values": [EXIT_USER_ERROR]}
+    rules = [
+        # A node that is taken away is no failure of the task; bad input would fail again.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": bad_input},
+    ]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": job.tasks,
+            "parallelism": job.tasks,
+            "backoffLimitPerIndex": job.max_restarts,
+            "podFailurePolicy": {"rules": rules},
+            "template": {"spec": _pod(job)},
+        },
+    }
+
+
 def run(job: JobSpec) -> list[Command]:
-    """Creates the JobSet; kubectl fails if one of this name exists."""
-    document = yaml.safe_dump(manifest(job), sort_keys=False, width=100, allow_unicode=True)
+    """Creates the JobSet or Job; kubectl fails if one of this name exists."""
+    values = indexed_job(job) if job.tasks else manifest(job)
+    document = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
     return [Command(("kubectl", "create", "--filename=-"), _required_nodes(job) + document)]
 
 
 def status(job: JobSpec) -> list[Command]:
-    """Shows the JobSet and its pods."""
-    selector = f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
+    """Shows the JobSet or Job and its pods."""
+    owner = "batch.kubernetes.io/job-name" if job.tasks else "jobset.sigs.k8s.io/jobset-name"
+    selector = f"--selector={owner}={job.name}"
     return [
-        _kubectl(job, "get", "jobset", job.name),
+        _kubectl(job, "get", _kind(job), job.name),
         _kubectl(job, "get", "pods", selector, "--output=wide"),
     ]
 
 
 def stop(job: JobSpec) -> list[Command]:
-    """Deletes the JobSet; its pods save before they end."""
-    return [_kubectl(job, "delete", "jobset", job.name)]
+    """Deletes the JobSet or Job; the pods of a training save before they end."""
+    return [_kubectl(job, "delete", _kind(job), job.name)]
 
 
 ACTIONS = {"run": run, "status": status, "stop": stop}
+
+
+def _kind(job: JobSpec) -> str:
+    return "job" if job.tasks else "jobset"
 
 
 def _shape(hardware: Tpu | Gpu | Cpu) -> tuple[int, int]:
@@ -118,7 +161,7 @@ def _pod(job: JobSpec) -> dict[str, Any]:
         labels["cloud.google.com/gke-spot"] = "true"
     environment = [{"name": name, "value": _literal(value)} for name, value in job.env.items()]
     # On TPUs, GKE sets the addresses; elsewhere the first pod is the coordinator.
-    if not isinstance(job.hardware, Tpu):
+    if not isinstance(job.hardware, Tpu) and not job.tasks:
         environment += [
             {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{job.name}-node-0-0.{job.name}:{PORT}"},
             {"name": "JAX_NUM_PROCESSES", "value": str(job.hardware.nodes)},
@@ -207,7 +250,7 @@ def _required_nodes(job: JobSpec) -> str:
         tpu = job.hardware
         machines = f"{tpu.hosts} x {tpu.machine}, topology {tpu.topology}"
         return f"# For {tpu.slices} node pool(s) of {machines}.\n"
-    if isinstance(job.hardware, Gpu):
+    if isinstance(job.hardware, Gpu) and not job.tasks:
         return f"# For {job.hardware.nodes} x {GPUS[job.hardware.kind][1]}.\n"
     return ""
 

@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def script(job: JobSpec) -> str:
-    """Returns the sbatch script.
+    """Returns the sbatch script; that of an array if the job has tasks.
 
     Raises:
       LaunchError: a required field is empty, or the hardware is a TPU.
@@ -61,13 +61,14 @@ def _render(job: JobSpec, tasks: Sequence[str]) -> str:
     program = [f"{job.repo}/.venv/bin/python", "-m", "ditfuse_jax"] if job.repo else ["ditfuse"]
     return environment.get_template("slurm.sh.j2").render(
         job=job,
-        nodes=job.hardware.nodes,
+        nodes=1 if job.tasks else job.hardware.nodes,
         gpus=gpus,
-        processes=gpus if job.slurm.process_per_gpu else 1,
+        processes=gpus if job.slurm.process_per_gpu and not job.tasks else 1,
         container=shlex.join(_container(job)),
         command=shlex.join([*program, *([] if tasks else job.arguments)]),
         staging=shlex.quote(" && ".join(job.staging)) if job.staged else "",
         tasks=tasks,
+        array=len(tasks) or job.tasks,
     )
 
 

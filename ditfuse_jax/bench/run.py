@@ -38,6 +38,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "sample": _deferred("model", "bench_sample"),
         "data": _deferred("data", "bench_data"),
         "m3": _deferred("data", "bench_m3"),
+        "packed": _deferred("packed", "bench_packed"),
         "metrics": _deferred("metrics", "bench_metrics"),
     },
 )

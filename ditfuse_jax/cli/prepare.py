@@ -8,6 +8,11 @@
 Train on packed data with --config.data.mixture.photos.source=packed/photos.  An interrupted run
 continues with the same command.
 
+Many machines pack one folder, each every 16th shard; the bytes are those of one machine:
+
+  ditfuse prepare /my/photographs -o packed/photos --num-tasks 16 --task-index 3
+  ditfuse prepare /my/photographs -o packed/photos --num-tasks 16 --slurm launch/examples/pack.py
+
 Your own sources and targets get prompts from instruction pools with
 
   ditfuse prepare --instructions ivif my_pool.yaml --images list.txt --per-image 4 -o train.jsonl
@@ -47,6 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crops", type=int, default=1, help="crops of each photograph (default: 1)"
     )
     add("--verify", type=Path, metavar="DIR", help="compare packed data with its manifest")
+    several = parser.add_argument_group("several tasks pack one folder").add_argument
+    several("--num-tasks", type=int, metavar="N", help="number of tasks (default: 1)")
+    several(
+        "--task-index",
+        type=int,
+        metavar="I",
+        help="number of this task, from 0 (default: SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX)",
+    )
+    several("--slurm", type=Path, metavar="JOB", help="submit an array with this launch/ file")
+    several(
+        "--jobset", type=Path, metavar="JOB", help="submit an Indexed Job with this launch/ file"
+    )
+    several("--dry-run", action="store_true", help="only show what would be submitted")
     prompts = parser.add_argument_group("prompts for pairs").add_argument
     prompts("--instructions", nargs="+", metavar="POOL", help="names of pools, or YAML files")
     prompts("--images", type=Path, metavar="LIST", help="per line the sources, then the target")
@@ -65,6 +83,7 @@ def _size(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     from ditfuse_jax.api import prepare
     from ditfuse_jax.pipeline.prepare import verify
+    from ditfuse_jax.pipeline.submit import task_index
 
     if args.verify is not None:
         if args.source or args.output:
@@ -74,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
         return _write_prompts(args)
     if args.source is None or args.output is None:
         raise UserError("give a source and -o OUTPUT, or --verify DIR, or --instructions POOL")
+    if args.slurm or args.jobset or args.dry_run:
+        return _submit(args)
+    num_tasks = 1 if args.num_tasks is None else args.num_tasks
+    index = task_index(args.task_index, num_tasks)
     manifest = prepare(
         args.source,
         args.output,
@@ -85,11 +108,49 @@ def run(args: argparse.Namespace) -> int:
         shard_size=args.shard_size,
         processes=args.processes,
         max_bad_fraction=args.max_bad,
+        task_index=index,
+        num_tasks=num_tasks,
     )
-    records = sum(len(shard.names) for shard in manifest.shards)
+    if manifest is None:
+        print(
+            f"task {index} of {num_tasks} has packed its shards; other tasks have "
+            f"shards left, and the last one writes the manifest: {args.output}"
+        )
+        return 0
     size = sum(shard.bytes for shard in manifest.shards)
-    print(f"{records} records, {size / 1e6:.1f} MB in {len(manifest.shards)} shards: {args.output}")
+    count = len(manifest.shards)
+    print(f"{manifest.records} records, {size / 1e6:.1f} MB in {count} shards: {args.output}")
     return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from ditfuse_jax.api import submit_prepare
+
+    if bool(args.slurm) == bool(args.jobset) or args.num_tasks is None:
+        raise UserError("to submit tasks, give --num-tasks N and either --slurm JOB or --jobset JOB")
+    if args.task_index is not None:
+        raise UserError("--task-index is for one task; the cluster numbers those it starts")
+    crop = None if args.crop is None else ",".join(map(str, args.crop))
+    options = {
+        "shard-size": args.shard_size,
+        "max-side": args.max_side,
+        "resize": args.resize,
+        "processes": args.processes,
+        "max-bad": args.max_bad,
+        "autoencoder": args.autoencoder,
+        "crop": crop,
+        "crops": args.crops,
+    }
+    return submit_prepare(
+        args.source,
+        args.output,
+        options,
+        num_tasks=args.num_tasks,
+        target="slurm" if args.slurm else "jobset",
+        description=args.slurm or args.jobset,
+        imports=args.imports,
+        dry_run=args.dry_run,
+    )
 
 
 def _write_prompts(args: argparse.Namespace) -> int:

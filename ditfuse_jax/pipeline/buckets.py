@@ -5,35 +5,110 @@ communication: each bucket has its own endless sequence of examples, and the bat
 over the buckets in proportion to the images in them.
 """
 
+import concurrent.futures
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import grain
+import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.bounded_cache import BoundedCache
 from ditfuse_jax.pipeline.examples import Arrays
+from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.sources import Source
 
 Shape = tuple[int, int]
 
 # More batches than any run has, and few enough that the examples' indices stay below 2^63.
 _ENDLESS = 1 << 40
 
+_THREADS = 16  # that read sizes
+_BUCKET_BYTES = 32 << 20
+_SIDE_BITS, _SIDE_MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
+_buckets_of_shards: BoundedCache[np.ndarray] = BoundedCache(_BUCKET_BYTES, lambda b: b.nbytes)
 
-def nearest_bucket(size: Shape, shapes: Sequence[Shape]) -> int:
+
+class Members(Protocol):
+    """Numbers of the items of a source, in order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def nearest_bucket(size: Shape, shapes: tuple[Shape, ...]) -> int:
     """Returns the index of the shape with the nearest aspect ratio, on a logarithmic scale."""
     height, width = size
     own = math.log(height / width)
     return min(range(len(shapes)), key=lambda k: abs(math.log(shapes[k][0] / shapes[k][1]) - own))
 
 
-def assign_buckets(sizes: Sequence[Shape], shapes: Sequence[Shape]) -> list[list[int]]:
-    """Returns for each shape the indices of the images that are nearest to it."""
-    members: list[list[int]] = [[] for _ in shapes]
-    for index, size in enumerate(sizes):
-        members[nearest_bucket(size, shapes)].append(index)
-    return members
+def assign_buckets(source: Source, shapes: Sequence[Shape]) -> Sequence[Members]:
+    """Returns for each shape the numbers of a source's items that are nearest to it."""
+    shapes = tuple(shapes)
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        if isinstance(source, PackedSource):
+            in_shards = list(
+                pool.map(
+                    lambda shard: np.bincount(
+                        _buckets_of_shard(source, shapes, shard), minlength=len(shapes)
+                    ),
+                    range(len(source.shards)),
+                )
+            )
+            counts = np.array(in_shards).T
+            return [_PackedMembers(source, shapes, b, counts[b]) for b in range(len(shapes))]
+        sizes = pool.map(source.size, range(len(source)))
+        members: list[list[int]] = [[] for _ in shapes]
+        for index, size in enumerate(sizes):
+            members[nearest_bucket(size, shapes)].append(index)
+        return members
+
+
+class _PackedMembers:
+    """The records of packed data that are nearest to one shape.
+
+    It knows how many each shard has, and finds out which of the shard's they are when one of them
+    is asked for.
+    """
+
+    def __init__(
+        self, source: PackedSource, shapes: tuple[Shape, ...], bucket: int, counts: np.ndarray
+    ):
+        self._source, self._shapes, self._bucket = source, shapes, bucket
+        self._starts = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> int:
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        buckets = _buckets_of_shard(self._source, self._shapes, shard)
+        (numbers,) = np.nonzero(buckets == self._bucket)
+        return self._source.start(shard) + int(numbers[index - int(self._starts[shard])])
+
+
+def _buckets_of_shard(
+    source: PackedSource, shapes: tuple[Shape, ...], shard: int
+) -> np.ndarray:
+    """Returns the number of the shape that is nearest to each record: intp (records,)."""
+
+    dtype = np.min_scalar_type(len(shapes))
+
+    def load() -> np.ndarray:
+        held = source.shards[shard]
+        if held.size is not None:
+            return np.full(held.records, nearest_bucket(held.size, shapes), dtype)
+        height, width = source.sizes(shard).astype(np.uint64).T
+        distinct, where = np.unique(height << _SIDE_BITS | width, return_inverse=True)
+        sides = zip((distinct >> _SIDE_BITS).tolist(), (distinct & _SIDE_MASK).tolist(), strict=True)
+        return np.array([nearest_bucket(size, shapes) for size in sides], dtype)[where]
+
+    return _buckets_of_shards.get((source.folder, source.shards[shard].sha256, shapes), load)
 
 
 class BucketedExamples:

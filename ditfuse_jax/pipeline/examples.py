@@ -9,6 +9,7 @@ from ditfuse_jax.checks import check_fraction
 from ditfuse_jax.errors import ContractError, UserError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.shards import DataAccessError
 from ditfuse_jax.pipeline.sources import Source
 from ditfuse_jax.prompts import (
     CONDITION_DROPPED,
@@ -97,7 +98,8 @@ class LoadAndEncode(grain.transforms.RandomMap):
         """Returns the arrays of `ExampleEncoder`, and `target_moments` where they are packed.
 
         Raises:
-          UserError: too many items are unusable, or a prompt does not fit.
+          UserError: too many items are unusable, or a prompt does not fit; `DataAccessError` if
+            the data could not be read.
           ContractError: the task or what it uses is wrong, whatever the item.
         """
         for distance in range(len(self.source)):
@@ -105,6 +107,8 @@ class LoadAndEncode(grain.transforms.RandomMap):
             try:
                 example, moments = self._make(item, rng)
                 break
+            except DataAccessError:  # the record may be good: it must not be skipped
+                raise
             except ContractError as error:
                 raise ContractError(f"task {type(self.task).__name__}: {error}") from error
             except UserError as error:

@@ -5,7 +5,6 @@ consists of the examples [s * B, (s + 1) * B) in order, so a position in the dat
 count of batches consumed, and a run may continue on another number of hosts.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import math
@@ -21,7 +20,7 @@ from ditfuse_jax.checks import check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
-from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
+from ditfuse_jax.pipeline.buckets import BucketedExamples, Members, assign_buckets
 from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder, LoadAndEncode
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
@@ -104,7 +103,7 @@ class DataPipeline:
         if not self.buckets:
             everything = [range(len(source)) for source in self.sources]
             return self._mixed(everything, self.crop)[0]
-        members = [assign_buckets(_sizes(source), self.buckets) for source in self.sources]
+        members = [assign_buckets(source, self.buckets) for source in self.sources]
         mixed = [
             self._mixed([of_source[b] for of_source in members], shape)
             for b, shape in enumerate(self.buckets)
@@ -161,7 +160,7 @@ class DataPipeline:
         return source
 
     def _check_packed_crops(self, source: PackedSource) -> None:
-        packed = set(source.sizes)
+        packed = source.distinct_sizes()
         if self.buckets or packed != {self.crop}:
             (height, width), *_ = sorted(packed)
             raise UserError(
@@ -170,12 +169,12 @@ class DataPipeline:
             )
 
     def _mixed(
-        self, members: Sequence[Sequence[int]], crop: tuple[int, int]
+        self, members: Sequence[Members], crop: tuple[int, int]
     ) -> tuple[grain.MapDataset, float]:
         """Returns endless examples of one size from members of the sources, and their weight."""
         parts, weights = [], []
         for i, component in enumerate(self.mixture):
-            if not members[i]:
+            if not len(members[i]):
                 continue
             source = self.sources[i]
             bad_records = BadRecordBudget(
@@ -202,12 +201,6 @@ def _initialize_worker(extensions: Sequence[str], index: int, count: int) -> Non
     """Imports extensions in a worker process, before it unpickles their tasks and sources."""
     del index, count
     load_extensions(extensions)
-
-
-def _sizes(source: Source) -> list[tuple[int, int]]:
-    """Returns every item's size; the files' headers are read in parallel."""
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return list(pool.map(source.size, range(len(source))))
 
 
 def _stack(examples: Sequence[Any]) -> Arrays:

@@ -6,115 +6,116 @@ A record may also hold `"moments"`, the parameters of the autoencoder's posterio
 (float32, little-endian, of the manifest's shape `moments`).
 """
 
-import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-import grain
 import msgpack
 import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
 from ditfuse_jax.images import decode_image, decode_labels
-
-MANIFEST = "manifest.json"
-VERSION = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One file of records.
-
-    Attributes:
-      file: its name in the folder.
-      names: names of its records.
-      sizes: (height, width) of each record's images.
-      bytes: length of the file.
-      sha256: hex digest of the file.
-      skipped: (name, reason) of items that could not be packed.
-    """
-
-    file: str
-    names: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    bytes: int
-    sha256: str
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Shard":
-        return cls(
-            values["file"],
-            tuple(values["names"]),
-            tuple((height, width) for height, width in values["sizes"]),
-            values["bytes"],
-            values["sha256"],
-            tuple((name, reason) for name, reason in values["skipped"]),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """The contents of a folder of packed data.
-
-    Attributes:
-      num_images: images per record.
-      labels: positions among them that hold class numbers, not pictures.
-      shards: in order.
-      options: of the packing.
-      moments: (h, w, 2 C), the shape of each record's moments, or None.
-    """
-
-    num_images: int
-    labels: tuple[int, ...]
-    shards: tuple[Shard, ...]
-    options: dict[str, Any]
-    moments: tuple[int, int, int] | None = None
-
-    def to_json(self) -> str:
-        fields = {"version": VERSION, "records": sum(len(s.names) for s in self.shards)}
-        return json.dumps(fields | dataclasses.asdict(self), indent=1) + "\n"
+from ditfuse_jax.pipeline.lazy_names import LazyNames
+from ditfuse_jax.pipeline.packed_manifest import MANIFEST, Shard, read_manifest
+from ditfuse_jax.pipeline.shards import Shards
 
 
 class PackedSource:
-    """Random access to packed records; see `Source`."""
+    """Random access to packed records; see `Source`.
+
+    In memory it holds what the manifest says about each shard, and nothing for single records.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        manifest = read_manifest(self.folder)
-        self.names = [name for shard in manifest.shards for name in shard.names]
-        self.sizes = [size for shard in manifest.shards for size in shard.sizes]
+        """Opens a folder.
+
+        Raises:
+          UserError: it was not packed completely, is damaged, or holds no records.
+        """
+        self.folder = folder
+        manifest = read_manifest(folder)
         self.num_images = manifest.num_images
         self.labels = manifest.labels
         self.options = manifest.options
         self.moments = manifest.moments
-        if not self.names:
-            raise UserError(f"{self.folder} holds no records")
-        files = [str(self.folder / shard.file) for shard in manifest.shards if shard.names]
-        for file in files:
-            if not Path(file).is_file():
-                raise UserError(f"{file} is missing: pack the data again with the same command")
-        self._records = grain.sources.ArrayRecordDataSource(files)
+        self.shards = [shard for shard in manifest.shards if shard.records]
+        if not self.shards:
+            raise UserError(f"{folder} holds no records")
+        present = {path.name for path in folder.iterdir()}
+        for shard in self.shards:
+            needed = [shard.file] if shard.index else [shard.file, shard.index_file]
+            for file in needed:
+                if file not in present:
+                    raise UserError(
+                        f"{folder / file} is missing: pack the data again with the same command"
+                    )
+        # The number of the first record of each shard, and of all records.
+        self._starts = np.cumsum([0, *(shard.records for shard in self.shards)])
+        self._files = Shards(folder)
+        self.names = LazyNames(len(self), self.name)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return int(self._starts[-1])
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
         return self.read(index)[0]
 
     def size(self, index: SupportsIndex) -> tuple[int, int]:
-        return self.sizes[index]
+        shard, number = self.locate(index)
+        height, width = self.sizes(shard)[number]
+        return int(height), int(width)
 
-    def read(self, index: SupportsIndex) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
-        """Returns an item's images and the moments (h, w, 2 C) of the first, if packed."""
-        number = int(index)
+    def sizes(self, shard: int) -> np.ndarray:
+        """Returns (height, width) of all records of a shard, uint32 (records, 2).
+
+        Raises:
+          DataAccessError: the shard's index cannot be read.
+        """
+        return self._files.sizes(self.shards[shard])
+
+    def distinct_sizes(self) -> set[tuple[int, int]]:
+        """Returns the sizes of all records.
+
+        Raises:
+          DataAccessError: the index of a shard cannot be read.
+        """
+        found = set()
+        for k, shard in enumerate(self.shards):
+            distinct = [shard.size] if shard.size else np.unique(self.sizes(k), axis=0).tolist()
+            found.update((height, width) for height, width in distinct)
+        return found
+
+    def locate(self, index: SupportsIndex) -> tuple[int, int]:
+        """Returns a record's shard and its number in it."""
+        number = index.__index__()
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
-        record = msgpack.unpackb(self._records[number])
-        where = f"{self.folder} record {number} ({record['name']})"
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
+
+    def start(self, shard: int) -> int:
+        """Returns the number of a shard's first record."""
+        return int(self._starts[shard])
+
+    def name(self, index: SupportsIndex) -> str:
+        """Returns a record's name.
+
+        Raises:
+          DataAccessError: the shard's index cannot be read.
+        """
+        shard, number = self.locate(index)
+        return self._files.names(self.shards[shard])[number]
+
+    def read(self, index: SupportsIndex) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+        """Returns an item's images and the moments (h, w, 2 C) of the first, if packed.
+
+        Raises:
+          UserError: the record is damaged; `DataAccessError` if the shard cannot be read.
+        """
+        shard, number = self.locate(index)
+        record = msgpack.unpackb(self._files.record(self.shards[shard], number))
+        where = f"{self.folder} record {index} ({record['name']})"
         images = tuple(
             (decode_labels if k in self.labels else decode_image)(image, where)
             for k, image in enumerate(record["images"])
@@ -127,26 +128,6 @@ class PackedSource:
 def is_packed(folder: Path) -> bool:
     """Returns whether a folder holds packed data."""
     return (folder / MANIFEST).is_file()
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Reads a folder's manifest.
-
-    Raises:
-      UserError: there is none, or it is damaged.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["version"] != VERSION:
-            raise UserError(f"{path} has version {raw['version']}, this program reads {VERSION}")
-        shards = tuple(Shard.from_dict(shard) for shard in raw["shards"])
-        moments = tuple(raw["moments"]) if raw["moments"] else None
-        return Manifest(raw["num_images"], tuple(raw["labels"]), shards, raw["options"], moments)
-    except OSError as error:
-        raise UserError(f"{path} is missing: was this folder made by `ditfuse prepare`?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): pack the data again") from error
 
 
 def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None = None) -> bytes:
@@ -166,10 +147,16 @@ def find_damage(folder: Path) -> Iterator[tuple[Shard, str]]:
       UserError: the manifest is missing or damaged.
     """
     for shard in read_manifest(folder).shards:
-        path = Path(folder) / shard.file
+        path = folder / shard.file
         if not path.is_file():
             yield shard, "is missing"
         elif path.stat().st_size != shard.bytes:
             yield shard, f"has {path.stat().st_size} bytes instead of {shard.bytes}"
         elif sha256(path) != shard.sha256:
             yield shard, "was changed after packing (sha256 differs)"
+        elif shard.index:
+            continue
+        elif not (folder / shard.index_file).is_file():
+            yield shard, f"has no {shard.index_file}"
+        elif sha256(folder / shard.index_file) != shard.index_sha256:
+            yield shard, f"has an index that was changed ({shard.index_file}: sha256 differs)"

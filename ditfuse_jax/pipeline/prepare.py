@@ -1,12 +1,15 @@
-"""Packs the image files of a source into ArrayRecord shards, in several processes.
+"""Packs the image files of a source into ArrayRecord shards, in several processes or machines.
 
 A shard is written under a temporary name and renamed when it is complete; a small JSON file beside
-it describes it.  After an interruption the same command packs only the missing shards.
+it describes it.  After an interruption the same command packs only the missing shards.  Several
+tasks may share the shards; whichever ends last writes the manifest.
 """
 
+import concurrent.futures
 import concurrent.futures.process
 import contextlib
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import uuid
@@ -19,19 +22,37 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
-from ditfuse_jax.files import make_folder, sha256, write_text
-from ditfuse_jax.pipeline.packed import (
+from ditfuse_jax.files import make_folder, sha256, write_bytes, write_text
+from ditfuse_jax.pipeline.packed import find_damage, pack_record
+from ditfuse_jax.pipeline.packed_manifest import (
     MANIFEST,
     Manifest,
     Shard,
-    find_damage,
-    pack_record,
+    common_size,
+    encode_index,
     read_manifest,
 )
 from ditfuse_jax.pipeline.packer import FilePacker, Packer
 from ditfuse_jax.pipeline.sources import FileSource, open_source
 
 DEFAULT_PACKER = FilePacker()
+_WORK = ".prepare.json"
+_READING_THREADS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class PackingTask:
+    """One of several equal tasks that pack one folder: every `count`-th shard, from `index` on."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.index < self.count:
+            raise UserError(
+                f"task {self.index} of {self.count}: num_tasks must be at least 1, and task_index "
+                "from 0 to num_tasks - 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +64,14 @@ class _Job:
     stacks: tuple[tuple[str, tuple[Path, ...]], ...]
     labels: tuple[int, ...]
     packer: Packer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A shard that is packed, and (name, reason) of what could not be packed."""
+
+    shard: Shard
+    skipped: tuple[tuple[str, str], ...]
 
 
 def prepare(
@@ -74,6 +103,46 @@ def prepare(
     Raises:
       UserError: nothing to pack, other data in the folder, too many bad files, or a full disk.
     """
+    manifest = prepare_task(
+        source,
+        output,
+        packer,
+        PackingTask(),
+        shard_size=shard_size,
+        processes=processes,
+        max_bad_fraction=max_bad_fraction,
+        quiet=quiet,
+    )
+    assert manifest is not None
+    return manifest
+
+
+def prepare_task(
+    source: str,
+    output: Path,
+    packer: Packer,
+    task: PackingTask,
+    *,
+    shard_size: int = 256,
+    processes: int = 1,
+    max_bad_fraction: float = 0.01,
+    quiet: bool = False,
+) -> Manifest | None:
+    """Packs the shards of one task, and writes the manifest if no other task has shards left.
+
+    The bytes are those that `prepare` writes, whatever the number of tasks.
+
+    Args:
+      task: which shards.
+      source, output, packer, shard_size, processes, max_bad_fraction, quiet: see `prepare`; equal
+        for all tasks.
+
+    Returns:
+      The contents of the folder, or None while shards of other tasks are missing.
+
+    Raises:
+      UserError: see `prepare`.
+    """
     opened = open_source(source)
     if not isinstance(opened, FileSource):
         raise UserError(f"source {source!r} is packed already, or does not consist of image files")
@@ -83,7 +152,7 @@ def prepare(
     make_folder(output)
     options = {"source": source, "shard_size": shard_size, **packer.options}
     stacks = list(zip(opened.names, opened.stacks, strict=True))
-    _check_same_work(output, options, [name for name, _ in stacks])
+    _check_same_work(output, options, opened.names)
     jobs = [
         _Job(
             output,
@@ -94,15 +163,20 @@ def prepare(
         )
         for k, start in enumerate(range(0, len(stacks), shard_size))
     ]
-    shards: dict[str, Shard] = {}
-    counts = {job.file: len(job.stacks) for job in jobs}
-    with tqdm.tqdm(total=len(stacks), unit="rec", desc="packing", disable=quiet) as bar:
-        for shard in _run(jobs, processes):
-            shards[shard.file] = shard
-            bar.update(counts[shard.file])
-            for name, reason in shard.skipped:
+    ours = jobs[task.index :: task.count]
+    packed: dict[str, _Packed] = {}
+    counts = {job.file: len(job.stacks) for job in ours}
+    with tqdm.tqdm(total=sum(counts.values()), unit="rec", desc="packing", disable=quiet) as bar:
+        for one in _run(ours, processes):
+            packed[one.shard.file] = one
+            bar.update(counts[one.shard.file])
+            for name, reason in one.skipped:
                 bar.write(f"skipped {name}: {reason}")
-    skipped = [pair for job in jobs for pair in shards[job.file].skipped]
+    packed |= _packed_by_others(output, [job.file for job in jobs if job.file not in packed])
+    if len(packed) < len(jobs):
+        return None
+    done = [packed[job.file] for job in jobs]
+    skipped = [pair for one in done for pair in one.skipped]
     if len(skipped) > max_bad_fraction * len(stacks):
         name, reason = skipped[0]
         raise UserError(
@@ -110,13 +184,8 @@ def prepare(
             f"{max_bad_fraction:.1%}: first {name} ({reason}); repair or remove them, or raise "
             "--max-bad"
         )
-    manifest = Manifest(
-        opened.num_images,
-        opened.labels,
-        tuple(shards[job.file] for job in jobs),
-        options,
-        packer.moments,
-    )
+    shards = tuple(one.shard for one in done)
+    manifest = Manifest(opened.num_images, opened.labels, shards, options, packer.moments)
     write_text(output / MANIFEST, manifest.to_json())
     return manifest
 
@@ -127,31 +196,54 @@ def verify(folder: Path, quiet: bool = False) -> bool:
     Raises:
       UserError: there is no readable manifest.
     """
-    damaged = list(find_damage(Path(folder).expanduser()))
+    folder = Path(folder).expanduser()
+    damaged = list(find_damage(folder))
     if not quiet:
         for shard, damage in damaged:
             print(f"{shard.file} {damage}: delete it and pack again with the same command")
-        count = len(read_manifest(Path(folder).expanduser()).shards)
+        count = len(read_manifest(folder).shards)
         print(f"{count - len(damaged)} of {count} shards are intact")
     return not damaged
 
 
+def skipped_items(folder: Path) -> list[tuple[str, str]]:
+    """Returns (name, reason) of the items of a packed folder that could not be packed.
+
+    Raises:
+      UserError: there is no readable manifest, or what was skipped is not recorded.
+    """
+    found = []
+    for shard in read_manifest(folder).shards:
+        if shard.skipped:
+            facts = _read_facts(folder, shard.file)
+            if facts is None:
+                raise UserError(f"{_facts_file(folder, shard.file)} is missing")
+            found += facts.skipped
+    return found
+
+
 def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> None:
     """Refuses to continue an interrupted run with other data or options."""
-    path = folder / ".prepare.json"
-    wanted = json.dumps(options | {"names": list(names)})
+    path = folder / _WORK
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    wanted = json.dumps(options | {"records": len(names), "names_sha256": digest})
+    # Listed before the file is looked for: another task may be writing both.
+    others = [entry.name for entry in folder.iterdir() if not entry.name.endswith(".tmp")]
     if path.exists():
-        if path.read_text(encoding="utf-8") != wanted:
+        text = path.read_text(encoding="utf-8")
+        if text == wanted:
+            return
+        if text != json.dumps(options | {"names": list(names)}):  # as earlier versions wrote it
             raise UserError(
                 f"{folder} holds data packed from another source or with other options: choose "
                 "another output or remove it"
             )
-    elif any(folder.iterdir()):
+    elif others:
         raise UserError(f"{folder} is not empty: choose another output")
     write_text(path, wanted)
 
 
-def _run(jobs: Sequence[_Job], processes: int) -> Iterator[Shard]:
+def _run(jobs: Sequence[_Job], processes: int) -> Iterator[_Packed]:
     if processes == 1:
         yield from map(_pack, jobs)
         return
@@ -175,14 +267,18 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[Shard]:
                 future.cancel()
 
 
-def _pack(job: _Job) -> Shard:
+def _pack(job: _Job) -> _Packed:
     """Writes one shard, unless it exists."""
-    facts = job.folder / f".{job.file}.json"
     path = job.folder / job.file
-    if facts.exists() and path.exists():
-        shard = Shard.from_dict(json.loads(facts.read_text(encoding="utf-8")))
-        if not shard.skipped:  # skipped files may have been repaired since
-            return shard
+    before = _read_facts(job.folder, job.file)
+    # Skipped files may have been repaired since.
+    if (
+        before is not None
+        and not before.skipped
+        and path.exists()
+        and (job.folder / before.shard.index_file).exists()
+    ):
+        return before
     temporary = job.folder / f".{uuid.uuid4().hex}.tmp"
     names, sizes, skipped = [], [], []
     try:
@@ -200,19 +296,57 @@ def _pack(job: _Job) -> Shard:
                     sizes.append(record.size)
         finally:
             writer.close()
+        index = encode_index(names, sizes)
         shard = Shard(
             job.file,
-            tuple(names),
-            tuple(sizes),
+            len(names),
+            common_size(sizes),
             temporary.stat().st_size,
             sha256(temporary),
-            tuple(skipped),
+            hashlib.sha256(index).hexdigest(),
+            len(skipped),
         )
+        write_bytes(job.folder / shard.index_file, index)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError on a full disk
         raise UserError(f"cannot write {path}: {error}; free space and run again") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    write_text(facts, json.dumps(dataclasses.asdict(shard)))
-    return shard
+    facts = shard.to_dict() | {"skipped": skipped}
+    write_text(_facts_file(job.folder, job.file), json.dumps(facts))
+    return _Packed(shard, tuple(skipped))
+
+
+def _packed_by_others(folder: Path, files: Sequence[str]) -> dict[str, _Packed]:
+    """Returns those of the shards that are complete."""
+    present = {path.name for path in folder.iterdir()} if files else set()
+    there = [file for file in files if file in present]
+    with concurrent.futures.ThreadPoolExecutor(_READING_THREADS) as pool:
+        found = list(pool.map(lambda file: _read_facts(folder, file), there))
+    return {file: facts for file, facts in zip(there, found, strict=True) if facts is not None}
+
+
+def _read_facts(folder: Path, file: str) -> _Packed | None:
+    """Returns what is known of a shard that is complete; None if it is not."""
+    path = _facts_file(folder, file)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it and run again") from error
+    skipped = tuple((name, reason) for name, reason in values["skipped"])
+    if "names" not in values:
+        return _Packed(Shard.from_dict(values | {"skipped": len(skipped)}), skipped)
+    # An earlier version wrote no index file.
+    shard = Shard.with_names(values)
+    write_bytes(folder / shard.index_file, shard.index)
+    digest = hashlib.sha256(shard.index).hexdigest()
+    shard = dataclasses.replace(shard, index_sha256=digest, index=b"")
+    write_text(path, json.dumps(shard.to_dict() | {"skipped": skipped}))
+    return _Packed(shard, skipped)
+
+
+def _facts_file(folder: Path, file: str) -> Path:
+    return folder / f".{file}.json"

@@ -1,14 +1,14 @@
 """Reads data sets prepared by tensorflow-datasets, without TensorFlow."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, SupportsIndex, overload
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size, decode_image, decode_labels
 from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_selection
+from ditfuse_jax.pipeline.lazy_names import LazyNames
 
 
 class TfdsSource:
@@ -29,7 +29,7 @@ class TfdsSource:
         """
         self.selection = parse_selection(argument, DATASETS)
         self.records = _open(self.selection)
-        self.names = _Names(self)
+        self.names = LazyNames(len(self.records), self.name)
         self.num_images = len(self.selection.roles)
 
     def __len__(self) -> int:
@@ -52,31 +52,15 @@ class TfdsSource:
         height, width = self.record(index)["size"]
         return int(height), int(width)
 
+    def name(self, index: SupportsIndex) -> str:
+        return self.record(index)["name"].decode()
+
     def record(self, index: SupportsIndex) -> dict[str, Any]:
         """Returns a prepared example: `name`, `images` (role -> encoded file) and `size`."""
         number = index.__index__()
         if not 0 <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
         return self.records[number]
-
-
-class _Names(Sequence[str]):
-    """The names of a source's examples, read on access."""
-
-    def __init__(self, source: TfdsSource):
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        return self.source.record(index)["name"].decode()
 
 
 def _open(selection: Selection) -> Any:

@@ -1,23 +1,20 @@
 """Submits the trainings of a sweep to a cluster, as a SLURM array or as one JobSet each.
 
-The launchers are in `launch/` of a checkout, outside the package; a job description in their format
-names the machines.
+A job description of `launch/` names the machines.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ditfuse_jax import launchers
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.resources import resource
 from ditfuse_jax.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
     from launch import JobSpec
     from launch.commands import Command
 
-TARGETS = ("slurm", "jobset")
 
 
 def submit(plan: SweepPlan, target: str, description: Path, dry_run: bool) -> int:
@@ -29,17 +26,7 @@ def submit(plan: SweepPlan, target: str, description: Path, dry_run: bool) -> in
     Raises:
       UserError: there is nothing to train, the description is wrong, or a program is missing.
     """
-    _find_launchers()
-    from launch import LaunchError, commands
-
-    try:
-        planned = render(plan, target, description)
-        if dry_run:
-            commands.show(planned)
-            return 0
-        return commands.run(planned)
-    except LaunchError as error:
-        raise UserError(str(error)) from error
+    return launchers.submit(lambda: render(plan, target, description), dry_run)
 
 
 def render(plan: SweepPlan, target: str, description: Path) -> "list[Command]":
@@ -84,15 +71,3 @@ def _jobs(plan: SweepPlan, description: Path) -> "dict[int, JobSpec]":
             f"all trainings of {plan.folder} are done: run the sweep without --slurm or --jobset"
         )
     return jobs
-
-
-def _find_launchers() -> None:
-    try:
-        root = resource("launch").parent
-    except UserError as error:
-        raise UserError(
-            "the launchers are not installed with the package: start the sweep from a checkout of "
-            "ditfuse_jax"
-        ) from error
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))

@@ -102,10 +102,23 @@ def test_a_shape_without_pictures_has_no_batches(pipeline):
     assert {batch["target"].shape[1:3] for batch in take(wide.batches(), 12)} == set(SHAPES)
 
 
+class OfSizes:
+    """A source of which only the sizes are known."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def size(self, index):
+        return self.sizes[index]
+
+
 def test_nearness_is_by_ratio_in_both_directions():
-    assert nearest_bucket((100, 200), [(10, 10), (10, 30), (30, 10)]) == 1
-    assert nearest_bucket((200, 100), [(10, 10), (10, 30), (30, 10)]) == 2
-    assert assign_buckets([(9, 9), (1, 9), (8, 9)], [(1, 1), (1, 8)]) == [[0, 2], [1]]
+    assert nearest_bucket((100, 200), ((10, 10), (10, 30), (30, 10))) == 1
+    assert nearest_bucket((200, 100), ((10, 10), (10, 30), (30, 10))) == 2
+    assert assign_buckets(OfSizes([(9, 9), (1, 9), (8, 9)]), [(1, 1), (1, 8)]) == [[0, 2], [1]]
 
 
 def test_weights_of_a_mixture_are_kept_within_and_across_buckets(pipeline, photos, tmp_path):

@@ -18,7 +18,7 @@ from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline import prepare as module
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.packer import FilePacker
-from ditfuse_jax.pipeline.prepare import prepare, verify
+from ditfuse_jax.pipeline.prepare import prepare, skipped_items, verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def contents(folder):
 
 def test_packed_records_hold_the_files(photos, tmp_path):
     manifest = prepare(str(photos), tmp_path / "packed", shard_size=4, quiet=True)
-    assert [len(shard.names) for shard in manifest.shards] == [4, 4, 3]
+    assert [shard.records for shard in manifest.shards] == [4, 4, 3]
     files, packed = open_source(str(photos)), open_source(str(tmp_path / "packed"))
     assert isinstance(packed, PackedSource)
     assert list(packed.names) == list(files.names)
@@ -154,7 +154,8 @@ class TestBadFiles:
 
     def test_up_to_the_limit_bad_files_are_skipped_and_reported(self, broken, tmp_path):
         manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=0.1, quiet=True)
-        ((name, reason),) = [pair for shard in manifest.shards for pair in shard.skipped]
+        ((name, reason),) = skipped_items(tmp_path / "p")
+        assert [shard.skipped for shard in manifest.shards] == [1]
         assert name == "05"
         assert "05.jpg" in reason
         packed = open_source(str(tmp_path / "p"))
@@ -163,7 +164,7 @@ class TestBadFiles:
 
     def test_exactly_the_limit_is_accepted(self, broken, tmp_path):
         manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=1 / 11, quiet=True)
-        assert [len(shard.skipped) for shard in manifest.shards] == [1]
+        assert [shard.skipped for shard in manifest.shards] == [1]
 
     def test_beyond_the_limit_packing_fails_and_continues_after_the_repair(self, broken, tmp_path):
         with pytest.raises(UserError, match=r"1 of 11 records .* more than 1\.0%: first 05"):

@@ -11,7 +11,7 @@ from ditfuse_jax.images import read_labels, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline.datasets import DATASETS, find_examples
 from ditfuse_jax.pipeline.datasets.masks import class_numbers
-from ditfuse_jax.pipeline.prepare import prepare
+from ditfuse_jax.pipeline.prepare import prepare, skipped_items
 
 
 def message(raised):
@@ -107,10 +107,8 @@ def test_partners_of_different_sizes_are_named_and_not_packed(make_archive, tmp_
     source = open_source(archive.source("train"))
     with pytest.raises(UserError, match=rf"is 8x6 but {odd} is 8x5"):
         source[1]
-    manifest = prepare(
-        archive.source("train"), tmp_path / "packed", max_bad_fraction=0.5, quiet=True
-    )
-    ((name, reason),) = manifest.shards[0].skipped
+    prepare(archive.source("train"), tmp_path / "packed", max_bad_fraction=0.5, quiet=True)
+    ((name, reason),) = skipped_items(tmp_path / "packed")
     assert name == "000002" and str(odd) in reason
 
 
