@@ -125,7 +125,6 @@ def prepare(
     Raises:
       UserError: bad data, folder or arguments.
     """
-    from ditfuse_jax.convert.pack_moments import MomentsPacker
     from ditfuse_jax.pipeline.packer import FilePacker
     from ditfuse_jax.pipeline.prepare import PackingTask, prepare_task
 
@@ -138,6 +137,8 @@ def prepare(
             raise UserError(
                 "moments need the size of the crops, one process, and neither max_side nor resize"
             )
+        from ditfuse_jax.convert.pack_moments import MomentsPacker
+
         packer = MomentsPacker(Path(autoencoder).expanduser().absolute(), crop, crops)
     return prepare_task(
         source,

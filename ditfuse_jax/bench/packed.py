@@ -66,8 +66,8 @@ def simulate(folder: Path, shards: int, records: int) -> None:
     (folder / ".shard").touch()
     entries = []
     for k in range(shards):
-        digests = [random.bytes(32).hex() for _ in range(2)]
-        shard = Shard(f"shard-{k:05}.arrayrecord", records, None, 1 << 30, *digests)
+        digest, other = random.bytes(32).hex(), random.bytes(32).hex()
+        shard = Shard(f"shard-{k:05}.arrayrecord", records, None, 1 << 30, digest, other)
         for name, file in ((".shard", shard.file), (".index", shard.index_file)):
             os.link(folder / name, folder / file)
         entries.append(shard)

@@ -7,7 +7,9 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="BENCHMARK", help="train, sample, data, m3, packed or metrics")
+    parser.add_argument(
+        "what", metavar="BENCHMARK", help="train, sample, data, m3, packed or metrics"
+    )
     parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
     parser.add_argument(
         "--repeats", type=int, default=5, help="measured runs (default: %(default)s)"

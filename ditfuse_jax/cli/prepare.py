@@ -127,7 +127,9 @@ def _submit(args: argparse.Namespace) -> int:
     from ditfuse_jax.api import submit_prepare
 
     if bool(args.slurm) == bool(args.jobset) or args.num_tasks is None:
-        raise UserError("to submit tasks, give --num-tasks N and either --slurm JOB or --jobset JOB")
+        raise UserError(
+            "to submit tasks, give --num-tasks N and either --slurm JOB or --jobset JOB"
+        )
     if args.task_index is not None:
         raise UserError("--task-index is for one task; the cluster numbers those it starts")
     crop = None if args.crop is None else ",".join(map(str, args.crop))

@@ -9,7 +9,7 @@ import concurrent.futures
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.bounded_cache import BoundedCache
 from ditfuse_jax.pipeline.examples import Arrays
+from ditfuse_jax.pipeline.lazy_sequence import LazySequence
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source
 
@@ -31,14 +32,6 @@ _SIDE_BITS, _SIDE_MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
 _buckets_of_shards: BoundedCache[np.ndarray] = BoundedCache(_BUCKET_BYTES, lambda b: b.nbytes)
 
 
-class Members(Protocol):
-    """Numbers of the items of a source, in order."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-
 @functools.lru_cache(maxsize=1 << 16)
 def nearest_bucket(size: Shape, shapes: tuple[Shape, ...]) -> int:
     """Returns the index of the shape with the nearest aspect ratio, on a logarithmic scale."""
@@ -47,7 +40,7 @@ def nearest_bucket(size: Shape, shapes: tuple[Shape, ...]) -> int:
     return min(range(len(shapes)), key=lambda k: abs(math.log(shapes[k][0] / shapes[k][1]) - own))
 
 
-def assign_buckets(source: Source, shapes: Sequence[Shape]) -> Sequence[Members]:
+def assign_buckets(source: Source, shapes: Sequence[Shape]) -> Sequence[Sequence[int]]:
     """Returns for each shape the numbers of a source's items that are nearest to it."""
     shapes = tuple(shapes)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -61,7 +54,8 @@ def assign_buckets(source: Source, shapes: Sequence[Shape]) -> Sequence[Members]
                 )
             )
             counts = np.array(in_shards).T
-            return [_PackedMembers(source, shapes, b, counts[b]) for b in range(len(shapes))]
+            found = [_PackedMembers(source, shapes, b, counts[b]) for b in range(len(shapes))]
+            return [LazySequence(len(members), members.record) for members in found]
         sizes = pool.map(source.size, range(len(source)))
         members: list[list[int]] = [[] for _ in shapes]
         for index, size in enumerate(sizes):
@@ -85,16 +79,15 @@ class _PackedMembers:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> int:
+    def record(self, index: int) -> int:
+        """Returns the number of the record at a position among the members."""
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         buckets = _buckets_of_shard(self._source, self._shapes, shard)
         (numbers,) = np.nonzero(buckets == self._bucket)
         return self._source.start(shard) + int(numbers[index - int(self._starts[shard])])
 
 
-def _buckets_of_shard(
-    source: PackedSource, shapes: tuple[Shape, ...], shard: int
-) -> np.ndarray:
+def _buckets_of_shard(source: PackedSource, shapes: tuple[Shape, ...], shard: int) -> np.ndarray:
     """Returns the number of the shape that is nearest to each record: intp (records,)."""
 
     dtype = np.min_scalar_type(len(shapes))
@@ -105,7 +98,9 @@ def _buckets_of_shard(
             return np.full(held.records, nearest_bucket(held.size, shapes), dtype)
         height, width = source.sizes(shard).astype(np.uint64).T
         distinct, where = np.unique(height << _SIDE_BITS | width, return_inverse=True)
-        sides = zip((distinct >> _SIDE_BITS).tolist(), (distinct & _SIDE_MASK).tolist(), strict=True)
+        sides = zip(
+            (distinct >> _SIDE_BITS).tolist(), (distinct & _SIDE_MASK).tolist(), strict=True
+        )
         return np.array([nearest_bucket(size, shapes) for size in sides], dtype)[where]
 
     return _buckets_of_shards.get((source.folder, source.shards[shard].sha256, shapes), load)

@@ -20,7 +20,7 @@ from ditfuse_jax.checks import check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
-from ditfuse_jax.pipeline.buckets import BucketedExamples, Members, assign_buckets
+from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
 from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder, LoadAndEncode
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
@@ -169,12 +169,12 @@ class DataPipeline:
             )
 
     def _mixed(
-        self, members: Sequence[Members], crop: tuple[int, int]
+        self, members: Sequence[Sequence[int]], crop: tuple[int, int]
     ) -> tuple[grain.MapDataset, float]:
         """Returns endless examples of one size from members of the sources, and their weight."""
         parts, weights = [], []
         for i, component in enumerate(self.mixture):
-            if not len(members[i]):
+            if not members[i]:
                 continue
             source = self.sources[i]
             bad_records = BadRecordBudget(

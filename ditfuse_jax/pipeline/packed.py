@@ -16,7 +16,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
 from ditfuse_jax.images import decode_image, decode_labels
-from ditfuse_jax.pipeline.lazy_names import LazyNames
+from ditfuse_jax.pipeline.lazy_sequence import LazySequence
 from ditfuse_jax.pipeline.packed_manifest import MANIFEST, Shard, read_manifest
 from ditfuse_jax.pipeline.shards import Shards
 
@@ -53,7 +53,7 @@ class PackedSource:
         # The number of the first record of each shard, and of all records.
         self._starts = np.cumsum([0, *(shard.records for shard in self.shards)])
         self._files = Shards(folder)
-        self.names = LazyNames(len(self), self.name)
+        self.names = LazySequence(len(self), self.name)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 VERSION = 3
 _VERSION_WITH_NAMES = 2
 _SIZE_BYTES = 8  # of a record's height and width
+_Bytes = bytes  # in a class with an attribute of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Shard:
     sha256: str
     index_sha256: str = ""
     skipped: int = 0
-    index: bytes = dataclasses.field(default=b"", repr=False)
+    index: _Bytes = dataclasses.field(default=b"", repr=False)
 
     @property
     def index_file(self) -> str:

@@ -52,9 +52,7 @@ def submit_prepare(
             words.append(f"--{name}")
         elif value is not None and value is not False:
             words.append(f"--{name}={value}")
-    return launchers.submit(
-        lambda: render(words, num_tasks, target, description, imports), dry_run
-    )
+    return launchers.submit(lambda: render(words, num_tasks, target, description, imports), dry_run)
 
 
 def render(

@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size, decode_image, decode_labels
 from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_selection
-from ditfuse_jax.pipeline.lazy_names import LazyNames
+from ditfuse_jax.pipeline.lazy_sequence import LazySequence
 
 
 class TfdsSource:
@@ -29,7 +29,7 @@ class TfdsSource:
         """
         self.selection = parse_selection(argument, DATASETS)
         self.records = _open(self.selection)
-        self.names = LazyNames(len(self.records), self.name)
+        self.names = LazySequence(len(self.records), self.name)
         self.num_images = len(self.selection.roles)
 
     def __len__(self) -> int:

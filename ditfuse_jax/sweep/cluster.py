@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from launch.commands import Command
 
 
-
 def submit(plan: SweepPlan, target: str, description: Path, dry_run: bool) -> int:
     """Submits the trainings that are not done, or shows what would be submitted.
 

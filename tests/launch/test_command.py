@@ -23,6 +23,8 @@ USES = [
     ("v6e_256", "tpu_vm", ("create", "run", "status", "stop", "delete")),
     ("v6e_256_x2", "jobset", ("run", "status", "stop")),
     ("v6e_256_x2", "tpu_vm", ("create", "run", "status", "stop", "delete")),
+    ("pack", "slurm", ("run", "status", "stop")),
+    ("pack", "jobset", ("run", "status", "stop")),
 ]
 
 
@@ -34,6 +36,10 @@ def description(folder: Path, text: str) -> str:
 
 def job(fields: str) -> str:
     return f"def get_job():\n    return JobSpec(name='x', config='c', workdir='w', {fields})\n"
+
+
+def task(fields: str) -> str:
+    return f"def get_job():\n    return JobSpec(name='x', command=('prepare', 's'), {fields})\n"
 
 
 @pytest.mark.parametrize(("example", "target", "actions"), USES)
@@ -120,6 +126,13 @@ def test_a_missing_program_is_named(target, example, program, fakes, capsys):
         ("slurm", job("hardware=Cpu(), colour='red'"), "unexpected keyword argument 'colour'"),
         ("slurm", job("hardware=Cpu()").replace("'x'", "'My Run'"), "name 'My Run'"),
         ("slurm", job("hardware=Cpu()").replace("'w'", "''"), "workdir is empty"),
+        ("slurm", job("hardware=Cpu(), tasks=3"), "tasks are those of a command"),
+        ("slurm", job("hardware=Cpu(), command=('prepare',), tasks=3"), "command replaces a"),
+        ("slurm", task("hardware=Cpu(), tasks=0"), "tasks is 0"),
+        ("slurm", task("hardware=Tpu('v5e', '4x4'), tasks=2"), "not on TPUs"),
+        ("slurm", task("hardware=Cpu(), tasks=2"), "slurm needs repo"),
+        ("slurm", task("hardware=Cpu(), tasks=2, image='i'"), "the output '' would be lost"),
+        ("jobset", task("hardware=Cpu(), tasks=2"), "jobset needs image"),
         ("slurm", "get_job = None\n", "TypeError"),
         ("slurm", "def get_job():\n    return 3\n", "returns int"),
         ("slurm", "", "get_job"),

@@ -78,6 +78,26 @@ JOBSET = {
 }
 
 
+RULE = {
+    "action!": str,
+    "onExitCodes": {"operator!": "In", "values!": [int]},
+    "onPodConditions": [{"type!": str, "status!": "True"}],
+}
+INDEXED_JOB = {
+    "apiVersion!": "batch/v1",
+    "kind!": "Job",
+    "metadata!": {"name!": str, "namespace": str},
+    "spec!": {
+        "completionMode!": "Indexed",
+        "completions!": int,
+        "parallelism!": int,
+        "backoffLimitPerIndex": int,
+        "podFailurePolicy": {"rules!": [RULE]},
+        "template!": {"spec!": POD},
+    },
+}
+
+
 def check(value: Any, schema: Any, path: str = "") -> None:
     """Fails on a field that is unknown, missing or of another type."""
     if isinstance(schema, dict):
@@ -273,3 +293,27 @@ def test_data_is_copied_before_the_training_to_a_volume_that_it_sees(gpu_job, fa
     (google,) = fakes.calls("gcloud")
     assert google == ["storage", "rsync", "--recursive", "gs://bucket/my photos", "/data/photos"]
     assert fakes.calls("aws") == [["s3", "sync", "s3://other/$more", "/data/more"]]
+
+
+@pytest.mark.parametrize("hardware", [Cpu(), Gpu("h100", nodes=3)])
+def test_the_tasks_of_a_command_are_an_indexed_job_of_the_api(gpu_job, hardware):
+    job = gpu_job(
+        hardware=hardware,
+        config="",
+        workdir="",
+        command=("prepare", "$HOME/photos", "-o", "/shared/packed"),
+        tasks=7,
+        kubernetes=Kubernetes(namespace="mine", claims={"/shared": "shared"}),
+    )
+    values = jobset.indexed_job(job)
+    check(values, INDEXED_JOB)
+    assert values["spec"]["completions"] == values["spec"]["parallelism"] == 7
+    pod = values["spec"]["template"]["spec"]
+    assert ("resources" in pod["containers"][0]) == isinstance(hardware, Gpu)
+    assert pod["containers"][0]["args"] == [
+        *("prepare", "$$HOME/photos", "-o", "/shared/packed", "--num-tasks=7"),
+    ]
+    (call,) = jobset.run(job)
+    assert yaml.safe_load(call.document) == values
+    assert [c.argv[1:4] for c in jobset.stop(job)] == [("delete", "job", "run")]
+    assert "--selector=batch.kubernetes.io/job-name=run" in jobset.status(job)[1].argv
