@@ -1,25 +1,33 @@
-"""Atomic writing of files; failures name the file."""
+"""Atomic writing of files, local or in an object store; failures name the file."""
 
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import is_remote
 
 # JAX's environment variable for the folder of compiled programs.
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file under a temporary name and renames it, so that a failure keeps the older file.
+    """Writes a file so that a failure keeps the older one.
+
+    A local file is written under a temporary name and renamed; an object appears when it is whole.
 
     Raises:
       UserError: the file cannot be written.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
+        if is_remote(path):
+            path.write_bytes(data)
+            return
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
@@ -27,10 +35,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             with contextlib.suppress(OSError, ValueError):
                 temporary.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"{path}: cannot be written ({reason}); free space or choose another folder"
-        ) from error
+        raise _write_error(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,8 +43,38 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def create_exclusively(path: Path, data: bytes) -> bool:
+    """Writes a file unless there is one of its name; of several processes only one succeeds.
+
+    Args:
+      path: the file; its folder exists.
+      data: different in each process that may try.
+
+    Returns:
+      Whether this call wrote the file.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    try:
+        if is_remote(path):
+            remote: Any = path
+            return remote.create(data)
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            temporary.write_bytes(data)
+            os.link(temporary, path)  # unlike `open(path, "x")`, never seen without its content
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    except (OSError, ValueError) as error:
+        raise _write_error(path, error) from error
+    return True
+
+
 def make_folder(folder: Path) -> None:
-    """Creates a folder and its parents, unless it exists.
+    """Creates a folder and its parents, unless it exists; object stores need none.
 
     Raises:
       UserError: the folder cannot be created.
@@ -50,6 +85,26 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: the folder cannot be created ({error.strerror})") from error
 
 
+def remove_folder(folder: Path) -> None:
+    """Removes a folder and what it holds, if it exists."""
+    if is_remote(folder):
+        remote: Any = folder
+        remote.rmtree(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Returns what a folder holds, sorted; nothing if it does not exist."""
+    return sorted(folder.iterdir()) if is_remote(folder) or folder.is_dir() else []
+
+
+def reason(error: BaseException) -> str:
+    """Returns why a file could not be read or written, in one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
 def sha256(path: Path) -> str:
     """Returns the SHA-256 hex digest of a file."""
     digest = hashlib.sha256()
@@ -57,6 +112,20 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _write_error(path: Path, error: OSError | ValueError) -> UserError:
+    if is_remote(path):
+        bucket = str(path).split("/")[2]
+        absent = isinstance(error, FileNotFoundError)
+        why = f"there is no bucket {bucket!r}" if absent else reason(error)
+        return UserError(
+            f"{path}: cannot be written ({why}); check the bucket's name, your credentials and "
+            "their permissions"
+        )
+    return UserError(
+        f"{path}: cannot be written ({reason(error)}); free space or choose another folder"
+    )
 
 
 def compilation_cache() -> Path:

@@ -157,6 +157,50 @@ def omnigen_folder() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def object_store() -> ModuleType:
+    """Starts object stores behind a proxy that counts requests and injects faults."""
+    return _helper("object_store.py")
+
+
+@pytest.fixture(scope="session")
+def _gcs_server(object_store, tmp_path_factory):
+    with object_store.start_gcs(tmp_path_factory.mktemp("gcs")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def _s3_server(object_store):
+    with object_store.start_s3() as store:
+        yield store
+
+
+@pytest.fixture
+def gcs(_gcs_server, monkeypatch):
+    """A Google Cloud Storage server: `gcs.bucket()` is an address, `gcs.proxy` injects faults."""
+    for name, value in _gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    _gcs_server.proxy.reset()
+    yield _gcs_server
+    _gcs_server.proxy.reset()
+
+
+@pytest.fixture
+def s3(_s3_server, monkeypatch):
+    """An S3 server, like `gcs`."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    _s3_server.proxy.reset()
+    yield _s3_server
+    _s3_server.proxy.reset()
+
+
+@pytest.fixture(params=["gcs", "s3"])
+def store(request):
+    """Each of the stores in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
 def html_page() -> ModuleType:
     """Parses the HTML pages of reports (`html_page.py`)."""
     return _helper("html_page.py")

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 # A package imports only packages before it.
 PACKAGES = (
     *("process_exit", "errors", "checks", "config_names"),
-    *("extensions", "lazy", "optional", "registry"),
+    *("extensions", "lazy", "optional", "registry", "storage", "paths"),
     *("compat", "files", "resources", "launchers", "working_memory"),
     *("images", "prompts", "degrade", "tasks", "pipeline"),
     *("model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),

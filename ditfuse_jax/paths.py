@@ -1,0 +1,68 @@
+"""Paths that users give: local ones, and `gs://` and `s3://` for object stores."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from ditfuse_jax.errors import UserError
+
+# Scheme -> module that reads and writes it, which is also the name of the extra, almost.
+_MODULES = {"gs": "gcsfs", "s3": "s3fs"}
+_EXTRAS = {"gs": "gcs", "s3": "s3"}
+SUPPORTED = " and ".join(f"{scheme}://" for scheme in _MODULES)
+
+# `pathlib` turns `gs://bucket` into `gs:/bucket`.
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+# Without a slash only these are schemes: a local file may have a colon in its name.
+_FOREIGN = re.compile(r"(abfss?|az|file|ftp|gcs|gs|hdfs|hf|https?|memory|s3a?|sftp|wasbs?):")
+
+
+def as_path(given: str | os.PathLike[str]) -> Path:
+    """Turns what a user gives into a path.
+
+    Args:
+      given: a local path, whose `~` is expanded, or `gs://bucket/...` or `s3://bucket/...`.
+
+    Returns:
+      A `pathlib.Path`, or for an object store an `etils.epath.Path`, which has the same methods:
+      it is typed as the former so that callers need not tell them apart.  `is_remote` does.
+
+    Raises:
+      UserError: another scheme, no bucket, or the extra for the store is not installed.
+    """
+    if is_remote(given):
+        return cast(Path, given)
+    text = os.fspath(given)
+    match = _URI.match(text)
+    if match is None:
+        if _FOREIGN.match(text) and not os.path.lexists(text):
+            raise UserError(_refusal(text))
+        return Path(text).expanduser()
+    scheme, rest = match[1].lower(), match[2]
+    if scheme not in _MODULES:
+        raise UserError(_refusal(text))
+    if not rest.strip("/"):
+        raise UserError(f"{text} names no bucket: give {scheme}://BUCKET/FOLDER")
+    if importlib.util.find_spec(_MODULES[scheme]) is None:
+        raise UserError(
+            f"{text}: {_MODULES[scheme]} is not installed: pip install "
+            f"'ditfuse-jax[{_EXTRAS[scheme]}]'"
+        )
+    from ditfuse_jax.storage.remote_path import RemotePath
+
+    return cast(Path, RemotePath(f"{scheme}://{rest}"))
+
+
+def is_remote(path: Any) -> bool:
+    """Returns whether a path that `as_path` made is in an object store."""
+    return not isinstance(path, (str, Path)) and str(path).startswith(("gs://", "s3://"))
+
+
+def _refusal(text: str) -> str:
+    scheme = text.partition(":")[0]
+    return (
+        f"{text}: {scheme}: is not supported: give a local path, or one that starts with "
+        f"{SUPPORTED.replace(' and ', ' or ')}"
+    )

@@ -1,0 +1,81 @@
+"""Requests to object stores that are repeated while the store does not answer.
+
+Checkpoints are written by tensorstore, which repeats its own requests; these are all others.
+"""
+
+import asyncio
+import errno
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+# For how long a request is repeated; tensorstore's own limit is of the same order.
+RETRY_SECONDS = float(os.environ.get("DITFUSE_STORAGE_RETRY_SECONDS", "600"))
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 16.0
+# A request without an answer for so long is reported, and after the second time repeated.
+SLOW_SECONDS, TIMEOUT_SECONDS = 10.0, 120.0
+# An outage is one line, however many requests it meets.
+_REPORT_EVERY = 300.0
+
+_last_report = -_REPORT_EVERY
+
+
+async def repeat(
+    call: Callable[[], Awaitable[_T]], is_transient: Callable[[Exception], bool], where: str
+) -> _T:
+    """Makes a request, again and again while it fails for a reason that passes.
+
+    Args:
+      call: makes the request.
+      is_transient: returns whether the request that raised this error may succeed later.
+      where: the store or object, for messages.
+
+    Raises:
+      OSError: it failed for `RETRY_SECONDS`.
+      Exception: whatever the request raised that is not transient.
+    """
+    end, delay = time.monotonic() + RETRY_SECONDS, _FIRST_DELAY
+    while True:
+        try:
+            return await _reporting_delay(call(), where)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            reason = describe(error)
+            if time.monotonic() + delay > end:
+                raise OSError(
+                    errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s: {reason}", where
+                ) from error
+            report(f"{where}: {reason}; repeated for up to {RETRY_SECONDS:.0f} s, nothing is lost")
+        await asyncio.sleep(delay * random.uniform(0.75, 1.25))
+        delay = min(2 * delay, _LONGEST_DELAY)
+
+
+async def _reporting_delay(request: Awaitable[_T], where: str) -> _T:
+    task = asyncio.ensure_future(request)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=SLOW_SECONDS)
+        if not done:
+            report(f"{where}: no answer for {SLOW_SECONDS:.0f} s; waiting, nothing is lost")
+        return await task
+    finally:
+        task.cancel()
+
+
+def report(text: str) -> None:
+    """Prints a line about an outage, unless one was printed in the last minutes."""
+    global _last_report
+    if time.monotonic() - _last_report >= _REPORT_EVERY:
+        _last_report = time.monotonic()
+        print(f"storage: {text}", file=sys.stderr, flush=True)
+
+
+def describe(error: BaseException) -> str:
+    """Returns an error of a store in a few words, without line breaks."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:200]

@@ -1,0 +1,88 @@
+"""Files are written whole or not at all, on local disk and in object stores."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from ditfuse_jax import files
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
+
+
+@pytest.fixture(params=["local", "gcs", "s3"])
+def folder(request, tmp_path) -> Path:
+    """A folder on each kind of storage."""
+    if request.param == "local":
+        return tmp_path
+    return as_path(f"{request.getfixturevalue(request.param).bucket()}/folder")
+
+
+pytestmark = pytest.mark.processes  # the servers
+
+
+def test_what_is_written_is_read_listed_hashed_and_removed(folder):
+    files.make_folder(folder / "sub")
+    files.write_text(folder / "sub" / "text.txt", "ünï\ncode\n")
+    files.write_bytes(folder / "data", memoryview(b"123"))
+    files.write_bytes(folder / "data", b"456")
+    assert (folder / "sub" / "text.txt").read_text(encoding="utf-8") == "ünï\ncode\n"
+    assert [path.name for path in files.list_folder(folder)] == ["data", "sub"]
+    assert files.sha256(folder / "data") == hashlib.sha256(b"456").hexdigest()
+    assert (folder / "data").is_file() and not (folder / "data").is_dir()
+    assert (folder / "sub").is_dir() and not (folder / "sub").is_file()
+    assert (folder / "data").stat().st_size == 3
+    assert [path.name for path in folder.glob("da*")] == ["data"]
+    with (folder / "data").open("rb") as file:
+        file.seek(1)
+        assert file.read() == b"56"
+    files.remove_folder(folder)
+    assert files.list_folder(folder) == [] and not (folder / "data").exists()
+    files.remove_folder(folder)
+
+
+def test_of_several_that_create_a_file_exactly_one_does(folder):
+    files.make_folder(folder)
+    start, won = threading.Barrier(6), []
+
+    def create(number: int) -> None:
+        start.wait()
+        if files.create_exclusively(folder / "lock", b"process %d" % number):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert (folder / "lock").read_bytes() == b"process %d" % won[0]
+    assert [path.name for path in files.list_folder(folder)] == ["lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for write in (files.write_bytes, files.create_exclusively):
+        with pytest.raises(UserError, match=r"file/x: cannot be written \(Not a directory\)"):
+            write(tmp_path / "file" / "x", b"")
+
+
+def test_a_bucket_that_does_not_exist_is_named_and_not_made(store):
+    path = as_path(f"{store.scheme}://no-such-bucket/x/y")
+    files.make_folder(path.parent)
+    for write in (files.write_bytes, files.create_exclusively):
+        with pytest.raises(UserError, match="there is no bucket 'no-such-bucket'"):
+            write(path, b"1")
+
+
+def test_a_missing_permission_is_told_in_one_line(gcs):
+    path = as_path(f"{gcs.bucket()}/x")
+    for status, text in (
+        (401, "Anonymous caller does not have storage.objects.create access"),
+        (403, "user does not have storage.objects.create access"),
+    ):
+        gcs.proxy.fail_for(60, status, text=text)
+        with pytest.raises(UserError, match=text) as caught:
+            files.write_bytes(path, b"1")
+        assert "\n" not in str(caught.value)
