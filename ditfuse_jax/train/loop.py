@@ -21,6 +21,7 @@ from ditfuse_jax.train.evaluations import (
     make_evaluations,
 )
 from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.initial import with_pinned_addresses
 from ditfuse_jax.train.optimizer import learning_rate
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.recorder import Recorder
@@ -74,6 +75,7 @@ def train(
     with contextlib.ExitStack() as stack:  # closes everything, the last opened first
         stack.callback(MultiWriter(writers).close)
         with goodput.measure("init"):
+            config = with_pinned_addresses(config)
             recipe = resolve(config)
             for name in recipe.train.writers:
                 WRITERS.find(name)  # refuses unknown names
