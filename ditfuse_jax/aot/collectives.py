@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.aot.hlo import Instruction, Module, parse_ints
+from ditfuse_jax.xla.hlo import Instruction, Module, parse_ints
 
 COLLECTIVES = (
     *("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ditfuse_jax.aot.cached_compile import cache_folder, compile_lowered
-from ditfuse_jax.aot.memory import checkpoint_bytes, device_bytes
 from ditfuse_jax.aot.programs import NUM_IMAGES, Program, sampling_programs, train_program
 from ditfuse_jax.aot.report import Report, make_report
 from ditfuse_jax.aot.topology import Topology
@@ -19,8 +18,10 @@ from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.sample.standard_prompts import standard_prompt
+from ditfuse_jax.train.memory import checkpoint_bytes
 from ditfuse_jax.train.recipe import Config, apply_overrides, default_config
 from ditfuse_jax.train.settings import Recipe, resolve
+from ditfuse_jax.xla.memory import device_bytes
 
 PROGRAMS = ("train", "sample")
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ditfuse_jax.aot.collectives import COLLECTIVES
-from ditfuse_jax.aot.hlo import Array, Computation, Instruction, Module, parse_ints
 from ditfuse_jax.model.attention import AttentionMask
+from ditfuse_jax.xla.hlo import Array, Computation, Instruction, Module, parse_ints
 
 # Instructions that cause no memory traffic.
 _FREE = frozenset(

@@ -17,6 +17,7 @@ from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.train.compile import lower_step
+from ditfuse_jax.train.memory import step_arguments
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import Frozen, abstract_state
@@ -58,14 +59,7 @@ def train_program(recipe: Recipe, partitioner: Partitioner) -> Program:
     return Program(
         "train",
         lambda: lower_step(step, partitioner, state, frozen, batch),
-        {
-            "parameters": state.parameters,
-            "moments": state.optimizer,
-            "averaged parameters": state.ema,
-            "frozen model": base,
-            "autoencoder": autoencoder,
-            "batch": batch,
-        },
+        step_arguments(state, frozen, batch),
     )
 
 

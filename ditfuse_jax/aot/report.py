@@ -7,11 +7,11 @@ from typing import Any
 from ditfuse_jax.aot.cached_compile import Compilation
 from ditfuse_jax.aot.collectives import collectives
 from ditfuse_jax.aot.cost_analysis import hbm_bytes, matrix_flops, unknown_kernels
-from ditfuse_jax.aot.hlo import parse_hlo
-from ditfuse_jax.aot.memory import largest_allocations, out_of_memory_bytes
 from ditfuse_jax.aot.roofline import Roofline, Work, roofline
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.parallel.accelerators import Accelerator
+from ditfuse_jax.xla.hlo import parse_hlo
+from ditfuse_jax.xla.memory import largest_allocations, out_of_memory_bytes
 
 _GIB = 2.0**30
 

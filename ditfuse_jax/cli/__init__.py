@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -49,14 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not getattr(args, "accepts_overrides", False):
         subparser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
+    if args.verbose:
+        _show_logs()
+    else:
+        _silence_dependencies()
     try:
         from ditfuse_jax.extensions import load_extensions
 
-        _silence_dependencies()
         if not getattr(args, "loads_extensions", False):
             args.imports = load_extensions(args.imports)
         return _module(args.command).run(args) or 0
     except UserError as error:
+        if args.verbose:
+            traceback.print_exc()
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
@@ -96,6 +102,11 @@ def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
             metavar="FILE|MODULE",
             help="extension to load: a Python file or module that registers tasks, metrics, ...",
         )
+        subparser.add_argument(
+            "--verbose",
+            action="store_true",
+            help="show the log messages of JAX, orbax and other libraries, and errors' tracebacks",
+        )
     return parser, subparser
 
 
@@ -124,6 +135,16 @@ def command() -> NoReturn:
         # At a normal exit, threads of a failed read may still print messages or block forever.
         exit_now(code)
     sys.exit(code)
+
+
+def _show_logs() -> None:
+    """Shows what libraries log."""
+    # Before JAX is imported, which reads the variable then; worker processes inherit it.
+    os.environ.setdefault("JAX_LOGGING_LEVEL", "INFO")
+    logging.basicConfig(level=logging.INFO)
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.INFO)  # orbax and grain log through absl
 
 
 def _silence_dependencies() -> None:

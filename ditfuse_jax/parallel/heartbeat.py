@@ -3,11 +3,13 @@
 A process that fails leaves the others in a collective operation, on some hardware forever.
 Therefore a thread of each process writes a heartbeat with its current activity to the key-value
 store of `jax.distributed`, and exits its process if any process has to stop.  Process 0, which
-hosts the store, detects missing heartbeats and reports which process the others wait for.
+hosts the store, detects missing heartbeats and processes that hang, and reports which process the
+others wait for.  If a process is lost or hangs, all write their threads' stacks before they exit.
 """
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import socket
 import sys
@@ -15,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -22,6 +25,9 @@ import tqdm
 
 from ditfuse_jax import compat
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.parallel.activity import PROFILE_REQUESTS, Activity
+from ditfuse_jax.parallel.slow_processes import StepTimes
+from ditfuse_jax.parallel.stacks import write_stacks
 from ditfuse_jax.process_exit import exit_now
 
 # Seconds without a heartbeat after which a process counts as lost.
@@ -31,16 +37,20 @@ LOST_AFTER = 60.0
 # each report.
 NOTICE_AFTER = 60.0
 
-# Exit code of the others if one is lost: the input is not wrong, so the run may be restarted.
+# Exit code if a process is lost or hangs: the input is not wrong, so the run may be restarted.
 EXIT_LOST = 75
 EXIT_INTERRUPTED = 130
 
 _PERIOD = 1.0
-# Seconds that process 0, whose exit aborts the others, waits for them to read the reason.
-_EXIT_GRACE = 10.0
+# Seconds that process 0, whose exit aborts the others, waits for them to read the reason and to
+# write their stacks.
+_EXIT_GRACE = 20.0
+# Seconds after which a process that hangs does not rely on process 0 any more.
+_OWN_GRACE = 10.0
 
 _CONTINUE = "run the same command to continue from the last checkpoint"
 _BEATS, _STOPS, _LEFT = "ditfuse/beats/", "ditfuse/stops/", "ditfuse/left/"
+_PROFILES = "ditfuse/profiles/"
 
 # Activities that may wait for other processes; `other` is small computations between steps.
 _DONE = "end"
@@ -48,9 +58,6 @@ _WAITING = ("step", "other", _DONE)
 
 # Marks of errors, other than JAX's, that the exit of another process may cause.
 _CONSEQUENCES = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-
-# What a process is doing, and since when (`time.monotonic()`).
-Activity = tuple[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +68,13 @@ class Stop:
       code: exit code.
       line: error message.
       lost: index of the lost process, if any.
+      stacks: name of the folder in which each process writes its stacks; empty for none.
     """
 
     code: int
     line: str
     lost: int | None = None
+    stacks: str = ""
 
 
 class Heartbeat:
@@ -81,20 +90,22 @@ class Heartbeat:
           count: number of processes.
         """
         self.activity: Callable[[], Activity] | None = None
+        self.stacks: Path | None = None
+        self.hang_timeout = 0.0
         self.name = f"process {index} of {count} ({socket.gethostname()})"
         self._command, self._client = command, client
         self._index, self._count = index, count
         self._start = time.monotonic()
         self._heard: dict[int, tuple[str, float]] = {}  # last heartbeat, and when
         self._reported: dict[int, tuple[str, float]] = {}  # activity and its seconds
+        self._step_times, self._published = StepTimes(), 0
         self._ended, self._leaving = threading.Event(), threading.Lock()
         threading.Thread(target=self._run, daemon=True, name="ditfuse-heartbeat").start()
 
     def stop(self, stop: Stop) -> NoReturn:
         """Exits all processes."""
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            text = json.dumps(dataclasses.asdict(stop))
-            self._client.key_value_set(f"{_STOPS}{self._index}", text)
+            self._publish(stop)
         self._leave(stop)
 
     def wait_for_lost_process(self) -> None:
@@ -105,9 +116,14 @@ class Heartbeat:
         """Waits until all processes are done, then stops the thread."""
         # Process 0 may still evaluate for a long time; lost processes are detected meanwhile.
         since = time.monotonic()
-        self.activity = lambda: (_DONE, since)
+        self.activity = lambda: Activity(_DONE, since)
         self._client.wait_at_barrier("ditfuse/done", 7 * 24 * 3600 * 1000)
+        self.stop_thread()
+
+    def stop_thread(self) -> None:
+        """Stops the thread without waiting for other processes."""
         self._ended.set()
+        faulthandler.cancel_dump_traceback_later()
 
     def _run(self) -> None:
         number, since = 0, None
@@ -127,13 +143,32 @@ class Heartbeat:
 
     def _beat(self, number: int) -> Stop | None:
         """Writes a heartbeat; returns the reason to stop, if any process has one."""
-        doing, since = self.activity() if self.activity else ("starting", self._start)
-        beat = json.dumps([number, self.name, doing, time.monotonic() - since])
+        if self._count > 1 and sys.__stderr__:
+            # Prints the stacks to the log if compiled code holds Python's lock, so that this thread
+            # cannot run: before the others give this process up and JAX ends it.
+            faulthandler.dump_traceback_later(LOST_AFTER / 2, file=sys.__stderr__)
+        now = self.activity() if self.activity else Activity("starting", self._start)
+        clock = time.monotonic()
+        seconds = clock - now.since
+        beat = json.dumps([number, self.name, now.doing, seconds, clock, now.steps, dict(now.own)])
         self._client.key_value_set(f"{_BEATS}{self._index}", beat, allow_overwrite=True)
+        self._exchange_requests()
         stops = self._client.key_value_dir_get(_STOPS)
         if stops:
             return Stop(**json.loads(stops[0][1]))
-        return self._check_others() if self._index == 0 else None
+        if self._index == 0:
+            return self._check_others()
+        if self._hangs(now.doing, seconds - _OWN_GRACE):
+            return self._publish(self._hung(self.name, now.doing, seconds))
+        return None
+
+    def _exchange_requests(self) -> None:
+        own, key = PROFILE_REQUESTS.own, f"{_PROFILES}{self._index}"
+        if own != self._published:
+            self._client.key_value_set(key, str(own), allow_overwrite=True)
+            self._published = own
+        counts = self._client.key_value_dir_get(_PROFILES)
+        PROFILE_REQUESTS.others = sum(int(n) for name, n in counts if not name.endswith(key))
 
     def _check_others(self) -> Stop | None:
         now = time.monotonic()
@@ -142,32 +177,66 @@ class Heartbeat:
             index = int(key.rpartition("/")[2])
             if self._heard.get(index, ("", 0.0))[0] != beat:
                 self._heard[index] = beat, now
-            _, name, doing, seconds = json.loads(beat)
+            _, name, doing, seconds, *times = json.loads(beat)
             busy[index] = name, doing, seconds
+            self._step_times.add(index, *times)
             silence = now - self._heard[index][1]
             if silence > LOST_AFTER:
-                stop = self._lost(f"{name} is lost: no heartbeat for {silence:.0f} s", index)
-                text = json.dumps(dataclasses.asdict(stop))
-                self._client.key_value_set(f"{_STOPS}{self._index}", text)
-                return stop
+                line = f"{name} is lost: no heartbeat for {silence:.0f} s"
+                return self._publish(self._lost(line, index))
+        # Activities that wait for other processes come last: they are a consequence.
+        ranked = sorted(busy.values(), key=lambda one: (one[1] in _WAITING, -one[2]))
+        for name, doing, seconds in ranked:
+            if self._hangs(doing, seconds):
+                return self._publish(self._hung(name, doing, seconds))
         if any(doing in _WAITING for _, doing, _ in busy.values()):
             for index, (name, doing, seconds) in busy.items():
-                self._report_if_slow(index, name, doing, seconds)
+                self._report_if_busy(index, name, doing, seconds)
+        for slow in self._step_times.find(now):
+            self._print(
+                f"{busy[slow.index][0]} is slow: it takes {slow.own:.2g} s of its own before each "
+                f"step ({slow.reason} {slow.seconds:.2g} s), the others {slow.median:.2g} s"
+            )
         return None
 
-    def _report_if_slow(self, index: int, name: str, doing: str, seconds: float) -> None:
+    def _report_if_busy(self, index: int, name: str, doing: str, seconds: float) -> None:
         before, last = self._reported.get(index, ("", 0.0))
         due = max(NOTICE_AFTER, 2 * last if before == doing and last < seconds else 0.0)
         if doing not in _WAITING and seconds > due:
             self._reported[index] = doing, seconds
-            line = f"{self._command}: {name} has been at {doing} for {seconds:.0f} s; others wait"
-            tqdm.tqdm.write(line, file=sys.stderr)  # keeps progress bars intact
+            self._print(f"{name} has been at {doing} for {seconds:.0f} s; others wait")
+
+    def _print(self, text: str) -> None:
+        tqdm.tqdm.write(f"{self._command}: {text}", file=sys.stderr)  # keeps progress bars intact
+
+    def _hangs(self, doing: str, seconds: float) -> bool:
+        return 0 < self.hang_timeout < seconds and doing != _DONE
+
+    def _hung(self, name: str, doing: str, seconds: float) -> Stop:
+        what = f"{name} has been at {doing} for {seconds:.0f} s (train.hang_timeout)"
+        return self._with_stacks(what)
+
+    def _publish(self, stop: Stop) -> Stop:
+        """Tells the other processes to stop."""
+        text = json.dumps(dataclasses.asdict(stop))
+        self._client.key_value_set(f"{_STOPS}{self._index}", text, allow_overwrite=True)
+        return stop
 
     def _lost(self, what: str, index: int) -> Stop:
-        return Stop(EXIT_LOST, f"{self._command}: error: {what}; {_CONTINUE}", index)
+        return self._with_stacks(what, index)
+
+    def _with_stacks(self, what: str, lost: int | None = None) -> Stop:
+        """Returns a reason to stop whose cause the stacks of all processes may show."""
+        stacks = time.strftime("%Y%m%d-%H%M%S") if self.stacks else ""
+        if self.stacks:
+            what += f"; the stacks of all threads are in {self.stacks / stacks}"
+        return Stop(EXIT_LOST, f"{self._command}: error: {what}; {_CONTINUE}", lost, stacks)
 
     def _leave(self, stop: Stop) -> NoReturn:
         self._leaving.acquire()  # only the first thread exits the process
+        if stop.stacks and self.stacks:
+            path = self.stacks / stop.stacks / f"process-{self._index}.txt"
+            write_stacks(path, f"{self.name}: {stop.line}")
         sys.stderr.write(f"\n{stop.line}\n")  # tqdm would draw its bar again
         sys.stderr.flush()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -181,6 +250,21 @@ class Heartbeat:
         exit_now(stop.code)
 
 
+class LocalStore:
+    """The key-value store of a single process, with the methods of that of `jax.distributed`."""
+
+    def __init__(self):
+        self._values: dict[str, str] = {}
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        """Sets a value."""
+        self._values[key] = value
+
+    def key_value_dir_get(self, prefix: str) -> list[tuple[str, str]]:
+        """Returns the keys that begin with a prefix, and their values."""
+        return [(key, value) for key, value in self._values.items() if key.startswith(prefix)]
+
+
 _heartbeat: Heartbeat | None = None
 
 
@@ -189,8 +273,8 @@ def exit_together(command: str) -> Iterator[None]:
     """Context in which an error or the loss of one process exits all processes.
 
     Each prints an error that names the process.  A `UserError` exits all processes with code 2, the
-    loss of one exits the others with `EXIT_LOST`; the context does not raise.  With a single
-    process the context has no effect.
+    loss of one exits the others with `EXIT_LOST`, as does a hang (see `watch`); the context does
+    not raise.  With a single process it raises errors unchanged, and only a hang exits.
 
     Args:
       command: prefix of messages, e.g. `ditfuse train`.
@@ -199,7 +283,12 @@ def exit_together(command: str) -> Iterator[None]:
     # JAX has no public way to the store; orbax uses the same.
     state = compat.distributed_state()
     if state.client is None or state.num_processes == 1:
-        yield
+        _heartbeat = heartbeat = Heartbeat(command, LocalStore(), 0, 1)
+        try:
+            yield
+        finally:
+            heartbeat.stop_thread()
+            _heartbeat = None
         return
     _heartbeat = heartbeat = Heartbeat(command, state.client, state.process_id, state.num_processes)
     error = f"{command}: error: {heartbeat.name}"
@@ -221,14 +310,27 @@ def exit_together(command: str) -> Iterator[None]:
         _heartbeat = None
 
 
-def report_activity(activity: Callable[[], Activity]) -> None:
-    """Sets the function that returns this process's activity; a thread calls it every second."""
+def watch(
+    activity: Callable[[], Activity], stacks: Path | None = None, hang_timeout: float = 0.0
+) -> None:
+    """Says what this process does, and how long it may.
+
+    Without `exit_together` this has no effect.
+
+    Args:
+      activity: returns what the process is doing; a thread calls it every second.
+      stacks: folder for the stacks of all threads, if a process hangs or is lost.
+      hang_timeout: seconds that one activity may take; 0 for no limit.
+    """
     if _heartbeat:
-        _heartbeat.activity = activity
+        _heartbeat.activity, _heartbeat.stacks = activity, stacks
+        _heartbeat.hang_timeout = hang_timeout
 
 
 def _may_be_consequence(error: BaseException | None) -> bool:
     while error is not None:
+        if "RESOURCE_EXHAUSTED" in str(error):  # the process's own devices are out of memory
+            return False
         if isinstance(error, jax.errors.JaxRuntimeError):
             return True
         if any(mark in str(error) for mark in _CONSEQUENCES):

@@ -6,18 +6,27 @@ from typing import Any
 import jax
 
 from ditfuse_jax.parallel import Partitioner
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.memory import StepMemory
+from ditfuse_jax.train.program_files import with_sizes, write_hlo, write_memory
 from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.setup import Setup
 from ditfuse_jax.train.state import Frozen, TrainState, shardings_of
 from ditfuse_jax.train.step import Batch, TrainStep
+from ditfuse_jax.train.writers import Console
 
 
 class CompiledSteps:
-    """The compiled training step of each shape of batches."""
+    """The compiled training step of each shape of batches.
 
-    def __init__(self, setup: Setup, goodput: Goodput):
-        self._setup, self._goodput = setup, goodput
+    Attributes:
+      memory: of the step that was compiled last, or did not fit; None before the first.
+    """
+
+    def __init__(self, setup: Setup, goodput: Goodput, console: Console):
+        self.memory: StepMemory | None = None
+        self._setup, self._goodput, self._console = setup, goodput, console
         self._compiled: dict[tuple[int, ...], tuple[Callable, float]] = {}
 
     def get(self, batch: Batch) -> tuple[Callable, float]:
@@ -27,14 +36,28 @@ class CompiledSteps:
         """
         shape = batch["target"].shape
         if shape not in self._compiled:
-            setup = self._setup
+            recipe = self._setup.recipe
             with self._goodput.measure("compile"):
-                step = compile_step(
-                    setup.make_step(), setup.partitioner, setup.abstract, setup.frozen, batch
-                )
-            flops = example_flops(setup.recipe, batch) * setup.recipe.data.batch_size
+                step = self._compile(batch)
+            flops = example_flops(recipe, batch) * recipe.data.batch_size
             self._compiled[shape] = step, flops
         return self._compiled[shape]
+
+    def _compile(self, batch: Batch) -> Callable:
+        """Compiles the step and writes about it to the run folder."""
+        setup = self._setup
+        inputs = setup.partitioner, setup.abstract, setup.frozen, batch
+        self.memory = StepMemory.of(setup.recipe, *inputs)
+        lowered = lower_step(setup.make_step(), *inputs)
+        compiled = lowered.compile()
+        self.memory = with_sizes(self.memory, compiled)
+        if is_main_process():
+            height, width = batch["target"].shape[1:3]
+            name = f"{height}x{width}"
+            self._console.print(write_memory(self.memory, name, setup.run.path).rstrip())
+            if setup.recipe.train.dump_hlo:
+                write_hlo(lowered, compiled, name, setup.run.path)
+        return compiled
 
 
 def compile_step(

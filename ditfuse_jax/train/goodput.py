@@ -4,7 +4,15 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-KINDS: tuple[str, ...] = ("init", "compile", "data", "step", "checkpoint", "evaluation")
+import jax
+
+from ditfuse_jax.parallel.activity import Activity
+
+KINDS: tuple[str, ...] = (
+    *("init", "compile", "data", "step", "callback", "checkpoint", "evaluation"),
+)
+# What a process does on its own between two steps, while others may wait for it.
+OWN_KINDS = ("data", "callback")
 
 
 class Goodput:
@@ -12,20 +20,23 @@ class Goodput:
 
     def __init__(self):
         self.seconds = dict.fromkeys(KINDS, 0.0)
+        self.counts = dict.fromkeys(KINDS, 0)
         self._start = time.monotonic()
         # The kind that is measured now, and its start; read by other threads.
         self.current = ("other", self._start)
 
     @contextlib.contextmanager
     def measure(self, kind: str) -> Iterator[None]:
-        """Adds the time spent inside to a kind."""
+        """Adds the time spent inside to a kind, and marks it in a profile if one is taken."""
         start = time.monotonic()
         self.current = (kind, start)
         try:
-            yield
+            with jax.profiler.TraceAnnotation(kind):
+                yield
         finally:
             end = time.monotonic()
             self.seconds[kind] += end - start
+            self.counts[kind] += 1
             self.current = ("other", end)
 
     @property
@@ -38,3 +49,13 @@ class Goodput:
         total = max(self.total, 1e-9)
         shares = {kind: seconds / total for kind, seconds in self.seconds.items()}
         return shares | {"other": max(0.0, 1.0 - sum(shares.values()))}
+
+    def activity(self) -> Activity:
+        """Returns what the process does now, for its heartbeat."""
+        doing, since = self.current
+        measured = sum(self.seconds.values())
+        if doing != "other":
+            measured += time.monotonic() - since
+        own = {kind: self.seconds[kind] for kind in OWN_KINDS}
+        own["other"] = max(0.0, self.total - measured)
+        return Activity(doing, since, steps=self.counts["data"], own=own)

@@ -21,10 +21,12 @@ from ditfuse_jax.train.evaluations import (
     make_evaluations,
 )
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.initial import with_pinned_addresses
 from ditfuse_jax.train.optimizer import learning_rate
+from ditfuse_jax.train.out_of_memory import OutOfMemory
+from ditfuse_jax.train.profiler import Profiler
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.recorder import Recorder
+from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.train.setup import Setup, set_up
 from ditfuse_jax.train.signals import StopSignal
@@ -71,12 +73,14 @@ def train(
       UserError: bad config, data or folder; before anything is allocated where possible.
     """
     goodput = Goodput()
-    heartbeat.report_activity(lambda: goodput.current)
+    heartbeat.watch(goodput.activity)
     with contextlib.ExitStack() as stack:  # closes everything, the last opened first
         stack.callback(MultiWriter(writers).close)
         with goodput.measure("init"):
-            config = with_pinned_addresses(config)
             recipe = resolve(config)
+            path = RunFolder(Path(workdir)).path
+            heartbeat.watch(goodput.activity, path / "stacks", recipe.train.hang_timeout)
+            out_of_memory = stack.enter_context(OutOfMemory(path))
             for name in recipe.train.writers:
                 WRITERS.find(name)  # refuses unknown names
             named = (CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks)
@@ -104,7 +108,11 @@ def train(
             recipe.train.data_timeout,
         )
         stack.callback(batches.close)
-        compiled = CompiledSteps(setup, goodput)
+        out_of_memory.steps = compiled = CompiledSteps(setup, goodput, console)
+        profiler = Profiler(
+            run.path, recipe.train.profile_steps, step, recorder.flush, console.print
+        )
+        stack.callback(profiler.close)
         stop, stopping = StopSignal(), False
         stack.callback(stop.close)
 
@@ -134,8 +142,9 @@ def train(
             recorder.push(step, metrics, flops)
 
             context = _context(setup, step, state)
-            for callback in callbacks:
-                recorder.write(step, callback(context) or {})
+            with goodput.measure("callback"):
+                for callback in (profiler, *callbacks):
+                    recorder.write(step, callback(context) or {})
             last, stopping = step == total, stop.requested(step)
             if last or stopping or _is_due(step, recipe.train.checkpoint_every):
                 save()

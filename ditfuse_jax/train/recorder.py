@@ -14,6 +14,7 @@ from ditfuse_jax.pipeline.bad_records import read_bad_records
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.writers import Console, Writer
+from ditfuse_jax.xla.memory import GIB, device_memory
 
 
 class Recorder:
@@ -80,7 +81,7 @@ class Recorder:
         self._writer.close()
 
     def _rates(self, step: int) -> dict[str, float]:
-        """Returns the speed since the previous call."""
+        """Returns the speed since the previous call, and the memory that the device reports."""
         assert self._since is not None
         now = self._goodput.total
         steps, seconds = step - self._since[0], max(now - self._since[1], 1e-9)
@@ -94,7 +95,8 @@ class Recorder:
         peak = peak_flops(jax.devices()[0].device_kind)
         if peak:
             rates["mfu"] = rates["tflops_per_device"] * 1e12 / peak
-        return rates
+        memory = device_memory()
+        return rates | {f"memory_{name}_gib": size / GIB for name, size in memory.items()}
 
     def _data(self, step: int) -> dict[str, float]:
         """Returns the number of bad records so far and reports new ones on the console."""

@@ -3,6 +3,7 @@
 import dataclasses
 
 from ditfuse_jax.checks import check_at_least, check_fraction
+from ditfuse_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,11 @@ class TrainConfig:
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best: scalar of the evaluations whose best checkpoint is kept as well; empty for none.
       data_timeout: seconds to wait for a batch before the run ends.
+      hang_timeout: seconds that one activity (a step, an evaluation, ...) may take before the run
+        ends with the stacks of all threads in its folder; 0 for no limit.
+      profile_steps: (first, last) update of which a profile is written to the run folder; empty for
+        none.
+      dump_hlo: write the compiled step as text to the run folder, before and after optimisation.
       writers: names in `WRITERS`, which record the metrics.
       callbacks: names in `CALLBACKS`, which are called after every update.
     """
@@ -33,12 +39,21 @@ class TrainConfig:
     keep_checkpoints: int = 2
     keep_best: str = "PSNR_clean"
     data_timeout: float = 600.0
+    hang_timeout: float = 3600.0
+    profile_steps: tuple[int, ...] = ()
+    dump_hlo: bool = False
     writers: tuple[str, ...] = ("jsonl", "tensorboard")
     callbacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation", "log_every", "keep_checkpoints"):
             check_at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("checkpoint_every", "spike_factor", "data_timeout"):
+        for name in ("checkpoint_every", "spike_factor", "data_timeout", "hang_timeout"):
             check_at_least(f"train.{name}", getattr(self, name), 0)
         check_fraction("train.ema_decay", self.ema_decay)
+        steps = self.profile_steps
+        numbers = all(isinstance(step, int) for step in steps)
+        if steps and not (numbers and len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+            raise UserError(
+                f"train.profile_steps must be empty or (first, last) from 1 on, not {steps}"
+            )

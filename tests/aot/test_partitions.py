@@ -13,9 +13,9 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from ditfuse_jax.aot import CompileConfig
-from ditfuse_jax.aot.memory import checkpoints
 from ditfuse_jax.model import Layout
 from ditfuse_jax.parallel import AXES, Partitioner
+from ditfuse_jax.train.memory import checkpoints
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.state import abstract_state
 

@@ -6,8 +6,8 @@ import pytest
 
 from ditfuse_jax.aot.collectives import collectives
 from ditfuse_jax.aot.cost_analysis import hbm_bytes, matrix_flops, unknown_kernels
-from ditfuse_jax.aot.hlo import parse_hlo, parse_shape
 from ditfuse_jax.model import Layout
+from ditfuse_jax.xla.hlo import parse_hlo, parse_shape
 
 
 def compiled(function, *shapes):
