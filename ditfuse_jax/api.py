@@ -9,7 +9,7 @@ from ditfuse_jax.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from ditfuse_jax.bench import bench
-    from ditfuse_jax.convert import convert, verify
+    from ditfuse_jax.convert import convert, push, verify
     from ditfuse_jax.evaluate import (
         evaluate,
         evaluate_control,
@@ -36,6 +36,7 @@ __all__ = [
     "fuse",
     "prepare",
     "prepare_instructions",
+    "push",
     "submit_prepare",
     "submit_sweep",
     "sweep",
@@ -56,6 +57,7 @@ __getattr__ = lazy_attributes(
         "evaluate_suite": "ditfuse_jax.evaluate",
         "fuse": "ditfuse_jax.sample",
         "prepare_instructions": "ditfuse_jax.pipeline.instruct",
+        "push": "ditfuse_jax.convert",
         "submit_prepare": "ditfuse_jax.pipeline.submit",
         "submit_sweep": "ditfuse_jax.sweep",
         "sweep": "ditfuse_jax.sweep",
@@ -99,7 +101,7 @@ def prepare(
     *,
     max_side: int | None = None,
     resize: bool = False,
-    autoencoder: Path | None = None,
+    autoencoder: Path | str | None = None,
     crop: tuple[int, int] | None = None,
     crops: int = 1,
     shard_size: int = 256,
@@ -138,8 +140,9 @@ def prepare(
                 "moments need the size of the crops, one process, and neither max_side nor resize"
             )
         from ditfuse_jax.convert.pack_moments import MomentsPacker
+        from ditfuse_jax.weights.autoencoder import autoencoder_folder
 
-        packer = MomentsPacker(Path(autoencoder).expanduser().absolute(), crop, crops)
+        packer = MomentsPacker(autoencoder_folder(autoencoder).absolute(), crop, crops)
     return prepare_task(
         source,
         Path(output),

@@ -156,6 +156,43 @@ def omnigen_folder() -> ModuleType:
     return _helper("omnigen_folder.py")
 
 
+@pytest.fixture
+def hub_server(monkeypatch, tmp_path):
+    """A Hugging Face Hub (`hub_server.py`) with an empty cache, for this process and new ones.
+
+    `log_in()` sets a token; `forget()` makes this process ask for commits again.
+    """
+    from huggingface_hub import constants
+
+    from ditfuse_jax import hub
+
+    helper = _helper("hub_server.py")
+
+    def forget() -> None:
+        hub._commit.cache_clear()
+        hub._files.cache_clear()
+        hub._downloaded.clear()
+
+    with helper.running() as server:
+        settings = {
+            "HF_ENDPOINT": ("ENDPOINT", server.url),
+            "HF_HUB_CACHE": ("HF_HUB_CACHE", str(tmp_path / "hub-cache")),
+            "HF_TOKEN_PATH": ("HF_TOKEN_PATH", str(tmp_path / "no-token")),
+            "HF_HUB_DISABLE_XET": ("HF_HUB_DISABLE_XET", "1"),
+        }
+        for variable, (constant, value) in settings.items():
+            monkeypatch.setenv(variable, value)
+            monkeypatch.setattr(constants, constant, value)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        server.log_in = lambda: monkeypatch.setenv("HF_TOKEN", helper.TOKEN)
+        server.forget = forget
+        forget()
+        yield server
+        forget()
+
+
 @pytest.fixture(scope="session")
 def object_store() -> ModuleType:
     """Starts object stores behind a proxy that counts requests and injects faults."""

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 PACKAGES = (
     *("process_exit", "errors", "checks", "config_names"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
-    *("compat", "files", "resources", "launchers", "working_memory"),
+    *("compat", "files", "hub", "resources", "launchers", "working_memory"),
     *("images", "prompts", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "bench", "api", "cli"),

@@ -6,6 +6,8 @@ ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT fold
 ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
 ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
 ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (a bundle: a few files to share)
+ditfuse convert runs/mine -o mine --push hf://me/mine --dry-run   (with a model card, to be read)
+ditfuse convert mine --push hf://me/mine               (uploads the folder)
 ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
 """
 
@@ -27,20 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", type=Path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    add("--push", metavar="hf://OWNER/NAME", help="write a model card and upload the output")
+    add("--private", action="store_true", help="a repository that --push creates is private")
+    add("--dry-run", action="store_true", help="show what --push would upload")
     add("--verify", type=Path, metavar="DIR", help="compare with the reference numbers in DIR")
 
 
 def run(args: argparse.Namespace) -> int:
-    from ditfuse_jax.api import convert, verify
+    from ditfuse_jax.api import convert, push, verify
     from ditfuse_jax.errors import UserError
     from ditfuse_jax.sample.trained import WeightedAdapter
 
     if args.verify is not None:
-        if args.source or args.output:
-            raise UserError("--verify excludes a source and --output")
+        if args.source or args.output or args.push:
+            raise UserError("--verify excludes a source, --output and --push")
         return 0 if verify(args.verify) else EXIT_MISMATCH
-    if args.source is None or args.output is None:
+    if args.source is None or (args.output is None and not args.push):
         raise UserError("give a source and -o OUTPUT, or --verify DIR")
+    if (args.private or args.dry_run) and not args.push:
+        raise UserError("--private and --dry-run are for --push hf://OWNER/NAME")
+    if args.output is None:  # a folder that was converted before
+        if args.to or args.base or args.lora or args.dtype:
+            raise UserError(
+                "a conversion needs -o OUTPUT; without it --push uploads SOURCE as it is"
+            )
+        push(args.source, args.push, private=args.private, dry_run=args.dry_run)
+        return 0
     written = convert(
         args.source,
         args.output,
@@ -48,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
         base=args.base,
         adapters=[WeightedAdapter.parse(text) for text in args.lora],
         dtype=args.dtype,
+        push=args.push or "",
     )
     print(f"written: {written}")
+    if args.push:
+        push(written, args.push, private=args.private, dry_run=args.dry_run)
     return 0

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ditfuse_jax import hub
 from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS
+from ditfuse_jax.convert.publish import add_card
 from ditfuse_jax.convert.transforms import cast, merge
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.sample.trained import WeightedAdapter
@@ -13,13 +15,14 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def convert(
-    source: Path,
+    source: Path | str,
     output: Path,
     *,
     to: str | None = None,
-    base: Path | None = None,
+    base: Path | str | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     dtype: str | None = None,
+    push: str = "",
     quiet: bool = False,
 ) -> Path:
     """Converts weights or an adapter.
@@ -32,6 +35,8 @@ def convert(
       base: the weights under an adapter.
       adapters: merged into the weights.
       dtype: type of the written weights; by default that of the source.
+      push: the repository on the Hub that the folder is for: a model card is written into it, and
+        `push` uploads it.
       quiet: no progress bar.
 
     Returns:
@@ -41,11 +46,13 @@ def convert(
       UserError: the source cannot be read or does not fit the target, or the output exists.
     """
     source, output = Path(source).expanduser(), Path(output).expanduser()
+    if push:
+        hub.push_address(push)
     if to is not None:
         LAYOUTS.find(to)
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype!r} is unknown; choose from {', '.join(DTYPES)}")
-    checkpoint = open_checkpoint(source, base=base)
+    checkpoint = original = open_checkpoint(source, base=base)
     if checkpoint.lora:
         target = to or ("run" if checkpoint.kind == "peft" else "peft")
         if adapters or dtype or target not in ADAPTER_LAYOUTS:
@@ -61,4 +68,6 @@ def convert(
             checkpoint = cast(checkpoint, dtype)
         checkpoint = cast(merge(checkpoint, adapters), dtype)
     LAYOUTS.find(target)(checkpoint, output, quiet=quiet)
+    if push:
+        add_card(output, push, original, adapters, dtype)
     return output

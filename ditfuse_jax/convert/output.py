@@ -11,14 +11,12 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.prompts.fingerprint import tokenizer_fingerprint
+from ditfuse_jax.prompts.tokenizer import TOKENIZER_FILES, tokenizer_folder
 from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.autoencoder import autoencoder_folder
 from ditfuse_jax.weights.license import LICENSE, find_license
 
 _AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-_TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("added_tokens.json", "tokenizer.model"),
-)
 
 
 @contextlib.contextmanager
@@ -58,12 +56,10 @@ def copy_companions(
       autoencoder: the autoencoder's new folder.
       tokenizer: the tokenizer's new folder.
     """
-    for source, target, names in (
-        (checkpoint.autoencoder, autoencoder, _AUTOENCODER_FILES),
-        (checkpoint.tokenizer, tokenizer, _TOKENIZER_FILES),
-    ):
-        if source is not None:
-            _copy(source, target, names)
+    if checkpoint.autoencoder is not None:
+        _copy(autoencoder_folder(checkpoint.autoencoder), autoencoder, _AUTOENCODER_FILES)
+    if checkpoint.tokenizer is not None:
+        _copy(tokenizer_folder(checkpoint.tokenizer), tokenizer, TOKENIZER_FILES)
     if terms := find_license(checkpoint):
         shutil.copyfile(terms, folder / LICENSE)
 

@@ -15,12 +15,13 @@ import re
 import sys
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import NoReturn
 
 import jax
 
+from ditfuse_jax import compat
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.heartbeat import EXIT_LOST
 from ditfuse_jax.process_exit import exit_now
@@ -111,6 +112,22 @@ def _end_unjoined(group: ProcessGroup) -> NoReturn:
 def is_main_process() -> bool:
     """Returns whether this is the process that writes logs and images."""
     return jax.process_index() == 0
+
+
+def from_main_process(name: str, compute: Callable[[], str]) -> str:
+    """Returns what the main process computes; the others wait for it.
+
+    Args:
+      name: of the value, unique in the program.
+      compute: called in the main process only.
+    """
+    state = compat.distributed_state()
+    if state.client is None or state.num_processes == 1:
+        return compute()
+    key = f"ditfuse/values/{name}"
+    if state.process_id == 0:
+        state.client.key_value_set(key, compute(), allow_overwrite=True)
+    return state.client.blocking_key_value_get(key, INITIALIZATION_TIMEOUT * 1000)
 
 
 def _from_variables(environment: Mapping[str, str]) -> ProcessGroup:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts.slots import TextSlots
 from ditfuse_jax.prompts.template import frame, has_placeholders, split_prompt
@@ -22,6 +23,12 @@ from ditfuse_jax.resources import resource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+# All files that a tokenizer's folder may hold.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "tokenizer.model"),
+)
 
 # transformers' lazy modules fail if two threads import them first at the same time.
 _LOADING = threading.Lock()
@@ -47,12 +54,20 @@ class EncodedPrompt:
 
 
 def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the folder of a tokenizer: the given one, or that of the bundled tokenizer."""
-    return resource("prompts", "assets") if path is None else Path(path).expanduser()
+    """Returns the local folder of a tokenizer: the given one, or that of the bundled tokenizer.
+
+    Raises:
+      UserError: it is on the Hub and cannot be downloaded.
+    """
+    if path is None:
+        return resource("prompts", "assets")
+    if hub.is_address(path):
+        return hub.download(os.fspath(path), _tokenizer_files, "tokenizer.json")
+    return Path(path).expanduser()
 
 
 def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
-    """Returns the bundled tokenizer, or the one in a local folder.
+    """Returns the bundled tokenizer, or the one in a folder, here or on the Hub.
 
     A process reads each folder once; data workers call this instead of unpickling a tokenizer.
 
@@ -111,6 +126,10 @@ def encode_prompt(
         image_valid=np.arange(count) < placed,
         order=(*split.order, *unused),
     )
+
+
+def _tokenizer_files(names: Sequence[str]) -> list[str]:
+    return [n for n in TOKENIZER_FILES if n in names] if "tokenizer.json" in names else []
 
 
 def _token_ids(tokenizer: "PreTrainedTokenizerFast", segments: Sequence[str]) -> list[list[int]]:

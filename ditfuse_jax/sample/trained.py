@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model import ModelConfig
@@ -54,8 +55,14 @@ class TrainedModel:
 class WeightedAdapter:
     """An adapter to merge: its folder (PEFT's, or a run that trained one) and its weight."""
 
-    folder: Path
+    folder: Path | str
     weight: float = 1.0
+
+    def __str__(self) -> str:
+        """How an image records it: the folder's name, or the address on the Hub with its commit."""
+        place = hub.recorded(self.folder)
+        name = place if hub.is_address(place) else Path(place).name
+        return name if self.weight == 1 else f"{name}={self.weight:g}"
 
     @classmethod
     def parse(cls, text: str) -> "WeightedAdapter":
@@ -66,14 +73,14 @@ class WeightedAdapter:
         """
         folder, sign, weight = text.rpartition("=")
         if not sign or Path(text).exists():
-            return cls(Path(text))
+            return cls(text if hub.is_address(text) else Path(text))
         try:
             number = float(weight)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
             raise UserError(f"adapter {text!r}: the weight {weight!r} is not a finite number")
-        return cls(Path(folder), number)
+        return cls(folder if hub.is_address(folder) else Path(folder), number)
 
 
 def load_trained(
@@ -120,7 +127,7 @@ def load_checkpoint(
         checkpoint.sampling,
         tokenizer,
         checkpoint.config,
-        checkpoint.name,
+        " + ".join([checkpoint.name, *map(str, adapters)]),
         checkpoint.lora,
     )
 

@@ -4,16 +4,17 @@ With low-rank adapters the weights are frozen under them; without, they are the 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
+from ditfuse_jax.parallel.processes import from_main_process
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
@@ -43,12 +44,35 @@ def initialize_from(config: Config, path: str) -> None:
     Raises:
       UserError: there are no weights, or they cannot be used.
     """
+    path = _pinned(path)
     weights = _open_weights(path)
     kept = {name: config.model[name] for name in FREE_FIELDS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
-    config.weights = str(resolve_best(find_bundle(path)).absolute())
-    config.autoencoder = str(weights.autoencoder.absolute()) if weights.autoencoder else ""
-    config.data.tokenizer = str(weights.tokenizer.absolute()) if weights.tokenizer else ""
+    config.weights = hub.recorded(path if hub.is_address(path) else resolve_best(find_bundle(path)))
+    config.autoencoder = hub.recorded(weights.autoencoder) if weights.autoencoder else ""
+    config.data.tokenizer = hub.recorded(weights.tokenizer) if weights.tokenizer else ""
+
+
+def with_pinned_addresses(config: Config) -> Config:
+    """Returns a config whose addresses on the Hub name the commits that they mean now.
+
+    All processes get the same commits, and the run folder records them.
+
+    Args:
+      config: a recipe, locked or not.
+
+    Raises:
+      UserError: an address is wrong, or the Hub cannot be reached.
+    """
+    if not any(hub.is_address(section[name]) for section, name in _addresses(config)):
+        return config
+    pinned = config.copy_and_resolve_references()
+    for section, name in _addresses(pinned):
+        with section.unlocked():
+            section[name] = _pinned(section[name])
+    if config.is_locked:
+        pinned.lock()
+    return pinned
 
 
 def check_inputs(recipe: Recipe, sources: Sequence[Source]) -> None:
@@ -110,7 +134,7 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
         return _load_weights(recipe, abstract) if recipe.weights else None
     if not recipe.adapter:
         return None
-    adapter = open_adapter(Path(recipe.adapter), recipe.model)
+    adapter = open_adapter(recipe.adapter, recipe.model)
     tokenizer, vocab_size = recipe.data.encoder.tokenizer, recipe.model.vocab_size
     check_adapter_tokenizer(adapter, recipe.adapter, tokenizer, vocab_size)
     lora = adapter.lora
@@ -131,6 +155,19 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
         adapter.leaves,
         abstract,
     )
+
+
+def _addresses(config: Config) -> list[tuple[Config, str]]:
+    """Returns the sections and keys whose values may be addresses on the Hub."""
+    return [
+        *((config, "weights"), (config, "autoencoder")),
+        *((config.lora, "adapter"), (config.data, "tokenizer")),
+    ]
+
+
+def _pinned(path: str) -> str:
+    """Returns an address on the Hub with its commit, the same one in all processes."""
+    return from_main_process(path, lambda: hub.pinned(path)) if hub.is_address(path) else path
 
 
 def _load_weights(recipe: Recipe, abstract: Parameters) -> Parameters:

@@ -21,6 +21,7 @@ from ditfuse_jax.train.evaluations import (
     make_evaluations,
 )
 from ditfuse_jax.train.goodput import Goodput
+from ditfuse_jax.train.initial import with_pinned_addresses
 from ditfuse_jax.train.optimizer import learning_rate
 from ditfuse_jax.train.out_of_memory import OutOfMemory
 from ditfuse_jax.train.profiler import Profiler
@@ -77,6 +78,7 @@ def train(
     with contextlib.ExitStack() as stack:  # closes everything, the last opened first
         stack.callback(MultiWriter(writers).close)
         with goodput.measure("init"):
+            config = with_pinned_addresses(config)
             recipe = resolve(config)
             path = RunFolder(Path(workdir)).path
             heartbeat.watch(goodput.activity, path / "stacks", recipe.train.hang_timeout)

@@ -8,23 +8,25 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
+from ditfuse_jax.weights.hub_files import download_model
 from ditfuse_jax.weights.peft import Adapter, read_adapter
 from ditfuse_jax.weights.run_paths import is_run
 
 
-def open_adapter(folder: Path, model: ModelConfig) -> Adapter:
-    """Reads an adapter: a PEFT folder, or a run that trained one.
+def open_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
+    """Reads an adapter: a PEFT folder, or a run that trained one, here or on the Hub.
 
     Raises:
       UserError: there is none, or it was made for another model.
     """
-    folder = Path(folder).expanduser()
+    folder = download_model(folder) if hub.is_address(folder) else Path(folder).expanduser()
     if not is_run(folder):
         return read_adapter(folder, model)
     from ditfuse_jax.weights.run import read_run_adapter

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
 from ditfuse_jax.model.autoencoder import (
@@ -20,6 +21,7 @@ from ditfuse_jax.model.autoencoder import (
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
+from ditfuse_jax.weights.hub_files import model_files
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
 # The keys that lead to a parameter; numbers are indices into lists of modules.
@@ -44,15 +46,27 @@ class LoadedAutoencoder:
     parameters: dict[Any, Any]
 
 
+def autoencoder_folder(path: Path | str) -> Path:
+    """Returns the local folder of an autoencoder; one on the Hub is downloaded.
+
+    Raises:
+      UserError: there is no such folder.
+    """
+    if hub.is_address(path):
+        return hub.download(path, model_files, "safetensors of an autoencoder")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no autoencoder at {folder}: there is no such folder")
+    return folder
+
+
 def fingerprint(folder: Path | str) -> str:
     """Returns the SHA-256 of an autoencoder: its parsed config and the contents of its files.
 
     Raises:
       UserError: there is no autoencoder in the folder.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"no autoencoder at {folder}: there is no such folder")
+    folder = autoencoder_folder(folder)
     digest = hashlib.sha256(repr(read_autoencoder_config(folder / "config.json")).encode())
     for file in sorted(open_tensors(folder).files):
         digest.update(sha256(file).encode())
@@ -63,15 +77,13 @@ def load_autoencoder(folder: Path | str, dtype: str = "float32") -> LoadedAutoen
     """Loads the autoencoder in a folder.
 
     Args:
-      folder: with `config.json` and `diffusion_pytorch_model.safetensors`.
+      folder: with `config.json` and `diffusion_pytorch_model.safetensors`, here or on the Hub.
       dtype: computation type.
 
     Raises:
       UserError: the folder is incomplete or damaged, or its tensors are not those of its config.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"no autoencoder at {folder}: there is no such folder")
+    folder = autoencoder_folder(folder)
     config = read_autoencoder_config(folder / "config.json")
     graph, shapes = abstract_autoencoder(config, dtype)
     tensors = open_tensors(folder)

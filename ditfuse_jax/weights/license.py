@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ditfuse_jax import hub
 from ditfuse_jax.weights.bundle import find_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint
 
@@ -9,10 +10,19 @@ LICENSE = "LICENSE"
 
 
 def find_license(checkpoint: Checkpoint) -> Path | None:
-    """Returns the licence of weights: their own, or that of the weights they were trained from."""
-    started_from = (checkpoint.config or {}).get("weights")
-    folders = [checkpoint.path, checkpoint.base, started_from and find_bundle(started_from)]
-    for folder in filter(None, folders):
+    """Returns the licence of weights: their own, or that of the weights they were trained from.
+
+    Raises:
+      UserError: the weights are on the Hub, which cannot be reached.
+    """
+    for path in (checkpoint.path, checkpoint.base, (checkpoint.config or {}).get("weights")):
+        if not path:
+            continue
+        if hub.is_address(path):
+            if found := hub.download_file(path, LICENSE):
+                return found
+            continue
+        folder = find_bundle(path)
         # A step folder lies two levels below its run folder.
         for candidate in (folder, folder.parent.parent):
             if (candidate / LICENSE).is_file():

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import RUNTIME_FIELDS
 from ditfuse_jax.model.presets import preset
@@ -11,6 +12,7 @@ from ditfuse_jax.registry import Registry
 from ditfuse_jax.weights.adapters import check_adapter_tokenizer, with_adapter
 from ditfuse_jax.weights.bundle import find_bundle, is_bundle, open_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint
+from ditfuse_jax.weights.hub_files import download_model
 from ditfuse_jax.weights.omnigen_folder import OmniGenReader, is_weights, open_omnigen
 from ditfuse_jax.weights.peft import is_adapter, read_adapter
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
@@ -34,14 +36,16 @@ def open_checkpoint(path: Path | str, *, base: Path | str | None = None) -> Chec
 
     Args:
       path: `small`, the bundled model; the folder of another bundle; a run folder (its newest
-        step), `RUN@best` or a step folder; a folder or file in OmniGen's or diffusers' layout; or a
-        PEFT adapter.
+        step), `RUN@best` or a step folder; a folder or file in OmniGen's or diffusers' layout; a
+        PEFT adapter; or the address of one of them on the Hub, `hf://OWNER/NAME[@REVISION]`.
       base: the weights under an adapter: required for a PEFT adapter, and for a run of adapters
         whose weights were moved.
 
     Raises:
       UserError: there is no model, it is incomplete or damaged, or it needs a base.
     """
+    if hub.is_address(path):
+        return _open_from_hub(path, base)
     path = find_bundle(path)
     for layout in reversed(list(STORED_LAYOUTS.values())):
         if layout.recognizes(path):
@@ -50,6 +54,13 @@ def open_checkpoint(path: Path | str, *, base: Path | str | None = None) -> Chec
         f"no checkpoint in {path}: give a run folder of `ditfuse train`, a bundle, or weights in "
         "OmniGen's or diffusers' layout"
     )
+
+
+def _open_from_hub(address: Path | str, base: Path | str | None) -> Checkpoint:
+    folder = download_model(address)
+    opened = open_checkpoint(folder, base=base)
+    step = "" if opened.step is None else f", step {opened.step}"
+    return dataclasses.replace(opened, name=f"{hub.recorded(folder)}{step}")
 
 
 def _open_run(path: Path, base: Path | str | None) -> Checkpoint:
@@ -65,7 +76,8 @@ def _open_base(path: Path | str) -> Checkpoint:
     Raises:
       UserError: they are an adapter themselves, or `open_checkpoint` raises it.
     """
-    below = None if is_adapter(find_bundle(path)) else open_checkpoint(path)
+    folder = download_model(path) if hub.is_address(path) else find_bundle(path)
+    below = None if is_adapter(folder) else open_checkpoint(path)
     if below is None or below.lora:
         raise UserError(
             f"the base {path} is an adapter itself: merge it first with `ditfuse convert WEIGHTS "
@@ -91,7 +103,7 @@ def _open_peft(path: Path, base: Path | str | None) -> Checkpoint:
         name=path.name,
         kind="peft",
         path=path,
-        base=resolve_best(find_bundle(base)),
+        base=Path(base) if hub.is_address(base) else resolve_best(find_bundle(base)),
         step=None,
     )
     adapter = read_adapter(path, below.model)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
@@ -97,13 +98,13 @@ def open_run(
     def open_base() -> Checkpoint:
         weights = opened_base
         if weights is None:
-            folder = Path(config["weights"])
-            if not folder.exists():
+            path = config["weights"]
+            if not hub.is_address(path) and not Path(path).exists():
                 raise UserError(
-                    f"{run} adapts the weights in {folder}, which do not exist any more: give "
+                    f"{run} adapts the weights in {path}, which do not exist any more: give "
                     "their folder with --base"
                 )
-            weights = open_weights(folder)
+            weights = open_weights(path)
         weights.check_fits(checkpoint.model)
         return weights
 
@@ -167,10 +168,10 @@ def _with_own_folders(run: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def _with_base(config: dict[str, Any], base: Checkpoint) -> dict[str, Any]:
     """Replaces weights, autoencoder and tokenizer of a config by those of a base."""
-    tokenizer = str(base.tokenizer.absolute()) if base.tokenizer else ""
+    tokenizer = hub.recorded(base.tokenizer) if base.tokenizer else ""
     return config | {
-        "weights": str(base.step_path.absolute()),
-        "autoencoder": str(base.autoencoder.absolute()) if base.autoencoder else "",
+        "weights": hub.recorded(base.step_path),
+        "autoencoder": hub.recorded(base.autoencoder) if base.autoencoder else "",
         "data": config["data"] | {"tokenizer": tokenizer},
     }
 

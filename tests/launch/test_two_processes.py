@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch import Cpu, jobset, slurm
+from launch import Cpu, Kubernetes, jobset, slurm
 
 pytestmark = pytest.mark.processes
 
@@ -73,6 +73,7 @@ def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_
             config="nano_m3",
             repo=str(repo),
             workdir=str(run),
+            kubernetes=Kubernetes(claims={str(tmp_path): "shared"}),
             overrides=(*TINY, f"--config.train.steps={steps}"),
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
@@ -63,7 +64,7 @@ def open_model(
       UserError: no model there, bad settings, or no output folder for a model without a run.
     """
     opened = open_checkpoint(checkpoint, base=base)
-    if output is None and opened.kind != "run":
+    if output is None and (opened.kind != "run" or hub.is_address(checkpoint)):
         raise UserError(
             f"{checkpoint} is not a run folder: name a folder for the results with --output"
         )

@@ -1,0 +1,92 @@
+"""`ditfuse convert --push`: a converted folder and its model card to the Hub."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ditfuse_jax import hub
+from ditfuse_jax.convert.model_card import FILE, model_card
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import write_text
+from ditfuse_jax.sample.trained import WeightedAdapter
+from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.license import LICENSE, find_license
+from ditfuse_jax.weights.run_paths import CHECKPOINTS
+from ditfuse_jax.weights.tensors import PICKLES
+
+
+def add_card(
+    folder: Path,
+    address: str,
+    checkpoint: Checkpoint,
+    merged: Sequence[WeightedAdapter] = (),
+    dtype: str | None = None,
+) -> None:
+    """Writes the model card and the licence into a converted folder.
+
+    Args:
+      folder: what `convert` wrote.
+      address: the repository that it is for.
+      checkpoint, merged, dtype: see `model_card`.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    card = model_card(checkpoint, hub.push_address(address), merged=merged, dtype=dtype)
+    write_text(folder / FILE, card)
+    terms = find_license(checkpoint)
+    if terms is not None and not (folder / LICENSE).exists():
+        shutil.copyfile(terms, folder / LICENSE)
+
+
+def push(folder: Path, address: str, *, private: bool = False, dry_run: bool = False) -> None:
+    """Uploads a converted folder with its model card, and prints what it does.
+
+    Args:
+      folder: with weights and a `README.md`.
+      address: `hf://OWNER/NAME[@BRANCH]`.
+      private: a new repository is private.
+      dry_run: only print the card, and what would be uploaded; needs no network.
+
+    Raises:
+      UserError: the folder is not complete or holds what must not be published, or see `hub.push`.
+    """
+    target = hub.push_address(address)
+    files = _files(folder)
+    size = sum((folder / name).stat().st_size for name in files)
+    if dry_run:
+        print((folder / FILE).read_text(encoding="utf-8"))
+        for name in files:
+            print(f"{(folder / name).stat().st_size:>14,}  {name}")
+        print(f"would upload {len(files)} files, {size:,} bytes, from {folder} to {target}")
+        return
+    pushed = hub.push(hub.Upload(folder, files), address, private=private)
+    print(f"pushed {len(files)} files, {size:,} bytes: {pushed}")
+
+
+def _files(folder: Path) -> tuple[str, ...]:
+    """Returns the files to upload.
+
+    Raises:
+      UserError: there is no card, there are no weights, or something else that must stay here.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give -o OUTPUT to convert a model and push it")
+    found = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = [path.relative_to(folder).as_posix() for path in found]
+    training = [n for n in names if n.startswith(f"{CHECKPOINTS}/") and "/training/" in n]
+    if training:
+        raise UserError(
+            f"{folder} is a training's folder, with the optimiser's state: convert it, "
+            f"`ditfuse convert {folder} -o OUTPUT --push hf://OWNER/NAME`"
+        )
+    if not any(n.endswith(".safetensors") or n.startswith(f"{CHECKPOINTS}/") for n in names):
+        raise UserError(f"{folder} holds no weights")
+    if FILE not in names:
+        raise UserError(
+            f"{folder} has no model card, {FILE}: write one, or convert with -o OUTPUT --push ... "
+            "--dry-run, which does"
+        )
+    if pickles := [name for name in names if Path(name).suffix in PICKLES]:
+        raise UserError(f"{folder / pickles[0]} is a pickle, which is not uploaded: remove it")
+    return tuple(name for name in names if not Path(name).name.startswith(".") or "/" in name)
