@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.lazy import lazy_attributes
+from ditfuse_jax.paths import as_path
 
 if TYPE_CHECKING:
     from ditfuse_jax.bench import bench
@@ -145,7 +146,7 @@ def prepare(
         packer = MomentsPacker(autoencoder_folder(autoencoder).absolute(), crop, crops)
     return prepare_task(
         source,
-        Path(output),
+        as_path(output),
         packer,
         PackingTask(task_index, num_tasks),
         shard_size=shard_size,

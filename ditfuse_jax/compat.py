@@ -55,10 +55,10 @@ def open_orbax_array(item: Path, path: Sequence[str]) -> "tensorstore.TensorStor
     import tensorstore
 
     name = f"{'.'.join(path)}/"
+    folder = str(item) if "://" in str(item) else f"file://{item.absolute()}"
+    store: Any = f"{folder}/{name}"
     if (item / "manifest.ocdbt").exists():
-        store = {"driver": "ocdbt", "base": f"file://{item.absolute()}", "path": name}
-    else:
-        store = {"driver": "file", "path": f"{item.absolute()}/{name}"}
+        store = {"driver": "ocdbt", "base": f"{folder}/", "path": name}
     metadata = json.loads((item / "_METADATA").read_text(encoding="utf-8"))
     driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
     return tensorstore.open({"driver": driver, "kvstore": store}, open=True, read=True).result()

@@ -1,9 +1,12 @@
 """Atomic writing of files, local or in an object store; failures name the file."""
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,63 @@ def remove_folder(folder: Path) -> None:
         remote.rmtree(missing_ok=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Creates a folder and checks that files can be written to it and removed.
+
+    Raises:
+      UserError: it cannot be written, or is a file.
+    """
+    make_folder(folder)
+    probe = folder / f".writable.{uuid.uuid4().hex}"
+    write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def read_range(path: Path, start: int, stop: int) -> bytes:
+    """Returns a file's bytes from `start` to `stop`, fewer at its end.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if is_remote(path):
+        remote: Any = path
+        return remote.read_range(start, stop)
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        parts = []
+        while start < stop and (part := file.read(stop - start)):
+            parts.append(part)
+            start += len(part)
+    return b"".join(parts)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies the content of a file."""
+    if is_remote(source):
+        target.write_bytes(source.read_bytes())
+    else:
+        shutil.copyfile(source, target)
+
+
+@functools.cache
+def local_copy(folder: Path, names: tuple[str, ...]) -> Path:
+    """Returns a folder that libraries without object stores can read.
+
+    Args:
+      folder: returned as it is if it is local.
+      names: of the files to copy otherwise; those that do not exist are left out.  The copy is
+        removed when the process ends.
+    """
+    if not is_remote(folder):
+        return folder
+    copy = Path(tempfile.mkdtemp(prefix="ditfuse-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            (copy / name).write_bytes((folder / name).read_bytes())
+    return copy
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -141,7 +142,7 @@ def recorded(path: Path | str) -> str:
     """
     if is_address(path):
         return pinned(path)
-    path = Path(path).absolute()
+    path = as_path(path).absolute()
     for root, address in _downloaded.items():
         if path.is_relative_to(root):
             inside = path.relative_to(root).as_posix()

@@ -55,6 +55,18 @@ def as_path(given: str | os.PathLike[str]) -> Path:
     return cast(Path, RemotePath(f"{scheme}://{rest}"))
 
 
+def model_path(given: str | os.PathLike[str]) -> Path:
+    """Turns what names a model into a path: also an address on the Hub, `hf://OWNER/NAME`.
+
+    An address stays one for `hub.is_address`.
+
+    Raises:
+      UserError: see `as_path`.
+    """
+    text = os.fspath(given)
+    return Path(text) if text.startswith("hf:/") else as_path(given)
+
+
 def is_remote(path: Any) -> bool:
     """Returns whether a path that `as_path` made is in an object store."""
     return not isinstance(path, (str, Path)) and str(path).startswith(("gs://", "s3://"))

@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # No option of `ditfuse` itself takes a value.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser, subparser = _parsers(chosen)
-    args, rest = parser.parse_known_args(argv)
+    try:
+        args, rest = parser.parse_known_args(argv)
+    except UserError as error:  # an argument that is no path
+        parser.exit(EXIT_USER_ERROR, f"{subparser.prog}: error: {error}\n")
     if rest and not getattr(args, "accepts_overrides", False):
         subparser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest

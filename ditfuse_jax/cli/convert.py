@@ -12,27 +12,28 @@ ditfuse convert --verify DIR                           (DIR like tests/golden/of
 """
 
 import argparse
-from pathlib import Path
+
+from ditfuse_jax.paths import as_path, model_path
 
 EXIT_MISMATCH = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", nargs="?", type=Path, help="weights or an adapter, in any layout")
-    add("-o", "--output", type=Path, help="a new folder")
+    add("source", nargs="?", type=model_path, help="weights or an adapter, in any layout")
+    add("-o", "--output", type=as_path, help="a new folder")
     add(
         "--to",
         metavar="LAYOUT",
         help="run, omnigen, peft, bundle or a registered layout (default: depends on the source)",
     )
-    add("--base", type=Path, help="weights under a PEFT adapter")
+    add("--base", type=model_path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
     add("--push", metavar="hf://OWNER/NAME", help="write a model card and upload the output")
     add("--private", action="store_true", help="a repository that --push creates is private")
     add("--dry-run", action="store_true", help="show what --push would upload")
-    add("--verify", type=Path, metavar="DIR", help="compare with the reference numbers in DIR")
+    add("--verify", type=as_path, metavar="DIR", help="compare with the reference numbers in DIR")
 
 
 def run(args: argparse.Namespace) -> int:

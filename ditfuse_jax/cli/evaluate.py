@@ -24,6 +24,7 @@ from ditfuse_jax.cli.model_options import (
     sampling_overrides,
 )
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 
 _DATA = "samples:heldout"
 
@@ -35,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, help="scenes; photographs are reused with other degradations")
     add("--task", default="fuse", help="prompt and metrics: fuse, ivif, mff, mef (default: fuse)")
     for letter, place in zip("abcd", ("first", "second", "third", "fourth"), strict=True):
-        add(f"--{letter}", type=Path, help=f"folder of {place} source images")
-    add("--clean", type=Path, help="folder of reference images, with --a and --b")
+        add(f"--{letter}", type=as_path, help=f"folder of {place} source images")
+    add("--clean", type=as_path, help="folder of reference images, with --a and --b")
     add(
         "--fused",
         action="append",
@@ -45,16 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of fused images; repeat it to compare methods",
     )
     add("--suite", help="score on the data sets of a suite, with published results: dev")
-    add("--root", type=Path, help="folder of the suite's data (default: the suite's own)")
+    add("--root", type=as_path, help="folder of the suite's data (default: the suite's own)")
     add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
     add(
         "--preset",
         default="canonical",
         help="conventions of a published table: linfeng, vifb, ...",
     )
-    add("-o", "--output", type=Path, help="folder of the report (default: the run folder)")
+    add("-o", "--output", type=as_path, help="folder of the report (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
-        add(f"--{kind}", type=Path, metavar="FILE", help=f"also write the scores as {kind}")
+        add(f"--{kind}", type=as_path, metavar="FILE", help=f"also write the scores as {kind}")
     capabilities.add_arguments(parser)
     add_sampling_options(parser)
 

@@ -17,16 +17,19 @@ from ditfuse_jax.cli.model_options import (
     model_arguments,
     sampling_overrides,
 )
+from ditfuse_jax.paths import as_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("inputs", nargs="+", type=Path, metavar="IMAGE", help="2..4 images, or one folder")
-    add("-o", "--output", required=True, type=Path, help="a file, or a folder for several images")
+    add("inputs", nargs="+", type=as_path, metavar="IMAGE", help="2..4 images, or one folder")
+    add(
+        "-o", "--output", required=True, type=as_path, help="a file, or a folder for several images"
+    )
     add_model_options(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--prompt", help="what to do, in plain words")
-    what.add_argument("--prompt-file", type=Path, help="UTF-8 text, a prompt per line")
+    what.add_argument("--prompt-file", type=as_path, help="UTF-8 text, a prompt per line")
     add(
         "--task",
         default="fuse",

@@ -4,8 +4,9 @@ import argparse
 import ast
 import dataclasses
 import typing
-from pathlib import Path
 from typing import Any
+
+from ditfuse_jax.paths import model_path
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +14,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--checkpoint",
-        type=Path,
+        type=model_path,
         help="small (bundled), run folder, RUN@best, a step, or OmniGen's",
     )
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
-    add("--base", type=Path, help="where the weights under a run's adapters are, if moved")
+    add("--base", type=model_path, help="where the weights under a run's adapters are, if moved")
 
 
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:

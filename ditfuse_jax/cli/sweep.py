@@ -8,7 +8,8 @@ An interrupted sweep continues with the same command; finished runs are kept.
 """
 
 import argparse
-from pathlib import Path
+
+from ditfuse_jax.paths import as_path
 
 EXIT_FAILED = 1  # some runs failed; the others are finished
 EXIT_STOPPED = 143
@@ -17,15 +18,15 @@ EXIT_STOPPED = 143
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("sweep", metavar="SWEEP", help="block_size, noise_draws, ... or a file with get_sweep")
-    add("--workdir", required=True, type=Path, help="folder of the runs and the report")
+    add("--workdir", required=True, type=as_path, help="folder of the runs and the report")
     add("--config", default="", metavar="RECIPE", help="replaces the sweep's own recipe")
     add("-n", type=int, default=1, help="trainings at a time (default: 1); 0: only the report")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--slurm", type=Path, metavar="JOB", help="submit an array with this launch/ file"
+        "--slurm", type=as_path, metavar="JOB", help="submit an array with this launch/ file"
     )
     where.add_argument(
-        "--jobset", type=Path, metavar="JOB", help="submit JobSets with this launch/ file"
+        "--jobset", type=as_path, metavar="JOB", help="submit JobSets with this launch/ file"
     )
     add("--dry-run", action="store_true", help="show what would be run or submitted")
     parser.set_defaults(accepts_overrides=True)

@@ -5,7 +5,8 @@ Interrupted runs continue with the same command.
 """
 
 import argparse
-from pathlib import Path
+
+from ditfuse_jax.paths import as_path
 
 # As the shell tells a process ended by SIGTERM: what comes after `&&` does not start.
 EXIT_STOPPED = 143
@@ -13,7 +14,7 @@ EXIT_STOPPED = 143
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="RECIPE", help="nano_m3, ... or a file")
-    parser.add_argument("--workdir", required=True, type=Path, help="the run folder")
+    parser.add_argument("--workdir", required=True, type=as_path, help="the run folder")
     parser.set_defaults(accepts_overrides=True, loads_extensions=True)
 
 

@@ -8,6 +8,7 @@ from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS
 from ditfuse_jax.convert.publish import add_card
 from ditfuse_jax.convert.transforms import cast, merge
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path, model_path
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import open_checkpoint
 
@@ -45,7 +46,7 @@ def convert(
     Raises:
       UserError: the source cannot be read or does not fit the target, or the output exists.
     """
-    source, output = Path(source).expanduser(), Path(output).expanduser()
+    source, output = model_path(source), as_path(output)
     if push:
         hub.push_address(push)
     if to is not None:

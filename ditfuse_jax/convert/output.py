@@ -2,14 +2,17 @@
 
 import contextlib
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder
+from ditfuse_jax.files import check_folder, copy_file, make_folder, remove_folder
+from ditfuse_jax.paths import as_path, is_remote
 from ditfuse_jax.prompts.fingerprint import tokenizer_fingerprint
 from ditfuse_jax.prompts.tokenizer import TOKENIZER_FILES, tokenizer_folder
 from ditfuse_jax.weights import Checkpoint
@@ -23,14 +26,18 @@ _AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 def new_folder(output: Path) -> Iterator[Path]:
     """Yields a folder under a temporary name beside `output`, which is renamed to it at the end.
 
-    After a failure nothing is left.
+    For an object store it is a temporary local folder, which is copied there at the end.  After a
+    failure nothing is left.
 
     Raises:
       UserError: `output` exists, or nothing can be written there.
     """
-    output = Path(output).expanduser().absolute()
+    output = as_path(output).absolute()
     if output.exists():
         raise UserError(f"{output} exists: choose another output or remove it first")
+    if is_remote(output):
+        yield from _new_remote_folder(output)
+        return
     make_folder(output.parent)
     temporary = output.parent / f".{output.name}.{uuid.uuid4().hex}.partial"
     try:
@@ -43,6 +50,18 @@ def new_folder(output: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_remote_folder(output: Path) -> Iterator[Path]:
+    check_folder(output)
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+        remote: Any = output
+        try:
+            remote.upload(temporary)
+        except BaseException:
+            remove_folder(output)
+            raise
 
 
 def copy_companions(
@@ -61,7 +80,7 @@ def copy_companions(
     if checkpoint.tokenizer is not None:
         _copy(tokenizer_folder(checkpoint.tokenizer), tokenizer, TOKENIZER_FILES)
     if terms := find_license(checkpoint):
-        shutil.copyfile(terms, folder / LICENSE)
+        copy_file(terms, folder / LICENSE)
 
 
 def fingerprint_of(checkpoint: Checkpoint) -> str | None:
@@ -84,4 +103,4 @@ def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
     target.mkdir(exist_ok=True)
     for name in names:
         if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+            copy_file(source / name, target / name)

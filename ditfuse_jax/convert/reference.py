@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Condition, DiTFuse, ModelConfig
 from ditfuse_jax.model.network import Network, make_graph
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
@@ -35,7 +36,7 @@ class Reference:
     """One folder of reference numbers, read on demand."""
 
     def __init__(self, folder: Path):
-        self.folder = Path(folder).expanduser()
+        self.folder = as_path(folder)
         for name in _FILES:
             if not (self.folder / name).is_file():
                 raise UserError(

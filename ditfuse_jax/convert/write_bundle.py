@@ -1,13 +1,12 @@
 """Writing a trained model as a bundle; see `weights.bundle`."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from ditfuse_jax.convert.output import fingerprint_of, new_folder, progress_bar
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import write_text
+from ditfuse_jax.files import copy_file, write_text
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.train.recipe import to_json
 from ditfuse_jax.weights import Checkpoint, write_safetensors
@@ -44,4 +43,4 @@ def write_bundle(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -
         write_safetensors(folder / TENSORS, specs, read, {"format": "ditfuse_jax"})
         write_text(folder / RECIPE, to_json(config))
         if terms := find_license(checkpoint):
-            shutil.copyfile(terms, folder / LICENSE)
+            copy_file(terms, folder / LICENSE)

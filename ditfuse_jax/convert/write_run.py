@@ -14,6 +14,7 @@ from ditfuse_jax import compat
 from ditfuse_jax.convert.output import copy_companions, fingerprint_of, new_folder, progress_bar
 from ditfuse_jax.files import write_text
 from ditfuse_jax.model import RUNTIME_FIELDS
+from ditfuse_jax.paths import is_remote
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.train.checkpoint import Checkpoints, write_errors
 from ditfuse_jax.train.initial import initialize_from
@@ -21,7 +22,7 @@ from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights import Checkpoint, open_adapter
 from ditfuse_jax.weights.checkpoint import ParameterPath
 from ditfuse_jax.weights.run import AUTOENCODER, TOKENIZER
-from ditfuse_jax.weights.run_paths import CHECKPOINTS, PARAMETERS
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, COMMITTED, PARAMETERS, check_storage
 
 # Largest chunk of an array; a stack of layers in one chunk would be copied as a whole.
 _CHUNK_BYTES = 16 << 20
@@ -35,6 +36,7 @@ def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> N
     Raises:
       UserError: the folder exists or cannot be written; nothing is left then.
     """
+    check_storage(output)
     if checkpoint.lora:
         _write_adapter(checkpoint, output)
         return
@@ -51,6 +53,7 @@ def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> N
         ocp.partial.finalize(str(part))
         compat.orbax_tree(part).rename(folder / CHECKPOINTS / "0" / PARAMETERS)
         shutil.rmtree(part)
+        _mark_complete(folder, output)
         copy_companions(checkpoint, folder, folder / AUTOENCODER, folder / TOKENIZER)
         write_text(folder / "config.json", to_json(config))
 
@@ -73,7 +76,16 @@ def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
     with new_folder(output) as folder:
         leaves = jax.tree.map(jax.numpy.asarray, adapter.leaves)
         _save_config(folder, config, checkpoint, leaves)
+        _mark_complete(folder, output)
         write_text(folder / "config.json", to_json(config))
+
+
+def _mark_complete(folder: Path, output: Path) -> None:
+    """Adds what tells in an object store that a step is complete."""
+    if is_remote(output):
+        step = folder / CHECKPOINTS / "0"
+        for part in (step, *(item for item in step.iterdir() if item.is_dir())):
+            write_text(part / COMMITTED, f"Checkpoint commit was successful to {part.name}")
 
 
 def _save_config(

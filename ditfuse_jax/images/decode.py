@@ -20,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path, is_remote
 
 MAX_PIXELS = 200_000_000
 
@@ -85,7 +86,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     try:
@@ -112,9 +113,9 @@ def open_image(
     Raises:
       UserError: as `read_image`; also for exceptions of Pillow inside the `with` block.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
-        stream = path.open("rb")
+        stream = io.BytesIO(path.read_bytes()) if is_remote(path) else path.open("rb")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:

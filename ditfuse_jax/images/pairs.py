@@ -8,6 +8,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.decode import list_images
+from ditfuse_jax.paths import as_path
 
 MAX_STACK = 4
 _NAMES_SHOWN = 3
@@ -38,7 +39,7 @@ def paired_files(
       UserError: a folder is missing or empty, has two files of one stem, or lacks a stem of another
         folder.
     """
-    folders = [Path(folder) for folder in (folder_a, folder_b, *more)]
+    folders = [as_path(folder) for folder in (folder_a, folder_b, *more)]
     by_stem = [files_by_stem(folder) for folder in folders]
     stems = set().union(*by_stem)
     for folder, files in zip(folders, by_stem, strict=True):
@@ -57,7 +58,7 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
       UserError: the folder is missing, it does not hold 2 to 4 image folders numbered from 1, or
         their files do not match (see `paired_files`).
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     present = {path.name for path in folder.glob("image[0-9]*") if path.is_dir()}

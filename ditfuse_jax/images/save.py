@@ -4,7 +4,6 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_bytes
 from ditfuse_jax.images.decode import open_image
 from ditfuse_jax.images.values import check_rgb
+from ditfuse_jax.paths import as_path
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
 _ENCODERS: dict[str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ def write_image(
       UserError: unknown suffix, missing or read-only folder, full disk, or an image or metadata
         that the format cannot hold.  An older file of that name is then unchanged.
     """
-    path = Path(path)
+    path = as_path(path)
     check_rgb(image, str(path))
     encoder = _ENCODERS.get(path.suffix.lower())
     if encoder is None:

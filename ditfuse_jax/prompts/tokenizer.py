@@ -17,6 +17,8 @@ import numpy as np
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import local_copy
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.slots import TextSlots
 from ditfuse_jax.prompts.template import frame, has_placeholders, split_prompt
 from ditfuse_jax.resources import resource
@@ -56,14 +58,16 @@ class EncodedPrompt:
 def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
     """Returns the local folder of a tokenizer: the given one, or that of the bundled tokenizer.
 
+    Of a folder in an object store this is a copy.
+
     Raises:
-      UserError: it is on the Hub and cannot be downloaded.
+      UserError: it cannot be downloaded.
     """
     if path is None:
         return resource("prompts", "assets")
     if hub.is_address(path):
         return hub.download(os.fspath(path), _tokenizer_files, "tokenizer.json")
-    return Path(path).expanduser()
+    return local_copy(as_path(path), TOKENIZER_FILES)
 
 
 def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
@@ -77,7 +81,7 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
     folder = tokenizer_folder(path)
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
-            f"no tokenizer in {folder}: give a local folder with tokenizer.json and "
+            f"no tokenizer in {path or folder}: give a folder with tokenizer.json and "
             "tokenizer_config.json"
         )
     with _LOADING:

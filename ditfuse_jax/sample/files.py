@@ -18,6 +18,7 @@ from ditfuse_jax.images import (
     read_stack,
     write_image,
 )
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
@@ -108,8 +109,8 @@ def plan_outputs(
       UserError: the inputs do not belong together, the task is unknown, a prompt is bad, or the
         output is not an image file or is one of the inputs.
     """
-    inputs = [Path(p).expanduser() for p in inputs]
-    output = Path(output).expanduser()
+    inputs = [as_path(p) for p in inputs]
+    output = as_path(output)
     if len(inputs) == 1:
         if not inputs[0].is_dir():
             raise UserError(
@@ -149,7 +150,7 @@ def read_prompts(path: Path) -> list[str]:
       UserError: the file is missing, not UTF-8 or without a prompt.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = as_path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 (byte {error.start}): save the prompts as UTF-8 text"

@@ -18,6 +18,7 @@ from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
+from ditfuse_jax.paths import model_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
 from ditfuse_jax.weights.adapters import check_adapter_tokenizer
@@ -72,15 +73,15 @@ class WeightedAdapter:
           UserError: the weight is not a finite number.
         """
         folder, sign, weight = text.rpartition("=")
-        if not sign or Path(text).exists():
-            return cls(text if hub.is_address(text) else Path(text))
+        if not sign or model_path(text).exists():
+            return cls(model_path(text))
         try:
             number = float(weight)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
             raise UserError(f"adapter {text!r}: the weight {weight!r} is not a finite number")
-        return cls(folder if hub.is_address(folder) else Path(folder), number)
+        return cls(model_path(folder), number)
 
 
 def load_trained(

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from ditfuse_jax.optional import import_optional
-from ditfuse_jax.storage.retries import TIMEOUT_SECONDS, describe, repeat
+from ditfuse_jax.storage.retries import TIMEOUT_SECONDS, StorageError, describe, repeat
 
 # The other implementation asks for the type of each bucket over gRPC first.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -22,7 +22,7 @@ _plain_request = getattr(_plain_request, "__wrapped__", _plain_request)
 class GCSFileSystem(gcsfs.GCSFileSystem):
     """gcsfs without a cache of listings, which other processes make wrong, and with longer retries.
 
-    Failures that do not pass are `OSError`s.
+    Failures that do not pass are `StorageError`s.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -37,15 +37,16 @@ class GCSFileSystem(gcsfs.GCSFileSystem):
         async def call() -> Any:
             return await _plain_request(self, method, path, *args, **kwargs)
 
-        where = f"gs://{args[0]}" if args else "gs://"
+        where = f"gs://{args[0]}" if args else "Google Cloud Storage"
         try:
             return await repeat(call, _is_transient, where)
         except HttpError as error:
-            raise OSError(_ERRNO.get(error.code or 0, errno.EIO), describe(error)) from error
+            number = _ERRNO.get(error.code or 0, errno.EIO)
+            raise StorageError(number, describe(error), where) from error
         except google.auth.exceptions.GoogleAuthError as error:
-            raise PermissionError(errno.EACCES, f"no credentials: {describe(error)}") from error
+            raise StorageError(errno.EACCES, f"no credentials: {describe(error)}", where) from error
         except ValueError as error:  # gcsfs raises it for a bad request
-            raise OSError(errno.EINVAL, describe(error)) from error
+            raise StorageError(errno.EINVAL, describe(error), where) from error
 
     async def _mkdir(self, path: str, *args: Any, **kwargs: Any) -> None:
         """Does nothing: folders need not be made, and a missing bucket must not be."""

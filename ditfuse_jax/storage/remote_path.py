@@ -4,6 +4,8 @@ A store has no folders: one exists as long as an object's name begins with its p
 appears under its name when all of it was written, so writing needs no temporary name.
 """
 
+import contextlib
+import errno
 import io
 import types
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ from typing import IO, Any, Self
 import fsspec
 from etils import epath
 from etils.epath.gpath import PosixGPath
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.storage.retries import StorageError, describe
 
 # Protocols of fsspec -> the class that implements them.
 _FILESYSTEMS = {
@@ -28,7 +33,7 @@ class RemotePath(PosixGPath):
     """`gs://bucket/name` or `s3://bucket/name`.
 
     Unlike its parent class it tells a failure from an absent object, needs fewer requests and no
-    TensorFlow, and makes no bucket.
+    TensorFlow, and makes no bucket.  A failure is a `StorageError`.
     """
 
     @property
@@ -48,6 +53,9 @@ class RemotePath(PosixGPath):
     def is_symlink(self) -> bool:
         return False
 
+    def samefile(self, other: Any) -> bool:
+        return str(self) == str(other)
+
     def expanduser(self) -> Self:
         return self
 
@@ -58,7 +66,8 @@ class RemotePath(PosixGPath):
         return self
 
     def stat(self, **_: Any) -> Any:
-        found = self.filesystem.info(str(self))
+        with self._errors():
+            found = self.filesystem.info(str(self))
         time = found.get("mtime") or found.get("LastModified")
         seconds = time.timestamp() if time else 0.0
         return types.SimpleNamespace(
@@ -81,7 +90,9 @@ class RemotePath(PosixGPath):
 
     def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
         scheme = self.parts[1]
-        for found in sorted(self.filesystem.glob(f"{self}/{pattern}")):
+        with self._errors():
+            names = self.filesystem.glob(f"{self}/{pattern}")
+        for found in sorted(names):
             yield type(self)(f"{scheme}://{found}")
 
     def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:
@@ -94,7 +105,8 @@ class RemotePath(PosixGPath):
 
     def rmtree(self, missing_ok: bool = False) -> None:
         try:
-            self.filesystem.rm(str(self), recursive=True)
+            with self._errors():
+                self.filesystem.rm(str(self), recursive=True)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -104,20 +116,28 @@ class RemotePath(PosixGPath):
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self.filesystem.rm_file(str(self))
+            with self._errors():
+                self.filesystem.rm_file(str(self))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def read_bytes(self) -> bytes:
-        return self.filesystem.cat_file(str(self))
+        with self._errors():
+            return self.filesystem.cat_file(str(self))
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Returns the bytes from `start` to `stop`, in one request."""
+        with self._errors():
+            return self.filesystem.cat_file(str(self), start=start, end=stop)
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         text = self.read_bytes().decode(encoding or "utf-8", errors or "strict")
         return io.IncrementalNewlineDecoder(None, translate=True).decode(text, final=True)
 
     def write_bytes(self, data: Any) -> int:
-        self.filesystem.pipe_file(str(self), bytes(data))
+        with self._errors():
+            self.filesystem.pipe_file(str(self), bytes(data))
         return len(data)
 
     def write_text(self, data: str, encoding: str | None = None, errors: str | None = None) -> int:
@@ -127,7 +147,8 @@ class RemotePath(PosixGPath):
     def create(self, data: bytes) -> bool:
         """Writes an object unless one has its name, in one step; returns whether it did."""
         try:
-            self.filesystem.pipe_file(str(self), bytes(data), mode="create")
+            with self._errors():
+                self.filesystem.pipe_file(str(self), bytes(data), mode="create")
         except FileExistsError:
             # A repeated request meets what the first one wrote, if only its answer was lost.
             return self.read_bytes() == data
@@ -144,23 +165,43 @@ class RemotePath(PosixGPath):
         """Opens the object; nothing can be appended to one."""
         if mode.strip("bt") not in ("r", "w"):
             raise ValueError(f"{self} cannot be opened with mode {mode!r}")
-        if "b" in mode:
-            return self.filesystem.open(str(self), mode)
-        text = {"encoding": encoding or "utf-8", "errors": errors, "newline": newline}
-        return self.filesystem.open(str(self), mode, **text)
+        text: dict[str, Any] = {}
+        if "b" not in mode:
+            text = {"encoding": encoding or "utf-8", "errors": errors, "newline": newline}
+        with self._errors():
+            return self.filesystem.open(str(self), mode, **text)
+
+    def upload(self, folder: Any) -> None:
+        """Copies what a local folder holds to here, several files at a time."""
+        with self._errors():
+            self.filesystem.put(f"{folder}/", f"{self}/", recursive=True)
 
     @property
     def _key(self) -> str:
         return str(self).partition("://")[2].rstrip("/")
 
-    def _kind(self) -> str | None:
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            return self.filesystem.info(str(self))["type"]
+            yield
+        except (FileNotFoundError, FileExistsError, UserError):
+            raise
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise StorageError(number, describe(error), str(self)) from error
+
+    def _kind(self) -> str | None:
+        if len(self.parts) < 4:  # a bucket, or above it
+            return "directory"
+        try:
+            with self._errors():
+                return self.filesystem.info(str(self))["type"]
         except FileNotFoundError:
             return None
 
     def _list(self) -> list[dict[str, Any]]:
         try:
-            return self.filesystem.ls(str(self), detail=True)
+            with self._errors():
+                return self.filesystem.ls(str(self), detail=True)
         except FileNotFoundError:
             return []

@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from ditfuse_jax.errors import UserError
+
 _T = TypeVar("_T")
 
 # For how long a request is repeated; tensorstore's own limit is of the same order.
@@ -25,6 +27,20 @@ _REPORT_EVERY = 300.0
 _last_report = -_REPORT_EVERY
 
 
+class StorageError(UserError, OSError):
+    """A store that does not answer, or refuses; a missing object is a `FileNotFoundError`."""
+
+    def __init__(self, number: int, reason: str, where: str):
+        """Creates an error of `errno` `number`; `where` is the object or store."""
+        OSError.__init__(self, number, reason, where)
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+    def __reduce__(self):
+        return type(self), (self.errno, self.strerror, self.filename)
+
+
 async def repeat(
     call: Callable[[], Awaitable[_T]], is_transient: Callable[[Exception], bool], where: str
 ) -> _T:
@@ -36,7 +52,7 @@ async def repeat(
       where: the store or object, for messages.
 
     Raises:
-      OSError: it failed for `RETRY_SECONDS`.
+      StorageError: it failed for `RETRY_SECONDS`.
       Exception: whatever the request raised that is not transient.
     """
     end, delay = time.monotonic() + RETRY_SECONDS, _FIRST_DELAY
@@ -48,8 +64,8 @@ async def repeat(
                 raise
             reason = describe(error)
             if time.monotonic() + delay > end:
-                raise OSError(
-                    errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s: {reason}", where
+                raise StorageError(
+                    errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s ({reason})", where
                 ) from error
             report(f"{where}: {reason}; repeated for up to {RETRY_SECONDS:.0f} s, nothing is lost")
         await asyncio.sleep(delay * random.uniform(0.75, 1.25))

@@ -1,5 +1,6 @@
 """Runs a sweep on this machine: several trainings at a time, each in its own process."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -7,16 +8,18 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tqdm
 
-from ditfuse_jax.files import make_folder
+from ditfuse_jax.files import make_folder, write_bytes
+from ditfuse_jax.paths import is_remote
 from ditfuse_jax.sweep.plan import SweepPlan, Training, Trial
 
 # The command; tests replace it by another program.
@@ -172,7 +175,7 @@ class _Processes:
     def run(self, environment: Mapping[str, str], arguments: Sequence[str], log: Path) -> int:
         """Runs `ditfuse ARGUMENTS` with its output appended to a log; returns its exit code."""
         make_folder(log.parent)
-        with log.open("ab") as file:
+        with _appending(log) as file:
             with self._lock:
                 if self.stopping.is_set():
                     raise _Stopped
@@ -202,6 +205,24 @@ class _Processes:
             child.terminate()
 
 
+@contextlib.contextmanager
+def _appending(log: Path) -> Iterator[IO[bytes]]:
+    """Opens a log to be continued by another process; in an object store it appears at the end."""
+    if not is_remote(log):
+        with log.open("ab") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        with contextlib.suppress(FileNotFoundError):
+            file.write(log.read_bytes())
+            file.flush()
+        try:
+            yield file
+        finally:
+            file.seek(0)
+            write_bytes(log, file.read())
+
+
 class _Bar:
     """A progress bar over the steps of all trainings, with messages above it."""
 
@@ -209,6 +230,7 @@ class _Bar:
         self._trainings, self._quiet = plan.trainings, quiet
         self._done: dict[Training, int] = {}
         self._last = 0.0
+        self._every = 60.0 if is_remote(plan.folder) else 2.0
         self._bar = tqdm.tqdm(
             total=sum(training.steps for training in self._trainings) or None,
             unit="step",
@@ -227,8 +249,8 @@ class _Bar:
             tqdm.tqdm.write(text, file=sys.stderr)
 
     def update(self) -> None:
-        """Reads the trainings' progress, at most every two seconds."""
-        if self._bar.disable or time.monotonic() - self._last < 2:
+        """Reads the trainings' progress, now and then."""
+        if self._bar.disable or time.monotonic() - self._last < self._every:
             return
         self._last = time.monotonic()
         for training in self._trainings:

@@ -21,11 +21,12 @@ from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.files import write_text
 from ditfuse_jax.flow.sampling_config import option_name
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sweep.definition import Arguments, Sweep
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
 from ditfuse_jax.train.run_folder import RunFolder, read_metrics
 from ditfuse_jax.train.settings import resolve
-from ditfuse_jax.weights.run_paths import CHECKPOINTS
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complete
 
 # A run may be continued with other values of these keys.
 _CHANGEABLE = ("mesh", "data.workers")
@@ -95,7 +96,7 @@ class Training:
 
     def finished(self) -> bool:
         """Whether the checkpoint of the last step exists, and the evaluation if it is needed."""
-        if not (self.folder / CHECKPOINTS / str(self.steps)).is_dir():
+        if not is_complete(self.folder / CHECKPOINTS / str(self.steps)):
             return False
         if not (self.gives_scores and self.config.evaluations):
             return True
@@ -198,7 +199,9 @@ def make_plan(sweep: Sweep, folder: Path) -> SweepPlan:
     Raises:
       UserError: a setting, a key, a folder or an extension is wrong; the message names it.
     """
-    folder = folder.expanduser().absolute()
+    folder = as_path(folder).absolute()
+    if not sweep.checkpoint:
+        check_storage(folder)
     # Recipes may use what the extensions register; a job may start in another folder.
     sweep = dataclasses.replace(sweep, imports=load_extensions(sweep.imports))
     slugs = _slugs([name for name, _ in sweep.items()])

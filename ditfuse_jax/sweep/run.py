@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder
+from ditfuse_jax.files import check_folder
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sweep.cluster import submit
 from ditfuse_jax.sweep.definition import Sweep, load_sweep
 from ditfuse_jax.sweep.local import DITFUSE, SweepResult, run_plan
@@ -47,7 +48,7 @@ def sweep(
         for command in _commands(plan):
             print(command)
         return SweepResult([], False)
-    make_folder(plan.folder)
+    check_folder(plan.folder)
     outcome = run_plan(plan, workers, quiet=quiet) if workers else SweepResult([], False)
     table = make_table(plan)
     page = write_report(plan, table, outcome.failures)
@@ -100,7 +101,7 @@ def _plan(
     imports: Sequence[str],
 ) -> SweepPlan:
     made = file if isinstance(file, Sweep) else load_sweep(file, recipe, overrides, imports)
-    return make_plan(made, Path(workdir))
+    return make_plan(made, as_path(workdir))
 
 
 def _commands(plan: SweepPlan) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ditfuse_jax.files import write_text
 from ditfuse_jax.parallel.processes import is_main_process
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.weights.best_step import FILE, Criterion, best_step, read_best
 
 
@@ -25,7 +26,7 @@ class BestTracker:
         Raises:
           UserError: `best.json` cannot be read.
         """
-        self._path = Path(run) / FILE
+        self._path = as_path(run) / FILE
         self.criterion = criterion
         self.values: dict[int, float] = {}
         if self._path.exists():

@@ -10,6 +10,7 @@ import jax
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel import heartbeat
 from ditfuse_jax.parallel.processes import is_main_process
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline.timeouts import TimeoutIterator
 from ditfuse_jax.train.compile import CompiledSteps, to_devices
 from ditfuse_jax.train.evaluations import (
@@ -80,7 +81,7 @@ def train(
         with goodput.measure("init"):
             config = with_pinned_addresses(config)
             recipe = resolve(config)
-            path = RunFolder(Path(workdir)).path
+            path = RunFolder(as_path(workdir)).path
             heartbeat.watch(goodput.activity, path / "stacks", recipe.train.hang_timeout)
             out_of_memory = stack.enter_context(OutOfMemory(path))
             for name in recipe.train.writers:
@@ -90,7 +91,7 @@ def train(
             if evaluations is None:
                 evaluations = make_evaluations(recipe)
             criterion = find_criterion(recipe.train.keep_best, evaluations)
-            setup = set_up(config, recipe, Path(workdir), criterion)
+            setup = set_up(config, recipe, as_path(workdir), criterion)
 
         recipe, run, checkpoints = setup.recipe, setup.run, setup.checkpoints
         stack.callback(checkpoints.close)

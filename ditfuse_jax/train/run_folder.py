@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.files import check_folder, write_text
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.weights.run_paths import check_storage
 
 _PACKAGES = ("ditfuse_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -51,7 +53,7 @@ class RunFolder:
     """Paths and files of one run."""
 
     def __init__(self, path: Path):
-        self.path = Path(path).expanduser()
+        self.path = as_path(path)
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
         self.tensorboard = self.path / "tensorboard"
@@ -62,10 +64,8 @@ class RunFolder:
         Raises:
           UserError: it cannot be written, or is a file.
         """
-        make_folder(self.path)
-        probe = self.path / ".writable"
-        write_text(probe, "")
-        probe.unlink()
+        check_storage(self.path)
+        check_folder(self.path)
 
     def begin(self, config_text: str, environment: Mapping[str, Any], step: int) -> None:
         """Records the start of a run, or its continuation at `step`.

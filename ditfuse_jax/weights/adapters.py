@@ -13,6 +13,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.hub_files import download_model
@@ -26,7 +27,7 @@ def open_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
     Raises:
       UserError: there is none, or it was made for another model.
     """
-    folder = download_model(folder) if hub.is_address(folder) else Path(folder).expanduser()
+    folder = download_model(folder) if hub.is_address(folder) else as_path(folder)
     if not is_run(folder):
         return read_adapter(folder, model)
     from ditfuse_jax.weights.run import read_run_adapter

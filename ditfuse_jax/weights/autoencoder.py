@@ -21,6 +21,7 @@ from ditfuse_jax.model.autoencoder import (
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.weights.hub_files import model_files
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
@@ -47,14 +48,14 @@ class LoadedAutoencoder:
 
 
 def autoencoder_folder(path: Path | str) -> Path:
-    """Returns the local folder of an autoencoder; one on the Hub is downloaded.
+    """Returns the folder of an autoencoder; one on the Hub is downloaded.
 
     Raises:
       UserError: there is no such folder.
     """
     if hub.is_address(path):
         return hub.download(path, model_files, "safetensors of an autoencoder")
-    folder = Path(path).expanduser()
+    folder = as_path(path)
     if not folder.is_dir():
         raise UserError(f"no autoencoder at {folder}: there is no such folder")
     return folder

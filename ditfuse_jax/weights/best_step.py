@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 
 FILE = "best.json"
 
@@ -41,7 +42,7 @@ def find_best(run: Path, saved: Collection[int]) -> int:
     Raises:
       UserError: none of them was evaluated.
     """
-    path = Path(run) / FILE
+    path = as_path(run) / FILE
     step = best_step(*read_best(path), saved) if path.exists() else None
     if step is None:
         raise UserError(

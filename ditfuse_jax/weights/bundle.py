@@ -18,6 +18,7 @@ from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads import HEADS
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.resources import resource
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
@@ -31,7 +32,7 @@ SHIPPED = "small"
 
 def find_bundle(name: Path | str) -> Path:
     """Returns the folder of a model of this package, and any other path as it is."""
-    path = Path(name).expanduser()
+    path = as_path(name)
     return resource("data", SHIPPED) if str(name) == SHIPPED and not path.exists() else path
 
 

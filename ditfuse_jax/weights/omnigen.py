@@ -9,6 +9,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.tensors import Tensors
 
@@ -158,7 +159,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: the file is missing or holds something else.
     """
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = json.loads(as_path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from error
     except ValueError as error:

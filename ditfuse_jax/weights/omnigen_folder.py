@@ -13,6 +13,7 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.checkpoint import ParameterPath, ParameterReader
 from ditfuse_jax.weights.diffusers import DiffusersTensors, config_from_diffusers, find_layout
@@ -107,7 +108,7 @@ def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
       UserError: there are no weights, or a tensor is missing, unexpected or of another shape; it is
         named.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not path.exists():
         raise UserError(f"no weights at {path}: there is no such file or folder")
     folder = path if path.is_dir() else path.parent

@@ -19,6 +19,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.maps import LinearMap, linear_maps
 from ditfuse_jax.weights.omnigen import read_json
@@ -61,7 +62,7 @@ class Adapter:
 
 def is_adapter(folder: Path) -> bool:
     """Returns whether the folder is a PEFT adapter."""
-    return (Path(folder) / CONFIG).is_file()
+    return (as_path(folder) / CONFIG).is_file()
 
 
 def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
@@ -71,7 +72,7 @@ def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
       UserError: there is none, it was made for another model, or it does more than add a low-rank
         update.
     """
-    folder = Path(folder).expanduser()
+    folder = as_path(folder)
     if not is_adapter(folder):
         raise UserError(f"no adapter in {folder}: {CONFIG} is missing")
     config = read_json(folder / CONFIG)

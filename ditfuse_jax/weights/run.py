@@ -15,6 +15,7 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.paths import as_path, model_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.adapters import Adapted
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
@@ -99,7 +100,7 @@ def open_run(
         weights = opened_base
         if weights is None:
             path = config["weights"]
-            if not hub.is_address(path) and not Path(path).exists():
+            if not hub.is_address(path) and not as_path(path).exists():
                 raise UserError(
                     f"{run} adapts the weights in {path}, which do not exist any more: give "
                     "their folder with --base"
@@ -111,7 +112,7 @@ def open_run(
     return dataclasses.replace(
         checkpoint,
         lora=lora,
-        base=Path(config["weights"]),
+        base=model_path(config["weights"]),
         reader=Adapted(open_base, parameters),
     )
 
@@ -177,4 +178,4 @@ def _with_base(config: dict[str, Any], base: Checkpoint) -> dict[str, Any]:
 
 
 def _folder(path: str) -> Path | None:
-    return Path(path) if path else None
+    return model_path(path) if path else None

@@ -18,8 +18,10 @@ import orbax.checkpoint as ocp
 from ditfuse_jax import compat
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.storage.retries import StorageError
 from ditfuse_jax.weights.resharded_restore import restore_resharded
-from ditfuse_jax.weights.run_paths import CHECKPOINTS, LORA, PARAMETERS
+from ditfuse_jax.weights.run_paths import CHECKPOINTS, LORA, PARAMETERS, check_storage
 
 EMA = "ema"
 ARRAY_ITEMS = (PARAMETERS, LORA, EMA, "training")
@@ -36,7 +38,9 @@ class RunReader:
           run: the run folder.
           options: of the checkpoint manager; by default nothing is written or deleted.
         """
-        self.folder = Path(run).absolute() / CHECKPOINTS
+        run = as_path(run).absolute()
+        check_storage(run)
+        self.folder = run / CHECKPOINTS
         options = options or ocp.CheckpointManagerOptions(create=False, read_only=True)
         handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in ARRAY_ITEMS}
         handlers |= {name: ocp.JsonCheckpointHandler() for name in JSON_ITEMS}
@@ -135,6 +139,8 @@ class RunReader:
     def _naming_damage(self, step: int) -> Iterator[None]:
         try:
             yield
+        except StorageError:
+            raise
         except Exception as error:  # orbax and tensorstore raise nearly any type on damaged files
             reason = " ".join(str(error).split())[:160]
             others = [other for other in self.steps if other != step]

@@ -18,6 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import read_range
+from ditfuse_jax.paths import as_path, is_remote
 
 DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype(np.float32),
@@ -59,8 +61,8 @@ class Tensors:
         """Returns the strings in the headers of the files."""
         found: dict[str, str] = {}
         for path in sorted(self.files):
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            size = int.from_bytes(read_range(path, 0, 8), "little")
+            header = json.loads(read_range(path, 8, 8 + size))
             found |= header.get("__metadata__") or {}
         return found
 
@@ -97,6 +99,12 @@ class Tensors:
             shape, start = (max(last - first, 0), *shape[1:]), start + first * row
         out = np.empty(shape, dtype)
         try:
+            if is_remote(entry.file):
+                data = read_range(entry.file, start, start + out.nbytes)
+                if len(data) < out.nbytes:
+                    raise UserError(f"{entry.file} ends within tensor {name}: get it again")
+                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+                return out
             with entry.file.open("rb", buffering=0) as file:
                 file.seek(start)
                 view = out.reshape(-1).view(np.uint8).data
@@ -123,7 +131,7 @@ def open_tensors(path: Path | str) -> Tensors:
     Raises:
       UserError: nothing is there, it is damaged, or it is a pickle.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if path.suffix in PICKLES:
         raise _pickle(path)
     if path.is_dir():
@@ -232,12 +240,11 @@ def _read_header(path: Path) -> dict[str, _Entry]:
     """Returns name -> location, checked against the file's length."""
     try:
         length = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            size = struct.unpack("<Q", start)[0] if len(start) == 8 else length
-            if size > min(length - 8, _LONGEST_HEADER):
-                raise UserError(f"{path} is not a safetensors file or is truncated: get it again")
-            header = json.loads(file.read(size))
+        start = read_range(path, 0, min(8, length)) if length else b""
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else length
+        if size > min(length - 8, _LONGEST_HEADER):
+            raise UserError(f"{path} is not a safetensors file or is truncated: get it again")
+        header = json.loads(read_range(path, 8, 8 + size))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # JSON or UTF-8

@@ -14,6 +14,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import latex_table, markdown_table
 from ditfuse_jax.evaluate.results import Results
 from ditfuse_jax.files import write_text
+from ditfuse_jax.paths import as_path, is_remote
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Exports:
           UserError: one does not exist.
         """
         for path in (self.json, self.csv, self.markdown, self.latex):
-            if path and not Path(path).expanduser().parent.is_dir():
-                raise UserError(f"{path}: there is no folder {Path(path).parent}: create it first")
+            if path and not (is_remote(path) or as_path(path).parent.is_dir()):
+                raise UserError(
+                    f"{path}: there is no folder {as_path(path).parent}: create it first"
+                )
 
     def write(self, results: Results) -> None:
         """Writes the files.
@@ -47,15 +50,15 @@ class Exports:
           UserError: a file cannot be written.
         """
         if self.json:
-            write_text(Path(self.json).expanduser(), json_text(scores_json(results)))
+            write_text(as_path(self.json), json_text(scores_json(results)))
         if self.csv:
-            path = Path(self.csv).expanduser()
+            path = as_path(self.csv)
             write_text(path, images_csv(results))
             write_text(path.with_name(f"{path.stem}-summary{path.suffix}"), summary_csv(results))
         if self.markdown:
-            write_text(Path(self.markdown).expanduser(), markdown_table(results) + "\n")
+            write_text(as_path(self.markdown), markdown_table(results) + "\n")
         if self.latex:
-            write_text(Path(self.latex).expanduser(), latex_table(results) + "\n")
+            write_text(as_path(self.latex), latex_table(results) + "\n")
 
 
 def scores_json(results: Results) -> dict[str, dict]:

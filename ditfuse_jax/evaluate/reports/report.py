@@ -10,6 +10,7 @@ from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.evaluate.reports.page import RunInfo, report_page
 from ditfuse_jax.evaluate.results import Results
 from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.paths import as_path
 
 
 def write_report(
@@ -38,7 +39,7 @@ def write_report(
     Raises:
       UserError: a picture is not uint8 RGB, or the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     page = report_page(results, pictures, run)
     make_folder(folder)
     write_text(folder / "report.json", report_json(results, run))

@@ -29,6 +29,7 @@ from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scen
 from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
 from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.paths import as_path, model_path
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.standard_prompts import check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
@@ -117,7 +118,7 @@ def evaluate(
         facts=evaluated.facts(str(data)),
         config=_config(trained),
         versions=package_versions(),
-        records=read_metrics(RunFolder(_run_folder(checkpoint)).metrics),
+        records=_records(checkpoint),
     )
     return evaluate_scenes(
         scenes,
@@ -157,7 +158,7 @@ def evaluate_files(
     """
     if len(sources) < 2:
         raise UserError(f"fusion needs at least two folders of sources, not {len(sources)}")
-    methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: Path(fused)}
+    methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: as_path(fused)}
     if not methods:
         raise UserError("name at least one folder of fused images")
     TASK_METRICS.find(task)
@@ -170,7 +171,7 @@ def evaluate_files(
     )
     scenes = open_scenes(folders)
     return evaluate_scenes(
-        scenes, methods, Path(output).expanduser(), run, task=task, options=options, quiet=quiet
+        scenes, methods, as_path(output), run, task=task, options=options, quiet=quiet
     )
 
 
@@ -284,9 +285,10 @@ def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield items[start : start + size]
 
 
-def _run_folder(checkpoint: Path) -> Path:
-    path = Path(checkpoint).expanduser()
-    return find_checkpoint(path)[0] if is_run(path) else path
+def _records(checkpoint: Path) -> list[dict[str, Any]]:
+    """Returns the metrics of the run that a checkpoint belongs to, if it belongs to one."""
+    path = model_path(checkpoint)
+    return read_metrics(RunFolder(find_checkpoint(path)[0]).metrics) if is_run(path) else []
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, ModelMethod,
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.run_folder import package_versions
@@ -57,7 +58,7 @@ def evaluate_suite(
       UserError: an unknown suite, no data at all, or a bad checkpoint.
     """
     suite = SUITES.find(name) if isinstance(name, str) else name
-    root, output = Path(root or suite.root).expanduser(), Path(output).expanduser()
+    root, output = as_path(root or suite.root), as_path(output)
     present = [s for s in suite.sets if all((root / folder).is_dir() for folder in s.sources)]
     missing = [s for s in suite.sets if s not in present]
     if not present:

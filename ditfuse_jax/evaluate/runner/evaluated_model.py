@@ -9,6 +9,7 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_checkpoint
 from ditfuse_jax.train.run_folder import package_versions
@@ -69,5 +70,5 @@ def open_model(
             f"{checkpoint} is not a run folder: name a folder for the results with --output"
         )
     trained = load_checkpoint(opened, adapters)
-    folder = opened.path if output is None else Path(output).expanduser()
+    folder = opened.path if output is None else as_path(output)
     return EvaluatedModel(Fuser(trained, trained.sampling.override(sampling or {})), folder)

@@ -7,6 +7,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import is_baseline
 from ditfuse_jax.evaluate.runner.scenes import Scenes
 from ditfuse_jax.images import files_by_stem
+from ditfuse_jax.paths import as_path
 
 DEFAULT_METHOD = "fused"  # the name of a model's images, and of a single folder without a name
 
@@ -28,14 +29,14 @@ def parse_methods(arguments: Iterable[str], beside_model: bool = False) -> dict[
     pairs = []
     for argument in arguments:
         name, sign, folder = argument.partition("=")
-        named = bool(sign) and not Path(argument).expanduser().exists()
-        pairs.append((name, Path(folder)) if named else ("", Path(argument)))
+        named = bool(sign) and not as_path(argument).exists()
+        pairs.append((name, as_path(folder)) if named else ("", as_path(argument)))
     methods: dict[str, Path] = {}
     for name, folder in pairs:
         name = name or (DEFAULT_METHOD if len(pairs) == 1 and not beside_model else folder.name)
         if name in methods:
             raise UserError(f"two methods are called {name!r}: give them names, NAME=DIR")
-        methods[name] = folder.expanduser()
+        methods[name] = as_path(folder)
     check_method_names(methods)
     return methods
 

@@ -11,6 +11,7 @@ import numpy as np
 from ditfuse_jax.degrade import degrade_views
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size, files_by_stem, paired_files, read_image
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import Source, open_source
 
 
@@ -89,7 +90,7 @@ def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) ->
                 for number, stem in enumerate(stems)
             }
         )
-    clean = _clean_files(Path(data).expanduser())
+    clean = _clean_files(as_path(data))
     return Scenes(
         {
             stem: functools.partial(_stack, source, number, stem, clean.get(stem))

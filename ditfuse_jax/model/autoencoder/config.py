@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 
 # Settings of diffusers that are supported with one value only.
 _FIXED: Mapping[str, Any] = {
@@ -94,7 +95,7 @@ def read_autoencoder_config(path: Path) -> AutoencoderConfig:
       UserError: the file is missing or not JSON, or a setting is not supported.
     """
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = json.loads(as_path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the autoencoder's {path}: {error.strerror}") from error
     except ValueError as error:
