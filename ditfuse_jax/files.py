@@ -2,8 +2,10 @@
 
 import atexit
 import contextlib
+import errno
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -66,7 +68,7 @@ def create_exclusively(path: Path, data: bytes) -> bool:
         temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             temporary.write_bytes(data)
-            os.link(temporary, path)  # unlike `open(path, "x")`, never seen without its content
+            _link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
@@ -74,6 +76,24 @@ def create_exclusively(path: Path, data: bytes) -> bool:
     except (OSError, ValueError) as error:
         raise _write_error(path, error) from error
     return True
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Gives a file another name, which must be new, where the file system can do that."""
+    try:
+        os.link(temporary, path)  # unlike `open(path, "x")`, never seen without its content
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        with path.open("xb") as file:  # e.g. a bucket that is mounted by gcsfuse
+            file.write(temporary.read_bytes())
+
+
+def new_file(path: Path, label: str) -> Path:
+    """Returns `name_label.suffix`, or `name_label_2.suffix`, ..., whichever does not exist yet."""
+    names = itertools.chain([label], (f"{label}_{count}" for count in itertools.count(2)))
+    files = (path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names)
+    return next(file for file in files if not file.exists())
 
 
 def make_folder(folder: Path) -> None:

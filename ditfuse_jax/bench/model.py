@@ -18,6 +18,7 @@ from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.compile import compile_step, to_devices
+from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.initial import load_frozen
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
@@ -26,7 +27,7 @@ from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import abstract_state, create_state
 from ditfuse_jax.train.step import Metrics, make_train_step, model_inputs
-from ditfuse_jax.train.writers import Console, MultiWriter, make_writers
+from ditfuse_jax.train.writers import MultiWriter, make_writers
 
 
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:

@@ -23,8 +23,9 @@ from ditfuse_jax.files import write_text
 from ditfuse_jax.flow.sampling_config import option_name
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.sweep.definition import Arguments, Sweep
+from ditfuse_jax.train.metrics_files import read_metrics
 from ditfuse_jax.train.recipe import Config, load_recipe, to_json
-from ditfuse_jax.train.run_folder import RunFolder, read_metrics
+from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complete
 

@@ -8,11 +8,14 @@ from pathlib import Path
 import jax
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import write_text
 from ditfuse_jax.parallel import heartbeat
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline.timeouts import TimeoutIterator
+from ditfuse_jax.train.changes import evaluation_settings
 from ditfuse_jax.train.compile import CompiledSteps, to_devices
+from ditfuse_jax.train.console import Console, write_line
 from ditfuse_jax.train.evaluations import (
     CALLBACKS,
     Callback,
@@ -25,6 +28,11 @@ from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.initial import with_pinned_addresses
 from ditfuse_jax.train.optimizer import learning_rate
 from ditfuse_jax.train.out_of_memory import OutOfMemory
+from ditfuse_jax.train.parameter_overview import (
+    list_parameters,
+    parameter_summary,
+    parameter_table,
+)
 from ditfuse_jax.train.profiler import Profiler
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.recorder import Recorder
@@ -33,7 +41,7 @@ from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.train.setup import Setup, set_up
 from ditfuse_jax.train.signals import StopSignal
 from ditfuse_jax.train.state import TrainState
-from ditfuse_jax.train.writers import WRITERS, Console, MultiWriter, Writer, make_writers
+from ditfuse_jax.train.writers import WRITERS, MultiWriter, Writer, make_writers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,35 +85,41 @@ def train(
     goodput = Goodput()
     heartbeat.watch(goodput.activity)
     with contextlib.ExitStack() as stack:  # closes everything, the last opened first
-        stack.callback(MultiWriter(writers).close)
+        passed = MultiWriter(writers)
+        stack.callback(passed.close)
         with goodput.measure("init"):
             config = with_pinned_addresses(config)
             recipe = resolve(config)
-            path = RunFolder(as_path(workdir)).path
-            heartbeat.watch(goodput.activity, path / "stacks", recipe.train.hang_timeout)
-            out_of_memory = stack.enter_context(OutOfMemory(path))
+            run = RunFolder(as_path(workdir))
+            heartbeat.watch(goodput.activity, run.path / "stacks", recipe.train.hang_timeout)
+            out_of_memory = stack.enter_context(OutOfMemory(run.path))
             for name in recipe.train.writers:
                 WRITERS.find(name)  # refuses unknown names
             named = (CALLBACKS.find(name)(recipe) for name in recipe.train.callbacks)
             callbacks = [*named, *callbacks]
-            if evaluations is None:
-                evaluations = make_evaluations(recipe)
+            own = evaluations is None
+            evaluations = make_evaluations(recipe) if evaluations is None else evaluations
             criterion = find_criterion(recipe.train.keep_best, evaluations)
-            setup = set_up(config, recipe, as_path(workdir), criterion)
+            # What evaluations that are passed as objects depend on is not known.
+            compared = None
+            if own and criterion:
+                compared = evaluation_settings(config.to_dict(), criterion.name)
+            quiet = quiet or not is_main_process()
+            say = (lambda _: None) if quiet else write_line
+            setup = set_up(config, recipe, run, criterion, compared, stack, say)
 
-        recipe, run, checkpoints = setup.recipe, setup.run, setup.checkpoints
-        stack.callback(checkpoints.close)
+        recipe, checkpoints = setup.recipe, setup.checkpoints
         step, total, state = setup.start, recipe.train.steps, setup.state
-        quiet = quiet or not is_main_process()
         console = Console(total, step, recipe.data.batch_size, quiet=quiet)
         stack.callback(console.close)
+        for note in setup.notes:
+            console.print(note)
         if step >= total:
-            console.print(f"nothing to train: {run.path} is at its last step, {step}")
             return Outcome(step, False, goodput.shares())
-        if step:
-            console.print(f"continuing {run.path} at step {step} of {total}")
+        if is_main_process():
+            console.print(_record_parameters(setup))
 
-        recorder = _make_recorder(setup, config, writers, console, goodput, stack)
+        recorder = _make_recorder(setup, config, passed, console, goodput, stack)
         batches = TimeoutIterator(
             recipe.data.batches(step, jax.process_index(), jax.process_count()),
             recipe.train.data_timeout,
@@ -120,11 +134,13 @@ def train(
         stack.callback(stop.close)
 
         def save() -> None:
+            run.check_owned()
             with goodput.measure("checkpoint"):
                 checkpoints.save(step, state, setup.saved_config)
 
         def record_goodput() -> None:
-            recorder.write(step, {f"goodput/{k}": v for k, v in goodput.shares().items()})
+            if run.is_owned():
+                recorder.write(step, {f"goodput/{k}": v for k, v in goodput.shares().items()})
 
         stack.callback(record_goodput)
         while step < total and not stopping:
@@ -142,6 +158,7 @@ def train(
             with goodput.measure("step"), jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, setup.frozen, batch)
             step += 1
+            run.check_owned()
             recorder.push(step, metrics, flops)
 
             context = _context(setup, step, state)
@@ -167,20 +184,27 @@ def train(
 def _make_recorder(
     setup: Setup,
     config: Config,
-    writers: Sequence[Writer],
+    passed: Writer,
     console: Console,
     goodput: Goodput,
     stack: contextlib.ExitStack,
 ) -> Recorder:
     """Opens the recipe's writers, which `stack` closes, and returns what records with them."""
     recipe = setup.recipe
-    opened = []
+    writers: list[Writer] = []
     if is_main_process():
-        opened = make_writers(recipe.train.writers, setup.run, config.to_dict())
-        stack.callback(MultiWriter(opened).close)
-        opened = [*opened, *writers]
+        own = MultiWriter(make_writers(recipe.train.writers, setup.run, config.to_dict()))
+        stack.callback(own.close)
+        writers = [own, passed]
     rate = learning_rate(recipe.optimizer, recipe.train.steps)
-    return Recorder(recipe, rate, console, MultiWriter(opened), goodput)
+    return Recorder(recipe, rate, console, MultiWriter(writers), goodput)
+
+
+def _record_parameters(setup: Setup) -> str:
+    """Writes the table of all arrays to the run folder; returns a short one."""
+    parameters = list_parameters(trained=setup.abstract.parameters, **setup.frozen._asdict())
+    write_text(setup.run.path / "parameters.txt", parameter_table(parameters))
+    return parameter_summary(parameters)
 
 
 def _context(setup: Setup, step: int, state: TrainState) -> EvalContext:
@@ -215,7 +239,14 @@ def _evaluate(
     best = setup.best
     if best is None or best.criterion.name not in scalars:
         return False
-    return best.record(context.step, scalars, setup.checkpoints.steps)
+    setup.run.check_owned()
+    improved = best.record(context.step, scalars, setup.checkpoints.steps)
+    if is_main_process():
+        try:
+            best.write()
+        except UserError as error:  # written again, with this value, after the next evaluation
+            console.warn_once("best", f"{error}; training goes on")
+    return improved
 
 
 def _summary(step: int, total: int, path: Path, goodput: Goodput) -> str:

@@ -11,9 +11,10 @@ from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.accelerators import peak_flops
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import read_bad_records
+from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
-from ditfuse_jax.train.writers import Console, Writer
+from ditfuse_jax.train.writers import Writer
 from ditfuse_jax.xla.memory import GIB, device_memory
 
 
@@ -87,10 +88,12 @@ class Recorder:
         steps, seconds = step - self._since[0], max(now - self._since[1], 1e-9)
         self._since = (step, now)
         flops, self._flops = self._flops, 0.0
+        shares = self._goodput.shares()
         rates = {
             "images_per_second": steps * self._recipe.data.batch_size / seconds,
             "tflops_per_device": flops / seconds / jax.device_count() / 1e12,
-            "data_wait": self._goodput.shares()["data"],
+            "goodput": shares["step"],
+            "data_wait": shares["data"],
         }
         peak = peak_flops(jax.devices()[0].device_kind)
         if peak:

@@ -65,7 +65,7 @@ def resolve(config: Config) -> Recipe:
     Raises:
       UserError: naming the bad or conflicting key.
     """
-    config = _completed(config)
+    config = ConfigDict(with_defaults(with_current_names(_plain(config))))
     imports = tuple(config.imports)
     load_extensions(imports)
     check_seed("seed", config.seed)
@@ -123,14 +123,16 @@ def resolve(config: Config) -> Recipe:
     )
 
 
-def _completed(config: Config) -> Config:
-    """Returns a config, or a checkpoint's plain dict, with current names and defaults filled in.
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config with defaults for keys that are missing, as in that of an older checkpoint.
+
+    Args:
+      values: a plain dict with current names.
 
     Raises:
       UserError: an unknown key, at the top or in a section that no dataclass describes.
     """
-    values = _plain(config)
-    values = with_current_names(values)
+    values = dict(values)
     defaults = default_config("nano").to_dict()
     _check_keys("config", values, [*defaults, FINGERPRINT])
     for name in ("data", "flow", "lora"):
@@ -140,7 +142,7 @@ def _completed(config: Config) -> Config:
             values[name] = default | values.get(name, {})
         else:
             values.setdefault(name, default)
-    return ConfigDict(values)
+    return values
 
 
 def _evaluations(section: Config) -> tuple[EvaluationConfig, ...]:

@@ -1,15 +1,14 @@
 """The start of a run: checks, folder, mesh, and the first or the restored state."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 from flax import nnx
+from jax.experimental import multihost_utils
 
-from ditfuse_jax.errors import UserError
-from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
 from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner, make_mesh
@@ -17,12 +16,15 @@ from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline.bad_records import BAD_RECORDS
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokenizer_fingerprint
 from ditfuse_jax.train.best import BestTracker, Criterion
+from ditfuse_jax.train.changes import check_same_model, evaluation_settings
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.initial import check_inputs, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
-from ditfuse_jax.train.recipe import Config, to_json
-from ditfuse_jax.train.run_folder import RunFolder, describe_environment
+from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.run_folder import RunFolder
+from ditfuse_jax.train.run_lock import acquire
 from ditfuse_jax.train.settings import Recipe
+from ditfuse_jax.train.start import Found, record_start, start_line
 from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state
 from ditfuse_jax.train.step import TrainStep, make_train_step
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
@@ -38,6 +40,7 @@ class Setup:
       start: number of updates that the state has seen.
       best: values of the evaluations that choose the best checkpoint, if one is kept.
       saved_config: the config that checkpoints hold, with the tokenizer's fingerprint.
+      notes: lines for the user: where the run starts, and what changed; in the main process.
     """
 
     recipe: Recipe
@@ -53,6 +56,7 @@ class Setup:
     checkpoints: Checkpoints
     best: BestTracker | None
     saved_config: dict[str, Any]
+    notes: list[str]
 
     def make_step(self) -> TrainStep:
         """Returns the training step, not compiled."""
@@ -61,27 +65,45 @@ class Setup:
         )
 
 
-def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion | None) -> Setup:
-    """Checks everything, then creates the state or restores the newest checkpoint.
+def set_up(
+    config: Config,
+    recipe: Recipe,
+    run: RunFolder,
+    criterion: Criterion | None,
+    evaluation: Mapping[str, Any] | None,
+    stack: contextlib.ExitStack,
+    say: Callable[[str], None],
+) -> Setup:
+    """Checks everything, takes the folder, creates the state or restores the newest checkpoint.
+
+    Args:
+      config: the run's config.
+      recipe: the same, typed.
+      run: the run folder.
+      criterion: chooses the best checkpoint, if one is kept.
+      evaluation: the settings that its values depend on, see `evaluation_settings`; None if they
+        are not known.
+      stack: releases the folder and closes the checkpoints.
+      say: prints a line while the run waits for its folder.
 
     Raises:
       UserError: bad config, data or folder; before anything is allocated where possible.
     """
-    run = RunFolder(workdir)
     data = dataclasses.replace(recipe.data, log=run.path / BAD_RECORDS)
     recipe = dataclasses.replace(recipe, data=data)
     partitioner = Partitioner(make_mesh(recipe.mesh))
     partitioner.check_batch(data.batch_size, recipe.step.accumulation)
     check_inputs(recipe, data.sources)  # opens the sources: wrong paths are reported here
-    if is_main_process():
-        run.check_writable()
-    best = BestTracker(run.path, criterion) if criterion else None
+    found = _take(run, stack, say)
+    earlier = run.earlier_config()
+    best = _open_best(run, criterion, evaluation, earlier)
     checkpoints = Checkpoints(
         run.path,
         keep=recipe.train.keep_checkpoints,
         trained=LORA if recipe.lora else PARAMETERS,
         best=best,
     )
+    stack.callback(checkpoints.close)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     graph, _ = make_graph(recipe.network)
     keep_ema = recipe.step.ema_decay > 0
@@ -104,8 +126,13 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
         state = create_state(recipe.network, optimizer, keep_ema, recipe.seed, abstract, initial)
     if best:
         best.forget_after(start)
+    notes = []
     if is_main_process():
-        run.begin(to_json(config), describe_environment(), start)
+        steps = checkpoints.steps
+        notes = [
+            start_line(run, start, recipe.train.steps, found, steps, recipe.weights),
+            *record_start(run, start, config, earlier, best),
+        ]
     return Setup(
         recipe=recipe,
         run=run,
@@ -121,41 +148,32 @@ def set_up(config: Config, recipe: Recipe, workdir: Path, criterion: Criterion |
         best=best,
         saved_config=config.to_dict()
         | {FINGERPRINT: tokenizer_fingerprint(data.encoder.tokenizer)},
+        notes=notes,
     )
 
 
-_MODEL_DEFAULTS = {
-    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-    for field in dataclasses.fields(ModelConfig)
-    if field.default is not dataclasses.MISSING
-}
+def _take(run: RunFolder, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Found:
+    """Makes this training the owner of the folder; returns what it found there."""
+    found = Found.look(run)
+    if is_main_process():
+        run.check_writable()
+        run.lock = acquire(run.path, say)
+        stack.callback(run.lock.release)
+        if not found.is_new:  # an owner that was waited for may have saved
+            found = Found.look(run)
+    # The others read the folder only when nobody else writes there.
+    multihost_utils.sync_global_devices("run folder is taken")
+    return found
 
 
-def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> None:
-    """Refuses to continue a run with another model.
-
-    Args:
-      saved: the checkpoint's config.
-      config: of the run that continues.
-      path: of the run, for the message.
-
-    Raises:
-      UserError: naming the first difference.
-    """
-    changeable = {*RUNTIME_FIELDS, "adapter"}
-    for section in ("model", "lora"):
-        old, new = saved[section], to_plain(config[section])
-        if section == "model":  # a field that is newer than the checkpoint had its default
-            old = _MODEL_DEFAULTS | dict(old)
-        for key in sorted((set(old) | set(new)) - changeable):
-            if old.get(key) != new.get(key):
-                raise UserError(
-                    f"{path} holds a checkpoint of another model: {section}.{key} is "
-                    f"{old.get(key)!r} there and {new.get(key)!r} in this config; use the same "
-                    "config or another --workdir"
-                )
-
-
-def to_plain(section: Config) -> dict[str, Any]:
-    """Returns a config section as it is read back from JSON."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in section.to_dict().items()}
+def _open_best(
+    run: RunFolder,
+    criterion: Criterion | None,
+    evaluation: Mapping[str, Any] | None,
+    earlier: Mapping[str, Any] | None,
+) -> BestTracker | None:
+    if criterion is None:
+        return None
+    # Files of earlier versions do not hold the evaluation.
+    before = evaluation_settings(earlier, criterion.name) if earlier is not None else None
+    return BestTracker(run.path, criterion, evaluation, before)

@@ -117,7 +117,14 @@ def make_train_step(
             skipped=skipped,
             grad_norm_ema=update_grad_norm_ema(state.grad_norm_ema, grad_norm, config.spike_factor),
         )
-        return new, {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
+        metrics = {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "param_norm": optax.global_norm(new.parameters),
+            "update_norm": jnp.where(accept, optax.global_norm(updates), 0.0),
+            "skipped": skipped,
+        }
+        return new, metrics
 
     def constrained(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
         with logical_axis_rules(partitioner.activation):

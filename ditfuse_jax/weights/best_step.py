@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.paths import as_path
@@ -36,6 +36,22 @@ class Criterion:
         return {"higher": value, "lower": -value, "zero": -abs(value)}[self.direction]
 
 
+@dataclass(frozen=True)
+class BestFile:
+    """The contents of `best.json`.
+
+    Attributes:
+      criterion: of the values.
+      values: step -> value.
+      evaluation: the settings that the values depend on, which may be compared only if these are
+        equal; None if they are not known.
+    """
+
+    criterion: Criterion
+    values: dict[int, float]
+    evaluation: Mapping[str, Any] | None = None
+
+
 def find_best(run: Path, saved: Collection[int]) -> int:
     """Returns the best of a run's saved steps.
 
@@ -43,7 +59,10 @@ def find_best(run: Path, saved: Collection[int]) -> int:
       UserError: none of them was evaluated.
     """
     path = as_path(run) / FILE
-    step = best_step(*read_best(path), saved) if path.exists() else None
+    step = None
+    if path.exists():
+        best = read_best(path)
+        step = best_step(best.criterion, best.values, saved)
     if step is None:
         raise UserError(
             f"{run} has no best checkpoint: none of its steps was evaluated by train.keep_best; "
@@ -60,8 +79,8 @@ def best_step(
     return max(known, key=lambda step: criterion.rank(values[step]), default=None)
 
 
-def read_best(path: Path) -> tuple[Criterion, dict[int, float]]:
-    """Reads `best.json`: the criterion, and its value at each evaluated step.
+def read_best(path: Path) -> BestFile:
+    """Reads `best.json`.
 
     Raises:
       UserError: the file is damaged.
@@ -70,6 +89,6 @@ def read_best(path: Path) -> tuple[Criterion, dict[int, float]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         criterion = Criterion(content["metric"], content["direction"])
         values = {int(step): float(value) for step, value in content["values"].items()}
+        return BestFile(criterion, values, content.get("evaluation"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}): remove it") from error
-    return criterion, values

@@ -9,7 +9,8 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Checkpoints, Criterion, Evaluation, find_checkpoint, train
 from ditfuse_jax.train.best import FILE, BestTracker
-from ditfuse_jax.train.run_folder import read_metrics
+from ditfuse_jax.train.metrics_files import read_metrics
+from ditfuse_jax.weights.best_step import read_best
 from ditfuse_jax.weights.run_paths import is_run, resolve_best
 
 pytestmark = pytest.mark.medium
@@ -107,6 +108,7 @@ def test_the_direction_decides_and_neither_nan_nor_a_later_equal_wins(tmp_path, 
     best = BestTracker(tmp_path, Criterion("x", direction))
     values = {0: math.nan, 1: math.inf, 2: -9.0, 3: 0.5, 4: -0.5, 5: math.inf, 6: -9.0}
     improved = [s for s, value in values.items() if best.record(s, {"x": value}, range(s))]
+    best.write()
     assert best.step(values) == winner
     assert 0 not in improved
     assert improved[-1] == winner
@@ -123,9 +125,46 @@ def test_a_run_that_goes_back_forgets_later_values(tmp_path):
     assert best.step([1, 2]) == 1
 
 
-def test_values_by_another_criterion_do_not_count(tmp_path):
-    BestTracker(tmp_path, HIGHER).record(1, {"eval/x": 9.0}, [1])
-    assert BestTracker(tmp_path, Criterion("eval/x", "lower")).step([1]) is None
+def write_best(folder, criterion=HIGHER, evaluation=None, **values):
+    best = BestTracker(folder, criterion, evaluation)
+    for step, value in values.items():
+        best.record(int(step.removeprefix("step")), {criterion.name: value}, [])
+    best.write()
+
+
+def test_values_by_another_criterion_do_not_count_and_are_kept_in_another_file(tmp_path):
+    write_best(tmp_path, step1=9.0)
+    best = BestTracker(tmp_path, Criterion("eval/x", "lower"))
+    assert best.step([1]) is None
+    line = best.set_aside(1)
+    assert line.startswith("best.json begins anew, as eval/x (lower is better) decides instead of")
+    assert not (tmp_path / FILE).exists()
+    assert read_best(tmp_path / "best_until_1.json").values == {1: 9.0}
+    write_best(tmp_path, step2=1.0)
+    assert BestTracker(tmp_path, HIGHER).set_aside(2) == ""
+
+
+def test_values_of_another_evaluation_do_not_count(tmp_path):
+    write_best(tmp_path, evaluation={"task": "m3", "count": 2}, step1=9.0)
+    same = BestTracker(tmp_path, HIGHER, {"count": 2, "task": "m3"})
+    assert (same.values, same.set_aside(1)) == ({1: 9.0}, "")
+    other = BestTracker(tmp_path, HIGHER, {"task": "mff", "count": 2})
+    assert other.values == {}
+    assert "begins anew, as the evaluation changed (task)" in other.set_aside(1)
+
+
+def test_a_file_that_does_not_hold_its_evaluation_has_that_of_the_run_s_config(tmp_path):
+    write_best(tmp_path, step1=9.0)
+    assert BestTracker(tmp_path, HIGHER, {"count": 2}, {"count": 2}).values == {1: 9.0}
+    assert BestTracker(tmp_path, HIGHER, {"count": 2}, {"count": 3}).values == {}
+
+
+def test_a_run_that_starts_over_begins_its_values_anew_and_keeps_the_old(tmp_path):
+    write_best(tmp_path, step5=9.0)
+    best = BestTracker(tmp_path, HIGHER)
+    best.forget_after(0)
+    assert "as the run starts at step 0" in best.set_aside(0)
+    assert read_best(tmp_path / "best_until_0.json").values == {5: 9.0}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"metric": "x", "direction": "higher"}'])

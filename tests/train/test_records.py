@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import Evaluation, train
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.run_folder import RunFolder, read_metrics
+from ditfuse_jax.train.metrics_files import read_metrics
 
 pytestmark = pytest.mark.medium
 
@@ -47,19 +47,6 @@ def test_goodput_sums_times_by_kind_and_the_rest_is_other():
     assert 0 < shares["data"] < 1
     assert shares["other"] > 0
     assert shares["step"] == 0
-
-
-def test_a_half_written_metrics_line_is_left_out(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert read_metrics(path) == [{"step": 1, "loss": 2.0}]
-
-
-def test_continuing_drops_the_lines_beyond_the_checkpoint(tmp_path):
-    run = RunFolder(tmp_path)
-    run.metrics.write_text("".join(f'{{"step": {i}}}\n' for i in range(1, 6)))
-    run.begin("{}", {}, step=3)
-    assert [record["step"] for record in read_metrics(run.metrics)] == [1, 2, 3]
 
 
 def test_a_run_folder_below_a_file_is_refused(tiny, tmp_path):

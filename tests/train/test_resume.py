@@ -14,8 +14,8 @@ from ditfuse_jax.model import RUNTIME_FIELDS
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.resources import resource
 from ditfuse_jax.train import Checkpoints, load_recipe, resolve, train
+from ditfuse_jax.train.changes import check_same_model, to_plain
 from ditfuse_jax.train.optimizer import make_optimizer
-from ditfuse_jax.train.setup import check_same_model, to_plain
 from ditfuse_jax.train.state import abstract_state
 
 pytestmark = pytest.mark.medium

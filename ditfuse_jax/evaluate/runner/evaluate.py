@@ -33,7 +33,8 @@ from ditfuse_jax.paths import as_path, model_path
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.standard_prompts import check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
-from ditfuse_jax.train.run_folder import RunFolder, package_versions, read_metrics
+from ditfuse_jax.train.metrics_files import read_metrics
+from ditfuse_jax.train.run_folder import RunFolder, package_versions
 from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
 _SHEET_ROWS = 4  # of one contact sheet
