@@ -7,6 +7,7 @@ import jax
 
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.processes import is_main_process
+from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.memory import StepMemory
 from ditfuse_jax.train.program_files import with_sizes, write_hlo, write_memory
@@ -14,7 +15,6 @@ from ditfuse_jax.train.recorder import example_flops
 from ditfuse_jax.train.setup import Setup
 from ditfuse_jax.train.state import Frozen, TrainState, shardings_of
 from ditfuse_jax.train.step import Batch, TrainStep
-from ditfuse_jax.train.writers import Console
 
 
 class CompiledSteps:

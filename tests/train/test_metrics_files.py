@@ -29,6 +29,12 @@ def metrics(request, tmp_path):
     return path
 
 
+def moved_after(path, step):
+    moved = set_aside(path, step)
+    assert moved is not None
+    return moved
+
+
 def steps(path):
     return [record["step"] for record in read_metrics(path)]
 
@@ -38,7 +44,7 @@ def test_both_forms_are_read_in_order(metrics):
 
 
 def test_later_steps_are_moved_to_a_file_beside_and_not_lost(metrics):
-    moved = set_aside(metrics, 3)
+    moved = moved_after(metrics, 3)
     assert steps(metrics) == [1, 2, 3]
     assert (moved.records, moved.last, moved.damaged) == (2, 5, 0)
     assert moved.path == metrics.with_name("metrics_after_3.jsonl")
@@ -53,14 +59,14 @@ def test_going_back_twice_to_a_step_keeps_both_copies(metrics):
     set_aside(metrics, 2)
     with metrics.open("a") as file:
         file.write(line(3, again=1))
-    moved = set_aside(metrics, 2)
+    moved = moved_after(metrics, 2)
     assert moved.path.name == "metrics_after_2_2.jsonl"
     assert read_metrics(moved.path) == [{"step": 3, "again": 1}]
     assert steps(metrics.with_name("metrics_after_2.jsonl")) == [3, 4, 5]
 
 
 def test_a_run_that_starts_over_keeps_everything_it_had(metrics):
-    moved = set_aside(metrics, 0)
+    moved = moved_after(metrics, 0)
     assert steps(metrics) == []
     assert steps(moved.path) == [1, 2, 3, 4, 5]
 
@@ -70,7 +76,7 @@ def test_earlier_parts_are_not_even_read(tmp_path):
     for number in range(4):
         path = tmp_path / "metrics" / f"000001-{number:06d}.jsonl"
         path.write_text(line(number) if number else "damaged\n")
-    moved = set_aside(tmp_path / "metrics.jsonl", 2)
+    moved = moved_after(tmp_path / "metrics.jsonl", 2)
     assert (moved.records, moved.damaged) == (1, 0)
 
 
@@ -81,7 +87,7 @@ def test_damaged_lines_are_left_out_with_one_warning_and_moved_at_the_next_start
     assert steps(path) == steps(path) == [1, 5]
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning == f"{path}: 5 damaged lines are left out, the first is line 2"
-    moved = set_aside(path, 5)
+    moved = moved_after(path, 5)
     assert (moved.records, moved.damaged) == (0, 6)
     assert "6 damaged lines" in str(moved)
     assert path.read_text() == line(1) + line(5)

@@ -8,8 +8,8 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.train import train
+from ditfuse_jax.train.metrics_files import read_metrics
 from ditfuse_jax.train.profiler import STEPS_ON_REQUEST
-from ditfuse_jax.train.run_folder import read_metrics
 
 pytestmark = pytest.mark.medium
 

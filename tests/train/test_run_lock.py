@@ -107,7 +107,7 @@ def test_a_process_of_this_machine_that_was_killed_is_replaced_at_once(take, tmp
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "owns\n"
+    assert process.stdout is not None and process.stdout.readline() == "owns\n"
     with pytest.raises(UserError, match=f"in use by process {process.pid} on "):
         take()
     process.send_signal(signal.SIGSTOP)  # suspended, it still owns the folder

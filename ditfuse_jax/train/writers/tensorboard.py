@@ -29,14 +29,14 @@ class TensorBoardWriter:
           step: that the run continues from.  TensorBoard hides the events of later steps that
             earlier files hold, which the run records again.
         """
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
         self._file = file
         file.append(_record(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """See `Writer`."""
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.summary import scalar
 
         values = [value for name, x in scalars.items() for value in scalar(name, x).value]
@@ -70,7 +70,7 @@ def open_tensorboard(run: RunFolder, config: Mapping[str, Any]) -> Writer:
 
 def _record(**fields: Any) -> bytes:
     from tensorboardX.crc32c import crc32c
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     def checksum(data: bytes) -> bytes:
         crc = crc32c(data)

@@ -36,6 +36,7 @@ def test_metrics_are_parts_that_are_read_in_order_and_cut_without_loss(store, mo
     assert sorted(names)[:2] == ["000000-000000.jsonl", "000000-000001.jsonl"]
     assert len(list(run.tensorboard.iterdir())) > 3
     moved = set_aside(run.metrics, 12)
+    assert moved is not None
     assert steps(run) == list(range(1, 13))
     assert [record["step"] for record in read_metrics(moved.path)] == list(range(13, 21))
 

@@ -34,7 +34,7 @@ def two_starts(tmp_path):
 
 def wandb_records(data):
     """Reads an offline run: a header of 7 bytes, then records as in LevelDB's log."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     assert len(data) < 32768  # one block
     data = data[7:]

@@ -5,7 +5,7 @@ import struct
 import google_crc32c
 import pytest
 from tensorboardX import SummaryWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.writers.appended import AppendedParts
