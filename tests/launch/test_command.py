@@ -19,6 +19,8 @@ USES = [
     ("h100", "slurm", ("run", "status", "stop")),
     ("h100", "jobset", ("run", "status", "stop")),
     ("nano", "slurm", ("run", "status", "stop")),
+    ("v6e_first", "jobset", ("run", "status", "stop")),
+    ("v6e_first", "tpu_vm", ("create", "run", "status", "stop", "delete")),
     ("v6e_256", "jobset", ("run", "status", "stop")),
     ("v6e_256", "tpu_vm", ("create", "run", "status", "stop", "delete")),
     ("v6e_256_x2", "jobset", ("run", "status", "stop")),
