@@ -86,8 +86,8 @@ class JobSpec:
       name: of the job, its nodes and pods: lowercase letters, digits and hyphens.
       hardware: `Tpu`, `Gpu` or `Cpu`.
       config: `--config` of `ditfuse train`.
-      workdir: `--workdir` of `ditfuse train`, in a bucket (gs://, s3://) or on a disk that all
-        machines share.
+      workdir: `--workdir` of `ditfuse train`, in a bucket (gs://) or on a disk that all machines
+        share.
       command: arguments of `ditfuse` for independent tasks instead of a training, as
         ("prepare", "gs://bucket/photos", "-o", "gs://bucket/packed"); `config` and `workdir` stay
         empty.
@@ -249,16 +249,16 @@ def bucket_scheme(address: str) -> str | None:
 
 
 def check_workdir(workdir: str) -> None:
-    """Refuses object stores that the training cannot write.
+    """Refuses object stores that a training cannot write (docs/storage.md).
 
     Raises:
-      LaunchError: the scheme is unknown.
+      LaunchError: it is in such a store.
     """
     scheme, separator, _ = workdir.partition("://")
-    if separator and bucket_scheme(workdir) is None:
+    if separator and bucket_scheme(workdir) != "gs://":
         raise LaunchError(
-            f"workdir {workdir!r}: {scheme}:// cannot be written; give a folder in a bucket of "
-            f"{' or '.join(COPIERS)}, or on a shared disk"
+            f"workdir {workdir!r}: a training cannot write to {scheme}://; give gs://BUCKET/RUN, or "
+            "a folder on a shared disk"
         )
 
 

@@ -245,7 +245,7 @@ def test_only_bad_input_is_not_restarted(gpu_job):
 
 def test_node_labels_of_other_clusters_replace_those_of_gke(gpu_job):
     job = gpu_job(
-        workdir="s3://bucket/run",
+        workdir="gs://bucket/run",
         kubernetes=Kubernetes(namespace="lab", node_selector={"gpu": "h100"}),
     )
     read, _, pod = parts(job)
