@@ -257,8 +257,8 @@ def check_workdir(workdir: str) -> None:
     scheme, separator, _ = workdir.partition("://")
     if separator and bucket_scheme(workdir) != "gs://":
         raise LaunchError(
-            f"workdir {workdir!r}: a training cannot write to {scheme}://; give gs://BUCKET/RUN, or "
-            "a folder on a shared disk"
+            f"workdir {workdir!r}: a training cannot write to {scheme}://; give gs://BUCKET/RUN, "
+            "or a folder on a shared disk"
         )
 
 

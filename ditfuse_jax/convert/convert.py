@@ -8,7 +8,7 @@ from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS
 from ditfuse_jax.convert.publish import add_card
 from ditfuse_jax.convert.transforms import cast, merge
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.paths import as_path, model_path
+from ditfuse_jax.paths import as_path, is_remote, model_path
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import open_checkpoint
 
@@ -49,6 +49,8 @@ def convert(
     source, output = model_path(source), as_path(output)
     if push:
         hub.push_address(push)
+        if is_remote(output):
+            raise UserError(f"--push uploads a local folder, not {output}: give another -o OUTPUT")
     if to is not None:
         LAYOUTS.find(to)
     if dtype is not None and dtype not in DTYPES:

@@ -1,13 +1,12 @@
 """`ditfuse convert --push`: a converted folder and its model card to the Hub."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from ditfuse_jax import hub
 from ditfuse_jax.convert.model_card import FILE, model_card
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import write_text
+from ditfuse_jax.files import write_bytes, write_text
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import Checkpoint
 from ditfuse_jax.weights.license import LICENSE, find_license
@@ -36,7 +35,7 @@ def add_card(
     write_text(folder / FILE, card)
     terms = find_license(checkpoint)
     if terms is not None and not (folder / LICENSE).exists():
-        shutil.copyfile(terms, folder / LICENSE)
+        write_bytes(folder / LICENSE, terms.read_bytes())
 
 
 def push(folder: Path, address: str, *, private: bool = False, dry_run: bool = False) -> None:

@@ -3,13 +3,16 @@
 With low-rank adapters the weights are frozen under them; without, they are the initial parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.hub import HubAddress
 from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner
@@ -155,6 +158,27 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
         adapter.leaves,
         abstract,
     )
+
+
+def check_same_weights(saved: Mapping[str, Any], config: Config, path: Path) -> None:
+    """Refuses to continue adapters around another commit of their weights: a branch has moved.
+
+    Args:
+      saved: the checkpoint's config.
+      config: of the run that continues, with pinned addresses.
+      path: of the run, for the message.
+
+    Raises:
+      UserError: naming both commits.
+    """
+    old, new = str(saved.get("weights", "")), config.weights
+    if not config.lora.rank or old == new or not (hub.is_address(old) and hub.is_address(new)):
+        return
+    if HubAddress.parse(old).repository == HubAddress.parse(new).repository:
+        raise UserError(
+            f"{path} adapts {old}, which is now {new}: name the commit, as in --config "
+            f"omnigen_lora:{old}, or use another --workdir"
+        )
 
 
 def _addresses(config: Config) -> list[tuple[Config, str]]:

@@ -18,7 +18,7 @@ from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokeni
 from ditfuse_jax.train.best import BestTracker, Criterion
 from ditfuse_jax.train.changes import check_same_model, evaluation_settings
 from ditfuse_jax.train.checkpoint import Checkpoints
-from ditfuse_jax.train.initial import check_inputs, load_frozen, load_initial
+from ditfuse_jax.train.initial import check_inputs, check_same_weights, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.run_folder import RunFolder
@@ -114,6 +114,7 @@ def set_up(
     if latest is not None:  # 0 in a folder of converted weights, which is not a run to continue
         saved = checkpoints.config(start)
         check_same_model(saved, config, run.path)
+        check_same_weights(saved, config, run.path)
         check_tokenizer(
             data.encoder.tokenizer,
             saved.get(FINGERPRINT),

@@ -81,6 +81,37 @@ def test_a_model_that_cannot_be_downloaded_is_one_line_and_exit_code_2(
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config", "nano_m3", "--workdir", "hf://lab/run"],
+        ["fuse", "hf://lab/a.png", "b.png", "-o", "c.png"],
+        ["fuse", "a.png", "b.png", "-o", "hf://lab/c.png"],
+        ["convert", "small", "-o", "hf://lab/out"],
+        ["prepare", "hf://lab/photos", "-o", "out"],
+        ["prepare", "photos", "-o", "hf://lab/out"],
+        ["evaluate", "--checkpoint", "small", "--data", "hf://lab/photos", "-o", "out"],
+        [
+            *("train", "--config", "nano_m3", "--workdir", "run"),
+            "--config.data.mixture.photos.source=hf://lab/photos",
+        ],
+    ],
+    ids=" ".join,
+)
+def test_an_address_where_no_model_is_expected_is_refused_and_nothing_is_made(
+    hub_server, tmp_path, monkeypatch, capsys, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("ditfuse")]
+    assert "hf:" in line
+    assert list(tmp_path.iterdir()) == [] and hub_server.requests == []
+
+
 # Every connection and every look-up of a name goes through these events of CPython.
 WATCH = """
 import sys

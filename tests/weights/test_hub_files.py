@@ -15,7 +15,11 @@ from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.parallel import processes
 from ditfuse_jax.prompts.tokenizer import load_tokenizer, tokenizer_folder
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.train.initial import initialize_from, with_pinned_addresses
+from ditfuse_jax.train.initial import (
+    check_same_weights,
+    initialize_from,
+    with_pinned_addresses,
+)
 from ditfuse_jax.train.recipe import default_config, load_recipe
 from ditfuse_jax.weights import Adapter, open_adapter, open_checkpoint, write_adapter
 from ditfuse_jax.weights.autoencoder import fingerprint
@@ -185,6 +189,19 @@ def test_addresses_in_overrides_are_recorded_with_their_commits(hub_server, orig
     assert pinned.is_locked and config.weights == "hf://lab/OmniGen"
     plain = load_recipe("nano_m3")
     assert with_pinned_addresses(plain) is plain
+
+
+def test_adapters_do_not_continue_around_another_commit_of_their_weights(tmp_path):
+    old, new = (f"hf://lab/OmniGen@{digit * 40}" for digit in "01")
+    config = default_config("omnigen")
+    config.weights = new
+    config.lora.rank = 8
+    check_same_weights({"weights": new}, config, tmp_path)
+    check_same_weights({"weights": "/a/folder"}, config, tmp_path)
+    with pytest.raises(UserError, match=f"adapts {old}, which is now {new}"):
+        check_same_weights({"weights": old}, config, tmp_path)
+    config.lora.rank = 0  # the weights were only the start
+    check_same_weights({"weights": old}, config, tmp_path)
 
 
 class Store:
