@@ -36,5 +36,4 @@ def get_config(arg: str = "") -> Config:
     config.train.accumulation = 8
     config.train.ema_decay = 0.0
     config.evaluations.held_out.count = 4
-    config.model.remat = "full"
     return config

@@ -19,17 +19,11 @@ import jax
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import compilation_cache, make_folder, write_bytes
+from ditfuse_jax.parallel.compiler_options import compile_with_options
 
 _PACKAGES = ("jax", "jaxlib", "libtpu")
 # Lowest effort of XLA: compiles several times faster; the programs are the same or slightly worse.
 _LOW_EFFORT = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
-# libtpu 0.0.42 fails with an internal check if it runs a collective on v7x's sparse cores.
-_OPTIONS = {
-    "v7x": {
-        f"xla_tpu_enable_sparse_core_collective_offload_{kind}": "false"
-        for kind in ("all_reduce", "reduce_scatter", "all_gather")
-    }
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +60,12 @@ def cache_folder() -> Path:
 
 
 def compile_lowered(
-    lowered: jax.stages.Lowered, target: str, folder: Path, *, low_effort: bool = False
+    lowered: jax.stages.Lowered,
+    target: str,
+    folder: Path,
+    *,
+    low_effort: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Compilation:
     """Compiles a program, or returns the cached result of the same program, target and compiler.
 
@@ -75,12 +74,12 @@ def compile_lowered(
       target: name of the devices, e.g. "v6e:16x16".
       folder: cache folder.
       low_effort: use the compiler's lowest instead of its default effort.
+      options: further options of the compiler; see `parallel.compiler_options`.
 
     Raises:
-      UserError: the compiler fails for a reason other than memory.
+      UserError: the compiler fails for a reason other than memory, or refuses an option.
     """
-    options: dict[str, Any] = dict(_LOW_EFFORT) if low_effort else {}
-    options |= _OPTIONS.get(target.partition(":")[0].split()[-1], {})
+    options = (_LOW_EFFORT if low_effort else {}) | dict(options or {})
     path = folder / f"{program_key(lowered, target, options)}.json.z"
     found = _read_cached(path)
     if found:
@@ -90,7 +89,7 @@ def compile_lowered(
     caching = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
     try:
-        done = _measure(lowered.compile(compiler_options=options), started)
+        done = _measure(compile_with_options(lowered, options), started)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             reason = str(error).splitlines()[0]

@@ -14,10 +14,14 @@ from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.flops import condition_flops, draw_flops, training_flops
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.lora_flops import lora_training_flops
+from ditfuse_jax.model.remat import AUTO
 from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
+from ditfuse_jax.parallel.compiler_options import compiler_options
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.sample.standard_prompts import standard_prompt
+from ditfuse_jax.train.choose_remat import CANDIDATES, RESERVE
+from ditfuse_jax.train.for_devices import least_saved, with_attention
 from ditfuse_jax.train.memory import checkpoint_bytes
 from ditfuse_jax.train.recipe import Config, apply_overrides, default_config
 from ditfuse_jax.train.settings import Recipe, resolve
@@ -114,18 +118,50 @@ def compile_on(
     low_effort: bool = False,
     folder: Path | None = None,
 ) -> list[Report]:
-    """Compiles programs for given devices; see `compile_programs`."""
+    """Compiles programs for given devices; see `compile_programs`.
+
+    With `model.remat=auto`, training is compiled with one policy after the other until one fits.
+    """
     slice_of = [getattr(device, "slice_index", 0) or 0 for device in devices]
     recipe = config.recipe(len(devices), max(slice_of) + 1)
+    recipe, _ = with_attention(recipe, devices[0])
     partitioner = Partitioner(make_mesh(recipe.mesh, devices))
-    if config.program == "train":
-        programs = [train_program(recipe, partitioner)]
-    else:
-        programs = sampling_programs(recipe, partitioner)
-    # Programs number devices by their position in the mesh.
-    slice_indices = [
-        getattr(device, "slice_index", 0) or 0 for device in partitioner.mesh.devices.flat
-    ]
+    settings = {"low_effort": low_effort, "folder": folder or cache_folder()}
+    if config.program == "sample":
+        return [
+            _compile(recipe, partitioner, program, accelerator, target, **settings)
+            for program in sampling_programs(recipe, partitioner)
+        ]
+    if recipe.model.remat != AUTO:
+        program = train_program(recipe, partitioner)
+        return [_compile(recipe, partitioner, program, accelerator, target, **settings)]
+    usable = (1 - RESERVE) * accelerator.hbm_bytes
+    for name in CANDIDATES:
+        model = dataclasses.replace(recipe.model, remat=name)
+        recipe = dataclasses.replace(recipe, model=model)
+        program = train_program(recipe, partitioner)
+        saved = _saved_by_a_step(least_saved(recipe), partitioner, program)["layers' checkpoints"]
+        least = device_bytes(program.arguments) + saved
+        if least > usable and name != CANDIDATES[-1]:
+            continue
+        report = _compile(recipe, partitioner, program, accelerator, target, **settings)
+        if report.fits and report.bytes["total"] <= usable:
+            return [report]
+    return [report]
+
+
+def _compile(
+    recipe: Recipe,
+    partitioner: Partitioner,
+    program: Program,
+    accelerator: Accelerator,
+    target: str,
+    *,
+    low_effort: bool,
+    folder: Path,
+) -> Report:
+    """Compiles one program and reports on it."""
+    devices = list(partitioner.mesh.devices.flat)  # programs number devices in this order
     facts = {
         "preset": recipe.model.preset,
         "topology": target,
@@ -138,32 +174,27 @@ def compile_on(
         "attention": recipe.model.attention,
         "effort": "low" if low_effort else "default",
     }
-    if config.program == "sample":
+    options = {}
+    consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
+    if program.name == "train":
+        consumers |= _saved_by_a_step(recipe, partitioner, program)
+        options = compiler_options(recipe.train.compiler_options, devices[0])
+    else:
         del facts["trainable"], facts["remat"]
         facts |= recipe.sampling.to_dict() | {"batch_size": recipe.data.batch_size}
-    reports = []
-    for program in programs:
-        compilation = compile_lowered(
-            program.lower(), target, folder or cache_folder(), low_effort=low_effort
-        )
-        consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
-        if program.name == "train":
-            consumers |= _saved_by_a_step(recipe, partitioner, program)
-        flops = model_flops(recipe, program.name) / len(devices)
-        masks = attention_masks(recipe, program.name)
-        reports.append(
-            make_report(
-                program.name,
-                facts,
-                compilation,
-                consumers,
-                flops,
-                accelerator,
-                slice_indices,
-                masks,
-            )
-        )
-    return reports
+    compilation = compile_lowered(
+        program.lower(), target, folder, low_effort=low_effort, options=options
+    )
+    return make_report(
+        program.name,
+        facts,
+        compilation,
+        consumers,
+        model_flops(recipe, program.name) / len(devices),
+        accelerator,
+        [getattr(device, "slice_index", 0) or 0 for device in devices],
+        attention_masks(recipe, program.name),
+    )
 
 
 def model_flops(recipe: Recipe, program: str) -> float:

@@ -19,6 +19,7 @@ from ditfuse_jax.pipeline import fixed_batch
 from ditfuse_jax.sample.sampler import make_sampler
 from ditfuse_jax.train.compile import compile_step, to_devices
 from ditfuse_jax.train.console import Console
+from ditfuse_jax.train.for_devices import with_attention, with_remat
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.initial import load_frozen
 from ditfuse_jax.train.optimizer import learning_rate, make_optimizer
@@ -33,16 +34,26 @@ from ditfuse_jax.train.writers import MultiWriter, make_writers
 def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     """Measures training steps on one fixed batch, compiled as the training loop compiles them."""
     setup = _Setup(recipe)
+    recipe = setup.recipe
     setup.partitioner.check_batch(recipe.data.batch_size, recipe.step.accumulation)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, ema, setup.partitioner)
-    state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
-    graph, _ = make_graph(recipe.network)
     started = time.perf_counter()
-    function = make_train_step(graph, optimizer, recipe.step, setup.partitioner, setup.space)
-    step = compile_step(function, setup.partitioner, abstract, setup.frozen, setup.batch)
+    recipe, _, compiled = with_remat(
+        recipe, setup.partitioner, optimizer, abstract, setup.space, setup.frozen, setup.batch
+    )
+    if compiled:
+        (step,) = compiled.values()
+    else:
+        graph, _ = make_graph(recipe.network)
+        function = make_train_step(graph, optimizer, recipe.step, setup.partitioner, setup.space)
+        options = recipe.train.compiler_options
+        step = compile_step(
+            function, setup.partitioner, abstract, setup.frozen, setup.batch, options
+        )
     compile_seconds = time.perf_counter() - started
+    state = create_state(recipe.network, optimizer, ema, recipe.seed, abstract)
 
     def run() -> Any:
         nonlocal state
@@ -55,6 +66,8 @@ def bench_train(recipe: Recipe, repeats: int) -> Measurement:
     facts = {
         "batch_size": size,
         "crop": recipe.data.crop,
+        "attention": recipe.model.attention,
+        "remat": recipe.model.remat,
         "compile_seconds": compile_seconds,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
@@ -97,6 +110,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     The autoencoder of a latent model is not included.
     """
     setup = _Setup(recipe)
+    recipe = setup.recipe
     model, sampling = recipe.model, recipe.sampling
     _, state = make_graph(recipe.network)
     shardings = setup.partitioner.parameters(state)
@@ -127,6 +141,7 @@ def bench_sample(recipe: Recipe, repeats: int) -> Measurement:
     facts = {
         **dataclasses.replace(sampling, tile=0, global_steps=0, batch_size=size).to_dict(),
         "crop": recipe.data.crop,
+        "attention": model.attention,
         "branches": len(branches),
     }
     seconds = time_repeats(lambda: sampler(parameters, stacked, noise, shares), repeats)
@@ -138,6 +153,7 @@ class _Setup:
 
     def __init__(self, recipe: Recipe):
         self.partitioner = Partitioner(make_mesh(recipe.mesh))
+        self.recipe, _ = with_attention(recipe, self.partitioner.mesh.devices.flat[0])
         self.space, self.frozen = load_frozen(recipe, self.partitioner)
         batch = fixed_batch(recipe.data, recipe.data.batch_size)
         self.batch = to_devices(batch, self.partitioner)

@@ -49,8 +49,9 @@ class ModelConfig:
       original_max_position: longest sequence for `rope_short_factor`, in tokens.
       max_position: longest sequence of the model, in tokens.
       dtype: computation type, `float32` or `bfloat16`; parameters stay float32.
-      attention: a name in `attention.IMPLEMENTATIONS`.
-      remat: a name in `remat.REMAT_POLICIES`.
+      attention: a name in `attention.IMPLEMENTATIONS`; `auto` takes the one for the device.
+      remat: a name in `remat.REMAT_POLICIES`; with `auto` a training takes the policy with the
+        least recomputation that fits the device.
       unroll: whether the layers are unrolled instead of scanned: compiles longer, runs faster; on a
         CPU `remat` then saves nothing.
 
@@ -83,8 +84,8 @@ class ModelConfig:
     original_max_position: int = 4096
     max_position: int = 4096
     dtype: str = "float32"
-    attention: str = "xla"
-    remat: str = "none"
+    attention: str = "auto"
+    remat: str = "auto"
     unroll: bool = False
 
     def __post_init__(self):

@@ -46,12 +46,12 @@ def small() -> ModelConfig:
 
 def base() -> ModelConfig:
     """For a workstation or one host with accelerators."""
-    return _pixels("base", width=768, layers=16, heads=12, dtype="bfloat16", remat="attention")
+    return _pixels("base", width=768, layers=16, heads=12, dtype="bfloat16")
 
 
 def large() -> ModelConfig:
     """For several hosts."""
-    return _pixels("large", width=1536, layers=24, heads=16, dtype="bfloat16", remat="attention")
+    return _pixels("large", width=1536, layers=24, heads=16, dtype="bfloat16")
 
 
 def omnigen() -> ModelConfig:
@@ -70,7 +70,6 @@ def omnigen() -> ModelConfig:
         text_slots=(64, 16, 128),
         max_position=131072,
         dtype="bfloat16",
-        remat="attention",
     )
 
 

@@ -9,6 +9,9 @@ From fastest to smallest memory:
 * `offload` moves the layers' inputs to host memory;
 * `full` saves the layers' inputs only.
 
+With `auto` a training takes the first of them whose step fits its devices (`train.choose_remat`);
+where nobody has chosen, as in sampling, it is `none`.
+
 Everything else is computed again.  Attention marks its output with `checkpoint_attention`.  The
 `xla` implementation on a CPU and `splash`, which define their own backward pass, mark the
 log-sum-exp too; otherwise their forward pass would run again.  It does run again with cuDNN, whose
@@ -49,9 +52,11 @@ def _save(*names: str) -> RematPolicy:
     return RematPolicy(policies.save_only_these_names(*names), (BLOCK_INPUT, *names))
 
 
+AUTO = "auto"
 REMAT_POLICIES: Registry[RematPolicy] = Registry(
     "model.remat",
     {
+        AUTO: RematPolicy(None, None),
         "none": RematPolicy(None, None),
         "projections": _save("qkv", ATTENTION, "o_proj", "gate_up"),
         "attention": _save(ATTENTION),

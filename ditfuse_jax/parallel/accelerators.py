@@ -69,3 +69,23 @@ def peak_flops(device_kind: str) -> float | None:
     """Returns the peak dense bfloat16 FLOP/s of a JAX `device_kind`, or None if it is unknown."""
     matches = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
+
+
+# Prefix of JAX's `device_kind` -> name of the chip: a key of `TPUS`, or a GPU.
+_CHIPS = {
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5p": "v5p",
+    "TPU v5": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+    "TPU7x": "v7x",
+    "NVIDIA H100": "h100",
+    "NVIDIA H200": "h200",
+}
+
+
+def chip_of(device_kind: str) -> str | None:
+    """Returns the name of the chip with a JAX `device_kind`, or None if it is unknown."""
+    matches = [name for name in _CHIPS if device_kind.startswith(name)]
+    return _CHIPS[max(matches, key=len)] if matches else None

@@ -13,6 +13,7 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model import ModelConfig
+from ditfuse_jax.model.attention import auto
 from ditfuse_jax.model.lora import LoRAConfig, combine_trees, merge_lora
 from ditfuse_jax.model.network import Network, Parameters, make_graph
 from ditfuse_jax.model.space import Space
@@ -108,7 +109,9 @@ def load_checkpoint(
     if checkpoint.lora:
         checkpoint.shapes()  # opens the weights under the adapters, whose folder may be missing
     check_tokenizer(tokenizer, checkpoint.tokenizer_fingerprint, model.vocab_size, checkpoint.name)
-    partitioner = Partitioner(make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    device = jax.local_devices()[0]
+    partitioner = Partitioner(make_mesh(MeshConfig(), [device]))
+    model = dataclasses.replace(model, attention=auto.for_device(model.attention, device))
     network = Network(model, checkpoint.lora)
     abstract = abstract_model(model, partitioner, frozen=True)
     if network.lora:

@@ -1,20 +1,23 @@
 """Compiled training steps."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from ditfuse_jax.parallel import Partitioner
+from ditfuse_jax.parallel.compiler_options import compile_with_options, compiler_options
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.memory import StepMemory
 from ditfuse_jax.train.program_files import with_sizes, write_hlo, write_memory
 from ditfuse_jax.train.recorder import example_flops
-from ditfuse_jax.train.setup import Setup
 from ditfuse_jax.train.state import Frozen, TrainState, shardings_of
 from ditfuse_jax.train.step import Batch, TrainStep
+
+if TYPE_CHECKING:
+    from ditfuse_jax.train.setup import Setup
 
 
 class CompiledSteps:
@@ -24,7 +27,7 @@ class CompiledSteps:
       memory: of the step that was compiled last, or did not fit; None before the first.
     """
 
-    def __init__(self, setup: Setup, goodput: Goodput, console: Console):
+    def __init__(self, setup: "Setup", goodput: Goodput, console: Console):
         self.memory: StepMemory | None = None
         self._setup, self._goodput, self._console = setup, goodput, console
         self._compiled: dict[tuple[int, ...], tuple[Callable, float]] = {}
@@ -48,23 +51,47 @@ class CompiledSteps:
         setup = self._setup
         inputs = setup.partitioner, setup.abstract, setup.frozen, batch
         self.memory = StepMemory.of(setup.recipe, *inputs)
+        train = setup.recipe.train
         lowered = lower_step(setup.make_step(), *inputs)
-        compiled = lowered.compile()
+        compiled = setup.compiled.get(batch["target"].shape)
+        if compiled is None:
+            device = setup.partitioner.mesh.devices.flat[0]
+            options = compiler_options(train.compiler_options, device)
+            compiled = compile_with_options(lowered, options)
         self.memory = with_sizes(self.memory, compiled)
         if is_main_process():
             height, width = batch["target"].shape[1:3]
             name = f"{height}x{width}"
             self._console.print(write_memory(self.memory, name, setup.run.path).rstrip())
-            if setup.recipe.train.dump_hlo:
+            if train.dump_hlo:
                 write_hlo(lowered, compiled, name, setup.run.path)
         return compiled
 
 
 def compile_step(
-    step: TrainStep, partitioner: Partitioner, abstract: TrainState, frozen: Frozen, batch: Batch
-) -> Callable:
-    """Compiles the step before its first call; the buffers of the state are donated."""
-    return lower_step(step, partitioner, abstract, frozen, batch).compile()
+    step: TrainStep,
+    partitioner: Partitioner,
+    abstract: TrainState,
+    frozen: Frozen,
+    batch: Batch,
+    settings: Sequence[str] = (),
+) -> Any:
+    """Compiles the step before its first call; the buffers of the state are donated.
+
+    Args:
+      step: see `make_train_step`.
+      partitioner: of the mesh.
+      abstract: the state.
+      frozen: what the step reads and never changes.
+      batch: may be abstract.
+      settings: `train.compiler_options`.
+
+    Raises:
+      UserError: the compiler refuses one of its options.
+    """
+    lowered = lower_step(step, partitioner, abstract, frozen, batch)
+    options = compiler_options(settings, partitioner.mesh.devices.flat[0])
+    return compile_with_options(lowered, options)
 
 
 def lower_step(

@@ -119,7 +119,7 @@ def train(
         if is_main_process():
             console.print(_record_parameters(setup))
 
-        recorder = _make_recorder(setup, config, passed, console, goodput, stack)
+        recorder = _make_recorder(setup, passed, console, goodput, stack)
         batches = TimeoutIterator(
             recipe.data.batches(step, jax.process_index(), jax.process_count()),
             recipe.train.data_timeout,
@@ -183,7 +183,6 @@ def train(
 
 def _make_recorder(
     setup: Setup,
-    config: Config,
     passed: Writer,
     console: Console,
     goodput: Goodput,
@@ -193,7 +192,7 @@ def _make_recorder(
     recipe = setup.recipe
     writers: list[Writer] = []
     if is_main_process():
-        own = MultiWriter(make_writers(recipe.train.writers, setup.run, config.to_dict()))
+        own = MultiWriter(make_writers(recipe.train.writers, setup.run, setup.config.to_dict()))
         stack.callback(own.close)
         writers = [own, passed]
     rate = learning_rate(recipe.optimizer, recipe.train.steps)

@@ -18,6 +18,7 @@ from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokeni
 from ditfuse_jax.train.best import BestTracker, Criterion
 from ditfuse_jax.train.changes import check_same_model, evaluation_settings
 from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.for_devices import record, with_attention, with_remat
 from ditfuse_jax.train.initial import check_inputs, check_same_weights, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.recipe import Config
@@ -39,8 +40,11 @@ class Setup:
       state: at the first step of this process.
       start: number of updates that the state has seen.
       best: values of the evaluations that choose the best checkpoint, if one is kept.
+      config: the recipe's config with the settings that were chosen for the devices.
       saved_config: the config that checkpoints hold, with the tokenizer's fingerprint.
-      notes: lines for the user: where the run starts, and what changed; in the main process.
+      notes: lines for the user: where the run starts, what changed, and which settings were chosen
+        for the devices; in the main process.
+      compiled: the steps that were compiled to choose, by the shape of the targets.
     """
 
     recipe: Recipe
@@ -55,8 +59,10 @@ class Setup:
     start: int
     checkpoints: Checkpoints
     best: BestTracker | None
+    config: Config
     saved_config: dict[str, Any]
     notes: list[str]
+    compiled: dict[tuple[int, ...], Any]
 
     def make_step(self) -> TrainStep:
         """Returns the training step, not compiled."""
@@ -93,6 +99,7 @@ def set_up(
     recipe = dataclasses.replace(recipe, data=data)
     partitioner = Partitioner(make_mesh(recipe.mesh))
     partitioner.check_batch(data.batch_size, recipe.step.accumulation)
+    recipe, choices = with_attention(recipe, partitioner.mesh.devices.flat[0])
     check_inputs(recipe, data.sources)  # opens the sources: wrong paths are reported here
     found = _take(run, stack, say)
     earlier = run.earlier_config()
@@ -105,10 +112,14 @@ def set_up(
     )
     stack.callback(checkpoints.close)
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
-    graph, _ = make_graph(recipe.network)
     keep_ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, keep_ema, partitioner)
     space, frozen = load_frozen(recipe, partitioner)
+    recipe, more_choices, compiled = with_remat(
+        recipe, partitioner, optimizer, abstract, space, frozen
+    )
+    config = record(config, recipe)
+    graph, _ = make_graph(recipe.network)
     latest = checkpoints.latest
     start = latest or 0
     if latest is not None:  # 0 in a folder of converted weights, which is not a run to continue
@@ -133,6 +144,8 @@ def set_up(
         notes = [
             start_line(run, start, recipe.train.steps, found, steps, recipe.weights),
             *record_start(run, start, config, earlier, best),
+            *choices,
+            *more_choices,
         ]
     return Setup(
         recipe=recipe,
@@ -147,9 +160,11 @@ def set_up(
         start=start,
         checkpoints=checkpoints,
         best=best,
+        config=config,
         saved_config=config.to_dict()
         | {FINGERPRINT: tokenizer_fingerprint(data.encoder.tokenizer)},
         notes=notes,
+        compiled=compiled,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from ditfuse_jax.checks import check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel.compiler_options import check_compiler_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TrainConfig:
       dump_hlo: write the compiled step as text to the run folder, before and after optimisation.
       writers: names in `WRITERS`, which record the metrics.
       callbacks: names in `CALLBACKS`, which are called after every update.
+      compiler_options: `NAME=VALUE` for XLA's compiler, and `auto` for the chip's; see
+        `parallel.compiler_options`.
     """
 
     steps: int = 100_000
@@ -44,6 +47,7 @@ class TrainConfig:
     dump_hlo: bool = False
     writers: tuple[str, ...] = ("jsonl", "tensorboard")
     callbacks: tuple[str, ...] = ()
+    compiler_options: tuple[str, ...] = ("auto",)
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation", "log_every", "keep_checkpoints"):
@@ -57,3 +61,4 @@ class TrainConfig:
             raise UserError(
                 f"train.profile_steps must be empty or (first, last) from 1 on, not {steps}"
             )
+        check_compiler_options(self.compiler_options)

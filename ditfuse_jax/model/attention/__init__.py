@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from ditfuse_jax.model.attention import cudnn, reference, splash, xla
+from ditfuse_jax.model.attention import auto, cudnn, reference, splash, xla
 from ditfuse_jax.model.attention.mask import AttentionMask, Part, Span
 from ditfuse_jax.registry import Registry
 
@@ -19,6 +19,7 @@ Attention = Callable[[jax.Array, jax.Array, jax.Array, AttentionMask, jax.Array]
 IMPLEMENTATIONS: Registry[Attention] = Registry(
     "model.attention",
     {
+        auto.AUTO: auto.attend,
         "reference": reference.attend,
         "xla": xla.attend,
         "splash": splash.attend,

@@ -24,7 +24,7 @@ from ditfuse_jax.model.remat import checkpoint_attention
 _HIDDEN = -30000.0
 # cuDNN requires head dimensions that are multiples of 8; JAX's binding of its gradients requires
 # even lengths.
-_CHANNELS = 8
+CHANNELS = 8
 
 
 def attend(
@@ -85,6 +85,16 @@ def available() -> bool:
     return compat.cuda_plugin_is_installed()
 
 
+def largest_head_dim(compute_capability: float) -> int:
+    """Returns the largest head dimension of cuDNN's attention on a GPU, with gradients."""
+    return 256 if compute_capability >= 9.0 else 128
+
+
+def split_head_dim(head_dim: int) -> int:
+    """Returns the head dimension of the calls of `attend_split`."""
+    return -(-(head_dim + 1) // CHANNELS) * CHANNELS
+
+
 def _even(x: jax.Array, axis: int) -> jax.Array:
     return _append_zeros(x, axis, x.shape[axis] % 2)
 
@@ -95,5 +105,5 @@ def _append_zeros(x: jax.Array, axis: int, by: int = 1) -> jax.Array:
 
 
 def _pad_channels(x: jax.Array) -> jax.Array:
-    missing = -x.shape[-1] % _CHANNELS
+    missing = -x.shape[-1] % CHANNELS
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])

@@ -1,0 +1,82 @@
+"""Options of XLA's compiler, by chip; `train` and `compile` use the same ones.
+
+`train.compiler_options` is a list of `name=value` and `auto`, which stands for the chip's options
+in `COMPILER_OPTIONS`.  A later entry wins, and what the user has set in `XLA_FLAGS` or
+`LIBTPU_INIT_ARGS` wins over `auto`.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.parallel.accelerators import chip_of
+from ditfuse_jax.registry import Registry
+
+AUTO = "auto"
+# The compiler of CPUs and GPUs takes no text for them.
+_BOOLEANS = {"true": True, "false": False}
+_ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+
+_OPTIONS: dict[str, Mapping[str, str]] = {}
+
+# Chip (`accelerators.chip_of`) -> option -> value.
+COMPILER_OPTIONS: Registry[Mapping[str, str]] = Registry("chip", _OPTIONS)
+
+
+def check_compiler_options(settings: Sequence[str]) -> None:
+    """Checks the form of `train.compiler_options`; only the compiler knows the names.
+
+    Raises:
+      UserError: an entry is neither `auto` nor `name=value`.
+    """
+    for entry in settings:
+        if entry != AUTO and not re.fullmatch(r"\w+=\S+", entry):
+            raise UserError(
+                f"train.compiler_options: {entry!r} is neither {AUTO!r} nor NAME=VALUE, like "
+                "xla_latency_hiding_scheduler_rerun=2"
+            )
+
+
+def compiler_options(settings: Sequence[str], device: Any) -> dict[str, str]:
+    """Returns the options for a device.
+
+    Args:
+      settings: `train.compiler_options`.
+      device: a JAX device; of a topology that programs are only compiled for, too.
+    """
+    chip = chip_of(getattr(device, "device_kind", ""))
+    known = COMPILER_OPTIONS.get(chip or "", {})
+    flags = " ".join(os.environ.get(name, "") for name in _ENVIRONMENT)
+    already = set(re.findall(r"--(\w+)", flags))
+    options: dict[str, str] = {}
+    for entry in settings:
+        if entry == AUTO:
+            options |= {name: value for name, value in known.items() if name not in already}
+        else:
+            name, _, value = entry.partition("=")
+            options[name] = value
+    return options
+
+
+def compile_with_options(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> Any:
+    """Compiles a program with options.
+
+    Raises:
+      UserError: the compiler does not know an option or does not take its value; it is named.
+    """
+    given = {name: _BOOLEANS.get(str(value).lower(), value) for name, value in options.items()}
+    try:
+        return lowered.compile(compiler_options=given or None)
+    except jax.errors.JaxRuntimeError as error:
+        found = [name for name in options if name in str(error)]
+        if found and "INVALID_ARGUMENT" in str(error):
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"train.compiler_options: the compiler refuses {found[0]}={options[found[0]]} "
+                f"({reason})"
+            ) from error
+        raise
