@@ -68,7 +68,9 @@ def compile_with_options(lowered: jax.stages.Lowered, options: Mapping[str, Any]
     Raises:
       UserError: the compiler does not know an option or does not take its value; it is named.
     """
-    given = {name: _BOOLEANS.get(str(value).lower(), value) for name, value in options.items()}
+    given: dict[str, Any] = {
+        name: _BOOLEANS.get(str(value).lower(), value) for name, value in options.items()
+    }
     try:
         return lowered.compile(compiler_options=given or None)
     except jax.errors.JaxRuntimeError as error:

@@ -26,7 +26,7 @@ def memory_limit(devices: Iterable[Any]) -> int | None:
     if devices[0].platform == "cpu":
         return None
     if devices[0] not in jax.devices():  # programs are only compiled for them
-        chip = chip_of(devices[0].device_kind)
+        chip = chip_of(devices[0].device_kind) or ""
         return int(TPUS[chip].hbm_bytes) if chip in TPUS else None
     process = jax.process_index()
     reports = [_limit(device) for device in devices if device.process_index == process]

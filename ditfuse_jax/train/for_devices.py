@@ -108,7 +108,8 @@ def largest_batch(data: DataPipeline, partitioner: Partitioner) -> dict[str, jax
     Raises:
       UserError: see `DataPipeline.examples`.
     """
-    shapes = {name: (array.shape, array.dtype) for name, array in data.examples()[0].items()}
+    example: Any = data.examples()[0]
+    shapes = {name: (array.shape, array.dtype) for name, array in example.items()}
     if data.buckets:
         height, width = max(data.buckets, key=lambda bucket: bucket[0] * bucket[1])
         for name in ("images", "target"):

@@ -47,7 +47,7 @@ def check(scale: Scale, implementation: str, side: int) -> dict[str, Any]:
     q, k, v = (jnp.asarray(x, scale.dtype) for x in arrays[:3])
     found = _with_gradients(implementation, mask)(q, k, v, arrays[3], cotangent)
     with jax.default_matmul_precision("highest"):
-        exact = (x.astype(jnp.float32) for x in (q, k, v))
+        exact = [x.astype(jnp.float32) for x in (q, k, v)]
         expected = _with_gradients("reference", mask)(*exact, arrays[3], cotangent)
     errors = {
         name: _relative_error(ours, theirs)
@@ -99,7 +99,6 @@ def rates(scale: Scale, mask: AttentionMask, forward: float, both: float) -> dic
 
 
 def _with_gradients(implementation: str, mask: AttentionMask) -> Callable[..., Any]:
-    @jax.jit
     def run(q, k, v, valid, cotangent):
         def forward(q, k, v):
             return attend(q, k, v, mask, valid, implementation=implementation)
@@ -107,12 +106,13 @@ def _with_gradients(implementation: str, mask: AttentionMask) -> Callable[..., A
         out, backward = jax.vjp(forward, q, k, v)
         return (out, *backward(cotangent.astype(out.dtype)))
 
-    return run
+    return jax.jit(run)
 
 
 def _relative_error(ours: jax.Array, theirs: jax.Array) -> float:
-    ours, theirs = (np.asarray(x, np.float64) for x in (ours, theirs))
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    expected = np.asarray(theirs, np.float64)
+    error = np.asarray(ours, np.float64) - expected
+    return float(np.linalg.norm(error) / np.linalg.norm(expected))
 
 
 def _check_platform(scale: Scale, implementation: str) -> None:

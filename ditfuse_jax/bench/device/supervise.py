@@ -128,7 +128,7 @@ def supervise(
                 left = deadline - time.monotonic()
                 found = worker.answer(min(left, _PATIENCE * max(task.estimate, 10.0)))
             except WorkerLost as error:
-                found = {"status": FAILED, "note": str(error)}
+                found: dict[str, Any] = {"status": FAILED, "note": str(error)}
                 if worker:
                     worker.close()
                     worker = None

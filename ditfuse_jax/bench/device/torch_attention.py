@@ -20,7 +20,7 @@ def time_sdpa(scale: Scale, side: int) -> dict[str, Any]:
     """
     if find_spec("torch") is None:
         raise NotApplicable("PyTorch is not installed")
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     mask, (q, k, v, valid, cotangent) = inputs(scale, side)
