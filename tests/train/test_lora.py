@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import init_parameters
 from ditfuse_jax.train import load_recipe, train
 from ditfuse_jax.weights import open_omnigen
@@ -127,3 +128,31 @@ def test_all_weights_train_from_others_too(losses_here, tmp_path):
     assert whole[0] == pytest.approx(adapted[0], rel=1e-5)
     assert whole[1:] != adapted[1:]
     assert (tmp_path / "full" / "checkpoints" / "4" / "parameters").is_dir()
+
+
+def test_a_training_from_the_hub_records_the_commit_and_continues_with_it_only(
+    hub_server, weights, tmp_path
+):
+    files = {
+        path.relative_to(weights).as_posix(): path.read_bytes()
+        for path in weights.rglob("*")
+        if path.is_file()
+    }
+    commit = hub_server.add("lab/OmniGen", files)
+    run = tmp_path / "run"
+
+    def start(recipe: str, steps: int) -> None:
+        overrides = [*TINY, f"--config.train.steps={steps}"]
+        train(load_recipe(recipe, overrides), run, evaluations=(), quiet=True)
+
+    start("omnigen_lora:hf://lab/OmniGen", 1)
+    recorded = json.loads((run / "config.json").read_text())
+    assert recorded["weights"] == f"hf://lab/OmniGen@{commit}"
+    assert recorded["autoencoder"] == f"hf://lab/OmniGen@{commit}/vae"
+    # The branch moves, and another process starts.
+    hub_server.add("lab/OmniGen", {"LICENSE": b"new"})
+    hub_server.forget()
+    with pytest.raises(UserError, match=f"adapts hf://lab/OmniGen@{commit}, which is now"):
+        start("omnigen_lora:hf://lab/OmniGen", 2)
+    start(f"omnigen_lora:hf://lab/OmniGen@{commit}", 2)
+    assert (run / "checkpoints" / "2").is_dir()
