@@ -173,6 +173,15 @@ class JobSpec:
         if missing:
             raise LaunchError(f"{target} needs {' and '.join(missing)} in the description")
 
+    def require_training(self, action: str) -> None:
+        """Checks that the job is a training.
+
+        Raises:
+          LaunchError: it is a command.
+        """
+        if self.command:
+            raise LaunchError(f"{action} is for trainings, not for the tasks of a command")
+
     def require_reachable_workdir(self, mounted: str) -> None:
         """Checks that a container can reach `workdir`, or the `--output` of a command: what it
         writes elsewhere is lost with it.

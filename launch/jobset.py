@@ -134,12 +134,22 @@ def status(job: JobSpec) -> list[Command]:
     ]
 
 
+def profile(job: JobSpec) -> list[Command]:
+    """Makes the training write a profile of its next steps into the run folder.
+
+    A signal to one process is enough.
+    """
+    job.require_training("profile")
+    # The image has no program `kill`, but its shell does that.
+    return [_kubectl(job, "exec", f"job/{job.name}-node-0", "--", "sh", "-c", "kill -USR1 1")]
+
+
 def stop(job: JobSpec) -> list[Command]:
     """Deletes the JobSet or Job; the pods of a training save before they end."""
     return [_kubectl(job, "delete", _kind(job), job.name)]
 
 
-ACTIONS = {"run": run, "status": status, "stop": stop}
+ACTIONS = {"run": run, "status": status, "profile": profile, "stop": stop}
 
 
 def _kind(job: JobSpec) -> str:
@@ -257,4 +267,4 @@ def _required_nodes(job: JobSpec) -> str:
 
 def _kubectl(job: JobSpec, *arguments: str) -> Command:
     namespace = (f"--namespace={job.kubernetes.namespace}",) if job.kubernetes.namespace else ()
-    return Command(("kubectl", *arguments, *namespace))
+    return Command(("kubectl", *namespace, *arguments))

@@ -99,9 +99,15 @@ def status(job: JobSpec) -> list[Command]:
     return [Command(("squeue", "--me", f"--name={job.name}"))]
 
 
+def profile(job: JobSpec) -> list[Command]:
+    """Makes the training write a profile of its next steps into the run folder."""
+    job.require_training("profile")
+    return [Command(("scancel", "--me", f"--name={job.name}", "--signal=USR1"))]
+
+
 def stop(job: JobSpec) -> list[Command]:
     """Cancels the job; it has SLURM's KillWait to save."""
     return [Command(("scancel", "--me", f"--name={job.name}"))]
 
 
-ACTIONS = {"run": run, "status": status, "stop": stop}
+ACTIONS = {"run": run, "status": status, "profile": profile, "stop": stop}

@@ -64,6 +64,16 @@ def status(job: JobSpec) -> list[Command]:
     return _on_every_host(job, f"{containers} && sudo docker logs --tail 5 {job.name}")
 
 
+def profile(job: JobSpec) -> list[Command]:
+    """Makes the training write a profile of its next steps into the run folder.
+
+    A signal to one process is enough.
+    """
+    node = _nodes(job)[0]
+    command = f"sudo docker kill --signal=USR1 {job.name}"
+    return [_gcloud(job, "tpu-vm", "ssh", node, "--worker=0", f"--command={command}")]
+
+
 def stop(job: JobSpec) -> list[Command]:
     """Makes the training save and end."""
     _check(job)
@@ -76,7 +86,14 @@ def delete(job: JobSpec) -> list[Command]:
     return [_gcloud(job, "queued-resources", "delete", job.name, "--force", "--quiet")]
 
 
-ACTIONS = {"run": run, "create": create, "status": status, "stop": stop, "delete": delete}
+ACTIONS = {
+    "run": run,
+    "create": create,
+    "status": status,
+    "profile": profile,
+    "stop": stop,
+    "delete": delete,
+}
 
 
 def _check(job: JobSpec) -> Tpu:
@@ -89,12 +106,16 @@ def _check(job: JobSpec) -> Tpu:
 
 
 def _on_every_host(job: JobSpec, command: str) -> list[Command]:
-    slices = _check(job).slices
-    nodes = [job.name] if slices == 1 else [f"{job.name}-{i}" for i in range(slices)]
     return [
         _gcloud(job, "tpu-vm", "ssh", node, "--worker=all", f"--command={command}")
-        for node in nodes
+        for node in _nodes(job)
     ]
+
+
+def _nodes(job: JobSpec) -> list[str]:
+    """Returns the names of the slices."""
+    slices = _check(job).slices
+    return [job.name] if slices == 1 else [f"{job.name}-{i}" for i in range(slices)]
 
 
 def _gcloud(job: JobSpec, *arguments: str) -> Command:

@@ -16,15 +16,15 @@ EXAMPLES = ROOT / "launch" / "examples"
 
 # Example, target and actions that are valid for it.
 USES = [
-    ("h100", "slurm", ("run", "status", "stop")),
-    ("h100", "jobset", ("run", "status", "stop")),
-    ("nano", "slurm", ("run", "status", "stop")),
-    ("v6e_first", "jobset", ("run", "status", "stop")),
-    ("v6e_first", "tpu_vm", ("create", "run", "status", "stop", "delete")),
-    ("v6e_256", "jobset", ("run", "status", "stop")),
-    ("v6e_256", "tpu_vm", ("create", "run", "status", "stop", "delete")),
-    ("v6e_256_x2", "jobset", ("run", "status", "stop")),
-    ("v6e_256_x2", "tpu_vm", ("create", "run", "status", "stop", "delete")),
+    ("h100", "slurm", ("run", "status", "profile", "stop")),
+    ("h100", "jobset", ("run", "status", "profile", "stop")),
+    ("nano", "slurm", ("run", "status", "profile", "stop")),
+    ("v6e_first", "jobset", ("run", "status", "profile", "stop")),
+    ("v6e_first", "tpu_vm", ("create", "run", "status", "profile", "stop", "delete")),
+    ("v6e_256", "jobset", ("run", "status", "profile", "stop")),
+    ("v6e_256", "tpu_vm", ("create", "run", "status", "profile", "stop", "delete")),
+    ("v6e_256_x2", "jobset", ("run", "status", "profile", "stop")),
+    ("v6e_256_x2", "tpu_vm", ("create", "run", "status", "profile", "stop", "delete")),
     ("pack", "slurm", ("run", "status", "stop")),
     ("pack", "jobset", ("run", "status", "stop")),
 ]
@@ -85,6 +85,30 @@ def test_shown_commands_make_the_same_calls_when_bash_runs_them(fakes, capsys):
     main([*arguments, "--dry-run"])
     subprocess.run(["/bin/bash", "-c", capsys.readouterr().out], check=True)
     assert fakes.calls("gcloud") == called * 2
+
+
+@pytest.mark.parametrize(
+    ("target", "example", "shown"),
+    [
+        ("slurm", "h100", "scancel --me --name=omnigen-h100 --signal=USR1"),
+        ("jobset", "v6e_256", "kubectl exec job/omnigen-v6e-node-0 -- sh -c 'kill -USR1 1'"),
+        (
+            "tpu_vm",
+            "v6e_256_x2",
+            "gcloud compute tpus tpu-vm ssh omnigen-v6e-x2-0 --worker=0 "
+            "'--command=sudo docker kill --signal=USR1 omnigen-v6e-x2' --zone=europe-west4-a",
+        ),
+    ],
+)
+def test_one_process_of_a_training_is_asked_for_a_profile(target, example, shown, capsys):
+    assert main([target, str(EXAMPLES / f"{example}.py"), "profile", "--dry-run"]) == 0
+    assert capsys.readouterr().out == shown + "\n"
+
+
+def test_the_tasks_of_a_command_take_no_profile(capsys):
+    for target in ("slurm", "jobset"):
+        assert main([target, str(EXAMPLES / "pack.py"), "profile", "--dry-run"]) == 2
+        assert "not for the tasks of a command" in capsys.readouterr().err
 
 
 @pytest.mark.processes

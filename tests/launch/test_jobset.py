@@ -315,5 +315,6 @@ def test_the_tasks_of_a_command_are_an_indexed_job_of_the_api(gpu_job, hardware)
     ]
     (call,) = jobset.run(job)
     assert yaml.safe_load(call.document) == values
-    assert [c.argv[1:4] for c in jobset.stop(job)] == [("delete", "job", "run")]
+    (delete,) = jobset.stop(job)
+    assert delete.argv == ("kubectl", "--namespace=mine", "delete", "job", "run")
     assert "--selector=batch.kubernetes.io/job-name=run" in jobset.status(job)[1].argv
