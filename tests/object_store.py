@@ -251,7 +251,10 @@ class Store:
             )
         else:
             url, method = f"{server}/{bucket}/{name}", "PUT"
-        urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=30).close()
+        headers = {"Content-Type": "application/octet-stream"}  # not a form, which is parsed
+        urllib.request.urlopen(
+            urllib.request.Request(url, data, headers, method=method), timeout=30
+        ).close()
 
     def bucket(self) -> str:
         """Makes a new bucket and returns its address, like `gs://bucket`."""

@@ -32,7 +32,7 @@ EXIT_DAMAGED = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", nargs="?", help="a folder, or another source by its name in a recipe")
-    add("-o", "--output", type=Path, help="a new folder; with --instructions a JSONL file")
+    add("-o", "--output", help="a new folder; with --instructions a JSONL file")
     add("--shard-size", type=int, default=256, help="records per shard (default: %(default)s)")
     add("--max-side", type=int, help="scale longer images down to this many pixels")
     add("--resize", action="store_true", help="scale images to the size of their stack's first")
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     latents = parser.add_argument_group(
         "crops with an autoencoder's moments, for models on latents"
     )
-    latents.add_argument("--autoencoder", type=Path, help="folder of the autoencoder")
+    latents.add_argument("--autoencoder", help="folder of the autoencoder")
     latents.add_argument("--crop", type=_size, metavar="H,W", help="size of the crops")
     latents.add_argument(
         "--crops", type=int, default=1, help="crops of each photograph (default: 1)"
     )
-    add("--verify", type=Path, metavar="DIR", help="compare packed data with its manifest")
+    add("--verify", metavar="DIR", help="compare packed data with its manifest")
     several = parser.add_argument_group("several tasks pack one folder").add_argument
     several("--num-tasks", type=int, metavar="N", help="number of tasks (default: 1)")
     several(
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several("--dry-run", action="store_true", help="only show what would be submitted")
     prompts = parser.add_argument_group("prompts for pairs").add_argument
     prompts("--instructions", nargs="+", metavar="POOL", help="names of pools, or YAML files")
-    prompts("--images", type=Path, metavar="LIST", help="per line the sources, then the target")
+    prompts("--images", metavar="LIST", help="per line the sources, then the target")
     prompts("--split", default="train", help="part of the pools: train or heldout")
     prompts("--per-image", type=int, metavar="N", help="prompts for every line (default: 1)")
     prompts("--count", type=int, metavar="N", help="prompts in all")

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import read_image
+from ditfuse_jax.pipeline.access import load_image
 from ditfuse_jax.pipeline.packer import PackedRecord, encode
 from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.weights.autoencoder import fingerprint, load_autoencoder
@@ -70,7 +70,7 @@ class MomentsPacker:
             raise UserError(
                 f"{name}: moments are packed for photographs, not for stacks of {len(paths)} images"
             )
-        image = read_image(paths[0])
+        image = load_image(paths[0])
         rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
         crops = [
             random_crop_and_flip([image], rng, self.crop, vertical_flip=False)[0]

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import reason
 from ditfuse_jax.paths import as_path, is_remote
 
 MAX_PIXELS = 200_000_000
@@ -80,25 +81,32 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
+def local_or_remote(path: str | os.PathLike[str]) -> Path:
+    """Returns a path that is not the user's text: `~` is a name like any other."""
+    return as_path(path) if "://" in os.fspath(path) else Path(path)
+
+
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Returns the image files directly inside a folder, sorted by name, without hidden files.
 
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    folder = as_path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+    folder = local_or_remote(folder)
     try:
+        # In an object store a folder without files does not exist.
+        if not is_remote(folder) and not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
         files = [
             path
             for path in sorted(folder.iterdir())
             if path.suffix.lower() in IMAGE_SUFFIXES
             and not path.name.startswith(".")
-            and path.is_file()
+            # An object store would be asked about each one.
+            and (is_remote(path) or path.is_file())
         ]
     except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+        raise UserError(f"{folder}: cannot be listed ({reason(error)})") from error
     if not files:
         raise UserError(f"{folder}: no images in this folder (looked for {_known_suffixes()})")
     return files
@@ -113,8 +121,9 @@ def open_image(
     Raises:
       UserError: as `read_image`; also for exceptions of Pillow inside the `with` block.
     """
-    path = as_path(path)
+    path = local_or_remote(path)
     try:
+        # Of an object store, everything in one request.
         stream = io.BytesIO(path.read_bytes()) if is_remote(path) else path.open("rb")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -153,8 +162,8 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Ima
         known = _known_suffixes()
         raise UserError(f"{name}: is not an image of a supported format ({known})") from error
     except Exception as error:  # Pillow's decoders raise many types for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: is damaged or truncated ({reason})") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: is damaged or truncated ({text})") from error
 
 
 def _pillow_open(stream: IO[bytes]) -> Image.Image:

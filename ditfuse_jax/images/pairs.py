@@ -1,5 +1,6 @@
 """Groups of image files that belong together: equal names in sibling folders, equal sizes."""
 
+import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import list_images
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.images.decode import list_images, local_or_remote
+from ditfuse_jax.paths import is_remote
 
 MAX_STACK = 4
 _NAMES_SHOWN = 3
@@ -39,7 +40,7 @@ def paired_files(
       UserError: a folder is missing or empty, has two files of one stem, or lacks a stem of another
         folder.
     """
-    folders = [as_path(folder) for folder in (folder_a, folder_b, *more)]
+    folders = [local_or_remote(folder) for folder in (folder_a, folder_b, *more)]
     by_stem = [files_by_stem(folder) for folder in folders]
     stems = set().union(*by_stem)
     for folder, files in zip(folders, by_stem, strict=True):
@@ -58,10 +59,15 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
       UserError: the folder is missing, it does not hold 2 to 4 image folders numbered from 1, or
         their files do not match (see `paired_files`).
     """
-    folder = as_path(folder)
-    if not folder.is_dir():
+    folder = local_or_remote(folder)
+    # An object store has only folders with files, and would be asked about each one.
+    if not is_remote(folder) and not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    present = {path.name for path in folder.glob("image[0-9]*") if path.is_dir()}
+    present = {
+        path.name
+        for path in folder.iterdir()
+        if fnmatch.fnmatchcase(path.name, "image[0-9]*") and (is_remote(path) or path.is_dir())
+    }
     expected = [f"image{number}" for number in range(1, len(present) + 1)]
     if present != set(expected) or not 2 <= len(present) <= MAX_STACK:
         found = " ".join(sorted(present)) or "none"

@@ -21,6 +21,7 @@ _CHUNK_HEADER = struct.Struct("<8xQ8xQQ")  # data size; type, number of records;
 _SIMPLE_CHUNK = ord("r")
 _UNCOMPRESSED, _ZSTD = 0, ord("z")
 _POSTSCRIPT_BYTES = 512  # at most, with headers; the rest of its 64 KiB is padding
+_MAX_BYTES = 1 << 31  # of a record
 _MAGIC = 0x71930E704FDAE05E
 # An entry of the footer has a position, a size and a count of 1 as varints, each with a tag.
 _ENTRY_BYTES = 1 + 6 + 1 + 5 + 2
@@ -60,12 +61,12 @@ def positions(data: bytes, start: int, size: int, records: int) -> np.ndarray:
     Raises:
       FormatError: the bytes have another format.
     """
-    postscript = _records(*_chunk(data, start, size - _BLOCK))
-    footer = dict(_fields(postscript[0]))
-    if footer.get(2) != _MAGIC:
+    postscript = _records_at(data, start, size - _BLOCK)
+    footer = dict(_fields(postscript[0])) if postscript else {}
+    if footer.get(2) != _MAGIC or 1 not in footer:
         raise FormatError("there is no footer")
     where = footer[1]
-    _, *entries = _records(*_chunk(data, start, where))
+    entries = _records_at(data, start, where)[1:]
     if len(entries) != records:
         raise FormatError(f"holds {len(entries)} records instead of {records}")
     numbers = _varints(b"".join(entries))
@@ -84,23 +85,27 @@ def record(data: bytes, start: int) -> bytes:
     Raises:
       FormatError: the bytes are damaged.
     """
-    (found,) = _records(*_chunk(data, start, start))
-    return found
+    found = _records_at(data, start, start)
+    if len(found) != 1:
+        raise FormatError(f"{len(found)} records are in one chunk")
+    return found[0]
 
 
-def _chunk(data: bytes, start: int, position: int) -> tuple[bytes, int, int]:
-    """Returns the content of the chunk at a position, the number of its records, and their size."""
+def _records_at(data: bytes, start: int, position: int) -> list[bytes]:
+    """Returns the records of the chunk at a position of the file."""
     header, position = _without_headers(data, start, position, _CHUNK_HEADER.size)
     size, kind, decoded = _CHUNK_HEADER.unpack(header)
     if kind & 0xFF != _SIMPLE_CHUNK:
         raise FormatError(f"chunk of unknown type {kind & 0xFF}")
     content, _ = _without_headers(data, start, position, size)
-    return content, kind >> 8, decoded
+    return _records(content, kind >> 8, decoded)
 
 
 def _without_headers(data: bytes, start: int, position: int, size: int) -> tuple[bytes, int]:
     """Returns `size` bytes from a position on, without block headers, and the position after."""
     parts = []
+    if size > len(data):
+        raise FormatError("bytes are missing")
     while size:
         if position % _BLOCK == 0:
             position += _BLOCK_HEADER
@@ -115,22 +120,26 @@ def _without_headers(data: bytes, start: int, position: int, size: int) -> tuple
 
 def _records(content: bytes, count: int, size: int) -> list[bytes]:
     """Returns the records of a chunk's content."""
+    if not content:
+        raise FormatError("an empty chunk")
     kind = content[0]
     length, begin = _varint(content, 1)
-    lengths = _varints(_decompressed(kind, content[begin : begin + length]))
-    values = _decompressed(kind, content[begin + length :])
+    lengths = _varints(_decompressed(kind, content[begin : begin + length], 10 * count))
+    values = _decompressed(kind, content[begin + length :], size)
     if len(lengths) != count or lengths.sum() != size or len(values) != size:
         raise FormatError("sizes disagree")
     ends = np.cumsum(lengths).tolist()
     return [values[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
 
 
-def _decompressed(kind: int, data: bytes) -> bytes:
+def _decompressed(kind: int, data: bytes, limit: int) -> bytes:
     if kind == _UNCOMPRESSED:
         return data
     if kind != _ZSTD:
         raise FormatError(f"unknown compression {kind}")
     size, begin = _varint(data, 0)
+    if size > min(limit, _MAX_BYTES):
+        raise FormatError("sizes disagree")
     try:
         return _decompressor().decompress(data[begin:], max_output_size=size)
     except _zstandard().ZstdError as error:

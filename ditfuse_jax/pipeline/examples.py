@@ -7,9 +7,9 @@ import numpy as np
 
 from ditfuse_jax.checks import check_fraction
 from ditfuse_jax.errors import ContractError, UserError
+from ditfuse_jax.pipeline.access import DataAccessError
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.pipeline.shards import DataAccessError
 from ditfuse_jax.pipeline.sources import Source
 from ditfuse_jax.prompts import (
     CONDITION_DROPPED,

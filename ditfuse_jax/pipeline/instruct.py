@@ -9,6 +9,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.paths import as_path, is_remote
 from ditfuse_jax.prompts import (
     INSTRUCTION_POOLS,
     SPLITS,
@@ -27,8 +28,8 @@ _T = TypeVar("_T")
 
 def prepare_instructions(
     pools: Sequence[str],
-    images: Path,
-    output: Path,
+    images: Path | str,
+    output: Path | str,
     *,
     split: str = "train",
     per_image: int | None = None,
@@ -63,7 +64,12 @@ def prepare_instructions(
     for name, value, least in (("per_image", per_image, 1), ("count", count, 1), ("seed", seed, 0)):
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
-    images, output = images.expanduser(), output.expanduser()
+    images, output = as_path(images), as_path(output)
+    if is_remote(images) or is_remote(output):
+        raise UserError(
+            "the list of images and the file of records are on a local disk, since the paths in "
+            "them are relative to it: copy the file of records to the images afterwards"
+        )
     if output.exists() and output.samefile(images):
         raise UserError(f"{output} is the list of images: choose another output")
     opened = [

@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import grain
-import numpy as np
 from absl import flags
 
-from ditfuse_jax.checks import check_at_least, check_fraction
+from ditfuse_jax.checks import check_above_zero, check_at_least, check_fraction
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
+from ditfuse_jax.paths import as_path, is_remote
 from ditfuse_jax.pipeline.bad_records import BadRecordBudget
+from ditfuse_jax.pipeline.batches import Batches, stack
 from ditfuse_jax.pipeline.buckets import BucketedExamples, assign_buckets
+from ditfuse_jax.pipeline.disk_cache import DiskCache
 from ditfuse_jax.pipeline.examples import Arrays, ExampleEncoder, LoadAndEncode
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.pipeline.sources import Source, open_source
 from ditfuse_jax.tasks import Task, make_task
+
+_BATCHES_AT_ONCE = 2  # that a process prepares
+_REMOTE_READ_THREADS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,11 @@ class DataPipeline:
       buckets: (height, width) of the aspect-ratio buckets; if given, every batch has one of these
         sizes instead of `crop`; see `BucketedExamples`.
       max_bad_fraction: fraction of a source's records that may be unusable; see `BadRecordBudget`.
+      read_threads: examples that each process reads at the same time; 0 is one per thread for
+        sources on a disk, and 16 if a source is in an object store, whose answers take long.
+      cache: folder on a local disk where packed records from an object store are kept; "" keeps
+        none.
+      cache_gib: limit of that folder in GiB, of all processes and sources together.
       log: file for their names.
     """
 
@@ -67,11 +77,16 @@ class DataPipeline:
     workers: int = 0
     buckets: Sequence[tuple[int, int]] = ()
     max_bad_fraction: float = 0.0
+    read_threads: int = 0
+    cache: str = ""
+    cache_gib: float = 100.0
     log: Path | None = None
 
     def __post_init__(self) -> None:
         check_at_least("data.batch_size", self.batch_size, 1)
         check_at_least("data.workers", self.workers, 0)
+        check_at_least("data.read_threads", self.read_threads, 0)
+        check_above_zero("data.cache_gib", self.cache_gib)
         check_fraction("data.max_bad_fraction", self.max_bad_fraction)
 
     @functools.cached_property
@@ -127,11 +142,12 @@ class DataPipeline:
             )
         # Cut into host-sized pieces first: piece s * num_hosts + host is our part of batch s.
         size = self.batch_size // num_hosts
-        # Without `drop_remainder` grain rounds the endless length up, beyond the largest integer.
-        pieces = self.examples().batch(size, drop_remainder=True, batch_fn=_stack)
+        threads = self.read_threads or self._default_read_threads()
+        pieces = grain.MapDataset.source(Batches(self.examples(), size, threads))
         ours = pieces.slice(slice(start * num_hosts + host, None, num_hosts))
-        threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-        batches = ours.to_iter_dataset(threads)
+        at_once = max(_BATCHES_AT_ONCE, -(-threads // size))
+        options = grain.ReadOptions(num_threads=at_once, prefetch_buffer_size=2 * at_once)
+        batches = ours.to_iter_dataset(options)
         if self.workers:
             if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags
                 flags.FLAGS.mark_as_parsed()
@@ -155,9 +171,19 @@ class DataPipeline:
                 f"task {component.task!r} takes {task.num_images} image(s) at a time, source "
                 f"{component.source!r} has {source.num_images}"
             )
-        if isinstance(source, PackedSource) and source.moments:
-            self._check_packed_crops(source)
+        if isinstance(source, PackedSource):
+            if source.moments:
+                self._check_packed_crops(source)
+            if self.cache and source.remote:
+                folder = as_path(self.cache)
+                if is_remote(folder):
+                    raise UserError(f"data.cache {self.cache} must be on a local disk")
+                source.keep_on_disk(DiskCache(folder, int(self.cache_gib * 2**30)))
         return source
+
+    def _default_read_threads(self) -> int:
+        remote = any(getattr(source, "remote", False) for source in self.sources)
+        return _REMOTE_READ_THREADS if remote else 1
 
     def _check_packed_crops(self, source: PackedSource) -> None:
         packed = source.distinct_sizes()
@@ -194,14 +220,10 @@ class DataPipeline:
 def fixed_batch(pipeline: DataPipeline, count: int) -> Arrays:
     """Returns the first `count` examples of a pipeline in one batch, e.g. for evaluation."""
     examples = pipeline.examples()
-    return _stack([examples[i] for i in range(count)])
+    return stack([examples[i] for i in range(count)])
 
 
 def _initialize_worker(extensions: Sequence[str], index: int, count: int) -> None:
     """Imports extensions in a worker process, before it unpickles their tasks and sources."""
     del index, count
     load_extensions(extensions)
-
-
-def _stack(examples: Sequence[Any]) -> Arrays:
-    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.pipeline.access import Existing
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -24,7 +26,7 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
       UserError: a line has the wrong format, names a missing file, has another number of images
         than the first line or repeats a name; the message names the line.
     """
-    manifest = Path(argument).expanduser()
+    manifest = as_path(argument)
     suffix = manifest.suffix.lower()
     if suffix not in (*_DELIMITERS, ".jsonl"):
         raise UserError(f"{manifest}: a list of images ends in .csv, .tsv or .jsonl")
@@ -35,13 +37,14 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
     except (OSError, ValueError) as error:
         raise UserError(f"{manifest}: cannot be read as UTF-8 text ({error})") from error
     stacks: dict[str, tuple[Path, ...]] = {}
+    exists = Existing()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             name, paths = _json_line(line) if suffix == ".jsonl" else _table_line(line, suffix)
             files = tuple(manifest.parent / path for path in paths)
-            _check(name, files, stacks)
+            _check(name, files, stacks, exists)
         except (ValueError, csv.Error) as error:
             raise UserError(f"{manifest} line {number}: {error}") from error
         stacks[name] = files
@@ -50,7 +53,9 @@ def manifest_stacks(argument: str) -> list[tuple[str, tuple[Path, ...]]]:
     return list(stacks.items())
 
 
-def _check(name: str, files: tuple[Path, ...], before: dict[str, tuple[Path, ...]]) -> None:
+def _check(
+    name: str, files: tuple[Path, ...], before: dict[str, tuple[Path, ...]], exists: Existing
+) -> None:
     if "/" in name:  # names become file names
         raise ValueError(f"the name {name} holds a /")
     if name in before:
@@ -58,7 +63,7 @@ def _check(name: str, files: tuple[Path, ...], before: dict[str, tuple[Path, ...
     if before and len(files) != len(first := next(iter(before.values()))):
         raise ValueError(f"{len(files)} image(s), but the first line has {len(first)}")
     for file in files:
-        if not file.is_file():
+        if not exists(file):
             raise ValueError(f"{file}: no such file")
 
 

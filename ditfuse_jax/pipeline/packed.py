@@ -16,6 +16,8 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
 from ditfuse_jax.images import decode_image, decode_labels
+from ditfuse_jax.pipeline.access import names_in, unreadable
+from ditfuse_jax.pipeline.disk_cache import DiskCache
 from ditfuse_jax.pipeline.lazy_sequence import LazySequence
 from ditfuse_jax.pipeline.packed_manifest import MANIFEST, Shard, read_manifest
 from ditfuse_jax.pipeline.shards import Shards
@@ -28,7 +30,7 @@ class PackedSource:
     """
 
     def __init__(self, folder: Path):
-        """Opens a folder.
+        """Opens a folder, local or in an object store.
 
         Raises:
           UserError: it was not packed completely, is damaged, or holds no records.
@@ -42,7 +44,7 @@ class PackedSource:
         self.shards = [shard for shard in manifest.shards if shard.records]
         if not self.shards:
             raise UserError(f"{folder} holds no records")
-        present = {path.name for path in folder.iterdir()}
+        present = names_in(folder)
         for shard in self.shards:
             needed = [shard.file] if shard.index else [shard.file, shard.index_file]
             for file in needed:
@@ -54,6 +56,14 @@ class PackedSource:
         self._starts = np.cumsum([0, *(shard.records for shard in self.shards)])
         self._files = Shards(folder)
         self.names = LazySequence(len(self), self.name)
+
+    def keep_on_disk(self, cache: DiskCache) -> None:
+        """Keeps what is read from an object store in a cache; a folder on a disk needs none."""
+        self._files = Shards(self.folder, cache)
+
+    @property
+    def remote(self) -> bool:
+        return self._files.remote
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -126,8 +136,15 @@ class PackedSource:
 
 
 def is_packed(folder: Path) -> bool:
-    """Returns whether a folder holds packed data."""
-    return (folder / MANIFEST).is_file()
+    """Returns whether a folder holds packed data.
+
+    Raises:
+      DataAccessError: the object store does not say.
+    """
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None = None) -> bytes:

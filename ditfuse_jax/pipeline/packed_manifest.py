@@ -18,6 +18,7 @@ import msgpack
 import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.pipeline.access import unreadable
 
 MANIFEST = "manifest.json"
 VERSION = 3
@@ -138,8 +139,10 @@ def read_manifest(folder: Path) -> Manifest:
         shards = tuple(map(read, raw["shards"]))
         moments = tuple(raw["moments"]) if raw["moments"] else None
         return Manifest(raw["num_images"], tuple(raw["labels"]), shards, raw["options"], moments)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"{path} is missing: was this folder made by `ditfuse prepare`?") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): pack the data again") from error
 

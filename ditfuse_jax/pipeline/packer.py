@@ -17,6 +17,8 @@ from ditfuse_jax.images import (
     decode_labels,
     resize_image,
 )
+from ditfuse_jax.paths import is_remote
+from ditfuse_jax.pipeline.access import read_object
 
 _JPEG_QUALITY = 95
 _JPEG_START = b"\xff\xd8"
@@ -125,6 +127,8 @@ def _limited(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
 
 
 def _read(path: Path) -> bytes:
+    if is_remote(path):
+        return read_object(path)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
-from ditfuse_jax.files import make_folder, sha256, write_bytes, write_text
+from ditfuse_jax.files import make_folder, reason, sha256, write_bytes, write_text
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.pipeline.access import (
+    DataAccessError,
+    folder_of_temporaries,
+    names_in,
+    publish,
+    unreadable,
+)
 from ditfuse_jax.pipeline.packed import find_damage, pack_record
 from ditfuse_jax.pipeline.packed_manifest import (
     MANIFEST,
@@ -76,7 +84,7 @@ class _Packed:
 
 def prepare(
     source: str,
-    output: Path,
+    output: Path | str,
     packer: Packer = DEFAULT_PACKER,
     *,
     shard_size: int = 256,
@@ -90,7 +98,8 @@ def prepare(
 
     Args:
       source: see `open_source`; it must consist of files.
-      output: a new folder, or that of an interrupted run.
+      output: a new folder, or that of an interrupted run; it may be in an object store, to which
+        shards are copied when they are complete.
       packer: turns files into records.
       shard_size: stacks per shard.
       processes: number of packing processes.
@@ -119,7 +128,7 @@ def prepare(
 
 def prepare_task(
     source: str,
-    output: Path,
+    output: Path | str,
     packer: Packer,
     task: PackingTask,
     *,
@@ -148,11 +157,11 @@ def prepare_task(
         raise UserError(f"source {source!r} is packed already, or does not consist of image files")
     if shard_size < 1 or processes < 1:
         raise UserError("shard_size and processes must be at least 1")
-    output = Path(output).expanduser()
+    output = as_path(output)
     make_folder(output)
     options = {"source": source, "shard_size": shard_size, **packer.options}
     stacks = list(zip(opened.names, opened.stacks, strict=True))
-    _check_same_work(output, options, opened.names)
+    present = _check_same_work(output, options, opened.names)
     jobs = [
         _Job(
             output,
@@ -164,24 +173,29 @@ def prepare_task(
         for k, start in enumerate(range(0, len(stacks), shard_size))
     ]
     ours = jobs[task.index :: task.count]
-    packed: dict[str, _Packed] = {}
+    packed = _complete(output, [job.file for job in ours], present)
+    # Files that were skipped may have been repaired since.
+    packed = {file: one for file, one in packed.items() if not one.skipped}
     counts = {job.file: len(job.stacks) for job in ours}
     with tqdm.tqdm(total=sum(counts.values()), unit="rec", desc="packing", disable=quiet) as bar:
-        for one in _run(ours, processes):
+        bar.update(sum(counts[file] for file in packed))
+        for one in _run([job for job in ours if job.file not in packed], processes):
             packed[one.shard.file] = one
             bar.update(counts[one.shard.file])
-            for name, reason in one.skipped:
-                bar.write(f"skipped {name}: {reason}")
-    packed |= _packed_by_others(output, [job.file for job in jobs if job.file not in packed])
+            for name, why in one.skipped:
+                bar.write(f"skipped {name}: {why}")
+    if task.count > 1:
+        others = [job.file for job in jobs if job.file not in packed]
+        packed |= _complete(output, others, names_in(output))
     if len(packed) < len(jobs):
         return None
     done = [packed[job.file] for job in jobs]
     skipped = [pair for one in done for pair in one.skipped]
     if len(skipped) > max_bad_fraction * len(stacks):
-        name, reason = skipped[0]
+        name, why = skipped[0]
         raise UserError(
             f"{len(skipped)} of {len(stacks)} records of {source} cannot be read, more than "
-            f"{max_bad_fraction:.1%}: first {name} ({reason}); repair or remove them, or raise "
+            f"{max_bad_fraction:.1%}: first {name} ({why}); repair or remove them, or raise "
             "--max-bad"
         )
     shards = tuple(one.shard for one in done)
@@ -190,13 +204,13 @@ def prepare_task(
     return manifest
 
 
-def verify(folder: Path, quiet: bool = False) -> bool:
+def verify(folder: Path | str, quiet: bool = False) -> bool:
     """Compares packed data with its manifest and prints damaged shards; True if there are none.
 
     Raises:
       UserError: there is no readable manifest.
     """
-    folder = Path(folder).expanduser()
+    folder = as_path(folder)
     damaged = list(find_damage(folder))
     if not quiet:
         for shard, damage in damaged:
@@ -215,32 +229,42 @@ def skipped_items(folder: Path) -> list[tuple[str, str]]:
     found = []
     for shard in read_manifest(folder).shards:
         if shard.skipped:
-            facts = _read_facts(folder, shard.file)
+            facts = _read_facts(folder, shard.file, (shard.index_file,))
             if facts is None:
                 raise UserError(f"{_facts_file(folder, shard.file)} is missing")
             found += facts.skipped
     return found
 
 
-def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> None:
-    """Refuses to continue an interrupted run with other data or options."""
+def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> set[str]:
+    """Refuses to continue an interrupted run with other data or options.
+
+    Returns:
+      The names of what is in the folder.
+    """
     path = folder / _WORK
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
     wanted = json.dumps(options | {"records": len(names), "names_sha256": digest})
     # Listed before the file is looked for: another task may be writing both.
-    others = [entry.name for entry in folder.iterdir() if not entry.name.endswith(".tmp")]
-    if path.exists():
+    present = names_in(folder)
+    try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if text is not None:
         if text == wanted:
-            return
+            return present
         if text != json.dumps(options | {"names": list(names)}):  # as earlier versions wrote it
             raise UserError(
                 f"{folder} holds data packed from another source or with other options: choose "
                 "another output or remove it"
             )
-    elif others:
+    elif any(not name.endswith(".tmp") for name in present):
         raise UserError(f"{folder} is not empty: choose another output")
     write_text(path, wanted)
+    return present
 
 
 def _run(jobs: Sequence[_Job], processes: int) -> Iterator[_Packed]:
@@ -268,18 +292,9 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[_Packed]:
 
 
 def _pack(job: _Job) -> _Packed:
-    """Writes one shard, unless it exists."""
+    """Writes one shard."""
     path = job.folder / job.file
-    before = _read_facts(job.folder, job.file)
-    # Skipped files may have been repaired since.
-    if (
-        before is not None
-        and not before.skipped
-        and path.exists()
-        and (job.folder / before.shard.index_file).exists()
-    ):
-        return before
-    temporary = job.folder / f".{uuid.uuid4().hex}.tmp"
+    temporary = folder_of_temporaries(job.folder) / f".{uuid.uuid4().hex}.tmp"
     names, sizes, skipped = [], [], []
     try:
         writer = ArrayRecordWriter(str(temporary), "group_size:1")
@@ -287,6 +302,8 @@ def _pack(job: _Job) -> _Packed:
             for name, paths in job.stacks:
                 try:
                     records = job.packer(name, paths, job.labels)
+                except DataAccessError:  # the file may be good: it must not be skipped
+                    raise
                 except UserError as error:
                     skipped.append((name, str(error)))
                     continue
@@ -307,9 +324,11 @@ def _pack(job: _Job) -> _Packed:
             len(skipped),
         )
         write_bytes(job.folder / shard.index_file, index)
-        temporary.replace(path)
+        publish(temporary, path)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError on a full disk
-        raise UserError(f"cannot write {path}: {error}; free space and run again") from error
+        raise UserError(
+            f"cannot write {path}: {reason(error)}; free space and run again"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -318,27 +337,29 @@ def _pack(job: _Job) -> _Packed:
     return _Packed(shard, tuple(skipped))
 
 
-def _packed_by_others(folder: Path, files: Sequence[str]) -> dict[str, _Packed]:
-    """Returns those of the shards that are complete."""
-    present = {path.name for path in folder.iterdir()} if files else set()
-    there = [file for file in files if file in present]
+def _complete(folder: Path, files: Sequence[str], present: Container[str]) -> dict[str, _Packed]:
+    """Returns those of the shards that are complete; `present` names what is in the folder."""
+    there = [f for f in files if f in present and _facts_file(folder, f).name in present]
     with concurrent.futures.ThreadPoolExecutor(_READING_THREADS) as pool:
-        found = list(pool.map(lambda file: _read_facts(folder, file), there))
+        found = list(pool.map(lambda file: _read_facts(folder, file, present), there))
     return {file: facts for file, facts in zip(there, found, strict=True) if facts is not None}
 
 
-def _read_facts(folder: Path, file: str) -> _Packed | None:
-    """Returns what is known of a shard that is complete; None if it is not."""
+def _read_facts(folder: Path, file: str, present: Container[str]) -> _Packed | None:
+    """Returns what is known of a shard; None if it is not complete."""
     path = _facts_file(folder, file)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise UserError(f"{path} cannot be read ({error}): remove it and run again") from error
-    skipped = tuple((name, reason) for name, reason in values["skipped"])
+    skipped = tuple((name, why) for name, why in values["skipped"])
     if "names" not in values:
-        return _Packed(Shard.from_dict(values | {"skipped": len(skipped)}), skipped)
+        shard = Shard.from_dict(values | {"skipped": len(skipped)})
+        return _Packed(shard, skipped) if shard.index_file in present else None
     # An earlier version wrote no index file.
     shard = Shard.with_names(values)
     write_bytes(folder / shard.index_file, shard.index)

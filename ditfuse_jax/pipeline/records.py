@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import SupportsIndex
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import image_size, read_image
+from ditfuse_jax.images import image_size
+from ditfuse_jax.paths import as_path, is_remote
+from ditfuse_jax.pipeline.access import Existing, load_image, unreadable
 from ditfuse_jax.prompts import read_records, split_prompt
 from ditfuse_jax.tasks import PromptedImages
 
@@ -28,6 +30,8 @@ class RecordSource:
         """
         self.records = read_records(path)
         self.root = path.parent if root is None else root
+        self.remote = is_remote(self.root)
+        exists = Existing()
         self.num_images = len(self.records[0].input_images) + 1
         self.names = [
             f"{Path(record.output_image).stem}-{line}"
@@ -45,7 +49,7 @@ class RecordSource:
             if len(split_prompt(record.instruction, count).order) > count:
                 raise UserError(f"{where} places an image twice: place each image once")
             for file in record.files(self.root):
-                if not file.is_file():
+                if not exists(file):
                     raise UserError(
                         f"{where} names {file}, which is missing: paths are relative to {self.root}"
                     )
@@ -55,7 +59,7 @@ class RecordSource:
 
     def __getitem__(self, index: SupportsIndex) -> PromptedImages:
         record = self.records[index]
-        images = [read_image(file) for file in record.files(self.root)]
+        images = [load_image(file) for file in record.files(self.root)]
         return PromptedImages(images, record.instruction)
 
     def size(self, index: SupportsIndex) -> tuple[int, int]:
@@ -68,8 +72,12 @@ def open_records(argument: str) -> RecordSource:
     Raises:
       UserError: see `RecordSource`.
     """
-    path = Path(argument).expanduser()
-    if not path.is_file() and "@" in argument:
+    path = as_path(argument)
+    try:
+        names_root = "@" in argument and not path.is_file()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if names_root:
         file, _, root = argument.rpartition("@")
-        return RecordSource(Path(file).expanduser(), Path(root).expanduser())
+        return RecordSource(as_path(file), as_path(root))
     return RecordSource(path)

@@ -19,8 +19,9 @@ from ditfuse_jax.images import (
     list_stacks,
     paired_files,
     read_image,
-    read_labels,
 )
+from ditfuse_jax.paths import as_path, is_remote
+from ditfuse_jax.pipeline.access import load_image, names_in
 from ditfuse_jax.pipeline.datasets import DATASETS, parse_selection, select_stacks
 from ditfuse_jax.pipeline.manifests import manifest_stacks
 from ditfuse_jax.pipeline.packed import PackedSource, is_packed
@@ -87,18 +88,19 @@ class FileSource:
         self.num_images = len(self.stacks[0])
         self.labels = tuple(k for k in range(self.num_images) if k in labels)
         self.keep = keep
+        self.remote = is_remote(self.stacks[0][0])
 
     def __len__(self) -> int:
         return len(self.stacks)
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, ...]:
-        read = _read_and_keep if self.keep else read_image
         paths = self.stacks[index]
-        images = tuple(
-            read_labels(path) if k in self.labels else read(path) for k, path in enumerate(paths)
-        )
+        images = tuple(self._read(path, k in self.labels) for k, path in enumerate(paths))
         check_same_size(images, paths)
         return images
+
+    def _read(self, path: Path, labels: bool) -> np.ndarray:
+        return _read_and_keep(path) if self.keep and not labels else load_image(path, labels)
 
     def size(self, index: SupportsIndex) -> tuple[int, int]:
         return image_size(self.stacks[index][0])
@@ -113,6 +115,7 @@ def open_source(name: str) -> Source:
         `datasets.Selection`), `manifest:FILE`, `records:FILE` (samples with prompts, see
         `pipeline.records`); or a folder: of photographs, of subfolders `image1`, `image2`, ... with
         equally named, registered images, or of data packed by `ditfuse prepare`.
+        Folders and files may be in an object store (`gs://`, `s3://`).
 
     Raises:
       UserError: it does not exist, is empty, or images of a stack are missing.
@@ -137,13 +140,14 @@ def _samples(split: str) -> Source:
 
 
 def _folder(name: str) -> Source:
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        known = ", ".join(f"{kind}:..." for kind in SOURCES)
-        raise UserError(f"data source {name!r} is neither a folder nor one of {known}")
+    folder = as_path(name)
     if is_packed(folder):
         return PackedSource(folder)
-    if (folder / "image1").is_dir():
+    held = names_in(folder)
+    if not held and (is_remote(folder) or not folder.is_dir()):
+        known = ", ".join(f"{kind}:..." for kind in SOURCES)
+        raise UserError(f"data source {name!r} is neither a folder nor one of {known}")
+    if "image1" in held and (is_remote(folder) or (folder / "image1").is_dir()):
         return FileSource(list_stacks(folder))
     return FileSource([(path.stem, [path]) for path in list_images(folder)])
 
@@ -157,7 +161,7 @@ def _read_and_keep(path: Path) -> np.ndarray:
 
 def _labelled(argument: str) -> Source:
     """Opens scenes and their labels: `images/` and `labels/` with files of equal names."""
-    folder = Path(argument).expanduser()
+    folder = as_path(argument)
     pairs = paired_files(folder / "images", folder / "labels")
     return FileSource([(paths[0].stem, paths) for paths in pairs], labels={1})
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size, decode_image, decode_labels
+from ditfuse_jax.paths import is_remote
 from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_selection
 from ditfuse_jax.pipeline.lazy_sequence import LazySequence
 
@@ -64,6 +65,11 @@ class TfdsSource:
 
 
 def _open(selection: Selection) -> Any:
+    if is_remote(selection.place):
+        raise UserError(
+            f"{selection.place}: sources tfds:... read local disks only: copy the prepared data "
+            "set, or pack it into the object store (ditfuse prepare)"
+        )
     tfds = _tfds()
     name = selection.dataset.name + ("/partial" if selection.partial else "")
     place = str(selection.place) if selection.place else None

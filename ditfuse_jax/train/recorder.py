@@ -10,7 +10,7 @@ from ditfuse_jax.model.flops import training_flops
 from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.parallel.accelerators import peak_flops
 from ditfuse_jax.parallel.processes import is_main_process
-from ditfuse_jax.pipeline.bad_records import read_bad_records
+from ditfuse_jax.pipeline.bad_records import RecentBadRecords
 from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.settings import Recipe
@@ -37,6 +37,8 @@ class Recorder:
         self._since: tuple[int, float] | None = None
         self._flops = 0.0
         self._bad_records = 0
+        log = recipe.data.log if is_main_process() else None
+        self._bad_records_log = RecentBadRecords(log.parent) if log else None
 
     def start(self, step: int) -> None:
         """Starts to measure speed, at the first call."""
@@ -103,13 +105,13 @@ class Recorder:
 
     def _data(self, step: int) -> dict[str, float]:
         """Returns the number of bad records so far and reports new ones on the console."""
-        log = self._recipe.data.log
-        found = read_bad_records(log.parent) if log and is_main_process() else []
+        found = self._bad_records_log.read() if self._bad_records_log else []
         if len(found) > self._bad_records:
             last = found[-1]
             self._console.print(
-                f"step {step}: {len(found)} bad records skipped so far, see {log}; last "
-                f"{last['record']} of {last['source']}: {last['reason']}"
+                f"step {step}: {len(found)} bad records skipped so far, see "
+                f"{self._recipe.data.log}; last {last['record']} of {last['source']}: "
+                f"{last['reason']}"
             )
             self._bad_records = len(found)
         return {"bad_records": float(len(found))} if found else {}

@@ -91,6 +91,9 @@ def resolve(config: Config) -> Recipe:
         workers=data.workers,
         buckets=tuple(buckets),
         max_bad_fraction=float(data.max_bad_fraction),
+        read_threads=data.read_threads,
+        cache=data.cache,
+        cache_gib=float(data.cache_gib),
     )
     flow, train = config.flow, _section("train", TrainConfig, config.train)
     step = StepConfig(

@@ -1,7 +1,6 @@
 """Packed folders are opened without reading anything about single records."""
 
 import hashlib
-import json
 import pickle
 
 import numpy as np
@@ -11,11 +10,10 @@ from ditfuse_jax.bench.packed import measure_opening, simulate
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, open_source
+from ditfuse_jax.pipeline.access import DataAccessError
 from ditfuse_jax.pipeline.buckets import assign_buckets
 from ditfuse_jax.pipeline.packed import PackedSource
-from ditfuse_jax.pipeline.packed_manifest import decode_names, decode_sizes, sizes_range
 from ditfuse_jax.pipeline.prepare import prepare, verify
-from ditfuse_jax.pipeline.shards import DataAccessError
 from ditfuse_jax.prompts import TextSlots
 
 SHAPES = ((32, 32), (24, 40), (40, 24))
@@ -35,36 +33,6 @@ def photos(tmp_path_factory):
 def packed(photos, tmp_path):
     prepare(str(photos), tmp_path / "packed", shard_size=4, quiet=True)
     return tmp_path / "packed"
-
-
-def as_version_2(folder):
-    """Rewrites a folder as earlier versions left it: names and sizes in JSON, no index files."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    shards = []
-    for shard in manifest["shards"]:
-        index = folder / f"{shard['file']}.index"
-        data, count = index.read_bytes(), shard["records"]
-        index.unlink()
-
-        class Counted:
-            records = count
-
-        old = {
-            "file": shard["file"],
-            "names": decode_names(data, Counted),
-            "sizes": decode_sizes(data[slice(*sizes_range(Counted))]).tolist(),
-            "bytes": shard["bytes"],
-            "sha256": shard["sha256"],
-            "skipped": [],
-        }
-        (folder / f".{shard['file']}.json").write_text(json.dumps(old))
-        shards.append(old)
-    work = json.loads((folder / ".prepare.json").read_text())
-    del work["records"], work["names_sha256"]
-    names = [name for shard in shards for name in shard["names"]]
-    (folder / ".prepare.json").write_text(json.dumps(work | {"names": names}))
-    manifest |= {"version": 2, "shards": shards}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def digest(batch):
@@ -89,7 +57,9 @@ def stream(source, count=6, **settings):
 
 
 @pytest.mark.parametrize("buckets", [(), SHAPES])
-def test_the_stream_is_that_of_the_files_and_of_an_older_folder(photos, packed, buckets):
+def test_the_stream_is_that_of_the_files_and_of_an_older_folder(
+    photos, packed, buckets, as_version_2
+):
     expected = stream(photos, buckets=buckets)
     assert stream(packed, buckets=buckets) == expected
     as_version_2(packed)
@@ -97,7 +67,7 @@ def test_the_stream_is_that_of_the_files_and_of_an_older_folder(photos, packed, 
 
 
 @pytest.mark.processes
-def test_workers_read_an_older_folder_too(photos, packed):
+def test_workers_read_an_older_folder_too(photos, packed, as_version_2):
     as_version_2(packed)
     assert stream(packed, 3, workers=1) == stream(photos, 3)
 
@@ -112,7 +82,9 @@ def test_records_have_their_names_and_sizes(photos, packed):
             source[index]
 
 
-def test_an_older_folder_has_them_too_and_packing_again_brings_it_up_to_date(photos, packed):
+def test_an_older_folder_has_them_too_and_packing_again_brings_it_up_to_date(
+    photos, packed, as_version_2
+):
     before = {path.name: path.read_bytes() for path in packed.iterdir()}
     as_version_2(packed)
     source = open_source(str(packed))

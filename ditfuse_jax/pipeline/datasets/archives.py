@@ -12,11 +12,11 @@ from ditfuse_jax.errors import UserError
 
 _TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 _UNSUPPORTED = (".rar", ".7z")  # not read by Python's standard library
-_SUFFIXES = (".zip", *_TAR, *_UNSUPPORTED)
+ARCHIVE_SUFFIXES = (".zip", *_TAR, *_UNSUPPORTED)
 
 
 def is_archive(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(_SUFFIXES)
+    return path.is_file() and path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def is_readable(archive: Path) -> bool:
@@ -25,7 +25,7 @@ def is_readable(archive: Path) -> bool:
 
 def target(archive: Path) -> Path:
     """Returns the folder that an archive is unpacked into: its path without suffix."""
-    suffix = next(s for s in _SUFFIXES if archive.name.lower().endswith(s))
+    suffix = next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
     return archive.with_name(archive.name[: -len(suffix)])
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES
-from ditfuse_jax.pipeline.datasets.archives import is_archive, is_readable, members, target, unpack
+from ditfuse_jax.paths import is_remote
+from ditfuse_jax.pipeline.access import files_below
+from ditfuse_jax.pipeline.datasets.archives import (
+    ARCHIVE_SUFFIXES,
+    is_archive,
+    is_readable,
+    members,
+    target,
+    unpack,
+)
 from ditfuse_jax.pipeline.datasets.dataset import LABEL, Dataset, Layout, compiled
 from ditfuse_jax.pipeline.datasets.masks import numbered_mask
 
@@ -57,7 +66,8 @@ def find_examples(
       UserError: nothing of the split was found, files or examples are missing, or files are
         ambiguous.
     """
-    found = _search_with_archives(dataset, place.expanduser(), split)
+    place = place if is_remote(place) else place.expanduser()
+    found = _search_with_archives(dataset, place, split)
     where = f"{place}: {dataset.name}:{split}"
     problems = [*_ambiguous(found.groups), *_unpaired(found.groups, dataset.inputs)]
     examples = [
@@ -92,6 +102,8 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _search_with_archives(dataset: Dataset, place: Path, split: str) -> _Found:
+    if is_remote(place):
+        return _search_remote(dataset, place, split)
     if not place.exists():
         raise UserError(
             f"{place}: no such folder or archive; to get {dataset.name}: {dataset.download}"
@@ -110,12 +122,34 @@ def _search_with_archives(dataset: Dataset, place: Path, split: str) -> _Found:
         for archive in archives:
             if not is_readable(archive):
                 unpack(archive)  # raises an error that says what to do
-        sought = ", or ".join(_shown(dataset, layout, split) for layout in dataset.layouts)
+        raise _nothing_found(dataset, folder, split)
+    return found
+
+
+def _search_remote(dataset: Dataset, folder: Path, split: str) -> _Found:
+    """Searches a folder of an object store, which is listed once and not written to."""
+    if folder.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise UserError(
-            f"{folder}: no {dataset.name}:{split} in it; looked for {sought}; to get it: "
-            f"{dataset.download}"
+            f"{folder}: an archive in an object store is not read: unpack it there, or name the "
+            "archive on a local disk"
+        )
+    found = _search(dataset, folder, split)
+    if found is None:
+        raise _nothing_found(dataset, folder, split)
+    if found.layout.label_colors is not None:
+        raise UserError(
+            f"{folder}: the labels of {dataset.name} are colours, which are converted to class "
+            "numbers beside them: copy it to a local disk, or pack it there (ditfuse prepare)"
         )
     return found
+
+
+def _nothing_found(dataset: Dataset, folder: Path, split: str) -> UserError:
+    sought = ", or ".join(_shown(dataset, layout, split) for layout in dataset.layouts)
+    return UserError(
+        f"{folder}: no {dataset.name}:{split} in it; looked for {sought}; to get it: "
+        f"{dataset.download}"
+    )
 
 
 def _holds(dataset: Dataset, archive: Path, split: str) -> bool:
@@ -149,13 +183,10 @@ def _search(dataset: Dataset, folder: Path, split: str) -> _Found | None:
 
 def _index(folder: Path) -> _Index:
     index = collections.defaultdict(list)
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                relative = Path(parent, stem).relative_to(folder).as_posix()
-                index[relative].append(Path(parent, name))
+    for below, name in files_below(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            index[f"{below}/{stem}" if below else stem].append(folder / below / name)
     return index
 
 

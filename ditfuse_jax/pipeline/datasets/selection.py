@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline.datasets.dataset import LABEL, Dataset
 from ditfuse_jax.pipeline.datasets.find import find_examples
 
@@ -53,7 +54,7 @@ def parse_selection(argument: str, datasets: Mapping[str, Dataset]) -> Selection
                 f"data set {name}: {word!r} is neither a split ({', '.join(dataset.splits)}), nor "
                 f"roles ({','.join(dataset.roles)}), nor {PARTIAL!r}"
             )
-    return Selection(dataset, split, roles, partial, Path(place).expanduser() if place else None)
+    return Selection(dataset, split, roles, partial, as_path(place) if place else None)
 
 
 def select_stacks(selection: Selection) -> list[tuple[str, tuple[Path, ...]]]:
