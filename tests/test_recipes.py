@@ -159,7 +159,10 @@ def test_a_recipe_file_of_ones_own_gets_its_argument(tmp_path):
     ("key", "message"),
     [
         ("datta", r"config: unknown key 'datta'; known: .*data, evaluations"),
-        ("data.bucketss", r"data: unknown key 'bucketss'; known: .*buckets, condition_dropout"),
+        (
+            "data.bucketss",
+            r"data: unknown key 'bucketss'; known: .*buckets, cache, cache_gib, condition_dropout",
+        ),
         ("flow.weigthing", r"flow: unknown key 'weigthing'; known: draws, .*weighting"),
         ("lora.rnak", r"lora: unknown key 'rnak'; known: .*rank"),
         ("data.mixture.photos.wieght", r"data\.mixture\.photos: unknown key 'wieght'; known: .*w"),

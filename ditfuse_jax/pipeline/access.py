@@ -13,6 +13,8 @@ from ditfuse_jax.files import reason
 from ditfuse_jax.images import decode_image, decode_labels, read_image, read_labels
 from ditfuse_jax.paths import is_remote
 
+_stores: dict[str, Any] = {}  # by scheme
+
 
 class DataAccessError(UserError):
     """Data that exist could not be read, so that no record may be skipped: it ends the run.
@@ -29,8 +31,7 @@ def read_range(path: Path, start: int, end: int | None) -> bytes:
     """
     try:
         if is_remote(path):
-            remote: Any = path
-            data = remote.filesystem.cat_file(str(path), start=start, end=end)
+            data = _store(path).cat_file(str(path), start=start, end=end)
         else:
             with path.open("rb") as file:
                 file.seek(start)
@@ -42,6 +43,14 @@ def read_range(path: Path, start: int, end: int | None) -> bytes:
     return data
 
 
+def _store(path: Any) -> Any:
+    """Returns the file system of a path; fsspec would make one, with a login, for each thread."""
+    scheme = str(path).partition(":")[0]
+    if scheme not in _stores:
+        _stores[scheme] = path.filesystem
+    return _stores[scheme]
+
+
 def read_object(path: Path) -> bytes:
     """Reads a file of an object store in one request.
 
@@ -50,7 +59,7 @@ def read_object(path: Path) -> bytes:
       DataAccessError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return _store(path).cat_file(str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
