@@ -161,7 +161,7 @@ def test_a_recipe_file_of_ones_own_gets_its_argument(tmp_path):
         ("datta", r"config: unknown key 'datta'; known: .*data, evaluations"),
         (
             "data.bucketss",
-            r"data: unknown key 'bucketss'; known: .*buckets, cache, cache_gib, condition_dropout",
+            r"data: unknown key 'bucketss'; known: .*cache_gib, condition_dropout",
         ),
         ("flow.weigthing", r"flow: unknown key 'weigthing'; known: draws, .*weighting"),
         ("lora.rnak", r"lora: unknown key 'rnak'; known: .*rank"),
