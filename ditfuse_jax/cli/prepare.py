@@ -3,6 +3,7 @@
   ditfuse prepare /my/photographs -o packed/photos --max-side 512 --processes 8
   ditfuse prepare labelled:/data/camvid -o packed/camvid
   ditfuse prepare /my/photographs -o packed/latents --autoencoder OmniGen-v1/vae --crop 256,256
+  ditfuse prepare /my/photographs -o gs://BUCKET/packed/photos --processes 8
   ditfuse prepare --verify packed/photos
 
 Train on packed data with --config.data.mixture.photos.source=packed/photos.  An interrupted run

@@ -1,23 +1,26 @@
-"""Packs photographs into shards on 16 CPU nodes, four processes on each.
+"""Packs photographs in a bucket into shards there, on 16 CPU nodes with eight processes each.
 
 python -m launch slurm launch/examples/pack.py --dry-run
 python -m launch jobset launch/examples/pack.py --dry-run
 
-The same, with the arguments on the command line: ditfuse prepare /shared/photos -o /shared/packed
---processes 4 --num-tasks 16 --slurm launch/examples/pack.py
+The same, with the work on the command line:
+
+ditfuse prepare gs://my-bucket/photos -o gs://my-bucket/packed/photos --processes 8
+    --num-tasks 16 --jobset launch/examples/pack.py
 """
 
-from launch import Cpu, JobSpec, Kubernetes, Slurm
+from launch import Cpu, JobSpec, Slurm
+
+PHOTOS, PACKED = "gs://my-bucket/photos", "gs://my-bucket/packed/photos"
 
 
 def get_job() -> JobSpec:
     return JobSpec(
         name="pack",
         hardware=Cpu(),
-        command=("prepare", "/shared/photos", "-o", "/shared/packed", "--processes=4"),
+        command=("prepare", PHOTOS, "-o", PACKED, "--max-side=1024", "--processes=8"),
         tasks=16,
         repo="/shared/ditfuse_jax",
-        image="registry.example.com/ditfuse:cpu",
-        slurm=Slurm(directives=("--time=04:00:00",), cpus_per_process=4),
-        kubernetes=Kubernetes(claims={"/shared": "shared"}),
+        image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:cpu",
+        slurm=Slurm(directives=("--time=04:00:00",), cpus_per_process=8),
     )
