@@ -94,4 +94,6 @@ def report(text: str) -> None:
 def describe(error: BaseException) -> str:
     """Returns an error of a store in a few words, without line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if text.startswith("Forbidden: "):  # gcsfs; a URL follows, and on the next line the reason
+        text = text.partition("\n")[2] or "no permission"
     return " ".join(text.split())[:200]

@@ -13,6 +13,9 @@ import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.paths import is_remote
+from ditfuse_jax.storage.retries import describe
+from ditfuse_jax.storage.tensorstore_watch import watch
 from ditfuse_jax.train.best import BestTracker, KeepLatestAndBest
 from ditfuse_jax.train.state import TrainState
 from ditfuse_jax.weights.resharded_restore import CHUNK_BYTES
@@ -67,6 +70,8 @@ class Checkpoints(RunReader):
             items[EMA] = _save_args(state.ema)
         with write_errors(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        if is_remote(self.folder):
+            watch(str(self.folder), self._manager.is_saving_in_progress)
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Restores a state into the shardings of `abstract`, whatever mesh it was saved from.
@@ -146,9 +151,12 @@ def write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a full disk is a ValueError of tensorstore with the reason inside
-        text = " ".join(str(error).split())
+        text = describe(error)
         reason = next((r for r in _DISK_TROUBLE if r in text), text[:160])
+        remedy = "free space or choose another folder"
+        if is_remote(folder):
+            remedy = "check the bucket and your permissions"
         raise UserError(
-            f"cannot write a checkpoint in {folder}: {reason}; free space or choose another "
-            "folder, then run the same command to continue"
+            f"cannot write a checkpoint in {folder}: {reason}; {remedy}, then run the same command "
+            "to continue; earlier checkpoints are intact"
         ) from error
