@@ -37,7 +37,8 @@ class GCSFileSystem(gcsfs.GCSFileSystem):
         async def call() -> Any:
             return await _plain_request(self, method, path, *args, **kwargs)
 
-        where = f"gs://{args[0]}" if args else "Google Cloud Storage"
+        bucket = args[0] if args else path.partition("/b/")[2].partition("/")[0]
+        where = f"gs://{bucket}"
         try:
             return await repeat(call, _is_transient, where)
         except HttpError as error:
