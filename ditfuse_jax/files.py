@@ -19,6 +19,8 @@ from ditfuse_jax.paths import is_remote
 # JAX's environment variable for the folder of compiled programs.
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
+_writable_buckets: set[str] = set()
+
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Writes a file so that a failure keeps the older one.
@@ -97,11 +99,20 @@ def new_file(path: Path, label: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder and its parents, unless it exists; object stores need none.
+    """Creates a folder and its parents, unless it exists.
+
+    In an object store there is nothing to create: a process checks once per bucket that it can
+    write there, so that a command fails before it has computed anything.
 
     Raises:
       UserError: the folder cannot be created.
     """
+    if is_remote(folder):
+        bucket = str(folder).split("/")[2]
+        if bucket not in _writable_buckets:
+            check_folder(folder)
+            _writable_buckets.add(bucket)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +134,8 @@ def check_folder(folder: Path) -> None:
     Raises:
       UserError: it cannot be written, or is a file.
     """
-    make_folder(folder)
+    if not is_remote(folder):
+        make_folder(folder)
     probe = folder / f".writable.{uuid.uuid4().hex}"
     write_bytes(probe, b"")
     probe.unlink(missing_ok=True)

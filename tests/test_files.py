@@ -70,10 +70,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_bucket_that_does_not_exist_is_named_and_not_made(store):
     path = as_path(f"{store.scheme}://no-such-bucket/x/y")
-    files.make_folder(path.parent)
     for write in (files.write_bytes, files.create_exclusively):
         with pytest.raises(UserError, match="there is no bucket 'no-such-bucket'"):
             write(path, b"1")
+    with pytest.raises(UserError, match="there is no bucket 'no-such-bucket'"):
+        files.make_folder(path.parent)
 
 
 def test_a_missing_permission_is_told_in_one_line(gcs):
