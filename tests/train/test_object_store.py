@@ -151,7 +151,7 @@ def test_an_interrupted_save_is_no_checkpoint_and_is_removed_at_the_next_start(g
     assert not (run / CHECKPOINTS / "2").exists()
 
 
-def test_steps_between_saves_make_no_request_and_a_save_a_bounded_number(gcs, tiny):
+def test_steps_between_saves_make_no_requests_and_a_save_a_bounded_number(gcs, tiny):
     times, run = {}, as_path(f"{gcs.bucket()}/run")
 
     def note(context):
