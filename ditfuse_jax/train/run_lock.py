@@ -14,6 +14,7 @@ An owner is gone if
   rewrites it every `RENEW_EVERY` seconds.  No clocks of different machines are compared.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,6 +34,7 @@ FOLDER = "lock"
 # Seconds.
 RENEW_EVERY = 15.0
 EXPIRES_AFTER = 60.0
+RELEASE_WITHIN = 10.0
 _POLL_EVERY = 1.0
 
 # Locks that this process holds: another one with its process id is of a program it replaced.
@@ -132,7 +134,7 @@ class RunLock:
         self._folder, self._owner = folder, owner
         self._successor: Owner | None = None
         self._renewed = _now()
-        self._changing, self._ended = threading.Lock(), threading.Event()
+        self._renewing, self._ended = threading.Lock(), threading.Event()
         _held.add(owner.token)
         self._thread = threading.Thread(target=self._run, daemon=True, name="ditfuse-lock")
         self._thread.start()
@@ -150,8 +152,13 @@ class RunLock:
         Raises:
           UserError: another process took over, because this one did not renew the lock in time.
         """
-        if _now() - self._renewed > EXPIRES_AFTER - RENEW_EVERY:
-            self._try_to_renew()
+        late = _now() - self._renewed > EXPIRES_AFTER - RENEW_EVERY
+        # If the thread waits for the storage, training does not: it cannot write there either.
+        if late and self._renewing.acquire(blocking=False):
+            try:
+                self._try_to_renew()
+            finally:
+                self._renewing.release()
         if self._successor:
             raise UserError(
                 f"{self._folder.parent} has another owner now: {self._successor}; this process did "
@@ -160,36 +167,32 @@ class RunLock:
 
     def release(self) -> None:
         """Lets the next process have the folder at once."""
-        if self._ended.is_set():
-            return
         self._ended.set()
-        if not self.lost:
-            self._try_to_renew(released=True)
+        self._thread.join(RELEASE_WITHIN)  # not for ever, if the storage does not answer
         _held.discard(self._owner.token)
 
     def _run(self) -> None:
         while not self._ended.wait(RENEW_EVERY):
-            self._try_to_renew()
+            with self._renewing:
+                self._try_to_renew()
+        with self._renewing:
+            if not self.lost:
+                self._try_to_renew(released=True)
 
     def _try_to_renew(self, *, released: bool = False) -> None:
         """Renews the lock unless there is a successor; a failure of the storage is ignored.
 
         Nobody can take over either while the storage fails.
         """
-        with self._changing:
-            if self._ended.is_set() and not released:
-                return
-            before = _now()
-            try:
-                self._successor = self._find_successor()
-                if self._successor is None:
-                    self._owner = dataclasses.replace(
-                        self._owner, renewals=self._owner.renewals + 1, released=released
-                    )
-                    write_text(_file(self._folder, self.number), _to_json(self._owner))
-                    self._renewed = before
-            except (UserError, OSError):
-                pass
+        before = _now()
+        with contextlib.suppress(UserError, OSError):
+            self._successor = self._find_successor()
+            if self._successor is None:
+                self._owner = dataclasses.replace(
+                    self._owner, renewals=self._owner.renewals + 1, released=released
+                )
+                write_text(_file(self._folder, self.number), _to_json(self._owner))
+                self._renewed = before
 
     def _find_successor(self) -> Owner | None:
         make_folder(self._folder)  # somebody may have removed it

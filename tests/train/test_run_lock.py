@@ -235,6 +235,32 @@ def test_storage_that_does_not_answer_does_not_end_the_owner(tmp_path, take, mon
     lock.check()
 
 
+def test_a_step_does_not_wait_for_storage_that_hangs(tmp_path, take, monkeypatch):
+    asked, answers = threading.Event(), threading.Event()
+    newest_number = run_lock._newest
+
+    def hangs(folder):
+        asked.set()
+        answers.wait(10)
+        return newest_number(folder)
+
+    lock = take()
+    monkeypatch.setattr(run_lock, "_newest", hangs)
+    thread = threading.Thread(target=lambda: lock._renewing.__enter__() and lock._try_to_renew())
+    thread.start()
+    assert asked.wait(10)
+    now = run_lock._now()
+    monkeypatch.setattr(run_lock, "_now", lambda: now + 3600)
+    began = time.monotonic()
+    lock.check()
+    monkeypatch.setattr(run_lock, "RELEASE_WITHIN", 0.1)
+    lock.release()
+    assert time.monotonic() - began < 5
+    answers.set()
+    thread.join()
+    lock._renewing.release()
+
+
 def test_a_removed_lock_folder_is_made_again(tmp_path, take, monkeypatch):
     lock = take()
     newest(tmp_path).unlink()

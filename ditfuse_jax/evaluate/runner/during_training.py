@@ -26,6 +26,7 @@ from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 from ditfuse_jax.tasks import Example, Task, make_task
 from ditfuse_jax.train import EvalContext, Recipe
+from ditfuse_jax.train.console import write_line
 
 _SHEET_ROWS = 6  # of the contact sheet
 _BATCH_SIZE = 8  # rounded up to a multiple of the data-parallel devices
@@ -69,6 +70,7 @@ class HeldOut:
         chosen = (best,) if best in METRICS and METRICS[best].needs != "host" else ()
         self.metrics = tuple(dict.fromkeys((*CLEAN_METRICS, *chosen)))
         _check_crop(self.metrics, recipe.data.crop)
+        self._warned = False
         self.directions = {name: METRICS[name].direction for name in self.metrics}
 
     def __call__(self, context: EvalContext) -> Mapping[str, float]:
@@ -108,9 +110,14 @@ class HeldOut:
             [*example.sources, image, example.target]
             for example, image in zip(self.examples, images, strict=True)
         ]
-        make_folder(context.samples)
         path = context.samples / f"step-{context.step:07d}.png"
-        write_sheet(path, rows[:_SHEET_ROWS], [*titles, "Fused", "Target"], tile_width=192)
+        try:
+            make_folder(context.samples)
+            write_sheet(path, rows[:_SHEET_ROWS], [*titles, "Fused", "Target"], tile_width=192)
+        except UserError as error:  # a full disk: the scores count, and the next save decides
+            if not self._warned:
+                write_line(f"{error}; training goes on without the picture")
+            self._warned = True
 
 
 def held_out_examples(

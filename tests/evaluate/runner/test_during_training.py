@@ -96,6 +96,19 @@ def test_a_model_that_copies_scores_like_the_copy(recipe, context):
     assert scalars["eval/PSNR_clean_of_mean"] == pytest.approx(expected, abs=0.05)
 
 
+def test_a_sheet_that_cannot_be_written_is_one_warning_and_the_scores_count(
+    recipe, context, capsys
+):
+    evaluation = held_out_of(recipe)
+    expected = evaluation(context)
+    blocked = context.run.path / "a file"
+    blocked.write_text("")
+    for _ in range(2):
+        assert evaluation(dataclasses.replace(context, samples=blocked)) == expected
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("training goes on without the picture")
+
+
 def test_a_contact_sheet_of_the_step_is_written(recipe, context):
     held_out_of(recipe)(context)
     (sheet,) = context.run.samples.iterdir()
