@@ -1,7 +1,10 @@
 """What a process tells the others with its heartbeats."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +27,38 @@ class Activity:
 
 @dataclasses.dataclass
 class Requests:
-    """How often a profile was asked for: of this process, and of the others."""
+    """How often a profile was asked for.
+
+    Attributes:
+      own: of this process, by SIGUSR1.
+      others: of the other processes.
+      answered: how many of them all have been answered.
+    """
 
     own: int = 0
     others: int = 0
+    answered: int = 0
 
-    @property
-    def total(self) -> int:
-        return self.own + self.others
+    def is_open(self) -> bool:
+        """Returns whether a request has not been answered."""
+        return self.own + self.others > self.answered
+
+    def answer(self) -> None:
+        """Notes that all requests so far are answered."""
+        self.answered = self.own + self.others
+
+    @contextlib.contextmanager
+    def accepted(self) -> Iterator[None]:
+        """Context in which SIGUSR1 is a request instead of the end of the process."""
+
+        def receive(number: int, frame: Any) -> None:
+            self.own += 1
+
+        before = signal.signal(signal.SIGUSR1, receive)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
 
 PROFILE_REQUESTS = Requests()

@@ -123,7 +123,8 @@ class Heartbeat:
     def stop_thread(self) -> None:
         """Stops the thread without waiting for other processes."""
         self._ended.set()
-        faulthandler.cancel_dump_traceback_later()
+        if self._count > 1:
+            faulthandler.cancel_dump_traceback_later()
 
     def _run(self) -> None:
         number, since = 0, None
@@ -274,7 +275,8 @@ def exit_together(command: str) -> Iterator[None]:
 
     Each prints an error that names the process.  A `UserError` exits all processes with code 2, the
     loss of one exits the others with `EXIT_LOST`, as does a hang (see `watch`); the context does
-    not raise.  With a single process it raises errors unchanged, and only a hang exits.
+    not raise.  With a single process it raises errors unchanged, and only a hang exits.  SIGUSR1
+    to one process asks all of them for a profile.
 
     Args:
       command: prefix of messages, e.g. `ditfuse train`.
@@ -285,7 +287,8 @@ def exit_together(command: str) -> Iterator[None]:
     if state.client is None or state.num_processes == 1:
         _heartbeat = heartbeat = Heartbeat(command, LocalStore(), 0, 1)
         try:
-            yield
+            with PROFILE_REQUESTS.accepted():
+                yield
         finally:
             heartbeat.stop_thread()
             _heartbeat = None
@@ -293,7 +296,8 @@ def exit_together(command: str) -> Iterator[None]:
     _heartbeat = heartbeat = Heartbeat(command, state.client, state.process_id, state.num_processes)
     error = f"{command}: error: {heartbeat.name}"
     try:
-        yield
+        with PROFILE_REQUESTS.accepted():
+            yield
         heartbeat.end()
     except KeyboardInterrupt:
         heartbeat.stop(Stop(EXIT_INTERRUPTED, f"{error} was interrupted"))

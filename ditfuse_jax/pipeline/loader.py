@@ -8,6 +8,7 @@ count of batches consumed, and a run may continue on another number of hosts.
 import dataclasses
 import functools
 import math
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,4 +227,6 @@ def fixed_batch(pipeline: DataPipeline, count: int) -> Arrays:
 def _initialize_worker(extensions: Sequence[str], index: int, count: int) -> None:
     """Imports extensions in a worker process, before it unpickles their tasks and sources."""
     del index, count
+    # SLURM sends the signal that asks a training for a profile to its worker processes, too.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     load_extensions(extensions)

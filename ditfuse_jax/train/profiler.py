@@ -1,15 +1,13 @@
 """Profiles of training steps in the run folder, for xprof.
 
 A profile is taken of the steps `train.profile_steps`, and of the next steps of all processes when
-one of them receives SIGUSR1.  It lies in `profiles/plugins/profile/step-N`, a file per process:
-`xprof --logdir RUN/profiles` shows it.
+one of them receives SIGUSR1 (inside `exit_together`).  It lies in
+`profiles/plugins/profile/step-N`, a file per process: `xprof --logdir RUN/profiles` shows it.
 """
 
-import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -34,7 +32,7 @@ class Profiler:
         flush: Callable[[], None],
         report: Callable[[str], None],
     ):
-        """Makes this process accept SIGUSR1, and starts a profile of the first step if due.
+        """Starts a profile of the first step if it is due.
 
         Args:
           run: the run folder.
@@ -45,11 +43,9 @@ class Profiler:
         """
         self._run, self._planned = run, steps
         self._flush, self._report = flush, report
-        self._seen = PROFILE_REQUESTS.total
         self._steps = (0, 0)  # first and last of the profile that is being taken
         self._local: tempfile.TemporaryDirectory | None = None  # while one is being taken
         self._mark: jax.profiler.StepTraceAnnotation | None = None
-        self._before = signal.signal(signal.SIGUSR1, self._receive)
         self._prepare(step + 1)
 
     def __call__(self, context: EvalContext) -> None:
@@ -63,24 +59,23 @@ class Profiler:
             self._prepare(context.step + 1)
 
     def close(self) -> None:
-        """Ends a profile that is being taken, and restores the signal's handler."""
+        """Ends a profile that is being taken."""
         if self._local is not None:
             self._end_mark()
             self._stop()
-        signal.signal(signal.SIGUSR1, self._before)
 
     def _prepare(self, step: int) -> None:
         """Starts a profile if it is due, and marks what follows as this step in a profile."""
         if self._planned and step == self._planned[0]:
             self._start(step, self._planned[1])
-        elif PROFILE_REQUESTS.total > self._seen:
+        elif PROFILE_REQUESTS.is_open():
             self._start(step, step + STEPS_ON_REQUEST - 1)
         if self._local is not None:
             self._mark = jax.profiler.StepTraceAnnotation("train", step_num=step)
             self._mark.__enter__()
 
     def _start(self, first: int, last: int) -> None:
-        self._seen = PROFILE_REQUESTS.total
+        PROFILE_REQUESTS.answer()
         if self._local is not None:
             return  # the profile that is being taken answers the request
         self._flush()
@@ -121,6 +116,3 @@ class Profiler:
         if self._mark is not None:
             self._mark.__exit__(None, None, None)
             self._mark = None
-
-    def _receive(self, number: int, frame: Any) -> None:
-        PROFILE_REQUESTS.own += 1

@@ -62,16 +62,18 @@ class Recorder:
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
+        config = self._recipe.train
+        due = step % config.log_every == 0 or step == config.steps
         with self._goodput.measure("step"):
             scalars = {name: value.item() for name, value in jax.device_get(metrics).items()}
+            if due:  # computed by the devices, after the step that runs
+                scalars["learning_rate"] = jax.device_get(self._rate(step - 1)).item()
         if self._skipped is not None and scalars["skipped"] > self._skipped:
             norm = scalars["grad_norm"]
             self._console.print(f"step {step}: update skipped, gradient norm {norm:.3g}")
         self._skipped = scalars["skipped"]
         self._console.step(step, scalars)
-        config = self._recipe.train
-        if step % config.log_every == 0 or step == config.steps:
-            scalars["learning_rate"] = jax.device_get(self._rate(step - 1)).item()
+        if due:
             self.write(step, scalars | self._rates(step) | self._data(step))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -186,12 +186,14 @@ def test_a_slow_process_is_named_with_what_it_waits_for(start):
 
 def test_a_request_for_a_profile_reaches_all_processes(start):
     code = """
-    if index == 1: PROFILE_REQUESTS.own += 1
-    time.sleep(3)
-    print(PROFILE_REQUESTS.total)
+    if index == 1: os.kill(os.getpid(), 10)  # SIGUSR1
+    time.sleep(4)
+    print(PROFILE_REQUESTS.is_open())
+    PROFILE_REQUESTS.answer()
+    print(PROFILE_REQUESTS.is_open())
 """
     said = [process.communicate(timeout=60)[0] for process in start(code, 3)]
-    assert [text.split()[-1] for text in said] == ["1"] * 3
+    assert [text.split()[-2:] for text in said] == [["True", "False"]] * 3
 
 
 def test_a_killed_process_is_reported_by_name(start):

@@ -39,14 +39,14 @@ PROGRAM = """
 import jax
 from jax._src import cache_key
 from ditfuse_jax.cli import command
-from ditfuse_jax.parallel import heartbeat
+from ditfuse_jax.parallel import heartbeat, slow_processes
 
 def hash_devices(key, devices):
     key.update(bytes([jax.process_count()]))
     cache_key._hash_devices(key, devices)
 
 cache_key._hash_accelerator_config = hash_devices
-heartbeat.LOST_AFTER, heartbeat.NOTICE_AFTER = 10.0, 3.0
+heartbeat.LOST_AFTER, heartbeat.NOTICE_AFTER, slow_processes.WINDOW = 10.0, 3.0, 5.0
 command()
 """
 

@@ -91,6 +91,52 @@ def test_slow_data_of_one_is_reported_and_then_ends_all(start_group, losses, tmp
         assert "error: process 1 of 2" in last and "no batch arrived within 15 s" in last
 
 
+HOSTS = """
+import time
+import jax
+from ditfuse_jax.train import CALLBACKS
+
+def freezes():
+    time.sleep(600)
+
+@CALLBACKS.register("hosts")
+def hosts(recipe):
+    def callback(context):
+        if jax.process_index() == 2:
+            time.sleep(3.0)
+        if jax.process_index() == 1 and (context.run.path / "freeze").exists():
+            freezes()
+    return callback
+"""
+
+
+@pytest.mark.slow
+def test_of_four_processes_the_slow_and_the_frozen_one_are_named_and_all_write_their_stacks(
+    start_group, losses, tmp_path
+):
+    run, extension = tmp_path / "run", tmp_path / "hosts.py"
+    extension.write_text(HOSTS)
+    arguments = ("--import", str(extension), "--config.train.callbacks=('hosts',)")
+    limits = ("--config.train.steps=5000", "--config.train.hang_timeout=90")
+    four = start_group(run, 4, *arguments, *limits)
+    wait_for_step(6, run, losses, four)
+    four[3].send_signal(signal.SIGUSR1)
+    wait_for_step(15, run, losses, four)
+    (run / "freeze").touch()
+    codes, said = ends(four)
+    assert codes == [EXIT_LOST] * 4, said
+    slow = [line for line in said[0].splitlines() if "is slow" in line]
+    assert slow and all("process 2 of 4" in line and "(callback " in line for line in slow)
+    for text in said:
+        last = text.splitlines()[-1]
+        assert "error: process 1 of 4" in last and "has been at callback" in last
+    files = {path.name: path.read_text() for path in (run / "stacks").rglob("*.txt")}
+    assert sorted(files) == [f"process-{i}.txt" for i in range(4)]
+    assert [name for name, text in files.items() if "freezes" in text] == ["process-1.txt"]
+    traces = sorted(path.name for path in (run / "profiles").rglob("*.pb"))
+    assert traces == [f"process-{i}.xplane.pb" for i in range(4)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 3])
 def test_losses_continue_after_a_kill_and_restarts_on_one_and_four_processes(
