@@ -21,7 +21,33 @@ AUTO = "auto"
 _BOOLEANS = {"true": True, "false": False}
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
-_OPTIONS: dict[str, Mapping[str, str]] = {}
+# Only options whose source recommends them for this kind of program, or whose effect was seen in a
+# compiled program (docs/scaling.md).
+#
+# Gradients between slices, summed while earlier layers are computed.  Documented by openxla.org/xla,
+# "XLA flags guidance", section "TPU XLA flags"; maxtext sets both for data parallelism across
+# slices.  Programs for one slice have no such sums.
+_BETWEEN_SLICES = {
+    "xla_tpu_enable_data_parallel_all_reduce_opt": "true",
+    "xla_tpu_data_parallel_opt_different_sized_ops": "true",
+}
+# libtpu 0.0.42 fails with an internal check if it runs a collective on v7x's sparse cores (seen).
+_WITHOUT_SPARSE_CORES = {
+    f"xla_tpu_enable_sparse_core_collective_offload_{kind}": "false"
+    for kind in ("all_reduce", "reduce_scatter", "all_gather")
+}
+# Collectives overlap with computation.  Off by default in XLA; on in NVIDIA's JAX containers
+# (docs.nvidia.com/jax-toolbox, "Environment variables") and recommended by docs.jax.dev, "GPU
+# performance tips".  Its effect here was not measured.
+_LATENCY_HIDING = {"xla_gpu_enable_latency_hiding_scheduler": "true"}
+_OPTIONS: dict[str, Mapping[str, str]] = {
+    "v5e": _BETWEEN_SLICES,
+    "v5p": _BETWEEN_SLICES,
+    "v6e": _BETWEEN_SLICES,
+    "v7x": {**_BETWEEN_SLICES, **_WITHOUT_SPARSE_CORES},
+    "h100": _LATENCY_HIDING,
+    "h200": _LATENCY_HIDING,
+}
 
 # Chip (`accelerators.chip_of`) -> option -> value.
 COMPILER_OPTIONS: Registry[Mapping[str, str]] = Registry("chip", _OPTIONS)
