@@ -24,9 +24,9 @@ _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 # Only options whose source recommends them for this kind of program, or whose effect was seen in a
 # compiled program (docs/scaling.md).
 #
-# Gradients between slices, summed while earlier layers are computed.  Documented by openxla.org/xla,
-# "XLA flags guidance", section "TPU XLA flags"; maxtext sets both for data parallelism across
-# slices.  Programs for one slice have no such sums.
+# Gradients between slices, summed while earlier layers are computed.  Documented in "XLA flags
+# guidance" (openxla.org/xla/flags_guidance), section "TPU XLA flags"; maxtext sets both for data
+# parallelism across slices.  Programs for one slice have no such sums.
 _BETWEEN_SLICES = {
     "xla_tpu_enable_data_parallel_all_reduce_opt": "true",
     "xla_tpu_data_parallel_opt_different_sized_ops": "true",
