@@ -202,6 +202,16 @@ def push(upload: Upload, address: Path | str, *, private: bool = False) -> str:
     return str(HubAddress(parsed.repository, str(done.oid)))
 
 
+def check_login(address: Path | str) -> None:
+    """Checks that there is a token that the Hub accepts, before the work that ends with a push.
+
+    Raises:
+      UserError: there is none, or the Hub does not answer.
+    """
+    with _explained(push_address(address), pushing=True):
+        _api().whoami()
+
+
 def push_address(address: Path | str) -> HubAddress:
     """Reads the address of a repository that files are uploaded to.
 
@@ -329,7 +339,9 @@ def _explain(error: Exception, address: HubAddress, pushing: bool) -> str | None
             return f"no such repository, or it is private: check the name, or {_LOG_IN}"
         case errors.RevisionNotFoundError():
             return f"the repository has no branch, tag or commit {address.revision!r}"
-        case errors.HFValidationError() | errors.LocalTokenNotFoundError():
+        case errors.LocalTokenNotFoundError():
+            return f"not logged in: {_LOG_IN}"
+        case errors.HFValidationError():
             return reason
         case errors.EntryNotFoundError() if not isinstance(error, FileNotFoundError):
             return f"a file is missing there ({reason})"

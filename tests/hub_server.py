@@ -140,6 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._validate_yaml(json.loads(body)["content"])
         elif path == "/api/repos/create":
             self._create(json.loads(body))
+        elif path == "/api/whoami-v2":
+            if self._logged_in:
+                self._json({"type": "user", "name": "me", "orgs": []})
+            else:
+                self._error(401, "Unauthorized", "Invalid user token.")
         elif path.endswith(".git/info/lfs/objects/batch"):
             self._lfs(json.loads(body))
         elif parts[:2] == ["api", "models"]:

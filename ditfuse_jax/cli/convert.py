@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ditfuse_jax.api import convert, push, verify
     from ditfuse_jax.errors import UserError
+    from ditfuse_jax.hub import check_login
     from ditfuse_jax.sample.trained import WeightedAdapter
 
     if args.verify is not None:
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             )
         push(args.source, args.push, private=args.private, dry_run=args.dry_run)
         return 0
+    if args.push and not args.dry_run:
+        check_login(args.push)  # before the conversion, which may take long
     written = convert(
         args.source,
         args.output,

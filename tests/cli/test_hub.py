@@ -241,7 +241,12 @@ def test_what_cannot_be_pushed_is_said_before_anything_is_written(
     assert not folders["NEW"].exists() and hub_server.requests == []
 
 
-def test_only_someone_who_is_logged_in_can_push(hub_server, tmp_path, capsys):
+@pytest.mark.parametrize("token", ["", "hf_expired"])
+def test_only_someone_who_is_logged_in_can_push_which_is_checked_before_the_conversion(
+    hub_server, tmp_path, capsys, monkeypatch, token
+):
+    monkeypatch.setenv("HF_TOKEN", token)
     assert push_small(tmp_path) == 2
-    assert "hf auth login" in capsys.readouterr().err
-    assert not hub_server.repositories
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "hf auth login" in line
+    assert not hub_server.repositories and not (tmp_path / "out").exists()
