@@ -1,11 +1,12 @@
 """The 3.8 B `omnigen` preset, all weights, sharded over many devices.
 
     ditfuse train --config omnigen_pretrain --workdir gs://bucket/run \\
-        --config.autoencoder=/path/to/vae
+        --config.data.mixture.photos.source=gs://bucket/packed/photos \\
+        --config.autoencoder=hf://stabilityai/sdxl-vae
 
-Time and result: not measured.
+Time and result: not measured.  docs/pods.md leads to it on TPU pods.
 
-The folder holds SDXL's autoencoder as diffusers saves it (config.json and
+The autoencoder is SDXL's as diffusers saves it (config.json and
 diffusion_pytorch_model.safetensors); the training step encodes the photographs with it.
 """
 

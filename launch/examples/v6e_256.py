@@ -1,6 +1,7 @@
 """A model of OmniGen's size from scratch on a slice of 256 v6e chips, from a bucket.
 
-The run, and the packed photographs, which are read in place, are in a bucket; no folder is shared.
+The run, the packed photographs and the autoencoder are in the bucket, read in place; no folder is
+shared.
 
 python -m launch jobset launch/examples/v6e_256.py --dry-run
 python -m launch tpu_vm launch/examples/v6e_256.py create --dry-run
@@ -18,7 +19,7 @@ def get_job() -> JobSpec:
         workdir="gs://my-bucket/runs/omnigen-v6e",
         overrides=(
             "--config.data.mixture.photos.source=gs://my-bucket/packed/photos",
-            "--config.autoencoder=hf://stabilityai/sdxl-vae",
+            "--config.autoencoder=gs://my-bucket/weights/vae",
             "--config.data.batch_size=1024",
         ),
         image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:tpu",

@@ -16,7 +16,7 @@ def get_job() -> JobSpec:
         workdir="gs://my-bucket/runs/omnigen-v6e-x2",
         overrides=(
             "--config.data.mixture.photos.source=gs://my-bucket/packed/photos",
-            "--config.autoencoder=hf://stabilityai/sdxl-vae",
+            "--config.autoencoder=gs://my-bucket/weights/vae",
             "--config.data.batch_size=2048",
             "--config.mesh.dcn_data=2",
         ),

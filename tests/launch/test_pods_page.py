@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "pods.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((ROOT / "launch" / "examples").glob("*.py"))
 
 # Programs of others, whose commands cannot be checked here.
-FOREIGN = ("gcloud", "kubectl", "docker")
+FOREIGN = ("gcloud", "kubectl", "docker", "hf")
 
 
 def commands() -> list[list[str]]:
