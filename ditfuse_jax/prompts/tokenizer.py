@@ -61,13 +61,17 @@ def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
     Of a folder in an object store this is a copy.
 
     Raises:
-      UserError: it cannot be downloaded.
+      UserError: it cannot be downloaded or copied.
     """
     if path is None:
         return resource("prompts", "assets")
     if hub.is_address(path):
         return hub.download(os.fspath(path), _tokenizer_files, "tokenizer.json")
-    return local_copy(as_path(path), TOKENIZER_FILES)
+    folder = as_path(path)
+    copy = local_copy(folder, TOKENIZER_FILES)
+    if copy != folder and not (copy / "tokenizer.json").is_file():
+        raise _missing(folder)
+    return copy
 
 
 def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
@@ -80,10 +84,7 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
     """
     folder = tokenizer_folder(path)
     if not (folder / "tokenizer.json").is_file():
-        raise UserError(
-            f"no tokenizer in {path or folder}: give a folder with tokenizer.json and "
-            "tokenizer_config.json"
-        )
+        raise _missing(folder)
     with _LOADING:
         return _load(folder.resolve())
 
@@ -142,6 +143,12 @@ def _token_ids(tokenizer: "PreTrainedTokenizerFast", segments: Sequence[str]) ->
     if opening == [tokenizer.bos_token_id]:
         ids[0] = opening + ids[0]
     return ids
+
+
+def _missing(folder: Path) -> UserError:
+    return UserError(
+        f"no tokenizer in {folder}: give a folder with tokenizer.json and tokenizer_config.json"
+    )
 
 
 @cache

@@ -106,8 +106,8 @@ SETTINGS = {"slow": overrides(0.001), "fast": overrides(0.003)}
 def plan(tmp_path):
     """Plans a sweep of the nano recipe, three steps long."""
 
-    def build(settings=None, **changes) -> SweepPlan:
+    def build(settings=None, folder=tmp_path / "sweep", **changes) -> SweepPlan:
         fields = {"recipe": "nano_m3", "overrides": ("--config.train.steps=3",)} | changes
-        return make_plan(Sweep(settings or SETTINGS, **fields), tmp_path / "sweep")
+        return make_plan(Sweep(settings or SETTINGS, **fields), folder)
 
     return build

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from ditfuse_jax.sweep.local import last_line, run_plan
+from ditfuse_jax.sweep.report import write_report
+from ditfuse_jax.sweep.table import make_table
 
 pytestmark = pytest.mark.processes
 
@@ -129,3 +131,40 @@ def test_the_last_line_of_a_log_is_the_one_a_terminal_shows_last(tmp_path):
     assert last_line(log) == "no output"
     log.write_bytes(b"one\n10%\r20%\xff\r\n\n  \n")
     assert last_line(log).startswith("20%")
+
+
+# Like the fake command, for a folder in a bucket.
+REMOTE = """
+import json, sys
+from ditfuse_jax.files import write_text
+from ditfuse_jax.paths import as_path
+arguments = sys.argv[2:]
+values = dict(item.removeprefix("--").split("=", 1) for item in arguments if "=" in item)
+folder = as_path(arguments[arguments.index("--workdir") + 1])
+print("training", folder)
+if values["config.seed"] == "1":
+    sys.exit("ValueError: unlucky")
+steps = values["config.train.steps"]
+record = {"step": int(steps), "eval/quality": 7.0, "eval/quality_of_mean": 1.0}
+write_text(folder / "metrics" / "000001-000000.jsonl", json.dumps(record) + "\\n")
+write_text(folder / "checkpoints" / steps / "commit_success.txt", "")
+"""
+
+
+@pytest.mark.medium
+def test_a_sweep_in_a_bucket_reads_scores_and_keeps_the_logs_there(
+    gcs, plan, tmp_path, monkeypatch
+):
+    program = tmp_path / "remote.py"
+    program.write_text(REMOTE)
+    monkeypatch.setattr("ditfuse_jax.sweep.local.DITFUSE", (sys.executable, str(program)))
+    made = plan(seeds=(0, 1), folder=f"{gcs.bucket()}/sweep")
+    outcome = run_plan(made, 2, quiet=True)
+    assert sorted(f.reason for f in outcome.failures) == ["ValueError: unlucky"] * 2
+    assert [trial.scores() for trial in made.trials] == [{"quality": 7.0}, None] * 2
+    logs = [f.log.read_text() for f in outcome.failures]
+    assert all("training gs://" in text for text in logs)
+    run_plan(made, 2, quiet=True)  # the failed ones again: their logs are continued
+    assert [f.log.read_text().count("unlucky") for f in outcome.failures] == [2, 2]
+    page = write_report(made, make_table(made), outcome.failures)
+    assert str(page).startswith("gs://") and page.is_file()
