@@ -7,6 +7,7 @@ from typing import Any
 from ditfuse_jax.aot.cached_compile import Compilation
 from ditfuse_jax.aot.collectives import collectives
 from ditfuse_jax.aot.cost_analysis import hbm_bytes, matrix_flops, unknown_kernels
+from ditfuse_jax.aot.overlap import Overlap, overlap
 from ditfuse_jax.aot.roofline import Roofline, Work, roofline
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.parallel.accelerators import Accelerator
@@ -32,6 +33,7 @@ class Report:
       xla_flops: XLA's own count of executed FLOPs, in which a loop's body counts once.
       work: executed work, loops counted as often as they run.
       collective_bytes: bytes sent, by kind of collective.
+      overlap: how many collectives run while products are computed.
       roofline: lower bound of the time and upper bound of the utilisation.
       unknown_loops: loops whose trip count could not be determined.
       unknown_kernels: kernels whose FLOPs are not counted.
@@ -49,6 +51,7 @@ class Report:
     xla_flops: float = 0.0
     work: Work | None = None
     collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
+    overlap: Overlap | None = None
     roofline: Roofline | None = None
     unknown_loops: tuple[str, ...] = ()
     unknown_kernels: tuple[str, ...] = ()
@@ -87,6 +90,12 @@ class Report:
         )
         sent = ", ".join(f"{k} {v / 1e9:.3f}" for k, v in self.collective_bytes.items()) or "none"
         lines.append(f"  GB: memory traffic {self.work.hbm / 1e9:.1f}; sent by collectives {sent}")
+        if self.overlap and self.overlap != Overlap(0, 0, 0):
+            lines.append(
+                f"  collectives, a loop's once: {self.overlap.asynchronous} asynchronous, "
+                f"{self.overlap.during_products} of them during products; "
+                f"{self.overlap.synchronous} synchronous"
+            )
         times = ", ".join(f"{need} {s * 1e3:.1f}" for need, s in self.roofline.seconds.items())
         mfu = f", MFU at most {self.roofline.mfu:.1%}" if self.model_flops else ""
         lines.append(
@@ -155,6 +164,7 @@ def make_report(
         xla_flops=compilation.xla_flops,
         work=work,
         collective_bytes=sent,
+        overlap=overlap(compilation.hlo),
         roofline=roofline(work, model_flops, accelerator),
         unknown_loops=module.unknown_loops,
         unknown_kernels=unknown_kernels(module, masks),
