@@ -234,9 +234,13 @@ def _api() -> "HfApi":
     return HfApi(library_name="ditfuse_jax")
 
 
-@functools.cache
 def _commit(address: HubAddress) -> str:
     """Returns the commit that a revision means, the same one throughout a process."""
+    return _resolve(dataclasses.replace(address, folder=""))
+
+
+@functools.cache
+def _resolve(address: HubAddress) -> str:
     if _COMMIT.fullmatch(address.revision):
         return address.revision
     with _explained(address):
@@ -329,7 +333,8 @@ def _explain(error: Exception, address: HubAddress, pushing: bool) -> str | None
     reason = " ".join(str(error).split())
     if any(isinstance(e, errors.OfflineModeIsEnabled) for e in chain):
         return "not in the cache, and HF_HUB_OFFLINE forbids downloads: unset it once"
-    match error:
+    # What the Hub has answered explains more than what the library made of it.
+    match next((e for e in chain if isinstance(e, errors.HfHubHTTPError)), error):
         case errors.GatedRepoError():
             page = f"{constants.ENDPOINT}/{address.repository}"
             return f"the repository is gated: ask for access at {page}, then {_LOG_IN}"
@@ -343,15 +348,15 @@ def _explain(error: Exception, address: HubAddress, pushing: bool) -> str | None
             return f"not logged in: {_LOG_IN}"
         case errors.HFValidationError():
             return reason
-        case errors.EntryNotFoundError() if not isinstance(error, FileNotFoundError):
+        case errors.RemoteEntryNotFoundError():
             return f"a file is missing there ({reason})"
-        case errors.HfHubHTTPError():
-            status = error.response.status_code
+        case errors.HfHubHTTPError() as answer:
+            status = answer.response.status_code
             if status in (401, 403):
                 return (
                     f"the Hub denies access ({status}): {_LOG_IN}, with a token that has the right"
                 )
-            said = error.server_message or reason
+            said = answer.server_message or reason
             return f"the Hub answers with an error ({status}: {said}): try again later"
         case ValueError() if pushing and "README.md" in reason:
             return reason

@@ -169,7 +169,7 @@ def hub_server(monkeypatch, tmp_path):
     helper = _helper("hub_server.py")
 
     def forget() -> None:
-        hub._commit.cache_clear()
+        hub._resolve.cache_clear()
         hub._files.cache_clear()
         hub._downloaded.clear()
 

@@ -63,6 +63,7 @@ class HubServer:
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.failing: int | None = None  # a status that all requests are answered with
+        self.refuse_uploads = False
         self.connections: list[socket.socket] = []
         outer = self
 
@@ -133,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self.server_state.failing, b"out of order")
             return
         parts = path.strip("/").split("/")
-        if method == "PUT" and parts[0] == "lfs":
+        if method == "PUT" and self.server_state.refuse_uploads:
+            self._send(403, b"no space left")
+        elif method == "PUT" and parts[0] == "lfs":
             self.server_state.blobs[parts[1]] = body
             self._send(200)
         elif path == "/api/validate-yaml":

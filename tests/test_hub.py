@@ -95,7 +95,7 @@ def test_a_download_is_recorded_with_its_commit(hub_server, tmp_path):
 
 def test_the_commit_stays_the_same_while_a_process_runs(hub_server):
     first = hub_server.add("me/model", FILES)
-    hub.pinned("hf://me/model")
+    hub.pinned("hf://me/model/sub")
     second = hub_server.add("me/model", {"config.json": b"{1}"})
     assert hub.pinned("hf://me/model") == f"hf://me/model@{first}"
     folder = hub.download("hf://me/model", everything, "x")
@@ -261,6 +261,16 @@ def test_a_card_that_the_hub_refuses_is_said_before_anything_is_uploaded(hub_ser
         hub.push(folder_of(tmp_path, card | {"model.safetensors": bytes(30_000)}), "hf://me/new")
     assert "license_name" in one_line(failure)
     assert not hub_server.blobs
+
+
+def test_an_upload_that_fails_commits_nothing_and_is_said_in_one_line(hub_server, tmp_path):
+    hub_server.log_in()
+    hub_server.refuse_uploads = True
+    with pytest.raises(UserError) as failure:
+        hub.push(folder_of(tmp_path, CARD | {"model.safetensors": bytes(30_000)}), "hf://me/new")
+    assert "denies access (403)" in one_line(failure)
+    (first,) = hub_server.repositories["me/new"].commits.values()
+    assert set(first) == {".gitattributes"}
 
 
 def test_no_other_module_uses_the_library_of_the_hub():

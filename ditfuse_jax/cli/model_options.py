@@ -15,7 +15,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--checkpoint",
         type=model_path,
-        help="small (bundled), run folder, RUN@best, a step, or OmniGen's",
+        help="small (bundled), run folder, RUN@best, a step, OmniGen's, or hf://OWNER/NAME",
     )
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--base", type=model_path, help="where the weights under a run's adapters are, if moved")
