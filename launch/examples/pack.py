@@ -9,7 +9,7 @@ ditfuse prepare gs://my-bucket/photos -o gs://my-bucket/packed/photos --processe
     --num-tasks 16 --jobset launch/examples/pack.py
 """
 
-from launch import Cpu, JobSpec, Slurm
+from launch import Cpu, JobSpec, Kubernetes, Slurm
 
 PHOTOS, PACKED = "gs://my-bucket/photos", "gs://my-bucket/packed/photos"
 
@@ -21,6 +21,7 @@ def get_job() -> JobSpec:
         command=("prepare", PHOTOS, "-o", PACKED, "--max-side=1024", "--processes=8"),
         tasks=16,
         repo="/shared/ditfuse_jax",
-        image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:cpu",
+        image="europe-docker.pkg.dev/my-project/ditfuse/ditfuse:tpu",  # TPUs are not needed
         slurm=Slurm(directives=("--time=04:00:00",), cpus_per_process=8),
+        kubernetes=Kubernetes(service_account="ditfuse"),
     )
