@@ -174,7 +174,8 @@ class TestSubmission:
             "from launch import Cpu, JobSpec, Kubernetes, Slurm\n"
             "def get_job():\n"
             "    return JobSpec(name='pack', hardware=Cpu(3), config='c', workdir='w',\n"
-            f"        repo={str(tmp_path / 'repo')!r}, image='image:cpu', max_restarts=2)\n"
+            f"        repo={str(tmp_path / 'repo')!r}, image='image:cpu', max_restarts=2,\n"
+            f"        kubernetes=Kubernetes(claims={{{str(tmp_path)!r}: 'shared'}}))\n"
         )
         output = str(tmp_path / "it's $HOME")
         options = ["--processes", "4", "--max-side", "64", "--resize", "--dry-run"]
