@@ -139,7 +139,7 @@ def set_up(
     if best:
         best.forget_after(start)
     notes = []
-    if is_main_process():
+    if found:
         steps = checkpoints.steps
         notes = [
             start_line(run, start, recipe.train.steps, found, steps, recipe.weights),
@@ -168,11 +168,12 @@ def set_up(
     )
 
 
-def _take(run: RunFolder, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Found:
-    """Makes this training the owner of the folder; returns what it found there."""
-    found = Found.look(run)
+def _take(run: RunFolder, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Found | None:
+    """Makes this training the owner of the folder; the main process gets what it found there."""
+    found = None
     if is_main_process():
         run.check_writable()
+        found = Found.look(run)
         run.lock = acquire(run.path, say)
         stack.callback(run.lock.release)
         if not found.is_new:  # an owner that was waited for may have saved

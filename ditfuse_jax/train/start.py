@@ -29,7 +29,7 @@ class Found:
 
     @classmethod
     def look(cls, run: RunFolder) -> "Found":
-        """Looks into a folder, before anything is written there."""
+        """Looks into a folder, before anything but the folder itself is made."""
         names = [path.name for path in list_folder(run.path / CHECKPOINTS)]
         is_new = not list_folder(run.path)
         return cls(is_new, tuple(names), bool(metrics_files(run.metrics)))

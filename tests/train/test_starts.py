@@ -79,7 +79,7 @@ def test_a_full_disk_while_training_is_one_warning_and_the_steps_go_on(
 
     monkeypatch.setattr(appended.os, "write", limited)
     said = lines("--config.train.steps=6")
-    (warning,) = [line for line in said if line.startswith("writer JSONLWriter")]
+    (warning,) = [line for line in said if line.startswith("writer jsonl fails")]
     assert warning.endswith("run/metrics.jsonl: cannot be written (No space left on device)")
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
     recorded = steps(tmp_path / "run")
@@ -193,3 +193,8 @@ def test_an_evaluation_that_cannot_write_its_values_goes_on(lines, tmp_path, mon
     warnings = [line for line in said if "best.json: cannot be written" in line]
     assert len(warnings) == 1 and warnings[0].endswith("; training goes on")
     assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
+
+
+def test_a_store_that_checkpoints_cannot_be_written_to_is_refused_before_it_is_asked(tiny):
+    with pytest.raises(UserError, match="orbax neither writes nor reads checkpoints on s3://"):
+        train(tiny("--config.train.steps=1"), "s3://no-such-bucket/run", evaluations=())

@@ -15,6 +15,8 @@ from ditfuse_jax.train.writers.writer import Writer
 class JSONLWriter:
     """Appends a line per call to the metrics of a run."""
 
+    name = "jsonl"
+
     def __init__(self, file: Appended):
         """Takes the file, which is closed with the writer."""
         self._file = file

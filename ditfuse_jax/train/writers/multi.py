@@ -38,7 +38,8 @@ class MultiWriter:
             if index not in self._failed:
                 self._failed.add(index)
                 writer = self._writers[index]
-                self._say(report(getattr(writer, "name", type(writer).__name__), error))
+                name = getattr(writer, "name", type(writer).__name__)
+                self._say(report(name, error))
 
 
 def report(name: str, error: Exception) -> str:

@@ -21,6 +21,8 @@ from ditfuse_jax.train.writers.writer import Writer
 class TensorBoardWriter:
     """Writes an event per call."""
 
+    name = "tensorboard"
+
     def __init__(self, file: Appended, step: int):
         """Starts to write.
 
