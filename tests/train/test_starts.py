@@ -51,7 +51,7 @@ def test_starts_say_where_they_start_what_changed_and_keep_what_was_recorded(lin
     last = json.loads((run / "runs.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["changed"]["train.steps"]) == (2, [2, 3])
 
-    (idle,) = lines("--config.train.steps=3", "--config.optimizer.learning_rate=1e-5")
+    idle, *_ = lines("--config.train.steps=3", "--config.optimizer.learning_rate=1e-5")
     assert idle == f"nothing to train: {run} is at its last step, 3"
 
     shutil.rmtree(run / "checkpoints")  # the case history_wiped
