@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import tqdm
+
 from ditfuse_jax.errors import UserError
 
 _T = TypeVar("_T")
@@ -88,7 +90,7 @@ def report(text: str) -> None:
     global _last_report
     if time.monotonic() - _last_report >= _REPORT_EVERY:
         _last_report = time.monotonic()
-        print(f"storage: {text}", file=sys.stderr, flush=True)
+        tqdm.tqdm.write(f"storage: {text}", file=sys.stderr)  # above a progress bar
 
 
 def describe(error: BaseException) -> str:
