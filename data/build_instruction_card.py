@@ -1,11 +1,12 @@
-"""Writes the counts of the instruction pools into data/instructions/README.md.
+"""Writes the counts of the instruction pools and of the grammar into data/instructions/README.md.
 
-Run `python data/build_instruction_card.py` after changes of `data/instructions/*.yaml`.
+Run `python data/build_instruction_card.py` after changes of `data/instructions/`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.prompts import (
     FORMS,
@@ -14,9 +15,19 @@ from ditfuse_jax.prompts import (
     SPLITS,
     Instruction,
 )
+from ditfuse_jax.prompts.grammar import distinct_instructions
+from ditfuse_jax.prompts.phrases import grammar_file
+from ditfuse_jax.prompts.requests import AXES
 from ditfuse_jax.resources import resource
 
 BEGIN, END = "<!-- counts: data/build_instruction_card.py -->", "<!-- end of counts -->"
+GRAMMAR_BEGIN = "<!-- counts of the grammar: data/build_instruction_card.py -->"
+
+_FILES = (
+    *("brightness", "contrast", "saturation", "detail", "emphasis", "repair", "segmentation"),
+    *("regions", "constructions", "degrees", "nothing", "wrappers"),
+)
+_SAMPLE = 20_000
 
 
 def tables() -> str:
@@ -47,8 +58,43 @@ def tables() -> str:
 def card() -> str:
     """Returns the text of the README with current tables."""
     text = _path().read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    for begin, content in ((BEGIN, tables()), (GRAMMAR_BEGIN, grammar_tables())):
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{END}{rest.partition(END)[2]}"
+    return text
+
+
+def grammar_tables() -> str:
+    """Returns the counts of the grammar's phrases, and of a sample of its sentences."""
+    lines = ["| file of phrases | train | heldout |", "|---|---|---|"]
+    for name in _FILES:
+        lists = list(phrase_lists(grammar_file(name)))
+        counts = [sum(len(one.get(split, ())) for one in lists) for split in SPLITS]
+        lines.append(f"| {name} | {counts[0]} | {counts[1]} |")
+    sentences = distinct_instructions(_SAMPLE, 0, "train")
+    requests = [one for found in sentences.values() for one in found]
+    number = Counter(len(found) for found in sentences.values())
+    axes = Counter(one.axis for one in requests)
+    limited = sum(bool(one.classes) and one.axis != "segment" for one in requests)
+    lines += [
+        "",
+        f"Of {_SAMPLE:,} distinct training sentences (seed 0), {number[0]:,} ask for nothing, "
+        f"{number[1]:,} for one change, {number[2]:,} for two and {number[3]:,} for three.  "
+        f"Requests: {', '.join(f'{axis} {axes[axis]:,}' for axis in AXES)}; "
+        f"{limited:,} are limited to classes.",
+    ]
+    return "\n".join(lines)
+
+
+def phrase_lists(content: Any) -> Iterator[Mapping[str, Sequence[Any]]]:
+    """Yields the phrase lists of a file of the grammar, at any depth."""
+    if not isinstance(content, Mapping):
+        return
+    if isinstance(content.get("train"), list):
+        yield content
+        return
+    for value in content.values():
+        yield from phrase_lists(value)
 
 
 def _counts(sentences: Sequence[Instruction]) -> str:

@@ -14,7 +14,16 @@ from ditfuse_jax.registry import Registry
 # A new tag is one entry here; then run data/build_tokenizer.py, which appends its token.
 _SUBTASKS: dict[str, list[str]] = {
     "FUSION": ["MULTI-MODALITIES", "MULTI-FOCUS", "MULTI-EXPOSURE"],
-    "CONTROL": ["LIGHT++", "LIGHT+", "LIGHT-", "LIGHT--", "CONTRAST+", "CONTRAST-"],
+    "CONTROL": [
+        # DiTFuse's; the others are this project's, see `request_prompts`.
+        *("LIGHT++", "LIGHT+", "LIGHT-", "LIGHT--", "CONTRAST+", "CONTRAST-"),
+        *("CONTRAST++", "CONTRAST--"),
+        *("SATURATION++", "SATURATION+", "SATURATION-", "SATURATION--"),
+        *("DETAIL++", "DETAIL+", "DETAIL-", "DETAIL--"),
+        *("EMPHASIS++", "EMPHASIS+", "EMPHASIS-", "EMPHASIS--"),
+        *("DARK", "NOISY", "HAZY", "BLURRED", "CAST", "STRIPES"),
+        "SEGMENT",
+    ],
     "SEG": [],
 }
 
@@ -29,7 +38,7 @@ _ORDINALS = ("first", "second", "third", "fourth")
 
 _FRAME_HEAD = "<|user|>\nGenerate an image according to the following instructions\n"
 _FRAME_TAIL = "<|end|>\n<|assistant|>\n<|diffusion|>"
-_TAGS = re.compile(r"\[[A-Z]+\]\. (<[A-Z+-]+>\. )?")
+_TAGS = re.compile(r"\[[A-Z]+\]\. (<[A-Z+-]+>[a-z, ]*\. )*")
 _PLACEHOLDER = re.compile(r"<\|image_([0-9]+)\|>")
 
 SPECIAL_TOKENS: tuple[str, ...] = (

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import yaml
 
+from ditfuse_jax.degrade import TONES
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts import (
     FORMS,
@@ -117,10 +118,11 @@ def test_only_segmentation_speaks_of_a_class():
             assert not set("{}") & set(one.text.replace("{class}", ""))
 
 
-def test_every_subtask_has_exactly_one_of_the_eleven_pools():
+def test_every_subtask_of_the_original_has_exactly_one_of_the_eleven_pools():
     tags = [(INSTRUCTION_POOLS.find(g).task, INSTRUCTION_POOLS.find(g).tag) for g in GROUPS]
     tagged = sorted((task, tag) for task, tag in tags if tag is not None)
-    assert tagged == sorted((task, tag) for task in SUBTASKS for tag in SUBTASKS[task])
+    original = {"FUSION": SUBTASKS["FUSION"], "CONTROL": TONES}
+    assert tagged == sorted((task, tag) for task, of_task in original.items() for tag in of_task)
 
 
 def test_an_unknown_pool_is_refused_with_the_known_ones():
