@@ -1,5 +1,7 @@
 """Marks a class in an image by blending its pixels with a colour that scenes rarely have."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -32,6 +34,19 @@ def overlay_all(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     known = labels < len(PALETTE)
     return _mixed(image, PALETTE[np.where(known, labels, 0)], known)
+
+
+def overlay_classes(image: np.ndarray, labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """Marks classes: one in the colour of `overlay`, several in those of `overlay_all`.
+
+    Args:
+      image: `uint8 (H, W, 3)`.
+      labels: (H, W) class numbers.
+      numbers: those to mark.
+    """
+    if len(numbers) == 1:
+        return overlay(image, labels == numbers[0])
+    return overlay_all(image, np.where(np.isin(labels, numbers), labels, len(PALETTE)))
 
 
 def _mixed(image: np.ndarray, colour: np.ndarray, where: np.ndarray) -> np.ndarray:

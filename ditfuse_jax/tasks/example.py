@@ -17,6 +17,8 @@ class Example:
       sources: the condition images, `uint8 (H, W, 3)` each, in the order of the placeholders.
       prompt: tags, one placeholder per source, instruction; without the chat frame.
       target: the image to generate, `uint8 (H, W, 3)`.
+      roles: of the sources, in their order: names of `prompts.requests.ROLES`; empty if unknown.
+      labels: the class number of each pixel, `uint8 (H, W)`; None if unknown.
 
     Raises:
       ContractError: an image is not `uint8 (H, W, 3)`.
@@ -25,6 +27,8 @@ class Example:
     sources: tuple[np.ndarray, ...]
     prompt: str
     target: np.ndarray
+    roles: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_image("target", self.target)
@@ -80,6 +84,15 @@ class Task(Protocol):
 def draw_instruction(pool: Sequence[str], rng: np.random.Generator) -> str:
     """Draws one sentence of a pool uniformly."""
     return pool[int(rng.integers(len(pool)))]
+
+
+def shuffled_with_roles(
+    sources: Sequence[np.ndarray], roles: Sequence[str], rng: np.random.Generator
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+    """Returns the sources in random order, and their roles, if they have any, in the same order."""
+    order = rng.permutation(len(sources))
+    ordered = tuple(roles[index] for index in order) if roles else ()
+    return tuple(sources[index] for index in order), ordered
 
 
 def shuffled(sources: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, ...]:

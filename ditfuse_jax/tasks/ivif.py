@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.degrade import PSEUDO_TARGETS
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_crop_and_flip
-from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled_with_roles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,4 +32,5 @@ class IVIF:
         target = PSEUDO_TARGETS.find(self.target)(pair)
         instruction = draw_instruction(instructions("ivif"), rng)
         prompt = task_prompt("FUSION", "MULTI-MODALITIES", instruction)
-        return Example(shuffled(pair, rng), prompt, target)
+        sources, roles = shuffled_with_roles(pair, ("visible", "infrared"), rng)
+        return Example(sources, prompt, target, roles)

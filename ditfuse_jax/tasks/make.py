@@ -15,7 +15,9 @@ from ditfuse_jax.tasks.mef import MEF
 from ditfuse_jax.tasks.mff import MFF
 from ditfuse_jax.tasks.options import parse_options, replace_options
 from ditfuse_jax.tasks.records import Records
+from ditfuse_jax.tasks.requested import Requested
 from ditfuse_jax.tasks.segmentation import SceneMap, Segmentation
+from ditfuse_jax.tasks.streets import Streets
 
 # An entry is a task with its default options, or a class of tasks that needs no arguments.
 TASKS: Registry[Task] = Registry(
@@ -34,6 +36,12 @@ TASKS: Registry[Task] = Registry(
         "control_ivif": Control(IVIF("detail")),
         "control_mff": Control(MFF()),
         "control_mef": Control(MEF("detail")),
+        "requested_ivif": Requested(IVIF("detail")),
+        "requested_mff": Requested(MFF()),
+        "requested_mef": Requested(MEF("detail")),
+        "requested_m3": Requested(M3(M3_PRESETS["extended"])),
+        "requested_streets": Requested(Streets()),
+        "streets": Streets(),
         "segmentation": Segmentation(),
         "scene": SceneMap(),
         "records": Records(),

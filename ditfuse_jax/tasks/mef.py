@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.degrade import PSEUDO_TARGETS, exposure_pair
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_crop_and_flip
-from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled_with_roles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,4 +34,5 @@ class MEF:
         prompt = task_prompt("FUSION", "MULTI-EXPOSURE", draw_instruction(instructions("mef"), rng))
         exposures = (pair.under, pair.over)
         target = clean if self.target is None else PSEUDO_TARGETS.find(self.target)(exposures)
-        return Example(shuffled(exposures, rng), prompt, target)
+        sources, roles = shuffled_with_roles(exposures, ("under", "over"), rng)
+        return Example(sources, prompt, target, roles)

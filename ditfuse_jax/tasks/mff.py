@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_crop_and_flip
-from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled_with_roles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,4 +23,5 @@ class MFF:
         (clean,) = random_crop_and_flip(images, rng, crop, vertical_flip=True)
         pair = focus_pair(clean, rng)
         prompt = task_prompt("FUSION", "MULTI-FOCUS", draw_instruction(instructions("mff"), rng))
-        return Example(shuffled((pair.near, pair.far), rng), prompt, clean)
+        sources, roles = shuffled_with_roles((pair.near, pair.far), ("near", "far"), rng)
+        return Example(sources, prompt, clean, roles)

@@ -38,7 +38,7 @@ def labels(height=100, width=120):
 
 def example_of(name, seed, crop=(48, 64)):
     images = [picture(seed=seed) for seed in range(TASKS[name].num_images)]
-    if name in ("segmentation", "scene"):
+    if name in ("segmentation", "scene", "streets", "requested_streets"):
         images[1] = labels()
     if name.startswith("records"):
         images = PromptedImages(images, task_prompt("FUSION", None, "Merge.", len(images) - 1))

@@ -1,0 +1,119 @@
+"""Defects of a whole source image, as a camera, the weather or the light causes them.
+
+A defect takes an image, a strength in 0..1 and a random generator.  The ranges are this project's
+own; what is modelled is named with each function.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.degrade.defocus import disc
+from ditfuse_jax.registry import Registry
+
+Defect = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+
+IMAGE_DEFECTS: Registry[Defect] = Registry("defect")
+
+
+@IMAGE_DEFECTS.register("dark")
+def dark(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Low light: a gamma of 1.5 to 3.5, a gain down to .5, and noise of the dark sensor.
+
+    Args:
+      image: uint8 (H, W, 3).
+      strength: 0..1.
+      rng: draws the noise.
+    """
+    light = np.float32(image / 255) ** (1.5 + 2 * strength) * (1 - 0.5 * strength)
+    noise = rng.standard_normal(image.shape[:2], np.float32)[..., None]
+    return _to_bytes(255 * light + (1 + 2 * strength) * noise)
+
+
+@IMAGE_DEFECTS.register("noisy")
+def noisy(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """White noise with a deviation of 8 to 40 levels, the same in all channels of a grey image."""
+    grey = bool((image == image[..., :1]).all())
+    shape = (*image.shape[:2], 1 if grey else 3)
+    return _to_bytes(image + (8 + 32 * strength) * rng.standard_normal(shape, np.float32))
+
+
+@IMAGE_DEFECTS.register("hazy")
+def hazy(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Haze (Koschmieder): `t x + (1 - t) A` with a transmission that falls towards the top."""
+    height, width = image.shape[:2]
+    depth = np.linspace(1, 0.5, height, dtype=np.float32)[:, None]
+    uneven = rng.standard_normal((4, 4)).astype(np.float32)
+    depth = depth + 0.08 * cv2.resize(uneven, (width, height), interpolation=cv2.INTER_CUBIC)
+    transmission = np.exp(-(0.4 + 1.4 * strength) * np.clip(depth, 0, None))[..., None]
+    airlight = np.float32(rng.uniform(190, 240))
+    return _to_bytes(transmission * image + (1 - transmission) * airlight)
+
+
+@IMAGE_DEFECTS.register("blurred")
+def blurred(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Defocus by a disc, or motion along a line, of 1 to 4 pixels' radius."""
+    radius = 1 + 3 * strength
+    if rng.random() < 0.5:
+        kernel = disc(radius)
+    else:
+        side = 2 * int(np.ceil(radius)) + 1
+        angle = rng.uniform(0, np.pi)
+        offset = radius * np.array([np.cos(angle), np.sin(angle)])
+        ends = (side // 2 + sign * offset for sign in (-1, 1))
+        start, stop = (tuple(round(16 * value) for value in end) for end in ends)
+        drawn = cv2.line(np.zeros((side, side), np.uint8), start, stop, 255, 1, cv2.LINE_AA, 4)
+        kernel = (drawn / drawn.sum()).astype(np.float32)
+    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+
+
+@IMAGE_DEFECTS.register("cast")
+def cast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A colour cast: gains of the channels that keep the mean luma, as of a wrong white balance."""
+    hue = rng.uniform(0, 2 * np.pi)
+    turns = hue + np.array([0, 2, 4]) * np.pi / 3
+    gains = 1 + (0.08 + 0.24 * strength) * np.cos(turns)
+    gains /= gains @ np.array([0.299, 0.587, 0.114])
+    return _to_bytes(image * gains.astype(np.float32))
+
+
+@IMAGE_DEFECTS.register("stripes")
+def stripes(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Fixed-pattern noise of a thermal camera: an offset of each column, or each row."""
+    vertical = rng.random() < 0.7
+    length = image.shape[1 if vertical else 0]
+    offsets = (5 + 20 * strength) * rng.standard_normal(length).astype(np.float32)
+    pattern = offsets[None, :] if vertical else offsets[:, None]
+    return _to_bytes(image + pattern[..., None])
+
+
+def apply_defect(
+    image: np.ndarray, name: str, strength: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the image with a defect, `uint8 (H, W, 3)`.
+
+    Raises:
+      UserError: there is no such defect.
+    """
+    return IMAGE_DEFECTS.find(name)(image, strength, rng)
+
+
+def vary_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Varies light, colours and weather, so that a model does not learn those of a few days.
+
+    A tone curve, the saturation and a slight cast vary; one scene in eight gets haze.
+
+    Args:
+      image: uint8 (H, W, 3).
+      rng: draws the variation.
+    """
+    light = np.float32(image / 255) ** np.exp(rng.uniform(-0.4, 0.5))
+    luma = light @ np.array([0.299, 0.587, 0.114], np.float32)
+    varied = luma[..., None] + np.float32(rng.uniform(0.3, 1.4)) * (light - luma[..., None])
+    varied = _to_bytes(255 * varied * rng.uniform(0.92, 1.08, 3).astype(np.float32))
+    return hazy(varied, rng.random() * 0.5, rng) if rng.random() < 1 / 8 else varied
+
+
+def _to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
