@@ -68,6 +68,7 @@ def _check_shape(model: ModelConfig) -> None:
         "prediction": "velocity",
         "source_skip": False,
         "conv_stem": False,
+        "adjustments": False,
         "pooled_prompt": False,
     }
     for name, value in wanted.items():

@@ -40,6 +40,7 @@ class ModelConfig:
         and a generated image) or `bands` (the same for every frequency band).
       source_skip: adds a linear embedding of the sources' patches to the target tokens.
       conv_stem: adds features of a convolutional stem over the sources to the target tokens.
+      adjustments: changes the predicted image by operations whose strengths the tokens predict.
       pooled_prompt: adds the prompt, pooled to one vector, to all target tokens.
       pos_embed_max_size: side of the sin-cos table in patches; OmniGen's is 192.
       rms_norm_eps: epsilon of RMSNorm.
@@ -76,6 +77,7 @@ class ModelConfig:
     source_skip: bool = False
     conv_stem: bool = False
     pooled_prompt: bool = False
+    adjustments: bool = False
     pos_embed_max_size: int = 192
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
@@ -128,6 +130,11 @@ class ModelConfig:
             not self.conv_stem or (self.latent_downsampling == 1 and self.patch_size % 4 == 0),
             "model.conv_stem needs a model on pixels (model.latent_downsampling=1) and a "
             f"model.patch_size that is a multiple of 4, not {self.patch_size}",
+        )
+        _require(
+            not self.adjustments or (self.latent_downsampling == 1 and self.prediction == "clean"),
+            "model.adjustments needs a model on pixels (model.latent_downsampling=1) and "
+            "model.prediction='clean'",
         )
         self._check_rope()
         self._check_registered()

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ditfuse_jax.model.adjustments import Adjustments
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.conv_stem import ConvStem
 from ditfuse_jax.model.heads import make_head
@@ -97,6 +98,7 @@ class DiTFuse(nnx.Module):
         self.t_embedder = TimestepMLP(width, rngs=rngs, dtype=config.dtype)
         self.transformer = Transformer(config, rngs=rngs)
         self.head = make_head(config, rngs=rngs)
+        self.adjustments = Adjustments(config, rngs=rngs) if config.adjustments else None
 
     def layout(self, condition: Condition, draws: int = 1) -> Layout:
         """Returns the slots of this condition's sequence."""
@@ -249,7 +251,10 @@ class DiTFuse(nnx.Module):
         batch, draws = t.shape
         hidden = hidden.reshape(batch, draws, layout.draw_length, -1)[:, :, 1:]
         time = self.t_embedder(timestep_features(t))
-        return self.head(hidden, time, condition.images, condition.image_valid, layout.grid)
+        image = self.head(hidden, time, condition.images, condition.image_valid, layout.grid)
+        if self.adjustments is None:
+            return image
+        return self.adjustments(image, hidden, time, layout.grid)
 
 
 def batch_longest(draw_positions: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ Not counted: rematerialisation, masked-out attention pairs, padding, and the out
 layer for condition tokens, of which only keys and values are used.  A multiply-add is two FLOPs.
 """
 
+from ditfuse_jax.model.adjustments import Adjustments
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.conv_stem import stem_multiplications
 from ditfuse_jax.model.heads import HEADS
@@ -53,6 +54,8 @@ def draw_flops(config: ModelConfig, condition: float, patches: int) -> float:
     tokens = 1 + patches
     pairs = patches * (condition + tokens) + condition + 1
     outputs = HEADS.find(config.head).outputs_per_token(config)
+    if config.adjustments:
+        outputs += Adjustments.outputs_per_token(config)
     head = patches * 2 * width * outputs + 2 * width * 2 * width
     embed = patches * _patch_flops(config)
     time = 2 * (2 * 256 * width + 2 * width * width)

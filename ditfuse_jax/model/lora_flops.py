@@ -6,6 +6,7 @@ what the method requires is counted; the input gradients of the two small timest
 out.
 """
 
+from ditfuse_jax.model.adjustments import Adjustments
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.conv_stem import stem_layers
 from ditfuse_jax.model.flops import condition_pairs, forward_flops
@@ -161,9 +162,17 @@ class _LinearLayers:
         self.embedders = tuple(embedders)
         head, pixels = HEADS.find(config.head), draws * patches * config.patch_size**2
         outputs = head.outputs_per_token(config)
+        adjustments: dict[str, tuple[int, int, float]] = {}
+        if config.adjustments:
+            size = Adjustments.outputs_per_token(config)
+            adjustments = {
+                "adjustments.output.modulation": (width, 2 * width, draws),
+                "adjustments.output.linear": (width, size, draws * patches),
+            }
         self.layers = {
             **blocks,
             **embedders,
+            **adjustments,
             "t_embedder.inner": (256, width, draws),
             "t_embedder.outer": (width, width, draws),
             "head.output.modulation": (width, 2 * width, draws),

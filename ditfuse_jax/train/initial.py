@@ -32,7 +32,7 @@ from ditfuse_jax.weights.checkpoint import FREE_FIELDS
 from ditfuse_jax.weights.run_paths import resolve_best
 
 # Parts of a model that can be added to weights that lack them: config key -> its parameters.
-_OPTIONAL = {"conv_stem": "source_stem"}
+_OPTIONAL = {"conv_stem": "source_stem", "adjustments": "adjustments"}
 
 
 def initialize_from(config: Config, path: str) -> None:
