@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         evaluate_files,
         evaluate_segmentation,
         evaluate_suite,
+        evaluate_understanding,
     )
     from ditfuse_jax.pipeline.instruct import prepare_instructions
     from ditfuse_jax.pipeline.packed_manifest import Manifest
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate_files",
     "evaluate_segmentation",
     "evaluate_suite",
+    "evaluate_understanding",
     "fuse",
     "prepare",
     "prepare_instructions",
@@ -56,6 +58,7 @@ __getattr__ = lazy_attributes(
         "evaluate_files": "ditfuse_jax.evaluate",
         "evaluate_segmentation": "ditfuse_jax.evaluate",
         "evaluate_suite": "ditfuse_jax.evaluate",
+        "evaluate_understanding": "ditfuse_jax.evaluate",
         "fuse": "ditfuse_jax.sample",
         "prepare_instructions": "ditfuse_jax.pipeline.instruct",
         "push": "ditfuse_jax.convert",

@@ -18,7 +18,7 @@ PACKAGES = (
     *("process_exit", "errors", "checks", "config_names"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
     *("compat", "files", "hub", "resources", "launchers", "working_memory"),
-    *("images", "prompts", "degrade", "tasks", "pipeline"),
+    *("images", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "bench", "api", "cli"),
 )

@@ -1,6 +1,7 @@
-"""`ditfuse evaluate --control` and `--segmentation`: whether a model follows instructions."""
+"""`ditfuse evaluate --control`, `--segmentation` and `--understanding`: following instructions."""
 
 import argparse
+from pathlib import Path
 
 from ditfuse_jax.cli.model_options import model_arguments, sampling_overrides
 from ditfuse_jax.errors import UserError
@@ -21,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--segmentation", action="store_true", help="measure segmentation of labelled scenes"
     )
+    what.add_argument(
+        "--understanding",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="measure how often sentences are understood: the package's, or lines of "
+        "SENTENCE<TAB>REQUESTS",
+    )
     parser.add_argument(
         "--classes",
         metavar="NAME,...",
@@ -34,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def is_requested(args: argparse.Namespace) -> bool:
-    """Returns whether control or segmentation is to be measured.
+    """Returns whether control, segmentation or understanding is to be measured.
 
     Raises:
       UserError: --classes without --segmentation, or --without-tags without either.
@@ -43,23 +52,28 @@ def is_requested(args: argparse.Namespace) -> bool:
         raise UserError("--classes needs --segmentation")
     if args.without_tags and not (args.control or args.segmentation):
         raise UserError("--without-tags needs --control or --segmentation")
-    return args.control or args.segmentation
+    return args.control or args.segmentation or args.understanding is not None
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures control or segmentation.
+    """Measures control, segmentation or understanding.
 
     Raises:
       UserError: no model, or options that only a report uses.
     """
-    from ditfuse_jax.api import evaluate_control, evaluate_segmentation
+    from ditfuse_jax.api import evaluate_control, evaluate_segmentation, evaluate_understanding
 
     flag = "--control" if args.control else "--segmentation"
-    if not args.checkpoint:
-        raise UserError(f"{flag} needs --checkpoint, the model to evaluate")
+    if args.understanding is not None:
+        flag = "--understanding"
     for name in _REPORT_OPTIONS:
         if getattr(args, name, None):
             raise UserError(f"--{name} cannot be used with {flag}: name the scenes with --data")
+    if args.understanding is not None:
+        evaluate_understanding(args.understanding, output=args.output)
+        return
+    if not args.checkpoint:
+        raise UserError(f"{flag} needs --checkpoint, the model to evaluate")
     common = model_arguments(args) | {
         "data": args.data or "samples:heldout",
         "output": args.output,

@@ -36,12 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="standard prompts and tags: fuse, ivif, mff, mef; light++, light+, light-, light--, "
         "contrast+, contrast-; segment:CLASS, like segment:car",
     )
+    add(
+        "--adjust",
+        action="append",
+        default=[],
+        metavar="AXIS=LEVEL",
+        help="brightness, contrast, saturation or detail from -2 to +2, like brightness=+1, or of "
+        "a class only, like road:contrast=-2; may be repeated",
+    )
+    add(
+        "--emphasis",
+        action="append",
+        default=[],
+        metavar="SOURCE=LEVEL",
+        help="follow a source more or less, like infrared=+1",
+    )
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import fuse
+    from ditfuse_jax.prompts.requests import parse_adjustment
     from ditfuse_jax.sample import read_prompts
     from ditfuse_jax.weights import SHIPPED
 
@@ -56,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
         **model,
         prompts=prompts,
         task=args.task,
+        adjustments=[parse_adjustment(text) for text in (*args.adjust, *args.emphasis)],
         sampling=sampling_overrides(args),
         resize=args.resize,
     )

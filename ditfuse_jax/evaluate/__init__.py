@@ -10,6 +10,7 @@ from ditfuse_jax.lazy import lazy_attributes
 if TYPE_CHECKING:
     from ditfuse_jax.evaluate.instruction_following.control import evaluate_control
     from ditfuse_jax.evaluate.instruction_following.segmentation import evaluate_segmentation
+    from ditfuse_jax.evaluate.instruction_following.understanding import evaluate_understanding
     from ditfuse_jax.evaluate.reports.exports import Exports
     from ditfuse_jax.evaluate.runner.during_training import HeldOut
     from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, evaluate, evaluate_files
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate_files",
     "evaluate_segmentation",
     "evaluate_suite",
+    "evaluate_understanding",
     "parse_methods",
 ]
 
@@ -42,6 +44,7 @@ __getattr__ = lazy_attributes(
         "evaluate_files": f"{__name__}.runner.evaluate",
         "evaluate_segmentation": f"{__name__}.instruction_following.segmentation",
         "evaluate_suite": f"{__name__}.runner.evaluate_suite",
+        "evaluate_understanding": f"{__name__}.instruction_following.understanding",
         "parse_methods": f"{__name__}.runner.methods",
     },
 )

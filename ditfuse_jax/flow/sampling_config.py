@@ -16,6 +16,7 @@ from ditfuse_jax.flow.guidance import Guidance
 from ditfuse_jax.flow.solvers import SOLVERS, count_evaluations
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.prompts import has_placeholders
+from ditfuse_jax.prompts.taught_requests import TaughtRequests
 
 _SMALLEST_TILE = 64
 
@@ -40,6 +41,11 @@ class SamplingConfig:
     guidance_scale: float = _setting(2.0, "how closely to follow the instruction")
     image_guidance_scale: float = _setting(1.6, "how closely to follow the source images")
     negative_prompt: str = _setting("<cfg>", "text of the guidance branch without images")
+    requests: str = _setting(
+        "",
+        "requests that the model takes as tags, such as brightness,contrast:1; sentences are "
+        "parsed for them (empty: the model reads sentences itself)",
+    )
     text_slots: tuple[int, int, int] = _setting(
         (64, 32, 160), "most tokens before, between and after the images", 1
     )
@@ -56,6 +62,7 @@ class SamplingConfig:
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         SOLVERS.find(self.solver)
+        TaughtRequests.parse(self.requests)
         if self.shift <= 0:
             raise UserError(f"shift must be above 0, not {self.shift}")
         if self.seed >= 2**32:  # JAX drops the higher bits

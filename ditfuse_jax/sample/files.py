@@ -19,8 +19,9 @@ from ditfuse_jax.images import (
     write_image,
 )
 from ditfuse_jax.paths import as_path
+from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
-from ditfuse_jax.sample.standard_prompts import standard_prompt
+from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 
@@ -30,12 +31,12 @@ class PlannedOutput:
 
     Attributes:
       sources: the files that are fused.
-      prompt: the full prompt.
+      instruction: the full prompt, and what it asks for.
       path: the file to write.
     """
 
     sources: tuple[Path, ...]
-    prompt: str
+    instruction: Instruction
     path: Path
 
 
@@ -46,6 +47,7 @@ def fuse(
     checkpoint: Path,
     prompts: Sequence[str] = (),
     task: str = "fuse",
+    adjustments: Sequence[Request] = (),
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -60,6 +62,7 @@ def fuse(
       checkpoint: see `load_trained`.
       prompts: sentences or full prompts; none means the standard prompt of `task`.
       task: see `standard_prompt`; decides the tags in front of a plain sentence.
+      adjustments: requests beside those of the prompts; see `make_instruction`.
       sampling: sampling settings that differ from the model's own; see `SamplingConfig.override`.
       adapters: adapters to merge into the weights.
       base: the weights under a run's adapters, if they were moved.
@@ -75,9 +78,13 @@ def fuse(
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})
     fuser = Fuser(trained, config)
-    outputs = plan_outputs(inputs, output, prompts, task)
+    outputs = plan_outputs(inputs, output, prompts, task, config, adjustments)
     for planned in outputs:
-        fuser.check(planned.prompt, len(planned.sources))
+        fuser.check(planned.instruction.prompt, len(planned.sources))
+    if not quiet:
+        for instruction in dict.fromkeys(planned.instruction for planned in outputs):
+            if instruction.understood is not None:
+                print(instruction)
     images = _read(outputs, resize)
     images = itertools.chain(
         [next(images)], images
@@ -99,7 +106,12 @@ def fuse(
 
 
 def plan_outputs(
-    inputs: Sequence[Path], output: Path, prompts: Sequence[str], task: str
+    inputs: Sequence[Path],
+    output: Path,
+    prompts: Sequence[str],
+    task: str,
+    sampling: SamplingConfig | None = None,
+    adjustments: Sequence[Request] = (),
 ) -> list[PlannedOutput]:
     """Returns the files to write and what each is made from; see `fuse`.
 
@@ -124,13 +136,16 @@ def plan_outputs(
         stacks = [(inputs[0].stem, tuple(inputs))]
         as_folder = len(prompts) > 1 or output.is_dir()
     count = len(stacks[0][1])
-    texts = [standard_prompt(task, count, text) for text in prompts or [None]]
+    sampling = sampling or SamplingConfig()
+    texts = [
+        make_instruction(text, count, sampling, task, adjustments) for text in prompts or [None]
+    ]
     outputs = []
     for stem, paths in stacks:
-        for number, prompt in enumerate(texts, start=1):
+        for number, instruction in enumerate(texts, start=1):
             name = stem if len(texts) == 1 else f"{stem}-{number}"
             path = output / f"{name}.png" if as_folder else output
-            outputs.append(PlannedOutput(paths, prompt, path))
+            outputs.append(PlannedOutput(paths, instruction, path))
     if as_folder and output.is_file():
         raise UserError(f"{output} is a file: several images need a folder as output")
     if not as_folder and output.suffix.lower() not in IMAGE_SUFFIXES:
@@ -165,16 +180,26 @@ def read_prompts(path: Path) -> list[str]:
 
 def _read(outputs: Sequence[PlannedOutput], resize: bool) -> Iterator[tuple[int, FusionInput]]:
     for number, planned in enumerate(outputs):
-        yield number, FusionInput(read_stack(planned.sources, resize=resize), planned.prompt)
+        yield (
+            number,
+            FusionInput(read_stack(planned.sources, resize=resize), planned.instruction.prompt),
+        )
 
 
 def image_metadata(
     planned: PlannedOutput, sampling: SamplingConfig, trained: TrainedModel
 ) -> dict[str, str]:
     """Returns what a written image records: prompt, sources, model and sampling settings."""
+    instruction = planned.instruction
+    understood = {}
+    if instruction.understood is not None:
+        understood = {"understood": instruction.understood}
+        if instruction.left_out:
+            understood["left_out"] = instruction.left_out
     return {
         "Software": "ditfuse_jax",
-        "prompt": planned.prompt,
+        "prompt": planned.instruction.prompt,
+        **understood,
         "sources": ", ".join(path.name for path in planned.sources),
         "checkpoint": trained.name,
         **{name: str(value) for name, value in sampling.to_dict().items()},

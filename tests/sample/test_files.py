@@ -41,13 +41,13 @@ class TestPlan:
         (planned,) = plan_outputs(pair, tmp_path / "out.JPG", ["Brighter."], "fuse")
         assert planned.path == tmp_path / "out.JPG"
         assert planned.sources == tuple(pair)
-        assert planned.prompt.startswith("[FUSION]. This is the first image")
-        assert planned.prompt.endswith("Brighter.")
+        assert planned.instruction.prompt.startswith("[FUSION]. This is the first image")
+        assert planned.instruction.prompt.endswith("Brighter.")
 
     def test_several_prompts_give_numbered_files_in_a_folder(self, pair, tmp_path):
         planned = plan_outputs(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
         assert paths(planned) == [tmp_path / "out" / f"a-{k}.png" for k in (1, 2, 3)]
-        assert planned[1].prompt == PLACED
+        assert planned[1].instruction.prompt == PLACED
 
     def test_a_single_image_may_be_written_into_an_existing_folder(self, pair, tmp_path):
         (tmp_path / "out").mkdir()
@@ -62,7 +62,7 @@ class TestPlan:
             *("y-1.png", "y-2.png"),
         ]
         assert [path.parent.name for path in planned[0].sources] == ["image1", "image2", "image3"]
-        assert "<|image_3|>" in planned[0].prompt
+        assert "<|image_3|>" in planned[0].instruction.prompt
 
     def test_an_input_is_never_overwritten(self, pair, folder, tmp_path):
         (tmp_path / "link").symlink_to(tmp_path)

@@ -19,6 +19,7 @@ from ditfuse_jax.evaluate.instruction_following.control_results import (
     SceneControl,
     mean_step,
 )
+from ditfuse_jax.evaluate.instruction_following.request_control import measure_requests
 from ditfuse_jax.evaluate.instruction_following.tone_measures import (
     luminance,
     squared_error,
@@ -28,9 +29,11 @@ from ditfuse_jax.evaluate.instruction_following.tone_measures import (
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
 from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import check_same_size
-from ditfuse_jax.prompts import INSTRUCTION_POOLS, Instruction, as_prompt
+from ditfuse_jax.prompts import INSTRUCTION_POOLS, Instruction
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_task, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
@@ -58,7 +61,8 @@ def evaluate_control(
 
     The groups of instructions are the plain fusion and the six levels.  Each scene takes an output
     per group for its standard sentence, and `SENTENCES` for held-out ones.  Writes `control.json`,
-    and `control.png`, which shows the levels.
+    and `control.png`, which shows the levels.  A model that was taught requests is also measured
+    by `measure_requests`.
 
     Args:
       checkpoint, data, output, count, sampling, adapters, base: see `evaluate`.
@@ -75,6 +79,8 @@ def evaluate_control(
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
     evaluated = open_model(checkpoint, output, sampling, adapters, base)
+    if evaluated.fuser.sampling.requests:
+        measure_requests(evaluated, data, count, quiet=quiet)
     images: dict[str, SceneControl] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     scenes = read_scenes(data, count, evaluated.fuser.sampling.seed)
@@ -109,7 +115,7 @@ def _measure(
 ) -> tuple[SceneControl, dict[str, np.ndarray]]:
     """Measures a scene; also returns its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])
-    requests = list(_requests(task, len(scene.sources), tags, turn))
+    requests = list(_requests(task, len(scene.sources), tags, turn, fuser.sampling))
     fused = fuser.fuse([FusionInput(scene.sources, request.prompt) for request in requests])
     standard: dict[str, np.ndarray] = {}
     reworded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
@@ -149,14 +155,16 @@ class _Request:
     prompt: str
 
 
-def _requests(task: str, count: int, tags: bool, turn: int) -> Iterator[_Request]:
+def _requests(
+    task: str, count: int, tags: bool, turn: int, sampling: SamplingConfig
+) -> Iterator[_Request]:
     for level in (PLAIN, *TONES):
         pool = INSTRUCTION_POOLS.find(_group(level, task))
         held_out = [one for one in pool.instructions if one.split == "heldout"]
         for sentence in (None, *held_out_sentences(held_out, turn)):
             text = sentence.text if sentence else pool.sentences[0]
             if not tags:
-                prompt = as_prompt(text, count)
+                prompt = make_instruction(text, count, sampling).prompt
             elif level == PLAIN:
                 prompt = standard_prompt(task, count, text)
             else:

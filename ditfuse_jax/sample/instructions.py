@@ -1,0 +1,86 @@
+"""From what a user types to the prompt that a model gets.
+
+Models that were taught requests by tags get the tags of the requests that a sentence is parsed to;
+other models get the sentence.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.prompts import has_placeholders
+from ditfuse_jax.prompts.request_prompts import requests_prompt
+from ditfuse_jax.prompts.requests import Request, check_requests, describe
+from ditfuse_jax.prompts.taught_requests import TaughtRequests
+from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A prompt and what it asks for.
+
+    Attributes:
+      prompt: the model's prompt.
+      understood: the requests as text, such as `brightness +1` or `nothing`; None if the model
+        reads the sentence itself.
+      left_out: what the sentence asks for and the model cannot do, with the reason; empty if none.
+    """
+
+    prompt: str
+    understood: str | None = None
+    left_out: str = ""
+
+    def __str__(self) -> str:
+        """Returns one line for the user."""
+        return f"understood: {self.understood}{self.left_out and f' ({self.left_out})'}"
+
+
+def make_instruction(
+    text: str | None,
+    num_images: int,
+    sampling: SamplingConfig,
+    task: str = "fuse",
+    adjustments: Sequence[Request] = (),
+) -> Instruction:
+    """Returns the prompt of a sentence, of adjustments, or of both.
+
+    Args:
+      text: a sentence, a full prompt with placeholders, or None for the task's standard prompt.
+      num_images: number of source images.
+      sampling: whose `requests` says what the model was taught.
+      task: see `standard_prompt`.  Tasks that name tags themselves are not parsed.
+      adjustments: requests beside those of the sentence.
+
+    Raises:
+      UserError: an adjustment that the model was not taught, too many requests, or a bad task or
+        text.
+    """
+    taught = TaughtRequests.parse(sampling.requests)
+    full = text is not None and (has_placeholders(text) or not text.strip())
+    if adjustments and (full or task not in STANDARD_TASKS):
+        raise UserError("adjustments need a plain sentence, or none, and a task without tags")
+    if not taught.levels or full or task not in STANDARD_TASKS or (not text and not adjustments):
+        if adjustments:
+            raise UserError(
+                f"this model takes no adjustments ({describe(adjustments)}): say it in the prompt"
+            )
+        return Instruction(standard_prompt(task, num_images, text))
+    parsed = _parse(text) if text else ()
+    possible, others = taught.split(check_requests((*adjustments, *parsed)))
+    for request, reason in others:
+        if request in adjustments:
+            raise UserError(f"this model cannot do the adjustment {request}: {reason}")
+    if possible:
+        prompt = requests_prompt(possible, num_images)
+    else:
+        prompt = standard_prompt(task, num_images)
+    reasons = "; ".join(f"left out: {request}, {reason}" for request, reason in others)
+    return Instruction(prompt, describe(possible), reasons)
+
+
+def _parse(text: str) -> tuple[Request, ...]:
+    from ditfuse_jax.parser.parse import load_parser
+
+    (parsed,) = load_parser()([text])
+    return parsed.requests
