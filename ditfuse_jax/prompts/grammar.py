@@ -5,11 +5,13 @@ generator state gives the same sentences.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ditfuse_jax.prompts import typing_errors
+from ditfuse_jax.prompts.labelled_sentences import read_labelled
 from ditfuse_jax.prompts.phrases import PhraseChooser, PhraseList, grammar_file, tidy
 from ditfuse_jax.prompts.pools import INSTRUCTION_POOLS
 from ditfuse_jax.prompts.requests import (
@@ -21,6 +23,7 @@ from ditfuse_jax.prompts.requests import (
     Request,
     check_requests,
 )
+from ditfuse_jax.resources import resource
 
 # Pool -> axis and level of its sentences; the other pools but `restoration` ask for no change.
 _POOL_REQUESTS = {
@@ -34,7 +37,10 @@ _POOL_REQUESTS = {
 _PLAIN_POOLS = ("fusion", "ivif", "mff", "mef", "medical", "region", "stack")
 
 # Probabilities.
-_KINDS = {"nothing": 0.27, "single": 0.44, "compound": 0.17, "partly": 0.07, "pool": 0.05}
+_KINDS = {
+    **{"nothing": 0.22, "single": 0.37, "compound": 0.14, "partly": 0.06, "pool": 0.05},
+    "core": 0.16,
+}
 _AXES = {
     **dict.fromkeys(TONE_AXES, 0.165),
     "emphasis": 0.15,
@@ -55,6 +61,12 @@ _DEGREE_FIELDS = ("degree", "amount", "adverb", "size", "very", "too")
 _STRENGTH = {1: ("none", "slight"), 2: ("strong",)}
 
 Requests = tuple[Request, ...]
+
+
+@cache
+def core_sentences() -> list[tuple[str, Requests]]:
+    """Returns the individually written training sentences of data/instructions/core.tsv."""
+    return list(read_labelled(resource("data", "instructions", "core.tsv")).items())
 
 
 class InstructionGrammar:
@@ -98,8 +110,11 @@ class InstructionGrammar:
         wrappers = grammar_file("wrappers")
         if kind == "nothing":
             return self._nothing(), ()
-        if kind == "pool":
+        if kind == "pool" or (kind == "core" and self.choose.heldout):
             return self._from_pool()
+        if kind == "core":
+            text, requests = self.choose.one_of(core_sentences())
+            return self._wrapped(text, 0.15), requests
         if kind == "partly":
             request = self.draw_request(self.choose.one_of(TONE_AXES))
             keep = self._keep(self.choose.one_of([a for a in TONE_AXES if a != request.axis]))

@@ -5,11 +5,11 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_understanding
-from ditfuse_jax.evaluate.instruction_following.understanding import read_sentences
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.parser.network import ParserConfig, init_parser
 from ditfuse_jax.parser.parse import InstructionParser, load_parser
 from ditfuse_jax.parser.wordpiece import make_wordpiece
+from ditfuse_jax.prompts.labelled_sentences import read_labelled
 from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.standard_prompts import standard_prompt
@@ -120,4 +120,4 @@ def test_a_wrong_line_is_named(tmp_path, line: str):
     path = tmp_path / "bad.tsv"
     path.write_text(f"fine\tnothing\n{line}\n")
     with pytest.raises(UserError, match=r"bad\.tsv:2"):
-        read_sentences(path)
+        read_labelled(path)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.prompts.requests import Request, describe, parse_requests
+from ditfuse_jax.prompts.labelled_sentences import read_labelled
+from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.resources import resource
 
 Sentences = Mapping[str, tuple[Request, ...]]
@@ -18,32 +18,6 @@ _SEED = 1
 _SHOWN = 10  # misunderstood sentences
 
 
-def read_sentences(path: Path) -> dict[str, tuple[Request, ...]]:
-    """Reads lines of `SENTENCE<TAB>REQUESTS`, such as `a bit brighter<TAB>brightness +1`.
-
-    Raises:
-      UserError: the file cannot be read, or a line is wrong; the message names it.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text ({error})") from error
-    sentences = {}
-    for number, line in enumerate(lines, 1):
-        sentence, tab, requests = line.partition("\t")
-        if not line.strip():
-            continue
-        if not tab:
-            raise UserError(f"{path}:{number}: write the sentence, a tab and its requests")
-        try:
-            sentences[sentence] = parse_requests(requests)
-        except UserError as error:
-            raise UserError(f"{path}:{number}: {error}") from error
-    if not sentences:
-        raise UserError(f"{path} holds no sentence")
-    return sentences
-
-
 def default_sentences() -> dict[str, Sentences]:
     """Returns sentences of the grammar's two splits, and the everyday ones of the package."""
     from ditfuse_jax.prompts.grammar import distinct_instructions
@@ -51,7 +25,7 @@ def default_sentences() -> dict[str, Sentences]:
     return {
         "train": distinct_instructions(_COUNT, 2**31 + _SEED, "train"),
         "heldout": distinct_instructions(_COUNT, _SEED, "heldout"),
-        "everyday": read_sentences(resource("data", "instructions", "everyday.tsv")),
+        "everyday": read_labelled(resource("data", "instructions", "everyday.tsv")),
     }
 
 
@@ -61,7 +35,7 @@ def evaluate_understanding(
     """Compares what the bundled parser finds in sentences with what they ask for.
 
     Args:
-      files: see `read_sentences`; by default the sets of `default_sentences`.
+      files: see `read_labelled`; by default the sets of `default_sentences`.
       output: a folder for `misunderstood.tsv`: set, sentence, its requests, those found.
       quiet: no table.
 
@@ -74,7 +48,7 @@ def evaluate_understanding(
     from ditfuse_jax.parser.parse import load_parser
     from ditfuse_jax.parser.scores import parsing_scores
 
-    sets = {path.stem: read_sentences(path) for path in files} or default_sentences()
+    sets = {path.stem: read_labelled(path) for path in files} or default_sentences()
     parser = load_parser()
     scores: dict[str, dict[str, float]] = {}
     wrong: list[tuple[str, ...]] = []
