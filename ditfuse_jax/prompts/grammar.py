@@ -38,8 +38,8 @@ _PLAIN_POOLS = ("fusion", "ivif", "mff", "mef", "medical", "region", "stack")
 
 # Probabilities.
 _KINDS = {
-    **{"nothing": 0.22, "single": 0.37, "compound": 0.14, "partly": 0.06, "pool": 0.05},
-    "core": 0.16,
+    **{"nothing": 0.18, "single": 0.3, "compound": 0.12, "partly": 0.05, "pool": 0.05},
+    "core": 0.3,
 }
 _AXES = {
     **dict.fromkeys(TONE_AXES, 0.165),
@@ -169,7 +169,7 @@ class InstructionGrammar:
             template = self.choose.phrase(side["sentences"][f"{level:+d}"])
         else:
             template = self._construction(grammar_file("constructions")[kind], level)
-        fields = self._tone_fields(words, level)
+        fields = self._tone_fields(words, level, template)
         front, place = self._place(template, classes)
         return front + self.choose.fill(template, fields | place)
 
@@ -182,9 +182,12 @@ class InstructionGrammar:
                 return template
             self.choose.num_heldout = before
 
-    def _tone_fields(self, words: Mapping[str, Any], level: int) -> dict[str, Any]:
+    def _tone_fields(self, words: Mapping[str, Any], level: int, template: str) -> dict[str, Any]:
         side = words["up" if level > 0 else "down"]
-        comparative = self.choose.phrase(side["comparatives"])
+        # Only drawn if the template uses it: a held-out phrase counts.
+        comparative = ""
+        if "{comparative}" in template:
+            comparative = self.choose.phrase(side["comparatives"])
         fields: dict[str, Any] = self._degree_fields(level, plain=comparative.startswith("not "))
         change = self._degrees["up" if level > 0 else "down"]
         return fields | {
@@ -215,7 +218,10 @@ class InstructionGrammar:
     def _place(self, template: str, classes: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
         """Returns a beginning and the fields `it` and `where` that limit a clause to classes."""
         whole = self._regions["whole"]
-        it = "it" if self.choose.chance(0.4) else self.choose.phrase(whole)
+
+        def it() -> str:
+            return "it" if self.choose.chance(0.4) else self.choose.phrase(whole)
+
         if not classes:
             return "", {"it": it, "where": ""}
         region = {"region": self._class_names(classes)}
@@ -313,7 +319,7 @@ class InstructionGrammar:
             axis, level = self.choose.one_of(TONE_AXES), self.choose.one_of(LEVELS)
             name = self.choose.phrase(self._regions["unknown"])
             template = self.choose.phrase(grammar_file("constructions")["comparative"])
-            fields = self._tone_fields(grammar_file(axis), level)
+            fields = self._tone_fields(grammar_file(axis), level, template)
             it = self.choose.fill(self.choose.phrase(self._regions["object"]), {"region": name})
             if "{it}" not in template:
                 template = f"{template} in {it}"
@@ -329,20 +335,24 @@ class InstructionGrammar:
         """Returns a clause that asks to leave an axis as it is."""
         words = grammar_file(axis)
         level = self.choose.one_of(LEVELS)
-        fields = self._tone_fields(words, level)
-        opposite = words["down" if level > 0 else "up"]["comparatives"]
-        fields["comparative"] = self._comparative(words["up" if level > 0 else "down"])
-        fields["opposite"] = lambda: self._comparative({"comparatives": opposite})
-        classes = self._draw_classes() if self.choose.chance(0.15) else ()
         template = self.choose.phrase(grammar_file("nothing")["keep"])
+        side, opposite = (words[name] for name in (("up", "down") if level > 0 else ("down", "up")))
+        fields = self._tone_fields(words, level, "") | {
+            "comparative": lambda: self._comparative(side),
+            "opposite": lambda: self._comparative(opposite),
+        }
+        classes = self._draw_classes() if self.choose.chance(0.15) else ()
         front, place = self._place(template, classes)
         return front + self.choose.fill(template, fields | place)
 
     def _comparative(self, side: Mapping[str, Any]) -> str:
+        """Draws a comparative that is not a negation itself."""
         while True:
+            before = self.choose.num_heldout
             found = self.choose.phrase(side["comparatives"])
             if not found.startswith(("not ", "less ")):
                 return found
+            self.choose.num_heldout = before
 
     def _from_pool(self) -> tuple[str, Requests]:
         """Returns a sentence of a pool, which is held out in the held-out split."""
