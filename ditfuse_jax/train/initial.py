@@ -27,7 +27,7 @@ from ditfuse_jax.train.state import Frozen
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
 from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import fingerprint, load_space
-from ditfuse_jax.weights.bundle import find_bundle
+from ditfuse_jax.weights.bundle import SHIPPED, find_bundle
 from ditfuse_jax.weights.checkpoint import FREE_FIELDS
 from ditfuse_jax.weights.run_paths import resolve_best
 
@@ -51,7 +51,11 @@ def initialize_from(config: Config, path: str) -> None:
     weights = _open_weights(path)
     kept = {name: config.model[name] for name in FREE_FIELDS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
-    config.weights = hub.recorded(path if hub.is_address(path) else resolve_best(find_bundle(path)))
+    if path == SHIPPED and not Path(path).exists():
+        config.weights = SHIPPED  # its folder is another one on each machine
+    else:
+        place = path if hub.is_address(path) else resolve_best(find_bundle(path))
+        config.weights = hub.recorded(place)
     config.autoencoder = hub.recorded(weights.autoencoder) if weights.autoencoder else ""
     config.data.tokenizer = hub.recorded(weights.tokenizer) if weights.tokenizer else ""
 

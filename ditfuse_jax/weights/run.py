@@ -15,9 +15,10 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Parameters
-from ditfuse_jax.paths import as_path, model_path
+from ditfuse_jax.paths import model_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.adapters import Adapted
+from ditfuse_jax.weights.bundle import find_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.peft import Adapter
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, find_checkpoint
@@ -100,7 +101,7 @@ def open_run(
         weights = opened_base
         if weights is None:
             path = config["weights"]
-            if not hub.is_address(path) and not as_path(path).exists():
+            if not hub.is_address(path) and not find_bundle(path).exists():
                 raise UserError(
                     f"{run} adapts the weights in {path}, which do not exist any more: give "
                     "their folder with --base"
