@@ -166,8 +166,8 @@ def test_steps_between_saves_make_no_requests_and_a_save_a_bounded_number(gcs, t
         found = [r for r in made if first <= r.time < last]
         return [r.url for r in found if not any(name in r.url for name in skipped)]
 
-    # The lock and the metrics are written by threads, now and then, whatever the steps do.
-    background = ("lock", "metrics", "tensorboard", "uploadType=multipart")
+    # Threads write the lock and the metrics and read bad records, now and then.
+    background = ("lock", "metrics", "tensorboard", "bad_records", "uploadType=multipart")
     assert between(times[2], times[19], *background) == []
     starting, saving = len(between(begin, times[1])), len(between(times[20], time.time()))
     print(f"requests: {starting} before the first step, {saving} for two saves and the end")
