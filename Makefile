@@ -25,10 +25,14 @@ help:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 2; }
 	rm -f .venv/installed
 	$(PYTHON) -m venv .venv
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[samples,reports]'
 	touch .venv/installed
 
-.venv/installed-dev: .venv/installed
+.venv/installed-test: .venv/installed
+	$(PIP) --editable '.[test]'
+	touch .venv/installed-test
+
+.venv/installed-dev: .venv/installed-test
 	$(PIP) --editable '.[dev]'
 	touch .venv/installed-dev
 
@@ -52,24 +56,24 @@ check: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN) -m pyright
 
-quick: .venv/installed
+quick: .venv/installed-test
 	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL) or medium or processes)"
 
-test: .venv/installed
+test: .venv/installed-test
 	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL))"
 
 # Installs PyTorch, peft and diffusers.
-parity: .venv/installed
+parity: .venv/installed-test
 	$(PIP) --editable '.[parity]'
 	$(BIN) -m pytest -m parity
 
 # With XLA's optimisations, which the other targets turn off to compile faster.
-test-all: .venv/installed
+test-all: .venv/installed-test
 	XLA_FLAGS= $(BIN) -m pytest
 
 # A random sample, the same one every time; MUTANTS=0 runs all of them, which takes a day.
 MUTANTS := 400
-mutants: .venv/installed
+mutants: .venv/installed-test
 	$(PIP) --editable '.[mutants]'
 	$(BIN) tests/mutation/run.py --count $(MUTANTS)
 

@@ -91,8 +91,8 @@ def shuffled_with_roles(
 ) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     """Returns the sources in random order, and their roles, if they have any, in the same order."""
     order = rng.permutation(len(sources))
-    ordered = tuple(roles[index] for index in order) if roles else ()
-    return tuple(sources[index] for index in order), ordered
+    ordered = [roles[index] for index in order] if roles else []
+    return tuple(sources[index] for index in order), tuple(ordered)
 
 
 def shuffled(sources: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, ...]:

@@ -70,9 +70,10 @@ def test_level_0_and_an_empty_region_change_nothing(photograph: np.ndarray):
 
 
 def test_outside_a_region_nothing_changes(photograph: np.ndarray):
+    width = photograph.shape[1]
     mask = np.zeros(photograph.shape[:2], bool)
-    mask[:, : mask.shape[1] // 2] = True
-    far = mask.shape[1] // 2 + 12
+    mask[:, : width // 2] = True
+    far = width // 2 + 12
     for axis in AXIS_OPERATIONS:
         changed = adjust(photograph, axis, -2, mask)
         np.testing.assert_array_equal(changed[:, far:], photograph[:, far:])

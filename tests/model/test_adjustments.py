@@ -103,10 +103,12 @@ def test_gains_raise_fine_detail_and_smoothing_lowers_it(picture):
 def test_a_grey_image_stays_grey_whatever_the_tones_and_an_overlay_colours_it(config, inputs):
     layer = Adjustments(config, rngs=nnx.Rngs(0))
     random = np.random.default_rng(1)
-    bias = 0.5 * random.standard_normal(layer.output.linear.bias.shape).astype("f4")
+    parameter = layer.output.linear.bias
+    assert parameter is not None
+    bias = 0.5 * random.standard_normal(parameter.shape).astype("f4")
     for coverage, coloured in ((-1.0, False), (6.0, True)):
         bias[..., NUM_ADJUSTMENTS - 1] = coverage
-        layer.output.linear.bias[...] = bias
+        parameter[...] = bias
         out = np.asarray(layer(*inputs))
         assert (np.abs(out - inputs[0]).max() > 0.05) and np.isfinite(out).all()
         assert (np.ptp(out, axis=-1).max() > 0.1) == coloured

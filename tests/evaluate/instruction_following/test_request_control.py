@@ -45,7 +45,7 @@ def pairs(tmp_path):
 
 @pytest.fixture
 def measure(pairs, tmp_path):
-    def run(sign: int, requests: str = f"{AXES},compounds", axes: str | None = None):
+    def run(sign: int, requests: str = f"{AXES},compounds", axes: str = AXES):
         def fuse(jobs):
             images = []
             for job in jobs:
@@ -57,7 +57,7 @@ def measure(pairs, tmp_path):
                     level = sign * (signs.count("+") - signs.count("-"))
                     if axis == "emphasis":
                         image = emphasise(image, job.sources, 0, level)
-                    elif axes is None or axis in axes:
+                    elif axis in axes:
                         image = adjust(image, axis, level)
                 images.append(image)
             return images
