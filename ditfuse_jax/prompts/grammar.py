@@ -113,8 +113,8 @@ class InstructionGrammar:
         if kind == "pool" or (kind == "core" and self.choose.heldout):
             return self._from_pool()
         if kind == "core":
-            text, requests = self.choose.one_of(core_sentences())
-            return self._wrapped(text, 0.15), requests
+            text, asked = self.choose.one_of(core_sentences())
+            return self._wrapped(text, 0.15), asked
         if kind == "partly":
             request = self.draw_request(self.choose.one_of(TONE_AXES))
             keep = self._keep(self.choose.one_of([a for a in TONE_AXES if a != request.axis]))

@@ -98,7 +98,7 @@ class PhraseChooser:
         """
 
         def value(found: re.Match[str]) -> str:
-            field = fields.get(found[1], found[0])
+            field: Any = fields.get(found[1], found[0])
             if callable(field):
                 field = field()
             return field if isinstance(field, str) else self.phrase(field)
