@@ -25,7 +25,7 @@ def sentences() -> dict[str, tuple]:
 
 @pytest.fixture(scope="module")
 def heldout() -> dict[str, tuple]:
-    return distinct_instructions(1000, 0, "heldout")
+    return distinct_instructions(1000, 1, "heldout")
 
 
 def _phrase_lists(content, path=()):
