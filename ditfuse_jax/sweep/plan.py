@@ -30,7 +30,8 @@ from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complete
 
 # A run may be continued with other values of these keys.
-_CHANGEABLE = ("mesh", "data.workers")
+# How a run is computed: `auto` is recorded as what it chose.
+_CHANGEABLE = ("mesh", "data.workers", "model.attention", "model.remat")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Goodput:
         self.seconds = dict.fromkeys(KINDS, 0.0)
         self.counts = dict.fromkeys(KINDS, 0)
         self._start = time.monotonic()
+        self._inside = 0.0  # seconds measured inside of what is being measured
         # The kind that is measured now, and its start; read by other threads.
         self.current = ("other", self._start)
 
@@ -30,12 +31,15 @@ class Goodput:
         """Adds the time spent inside to a kind, and marks it in a profile if one is taken."""
         start = time.monotonic()
         self.current = (kind, start)
+        outer, self._inside = self._inside, 0.0
         try:
             with jax.profiler.TraceAnnotation(kind):
                 yield
         finally:
             end = time.monotonic()
-            self.seconds[kind] += end - start
+            # What was measured inside counts there, so that the shares sum to one.
+            self.seconds[kind] += end - start - self._inside
+            self._inside = outer + (end - start)
             self.counts[kind] += 1
             self.current = ("other", end)
 

@@ -15,8 +15,8 @@ def picture(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
-def test_every_control_tag_has_its_tone():
-    assert set(TONES) == set(SUBTASKS["CONTROL"])
+def test_every_tone_has_a_control_tag():
+    assert set(TONES) <= set(SUBTASKS["CONTROL"])
 
 
 @pytest.mark.parametrize("tag", TONES)

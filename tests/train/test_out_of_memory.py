@@ -35,7 +35,7 @@ def in_order(text: str, *parts: str) -> bool:
 
 
 def test_a_step_that_does_not_compile_names_allocations_and_settings(tiny, tmp_path, monkeypatch):
-    def refuse(lowered):
+    def refuse(lowered, **options):
         raise jax.errors.JaxRuntimeError(COMPILER)
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
