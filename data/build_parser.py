@@ -111,7 +111,7 @@ def report(parser: InstructionParser, step: int, sets: Mapping[str, Mapping[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Trains the instruction parser.")
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="where the state of training is kept")
     add("--encoder", type=Path, help="folder of a BERT encoder")

@@ -13,7 +13,7 @@ import tokenizers
 
 from ditfuse_jax.parser.labels import to_labels
 from ditfuse_jax.parser.network import ParserConfig, ParserParameters, parser_logits
-from ditfuse_jax.parser.wordpiece import encode_texts
+from ditfuse_jax.parser.wordpiece import UNKNOWN, encode_texts
 from ditfuse_jax.prompts.grammar import InstructionGrammar
 
 # Padded lengths: one compiled program each.
@@ -68,7 +68,7 @@ def training_batches(
         for part in (slice(0, half), slice(half, None)):
             tokens, valid = encode_texts(tokenizer, texts[part], config.max_length, LENGTHS)
             dropped = rng.random(tokens.shape) < training.dropout
-            unknown = tokenizer.token_to_id("[UNK]")
+            unknown = tokenizer.token_to_id(UNKNOWN) or 0
             tokens = np.where(dropped & valid, unknown, tokens).astype(np.int32)
             batch["halves"].append(
                 {"tokens": tokens, "valid": valid, "labels": to_labels(requests[part])}

@@ -91,7 +91,7 @@ def shuffled_with_roles(
 ) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     """Returns the sources in random order, and their roles, if they have any, in the same order."""
     order = rng.permutation(len(sources))
-    ordered = [roles[index] for index in order] if roles else []
+    ordered: list[str] = [roles[int(index)] for index in order] if roles else []
     return tuple(sources[index] for index in order), tuple(ordered)
 
 

@@ -67,7 +67,9 @@ def time_kernel(scale: Scale, implementation: str, side: int) -> dict[str, Any]:
     mask, arrays = inputs(scale, side)
     q, k, v, cotangent = (jnp.asarray(x, scale.dtype) for x in (*arrays[:3], arrays[4]))
     valid = jnp.asarray(arrays[3])
-    forward = jax.jit(lambda *x: attend(*x[:3], mask, x[3], implementation=implementation))
+    forward = jax.jit(
+        lambda q, k, v, valid: attend(q, k, v, mask, valid, implementation=implementation)
+    )
     both = _with_gradients(implementation, mask)
     times = [
         statistics.median(time_repeats(run, scale.repeats))

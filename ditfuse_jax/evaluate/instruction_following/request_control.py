@@ -233,7 +233,8 @@ def _degree(curve: Sequence[float], middle: int) -> float:
 
 def table(results: Mapping[str, Any]) -> str:
     """Returns the summary for a terminal."""
-    rows = [("axis", "-2", "-1", "plain", "+1", "+2", "ordered", "direction", "degree", "others")]
+    levels = ("-2", "-1", "plain", "+1", "+2")
+    rows: list[Sequence[str]] = [("axis", *levels, "ordered", "direction", "degree", "others")]
     for axis, found in results["axes"].items():
         curve = [format_number(value, 3) for value in found["curve"]]
         curve = curve if len(curve) == 5 else ["", *curve, ""]

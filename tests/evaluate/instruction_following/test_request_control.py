@@ -53,7 +53,7 @@ def measure(pairs, tmp_path):
                 if requests == "emphasis":
                     image = np.mean(job.sources, axis=0).astype(np.uint8)
                 for name, signs in TAG.findall(job.prompt):
-                    axis = {"LIGHT": "brightness"}.get(name, name.lower())
+                    axis = "brightness" if name == "LIGHT" else str(name).lower()
                     level = sign * (signs.count("+") - signs.count("-"))
                     if axis == "emphasis":
                         image = emphasise(image, job.sources, 0, level)
