@@ -26,7 +26,8 @@ _SMOOTHING = {-1: (2, 10.0), -2: (4, 22.0)}
 # Level -> share of the way from the fused luma to that of the emphasised source.
 _EMPHASIS = {2: 0.75, 1: 0.35, -1: 0.35, -2: 0.75}
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Weights of red, green and blue in the luma (BT.601).
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _FEATHER = 2.0  # sigma of a region's border, in pixels
 
 Operation = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
@@ -41,7 +42,7 @@ def brightness(image: np.ndarray, level: int, mask: np.ndarray | None = None) ->
       mask: not used.
     """
     del mask
-    luma = image @ _LUMA
+    luma = image @ LUMA_WEIGHTS
     return _with_luma(image, luma, 255 * np.power(np.clip(luma / 255, 0, 1), _GAMMA[level]))
 
 
@@ -53,7 +54,7 @@ def contrast(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> n
       level: -2, -1, 1 or 2.
       mask: float32 (H, W), the weights of the mean; the whole image by default.
     """
-    luma = image @ _LUMA
+    luma = image @ LUMA_WEIGHTS
     has_weight = mask is not None and mask.sum() > 0
     middle = float(np.average(luma, weights=mask)) if has_weight else float(luma.mean())
     return _with_luma(image, luma, middle + _SLOPE[level] * (luma - middle))
@@ -70,7 +71,7 @@ def saturation(image: np.ndarray, level: int, mask: np.ndarray | None = None) ->
       mask: not used.
     """
     del mask
-    luma = (image @ _LUMA)[..., None]
+    luma = (image @ LUMA_WEIGHTS)[..., None]
     chroma = image - luma
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(chroma > 0, (255 - luma) / chroma, np.where(chroma < 0, -luma / chroma, 9))
@@ -89,7 +90,7 @@ def detail(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> np.
       mask: not used.
     """
     del mask
-    luma = image @ _LUMA
+    luma = image @ LUMA_WEIGHTS
     if level > 0:
         fine, coarse = (cv2.GaussianBlur(luma, (0, 0), sigma) for sigma in _BAND_SIGMAS)
         gains = _BAND_GAINS[level]
@@ -157,9 +158,9 @@ def emphasise(
     if level == 0:
         return fused
     chosen = [source] if level > 0 else [k for k in range(len(sources)) if k != source]
-    goal = np.mean([sources[k].astype(np.float32) @ _LUMA for k in chosen], axis=0)
+    goal = np.mean([sources[k].astype(np.float32) @ LUMA_WEIGHTS for k in chosen], axis=0)
     image = fused.astype(np.float32)
-    moved = image + _EMPHASIS[level] * (goal - image @ _LUMA)[..., None]
+    moved = image + _EMPHASIS[level] * (goal - image @ LUMA_WEIGHTS)[..., None]
     return blend(fused, moved, None if mask is None else feather(mask))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.defocus import disc
 from ditfuse_jax.registry import Registry
 
@@ -74,7 +75,7 @@ def cast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nda
     hue = rng.uniform(0, 2 * np.pi)
     turns = hue + np.array([0, 2, 4]) * np.pi / 3
     gains = 1 + (0.08 + 0.24 * strength) * np.cos(turns)
-    gains /= gains @ np.array([0.299, 0.587, 0.114])
+    gains /= gains @ LUMA_WEIGHTS
     return _to_bytes(image * gains.astype(np.float32))
 
 
@@ -109,7 +110,7 @@ def vary_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
       rng: draws the variation.
     """
     light = np.float32(image / 255) ** np.exp(rng.uniform(-0.4, 0.5))
-    luma = light @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = light @ LUMA_WEIGHTS
     varied = luma[..., None] + np.float32(rng.uniform(0.3, 1.4)) * (light - luma[..., None])
     varied = _to_bytes(255 * varied * rng.uniform(0.92, 1.08, 3).astype(np.float32))
     return hazy(varied, rng.random() * 0.5, rng) if rng.random() < 1 / 8 else varied

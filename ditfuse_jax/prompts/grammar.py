@@ -315,7 +315,7 @@ class InstructionGrammar:
             self.choose.num_heldout += self.choose.heldout
             return typing_errors.gibberish(self.choose)
         if kind == "unknown_region":
-            # Two draws of a comparable sentence, with the class replaced by one that is not taught.
+            # A request like others, but about something that is no class.
             axis, level = self.choose.one_of(TONE_AXES), self.choose.one_of(LEVELS)
             name = self.choose.phrase(self._regions["unknown"])
             template = self.choose.phrase(grammar_file("constructions")["comparative"])

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
+
 _FINE_SIGMA = 1.0  # of the low-pass whose difference to the luma is the fine band, in pixels
 
 Measure = Callable[[np.ndarray], float]
@@ -13,7 +14,7 @@ Measure = Callable[[np.ndarray], float]
 
 def luma(image: np.ndarray) -> np.ndarray:
     """Returns the luma of `uint8 (H, W, 3)`, float32 (H, W) in 0..255."""
-    return image.astype(np.float32) @ _LUMA
+    return image.astype(np.float32) @ LUMA_WEIGHTS
 
 
 def mean_luma(image: np.ndarray) -> float:
