@@ -46,7 +46,7 @@ WORKERS := $(if $(filter-out 1,$(CORES)),-n logical --maxprocesses 8 --dist load
 
 SPECIAL := slow or gpu or tpu or parity
 
-# The type checker runs beside the tests: it uses one core.
+# The type checker runs beside the tests: it uses one core, less with room for its young objects.
 check: .venv/installed-dev
 	$(BIN) -m ruff format --check .
 	$(BIN) -m ruff check .
@@ -54,7 +54,7 @@ check: .venv/installed-dev
 
 .PHONY: types quick
 types: .venv/installed-dev
-	$(BIN) -m pyright
+	NODE_OPTIONS="--max-semi-space-size=256 $(NODE_OPTIONS)" $(BIN) -m pyright
 
 quick: .venv/installed-test
 	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL) or medium or processes)"
@@ -80,7 +80,7 @@ mutants: .venv/installed-test
 lint: .venv/installed-dev
 	$(BIN) -m ruff format --check .
 	$(BIN) -m ruff check .
-	$(BIN) -m pyright
+	NODE_OPTIONS="--max-semi-space-size=256 $(NODE_OPTIONS)" $(BIN) -m pyright
 
 format: .venv/installed-dev
 	$(BIN) -m ruff check --fix .

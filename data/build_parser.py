@@ -3,8 +3,9 @@
     python data/build_parser.py --workdir runs/parser --encoder FOLDER -o OUT
 
 FOLDER holds a BERT encoder, `model.safetensors` and `vocab.txt`, which initialises the parser (its
-first layers, and the rows of its frequent tokens); without it the parser starts from random
-parameters.  The same command continues an interrupted training.
+first layers, and the rows of its frequent tokens).  `--parser data/parser` trains an existing
+parser further instead; `--vocabulary` starts from random parameters.  The same command continues an
+interrupted training.
 """
 
 import argparse
@@ -22,7 +23,13 @@ import numpy as np
 
 from ditfuse_jax.files import make_folder, write_bytes, write_text
 from ditfuse_jax.parser.network import ParserConfig, init_parser
-from ditfuse_jax.parser.parse import CONFIG, VOCABULARY, WEIGHTS, InstructionParser
+from ditfuse_jax.parser.parse import (
+    CONFIG,
+    VOCABULARY,
+    WEIGHTS,
+    InstructionParser,
+    read_parser,
+)
 from ditfuse_jax.parser.scores import parsing_scores
 from ditfuse_jax.parser.training import ParserTraining, make_update, training_batches
 from ditfuse_jax.parser.wordpiece import make_wordpiece
@@ -115,6 +122,7 @@ def main() -> None:
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="where the state of training is kept")
     add("--encoder", type=Path, help="folder of a BERT encoder")
+    add("--parser", type=Path, help="instead of --encoder: folder of a parser to train further")
     add("--vocabulary", type=Path, help="instead of --encoder: folder of its vocab.txt only")
     add("-o", "--output", type=Path, help="folder of the finished parser")
     add("--layers", type=int, default=3)
@@ -122,24 +130,30 @@ def main() -> None:
     add("--steps", type=int, default=1800)
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float, default=2e-4)
+    add("--seed", type=int, default=0, help="of the sentences")
     add("--every", type=int, default=250, help="steps between checkpoints and scores")
     args = parser.parse_args()
-    if not (args.encoder or args.vocabulary):
-        parser.error("name --encoder or --vocabulary")
+    sources = [args.encoder, args.parser, args.vocabulary]
+    if sum(source is not None for source in sources) != 1:
+        parser.error("name one of --encoder, --parser and --vocabulary")
     make_folder(args.workdir)
-    source = (args.encoder or args.vocabulary) / "vocab.txt"
+    source = next(source for source in sources if source is not None) / VOCABULARY
     vocabulary = [word for word in source.read_text(encoding="utf-8").split("\n") if word]
-    kept = frequent_tokens(vocabulary)
+    kept = list(range(len(vocabulary))) if args.parser else frequent_tokens(vocabulary)
     words = [vocabulary[row] for row in kept]
     tokenizer = make_wordpiece(words)
-    config = ParserConfig(
-        len(words),
-        hidden_size=args.width,
-        num_layers=args.layers,
-        num_heads=args.width // 32,
-        intermediate_size=4 * args.width,
-    )
-    training = ParserTraining(args.steps, args.batch_size, args.learning_rate)
+    if args.parser:
+        config, existing = read_parser(args.parser)
+    else:
+        existing = None
+        config = ParserConfig(
+            len(words),
+            hidden_size=args.width,
+            num_layers=args.layers,
+            num_heads=args.width // 32,
+            intermediate_size=4 * args.width,
+        )
+    training = ParserTraining(args.steps, args.batch_size, args.learning_rate, seed=args.seed)
     sets = {
         "train": distinct_instructions(500, 2**31, "train"),
         "heldout": distinct_instructions(1500, 1, "heldout"),
@@ -151,7 +165,9 @@ def main() -> None:
         print(f"continuing at step {step}", flush=True)
     else:
         step = 0
-        if args.encoder:
+        if existing is not None:
+            parameters = existing
+        elif args.encoder:
             parameters = read_encoder(args.encoder, config, kept, rng)
         else:
             parameters = init_parser(config, rng)

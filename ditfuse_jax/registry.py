@@ -13,6 +13,13 @@ _PACKAGE = "ditfuse_jax"
 T = TypeVar("T")
 E = TypeVar("E")
 
+_registrations = 0
+
+
+def num_registrations() -> int:
+    """Returns how often an entry was added: what is cached by name is stale after one more."""
+    return _registrations
+
 
 class Registry(Mapping[str, T]):
     """A read-only mapping from names to implementations, with `register` to add one.
@@ -59,6 +66,8 @@ class Registry(Mapping[str, T]):
             raise UserError(
                 f"{self.kind} {name!r} is registered already by {first}: choose another name"
             )
+        global _registrations
+        _registrations += 1
         known[name] = entry
         self._registered_by[name] = _registering_module()
         return entry

@@ -243,6 +243,7 @@ def test_a_sweep_passes_its_extensions_to_its_trainings(ditfuse, run, photos, tm
     assert f"--import={run.parent / 'my_extension.py'}" in output
 
 
+@pytest.mark.slow
 def test_an_installed_package_extends_sweeps_and_their_trainings_by_its_entry_point(
     ditfuse, photos, tmp_path
 ):

@@ -12,6 +12,8 @@ from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer, task_p
 from ditfuse_jax.weights import load_autoencoder, open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
 
+pytestmark = pytest.mark.medium
+
 GOLDEN = "golden/official_tiny"
 
 

@@ -85,9 +85,19 @@ def load_parser(folder: Path | None = None) -> InstructionParser:
     Raises:
       UserError: the folder does not hold a parser.
     """
+    folder = resource("data", "parser") if folder is None else folder
+    config, parameters = read_parser(folder)
+    return InstructionParser(config, load_wordpiece(folder / VOCABULARY), parameters)
+
+
+def read_parser(folder: Path) -> tuple[ParserConfig, dict[str, Any]]:
+    """Returns the configuration and the parameters (float32) of a parser's folder.
+
+    Raises:
+      UserError: the folder does not hold a parser.
+    """
     from safetensors.numpy import load_file
 
-    folder = resource("data", "parser") if folder is None else folder
     try:
         config = ParserConfig(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         tensors = load_file(folder / WEIGHTS)
@@ -101,4 +111,4 @@ def load_parser(folder: Path | None = None) -> InstructionParser:
         for key in path:
             node = node.setdefault(key, {})
         node[leaf] = value.astype(np.float32)
-    return InstructionParser(config, load_wordpiece(folder / VOCABULARY), parameters)
+    return config, parameters

@@ -50,7 +50,6 @@ class BoundedCache(Generic[_V]):
                         if self._entries.get(key) is entry:
                             del self._entries[key]
                     raise
-                entry.loaded = True
                 self._add(key, entry)
             return entry.value
 
@@ -59,8 +58,10 @@ class BoundedCache(Generic[_V]):
         return sum(entry.loaded for entry in self._entries.values())
 
     def _add(self, key: Hashable, entry: _Entry) -> None:
-        entry.cost = self._cost(entry.value)
+        cost = self._cost(entry.value)
         with self._lock:
+            # Together with the total: another thread may drop the entry as soon as it is loaded.
+            entry.cost, entry.loaded = cost, True
             if self._entries.get(key) is not entry:  # dropped while it was loaded
                 return
             self._total += entry.cost

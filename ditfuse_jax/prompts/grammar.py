@@ -38,8 +38,8 @@ _PLAIN_POOLS = ("fusion", "ivif", "mff", "mef", "medical", "region", "stack")
 
 # Probabilities.
 _KINDS = {
-    **{"nothing": 0.18, "single": 0.3, "compound": 0.12, "partly": 0.05, "pool": 0.05},
-    "core": 0.3,
+    **{"nothing": 0.13, "single": 0.23, "compound": 0.1, "partly": 0.04, "pool": 0.04},
+    **{"core": 0.38, "core_pair": 0.08},
 }
 _AXES = {
     **dict.fromkeys(TONE_AXES, 0.165),
@@ -57,6 +57,7 @@ _CONSTRUCTIONS = {
     **{"adjective": 0.07, "change": 0.05, "sentences": 0.09},
 }
 _IN_REGION = 0.3
+_SHORT = 9  # words of a sentence that is joined to another
 _DEGREE_FIELDS = ("degree", "amount", "adverb", "size", "very", "too")
 _STRENGTH = {1: ("none", "slight"), 2: ("strong",)}
 
@@ -67,6 +68,15 @@ Requests = tuple[Request, ...]
 def core_sentences() -> list[tuple[str, Requests]]:
     """Returns the individually written training sentences of data/instructions/core.tsv."""
     return list(read_labelled(resource("data", "instructions", "core.tsv")).items())
+
+
+@cache
+def _short_core() -> list[tuple[str, Requests]]:
+    return [
+        (text, asked)
+        for text, asked in core_sentences()
+        if len(asked) == 1 and len(text.split()) <= _SHORT
+    ]
 
 
 class InstructionGrammar:
@@ -110,8 +120,10 @@ class InstructionGrammar:
         wrappers = grammar_file("wrappers")
         if kind == "nothing":
             return self._nothing(), ()
-        if kind == "pool" or (kind == "core" and self.choose.heldout):
+        if kind == "pool" or (kind.startswith("core") and self.choose.heldout):
             return self._from_pool()
+        if kind == "core_pair":
+            return self._core_pair()
         if kind == "core":
             text, asked = self.choose.one_of(core_sentences())
             return self._wrapped(text, 0.15), asked
@@ -127,6 +139,21 @@ class InstructionGrammar:
             if not any(conflicting(one, new) for one in requests):
                 requests.append(new)
         return self.express(requests), check_requests(requests)
+
+    def _core_pair(self) -> tuple[str, Requests]:
+        """Joins two short core sentences that make one request each."""
+        while True:
+            (one, first), (two, second) = (self.choose.one_of(_short_core()) for _ in range(2))
+            if not conflicting(first[0], second[0]):
+                break
+        join = self.choose.phrase(grammar_file("wrappers")["join"])
+        if not one.endswith(("!", "?")):
+            one = one.rstrip(".")
+        elif join[0] in ",.;":
+            join = join.lstrip(",.;")
+        if not join.startswith(".") and two[:2] not in ("I ", "I'"):
+            two = two[0].lower() + two[1:]
+        return one + join + two, check_requests((*first, *second))
 
     def draw_request(self, axis: str) -> Request:
         """Draws a request about an axis."""

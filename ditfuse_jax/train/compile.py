@@ -1,6 +1,7 @@
 """Compiled training steps."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,6 +9,7 @@ import jax
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.compiler_options import compile_with_options, compiler_options
 from ditfuse_jax.parallel.processes import is_main_process
+from ditfuse_jax.registry import num_registrations
 from ditfuse_jax.train.console import Console
 from ditfuse_jax.train.goodput import Goodput
 from ditfuse_jax.train.memory import StepMemory
@@ -18,6 +20,11 @@ from ditfuse_jax.train.step import Batch, TrainStep
 
 if TYPE_CHECKING:
     from ditfuse_jax.train.setup import Setup
+
+# Steps that this process compiled last, with their sizes: a notebook that trains again or goes on
+# with a run does not compile them again.  Steps hold no arrays.
+NUM_RECENT = 4
+_recent: dict[Hashable, tuple[Any, StepMemory]] = {}
 
 
 class CompiledSteps:
@@ -52,20 +59,58 @@ class CompiledSteps:
         inputs = setup.partitioner, setup.abstract, setup.frozen, batch
         self.memory = StepMemory.of(setup.recipe, *inputs)
         train = setup.recipe.train
-        lowered = lower_step(setup.make_step(), *inputs)
-        compiled = setup.compiled.get(batch["target"].shape)
-        if compiled is None:
-            device = setup.partitioner.mesh.devices.flat[0]
-            options = compiler_options(train.compiler_options, device)
-            compiled = compile_with_options(lowered, options)
-        self.memory = with_sizes(self.memory, compiled)
+        key = None if train.dump_hlo else _program_key(setup, batch)
+        recent = None if key is None else _recent.pop(key, None)
+        lowered = None
+        if recent is None:
+            lowered = lower_step(setup.make_step(), *inputs)
+            compiled = setup.compiled.get(batch["target"].shape)
+            if compiled is None:
+                device = setup.partitioner.mesh.devices.flat[0]
+                options = compiler_options(train.compiler_options, device)
+                compiled = compile_with_options(lowered, options)
+            self.memory = with_sizes(self.memory, compiled)
+        else:
+            compiled, measured = recent
+            self.memory = dataclasses.replace(
+                self.memory, sizes=measured.sizes, buffers=measured.buffers
+            )
+        if key is not None:
+            _recent[key] = compiled, self.memory
+            while len(_recent) > NUM_RECENT:
+                del _recent[next(iter(_recent))]
         if is_main_process():
             height, width = batch["target"].shape[1:3]
             name = f"{height}x{width}"
             self._console.print(write_memory(self.memory, name, setup.run.path).rstrip())
-            if train.dump_hlo:
+            if train.dump_hlo and lowered is not None:
                 write_hlo(lowered, compiled, name, setup.run.path)
         return compiled
+
+
+def _program_key(setup: "Setup", batch: Batch) -> Hashable | None:
+    """Returns all that the program of a step depends on; None if it cannot be compared."""
+    recipe = setup.recipe
+    leaves, structure = jax.tree.flatten((setup.abstract, setup.frozen, batch))
+    key = (
+        setup.graph,
+        setup.space,
+        recipe.step,
+        recipe.optimizer,
+        recipe.train.steps,  # of the learning rate's schedule
+        recipe.mesh,
+        recipe.train.compiler_options,
+        setup.partitioner.mesh,
+        structure,
+        tuple((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves),
+        jax.config.jax_default_matmul_precision,  # pyright: ignore[reportAttributeAccessIssue]
+        num_registrations(),
+    )
+    try:
+        hash(key)
+    except TypeError:  # e.g. a time sampler of the user's that has no hash
+        return None
+    return key
 
 
 def compile_step(

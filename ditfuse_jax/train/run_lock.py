@@ -135,7 +135,6 @@ class RunLock:
         self._successor: Owner | None = None
         self._renewed = _now()
         self._renewing, self._ended = threading.Lock(), threading.Event()
-        _held.add(owner.token)
         self._thread = threading.Thread(target=self._run, daemon=True, name="ditfuse-lock")
         self._thread.start()
 
@@ -229,10 +228,19 @@ def acquire(run: Path, say: Callable[[str], None]) -> RunLock:
             )
         if running is False:
             current = Owner.current()
-            if create_exclusively(_file(folder, number + 1), _to_json(current).encode()):
+            _held.add(current.token)  # before another thread of this process can see the file
+            created = False
+            try:
+                created = create_exclusively(_file(folder, number + 1), _to_json(current).encode())
+            finally:
+                if not created:
+                    _held.discard(current.token)
+            if created and _newest(folder) == number + 1:
                 _remove_older(folder, number)
                 return RunLock(folder, number + 1, current)
-            continue  # another process was faster
+            # Another process was faster: it has this number, or it had it before this process
+            # created it again.  Such a file is older than the newest and removed by the next owner.
+            _held.discard(current.token)
         time.sleep(_POLL_EVERY)
 
 

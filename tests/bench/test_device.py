@@ -169,6 +169,7 @@ def test_bad_arguments_are_reported_in_one_line(tmp_path, capsys, words, message
 
 @pytest.mark.medium
 @pytest.mark.processes
+@pytest.mark.slow
 def test_every_measurement_runs_at_small_sizes_on_a_cpu(tmp_path):
     command = [sys.executable, "-m", "ditfuse_jax.bench.device", "--small"]
     command += ["--minutes", "9", "-o", str(tmp_path)]

@@ -132,6 +132,7 @@ print("asked nothing")
 
 @pytest.mark.processes
 @pytest.mark.medium
+@pytest.mark.slow
 def test_without_an_address_nothing_asks_a_network(hub_server, pair, tmp_path, tiny_overrides):
     images = list(map(str, pair))
     commands = [

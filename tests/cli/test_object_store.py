@@ -34,6 +34,7 @@ def test_a_model_is_converted_to_a_store_and_used_from_there(store, pair, checkp
 
 
 @pytest.mark.usefixtures("no_local_folder")
+@pytest.mark.slow
 def test_a_run_is_converted_to_a_bucket_and_back(gcs, checkpoint, tmp_path):
     bucket = gcs.bucket()
     for source, output in (

@@ -45,6 +45,7 @@ def test_a_sweep_is_trained_and_reported_and_not_trained_again(
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_sweep_of_sampling_settings_trains_nothing(sweep_file, checkpoint, stacks, tmp_path):
     settings = "{f'{n} steps': (f'--config.sample.steps={n}',) for n in (1, 3)}"
     data = f"('--data', {str(stacks)!r}, '--count', '1')"

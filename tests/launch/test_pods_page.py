@@ -104,6 +104,7 @@ def quoted() -> list[str]:
     return [line for line in lines if not line.startswith("denied: ")]
 
 
+@pytest.mark.medium
 def test_every_quoted_line_is_a_message_of_the_program():
     known = messages()
     assert len(quoted()) >= 9

@@ -64,6 +64,7 @@ def environment(**more: str) -> dict[str, str]:
     return clean | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | more
 
 
+@pytest.mark.slow
 def test_stopped_on_slurm_requeued_and_finished_by_a_jobset(gpu_job, fakes, tmp_path):
     run, repo = tmp_path / "it's a run", tmp_path / "a repo"
 

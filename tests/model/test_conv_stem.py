@@ -12,6 +12,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.conv_stem import CELL_SIZE, STEM_WIDTH, ConvStem
 from tests.model import random_models as models
 
+pytestmark = pytest.mark.medium
+
 CONFIG = dataclasses.replace(models.PIXEL, patch_size=8)
 
 

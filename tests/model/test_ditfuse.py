@@ -9,7 +9,7 @@ from flax import nnx
 
 from ditfuse_jax.model import Condition
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 # Differences by the order of float32 sums.
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}

@@ -19,7 +19,7 @@ from ditfuse_jax.model.lora import (
     split_lora,
 )
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 EVERYWHERE = ("all-linear", "x_embedder", "input_x_embedder")
 

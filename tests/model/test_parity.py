@@ -13,7 +13,7 @@ from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.patches import position_table
 from ditfuse_jax.weights.omnigen import parameters_from_original
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 # Both compute in float32 with different orders of summation.
 TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ from flax import nnx
 
 from ditfuse_jax.model.prompt_pooling import PromptPooling
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 
 @pytest.fixture(scope="module")

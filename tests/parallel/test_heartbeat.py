@@ -98,6 +98,7 @@ def test_an_exception_in_one_process_exits_all_and_only_that_one_prints_a_traceb
     assert first.returncode == second.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_others_wait_for_is_reported_and_all_end_together(start):
     code = "    doing[:] = 'data' if index else 'step', time.monotonic()\n"
     both = start(code + "    time.sleep(5 * index)\nprint(time.time())\n")
@@ -140,6 +141,7 @@ def test_a_process_that_hangs_ends_all_with_its_name_and_the_stacks_of_all(start
     assert all("MainThread" in text and "heartbeat.py" in text for text in found.values())
 
 
+@pytest.mark.slow
 def test_a_frozen_process_is_named_and_the_others_write_their_stacks(start, tmp_path):
     four = start(HANGS, 4, tmp_path, 0)
     kill(four, 3, signal.SIGSTOP)
@@ -157,6 +159,7 @@ def test_a_single_process_that_hangs_ends_too(start, tmp_path):
     assert "sleeps_forever" in stacks(tmp_path)["process-0.txt"]
 
 
+@pytest.mark.slow
 def test_compiled_code_that_holds_python_s_lock_is_shown_in_the_log(start, tmp_path):
     # ctypes.PyDLL keeps the lock during a call: neither thread of Python can run.
     code = "    import ctypes\n    def blocks(): ctypes.PyDLL(None).sleep(12)\n"
@@ -184,6 +187,7 @@ def test_a_slow_process_is_named_with_what_it_waits_for(start):
     assert not any("is slow" in text for text in said[1:])
 
 
+@pytest.mark.slow
 def test_a_request_for_a_profile_reaches_all_processes(start):
     code = """
     if index == 1: os.kill(os.getpid(), 10)  # SIGUSR1
@@ -196,6 +200,7 @@ def test_a_request_for_a_profile_reaches_all_processes(start):
     assert [text.split()[-2:] for text in said] == [["True", "False"]] * 3
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_by_name(start):
     processes = start(WAIT, count=3)
     since = kill(processes, 1)

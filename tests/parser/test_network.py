@@ -13,6 +13,8 @@ from ditfuse_jax.parser.training import parser_loss
 from ditfuse_jax.parser.wordpiece import encode_texts, make_wordpiece
 from ditfuse_jax.prompts.grammar import distinct_instructions
 
+pytestmark = pytest.mark.medium
+
 CONFIG = ParserConfig(20, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64)
 
 

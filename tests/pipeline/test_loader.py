@@ -156,6 +156,7 @@ def test_epochs_and_seeds_give_new_examples(pipeline):
     assert (first["images"] != other["images"]).any()
 
 
+@pytest.mark.medium
 def test_a_dropped_condition_is_the_text_cfg_and_no_image(pipeline):
     encoder = ExampleEncoder(SLOTS, condition_dropout=0.25)
     batch = fixed_batch(dataclasses.replace(pipeline, encoder=encoder), 400)

@@ -166,6 +166,7 @@ def test_what_is_held_and_sent_to_workers_does_not_grow_with_the_records(tmp_pat
 
 @pytest.mark.processes
 @pytest.mark.medium
+@pytest.mark.slow
 def test_opening_many_shards_is_measured_in_processes_of_their_own(tmp_path):
     simulate(tmp_path, 500, 1000)
     measured = measure_opening(tmp_path, 1)

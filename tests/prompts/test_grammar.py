@@ -64,7 +64,7 @@ def test_every_axis_level_class_source_and_defect_is_asked_for(sentences):
 def test_sentences_ask_for_nothing_for_one_and_for_up_to_three_things(sentences):
     counts = Counter(len(found) for found in sentences.values())
     assert set(counts) == set(range(MAX_REQUESTS + 1))
-    assert 0.2 < counts[0] / len(sentences) < 0.4
+    assert 0.15 < counts[0] / len(sentences) < 0.4
 
 
 def test_strong_levels_have_a_word_of_degree_or_are_sentences_of_their_own():

@@ -135,6 +135,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones():
         INSTRUCTION_POOLS.find("mff").sentences_of("test")
 
 
+@pytest.mark.medium
 def test_the_counts_in_the_card_are_those_of_the_files():
     path = resource("data", "build_instruction_card.py")
     spec = importlib.util.spec_from_file_location("build_instruction_card", path)

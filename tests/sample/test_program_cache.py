@@ -16,6 +16,7 @@ MAPS = Path("/proc/self/maps")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory maps are counted on Linux only")
+@pytest.mark.slow
 def test_dropping_programs_frees_their_maps_and_the_functions_still_run(tmp_path):
     limit = tmp_path / "max_map_count"
 

@@ -50,6 +50,7 @@ def test_answers_503_are_repeated_and_told_in_one_line(store, capsys):
     assert line.startswith(f"storage: {store.scheme}://") and "nothing is lost" in line
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_for_a_while_is_waited_for(store, capsys):
     path = as_path(f"{store.bucket()}/a")
     path.write_text("before")

@@ -152,6 +152,7 @@ write_text(folder / "checkpoints" / steps / "commit_success.txt", "")
 
 
 @pytest.mark.medium
+@pytest.mark.slow
 def test_a_sweep_in_a_bucket_reads_scores_and_keeps_the_logs_there(
     gcs, plan, tmp_path, monkeypatch
 ):

@@ -27,6 +27,7 @@ def photos(tmp_path):
     return f"--config.data.mixture.photos.source={tmp_path / 'photos'}"
 
 
+@pytest.mark.slow
 def test_a_run_in_buckets_continues_to_the_bit(tiny, photos, losses, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = tiny(photos, SHAPES, "--config.train.steps=5")

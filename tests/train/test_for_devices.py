@@ -42,6 +42,7 @@ def recorded(run):
     return model["attention"], model["remat"]
 
 
+@pytest.mark.slow
 def test_a_run_records_what_was_chosen_and_may_continue_on_other_devices(
     tiny, tmp_path, capsys, limit
 ):

@@ -45,6 +45,7 @@ def weights(omnigen_folder, tmp_path_factory):
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
     run_code, weights, losses, tmp_path
 ):
@@ -121,6 +122,7 @@ class TestInProcess:
         assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_all_weights_train_from_others_too(losses_here, tmp_path):
     """Without adapters the weights are the first state: the loss is that of the adapted at rest."""
     adapted = losses_here(tmp_path / "lora")
@@ -130,6 +132,7 @@ def test_all_weights_train_from_others_too(losses_here, tmp_path):
     assert (tmp_path / "full" / "checkpoints" / "4" / "parameters").is_dir()
 
 
+@pytest.mark.slow
 def test_a_training_from_the_hub_records_the_commit_and_continues_with_it_only(
     hub_server, weights, tmp_path
 ):

@@ -88,6 +88,7 @@ def lose_every_fourth_answer(proxy) -> None:
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_store_that_fails_in_the_middle_of_a_save_loses_nothing_and_is_told_in_one_line(
     fault, gcs, capsys
 ):
@@ -121,6 +122,7 @@ def test_a_save_that_is_forbidden_is_one_line_and_leaves_the_step_before(gcs):
     check_saved(run, 1)
 
 
+@pytest.mark.slow
 def test_a_training_whose_second_save_is_forbidden_ends_with_one_line_and_the_first(gcs, start):
     run = f"{gcs.bucket()}/run"
     body = json.dumps({"error": {"code": 403, "message": "the bucket is locked"}}).encode()

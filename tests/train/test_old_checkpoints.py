@@ -87,6 +87,7 @@ def test_its_config_means_the_same(old_run, tiny):
         assert resolve(reader.config(2)) == resolve(tiny("--config.train.steps=2"))
 
 
+@pytest.mark.slow
 def test_its_run_continues_with_the_losses_of_a_run_that_was_never_stopped(
     old_run, tiny, losses, tmp_path
 ):

@@ -77,6 +77,7 @@ def test_a_signal_asks_for_a_profile_of_the_next_steps(tiny, tmp_path):
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
+@pytest.mark.slow
 def test_a_profile_that_cannot_be_taken_ends_neither_the_run_nor_the_other_profile(
     tiny, tmp_path, capsys
 ):

@@ -85,6 +85,7 @@ def extension(tmp_path):
     return path, tmp_path.name
 
 
+@pytest.mark.slow
 def test_an_extension_s_parts_work_from_the_command_line(extension, overrides, tmp_path):
     path, suffix = extension
     recipe = tmp_path / "recipe.py"

@@ -86,6 +86,7 @@ def test_a_full_disk_while_training_is_one_warning_and_the_steps_go_on(
     assert recorded == list(range(1, len(recorded) + 1)) and 1 <= len(recorded) < 6
 
 
+@pytest.mark.slow
 def test_values_of_another_evaluation_are_not_mixed(lines, tmp_path):
     recipe = ("--config.evaluations.held_out.count=1", "--config.evaluations.held_out.every=1")
     lines("--config.train.steps=1", *recipe, evaluations=None)

@@ -250,6 +250,7 @@ def test_a_run_of_adapters_finds_its_weights_on_the_hub(hub_server, original, ad
 
 
 @pytest.mark.medium
+@pytest.mark.slow
 def test_a_run_folder_works_on_the_hub_like_here(hub_server, original, tmp_path):
     run = convert(original, tmp_path / "run", quiet=True)
     commit = hub_server.add("lab/run", files_of(run))

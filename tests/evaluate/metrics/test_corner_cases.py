@@ -11,6 +11,8 @@ from ditfuse_jax.evaluate.metrics import (
 )
 from ditfuse_jax.evaluate.metrics.features import wavelet, wavelet_bands
 
+pytestmark = pytest.mark.medium
+
 
 def flat(level, side=24):
     return np.full((side, side, 3), level, np.uint8)

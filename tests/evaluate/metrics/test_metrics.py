@@ -26,6 +26,8 @@ from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
 from ditfuse_jax.evaluate.metrics.sums import integer_mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window, filtered, gaussian_window
 
+pytestmark = pytest.mark.medium
+
 QUICK = ["EN", "SD", "CC", "MSE", "PSNR", "PSNR_clean"]  # no windows: quick to compile
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from ditfuse_jax.evaluate.metrics import METRICS, compute_metrics, compute_metrics_of_candidates
 
+pytestmark = pytest.mark.medium
+
 # A mirror turns edges where an orientation jumps from one end of its range to the other, moves the
 # pixels that VIF keeps from scale to scale, and the blocks at the border; coarse to fine likewise.
 NOT_MIRRORED = {"Qabf", "VIF", "VIFF", "Qcv", "Qm", "MEFSSIM_multi"}

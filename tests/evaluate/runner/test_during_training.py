@@ -183,6 +183,7 @@ def test_impossible_metrics_are_refused_before_training(recipe, metric, crop, me
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_eight_devices_give_the_scores_of_one():
     script = Path(__file__).with_name("held_out_on_meshes.py")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}

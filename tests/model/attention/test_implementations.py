@@ -9,7 +9,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import IMPLEMENTATIONS, attend, cpu, xla
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 # `xla` selects one of its two formulations by device and size.
 EVERY = dict(IMPLEMENTATIONS) | {"xla batched": xla.attend_batched, "xla on a CPU": cpu.attend}

@@ -12,7 +12,7 @@ from ditfuse_jax.model import Layout
 from ditfuse_jax.model.attention import attend, cpu, reference
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 
-pytestmark = pytest.mark.usefixtures("exact_products")
+pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 
 LAYOUT = Layout(text=(6, 4, 5), grid=(3, 4), draws=2)
 MASK = LAYOUT.full_mask

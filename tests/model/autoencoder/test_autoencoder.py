@@ -107,6 +107,7 @@ def test_sides_that_are_not_multiples_of_the_downsampling_are_refused():
         apply(loaded, "encode", jnp.zeros((1, 32, 30, 3)))
 
 
+@pytest.mark.slow
 def test_a_photograph_has_no_seams_at_512_pixels():
     """The largest difference to the whole image is below 0.01 of 255."""
     skimage = pytest.importorskip("skimage.data", reason="needs the sample photographs")
@@ -121,6 +122,7 @@ def test_a_photograph_has_no_seams_at_512_pixels():
     assert float(jnp.abs(difference).max()) * scale < 0.01
 
 
+@pytest.mark.slow
 def test_large_images_are_processed_in_strips_and_need_less_memory():
     # Most memory is needed at the full resolution, as in SDXL.
     config = AutoencoderConfig(block_channels=(32, 32, 32, 32), layers_per_block=1, norm_groups=4)
