@@ -42,8 +42,8 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         parts = typing.get_args(field.type)
         group.add_argument(
             option_name(field.name),
-            type=_numbers if parts else field.type,
-            metavar=",".join("N" * len(parts)) if parts else None,
+            type=_numbers if parts else _boolean if field.type is bool else field.type,
+            metavar=_metavar(field.type),
             help=field.metadata.get("help"),
         )
 
@@ -57,6 +57,19 @@ def sampling_overrides(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _metavar(kind: Any) -> str | None:
+    if kind is bool:
+        return "true|false"
+    return ",".join("N" * len(typing.get_args(kind))) or None
+
+
+def _boolean(text: str) -> bool:
+    """Reads `true` or `false`."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
 def _numbers(text: str) -> tuple[Any, ...]:
     """Reads `1,2,3` or `(1, 2, 3)`."""
     try:
@@ -66,4 +79,5 @@ def _numbers(text: str) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+_boolean.__name__ = "true or false"
 _numbers.__name__ = "numbers"  # argparse names the type in its messages

@@ -54,6 +54,10 @@ class SamplingConfig:
     global_steps: int = _setting(
         0, "steps that an image in tiles takes as a whole, downscaled to one tile", 0
     )
+    limit_chroma: bool = _setting(
+        False,
+        "true: no more chroma than the sources have, unless the prompt's tags ask for it",
+    )
     seed: int = _setting(0, "of the noise; images of one size start from the same noise", 0)
     batch_size: int = _setting(1, "images that are computed at a time", 1)
 

@@ -1,5 +1,6 @@
 """Reading, resizing and writing images; in memory they are always `uint8 (H, W, 3)` RGB."""
 
+from ditfuse_jax.images.chroma import is_grey, limit_chroma
 from ditfuse_jax.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -28,6 +29,8 @@ __all__ = [
     "fit_canvas",
     "from_uint8",
     "image_size",
+    "is_grey",
+    "limit_chroma",
     "list_images",
     "list_stacks",
     "paired_files",

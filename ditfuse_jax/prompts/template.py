@@ -38,7 +38,7 @@ _ORDINALS = ("first", "second", "third", "fourth")
 
 _FRAME_HEAD = "<|user|>\nGenerate an image according to the following instructions\n"
 _FRAME_TAIL = "<|end|>\n<|assistant|>\n<|diffusion|>"
-_TAGS = re.compile(r"\[[A-Z]+\]\. (<[A-Z+-]+>[a-z, ]*\. )*")
+_TAGS = re.compile(r"\[([A-Z]+)\]\. ((?:<[A-Z+-]+>[a-z, ]*\. )*)")
 _PLACEHOLDER = re.compile(r"<\|image_([0-9]+)\|>")
 
 SPECIAL_TOKENS: tuple[str, ...] = (
@@ -148,6 +148,12 @@ def without_tags(prompt: str) -> str:
     Other prompts are returned unchanged.
     """
     return _TAGS.sub("[FUSION]. ", prompt, count=1) if _TAGS.match(prompt) else prompt
+
+
+def prompt_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the task of a prompt and its subtasks, without brackets; empty if it has none."""
+    found = _TAGS.match(prompt)
+    return (found[1], tuple(re.findall(r"<([A-Z+-]+)>", found[2]))) if found else ("", ())
 
 
 def image_only_prompt(num_images: int) -> str:

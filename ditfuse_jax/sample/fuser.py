@@ -22,6 +22,7 @@ from ditfuse_jax.prompts import (
     load_tokenizer,
 )
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
+from ditfuse_jax.sample.chroma import with_asked_chroma
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
@@ -158,10 +159,14 @@ class Fuser:
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
         images = to_uint8(self._fetch(decode(self.trained.autoencoder, out)))
-        return {
+        fused = {
             number: canvas.undo(image)
             for (number, _), canvas, image in zip(group, canvases, images, strict=False)
         }
+        if self.sampling.limit_chroma:
+            for number, item in group:
+                fused[number] = with_asked_chroma(fused[number], item.sources, item.prompt)
+        return fused
 
     def _branches(self, inputs: Sequence[FusionInput], sources: jax.Array) -> Condition:
         """Returns the condition (R, B, ...) of all branches for sources (B, n, h, w, C)."""

@@ -10,6 +10,7 @@ from ditfuse_jax.degrade.adjust import adjust, emphasise
 from ditfuse_jax.degrade.defects import apply_defect
 from ditfuse_jax.degrade.overlay import overlay_all, overlay_classes
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts import task_prompt
 from ditfuse_jax.prompts.grammar import InstructionGrammar, conflicting
 from ditfuse_jax.prompts.request_prompts import requests_prompt
@@ -126,8 +127,7 @@ def _draw_role(plain: Example, rng: np.random.Generator) -> str:
 def _draw_repair(plain: Example, role: str, rng: np.random.Generator) -> Request:
     """Draws a defect that the source can have: grey sources have no colour cast."""
     source = plain.sources[source_index(role, plain.roles)]
-    grey = bool((source == source[..., :1]).all())
-    defects = [defect for defect in DEFECTS if defect != "cast" or not grey]
+    defects = [defect for defect in DEFECTS if defect != "cast" or not is_grey(source)]
     return Request("repair", role=role, defect=defects[int(rng.integers(len(defects)))])
 
 

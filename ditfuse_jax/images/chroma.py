@@ -1,0 +1,56 @@
+"""Limiting the chroma of a fused image to that of its sources."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # BT.601
+_DARK = 16.0  # luma below which a source's colour is mostly noise
+_NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether the three channels of an image (H, W, 3) are equal."""
+    return bool((image == image[..., :1]).all())
+
+
+def limit_chroma(
+    image: np.ndarray, sources: Sequence[np.ndarray], *, relative: bool = False
+) -> np.ndarray:
+    """Reduces the chroma of an image where no source has as much nearby.
+
+    The luma stays.  Where all sources are grey, the three channels become equal.
+
+    Args:
+      image: uint8 (H, W, 3).
+      sources: images of the same size and type.
+      relative: compare the ratio of chroma and luma: an image that is brighter than its sources may
+        have more chroma.
+
+    Returns:
+      uint8 (H, W, 3).
+    """
+    luma, chroma = _split(image)
+    limit = np.zeros_like(luma)
+    for source in sources:
+        of_source, difference = _split(source)
+        strength = np.hypot(difference[..., 0], difference[..., 1])
+        if relative:
+            strength *= np.maximum(1, luma / np.maximum(of_source, _DARK))
+        limit = np.maximum(limit, strength)
+    limit = cv2.dilate(limit, _NEIGHBOURHOOD)
+    strength = np.hypot(chroma[..., 0], chroma[..., 1])
+    too_strong = strength > limit
+    chroma *= (limit / np.maximum(strength, 1e-6))[..., None]
+    red, blue = luma + chroma[..., 0], luma + chroma[..., 1]
+    green = (luma - _RED * red - _BLUE * blue) / _GREEN
+    limited = np.clip(np.rint(np.stack([red, green, blue], axis=-1)), 0, 255).astype(np.uint8)
+    return np.where(too_strong[..., None], limited, image)
+
+
+def _split(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns luma (H, W) and chroma (H, W, 2), red - luma and blue - luma, float32."""
+    red, green, blue = np.moveaxis(image.astype(np.float32), -1, 0)
+    luma = _RED * red + _GREEN * green + _BLUE * blue
+    return luma, np.stack([red - luma, blue - luma], axis=-1)
