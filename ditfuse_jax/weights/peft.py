@@ -7,7 +7,6 @@ to that form: factors are padded with zeros, and B is multiplied by the ratio of
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,27 +22,14 @@ from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights.maps import LinearMap, linear_maps
 from ditfuse_jax.weights.omnigen import read_json
+from ditfuse_jax.weights.peft_config import check_lora_config, rank_of, scaling_of
 from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight")
-
-# Settings that change what an adapter computes, and their supported values.
-_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    "fan_in_fan_out": (False, None),
-    "use_dora": (False, None),
-    "use_qalora": (False, None),
-    "lora_bias": (False, None),
-    "modules_to_save": (None, []),
-    "layer_replication": (None, []),
-    "target_parameters": (None, []),
-    "trainable_token_indices": (None, []),
-    "alora_invocation_tokens": (None, []),
-}
+# PEFT's state_dict has the adapter's name before `weight`; its files do not.
+_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])(\.(?P<adapter>[^.]+))?\.weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,16 +62,9 @@ def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
     if not is_adapter(folder):
         raise UserError(f"no adapter in {folder}: {CONFIG} is missing")
     config = read_json(folder / CONFIG)
-    for name, values in _SUPPORTED.items():
-        if name in config and config[name] not in values:
-            raise UserError(
-                f"{folder / CONFIG}: {name} {config[name]!r} is not supported, only {values[0]!r}"
-            )
-    for name in ("r", "lora_alpha"):
-        if not isinstance(config.get(name), int | float):
-            raise UserError(f"{folder / CONFIG} lacks {name}")
+    check_lora_config(config, folder / CONFIG)
     tensors = open_tensors(folder)
-    adapter = _normalise(_factors(tensors, model), config, model)
+    adapter = _normalise(_factors(tensors, config, model), config, model)
     fingerprint = tensors.metadata().get(FINGERPRINT)
     return dataclasses.replace(adapter, tokenizer_fingerprint=fingerprint)
 
@@ -167,7 +146,9 @@ class _Factor:
     b: np.ndarray
 
 
-def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, _Factor]]:
+def _factors(
+    tensors: Tensors, config: Mapping[str, Any], model: ModelConfig
+) -> dict[LinearMap, dict[int, _Factor]]:
     """Returns the factors of every adapted map by layer, with checked shapes."""
     modules = {
         linear.name.format(number): (linear, number)
@@ -175,6 +156,7 @@ def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, 
         for number in range(model.num_layers if linear.stacked else 1)
     }
     halves: dict[str, dict[str, tuple[str, np.ndarray]]] = {}
+    adapters: set[str] = set()
     for name in sorted(tensors.names):
         match = _KEY.fullmatch(name.removeprefix(_PREFIX))
         module = match["module"] if match else ""
@@ -183,6 +165,12 @@ def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, 
                 f"{tensors.path}: tensor {name} adapts nothing that this model can adapt "
                 f"({model.num_layers} layers of width {model.hidden_size}): was it made for "
                 "another model?"
+            )
+        adapters.add(match["adapter"] or "default")
+        if len(adapters) > 1:
+            raise UserError(
+                f"{tensors.path} holds the adapters {', '.join(sorted(adapters))}: save one of "
+                "them alone, with selected_adapters of PEFT's save_pretrained"
             )
         halves.setdefault(module, {})[match["factor"]] = name, tensors.read(name)
     if not halves:
@@ -194,7 +182,7 @@ def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, 
             if factor not in pair:
                 raise UserError(f"{tensors.path} lacks {_PREFIX}{module}.lora_{factor}.weight")
         (name_a, a), (name_b, b) = pair["A"], pair["B"]
-        rank = a.shape[0]
+        rank = rank_of(config, module)
         outputs, *inputs = linear.weight_shape
         ones = (1,) * len(linear.kernel)
         for name, x, expected in (
@@ -204,7 +192,7 @@ def _factors(tensors: Tensors, model: ModelConfig) -> dict[LinearMap, dict[int, 
             if x.shape != expected:
                 raise UserError(
                     f"{tensors.path}: tensor {name} has shape {x.shape}, expected {expected} for "
-                    "this model: was the adapter made for another one?"
+                    f"this model and rank {rank}: was the adapter made for another one?"
                 )
         found.setdefault(linear, {})[number] = _Factor(a, b)
     return found
@@ -235,7 +223,7 @@ def _normalise(
             if pair is None:  # a layer without adapter
                 example = next(iter(layers.values()))
                 pair = _Factor(np.zeros_like(example.a), np.zeros_like(example.b))
-            ratio = _scaling(config, linear.name.format(number), len(pair.a)) / lora.scaling
+            ratio = scaling_of(config, linear.name.format(number)) / lora.scaling
             padded.append(_pad(pair, rank, ratio))
         a = [linear.factor_a(pair.a) for pair in padded]
         b = [linear.factor_b(pair.b) for pair in padded]
@@ -245,16 +233,6 @@ def _normalise(
         inner["lora_a"] = np.stack(a) if linear.stacked else a[0]
         inner["lora_b"] = np.stack(b) if linear.stacked else b[0]
     return Adapter(lora, leaves)
-
-
-def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """Returns PEFT's scaling of a map; patterns are regular expressions for the end of its name."""
-    alpha = config["lora_alpha"]
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _pad(pair: _Factor, rank: int, ratio: float) -> _Factor:

@@ -36,6 +36,9 @@ _REMEDY = (
     "torch.load('{name}', weights_only=True).items()}}, 'model.safetensors')\""
 )
 
+# Of DistributedDataParallel and DataParallel, torch.compile, FullyShardedDataParallel.
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module")
+
 # Real headers are much smaller; the first bytes of a wrong file usually mean a larger one.
 _LONGEST_HEADER = 100 << 20
 
@@ -128,8 +131,12 @@ class _Entry:
 def open_tensors(path: Path | str) -> Tensors:
     """Opens a `.safetensors` file, or a folder with one or with a sharded index.
 
+    What PyTorch's wrappers add to names (`module.`, `_orig_mod.`, `_fsdp_wrapped_module.`) is
+    dropped.
+
     Raises:
-      UserError: nothing is there, it is damaged, or it is a pickle.
+      UserError: nothing is there, it is damaged, it is a pickle, or two names differ only in their
+        wrappers.
     """
     path = as_path(path)
     if path.suffix in PICKLES:
@@ -138,9 +145,8 @@ def open_tensors(path: Path | str) -> Tensors:
         path = find_tensors(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
-    if path.name.endswith(".index.json"):
-        return Tensors(_read_index(path), path)
-    return Tensors(_read_header(path), path)
+    sharded = path.name.endswith(".index.json")
+    return Tensors(_unwrapped(_read_index(path) if sharded else _read_header(path), path), path)
 
 
 def find_tensors(folder: Path) -> Path:
@@ -216,6 +222,20 @@ def write_safetensors(
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
+
+
+def _unwrapped(entries: Mapping[str, _Entry], path: Path) -> dict[str, _Entry]:
+    """Returns the entries under the names of the modules inside PyTorch's wrappers."""
+    found: dict[str, _Entry] = {}
+    for name, entry in entries.items():
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if plain in found:
+            raise UserError(
+                f"{path} holds tensor {plain} twice, with and without {' or '.join(_WRAPPERS)} in "
+                "its name: save one of them"
+            )
+        found[plain] = entry
+    return found
 
 
 def _read_index(path: Path) -> dict[str, _Entry]:

@@ -183,6 +183,40 @@ def test_names_with_the_adapter_s_name_in_them_are_read_too(config, changed):
 
 
 @pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"module.{name}",
+        lambda name: f"_orig_mod.{name}",
+        lambda name: name.replace("base_model.model.", "base_model.model._orig_mod."),
+        lambda name: f"module._orig_mod.{name}".replace(".weight", ".default.weight"),
+        lambda name: name.replace("llm.", "llm._fsdp_wrapped_module."),
+        lambda name: name.replace(".weight", ".my_adapter.weight"),
+        lambda name: name.removeprefix("base_model.model."),
+    ],
+)
+def test_names_inside_wrappers_of_pytorch_are_read_too(config, changed, wrap):
+    plain = read_adapter(changed(), config)
+    wrapped = read_adapter(changed(lambda t: {wrap(name): x for name, x in t.items()}), config)
+    jax.tree.map(np.testing.assert_array_equal, wrapped.leaves, plain.leaves)
+
+
+def test_two_adapters_in_one_file_are_refused_by_name(config, changed):
+    def both(tensors):
+        return {n.replace(".weight", f".{k}.weight"): x for n, x in tensors.items() for k in "xy"}
+
+    with pytest.raises(UserError, match="holds the adapters x, y: save one"):
+        read_adapter(changed(both), config)
+
+
+def test_a_tensor_that_is_there_twice_is_refused_by_name(config, changed):
+    def both(tensors):
+        return tensors | {f"module.{name}": value for name, value in tensors.items()}
+
+    with pytest.raises(UserError, match=r"holds tensor .*lora_A\.weight twice"):
+        read_adapter(changed(both), config)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("peft_type", "LOHA"),
@@ -190,11 +224,59 @@ def test_names_with_the_adapter_s_name_in_them_are_read_too(config, changed):
         ("bias", "all"),
         ("modules_to_save", ["x_embedder"]),
         ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("kasa_config", {"beta": 1e-4}),
+        ("use_bdlora", {"nblocks": 2}),
+        ("init_lora_weights", "loftq"),
+        ("init_lora_weights", "what comes next"),
+        ("init_lora_weights", 1),
+        ("what_comes_next", True),
+        ("what_comes_next", 0.5),
     ],
 )
 def test_an_adapter_with_more_than_a_low_rank_update_is_refused(config, changed, key, value):
-    with pytest.raises(UserError, match=rf"adapter_config\.json: {key} .* is not supported"):
+    with pytest.raises(
+        UserError, match=rf"adapter_config\.json: {key} .* is not supported: .*PEFT"
+    ):
         read_adapter(changed(**{key: value}), config)
+
+
+@pytest.mark.parametrize("kind", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "lora_ga"])
+def test_an_adapter_of_changed_weights_is_refused_with_the_remedy(config, changed, kind):
+    remedy = "path_initial_model_for_weight_conversion"
+    with pytest.raises(UserError, match=f"init_lora_weights {kind!r} is not supported: .*{remedy}"):
+        read_adapter(changed(init_lora_weights=kind), config)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"init_lora_weights": kind} for kind in (True, False, "gaussian", "eva", "orthogonal", "mica")]
+    # PEFT converts an adapter of CorDA to plain LoRA without removing these.
+    + [{"corda_config": {"corda_method": "ipm"}, "loftq_config": {}}]
+    + [{"what_comes_next": off} for off in (None, False, [], {})]
+    + [{"lora_dropout": 0.1, "peft_version": "0.99", "revision": "main", "megatron_core": "x"}],
+)
+def test_settings_that_leave_a_low_rank_update_are_accepted(config, changed, settings):
+    plain = read_adapter(changed(), config)
+    again = read_adapter(changed(**settings), config)
+    jax.tree.map(np.testing.assert_array_equal, again.leaves, plain.leaves)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r": 4}, r"has shape \(8, 32\), expected \(4, 32\) for this model and rank 4"),
+        ({"r": 0}, "r 0 must be at least 1"),
+        ({"r": True}, "r True is not a whole number"),
+        ({"lora_alpha": "8"}, "lora_alpha '8' is not a number"),
+        ({"rank_pattern": {"(": 4}}, r"rank_pattern: '\(' is no pattern"),
+        ({"alpha_pattern": [1]}, r"alpha_pattern \[1\] is not an object"),
+        ({"alpha_pattern": {"o_proj": None}}, "alpha_pattern of 'o_proj' None is not a number"),
+    ],
+)
+def test_a_wrong_rank_or_scaling_is_refused_by_name(config, changed, settings, message):
+    with pytest.raises(UserError, match=message):
+        read_adapter(changed(**settings), config)
 
 
 def test_an_adapter_for_other_modules_is_refused_by_name(config, changed):
