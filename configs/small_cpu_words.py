@@ -11,10 +11,8 @@ second example shows a street and asks for one class or for all.  DATA is as for
 `small_cpu_longer` continues from here.
 """
 
-from pathlib import Path
-
 from ditfuse_jax.train.initial import initialize_from
-from ditfuse_jax.train.recipe import Config, load_recipe
+from ditfuse_jax.train.recipe import Config, load_recipe, shared_mixture
 
 # Task -> weight in the mixture.
 FROM_PHOTOGRAPHS = {"m3": 1.0, "mff": 2.0, "mef_detail": 1.5, "control_mff": 1, "control_mef": 1}
@@ -46,13 +44,6 @@ def _set_mixture(config: Config) -> None:
     pairs = mixture.ivif_detail.source
     scenes = mixture.segmentation.source
     folders = [part.source for part in mixture.values() if part.task == "m3"]
-    config.data.mixture = {
-        f"{Path(source).name}_{task}": {"source": source, "task": task, "weight": share / len(of)}
-        for of, tasks in (
-            (folders, FROM_PHOTOGRAPHS),
-            ([pairs], FROM_PAIRS),
-            ([scenes], FROM_SCENES),
-        )
-        for task, share in tasks.items()
-        for source in of
-    }
+    config.data.mixture = shared_mixture(
+        (folders, FROM_PHOTOGRAPHS), ([pairs], FROM_PAIRS), ([scenes], FROM_SCENES)
+    )

@@ -9,10 +9,8 @@ It continues from the bundled model and adds `model.adjustments`.  Requests are 
 is as for `small_cpu`; after a comma other weights than the bundled model's may be named.
 """
 
-from pathlib import Path
-
 from ditfuse_jax.train.initial import initialize_from
-from ditfuse_jax.train.recipe import Config, load_recipe
+from ditfuse_jax.train.recipe import Config, load_recipe, shared_mixture
 
 # Task -> weight in the mixture.
 FROM_PHOTOGRAPHS = {
@@ -35,20 +33,9 @@ def get_config(arg: str = "data") -> Config:
         initialize_from(config, weights or "small")
         config.model.adjustments = True
         config.model.text_slots = (56, 14, 68)
-        config.data.mixture = {
-            f"{Path(source).name}_{task}": {
-                "source": source,
-                "task": task,
-                "weight": share / len(of),
-            }
-            for of, tasks in (
-                (folders, FROM_PHOTOGRAPHS),
-                ([pairs], FROM_PAIRS),
-                ([scenes], FROM_SCENES),
-            )
-            for task, share in tasks.items()
-            for source in of
-        }
+        config.data.mixture = shared_mixture(
+            (folders, FROM_PHOTOGRAPHS), ([pairs], FROM_PAIRS), ([scenes], FROM_SCENES)
+        )
         config.data.tag_dropout = 0.0
         config.seed = 2
         config.train.steps = 6000

@@ -8,7 +8,7 @@ import ast
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,29 @@ def default_config(model_preset: str, imports: Sequence[str | Path] = ()) -> Con
     config.sample = ConfigDict(SamplingConfig().to_dict())
     config.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))
     return config
+
+
+def shared_mixture(
+    *groups: tuple[Sequence[str], Mapping[str, float]],
+) -> dict[str, dict[str, str | float]]:
+    """Returns a mixture in which the sources of a group share the weight of each of its tasks.
+
+    Args:
+      groups: pairs of sources, and task -> weight.
+
+    Returns:
+      `FOLDER_TASK` -> a component, for every source with every task of its group.
+    """
+    return {
+        f"{Path(source).name}_{task}": {
+            "source": source,
+            "task": task,
+            "weight": weight / len(sources),
+        }
+        for sources, tasks in groups
+        for task, weight in tasks.items()
+        for source in sources
+    }
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Config:
