@@ -9,7 +9,7 @@ from ditfuse_jax.errors import UserError
 # Options that need the report on fused images.
 _REPORT_OPTIONS = (
     *("a", "b", "c", "d", "fused", "clean", "suite", "root", "metrics"),
-    *("json", "csv", "markdown", "latex"),
+    *("json", "csv", "markdown", "latex", "range"),
 )
 
 

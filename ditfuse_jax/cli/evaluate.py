@@ -19,6 +19,7 @@ from pathlib import Path
 from ditfuse_jax.cli import capabilities
 from ditfuse_jax.cli.model_options import (
     add_model_options,
+    add_range_option,
     add_sampling_options,
     model_arguments,
     sampling_overrides,
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=as_path, help="folder of the report (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=as_path, metavar="FILE", help=f"also write the scores as {kind}")
+    add_range_option(parser)
     capabilities.add_arguments(parser)
     add_sampling_options(parser)
 
@@ -90,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
             count=args.count,
             task=args.task,
             options=options,
+            value_range=args.range or "auto",
         )
     else:
         evaluate_files(
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> None:
             output=args.output,
             task=args.task,
             options=options,
+            value_range=args.range or "auto",
         )
 
 
@@ -111,6 +115,8 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     exports = (args.json, args.csv, args.markdown, args.latex)
     has_data = args.data != _DATA
     if args.suite:
+        if args.range:
+            raise UserError("--range does not go with --suite, whose data has 8 bits")
         if folders or args.fused or has_data or args.clean or args.count or any(exports):
             raise UserError("--suite has its own data, methods and tables: leave those options out")
         if not args.output:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ditfuse_jax.cli.model_options import (
     add_model_options,
+    add_range_option,
     add_sampling_options,
     model_arguments,
     sampling_overrides,
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="follow a source more or less, like infrared=+1",
     )
     add("--resize", action="store_true", help="scale images to the first one's size")
+    add_range_option(parser)
     add_sampling_options(parser)
 
 
@@ -75,4 +77,5 @@ def run(args: argparse.Namespace) -> None:
         adjustments=[parse_adjustment(text) for text in (*args.adjust, *args.emphasis)],
         sampling=sampling_overrides(args),
         resize=args.resize,
+        value_range=args.range or "auto",
     )

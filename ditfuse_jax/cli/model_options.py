@@ -21,6 +21,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--base", type=model_path, help="where the weights under a run's adapters are, if moved")
 
 
+def add_range_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --range."""
+    parser.add_argument(
+        "--range",
+        action="append",
+        metavar="LOW,HIGH|percentile|camera|full",
+        help="samples of 16-bit and float files that become black and white, the same in all files "
+        "of a source (default: by the share of the range in use); repeat it for each source",
+    )
+
+
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `api` functions that choose the model."""
     from ditfuse_jax.sample import WeightedAdapter

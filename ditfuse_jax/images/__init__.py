@@ -11,8 +11,10 @@ from ditfuse_jax.images.decode import (
 )
 from ditfuse_jax.images.labels import decode_labels, read_labels
 from ditfuse_jax.images.pairs import check_same_size, files_by_stem, list_stacks, paired_files
+from ditfuse_jax.images.ranges import ValueRange, parse_range
 from ditfuse_jax.images.save import read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit_canvas
+from ditfuse_jax.images.source_ranges import RangeOption, SourceRanges
 from ditfuse_jax.images.stack import check_same_aspect_ratio, read_stack, resize_image
 from ditfuse_jax.images.values import check_rgb, from_uint8, to_uint8
 
@@ -20,6 +22,9 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "Canvas",
+    "RangeOption",
+    "SourceRanges",
+    "ValueRange",
     "check_rgb",
     "check_same_aspect_ratio",
     "check_same_size",
@@ -34,6 +39,7 @@ __all__ = [
     "list_images",
     "list_stacks",
     "paired_files",
+    "parse_range",
     "read_image",
     "read_labels",
     "read_metadata",

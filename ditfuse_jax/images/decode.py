@@ -1,9 +1,9 @@
-"""Decodes image files to `uint8 (H, W, 3)` RGB; what cannot be decoded is a `UserError`.
+"""Decodes image files to RGB arrays (H, W, 3); what cannot be decoded is a `UserError`.
 
+- Arrays are uint8, or on demand uint16 for files with more than 8 bits per channel; black is 0 and
+  white 255 or 65535.  Which samples of such a file become black and white: `images.ranges`.
 - Grey becomes three equal channels; palettes and CMYK become RGB.
 - Transparent pixels are composited over black.
-- 16-bit channels keep their high byte (`value >> 8`), grey and colour alike; but the counts of a
-  14-bit thermal sensor, which would be nearly black, are scaled (`grey16_to_uint8`).
 - The EXIF orientation is applied, so height and width are those that a viewer shows.
 - Files with several frames (animated WebP, multi-page TIFF) give the first one.
 """
@@ -12,15 +12,17 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
+from ditfuse_jax.images.ranges import apply_range, choose_range, measure_samples, parse_range
+from ditfuse_jax.images.samples import as_rgb, stored_samples
 from ditfuse_jax.paths import as_path, is_remote
 
 MAX_PIXELS = 200_000_000
@@ -36,22 +38,31 @@ _FORMATS = {
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
-_SENSOR_RANGE = 2**14
-_PERCENTILES = (0.5, 99.5)
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 _pillow_limit_lock = threading.Lock()
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    value_range: str | Sequence[float] = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
     """Returns the image in a file, `uint8 (H, W, 3)` RGB.
+
+    Args:
+      path: the file.
+      value_range: of files with more than 8 bits per channel: `auto`, `percentile`, `camera`,
+        `full` or two numbers, see `images.ranges`.  Frames of a sequence need a common one, see
+        `SourceRanges`.
+      max_pixels: larger images are refused.
 
     Raises:
       UserError: missing, a folder, empty, not an image, damaged, truncated, or larger than
         `max_pixels` (judged by the header, before anything is decoded).
     """
-    with open_image(path, max_pixels=max_pixels) as image:
-        return decode_opened(image, str(path))
+    return to_rgb8(read_samples(path, max_pixels=max_pixels), str(path), value_range)
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -63,7 +74,31 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
       UserError: as `read_image`.
     """
     with open_bytes(data, name, max_pixels=max_pixels) as image:
-        return decode_opened(image, name)
+        return to_rgb8(stored_samples(image, name), name)
+
+
+def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns the samples of a file as they are stored.
+
+    Returns:
+      `uint8 (H, W, 3)` RGB; or, with more bits, uint16 or float32, (H, W) grey or (H, W, 3) RGB.
+
+    Raises:
+      UserError: as `read_image`.
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        return stored_samples(image, str(path))
+
+
+def to_rgb8(
+    samples: np.ndarray, name: str, value_range: str | Sequence[float] = "auto"
+) -> np.ndarray:
+    """Converts stored samples to `uint8 (H, W, 3)` RGB."""
+    choice = parse_range(value_range)
+    if samples.dtype == np.uint8:
+        return samples
+    chosen = choose_range([measure_samples(samples)], choice, name)
+    return as_rgb(apply_range(samples, chosen))
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -175,59 +210,6 @@ def _pillow_open(stream: IO[bytes]) -> Image.Image:
             return Image.open(stream, formats=tuple(_FORMATS))
         finally:
             Image.MAX_IMAGE_PIXELS = pillow_limit
-
-
-def load_upright(image: Image.Image) -> None:
-    """Decodes the pixels of an opened image and applies its EXIF orientation."""
-    image.load()
-    # The pixels are decoded: a damaged EXIF block is ignored.
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def decode_opened(image: Image.Image, name: str) -> np.ndarray:
-    """Returns the pixels of an opened image, `uint8 (H, W, 3)` RGB; see the module's docstring.
-
-    Raises:
-      UserError: signed or 32-bit pixels.
-    """
-    load_upright(image)
-    if image.mode.startswith("I;16"):
-        grey = grey16_to_uint8(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise UserError(
-            f"{name}: signed or 32-bit pixels have no defined black and white:"
-            " save it with 8 or 16 bits per channel"
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.array(image)
-
-
-def grey16_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Converts 16-bit grey values to 8 bits: `uint16 (H, W)` -> `uint8 (H, W)`.
-
-    An image with values of 2^14 or more keeps the high bytes, like Pillow's conversion of 16-bit
-    colour.  So do 8-bit values that were stored in 16 bits (all multiples of 256, or of 257) and
-    flat images.
-
-    Other images are taken for the counts of a thermal sensor, whose scene fills a small part of its
-    range: the 0.5th percentile becomes black and the 99.5th white, linearly between.  Each image is
-    scaled separately, so equal counts in two frames may get different greys.
-    """
-    widened = not (values % 256).any() or not (values % 257).any()
-    if values.max() >= _SENSOR_RANGE or widened or values.min() == values.max():
-        return (values >> 8).astype(np.uint8)
-    low, high = np.percentile(values, _PERCENTILES)
-    if low == high:  # nearly all pixels are equal
-        low, high = values.min(), values.max()
-    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
-    return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
 def _known_suffixes() -> str:

@@ -6,13 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import (
-    MAX_PIXELS,
-    decode_opened,
-    load_upright,
-    open_bytes,
-    open_image,
-)
+from ditfuse_jax.images.decode import MAX_PIXELS, open_bytes, open_image
+from ditfuse_jax.images.samples import load_upright, stored_samples
 
 _BYTE = 255
 
@@ -46,8 +41,8 @@ def _numbers(image: Image.Image, name: str) -> np.ndarray:
                 f"{_BYTE} can be labels"
             )
         return np.repeat(numbers.astype(np.uint8)[..., None], 3, axis=2)
-    colours = decode_opened(image, name)
-    if (colours != colours[..., :1]).any():
+    colours = stored_samples(image, name)
+    if colours.dtype != np.uint8 or (colours != colours[..., :1]).any():
         raise UserError(
             f"{name}: holds colours, not class numbers: save each pixel's class as its grey value"
         )

@@ -7,26 +7,33 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import read_image
 from ditfuse_jax.images.pairs import check_same_size
+from ditfuse_jax.images.source_ranges import SourceRanges
 
 _MAX_ASPECT_DIFFERENCE = 0.02  # relative
 
 
 def read_stack(
-    paths: Sequence[str | os.PathLike[str]], *, resize: bool = False
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    resize: bool = False,
+    ranges: SourceRanges | None = None,
+    depth: int | None = 8,
 ) -> tuple[np.ndarray, ...]:
-    """Reads registered images, `uint8 (H, W, 3)` each.
+    """Reads registered images, `uint8 (H, W, 3)` each, or uint16 if `depth` asks for it.
 
     Args:
       paths: one file per image.
       resize: images of another size than the first are scaled to it.
+      ranges: of the samples of files with more than 8 bits; by default measured for these files.
+      depth: see `SourceRanges.read`.
 
     Raises:
       UserError: as `read_image`; without `resize` also if sizes differ, with it if aspect ratios
         differ, since such images cannot be registered by scaling.
     """
-    images = [read_image(path) for path in paths]
+    ranges = ranges or SourceRanges([paths], quiet=True)
+    images = [ranges.read(path, k, depth) for k, path in enumerate(paths)]
     if not resize:
         try:
             check_same_size(images, paths)

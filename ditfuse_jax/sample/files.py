@@ -14,6 +14,8 @@ from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import (
     IMAGE_SUFFIXES,
+    RangeOption,
+    SourceRanges,
     list_stacks,
     read_stack,
     write_image,
@@ -22,6 +24,7 @@ from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 
@@ -52,6 +55,7 @@ def fuse(
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     resize: bool = False,
+    value_range: RangeOption = "auto",
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -67,6 +71,8 @@ def fuse(
       adapters: adapters to merge into the weights.
       base: the weights under a run's adapters, if they were moved.
       resize: scale images to the size of the first of their stack.
+      value_range: which samples of files with more than 8 bits become black and white; see
+        `images.SourceRanges`.  All files of a source share the range.
       quiet: print nothing.
 
     Returns:
@@ -85,7 +91,13 @@ def fuse(
         for instruction in dict.fromkeys(planned.instruction for planned in outputs):
             if instruction.understood is not None:
                 print(instruction)
-    images = _read(outputs, resize)
+    ranges = SourceRanges(
+        [planned.sources for planned in outputs],
+        value_range,
+        one_camera=task in ONE_CAMERA_TASKS,
+        quiet=quiet,
+    )
+    images = _read(outputs, resize, ranges)
     images = itertools.chain(
         [next(images)], images
     )  # fails on a damaged first stack before a folder is made
@@ -96,7 +108,7 @@ def fuse(
         for done in fuser.fuse_iter(images):
             for number, image in done.items():
                 planned = outputs[number]
-                write_image(planned.path, image, image_metadata(planned, config, trained))
+                write_image(planned.path, image, image_metadata(planned, config, trained, ranges))
                 written.append(planned.path)
                 bar.update()
     if not quiet:
@@ -178,18 +190,27 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _read(outputs: Sequence[PlannedOutput], resize: bool) -> Iterator[tuple[int, FusionInput]]:
+def _read(
+    outputs: Sequence[PlannedOutput], resize: bool, ranges: SourceRanges
+) -> Iterator[tuple[int, FusionInput]]:
     for number, planned in enumerate(outputs):
         yield (
             number,
-            FusionInput(read_stack(planned.sources, resize=resize), planned.instruction.prompt),
+            FusionInput(
+                read_stack(planned.sources, resize=resize, ranges=ranges),
+                planned.instruction.prompt,
+            ),
         )
 
 
 def image_metadata(
-    planned: PlannedOutput, sampling: SamplingConfig, trained: TrainedModel
+    planned: PlannedOutput,
+    sampling: SamplingConfig,
+    trained: TrainedModel,
+    ranges: SourceRanges | None = None,
 ) -> dict[str, str]:
     """Returns what a written image records: prompt, sources, model and sampling settings."""
+    stretched = {} if ranges is None else ranges.chosen
     instruction = planned.instruction
     understood = {}
     if instruction.understood is not None:
@@ -201,6 +222,7 @@ def image_metadata(
         "prompt": planned.instruction.prompt,
         **understood,
         "sources": ", ".join(path.name for path in planned.sources),
+        **{f"range of image {k + 1}": str(stretched[k]) for k in sorted(stretched)},
         "checkpoint": trained.name,
         **{name: str(value) for name, value in sampling.to_dict().items()},
     }

@@ -12,6 +12,8 @@ STANDARD_TASKS: Registry[str] = Registry(
 # Task that changes brightness or contrast -> name of its instruction pool.
 CONTROL_TASKS = {tag.lower(): pool for tag, pool in POOLS.items()}
 SEGMENT = "segment"
+# Tasks whose sources come from one camera and share the range of their samples.
+ONE_CAMERA_TASKS = frozenset({"mff", "mef"})
 
 
 def check_standard_task(task: str) -> None:

@@ -29,9 +29,10 @@ from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scen
 from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
 from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
 from ditfuse_jax.files import make_folder
+from ditfuse_jax.images import RangeOption
 from ditfuse_jax.paths import as_path, model_path
 from ditfuse_jax.sample.fuser import Fuser
-from ditfuse_jax.sample.standard_prompts import check_standard_task
+from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS, check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
 from ditfuse_jax.train.metrics_files import read_metrics
 from ditfuse_jax.train.run_folder import RunFolder, package_versions
@@ -86,6 +87,7 @@ def evaluate(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    value_range: RangeOption = "auto",
     quiet: bool = False,
 ) -> Results:
     """Fuses the scenes of a data source with a model and scores them.
@@ -105,6 +107,7 @@ def evaluate(
         The seed is that of the degradations too.
       adapters: merged into the weights.
       base: the present place of the weights under a run's adapters, if they were moved.
+      value_range: of sources with more than 8 bits; see `images.SourceRanges`.
       quiet: no progress bar and no table.
 
     Raises:
@@ -113,7 +116,13 @@ def evaluate(
     check_standard_task(task)  # before anything is loaded
     evaluated = open_model(checkpoint, output, sampling, adapters, base)
     trained = evaluated.fuser.trained
-    scenes = open_scenes(data, count, evaluated.fuser.sampling.seed)
+    scenes = open_scenes(
+        data,
+        count,
+        evaluated.fuser.sampling.seed,
+        value_range=value_range,
+        one_camera=task in ONE_CAMERA_TASKS,
+    )
     run = RunInfo(
         title=f"{trained.name} on {data}",
         facts=evaluated.facts(str(data)),
@@ -141,6 +150,7 @@ def evaluate_files(
     output: Path,
     task: str = "fuse",
     options: EvaluationOptions | None = None,
+    value_range: RangeOption = "auto",
     quiet: bool = False,
 ) -> Results:
     """Scores existing fused images.  After an interruption the same call continues.
@@ -152,6 +162,7 @@ def evaluate_files(
       output: for `report.html`, `report.json`, `scores/` and `sheets/`.
       task: a key of `TASK_METRICS`: whose metrics are computed by default.
       options: metrics and further files.
+      value_range: of sources with more than 8 bits; see `images.SourceRanges`.
       quiet: no progress bar and no table.
 
     Raises:
@@ -170,7 +181,7 @@ def evaluate_files(
         facts={"sources": str(folders), "fused": places},
         versions=package_versions(),
     )
-    scenes = open_scenes(folders)
+    scenes = open_scenes(folders, value_range=value_range, one_camera=task in ONE_CAMERA_TASKS)
     return evaluate_scenes(
         scenes, methods, as_path(output), run, task=task, options=options, quiet=quiet
     )

@@ -10,9 +10,17 @@ import numpy as np
 
 from ditfuse_jax.degrade import degrade_views
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import check_same_size, files_by_stem, paired_files, read_image
+from ditfuse_jax.images import (
+    RangeOption,
+    SourceRanges,
+    check_same_size,
+    files_by_stem,
+    paired_files,
+    read_image,
+)
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import Source, open_source
+from ditfuse_jax.pipeline.sources import FileSource
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +70,14 @@ def digest(*images: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) -> Scenes:
+def open_scenes(
+    data: str | Folders,
+    count: int | None = None,
+    seed: int = 0,
+    *,
+    value_range: RangeOption = "auto",
+    one_camera: bool = False,
+) -> Scenes:
     """Opens the scenes of a data source, or of folders.
 
     Photographs (a folder of images, `samples:heldout`) become pairs of M3 views of the whole
@@ -75,12 +90,13 @@ def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) ->
       data: see `pipeline.open_source`.
       count: at most this many scenes.
       seed: of the degradations.
+      value_range, one_camera: of files with more than 8 bits; see `images.SourceRanges`.
 
     Raises:
       UserError: the source does not exist, an image of a stack is missing, or `count` is below 1.
     """
     if isinstance(data, Folders):
-        return _open_folders(data, count)
+        return _open_folders(data, count, value_range, one_camera)
     source = open_source(data)
     stems = scene_stems(data, count)
     if source.num_images == 1:
@@ -91,9 +107,12 @@ def open_scenes(data: str | Folders, count: int | None = None, seed: int = 0) ->
             }
         )
     clean = _clean_files(as_path(data))
+    ranges = None
+    if isinstance(source, FileSource) and not source.remote:
+        ranges = SourceRanges(source.stacks, value_range, one_camera=one_camera)
     return Scenes(
         {
-            stem: functools.partial(_stack, source, number, stem, clean.get(stem))
+            stem: functools.partial(_stack, source, number, stem, clean.get(stem), ranges)
             for number, stem in enumerate(stems)
         }
     )
@@ -123,20 +142,27 @@ def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[
         yield read()
 
 
-def _open_folders(folders: Folders, count: int | None) -> Scenes:
+def _open_folders(
+    folders: Folders, count: int | None, value_range: RangeOption, one_camera: bool
+) -> Scenes:
     _check_count(count)
     places = [*folders.sources, *([folders.clean] if folders.clean else [])]
     listed = [files_by_stem(place) for place in places]
-    readers, excluded = {}, {}
+    complete, excluded = {}, {}
     for stem in sorted(set().union(*listed[: len(folders.sources)])):
         lacking = [place for place, files in zip(places, listed, strict=True) if stem not in files]
         if lacking:
             excluded[stem] = f"{lacking[0]}: no image named {stem}"
-        elif len(readers) != count:
-            paths = [files[stem] for files in listed]
-            readers[stem] = functools.partial(_read_files, stem, paths, bool(folders.clean))
-    if not readers:
+        elif len(complete) != count:
+            complete[stem] = [files[stem] for files in listed]
+    if not complete:
         raise UserError(f"no scene is in all folders: {next(iter(excluded.values()))}")
+    sources = [paths[: len(folders.sources)] for paths in complete.values()]
+    ranges = SourceRanges(sources, value_range, one_camera=one_camera)
+    readers = {
+        stem: functools.partial(_read_files, stem, paths, len(folders.sources), ranges)
+        for stem, paths in complete.items()
+    }
     return Scenes(readers, excluded)
 
 
@@ -151,8 +177,13 @@ def _damaged_photograph(source: Source, number: int, seed: int, stem: str) -> Sc
     return Scene(stem, (views.view_a, views.view_b), photograph)
 
 
-def _stack(source: Source, number: int, stem: str, clean: Path | None) -> Scene:
-    images = source[number]
+def _stack(
+    source: Source, number: int, stem: str, clean: Path | None, ranges: SourceRanges | None
+) -> Scene:
+    if isinstance(source, FileSource) and ranges:
+        images = [ranges.read(path, k) for k, path in enumerate(source.stacks[number])]
+    else:
+        images = source[number]
     reference = read_image(clean) if clean else None
     names = [f"{stem} image {i + 1}" for i in range(len(images))]
     everything = [*images, *([] if reference is None else [reference])]
@@ -160,10 +191,12 @@ def _stack(source: Source, number: int, stem: str, clean: Path | None) -> Scene:
     return Scene(stem, tuple(images), reference)
 
 
-def _read_files(stem: str, paths: Sequence[Path], last_is_clean: bool) -> Scene:
-    images = [read_image(path) for path in paths]
+def _read_files(stem: str, paths: Sequence[Path], sources: int, ranges: SourceRanges) -> Scene:
+    images = [
+        ranges.read(path, k) if k < sources else read_image(path) for k, path in enumerate(paths)
+    ]
     check_same_size(images, paths)
-    clean = images.pop() if last_is_clean else None
+    clean = images.pop() if len(images) > sources else None
     return Scene(stem, tuple(images), clean)
 
 

@@ -81,7 +81,7 @@ def read_outputs(
         raise UserError(f"{stem}: fusion needs at least two source images")
     outputs = {}
     for method, paths in files.items():
-        outputs[method] = read_image(paths[stem])
+        outputs[method] = read_image(paths[stem], value_range="full")  # as `fuse` writes it
         check_same_size([scene.sources[0], outputs[method]], [f"{stem}", paths[stem]])
     return scene, outputs
 

@@ -1,0 +1,135 @@
+"""Reading the sources of a job so that all files of one source share a range."""
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images.decode import read_samples
+from ditfuse_jax.images.ranges import (
+    RangeChoice,
+    SampleStatistics,
+    ValueRange,
+    apply_range,
+    choose_range,
+    describe_range,
+    measure_samples,
+    parse_range,
+)
+from ditfuse_jax.images.samples import as_rgb
+
+_SLOW = 3.0  # seconds of measuring before a progress bar appears
+
+RangeOption = str | Sequence[float] | Sequence[str | Sequence[float]]
+
+
+class SourceRanges:
+    """The range of sample values of each source: the same for all of its files.
+
+    A range of its own per frame would make a sequence flicker.  Only files with more than 8 bits
+    per channel have one; as soon as such a file is read, all files of the job are measured, and a
+    line on the error stream names each range that is not the file's own.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[Sequence[str | os.PathLike[str]]],
+        value_range: RangeOption = "auto",
+        *,
+        one_camera: bool = False,
+        quiet: bool = False,
+    ):
+        """Creates the ranges; reads nothing yet.
+
+        Args:
+          stacks: the files of the job, one tuple per stack, with one file per source.
+          value_range: `auto`, `percentile`, `camera`, `full` or two numbers (see
+            `images.ranges`), for all sources; or a list with one of these for each source.
+          one_camera: all sources come from one camera, such as exposures, and share one range.
+            Colour sources always do.
+          quiet: print nothing.
+
+        Raises:
+          UserError: a bad range, or not one for each source.
+        """
+        self._stacks = [tuple(stack) for stack in stacks]
+        count = max(map(len, self._stacks), default=0)
+        self.choices = _choices(value_range, count)
+        self._one_camera = one_camera
+        self._quiet = quiet
+
+    def read(self, path: str | os.PathLike[str], source: int, depth: int | None = 8) -> np.ndarray:
+        """Returns the image in a file.
+
+        Args:
+          path: the file.
+          source: its place in the stack, from 0.
+          depth: 8 bits, 16 bits, or None for 16 if the file has more than 8.
+
+        Returns:
+          uint8 or uint16 (H, W, 3) RGB.
+
+        Raises:
+          UserError: see `read_samples`.
+        """
+        samples = read_samples(path)
+        if samples.dtype == np.uint8:
+            return samples if depth != 16 else samples.astype(np.uint16) * 257
+        return as_rgb(apply_range(samples, self._ranges[source], depth=depth or 16))
+
+    @property
+    def chosen(self) -> dict[int, ValueRange]:
+        """Source -> its range, of the sources that were measured."""
+        return dict(self.__dict__.get("_ranges", {}))
+
+    @functools.cached_property
+    def _ranges(self) -> dict[int, ValueRange]:
+        measured: dict[int, list[SampleStatistics]] = {}
+        with tqdm.tqdm(
+            self._stacks, unit="img", desc="range", delay=_SLOW, disable=self._quiet, leave=False
+        ) as bar:
+            for stack in bar:
+                for source, path in enumerate(stack):
+                    try:
+                        samples = read_samples(path)
+                    except UserError:
+                        continue  # named when it is read itself
+                    if samples.dtype != np.uint8:
+                        measured.setdefault(source, []).append(measure_samples(samples))
+        ranges = {}
+        for source, images in measured.items():
+            shared = [
+                image
+                for other, others in measured.items()
+                for image in others
+                if other == source or self._one_camera or (images[0].colour and others[0].colour)
+            ]
+            name = self._name(source)
+            ranges[source] = choose_range(shared, self.choices[source], name)
+            line = describe_range(images, ranges[source], name)
+            if line and not self._quiet:
+                tqdm.tqdm.write(line, file=sys.stderr)
+        return ranges
+
+    def _name(self, source: int) -> str:
+        paths = [Path(stack[source]) for stack in self._stacks]
+        return str(paths[0] if len(paths) == 1 else paths[0].parent)
+
+
+def _choices(value_range: RangeOption, count: int) -> Sequence[RangeChoice]:
+    several = not isinstance(value_range, str) and not all(
+        isinstance(part, int | float) for part in value_range
+    )
+    if not several:
+        return [parse_range(value_range)] * count  # type: ignore[arg-type]
+    given = [parse_range(part) for part in value_range]  # type: ignore[arg-type]
+    if len(given) == 1:
+        return given * count
+    if len(given) != count:
+        raise UserError(f"{len(given)} ranges for {count} sources: give one, or one for each")
+    return given
