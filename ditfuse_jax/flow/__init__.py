@@ -1,5 +1,6 @@
 """The flow between noise and image: path, times, loss, solvers, guidance, sampling settings."""
 
+from ditfuse_jax.flow import multistep as multistep  # registers its solvers
 from ditfuse_jax.flow.guidance import Guidance, combine
 from ditfuse_jax.flow.loss import LossConfig, flow_matching_loss
 from ditfuse_jax.flow.path import interpolate, to_velocity, velocity

@@ -36,7 +36,9 @@ class SamplingConfig:
     """
 
     steps: int = _setting(50, "steps of the solver", 1)
-    solver: str = _setting("euler", "how the flow is integrated: euler, heun, ...")
+    solver: str = _setting(
+        "euler", "method of integration: euler, heun, midpoint, ab2, dpmpp_2m, unipc"
+    )
     shift: float = _setting(1.0, "time shift; above 1 takes more of the steps near noise")
     guidance_scale: float = _setting(2.0, "how closely to follow the instruction")
     image_guidance_scale: float = _setting(1.6, "how closely to follow the source images")
