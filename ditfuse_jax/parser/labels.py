@@ -1,5 +1,6 @@
 """Requests as arrays: what the parser is trained to predict."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from ditfuse_jax.prompts.requests import (
     MAX_REQUESTS,
     ROLES,
     Request,
+    subject,
 )
 
 # Output -> number of values for each request slot.  In `axis` and `role` the last one means none.
@@ -60,7 +62,8 @@ def to_requests(logits: Mapping[str, np.ndarray]) -> tuple[Request, ...]:
     Args:
       logits: `OUTPUTS`, (3, values) each.
 
-    A slot whose values do not form a request counts as none, and so does one that repeats another.
+    A slot whose values do not form a request counts as none, and so does one about the same as an
+    earlier slot, and one that repeats a request about some classes for the whole image.
     """
     requests: list[Request] = []
     for slot in range(MAX_REQUESTS):
@@ -81,6 +84,15 @@ def to_requests(logits: Mapping[str, np.ndarray]) -> tuple[Request, ...]:
             )
         except UserError:  # emphasis of no source
             continue
-        if request not in requests:
+        if subject(request) not in map(subject, requests):
             requests.append(request)
-    return tuple(requests)
+    limited = {_for_the_whole_image(request) for request in requests if request.classes}
+    return tuple(
+        request
+        for request in requests
+        if request.classes or request.axis == "segment" or request not in limited
+    )
+
+
+def _for_the_whole_image(request: Request) -> Request:
+    return dataclasses.replace(request, classes=())

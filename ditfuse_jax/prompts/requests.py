@@ -5,7 +5,7 @@ fusion.  The axes are described in docs/method.md, Requests.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ditfuse_jax.errors import UserError
@@ -151,13 +151,14 @@ def check_requests(requests: Sequence[Request]) -> tuple[Request, ...]:
     """
     if len(requests) > MAX_REQUESTS:
         raise UserError(f"{len(requests)} requests at once: give at most {MAX_REQUESTS}")
-    seen = set()
-    for request in requests:
-        key = request.axis, request.role, request.defect, request.classes
-        if key in seen:
-            raise UserError(f"two requests about the same: {describe(requests)}; give one")
-        seen.add(key)
+    if len(set(map(subject, requests))) < len(requests):
+        raise UserError(f"two requests about the same: {describe(requests)}; give one")
     return tuple(requests)
+
+
+def subject(request: Request) -> tuple[Hashable, ...]:
+    """Returns what a request is about: all but its level."""
+    return request.axis, request.role, request.defect, request.classes
 
 
 def _check(what: str, value: object, known: Sequence[object]) -> None:
