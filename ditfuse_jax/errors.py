@@ -1,5 +1,7 @@
 """The error for bad input and bad environments."""
 
+from collections.abc import Mapping
+
 # Exit code of a command that ends with a `UserError`.
 EXIT_USER_ERROR = 2
 
@@ -17,3 +19,16 @@ class ContractError(UserError):
 
     It ends the run: no record of the data is at fault.
     """
+
+
+class IncompleteError(UserError):
+    """Some parts of a job failed; the others are finished.
+
+    Attributes:
+      failures: name -> why, one line each.
+    """
+
+    def __init__(self, message: str, failures: Mapping[str, str]):
+        """Creates the error."""
+        super().__init__(message)
+        self.failures = dict(failures)

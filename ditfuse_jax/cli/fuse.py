@@ -2,8 +2,12 @@
 
   ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the bundled model)
   ditfuse fuse vis.png ir.png -o brighter.png --task light+
+  ditfuse fuse VIS IR -o OUT                          (folders of images with equal names)
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
+
+Of folders, what cannot be fused is listed at the end, with exit code 2; the same command again
+fuses only what is missing or has changed.
 
 A prompt may be a plain sentence, or place the images itself: "... <img><|image_1|></img> ...".
 """
@@ -23,7 +27,13 @@ from ditfuse_jax.paths import as_path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("inputs", nargs="+", type=as_path, metavar="IMAGE", help="2..4 images, or one folder")
+    add(
+        "inputs",
+        nargs="+",
+        type=as_path,
+        metavar="IMAGE",
+        help="2..4 images or folders, or one folder",
+    )
     add(
         "-o", "--output", required=True, type=as_path, help="a file, or a folder for several images"
     )
@@ -54,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_range_option(parser)
+    add("--recursive", action="store_true", help="search folders inside the folders too")
     add_sampling_options(parser)
 
 
@@ -78,4 +89,5 @@ def run(args: argparse.Namespace) -> None:
         sampling=sampling_overrides(args),
         resize=args.resize,
         value_range=args.range or "auto",
+        recursive=args.recursive,
     )

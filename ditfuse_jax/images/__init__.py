@@ -9,8 +9,15 @@ from ditfuse_jax.images.decode import (
     list_images,
     read_image,
 )
+from ditfuse_jax.images.find_stacks import FoundStacks, find_stacks
 from ditfuse_jax.images.labels import decode_labels, read_labels
-from ditfuse_jax.images.pairs import check_same_size, files_by_stem, list_stacks, paired_files
+from ditfuse_jax.images.pairs import (
+    check_same_size,
+    files_by_stem,
+    list_stacks,
+    numbered_folders,
+    paired_files,
+)
 from ditfuse_jax.images.ranges import ValueRange, parse_range
 from ditfuse_jax.images.save import read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit_canvas
@@ -22,6 +29,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "Canvas",
+    "FoundStacks",
     "RangeOption",
     "SourceRanges",
     "ValueRange",
@@ -31,6 +39,7 @@ __all__ = [
     "decode_image",
     "decode_labels",
     "files_by_stem",
+    "find_stacks",
     "fit_canvas",
     "from_uint8",
     "image_size",
@@ -38,6 +47,7 @@ __all__ = [
     "limit_chroma",
     "list_images",
     "list_stacks",
+    "numbered_folders",
     "paired_files",
     "parse_range",
     "read_image",

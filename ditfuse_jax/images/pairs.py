@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import reason
 from ditfuse_jax.images.decode import list_images, local_or_remote
 from ditfuse_jax.paths import is_remote
 
@@ -56,26 +57,45 @@ def list_stacks(folder: str | os.PathLike[str]) -> list[tuple[str, list[Path]]]:
     """Returns `(stem, paths)` of each stack in `folder/image1 folder/image2 [... image4]`.
 
     Raises:
-      UserError: the folder is missing, it does not hold 2 to 4 image folders numbered from 1, or
-        their files do not match (see `paired_files`).
+      UserError: see `numbered_folders`; or the folders' files do not match (see `paired_files`).
+    """
+    stacks = paired_files(*numbered_folders(folder))
+    return [(paths[0].stem, list(paths)) for paths in stacks]
+
+
+def numbered_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """Returns the folders `image1/`, `image2/`, ... inside a folder.
+
+    Raises:
+      UserError: the folder is missing, or does not hold 2 to 4 folders numbered from 1.
     """
     folder = local_or_remote(folder)
     # An object store has only folders with files, and would be asked about each one.
     if not is_remote(folder) and not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    present = {
-        path.name
-        for path in folder.iterdir()
-        if fnmatch.fnmatchcase(path.name, "image[0-9]*") and (is_remote(path) or path.is_dir())
-    }
+    try:
+        inside = sorted(path for path in folder.iterdir() if is_remote(path) or path.is_dir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({reason(error)})") from error
+    present = {path.name for path in inside if fnmatch.fnmatchcase(path.name, "image[0-9]*")}
     expected = [f"image{number}" for number in range(1, len(present) + 1)]
     if present != set(expected) or not 2 <= len(present) <= MAX_STACK:
         found = " ".join(sorted(present)) or "none"
         raise UserError(
             f"{folder}: needs 2 to {MAX_STACK} folders named image1, image2, ...; found: {found}"
+            f"{'' if present else _offer(inside)}"
         )
-    stacks = paired_files(*(folder / name for name in expected))
-    return [(paths[0].stem, list(paths)) for paths in stacks]
+    return [folder / name for name in expected]
+
+
+def _offer(inside: Sequence[Path]) -> str:
+    """What may be meant by a folder without numbered folders."""
+    deeper = [path for path in inside if not is_remote(path) and (path / "image1").is_dir()]
+    if deeper:
+        return f"; {len(deeper)} folders inside have them, like {deeper[0]}: name one of those"
+    if len(inside) >= 2 and not is_remote(inside[0]):
+        return f"; to fuse the folders inside with each other name them: {inside[0]} {inside[1]}"
+    return ""
 
 
 def files_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Fuses image files: a pair or a folder of pairs, with one prompt or many."""
+"""Fuses image files: a pair or folders of pairs, with one prompt or many."""
 
 import dataclasses
 import itertools
@@ -7,21 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import (
-    IMAGE_SUFFIXES,
-    RangeOption,
-    SourceRanges,
-    list_stacks,
-    read_stack,
-    write_image,
-)
+from ditfuse_jax.images import IMAGE_SUFFIXES, RangeOption, SourceRanges, read_stack, write_image
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
+from ditfuse_jax.sample.fingerprints import (
+    KEY,
+    fuser_digest,
+    has_fingerprint,
+    pixels_digest,
+    text_digest,
+)
+from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
@@ -36,11 +38,13 @@ class PlannedOutput:
       sources: the files that are fused.
       instruction: the full prompt, and what it asks for.
       path: the file to write.
+      name: of the stack.
     """
 
     sources: tuple[Path, ...]
     instruction: Instruction
     path: Path
+    name: str = ""
 
 
 def fuse(
@@ -56,12 +60,18 @@ def fuse(
     base: Path | None = None,
     resize: bool = False,
     value_range: RangeOption = "auto",
+    recursive: bool = False,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
 
+    Of folders, images that cannot be fused are skipped and listed at the end.  Files that the same
+    model and settings have already made from the same pixels are kept: an interrupted call is
+    continued by the same call.
+
     Args:
-      inputs: two to four images, or one folder with `image1/`, `image2/`, ... of equal names.
+      inputs: two to four images; two to four folders of images with equal names; or one folder with
+        such folders `image1/`, `image2/`, ...
       output: a file for one image with one prompt, else a folder.
       checkpoint: see `load_trained`.
       prompts: sentences or full prompts; none means the standard prompt of `task`.
@@ -73,52 +83,109 @@ def fuse(
       resize: scale images to the size of the first of their stack.
       value_range: which samples of files with more than 8 bits become black and white; see
         `images.SourceRanges`.  All files of a source share the range.
-      quiet: print nothing.
+      recursive: search folders inside the folders too.
+      quiet: no progress bar, and print only failures.
 
     Returns:
-      The paths of the written files.
+      The paths of the fused images, those that were kept included.
 
     Raises:
       UserError: unreadable or unequal images, a bad prompt, an unwritable output.
+      IncompleteError: some images of folders could not be fused; the others are written.
     """
+    job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})
     fuser = Fuser(trained, config)
-    outputs = plan_outputs(inputs, output, prompts, task, config, adjustments)
-    for planned in outputs:
-        fuser.check(planned.instruction.prompt, len(planned.sources))
+    outputs = plan_outputs(job, output, prompts, task, config, adjustments)
+    for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
+        fuser.check(instruction.prompt, count)
     if not quiet:
         for instruction in dict.fromkeys(planned.instruction for planned in outputs):
             if instruction.understood is not None:
                 print(instruction)
+        print_left_out(job.found)
     ranges = SourceRanges(
         [planned.sources for planned in outputs],
         value_range,
         one_camera=task in ONE_CAMERA_TASKS,
         quiet=quiet,
     )
-    images = _read(outputs, resize, ranges)
-    images = itertools.chain(
-        [next(images)], images
-    )  # fails on a damaged first stack before a folder is made
-    for folder in {planned.path.parent for planned in outputs}:
+    failures = dict(job.found.unusable)
+    kept: list[Path] = []
+    fingerprints: dict[int, str] = {}
+    bar = tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", disable=quiet)
+    model = fuser_digest(fuser) if job.folders else ""
+
+    def read() -> Iterator[tuple[int, FusionInput]]:
+        for number, (planned, sources) in enumerate(_read(outputs, resize, ranges)):
+            if isinstance(sources, UserError):
+                if not job.folders:
+                    raise sources
+                failures[planned.name] = str(sources)
+                bar.update()
+                continue
+            prompt = planned.instruction.prompt
+            if job.folders:
+                fingerprints[number] = text_digest(f"{model} {prompt} {pixels_digest(*sources)}")
+                if has_fingerprint(planned.path, fingerprints[number]):
+                    kept.append(planned.path)
+                    bar.update()
+                    continue
+            yield number, FusionInput(sources, prompt)
+
+    images = read()
+    first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
+    for folder in {planned.path.parent for planned in outputs} if first else ():
         make_folder(folder)
     started, written = time.monotonic(), []
-    with tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", disable=quiet) as bar:
-        for done in fuser.fuse_iter(images):
+    with bar:
+        for done in fuser.fuse_iter(itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]
-                write_image(planned.path, image, image_metadata(planned, config, trained, ranges))
+                metadata = image_metadata(planned, config, trained, ranges)
+                if number in fingerprints:
+                    metadata[KEY] = fingerprints.pop(number)
+                write_image(planned.path, image, metadata)
                 written.append(planned.path)
                 bar.update()
     if not quiet:
-        where = written[0] if len(written) == 1 else f"{len(written)} images in {output}"
-        print(f"{where} ({time.monotonic() - started:.1f} s)")
-    return sorted(written)
+        _print_done(written, kept, output, time.monotonic() - started)
+    raise_failures(failures, len(job.found.stacks) + len(job.found.unusable))
+    return sorted([*written, *kept])
+
+
+def _read(
+    outputs: Sequence[PlannedOutput], resize: bool, ranges: SourceRanges
+) -> Iterator[tuple[PlannedOutput, tuple[np.ndarray, ...] | UserError]]:
+    """Reads the images of each output, or gives the error that says why they cannot be fused."""
+    paths, images = None, ()
+    for planned in outputs:
+        if planned.sources != paths:  # several prompts for one stack
+            paths = planned.sources
+            try:
+                images = read_stack(paths, resize=resize, ranges=ranges)
+            except UserError as error:
+                images = error
+        yield planned, images
+
+
+def _print_done(
+    written: Sequence[Path], kept: Sequence[Path], output: Path, seconds: float
+) -> None:
+    if not written and not kept:
+        return
+    where = written[0] if len(written) == 1 else f"{len(written)} images in {output}"
+    if not kept:
+        print(f"{where} ({seconds:.1f} s)")
+    elif not written:
+        print(f"{len(kept)} images in {output} were made before and have not changed")
+    else:
+        print(f"{where} ({seconds:.1f} s), beside {len(kept)} that were made before")
 
 
 def plan_outputs(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path] | Inputs,
     output: Path,
     prompts: Sequence[str],
     task: str,
@@ -133,20 +200,10 @@ def plan_outputs(
       UserError: the inputs do not belong together, the task is unknown, a prompt is bad, or the
         output is not an image file or is one of the inputs.
     """
-    inputs = [as_path(p) for p in inputs]
+    job = inputs if isinstance(inputs, Inputs) else find_inputs(inputs)
     output = as_path(output)
-    if len(inputs) == 1:
-        if not inputs[0].is_dir():
-            raise UserError(
-                f"{inputs[0]}: give two images, or a folder with image1/ and image2/ inside"
-            )
-        stacks = [(stem, tuple(paths)) for stem, paths in list_stacks(inputs[0])]
-        as_folder = True
-    else:
-        if len(inputs) > 4:
-            raise UserError(f"{len(inputs)} images: at most four can be fused at once")
-        stacks = [(inputs[0].stem, tuple(inputs))]
-        as_folder = len(prompts) > 1 or output.is_dir()
+    stacks = list(job.found.stacks.items())
+    as_folder = bool(job.folders) or len(prompts) > 1 or output.is_dir()
     count = len(stacks[0][1])
     sampling = sampling or SamplingConfig()
     texts = [
@@ -157,7 +214,7 @@ def plan_outputs(
         for number, instruction in enumerate(texts, start=1):
             name = stem if len(texts) == 1 else f"{stem}-{number}"
             path = output / f"{name}.png" if as_folder else output
-            outputs.append(PlannedOutput(paths, instruction, path))
+            outputs.append(PlannedOutput(paths, instruction, path, stem))
     if as_folder and output.is_file():
         raise UserError(f"{output} is a file: several images need a folder as output")
     if not as_folder and output.suffix.lower() not in IMAGE_SUFFIXES:
@@ -167,6 +224,9 @@ def plan_outputs(
         existing = [source for source in planned.sources if source.exists()]
         if planned.path.exists() and any(map(planned.path.samefile, existing)):
             raise UserError(f"{planned.path} is one of the images to fuse: choose another output")
+    for folder in job.folders:
+        if output.exists() and folder.exists() and output.samefile(folder):
+            raise UserError(f"{output} holds images to fuse: choose another output")
     return outputs
 
 
@@ -188,19 +248,6 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise UserError(f"{path} holds no prompt: write one per line")
     return prompts
-
-
-def _read(
-    outputs: Sequence[PlannedOutput], resize: bool, ranges: SourceRanges
-) -> Iterator[tuple[int, FusionInput]]:
-    for number, planned in enumerate(outputs):
-        yield (
-            number,
-            FusionInput(
-                read_stack(planned.sources, resize=resize, ranges=ranges),
-                planned.instruction.prompt,
-            ),
-        )
 
 
 def image_metadata(

@@ -90,3 +90,78 @@ def test_placeholders_determine_the_order_of_the_images(fuse, pair):
     swapped_files = fuse(*reversed(pair), *options, PLACED.format(1, 2))
     # The prompts differ in the placeholders only, which become images and not tokens.
     np.testing.assert_array_equal(swapped_in_prompt, swapped_files)
+
+
+@pytest.fixture
+def job(checkpoint, tmp_path, capsys):
+    """Runs the command on folders; returns its exit code, output and errors."""
+
+    def run(*inputs, options=()):
+        command = ["fuse", *map(str, inputs), "-o", str(tmp_path / "out")]
+        code = main([*command, "--checkpoint", str(checkpoint), *options])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+
+
+def test_a_folder_goes_on_past_a_damaged_pair_and_again_fuses_only_what_is_missing(
+    job, stacks, tmp_path
+):
+    damaged, whole = stacks / "image2" / "three.png", None
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:60])
+    code, _, errors = job(stacks)
+    assert code == 2
+    assert f"not fused: three: {damaged}: is damaged or truncated" in errors
+    assert "1 of 3 could not be fused" in errors.splitlines()[-1]
+    assert names(tmp_path / "out") == ["one.png", "two.png"]
+
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    damaged.write_bytes(whole)
+    code, printed, _ = job(stacks)
+    assert code == 0
+    assert "beside 2 that were made before" in printed
+    assert names(tmp_path / "out") == ["one.png", "three.png", "two.png"]
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items())
+
+
+def test_a_folder_is_fused_again_where_pixels_settings_or_the_output_changed(job, stacks, tmp_path):
+    assert job(stacks)[0] == 0
+    image = read_image(stacks / "image1" / "one.png")
+    write_image(stacks / "image1" / "one.png", 255 - image)
+    (tmp_path / "out" / "two.png").write_bytes(b"cut")
+    code, printed, _ = job(stacks)
+    assert (code, "2 images in" in printed, "beside 1 that" in printed) == (0, True, True)
+    assert "3 images in" in job(stacks, options=("--seed", "7"))[1]
+    assert "3 images in" in job(stacks, options=("--seed", "7", "--prompt", "Another."))[1]
+    assert "have not changed" in job(stacks, options=("--seed", "7", "--prompt", "Another."))[1]
+
+
+def test_what_is_left_out_of_a_folder_is_named(job, stacks, tmp_path):
+    for side in ("image1", "image2"):
+        (stacks / side / "photo.heic").write_text("x")
+        (stacks / side / "more").mkdir()
+        write_image(stacks / side / "more" / "four.png", np.zeros((8, 8, 3), np.uint8))
+    (stacks / "image1" / "three.png").unlink()
+    (stacks / "image1" / "three.png").symlink_to("gone.png")
+    (stacks / "image1" / "two.png").unlink()
+    code, _, errors = job(stacks)
+    assert code == 2
+    assert "left out: 2 files of a kind that is not read: " in errors
+    assert f"not fused: three: {stacks / 'image1' / 'three.png'} is a link to nothing" in errors
+    assert "not fused: two: no partner" in errors
+    assert "left out: 2 folders inside: " in errors
+    assert "--recursive" in errors
+    code, _, errors = job(stacks, options=["--recursive"])
+    assert "folders inside" not in errors
+    assert names(tmp_path / "out") == ["more/four.png", "one.png"]
+
+
+def test_two_folders_are_fused_by_equal_names(job, stacks, tmp_path):
+    code, _, errors = job(stacks / "image1", stacks / "image2")
+    assert (code, names(tmp_path / "out")) == (0, ["one.png", "three.png", "two.png"]), errors
+    assert job(stacks / "image1", stacks / "image2" / "one.png")[0] == 2

@@ -1,38 +1,34 @@
 """Fuses a set of scenes with a model into files, and reconstructs them with its autoencoder."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import CEILINGS
 from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes
-from ditfuse_jax.extensions import source_files
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.images import (
     check_same_size,
     from_uint8,
-    read_metadata,
     to_uint8,
     write_image,
 )
-from ditfuse_jax.model.attention import IMPLEMENTATIONS
-from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.model.space import LatentSpace
+from ditfuse_jax.sample.fingerprints import (
+    KEY,
+    fuser_digest,
+    has_fingerprint,
+    parameters_digest,
+    text_digest,
+)
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.sampler import make_codec
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel
-
-_KEY = "fingerprint"  # in an image's metadata
-_VALUES_PER_LEAF = 4096
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,7 @@ def fuse_scenes(
       UserError: the prompt does not fit the model, or a file cannot be written.
     """
     make_folder(folder)
-    code = extension_digest(fuser)
-    model = f"{parameters_digest(fuser.trained)} {fuser.sampling}{code and f' {code}'}"
+    model = fuser_digest(fuser)
     paths = {stem: folder / f"{stem}{suffix}" for stem in scenes.readers}
     files: dict[str, Path] = {}
     excluded: dict[str, str] = {}
@@ -90,8 +85,8 @@ def fuse_scenes(
                 continue
             prompt = standard_prompt(task, len(scene.sources))
             fuser.check(prompt, len(scene.sources))
-            fingerprint = _hash(f"{model} {prompt} {scene.digest}")
-            if _has_fingerprint(path, fingerprint):
+            fingerprint = text_digest(f"{model} {prompt} {scene.digest}")
+            if has_fingerprint(path, fingerprint):
                 files[stem] = path
                 bar.update()
                 continue
@@ -99,7 +94,7 @@ def fuse_scenes(
                 "Software": "ditfuse_jax",
                 "prompt": prompt,
                 "checkpoint": fuser.trained.name,
-                _KEY: fingerprint,
+                KEY: fingerprint,
             }
             waiting[number] = (stem, metadata)
             yield number, FusionInput(scene.sources, prompt)
@@ -142,9 +137,9 @@ def reconstruct_scenes(
         of_clean = of_clean and scene.clean is not None
         image = _ceiling_image(scene)
         path = folder / f"{stem}.png"
-        fingerprint = _hash(f"{code} {fuser.sampling.max_side} {scene.digest}")
-        if not _has_fingerprint(path, fingerprint):
-            write_image(path, reconstruct(fuser, image), {_KEY: fingerprint})
+        fingerprint = text_digest(f"{code} {fuser.sampling.max_side} {scene.digest}")
+        if not has_fingerprint(path, fingerprint):
+            write_image(path, reconstruct(fuser, image), {KEY: fingerprint})
         files[stem] = path
     return CEILINGS[0 if of_clean else 1], files
 
@@ -166,49 +161,5 @@ def is_latent_model(trained: TrainedModel) -> bool:
     return isinstance(trained.space, LatentSpace)
 
 
-def parameters_digest(trained: TrainedModel) -> str:
-    """Returns a digest of a model's weights: up to 4096 evenly spaced values of every array.
-
-    Training and merging an adapter change nearly all values of an array, so the sample suffices to
-    tell models apart, whatever their files and size.
-    """
-    hashed = hashlib.sha256()
-    leaves = jax.tree_util.tree_leaves_with_path((trained.parameters, trained.autoencoder))
-    for path, leaf in leaves:
-        flat = leaf.reshape(-1)
-        sample = np.asarray(flat[:: max(1, flat.size // _VALUES_PER_LEAF)])
-        hashed.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
-        hashed.update(sample.tobytes())
-    model = trained.model.to_dict()
-    del model["unroll"]  # does not change the layers
-    hashed.update(json.dumps(model, default=str).encode())
-    return hashed.hexdigest()
-
-
-def extension_digest(fuser: Fuser) -> str:
-    """Returns a digest of the extensions' code behind a model's images; "" if there is none.
-
-    Extensions count if one of them registered the solver, the head or the attention.
-    """
-    model = fuser.trained.model
-    solver, head = SOLVERS.find(fuser.sampling.solver), HEADS.find(model.head)
-    files = source_files([solver, head, IMPLEMENTATIONS.find(model.attention)])
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest() if files else ""
-
-
 def _ceiling_image(scene: Scene) -> np.ndarray:
     return scene.sources[0] if scene.clean is None else scene.clean
-
-
-def _has_fingerprint(path: Path, fingerprint: str) -> bool:
-    """Returns whether a file is complete and has this fingerprint."""
-    if not path.is_file():
-        return False
-    try:
-        return read_metadata(path).get(_KEY) == fingerprint
-    except UserError:
-        return False
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ditfuse_jax.images import (
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.pipeline.sources import FileSource
+from ditfuse_jax.sample.fingerprints import pixels_digest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Scene:
     @property
     def digest(self) -> str:
         """Digest of all pixels: equal for equal scenes, whatever files they came from."""
-        return digest(*self.sources, *([] if self.clean is None else [self.clean]))
+        return pixels_digest(*self.sources, *([] if self.clean is None else [self.clean]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +59,6 @@ class Folders:
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.sources))
-
-
-def digest(*images: np.ndarray) -> str:
-    """Returns the SHA-256 hex digest of images' shapes and pixels."""
-    hashed = hashlib.sha256()
-    for image in images:
-        hashed.update(repr((image.shape, image.dtype.str)).encode())
-        hashed.update(np.ascontiguousarray(image).data)
-    return hashed.hexdigest()
 
 
 def open_scenes(

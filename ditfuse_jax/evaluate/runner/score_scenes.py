@@ -11,9 +11,10 @@ from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.results import Results
 from ditfuse_jax.evaluate.runner.choose_metrics import impossible_metrics
-from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes, digest
+from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes
 from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
 from ditfuse_jax.images import check_same_size, read_image
+from ditfuse_jax.sample.fingerprints import pixels_digest
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 
 FusedFiles = Mapping[str, Mapping[str, Path]]  # method -> stem -> fused image
@@ -102,7 +103,7 @@ def _scores(
     candidates = {**outputs, **{name: fuse(scene.sources) for name, fuse in BASELINES.items()}}
     scene_digest = scene.digest
     fingerprints = {
-        method: cache.fingerprint(scene_digest, digest(image))
+        method: cache.fingerprint(scene_digest, pixels_digest(image))
         for method, image in candidates.items()
     }
     scores = {method: {} for method in candidates} | cache.read(scene.stem, fingerprints)

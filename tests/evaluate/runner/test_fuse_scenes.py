@@ -12,7 +12,6 @@ from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
 from ditfuse_jax.evaluate.runner.fuse_scenes import (
     fuse_scenes,
     is_latent_model,
-    parameters_digest,
     reconstruct,
 )
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
@@ -20,6 +19,7 @@ from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
+from ditfuse_jax.sample.fingerprints import parameters_digest
 from ditfuse_jax.sample.fuser import Fuser
 
 PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
