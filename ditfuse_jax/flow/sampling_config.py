@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow.guidance import Guidance
+from ditfuse_jax.flow.guidance import Guidance, GuidanceRule
 from ditfuse_jax.flow.solvers import SOLVERS, count_evaluations
+from ditfuse_jax.flow.times import SHIFT_RULES, TimeGrid
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.prompts import has_placeholders
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
@@ -40,8 +41,26 @@ class SamplingConfig:
         "euler", "method of integration: euler, heun, midpoint, ab2, dpmpp_2m, unipc"
     )
     shift: float = _setting(1.0, "time shift; above 1 takes more of the steps near noise")
+    shift_rule: str = _setting(
+        "constant", "how the shift grows with the number of tokens: constant, sd3, flux"
+    )
     guidance_scale: float = _setting(2.0, "how closely to follow the instruction")
     image_guidance_scale: float = _setting(1.6, "how closely to follow the source images")
+    guidance_interval: tuple[float, float] = _setting(
+        (0.0, 1.0), "first and last time (0 is noise, 1 the image) at which guidance applies", 0
+    )
+    guidance_rescale: float = _setting(
+        0.0, "0 to 1: how far guided contrast is brought back to that without guidance", 0
+    )
+    apg_eta: float = _setting(
+        1.0, "projected guidance: share of its part along the image; below 1 saturates less"
+    )
+    apg_threshold: float = _setting(
+        0.0, "projected guidance: largest root mean square of a difference; 0 is no limit", 0
+    )
+    apg_momentum: float = _setting(
+        0.0, "projected guidance: weight of earlier steps' differences, such as -0.5"
+    )
     negative_prompt: str = _setting("<cfg>", "text of the guidance branch without images")
     requests: str = _setting(
         "",
@@ -68,6 +87,17 @@ class SamplingConfig:
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         SOLVERS.find(self.solver)
+        SHIFT_RULES.find(self.shift_rule)
+        first, last = self.guidance_interval
+        if not first < last <= 1:
+            raise UserError(
+                "guidance_interval must be two times between 0 and 1, the first below the last, "
+                f"not {first}, {last}"
+            )
+        if self.guidance_rescale > 1:
+            raise UserError(f"guidance_rescale must be at most 1, not {self.guidance_rescale}")
+        if abs(self.apg_momentum) >= 1:
+            raise UserError(f"apg_momentum must be between -1 and 1, not {self.apg_momentum}")
         TaughtRequests.parse(self.requests)
         if self.shift <= 0:
             raise UserError(f"shift must be above 0, not {self.shift}")
@@ -127,8 +157,20 @@ class SamplingConfig:
 
     @property
     def guidance(self) -> Guidance:
-        """The guidance scales and the branches that they need."""
-        return Guidance(self.guidance_scale, self.image_guidance_scale)
+        """The guidance scales, the branches that they need, and how these are combined."""
+        rule = GuidanceRule(
+            self.guidance_interval,
+            self.guidance_rescale,
+            self.apg_eta,
+            self.apg_threshold,
+            self.apg_momentum,
+        )
+        return Guidance(self.guidance_scale, self.image_guidance_scale, rule)
+
+    @property
+    def time_grid(self) -> TimeGrid:
+        """The times that the solver visits."""
+        return TimeGrid(self.steps, self.shift, self.shift_rule)
 
     @property
     def num_evaluations(self) -> int:
@@ -179,4 +221,6 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         least = field.metadata.get("at_least")
         if least is not None and number < least:
             raise UserError(f"{field.name} must be at least {least}, not {value}")
+    if parts:
+        return tuple(float(x) if of is float else x for x, of in zip(value, kinds, strict=True))
     return float(value) if kind is float else value

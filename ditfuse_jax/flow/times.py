@@ -1,6 +1,7 @@
 """Times: how training draws them and which ones sampling visits."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -106,4 +107,53 @@ def time_grid(steps: int, shift: float = 1.0) -> jax.Array:
     Uniform times u are shifted to u / (u + s - s * u); s > 1 spends more steps near noise.
     """
     u = jnp.linspace(0.0, 1.0, steps + 1, dtype=jnp.float32)
-    return u / (u + shift - shift * u)
+    return u / (u + shift * (1 - u))  # 0 and 1 exactly, for every shift
+
+
+# What the time shift is multiplied by for images of so many target tokens.
+SHIFT_RULES: Registry[Callable[[int], float]] = Registry("shift rule")
+
+
+@SHIFT_RULES.register("constant")
+def constant_shift(tokens: int) -> float:
+    """The same for all images."""
+    del tokens
+    return 1.0
+
+
+@SHIFT_RULES.register("sd3")
+def sd3_shift(tokens: int) -> float:
+    """sqrt(tokens / 256): 2 for 1,024 tokens, 4 for 4,096.
+
+    Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206, eq. 23), whose first training had 256
+    tokens: the more values an image has, the more noise it takes to hide it as much.
+    """
+    return math.sqrt(tokens / 256)
+
+
+@SHIFT_RULES.register("flux")
+def flux_shift(tokens: int) -> float:
+    """exp(m) with m on the line through 0.5 at 256 tokens and 1.15 at 4,096.
+
+    FLUX.1 (Black Forest Labs, `flux/sampling.py`, `get_schedule`).
+    """
+    return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeGrid:
+    """The times that a solver visits, for images of any number of tokens.
+
+    Attributes:
+      steps: how many steps.
+      shift: see `time_grid`.
+      rule: a name of `SHIFT_RULES`, by which the shift depends on the number of tokens.
+    """
+
+    steps: int
+    shift: float = 1.0
+    rule: str = "constant"
+
+    def __call__(self, tokens: int) -> jax.Array:
+        """Returns the `steps + 1` times for that many target tokens of one forward pass."""
+        return time_grid(self.steps, self.shift * SHIFT_RULES.find(self.rule)(tokens))

@@ -14,6 +14,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import source_files
 from ditfuse_jax.flow import SOLVERS
+from ditfuse_jax.flow.times import SHIFT_RULES
 from ditfuse_jax.images import read_metadata
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.heads import HEADS
@@ -66,11 +67,13 @@ def parameters_digest(trained: TrainedModel) -> str:
 def extension_digest(fuser: Fuser) -> str:
     """Returns a digest of the extensions' code behind a model's images; "" if there is none.
 
-    Extensions count if one of them registered the solver, the head or the attention.
+    Extensions count if one of them registered the solver, the shift rule, the head or the
+    attention.
     """
-    model = fuser.trained.model
-    solver, head = SOLVERS.find(fuser.sampling.solver), HEADS.find(model.head)
-    files = source_files([solver, head, IMPLEMENTATIONS.find(model.attention)])
+    model, sampling = fuser.trained.model, fuser.sampling
+    used = [SOLVERS.find(sampling.solver), SHIFT_RULES.find(sampling.shift_rule)]
+    used += [HEADS.find(model.head), IMPLEMENTATIONS.find(model.attention)]
+    files = source_files(used)
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest() if files else ""
 
 

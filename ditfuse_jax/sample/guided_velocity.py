@@ -1,9 +1,9 @@
-"""The guided velocity: one forward pass over the rows of all guidance branches."""
+"""The velocities of the guidance branches: one forward pass over the rows of all of them."""
 
 import jax
 import jax.numpy as jnp
 
-from ditfuse_jax.flow import combine, to_velocity
+from ditfuse_jax.flow import to_velocity
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 
 
@@ -18,15 +18,14 @@ def encode(model: DiTFuse, condition: Condition, num_branches: int) -> EncodedCo
     return model.encode(condition, _longest_per_branch(model, condition, num_branches))
 
 
-def guided_velocity(
+def branch_velocities(
     model: DiTFuse,
     encoded: EncodedCondition,
     condition: Condition,
     x: jax.Array,
     t: jax.Array,
-    weights: jax.Array,
 ) -> jax.Array:
-    """Returns dx/dt at x (B, H, W, C) and a scalar time below 1.
+    """Returns dx/dt of every branch (R, B, H, W, C) at x (B, H, W, C) and a scalar time below 1.
 
     Args:
       model: the network.
@@ -34,15 +33,14 @@ def guided_velocity(
       condition: R * B rows.
       x: the current state, the same for all branches.
       t: the time.
-      weights: (R,) one per branch; see `Guidance.weights`.
     """
-    num_branches = weights.shape[0]
+    num_branches = condition.tokens.shape[0] // x.shape[0]
     noisy = jnp.tile(x, (num_branches, 1, 1, 1))
     t = jnp.broadcast_to(t, noisy.shape[:1])
     output = model.denoise(encoded, condition, noisy, t)
     # Almost no lower bound: the last Euler step ends on the prediction, however short the step is.
-    guided = to_velocity(model.config.prediction, output, noisy, t, t_eps=1e-6)
-    return combine(guided.reshape(num_branches, *x.shape), weights)
+    velocities = to_velocity(model.config.prediction, output, noisy, t, t_eps=1e-6)
+    return velocities.reshape(num_branches, *x.shape)
 
 
 def _longest_per_branch(model: DiTFuse, condition: Condition, num_branches: int) -> jax.Array:

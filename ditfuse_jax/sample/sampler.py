@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import SamplingConfig, Solver, find_solver, time_grid
+from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
+from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner
-from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
+from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.tiled import TiledSampler
 
 Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
@@ -32,6 +33,7 @@ def sample(
     weights: jax.Array,
     times: jax.Array,
     solver: Solver,
+    rule: GuidanceRule = PLAIN,
 ) -> jax.Array:
     """Integrates the guided flow from noise to image.
 
@@ -42,6 +44,7 @@ def sample(
       weights: (R,) one per branch; see `Guidance.weights`.
       times: (S + 1,) from 0 to 1.
       solver: see `flow.solvers`.
+      rule: how the branches are combined.
 
     Returns:
       (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -49,9 +52,16 @@ def sample(
     num_branches, batch = branches.tokens.shape[:2]
     condition = jax.tree.map(lambda x: x.reshape(num_branches * batch, *x.shape[2:]), branches)
     encoded = encode(model, condition, num_branches)
+    start = rule.start(num_branches, noise)
+    average = None if start is None else jax.new_ref(start)  # solvers carry x only
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-        return guided_velocity(model, encoded, condition, x, t, weights)
+        velocities = branch_velocities(model, encoded, condition, x, t)
+        before = None if average is None else average[...]
+        guided, after = rule(velocities, weights, x, t, before)
+        if average is not None:
+            average[...] = after
+        return guided
 
     return solver(velocity, noise, times)
 
@@ -65,7 +75,7 @@ def make_sampler(
 
     Args:
       graph: the model's graph definition, from `nnx.split`.
-      sampling: its solver, steps, shift, tile and global steps are used.
+      sampling: its solver, times, guidance rule, tile and global steps are used.
       partitioner: distributes the work over its mesh, on which the parameters must be.
 
     Returns:
@@ -75,16 +85,18 @@ def make_sampler(
     Raises:
       UserError: the solver breaks its contract; see `find_solver`.
     """
-    whole = _whole_sampler(graph, sampling.solver, sampling.steps, sampling.shift, partitioner)
+    rule, grid = sampling.guidance.rule, sampling.time_grid
+    whole = _whole_sampler(graph, sampling.solver, grid, rule, partitioner)
     if not sampling.tile:
         return whole
-    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, partitioner)
-    times = np.asarray(time_grid(sampling.steps, sampling.shift))
+    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, rule, partitioner)
 
     def run(parameters, branches, noise, weights):
-        downsampling = nnx.merge(graph, parameters).config.latent_downsampling
-        if max(noise.shape[1:3]) * downsampling <= sampling.tile:
+        config = nnx.merge(graph, parameters).config
+        side = sampling.tile // config.latent_downsampling
+        if max(noise.shape[1:3]) <= side:
             return whole(parameters, branches, noise, weights)
+        times = np.asarray(grid(_tokens(noise, config.patch_size, side)))
         return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps)
 
     return run
@@ -92,7 +104,11 @@ def make_sampler(
 
 @functools.cache
 def _whole_sampler(
-    graph: nnx.GraphDef, solver: str, steps: int, shift: float, partitioner: Partitioner | None
+    graph: nnx.GraphDef,
+    solver: str,
+    grid: TimeGrid,
+    rule: GuidanceRule,
+    partitioner: Partitioner | None,
 ) -> Any:
     """The jitted sampler of whole images."""
     solve = find_solver(solver)
@@ -100,20 +116,31 @@ def _whole_sampler(
     @jax.jit
     def whole(parameters, branches, noise, weights):
         model = nnx.merge(graph, parameters)
+        times = grid(_tokens(noise, model.config.patch_size))
         spread = (
             logical_axis_rules(partitioner.activation) if partitioner else contextlib.nullcontext()
         )
         with spread:
-            return sample(model, branches, noise, weights, time_grid(steps, shift), solve)
+            return sample(model, branches, noise, weights, times, solve, rule)
 
     return whole
 
 
 @functools.cache
 def _tiled_sampler(
-    graph: nnx.GraphDef, solver: str, tile: int, partitioner: Partitioner | None
+    graph: nnx.GraphDef,
+    solver: str,
+    tile: int,
+    rule: GuidanceRule,
+    partitioner: Partitioner | None,
 ) -> TiledSampler:
-    return TiledSampler(graph, tile, find_solver(solver), partitioner)
+    return TiledSampler(graph, tile, find_solver(solver), partitioner, rule)
+
+
+def _tokens(noise: jax.Array, patch: int, side: int | None = None) -> int:
+    """Returns the target tokens of an image (B, H, W, C), or of one of its tiles."""
+    height, width = (min(size, side or size) for size in noise.shape[1:3])
+    return height // patch * (width // patch)
 
 
 @functools.cache

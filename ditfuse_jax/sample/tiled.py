@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.flow import Solver, interpolate
+from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
+from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.parallel import Partitioner
-from ditfuse_jax.sample.guided_velocity import encode, guided_velocity
+from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
 _MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
@@ -42,12 +43,14 @@ class TiledSampler:
       tile: side of the tiles in pixels.
       solver: see `flow.solvers`.
       partitioner: distributes the work over its mesh, on which the parameters must be.
+      rule: how the guidance branches are combined, for the whole image at once.
     """
 
     graph: nnx.GraphDef
     tile: int
     solver: Solver
     partitioner: Partitioner | None = None
+    rule: GuidanceRule = PLAIN
 
     def __call__(
         self,
@@ -86,8 +89,10 @@ class TiledSampler:
         groups = self._groups(tiles)
         conditions = [_cut_condition(branches, group, tiles) for group in groups]
         cache: list[EncodedCondition | None] = [None] * len(groups)
+        average = self.rule.start(len(weights), x)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+            nonlocal average
             parts = []
             for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
                 encoded = cache[k] or self._encode(parameters, condition, weights)
@@ -95,8 +100,10 @@ class TiledSampler:
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
                     cache[k] = encoded
                 rows = _cut_rows(x, group, tiles)
-                parts.append(self._velocity(parameters, encoded, condition, rows, t, weights))
-            return _blend(parts, x.shape[0], tiles)
+                parts.append(self._velocities(parameters, encoded, condition, rows, t))
+            velocities = _blend(parts, x.shape[0], tiles)
+            guided, average = _guided(self.rule, velocities, weights, x, t, average)
+            return guided
 
         return self.solver(velocity, x, times)
 
@@ -124,8 +131,8 @@ class TiledSampler:
         return self._compiled(run)
 
     @functools.cached_property
-    def _velocity(self) -> Callable[..., jax.Array]:
-        return self._compiled(guided_velocity)
+    def _velocities(self) -> Callable[..., jax.Array]:
+        return self._compiled(branch_velocities)
 
     def _compiled(self, function: Callable) -> Callable:
         """Jits `function(model, ...)` as a function of the model's parameters."""
@@ -171,9 +178,25 @@ def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _blend(parts: list[jax.Array], batch: int, tiles: Tiles) -> jax.Array:
-    """Blends the tiles' velocities, (T * B, h, w, C) per group, into the image's, (B, H, W, C)."""
-    velocities = jnp.concatenate(parts).reshape(-1, batch, *parts[0].shape[1:])
-    return tiles.blend(velocities[: len(tiles.corners)])
+    """Blends velocities of tiles, (R, T * B, h, w, C) per group, into the image's, (R, B, H, W, C).
+
+    Branches are blended one by one, so that guidance may depend on the whole image.
+    """
+    joined = jnp.concatenate(parts, axis=1)
+    velocities = joined.reshape(len(joined), -1, batch, *joined.shape[2:])
+    return tiles.blend(jnp.moveaxis(velocities, 0, 1)[: len(tiles.corners)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _guided(
+    rule: GuidanceRule,
+    velocities: jax.Array,
+    weights: jax.Array,
+    x: jax.Array,
+    t: jax.Array,
+    average: jax.Array | None,
+) -> tuple[jax.Array, jax.Array | None]:
+    return rule(velocities, weights, x, t, average)
 
 
 @functools.partial(jax.jit, static_argnums=1)

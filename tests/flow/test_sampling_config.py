@@ -11,7 +11,7 @@ from ditfuse_jax import flow
 from ditfuse_jax.cli.model_options import add_sampling_options, sampling_overrides
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
-from ditfuse_jax.flow import Guidance, SamplingConfig
+from ditfuse_jax.flow import Guidance, GuidanceRule, SamplingConfig
 from ditfuse_jax.model import preset
 from ditfuse_jax.sample.files import PlannedOutput, image_metadata
 from ditfuse_jax.sample.instructions import Instruction
@@ -28,6 +28,18 @@ from ditfuse_jax.train import default_config, resolve
         ("steps", True),
         ("solver", 3),
         ("shift", 0.0),
+        ("guidance_interval", (0.5, 0.5)),
+        ("guidance_interval", (0.7, 0.2)),
+        ("guidance_interval", (-0.1, 0.5)),
+        ("guidance_interval", (0.0, 1.1)),
+        ("guidance_interval", (0.0, float("nan"))),
+        ("guidance_interval", 0.5),
+        ("guidance_rescale", -0.1),
+        ("guidance_rescale", 1.1),
+        ("apg_threshold", -1.0),
+        ("apg_momentum", 1.0),
+        ("apg_momentum", -1.0),
+        ("apg_eta", float("inf")),
         ("batch_size", 0),
         ("max_side", 15),
         ("seed", -1),
@@ -83,6 +95,24 @@ def test_fewer_steps_leave_fewer_global_steps():
 def test_the_guidance_has_the_two_scales():
     config = SamplingConfig(guidance_scale=3.0, image_guidance_scale=1.5)
     assert config.guidance == Guidance(text=3.0, image=1.5)
+
+
+def test_the_guidance_has_the_settings_of_its_rule():
+    config = SamplingConfig(
+        guidance_interval=(0, 0.5),
+        guidance_rescale=0.3,
+        apg_eta=0.0,
+        apg_threshold=0.1,
+        apg_momentum=-0.5,
+    )
+    assert config.guidance.rule == GuidanceRule((0.0, 0.5), 0.3, 0.0, 0.1, -0.5)
+    assert isinstance(config.guidance_interval[0], float)
+    assert SamplingConfig().guidance.rule.plain
+
+
+def test_an_unknown_shift_rule_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"^shift rule 'sd4' is unknown; choose from constant, sd3"):
+        SamplingConfig(shift_rule="sd4")
 
 
 def test_tiles_are_checked_against_the_model():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import make_time_sampler, time_grid
+from ditfuse_jax.flow import TimeGrid, make_time_sampler, time_grid
 from ditfuse_jax.flow.times import TIME_SAMPLERS
 
 COUNT = 20_000
@@ -144,3 +144,29 @@ def test_the_shift_bends_uniform_times_towards_noise():
 def test_an_unknown_time_sampler_is_named_as_such():
     with pytest.raises(UserError, match=r"^(flow\.)?time[ _]sampler"):
         make_time_sampler("nosuch")
+
+
+@pytest.mark.parametrize("shift", [0.3, 1.0, 1.15, 3.0, 17.3])
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_the_times_end_exactly_at_noise_and_image(steps, shift):
+    grid = np.asarray(time_grid(steps, shift))
+    assert grid[0] == 0 and grid[-1] == 1 and (np.diff(grid) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "tokens", "shift"),
+    [
+        ("constant", 64, 1.0),
+        ("constant", 4096, 1.0),
+        ("sd3", 256, 1.0),
+        ("sd3", 1024, 2.0),
+        ("sd3", 4096, 4.0),
+        ("flux", 256, np.exp(0.5)),
+        ("flux", 2176, np.exp(0.825)),
+        ("flux", 4096, np.exp(1.15)),
+    ],
+)
+def test_the_shift_follows_its_rule_and_multiplies_the_constant_one(rule, tokens, shift):
+    for constant in (1.0, 1.5):
+        found = TimeGrid(7, constant, rule)(tokens)
+        np.testing.assert_allclose(found, time_grid(7, constant * shift), rtol=1e-6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ditfuse_jax.flow import SOLVERS, Guidance, SamplingConfig, time_grid
+from ditfuse_jax.flow import SOLVERS, Guidance, GuidanceRule, SamplingConfig, time_grid
 from ditfuse_jax.model import Condition
 from ditfuse_jax.sample.sampler import make_sampler, sample
 from ditfuse_jax.sample.tiled import TiledSampler
@@ -210,3 +210,56 @@ def test_an_image_as_wide_as_a_tile_takes_no_global_steps(large, run):
     narrow = {"branches": branches._replace(images=branches.images[:, :, :, :, :16])}
     narrow["noise"] = noise[:, :, :16]
     np.testing.assert_array_equal(run(times, 1, **narrow), run(times, 0, **narrow))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_single_tile_gives_what_the_plain_sampler_gives_with_every_solver_and_rule(large, solver):
+    """The plain sampler scans over the steps, the other one loops over them."""
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    config = {"steps": 4, "shift": 2.0, "solver": solver}
+    settings = {"apg_momentum": -0.5, "apg_eta": 0.3, "apg_threshold": 0.5}
+    settings |= {"guidance_rescale": 0.5, "guidance_interval": (0.0, 0.6)}
+    found = []
+    for rule in ({}, settings):
+        sampling = SamplingConfig(**config, **rule)
+        whole = make_sampler(graph, sampling)(parameters, branches, noise, weights)
+        sampler = TiledSampler(graph, 64, SOLVERS[solver], rule=sampling.guidance.rule)
+        times = np.asarray(time_grid(4, 2.0))
+        in_tiles = sampler(parameters, branches, noise, weights, times)
+        np.testing.assert_allclose(in_tiles, whole, atol=5e-4 * np.abs(whole).max())
+        found.append(np.asarray(whole))
+    assert np.abs(found[0] - found[1]).max() > 1e-2
+
+
+def test_the_guidance_rule_sees_the_whole_image_and_not_single_tiles(large, run):
+    """The threshold bounds the change of the whole image by guidance in one step from noise."""
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    times, threshold = np.asarray(time_grid(1)), 1e-3
+    sampler = TiledSampler(graph, 16, SOLVERS["euler"], rule=GuidanceRule(threshold=threshold))
+    limited = np.asarray(sampler(parameters, branches, noise, weights, times))
+    cond = branches._replace(**{k: v[:1] for k, v in branches._asdict().items()})
+    alone = np.asarray(sampler(parameters, cond, noise, weights[:1] * 0 + 1, times))
+    change = np.sqrt(((limited - alone) ** 2).mean((1, 2, 3)))
+    bound = threshold * np.abs(weights[1:]).sum()
+    assert (change <= bound * 1.01).all() and (change > 0.1 * bound).all()
+
+
+@pytest.mark.parametrize(("rule", "tokens"), [("sd3", 16), ("flux", 16)])
+def test_the_shift_of_tiles_is_that_of_one_tile_s_tokens(large, monkeypatch, rule, tokens):
+    model, branches, noise, weights = large
+    graph, parameters = nnx.split(model)
+    patch, seen = model.config.patch_size, []
+    side = 4 * patch  # 4 x 4 tokens
+    monkeypatch.setattr("ditfuse_jax.flow.sampling_config._SMALLEST_TILE", side)
+
+    def record(self, parameters, branches, noise, weights, times, global_steps):
+        seen.append(times)
+        return noise
+
+    monkeypatch.setattr(TiledSampler, "__call__", record)
+    assert min(noise.shape[1:3]) >= side
+    sampling = SamplingConfig(steps=5, tile=side, shift_rule=rule)
+    make_sampler(graph, sampling)(parameters, branches, noise, weights)
+    np.testing.assert_allclose(seen[0], sampling.time_grid(tokens), atol=1e-7)
