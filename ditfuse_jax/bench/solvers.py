@@ -173,7 +173,7 @@ def _count(solver: str, steps: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Compares solvers at equal evaluations.")
     parser.add_argument("--checkpoint", default="small", type=model_path)
     parser.add_argument(
         "--pairs",
