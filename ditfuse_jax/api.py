@@ -9,6 +9,7 @@ from ditfuse_jax.lazy import lazy_attributes
 from ditfuse_jax.paths import as_path
 
 if TYPE_CHECKING:
+    from ditfuse_jax.align import align_stack, estimate_alignment
     from ditfuse_jax.bench import bench
     from ditfuse_jax.convert import convert, push, verify
     from ditfuse_jax.evaluate import (
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from ditfuse_jax.train.recipe import Config
 
 __all__ = [
+    "align_stack",
     "bench",
     "convert",
+    "estimate_alignment",
     "evaluate",
     "evaluate_control",
     "evaluate_files",
@@ -51,6 +54,8 @@ __all__ = [
 __getattr__ = lazy_attributes(
     __name__,
     {
+        "align_stack": "ditfuse_jax.align",
+        "estimate_alignment": "ditfuse_jax.align",
         "bench": "ditfuse_jax.bench",
         "convert": "ditfuse_jax.convert",
         "evaluate": "ditfuse_jax.evaluate",

@@ -18,13 +18,13 @@ PACKAGES = (
     *("process_exit", "errors", "checks", "config_names"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
     *("compat", "files", "hub", "resources", "launchers", "working_memory"),
-    *("images", "prompts", "parser", "degrade", "tasks", "pipeline"),
+    *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "bench", "api", "cli"),
 )
 
 
-DATA_PACKAGES = ("images", "prompts", "degrade", "tasks", "pipeline")
+DATA_PACKAGES = ("images", "align", "prompts", "degrade", "tasks", "pipeline")
 
 
 def imported(path: Path) -> list[str]:

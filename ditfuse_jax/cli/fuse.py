@@ -3,6 +3,7 @@
   ditfuse fuse vis.png ir.png -o fused.png --task ivif          (with the bundled model)
   ditfuse fuse vis.png ir.png -o brighter.png --task light+
   ditfuse fuse VIS IR -o OUT                          (folders of images with equal names)
+  ditfuse fuse vis.png ir.png -o fused.png --task ivif --align  (two cameras, not registered)
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
 
@@ -65,6 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_range_option(parser)
     add("--recursive", action="store_true", help="search folders inside the folders too")
+    add(
+        "--align",
+        nargs="?",
+        const="auto",
+        metavar="MODEL|FILE",
+        help="bring the images onto the first one's pixels: the simplest model that explains them, "
+        "or translation, similarity, affine, homography, or a file of --align-save",
+    )
+    add(
+        "--align-save",
+        type=as_path,
+        metavar="FILE",
+        help="estimate one warp over all pairs of fixed cameras, use it and save it",
+    )
     add_sampling_options(parser)
 
 
@@ -90,4 +105,6 @@ def run(args: argparse.Namespace) -> None:
         resize=args.resize,
         value_range=args.range or "auto",
         recursive=args.recursive,
+        align=args.align,
+        align_save=args.align_save,
     )

@@ -13,7 +13,7 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import IMAGE_SUFFIXES, RangeOption, SourceRanges, read_stack, write_image
+from ditfuse_jax.images import IMAGE_SUFFIXES, RangeOption, SourceRanges, write_image
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
@@ -26,6 +26,7 @@ from ditfuse_jax.sample.fingerprints import (
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
@@ -61,6 +62,8 @@ def fuse(
     resize: bool = False,
     value_range: RangeOption = "auto",
     recursive: bool = False,
+    align: str | Path | None = None,
+    align_save: Path | None = None,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -84,13 +87,18 @@ def fuse(
       value_range: which samples of files with more than 8 bits become black and white; see
         `images.SourceRanges`.  All files of a source share the range.
       recursive: search folders inside the folders too.
+      align: bring images onto the pixels of the first of their stack and cut off what any lacks,
+        by a warp of this model (see `estimate_alignment`; "auto" is the simplest that explains
+        them) or of a calibration file.
+      align_save: estimate one warp over all stacks, use it for all, and save it in this file.
       quiet: no progress bar, and print only failures.
 
     Returns:
       The paths of the fused images, those that were kept included.
 
     Raises:
-      UserError: unreadable or unequal images, a bad prompt, an unwritable output.
+      UserError: unreadable or unequal images, a bad prompt, an unwritable output, images that
+        could not be aligned.
       IncompleteError: some images of folders could not be fused; the others are written.
     """
     job = find_inputs(inputs, recursive=recursive)
@@ -111,6 +119,11 @@ def fuse(
         one_camera=task in ONE_CAMERA_TASKS,
         quiet=quiet,
     )
+    stacks = list(dict.fromkeys(planned.sources for planned in outputs))
+    reader = StackReader(
+        stacks, ranges, resize=resize, align=align, align_save=align_save, quiet=quiet
+    )
+    alignments: dict[int, str] = {}
     failures = dict(job.found.unusable)
     kept: list[Path] = []
     fingerprints: dict[int, str] = {}
@@ -118,14 +131,17 @@ def fuse(
     model = fuser_digest(fuser) if job.folders else ""
 
     def read() -> Iterator[tuple[int, FusionInput]]:
-        for number, (planned, sources) in enumerate(_read(outputs, resize, ranges)):
+        for number, (planned, sources) in enumerate(_read(outputs, reader)):
             if isinstance(sources, UserError):
                 if not job.folders:
+                    bar.close()  # ends its line
                     raise sources
                 failures[planned.name] = str(sources)
                 bar.update()
                 continue
             prompt = planned.instruction.prompt
+            if reader.alignment:
+                alignments[number] = reader.alignment
             if job.folders:
                 fingerprints[number] = text_digest(f"{model} {prompt} {pixels_digest(*sources)}")
                 if has_fingerprint(planned.path, fingerprints[number]):
@@ -144,6 +160,8 @@ def fuse(
             for number, image in done.items():
                 planned = outputs[number]
                 metadata = image_metadata(planned, config, trained, ranges)
+                if number in alignments:
+                    metadata["alignment"] = alignments.pop(number)
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)
                 write_image(planned.path, image, metadata)
@@ -156,7 +174,7 @@ def fuse(
 
 
 def _read(
-    outputs: Sequence[PlannedOutput], resize: bool, ranges: SourceRanges
+    outputs: Sequence[PlannedOutput], reader: StackReader
 ) -> Iterator[tuple[PlannedOutput, tuple[np.ndarray, ...] | UserError]]:
     """Reads the images of each output, or gives the error that says why they cannot be fused."""
     paths, images = None, ()
@@ -164,7 +182,7 @@ def _read(
         if planned.sources != paths:  # several prompts for one stack
             paths = planned.sources
             try:
-                images = read_stack(paths, resize=resize, ranges=ranges)
+                images = reader.read(paths)
             except UserError as error:
                 images = error
         yield planned, images

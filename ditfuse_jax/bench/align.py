@@ -1,0 +1,193 @@
+"""Measures the alignment on registered pairs: known warps, and images that do not belong together.
+
+  python -m ditfuse_jax.bench.align DIR1 DIR2 --trials 100 --seed 1
+
+DIR1 and DIR2 hold images of equal names (the stem counts).  Each trial moves the second image by a
+random similarity (shift up to 5 % of each side, rotation up to 3 degrees, scale up to 10 %), cuts
+both to the largest centred rectangle without empty pixels, and aligns them.
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.align import Alignment, estimate_alignment
+from ditfuse_jax.align.geometry import (
+    corner_distance,
+    corners,
+    similarity_about,
+    transform,
+    translation,
+)
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import list_images, read_image
+
+_SHIFT, _DEGREES, _SCALE = 0.05, 3.0, 1.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One alignment with its errors.
+
+    Attributes:
+      name: the pair's.
+      alignment: of the moved pair.
+      error: corner distance in pixels to the known warp, if the pair is registered perfectly.
+      consistency: the same, after what the alignment finds between the unmoved images; None if
+        that is not sure.
+      unrelated: alignment with the mirrored image of another pair.
+      seconds: CPU time of an alignment.
+    """
+
+    name: str
+    alignment: Alignment
+    error: float
+    consistency: float | None
+    unrelated: Alignment
+    seconds: float
+
+
+def random_warp(height: int, width: int, random: np.random.Generator) -> np.ndarray:
+    """Returns a similarity, pixels of the moved image -> pixels of the image."""
+    shift = random.uniform(-_SHIFT, _SHIFT, 2) * (width, height)
+    degrees = random.uniform(-_DEGREES, _DEGREES)
+    scale = float(np.exp(random.uniform(-np.log(_SCALE), np.log(_SCALE))))
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    return similarity_about(centre, scale, degrees, (shift[0], shift[1]))
+
+
+def move(
+    reference: np.ndarray, moving: np.ndarray, warp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Moves an image and cuts both where it has pixels.
+
+    Returns:
+      The cut images, the true warp between them, and the cut's offset as a matrix.
+    """
+    height, width = reference.shape[:2]
+    limit = np.array([width - 1, height - 1])
+    for share in np.linspace(1, 0.3, 141):
+        size = (int(height * share), int(width * share))
+        offset = translation((width - size[1]) // 2, (height - size[0]) // 2)
+        placed = transform(warp @ offset, corners(*size))
+        if ((placed >= 0) & (placed <= limit)).all():
+            break
+    to_source = warp @ offset
+    moved = cv2.warpPerspective(
+        moving,
+        to_source,
+        size[::-1],
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    y, x = int(offset[1, 2]), int(offset[0, 2])
+    cut = np.ascontiguousarray(reference[y : y + size[0], x : x + size[1]])
+    return cut, moved, np.linalg.inv(to_source) @ offset, offset
+
+
+def run_trials(pairs: Sequence[tuple[Path, Path]], count: int, seed: int) -> Iterator[Trial]:
+    """Yields the trials; each pair is used in turn, in random order."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(pairs))
+    unmoved: dict[int, Alignment] = {}
+    for number in range(count):
+        index = int(order[number % len(pairs)])
+        reference, moving = (read_image(path) for path in pairs[index])
+        if reference.shape != moving.shape:
+            raise UserError(f"{pairs[index][1]}: is not of the size of {pairs[index][0]}")
+        if index not in unmoved:
+            unmoved[index] = estimate_alignment(reference, moving, "similarity")
+        height, width = reference.shape[:2]
+        warp = random_warp(height, width, random)
+        cut, moved, truth, offset = move(reference, moving, warp)
+        size = cut.shape[:2]
+        started = time.process_time()
+        alignment = estimate_alignment(cut, moved)
+        seconds = time.process_time() - started
+        consistency = None
+        if unmoved[index].confident:
+            before = np.linalg.inv(offset) @ unmoved[index].warp.matrix @ offset
+            consistency = corner_distance(alignment.warp.matrix, truth @ before, *size)
+        stranger = read_image(pairs[(index + len(pairs) // 2) % len(pairs)][1])[:, ::-1]
+        stranger = cv2.resize(np.ascontiguousarray(stranger), size[::-1])
+        yield Trial(
+            pairs[index][0].stem,
+            alignment,
+            corner_distance(alignment.warp.matrix, truth, *size),
+            consistency,
+            estimate_alignment(cut, stranger),
+            seconds,
+        )
+
+
+def find_pairs(first: Path, second: Path) -> list[tuple[Path, Path]]:
+    """Returns the images of equal stems.
+
+    Raises:
+      UserError: there are fewer than two.
+    """
+    others = {path.stem: path for path in list_images(second)}
+    pairs = [(path, others[path.stem]) for path in list_images(first) if path.stem in others]
+    if len(pairs) < 2:
+        raise UserError(f"{first} and {second} hold fewer than two images of equal names")
+    return pairs
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, float]:
+    """Returns the shares and medians of a table, by name."""
+    accepted = [trial for trial in trials if trial.alignment.confident]
+    rows: dict[str, float] = {
+        "trials": len(trials),
+        "accepted": len(accepted) / len(trials),
+        "unrelated accepted": float(np.mean([t.unrelated.confident for t in trials])),
+        "CPU seconds": float(np.median([t.seconds for t in trials])),
+    }
+    measures = {
+        "to the stored registration": [(t, t.error) for t in trials],
+        "to its own registration": [
+            (t, t.consistency) for t in trials if t.consistency is not None
+        ],
+    }
+    for name, values in measures.items():
+        errors = np.array([error for _, error in values])
+        sure = np.array([trial.alignment.confident for trial, _ in values], bool)
+        if not len(errors):
+            continue
+        rows[f"{name}: trials"] = len(errors)
+        rows[f"{name}: median px"] = float(np.median(errors))
+        rows[f"{name}: at most 2 px, all"] = float((errors <= 2).mean())
+        if sure.any():
+            rows[f"{name}: at most 2 px, accepted"] = float((errors[sure] <= 2).mean())
+        rows[f"{name}: accepted and above 5 px"] = float(((errors > 5) & sure).mean())
+    return rows
+
+
+def main() -> None:
+    """Runs the trials of the command line and prints them and their summary."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("first", type=Path, help="reference images")
+    parser.add_argument("second", type=Path, help="images to move")
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    trials = []
+    for trial in run_trials(find_pairs(args.first, args.second), args.trials, args.seed):
+        trials.append(trial)
+        consistency = "-" if trial.consistency is None else f"{trial.consistency:.2f}"
+        print(
+            f"{trial.name}: error {trial.error:.2f} px, to its own registration {consistency}; "
+            f"{trial.alignment}; unrelated {trial.unrelated.confidence:.2f}",
+            flush=True,
+        )
+    for name, value in summary(trials).items():
+        print(f"{name:45} {value:.3g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Reads the stacks that are fused, and aligns them if asked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from ditfuse_jax.align import (
+    MODELS,
+    align_stack,
+    calibrate_stacks,
+    read_calibration,
+    write_calibration,
+)
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import SourceRanges, read_stack
+
+_AUTO = "auto"
+
+
+class StackReader:
+    """Reads stacks of files, aligned if asked.
+
+    Attributes:
+      alignment: what the metadata say of the alignment of the stack that was read last.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[Sequence[Path]],
+        ranges: SourceRanges,
+        *,
+        resize: bool = False,
+        align: str | Path | None = None,
+        align_save: Path | None = None,
+        quiet: bool = False,
+    ):
+        """Prepares the alignment: reads a calibration, or estimates and saves one.
+
+        Args:
+          stacks: the files of each stack.
+          ranges: of the files' samples.
+          resize, align, align_save, quiet: see `fuse`.
+
+        Raises:
+          UserError: contradicting settings, an unreadable calibration, or none can be estimated.
+        """
+        if resize and (align is not None or align_save is not None):
+            raise UserError("--resize and --align exclude each other: aligned images have one size")
+        self.alignment: str | None = None
+        self._ranges = ranges
+        self._resize = resize
+        self._quiet = quiet
+        self._align = align is not None or align_save is not None
+        self._model = _AUTO if align is None else str(align)
+        self._calibration = None
+        names_model = self._model in (_AUTO, *MODELS)
+        if align_save is not None:
+            if not names_model:
+                raise UserError(
+                    f"--align {align} names a calibration, so there is none to save: give a model "
+                    f"({', '.join((_AUTO, *MODELS))}) with --align-save"
+                )
+            self._calibration = calibrate_stacks(stacks, self._model, ranges.read)
+            write_calibration(align_save, self._calibration)
+            if not quiet:
+                print(f"calibration {align_save}: {self._calibration}")
+        elif self._align and not names_model:
+            self._calibration = read_calibration(self._model)
+
+    def read(self, paths: tuple[Path, ...]) -> tuple[np.ndarray, ...]:
+        """Reads a stack, uint8 (H, W, 3) of one size each, and sets `alignment`.
+
+        Raises:
+          UserError: an image cannot be read, sizes differ, or the images cannot be aligned.
+        """
+        if not self._align:
+            return read_stack(paths, resize=self._resize, ranges=self._ranges)
+        images = [self._ranges.read(path, k) for k, path in enumerate(paths)]
+        stack = align_stack(images, paths, model=self._model, calibration=self._calibration)
+        if not self._quiet:
+            tqdm.tqdm.write(f"{paths[0].name}: {stack}")
+        self.alignment = stack.metadata
+        return stack.images
