@@ -80,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="estimate one warp over all pairs of fixed cameras, use it and save it",
     )
+    add(
+        "--depth",
+        type=int,
+        choices=(8, 16),
+        help="bits of the written PNG or TIFF (default: 16 if a source has more than 8)",
+    )
     add_sampling_options(parser)
 
 
@@ -105,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
         resize=args.resize,
         value_range=args.range or "auto",
         recursive=args.recursive,
+        depth=args.depth,
         align=args.align,
         align_save=args.align_save,
     )

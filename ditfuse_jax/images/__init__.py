@@ -1,4 +1,8 @@
-"""Reading, resizing and writing images; in memory they are always `uint8 (H, W, 3)` RGB."""
+"""Reading, resizing and writing images.
+
+In memory an image is an RGB array (H, W, 3), uint8 or, where full depth is asked for, uint16; black
+is 0 and white 255 or 65535, whatever the range of the file's samples was.
+"""
 
 from ditfuse_jax.images.chroma import is_grey, limit_chroma
 from ditfuse_jax.images.decode import (
@@ -19,11 +23,18 @@ from ditfuse_jax.images.pairs import (
     paired_files,
 )
 from ditfuse_jax.images.ranges import ValueRange, parse_range
-from ditfuse_jax.images.save import read_metadata, write_image
+from ditfuse_jax.images.save import is_deep_format, read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit_canvas
 from ditfuse_jax.images.source_ranges import RangeOption, SourceRanges
 from ditfuse_jax.images.stack import check_same_aspect_ratio, read_stack, resize_image
-from ditfuse_jax.images.values import check_rgb, from_uint8, to_uint8
+from ditfuse_jax.images.values import (
+    check_rgb,
+    from_pixels,
+    from_uint8,
+    to_pixels,
+    to_uint8,
+    with_depth,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -41,8 +52,10 @@ __all__ = [
     "files_by_stem",
     "find_stacks",
     "fit_canvas",
+    "from_pixels",
     "from_uint8",
     "image_size",
+    "is_deep_format",
     "is_grey",
     "limit_chroma",
     "list_images",
@@ -55,6 +68,8 @@ __all__ = [
     "read_metadata",
     "read_stack",
     "resize_image",
+    "to_pixels",
     "to_uint8",
+    "with_depth",
     "write_image",
 ]

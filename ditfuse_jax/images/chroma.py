@@ -23,13 +23,13 @@ def limit_chroma(
     The luma stays.  Where all sources are grey, the three channels become equal.
 
     Args:
-      image: uint8 (H, W, 3).
-      sources: images of the same size and type.
+      image: uint8 or uint16 (H, W, 3).
+      sources: images of the same size, of 8 or 16 bits each.
       relative: compare the ratio of chroma and luma: an image that is brighter than its sources may
         have more chroma.
 
     Returns:
-      uint8 (H, W, 3).
+      (H, W, 3), of the image's type.
     """
     luma, chroma = _split(image)
     limit = np.zeros_like(luma)
@@ -45,12 +45,19 @@ def limit_chroma(
     chroma *= (limit / np.maximum(strength, 1e-6))[..., None]
     red, blue = luma + chroma[..., 0], luma + chroma[..., 1]
     green = (luma - _RED * red - _BLUE * blue) / _GREEN
-    limited = np.clip(np.rint(np.stack([red, green, blue], axis=-1)), 0, 255).astype(np.uint8)
+    unit, largest = _unit(image), np.iinfo(image.dtype).max
+    limited = np.rint(np.stack([red, green, blue], axis=-1) * unit)
+    limited = np.clip(limited, 0, largest).astype(image.dtype)
     return np.where(too_strong[..., None], limited, image)
 
 
 def _split(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns luma (H, W) and chroma (H, W, 2), red - luma and blue - luma, float32."""
-    red, green, blue = np.moveaxis(image.astype(np.float32), -1, 0)
+    """Returns luma (H, W) and chroma (H, W, 2), red - luma and blue - luma, float32 of 0..255."""
+    red, green, blue = np.moveaxis(image.astype(np.float32) / _unit(image), -1, 0)
     luma = _RED * red + _GREEN * green + _BLUE * blue
     return luma, np.stack([red - luma, blue - luma], axis=-1)
+
+
+def _unit(image: np.ndarray) -> np.float32:
+    """The pixel value that an 8-bit 1 corresponds to."""
+    return np.float32(np.iinfo(image.dtype).max / 255)

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
 from ditfuse_jax.images.ranges import apply_range, choose_range, measure_samples, parse_range
-from ditfuse_jax.images.samples import as_rgb, stored_samples
+from ditfuse_jax.images.samples import Samples, as_rgb, stored_samples
 from ditfuse_jax.paths import as_path, is_remote
 
 MAX_PIXELS = 200_000_000
@@ -77,11 +77,8 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
         return to_rgb8(stored_samples(image, name), name)
 
 
-def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Samples:
     """Returns the samples of a file as they are stored.
-
-    Returns:
-      `uint8 (H, W, 3)` RGB; or, with more bits, uint16 or float32, (H, W) grey or (H, W, 3) RGB.
 
     Raises:
       UserError: as `read_image`.
@@ -90,15 +87,13 @@ def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         return stored_samples(image, str(path))
 
 
-def to_rgb8(
-    samples: np.ndarray, name: str, value_range: str | Sequence[float] = "auto"
-) -> np.ndarray:
+def to_rgb8(samples: Samples, name: str, value_range: str | Sequence[float] = "auto") -> np.ndarray:
     """Converts stored samples to `uint8 (H, W, 3)` RGB."""
     choice = parse_range(value_range)
-    if samples.dtype == np.uint8:
-        return samples
-    chosen = choose_range([measure_samples(samples)], choice, name)
-    return as_rgb(apply_range(samples, chosen))
+    if samples.values.dtype == np.uint8:
+        return samples.values
+    chosen = choose_range([measure_samples(samples.values, samples.full_range)], choice, name)
+    return as_rgb(apply_range(samples.values, chosen))
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def _numbers(image: Image.Image, name: str) -> np.ndarray:
                 f"{_BYTE} can be labels"
             )
         return np.repeat(numbers.astype(np.uint8)[..., None], 3, axis=2)
-    colours = stored_samples(image, name)
+    colours = stored_samples(image, name).values
     if colours.dtype != np.uint8 or (colours != colours[..., :1]).any():
         raise UserError(
             f"{name}: holds colours, not class numbers: save each pixel's class as its grey value"

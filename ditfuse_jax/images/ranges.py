@@ -8,6 +8,7 @@ and temperatures, which fill a few per cent of it.  The range is therefore measu
   depth (10, 12, 14 or 16 bits) that holds all samples.
 - Grey samples of which 99 % span at least a quarter of the file's range keep it, as do 8-bit values
   stored in 16 bits (all multiples of 256, or of 257).
+- So do files that say so, as those of `write_image` do.
 - Of other grey samples, the 0.5th percentile becomes black and the 99.5th white.
 """
 
@@ -58,6 +59,7 @@ class SampleStatistics:
       colour: whether the samples are colours.
       widened: the divisors of 256 and 257 that all samples have.
       top: the largest value that the file can hold; 1 for float samples.
+      full_range: whether the file says that this is white.
     """
 
     quantiles: np.ndarray
@@ -65,6 +67,7 @@ class SampleStatistics:
     colour: bool
     widened: frozenset[int]
     top: float
+    full_range: bool = False
 
 
 def parse_range(choice: str | Sequence[float]) -> RangeChoice:
@@ -86,8 +89,11 @@ def parse_range(choice: str | Sequence[float]) -> RangeChoice:
     return low, high
 
 
-def measure_samples(samples: np.ndarray) -> SampleStatistics:
-    """Returns the statistics of samples, uint16 or float32, (H, W) grey or (H, W, 3) colour."""
+def measure_samples(samples: np.ndarray, full_range: bool = False) -> SampleStatistics:
+    """Returns the statistics of samples, uint16 or float32, (H, W) grey or (H, W, 3) colour.
+
+    `full_range`: the file says that white is its largest value.
+    """
     colour, whole = samples.ndim == 3, samples.dtype == np.uint16
     top = _UINT16_MAX if whole else 1.0
     finite = samples if whole else np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
@@ -102,7 +108,7 @@ def measure_samples(samples: np.ndarray) -> SampleStatistics:
         kept = kept[alive]
     quantiles = np.percentile(kept, np.linspace(0, 100, _QUANTILES))
     divisors = [n for n in (256, 257) if whole and not (samples % n).any()]
-    return SampleStatistics(quantiles, largest, colour, frozenset(divisors), top)
+    return SampleStatistics(quantiles, largest, colour, frozenset(divisors), top, full_range)
 
 
 def _valid(samples: np.ndarray, top: float) -> np.ndarray:
@@ -138,7 +144,7 @@ def choose_range(images: Sequence[SampleStatistics], choice: RangeChoice, name: 
         raise UserError(
             f"{name}: some files hold whole numbers and some floats: give their range as LOW,HIGH"
         )
-    if choice == "full":
+    if choice == "full" or (choice == "auto" and all(image.full_range for image in images)):
         return ValueRange(0, top)
     quantiles = np.concatenate([image.quantiles for image in images])
     colour = any(image.colour for image in images)

@@ -5,6 +5,7 @@ OpenCV, those with a plane per channel from tifffile: the others read such plane
 """
 
 import contextlib
+import dataclasses
 import io
 
 import cv2
@@ -16,6 +17,8 @@ from ditfuse_jax.errors import UserError
 
 _PNG_DEPTH = 24  # position of the bit depth in a PNG file
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS = 258, 259, 262, 277
+_TIFF_MAX_SAMPLE = 281
+_PNG_HEAD = 512  # bytes, in which `write_image` puts `sBIT`
 _TIFF_PLANAR, _TIFF_EXTRA, _TIFF_FORMAT = 284, 338, 339
 _UNSIGNED, _FLOAT = 1, 3  # sample formats
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # photometric interpretations
@@ -44,11 +47,23 @@ _UPRIGHT = {  # EXIF 2.32, table of orientations
 _UINT16_MAX = 65535
 
 
-def stored_samples(image: Image.Image, name: str) -> np.ndarray:
-    """Returns the pixels of an opened image as they are stored.
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The samples of an image as they are stored.
 
-    Returns:
-      `uint8 (H, W, 3)` RGB; or, with more bits, uint16 or float32, (H, W) grey or (H, W, 3) RGB.
+    Attributes:
+      values: `uint8 (H, W, 3)` RGB; or, with more bits, uint16 or float32, (H, W) grey or (H, W, 3)
+        RGB.
+      full_range: whether the file says that white is the largest value: PNG by its `sBIT` chunk,
+        TIFF by `MaxSampleValue`, as `write_image` does.
+    """
+
+    values: np.ndarray
+    full_range: bool = False
+
+
+def stored_samples(image: Image.Image, name: str) -> Samples:
+    """Returns the pixels of an opened image as they are stored.
 
     Raises:
       UserError: a layout that no decoder here is known to read correctly.
@@ -67,7 +82,7 @@ def stored_samples(image: Image.Image, name: str) -> np.ndarray:
         image = Image.alpha_composite(black, image)
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return np.array(image)
+    return Samples(np.array(image))
 
 
 def as_rgb(samples: np.ndarray) -> np.ndarray:
@@ -134,7 +149,7 @@ def _listed(numbers: set[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))
 
 
-def _deep_samples(image: Image.Image, name: str) -> np.ndarray:
+def _deep_samples(image: Image.Image, name: str) -> Samples:
     """Samples of a PNG or TIFF with 16-bit or float channels."""
     data = _bytes_of(image)
     is_tiff = image.format == "TIFF"
@@ -167,7 +182,12 @@ def _deep_samples(image: Image.Image, name: str) -> np.ndarray:
         samples = np.where(where.all(-1, keepdims=True) if samples.ndim == 3 else where, 0, samples)
     if grey and samples.ndim == 3:
         samples = samples[..., 0]
-    return np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(samples))
+    upright = np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(samples))
+    if is_tiff:
+        full_range = set(tags.get(_TIFF_MAX_SAMPLE, ())) == {_UINT16_MAX}
+    else:
+        full_range = b"sBIT" in data[:_PNG_HEAD]
+    return Samples(upright, full_range)
 
 
 def _over_black(samples: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:

@@ -3,10 +3,15 @@
 import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import tifffile
 from PIL import Image, PngImagePlugin
 
 from ditfuse_jax.errors import UserError
@@ -26,6 +31,8 @@ _ENCODERS: dict[str, dict[str, Any]] = {
     ".bmp": {"format": "BMP"},
 }
 _EXIF_IMAGE_DESCRIPTION = 0x010E
+_TIFF_MAX_SAMPLE_VALUE = 281
+_PNG_HEADER = 33  # bytes: signature and IHDR chunk
 
 
 def write_image(
@@ -33,29 +40,77 @@ def write_image(
     image: np.ndarray,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes `uint8 (H, W, 3)` RGB in the format of the path's suffix.
+    """Writes RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix.
 
-    JPEG has quality 95 without chroma subsampling; the other formats are lossless.  Metadata are
-    stored in text chunks of a PNG and, as JSON, in the EXIF image description of JPEG, WebP and
-    TIFF; BMP cannot hold them and drops them.
+    PNG and TIFF hold 16 bits, and say that 65535 is white.  JPEG has quality 95 without chroma
+    subsampling; the other formats are lossless.  Metadata are stored in text chunks of a PNG and,
+    as JSON, in the EXIF image description of JPEG, WebP and TIFF; BMP cannot hold them and drops
+    them.
 
     Raises:
-      UserError: unknown suffix, missing or read-only folder, full disk, or an image or metadata
-        that the format cannot hold.  An older file of that name is then unchanged.
+      UserError: unknown suffix, 16 bits in a format of 8, missing or read-only folder, full disk,
+        or an image or metadata that the format cannot hold.  An older file of that name is then
+        unchanged.
     """
     path = as_path(path)
-    check_rgb(image, str(path))
+    check_rgb(image, str(path), deep=True)
     encoder = _ENCODERS.get(path.suffix.lower())
     if encoder is None:
         known = " ".join(_ENCODERS)
         raise UserError(f"{path}: no image format has the suffix {path.suffix!r} (known: {known})")
     encoded = io.BytesIO()
+    if image.dtype == np.uint16:
+        write_bytes(path, _encode_deep(path, image, encoder["format"], dict(metadata or {})))
+        return
     try:
         options = encoder | _metadata_options(encoder["format"], dict(metadata or {}))
         Image.fromarray(image).save(encoded, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be encoded ({error})") from error
     write_bytes(path, encoded.getbuffer())
+
+
+def is_deep_format(path: Path) -> bool:
+    """Whether the format of the path's suffix holds 16 bits per channel."""
+    return _ENCODERS.get(path.suffix.lower(), {}).get("format") in ("PNG", "TIFF")
+
+
+def _encode_deep(
+    path: Path, image: np.ndarray, image_format: str, metadata: dict[str, str]
+) -> bytes:
+    """Encodes uint16 (H, W, 3); Pillow cannot."""
+    if image_format == "TIFF":
+        stream = io.BytesIO()
+        tifffile.imwrite(
+            stream,
+            image,
+            photometric="rgb",
+            compression="zlib",
+            predictor=True,
+            description=json.dumps(metadata) if metadata else None,
+            metadata=None,
+            extratags=[(_TIFF_MAX_SAMPLE_VALUE, "H", 3, (65535,) * 3, True)],
+        )
+        return stream.getvalue()
+    if image_format != "PNG":
+        raise UserError(f"{path}: this format has 8 bits per channel: use .png or .tif, or depth 8")
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    if not done:
+        raise UserError(f"{path}: cannot be encoded")
+    encoded = data.tobytes()
+    texts = _metadata_options("PNG", metadata).get("pnginfo")
+    chunks = [
+        (b"sBIT", bytes([16, 16, 16])),
+        *([chunk[:2] for chunk in texts.chunks] if texts else []),
+    ]
+    added = b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return encoded[:_PNG_HEADER] + added + encoded[_PNG_HEADER:]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Canvas:
     padded: tuple[int, int]
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Returns a `native` `uint8 (H, W, 3)` image as `uint8 (h, w, 3)` of size `padded`."""
+        """Returns a `native` image (H, W, 3) as (h, w, 3) of size `padded`, uint8 or uint16."""
         _check_size(image, self.native)
         if self.scaled != self.native:
             height, width = self.scaled
@@ -34,8 +34,8 @@ class Canvas:
     def undo(self, output: np.ndarray) -> np.ndarray:
         """Returns a model output `(h, w, 3)` of size `padded` at the `native` size `(H, W, 3)`.
 
-        The type (float32, float64 or uint8) is kept.  Upscaling is cubic, clipped to the range of
-        the output's values.
+        The type (float32, float64, uint8 or uint16) is kept.  Upscaling is cubic, clipped to the
+        range of the output's values.
         """
         _check_size(output, self.padded)
         output = output[: self.scaled[0], : self.scaled[1]]

@@ -22,6 +22,7 @@ from ditfuse_jax.images.ranges import (
     parse_range,
 )
 from ditfuse_jax.images.samples import as_rgb
+from ditfuse_jax.images.values import with_depth
 
 _SLOW = 3.0  # seconds of measuring before a progress bar appears
 
@@ -77,9 +78,9 @@ class SourceRanges:
         Raises:
           UserError: see `read_samples`.
         """
-        samples = read_samples(path)
+        samples = read_samples(path).values
         if samples.dtype == np.uint8:
-            return samples if depth != 16 else samples.astype(np.uint16) * 257
+            return with_depth(samples, depth or 8)
         return as_rgb(apply_range(samples, self._ranges[source], depth=depth or 16))
 
     @property
@@ -99,8 +100,9 @@ class SourceRanges:
                         samples = read_samples(path)
                     except UserError:
                         continue  # named when it is read itself
-                    if samples.dtype != np.uint8:
-                        measured.setdefault(source, []).append(measure_samples(samples))
+                    if samples.values.dtype != np.uint8:
+                        statistics = measure_samples(samples.values, samples.full_range)
+                        measured.setdefault(source, []).append(statistics)
         ranges = {}
         for source, images in measured.items():
             shared = [
@@ -121,13 +123,14 @@ class SourceRanges:
         return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
 
-def _choices(value_range: RangeOption, count: int) -> Sequence[RangeChoice]:
+def _choices(value_range: RangeOption, count: int) -> list[RangeChoice]:
     several = not isinstance(value_range, str) and not all(
         isinstance(part, int | float) for part in value_range
     )
     if not several:
-        return [parse_range(value_range)] * count  # type: ignore[arg-type]
-    given = [parse_range(part) for part in value_range]  # type: ignore[arg-type]
+        given: list[RangeChoice] = [parse_range(value_range)]  # type: ignore[arg-type]
+    else:
+        given = [parse_range(part) for part in value_range]  # type: ignore[arg-type]
     if len(given) == 1:
         return given * count
     if len(given) != count:

@@ -1,16 +1,34 @@
-"""Conversion between bytes, as in files, and values in [-1, 1], as in the model."""
+"""Conversion between 8- or 16-bit pixels and values in [-1, 1], as in the model."""
 
 import numpy as np
 
 from ditfuse_jax.errors import UserError
 
 
-def check_rgb(image: np.ndarray, name: str) -> None:
-    """Raises UserError unless `image` is a non-empty `uint8 (H, W, 3)` array."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+def check_rgb(image: np.ndarray, name: str, *, deep: bool = False) -> None:
+    """Raises UserError unless `image` is a non-empty `uint8 (H, W, 3)` array; `deep`: or uint16."""
+    known = image.dtype == np.uint8 or (deep and image.dtype == np.uint16)
+    if not known or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise UserError(
-            f"{name}: expected a uint8 array (height, width, 3), got {image.dtype} {image.shape}"
+            f"{name}: expected a uint8{' or uint16' if deep else ''} array (height, width, 3), got"
+            f" {image.dtype} {image.shape}"
         )
+
+
+def with_depth(image: np.ndarray, depth: int) -> np.ndarray:
+    """Converts uint8 or uint16 pixels to 8 or 16 bits; 8 -> 16 -> 8 bits changes nothing."""
+    if image.dtype.itemsize * 8 == depth:
+        return image
+    if depth == 16:
+        return image.astype(np.uint16) * 257
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def from_pixels(image: np.ndarray) -> np.ndarray:
+    """Converts uint8 or uint16 pixels to float32 in [-1, 1], same shape."""
+    if image.dtype == np.uint8:
+        return from_uint8(image)
+    return image.astype(np.float32) / np.float32(32767.5) - np.float32(1)
 
 
 def from_uint8(image: np.ndarray) -> np.ndarray:
@@ -19,7 +37,14 @@ def from_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Converts values in [-1, 1] to the nearest bytes, same shape; values outside are clipped.
+    """Converts values in [-1, 1] to the nearest bytes; see `to_pixels`."""
+    return to_pixels(image, 8)
+
+
+def to_pixels(image: np.ndarray, depth: int) -> np.ndarray:
+    """Converts values in [-1, 1] to the nearest pixel values of 8 or 16 bits, same shape.
+
+    Values outside are clipped.
 
     Raises:
       UserError: a value is NaN or infinite.
@@ -29,4 +54,6 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         raise UserError(
             "the image holds NaN or infinite values: the weights are damaged or training diverged"
         )
-    return np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
+    largest, dtype = (65535, np.uint16) if depth == 16 else (255, np.uint8)
+    half = np.float32(largest / 2)
+    return np.clip(np.rint((image + 1) * half), 0, largest).astype(dtype)

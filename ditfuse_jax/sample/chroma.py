@@ -23,12 +23,12 @@ def with_asked_chroma(image: np.ndarray, sources: Sequence[np.ndarray], prompt: 
     requests the chroma may grow with the luma.
 
     Args:
-      image: uint8 (H, W, 3).
-      sources: images of the same size and type.
+      image: uint8 or uint16 (H, W, 3).
+      sources: images of the same size.
       prompt: with placeholders; one without the tags of a fusion or of requests changes nothing.
 
     Returns:
-      uint8 (H, W, 3).
+      (H, W, 3), of the image's type.
     """
     task, tags = prompt_tags(prompt)
     if task not in ("FUSION", "CONTROL") or _OVERLAY.intersection(tags):

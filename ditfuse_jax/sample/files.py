@@ -13,7 +13,13 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import IMAGE_SUFFIXES, RangeOption, SourceRanges, write_image
+from ditfuse_jax.images import (
+    IMAGE_SUFFIXES,
+    RangeOption,
+    SourceRanges,
+    is_deep_format,
+    write_image,
+)
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
@@ -62,6 +68,7 @@ def fuse(
     resize: bool = False,
     value_range: RangeOption = "auto",
     recursive: bool = False,
+    depth: int | None = None,
     align: str | Path | None = None,
     align_save: Path | None = None,
     quiet: bool = False,
@@ -87,6 +94,8 @@ def fuse(
       value_range: which samples of files with more than 8 bits become black and white; see
         `images.SourceRanges`.  All files of a source share the range.
       recursive: search folders inside the folders too.
+      depth: bits per channel of the written images, 8 or 16; by default 16 if a source has more
+        than 8 and the format (PNG, TIFF) holds them.  With `align`, sources are read with 8.
       align: bring images onto the pixels of the first of their stack and cut off what any lacks,
         by a warp of this model (see `estimate_alignment`; "auto" is the simplest that explains
         them) or of a calibration file.
@@ -101,6 +110,8 @@ def fuse(
         could not be aligned.
       IncompleteError: some images of folders could not be fused; the others are written.
     """
+    if depth not in (None, 8, 16):
+        raise UserError(f"depth must be 8 or 16, not {depth}")
     job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})
@@ -108,6 +119,8 @@ def fuse(
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)
     for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
         fuser.check(instruction.prompt, count)
+    if depth == 16 and not is_deep_format(outputs[0].path):
+        raise UserError(f"{outputs[0].path}: this format has 8 bits: use .png or .tif for 16")
     if not quiet:
         for instruction in dict.fromkeys(planned.instruction for planned in outputs):
             if instruction.understood is not None:
@@ -143,12 +156,15 @@ def fuse(
             if reader.alignment:
                 alignments[number] = reader.alignment
             if job.folders:
-                fingerprints[number] = text_digest(f"{model} {prompt} {pixels_digest(*sources)}")
+                fingerprints[number] = text_digest(
+                    f"{model} {prompt} {depth} {pixels_digest(*sources)}"
+                )
                 if has_fingerprint(planned.path, fingerprints[number]):
                     kept.append(planned.path)
                     bar.update()
                     continue
-            yield number, FusionInput(sources, prompt)
+            bits = depth or (None if is_deep_format(planned.path) else 8)
+            yield number, FusionInput(sources, prompt, bits)
 
     images = read()
     first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made

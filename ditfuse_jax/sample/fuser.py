@@ -10,7 +10,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_uint8, to_uint8
+from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels, to_pixels
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Partitioner, distribute, gather
@@ -36,12 +36,19 @@ class FusionInput:
     """What one fused image is made from.
 
     Attributes:
-      sources: images of one scene, uint8 (H, W, 3), all of one size.
+      sources: images of one scene, uint8 or uint16 (H, W, 3), all of one size.
       prompt: a full prompt with placeholders for the images.
+      depth: bits of the fused image, 8 or 16; None for 16 if a source has them.
     """
 
     sources: Sequence[np.ndarray]
     prompt: str
+    depth: int | None = None
+
+    @property
+    def output_depth(self) -> int:
+        """Bits per channel of the fused image."""
+        return self.depth or max(image.dtype.itemsize * 8 for image in self.sources)
 
 
 class Fuser:
@@ -100,7 +107,7 @@ class Fuser:
         return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side)
 
     def fuse(self, inputs: Sequence[FusionInput]) -> list[np.ndarray]:
-        """Returns a fused image, uint8 (H, W, 3), for each input, of the size of its sources."""
+        """Returns a fused image (H, W, 3) for each input, of its sources' size and its depth."""
         results: dict[int, np.ndarray] = {}
         for done in self.fuse_iter(enumerate(inputs)):
             results.update(done)
@@ -137,7 +144,7 @@ class Fuser:
         canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
         pixels = np.stack(
             [
-                np.stack([from_uint8(canvas.apply(source)) for source in item.sources])
+                np.stack([from_pixels(canvas.apply(source)) for source in item.sources])
                 for item, canvas in zip(filled, canvases, strict=True)
             ]
         )
@@ -158,10 +165,10 @@ class Fuser:
         shares = self._place(shares, None)
         branches = self._branches(filled, sources)
         out = self._sampler(self.trained.parameters, branches, noise, shares)
-        images = to_uint8(self._fetch(decode(self.trained.autoencoder, out)))
+        images = self._fetch(decode(self.trained.autoencoder, out))
         fused = {
-            number: canvas.undo(image)
-            for (number, _), canvas, image in zip(group, canvases, images, strict=False)
+            number: canvas.undo(to_pixels(image, item.output_depth))
+            for (number, item), canvas, image in zip(group, canvases, images, strict=False)
         }
         if self.sampling.limit_chroma:
             for number, item in group:

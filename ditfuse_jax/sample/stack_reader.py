@@ -76,7 +76,7 @@ class StackReader:
           UserError: an image cannot be read, sizes differ, or the images cannot be aligned.
         """
         if not self._align:
-            return read_stack(paths, resize=self._resize, ranges=self._ranges)
+            return read_stack(paths, resize=self._resize, ranges=self._ranges, depth=None)
         images = [self._ranges.read(path, k) for k, path in enumerate(paths)]
         stack = align_stack(images, paths, model=self._model, calibration=self._calibration)
         if not self._quiet:

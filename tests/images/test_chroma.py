@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ditfuse_jax.images import is_grey, limit_chroma
+from ditfuse_jax.images import is_grey, limit_chroma, with_depth
 
 
 @pytest.fixture
@@ -60,3 +60,13 @@ def test_one_coloured_pixel_beside_a_place_is_enough():
     limited = limit_chroma(image, [source])
     np.testing.assert_array_equal(limited[10, 11], image[10, 11])
     assert is_grey(limited[10, 13])
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_sixteen_bits_are_limited_like_eight(image, relative):
+    sources = [grey(1), np.roll(image, 5, axis=1) // 2 + 60]
+    shallow = limit_chroma(image, sources, relative=relative)
+    deep = limit_chroma(with_depth(image, 16), sources, relative=relative)
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 257 - shallow).max() <= 0.51
+    assert (shallow != image).any()

@@ -3,10 +3,11 @@ import os
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import read_image, read_metadata, write_image
+from ditfuse_jax.images import read_image, read_metadata, read_stack, write_image
 
 METADATA = {"prompt": "fuse <img> & keep “edges” – 保留红外目标 🌙\nsecond line", "seed": "7"}
 
@@ -21,6 +22,40 @@ def test_lossless_formats_round_trip_bitwise(tmp_path, suffix):
     path = tmp_path / f"fused{suffix}"
     write_image(path, picture(), METADATA)
     np.testing.assert_array_equal(read_image(path), picture())
+
+
+def deep_picture(white=65535):
+    return np.random.default_rng(0).integers(0, white + 1, (31, 17, 3), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("white", [65535, 3000])  # dark pictures stay dark
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
+def test_sixteen_bits_are_written_and_read_bit_by_bit(tmp_path, suffix, white):
+    path = tmp_path / f"fused{suffix}"
+    write_image(path, deep_picture(white), METADATA)
+    np.testing.assert_array_equal(read_stack([path], depth=None)[0], deep_picture(white))
+    np.testing.assert_array_equal(read_image(path), deep_picture(white) >> 8)
+    assert read_metadata(path).items() >= METADATA.items()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_other_decoders_read_the_sixteen_bits(tmp_path, suffix):
+    path = tmp_path / f"fused{suffix}"
+    write_image(path, deep_picture(), METADATA)
+    decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    np.testing.assert_array_equal(decoded[..., ::-1], deep_picture())
+    if suffix == ".tif":
+        np.testing.assert_array_equal(tifffile.imread(path), deep_picture())
+    with Image.open(path) as image:
+        image.verify()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
+def test_formats_of_eight_bits_refuse_sixteen_by_name(tmp_path, suffix):
+    with pytest.raises(UserError, match=r"8 bits per channel: use \.png or \.tif"):
+        write_image(tmp_path / f"fused{suffix}", deep_picture())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
@@ -116,7 +151,7 @@ def test_what_a_format_cannot_hold_is_an_error_and_no_file(tmp_path):
 
 
 def test_float_images_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"fused\.png: expected a uint8 array"):
+    with pytest.raises(UserError, match=r"fused\.png: expected a uint8 or uint16 array"):
         write_image(tmp_path / "fused.png", picture().astype(np.float32))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import with_depth
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.prompts import (
     TextSlots,
@@ -62,6 +63,25 @@ def stack(height, width, count=2, seed=0):
 def test_an_image_below_the_largest_side_is_not_resampled(fuser, size):
     sources = stack(*size)
     np.testing.assert_array_equal(fuser().fuse([FusionInput(sources, PROMPT)])[0], sources[0])
+
+
+def deep_stack(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 65536, (height, width, 3), dtype=np.uint16) for _ in range(2)]
+
+
+def test_sixteen_bits_pass_through_a_copying_model_unchanged(fuser):
+    sources = deep_stack(37, 53)
+    (fused,) = fuser(limit_chroma=True).fuse([FusionInput(sources, PROMPT)])
+    np.testing.assert_array_equal(fused, sources[0])
+
+
+@pytest.mark.parametrize("depth, dtype", [(None, np.uint16), (8, np.uint8), (16, np.uint16)])
+def test_one_deep_source_makes_the_result_deep_unless_a_depth_is_asked_for(fuser, depth, dtype):
+    shallow, deep = stack(32, 32)[0], deep_stack(32, 32)[0]
+    (fused,) = fuser().fuse([FusionInput([shallow, deep], PROMPT, depth)])
+    assert fused.dtype == dtype
+    np.testing.assert_array_equal(with_depth(fused, 8), shallow)
 
 
 def test_a_longer_image_is_computed_downscaled_and_returned_at_its_size(fuser, echo):

@@ -14,7 +14,7 @@ from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
 from ditfuse_jax.evaluate.metrics.presets import METRIC_PRESETS, MetricPreset
 from ditfuse_jax.evaluate.metrics.registry import METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.metrics.sums import Size
-from ditfuse_jax.images import check_rgb, check_same_size
+from ditfuse_jax.images import check_rgb, check_same_size, with_depth
 
 # Each size, choice of metrics and preset has its own compiled program.  So many are kept.
 _PROGRAMS = 64
@@ -34,9 +34,10 @@ def compute_metrics(
     """Computes metrics of one fused image.
 
     Args:
-      fused: uint8 RGB `(H, W, 3)`.
-      sources: one or more images of the same shape and type.
-      clean: the photograph that full-reference metrics compare with, of the same shape and type.
+      fused: RGB `(H, W, 3)`, uint8, or uint16, which is rounded to 8 bits: the metrics are defined
+        on 256 levels.
+      sources: one or more images of the same shape.
+      clean: the photograph that full-reference metrics compare with, of the same shape.
       names: keys of `METRICS`; by default those of `TASK_METRICS["fuse"]` that can be computed
         with or without a clean image, for this number of sources and this size.
       preset: a key of `METRIC_PRESETS`: the conventions of the code behind a published table.
@@ -74,9 +75,12 @@ def compute_metrics_of_candidates(
     images |= {f"source {i + 1}": image for i, image in enumerate(sources)}
     images |= {} if clean is None else {"the clean image": clean}
     for label, image in images.items():
-        check_rgb(image, label)
+        check_rgb(image, label, deep=True)
     check_same_size(list(images.values()), list(images))
 
+    candidates = [with_depth(image, 8) for image in candidates]
+    sources = [with_depth(image, 8) for image in sources]
+    clean = None if clean is None else with_depth(clean, 8)
     size = candidates[0].shape[0], candidates[0].shape[1]
     chosen = _choose(names, convention, clean is not None, len(sources), size)
     on_host = [name for name in chosen if METRICS[name].needs == "host"]

@@ -119,7 +119,7 @@ class TestScore:
                 lambda a: compute_metrics(a, [a], preset="me"),
                 "metric preset 'me' is unknown; choose from canonical",
             ),
-            (lambda a: compute_metrics(a / 255.0, [a]), "expected a uint8 array"),
+            (lambda a: compute_metrics(a / 255.0, [a]), "expected a uint8 or uint16 array"),
             (lambda a: compute_metrics(a, []), "at least one fused image and one source"),
         ],
     )
@@ -127,6 +127,14 @@ class TestScore:
         with pytest.raises(UserError, match=message) as caught:
             call(scene("photo"))
         assert "\n" not in str(caught.value)
+
+    def test_sixteen_bits_are_scored_like_their_eight(self, scene):
+        fused, source = scene("photo", 20, 24), scene("other", 20, 24)
+        deep = np.minimum(fused.astype(np.uint32) * 257 + 100, 65535).astype(np.uint16)
+        names = ["EN", "SD", "MI"]
+        assert compute_metrics(deep, [source], names=names) == compute_metrics(
+            fused, [source], names=names
+        )
 
 
 class TestPadding:
