@@ -133,7 +133,10 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     if not args.checkpoint:
         if not (args.fused or folders):
             raise UserError("name a model (--checkpoint), images (--a, --b, --fused) or a --suite")
-        if not (args.fused and folders and args.output):
-            raise UserError("--fused needs --a, --b and --output, or --checkpoint")
+        if not (args.fused and folders and (args.output or any(exports))):
+            raise UserError(
+                "--fused needs --a, --b and --output or a file for the scores (--json FILE), or "
+                "--checkpoint"
+            )
         if has_data or args.count:
             raise UserError("--data and --count need --checkpoint")

@@ -51,6 +51,17 @@ def test_fused_images_of_other_methods_are_scored(stacks, tmp_path):
     assert set(report["images"]) == {"one", "two", "three"}
 
 
+def test_scores_in_a_file_need_no_folder_for_a_report(stacks, tmp_path, capsys):
+    before = set(tmp_path.iterdir())
+    options = ["--a", stacks / "image1", "--b", stacks / "image2", "--fused", stacks / "image1"]
+    options += ["--metrics", "MSE", "--json", tmp_path / "new" / "scores.json"]
+    assert main(["evaluate", *map(str, options)]) == 0
+    scores = strict_json((tmp_path / "new" / "scores.json").read_text())
+    assert set(scores["images"]) == {"one", "two", "three"}
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "new"}
+    assert "mean of 3 images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("what", ["train", "sample", "data"])
 def test_benchmarks_print_one_json_object(what, tiny_overrides, capsys):
     assert main(["bench", what, "--repeats", "2", "--json", *tiny_overrides]) == 0

@@ -13,7 +13,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import latex_table, markdown_table
 from ditfuse_jax.evaluate.results import Results
-from ditfuse_jax.files import write_text
+from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.paths import as_path, is_remote
 
 
@@ -26,17 +26,16 @@ class Exports:
     markdown: Path | None = None
     latex: Path | None = None
 
-    def check(self) -> None:
-        """Checks the folders before anything is computed.
+    def make_folders(self) -> None:
+        """Makes the files' folders before anything is computed.
 
         Raises:
-          UserError: one does not exist.
+          UserError: one cannot be made, or a file is a folder.
         """
-        for path in (self.json, self.csv, self.markdown, self.latex):
-            if path and not (is_remote(path) or as_path(path).parent.is_dir()):
-                raise UserError(
-                    f"{path}: there is no folder {as_path(path).parent}: create it first"
-                )
+        for path in map(as_path, filter(None, (self.json, self.csv, self.markdown, self.latex))):
+            if not is_remote(path) and path.is_dir():
+                raise UserError(f"{path} is a folder: name a file")
+            make_folder(path.parent)
 
     def write(self, results: Results) -> None:
         """Writes the files.

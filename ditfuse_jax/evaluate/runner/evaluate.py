@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def evaluate_files(
     sources: Sequence[Path],
     fused: Path | Mapping[str, Path],
     clean: Path | None = None,
-    output: Path,
+    output: Path | None = None,
     task: str = "fuse",
     options: EvaluationOptions | None = None,
     value_range: RangeOption = "auto",
@@ -159,7 +160,8 @@ def evaluate_files(
       sources: two or more folders of source images with equal names.
       fused: a folder of fused images with the same names, or several: method -> folder.
       clean: a folder of clean images, if there are any.
-      output: for `report.html`, `report.json`, `scores/` and `sheets/`.
+      output: for `report.html`, `report.json`, `scores/` and `sheets/`; by default only the
+        exports are written.
       task: a key of `TASK_METRICS`: whose metrics are computed by default.
       options: metrics and further files.
       value_range: of sources with more than 8 bits; see `images.SourceRanges`.
@@ -182,9 +184,17 @@ def evaluate_files(
         versions=package_versions(),
     )
     scenes = open_scenes(folders, value_range=value_range, one_camera=task in ONE_CAMERA_TASKS)
-    return evaluate_scenes(
-        scenes, methods, as_path(output), run, task=task, options=options, quiet=quiet
-    )
+    if output is not None:
+        return evaluate_scenes(
+            scenes, methods, as_path(output), run, task=task, options=options, quiet=quiet
+        )
+    with tempfile.TemporaryDirectory(prefix="ditfuse-") as folder:
+        results = evaluate_scenes(
+            scenes, methods, Path(folder), run, task=task, options=options, quiet=True
+        )
+    if not quiet:
+        print(text_table(results))
+    return results
 
 
 def evaluate_scenes(
@@ -215,7 +225,7 @@ def evaluate_scenes(
     """
     options = options or EvaluationOptions()
     names = choose_metrics(options.metrics, task)
-    options.exports.check()
+    options.exports.make_folders()
     METRIC_PRESETS.find(options.preset)
     check_method_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:

@@ -66,6 +66,13 @@ def test_only_the_requested_files_are_written(results, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"t.md", "t.tex"}
 
 
-def test_a_missing_folder_is_refused_before_anything_is_computed(tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*nowhere"):
-        Exports(csv=tmp_path / "nowhere" / "x.csv").check()
+def test_missing_folders_are_made_and_a_folder_is_no_file(results, tmp_path):
+    exports = Exports(csv=tmp_path / "a new" / "deep one" / "x.csv")
+    exports.make_folders()
+    exports.write(results)
+    assert (tmp_path / "a new" / "deep one" / "x.csv").is_file()
+    with pytest.raises(UserError, match="is a folder: name a file"):
+        Exports(json=tmp_path / "a new").make_folders()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be created"):
+        Exports(json=tmp_path / "file" / "x.json").make_folders()
