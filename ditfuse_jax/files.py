@@ -221,6 +221,15 @@ def _write_error(path: Path, error: OSError | ValueError) -> UserError:
 
 
 def compilation_cache() -> Path:
-    """Returns the folder for compiled programs: JAX's environment variable, or the user's cache."""
-    default = os.path.join(os.path.expanduser("~"), ".cache", "ditfuse_jax", "xla")
-    return Path(os.environ.get(CACHE_VARIABLE) or default)
+    """Returns the folder for compiled programs: JAX's environment variable, or the user's cache.
+
+    A user without a home folder gets a temporary one, which is removed when the process ends.
+    """
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
+    home = os.path.expanduser("~")
+    if home == "~":  # neither HOME nor an entry in the list of users
+        folder = tempfile.mkdtemp(prefix="ditfuse-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+    return Path(home, ".cache", "ditfuse_jax", "xla")

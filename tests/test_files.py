@@ -1,6 +1,7 @@
 """Files are written whole or not at all, on local disk and in object stores."""
 
 import hashlib
+import tempfile
 import threading
 from pathlib import Path
 
@@ -87,3 +88,14 @@ def test_a_missing_permission_is_told_in_one_line(gcs):
         with pytest.raises(UserError, match=text) as caught:
             files.write_bytes(path, b"1")
         assert "\n" not in str(caught.value)
+
+
+def test_without_a_home_folder_compiled_programs_go_to_a_temporary_one(monkeypatch):
+    monkeypatch.delenv(files.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    folder = files.compilation_cache()
+    assert folder.is_absolute() and folder.is_dir()
+    assert folder.is_relative_to(tempfile.gettempdir())
+    monkeypatch.setenv(files.CACHE_VARIABLE, "/given")
+    assert str(files.compilation_cache()) == "/given"
+    folder.rmdir()
