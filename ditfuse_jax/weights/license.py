@@ -5,6 +5,7 @@ from pathlib import Path
 from ditfuse_jax import hub
 from ditfuse_jax.weights.bundle import find_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint
+from ditfuse_jax.weights.run_paths import CHECKPOINTS
 
 LICENSE = "LICENSE"
 
@@ -24,7 +25,8 @@ def find_license(checkpoint: Checkpoint) -> Path | None:
             continue
         folder = find_bundle(path)
         # A step folder lies two levels below its run folder.
-        for candidate in (folder, folder.parent.parent):
+        is_step = folder.parent.name == CHECKPOINTS
+        for candidate in (folder, folder.parent.parent) if is_step else (folder,):
             if (candidate / LICENSE).is_file():
                 return candidate / LICENSE
     return None
