@@ -20,6 +20,7 @@ from ditfuse_jax.prompts import has_placeholders
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 
 _SMALLEST_TILE = 64
+_SMALLEST_SIDE = 16
 
 
 def _setting(default: Any, help: str, at_least: float | None = None) -> Any:
@@ -70,7 +71,9 @@ class SamplingConfig:
     text_slots: tuple[int, int, int] = _setting(
         (64, 32, 160), "most tokens before, between and after the images", 1
     )
-    max_side: int = _setting(1024, "longer images are computed at this many pixels", 16)
+    max_side: int = _setting(
+        1024, "longer images are computed at this many pixels and enlarged; 0: no limit", 0
+    )
     tile: int = _setting(0, "cut larger images into tiles of this side; 0 never cuts", 0)
     global_steps: int = _setting(
         0, "steps that an image in tiles takes as a whole, downscaled to one tile", 0
@@ -103,6 +106,8 @@ class SamplingConfig:
             raise UserError(f"shift must be above 0, not {self.shift}")
         if self.seed >= 2**32:  # JAX drops the higher bits
             raise UserError(f"seed must be below 2**32, not {self.seed}")
+        if 0 < self.max_side < _SMALLEST_SIDE:
+            raise UserError(f"max_side must be 0 or at least {_SMALLEST_SIDE}, not {self.max_side}")
         if 0 < self.tile < _SMALLEST_TILE:
             raise UserError(f"tile must be 0 or at least {_SMALLEST_TILE}, not {self.tile}")
         if self.global_steps >= self.steps:

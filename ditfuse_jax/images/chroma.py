@@ -7,6 +7,7 @@ import numpy as np
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # BT.601
 _DARK = 16.0  # luma below which a source's colour is mostly noise
+_STRIP = 256  # rows
 _NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
 
 
@@ -31,6 +32,17 @@ def limit_chroma(
     Returns:
       (H, W, 3), of the image's type.
     """
+    # In strips, since the float images take 20 times the memory of an 8-bit one.
+    result = np.empty_like(image)
+    for top in range(0, len(image), _STRIP):
+        above = min(top, 1)  # a row of the neighbourhood
+        rows = slice(top - above, top + _STRIP + 1)
+        strip = _limit_strip(image[rows], [source[rows] for source in sources], relative)
+        result[top : top + _STRIP] = strip[above : above + _STRIP]
+    return result
+
+
+def _limit_strip(image: np.ndarray, sources: list[np.ndarray], relative: bool) -> np.ndarray:
     luma, chroma = _split(image)
     limit = np.zeros_like(luma)
     for source in sources:

@@ -50,10 +50,12 @@ def to_pixels(image: np.ndarray, depth: int) -> np.ndarray:
       UserError: a value is NaN or infinite.
     """
     image = np.asarray(image, np.float32)
-    if not np.isfinite(image).all():
+    if not np.isfinite(image.sum(dtype=np.float64)):  # without an array of booleans
         raise UserError(
             "the image holds NaN or infinite values: the weights are damaged or training diverged"
         )
     largest, dtype = (65535, np.uint16) if depth == 16 else (255, np.uint8)
-    half = np.float32(largest / 2)
-    return np.clip(np.rint((image + 1) * half), 0, largest).astype(dtype)
+    scaled = image + np.float32(1)
+    scaled *= np.float32(largest / 2)
+    np.clip(np.rint(scaled, out=scaled), 0, largest, out=scaled)
+    return scaled.astype(dtype)

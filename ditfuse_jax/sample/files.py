@@ -30,7 +30,7 @@ from ditfuse_jax.sample.fingerprints import (
     text_digest,
 )
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.fuser import Fuser, FusionInput, with_size_warning
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
@@ -166,7 +166,7 @@ def fuse(
             bits = depth or (None if is_deep_format(planned.path) else 8)
             yield number, FusionInput(sources, prompt, bits)
 
-    images = read()
+    images = with_size_warning(read(), fuser, outputs[0].sources[0].name, quiet)
     first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
     for folder in {planned.path.parent for planned in outputs} if first else ():
         make_folder(folder)
@@ -178,6 +178,8 @@ def fuse(
                 metadata = image_metadata(planned, config, trained, ranges)
                 if number in alignments:
                     metadata["alignment"] = alignments.pop(number)
+                if size := fuser.computed_size(*image.shape[:2]):
+                    metadata["computed at"] = f"{size[1]}x{size[0]}"
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)
                 write_image(planned.path, image, metadata)

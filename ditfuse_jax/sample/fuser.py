@@ -2,17 +2,20 @@
 
 import collections
 import dataclasses
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels, to_pixels
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.network import Network
+from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.prompts import (
     EncodedPrompt,
@@ -104,7 +107,27 @@ class Fuser:
     def canvas(self, height: int, width: int) -> Canvas:
         """Returns how an image of this size is resized and padded for the model."""
         multiple = int(np.lcm(_BUCKET, self.trained.model.size_multiple))
-        return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side)
+        return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side or None)
+
+    def computed_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """(height, width) at which a larger image is computed; None if at its own size."""
+        scaled = self.canvas(height, width).scaled
+        return None if scaled == (height, width) else scaled
+
+    def describe_limit(self, height: int, width: int, name: str) -> str | None:
+        """Returns one line if an image of this size is computed smaller, and how to avoid it."""
+        computed = self.computed_size(height, width)
+        if computed is None:
+            return None
+        lifted = (
+            "--max-side 0 computes it in full"
+            if self.sampling.tile
+            else f"--max-side {max(height, width)} computes it in full, with more memory"
+        )
+        return (
+            f"warning: {name} is {width}x{height}, computed at {computed[1]}x{computed[0]} and"
+            f" enlarged: {lifted}"
+        )
 
     def fuse(self, inputs: Sequence[FusionInput]) -> list[np.ndarray]:
         """Returns a fused image (H, W, 3) for each input, of its sources' size and its depth."""
@@ -142,29 +165,33 @@ class Fuser:
         # A group that is not full is filled up with copies, so that it needs no other program.
         filled = inputs + [inputs[-1]] * (self.sampling.batch_size - len(inputs))
         canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
-        pixels = np.stack(
-            [
-                np.stack([from_pixels(canvas.apply(source)) for source in item.sources])
-                for item, canvas in zip(filled, canvases, strict=True)
-            ]
-        )
+        shape = (len(filled), len(inputs[0].sources), *canvases[0].padded, 3)
+        pixels = np.empty(shape, np.float32)
+        for row, (item, canvas) in enumerate(zip(filled, canvases, strict=True)):
+            for k, source in enumerate(item.sources):
+                pixels[row, k] = from_pixels(canvas.apply(source))
         # All rows start from the same noise, so that an image does not depend on its batch.
         key = jax.random.key(self.sampling.seed)
-        shape = self.trained.space.shape(*pixels.shape[2:4])
+        size = self.trained.space.shape(*pixels.shape[2:4])
+        # Pixels are not encoded: they need no noise.
+        drawn = size if isinstance(self.trained.space, LatentSpace) else (1, 1, 1)
         noise, posterior_noise = (
             self._rows(jax.random.normal(key, size), len(filled))
             for key, size in (
-                (key, shape),
-                (jax.random.fold_in(key, 1), (pixels.shape[1], *shape)),
+                (key, size),
+                (jax.random.fold_in(key, 1), (pixels.shape[1], *drawn)),
             )
         )
         encode, decode = make_codec(self.trained.space)
         sources = encode(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
+        del pixels, posterior_noise  # large images leave little memory
         weights = self.sampling.guidance.weights
         shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         shares = self._place(shares, None)
         branches = self._branches(filled, sources)
+        del sources
         out = self._sampler(self.trained.parameters, branches, noise, shares)
+        del branches, noise
         images = self._fetch(decode(self.trained.autoencoder, out))
         fused = {
             number: canvas.undo(to_pixels(image, item.output_depth))
@@ -219,6 +246,23 @@ class Fuser:
 
     def _encode(self, prompt: str, count: int, num_slots: int | None = None) -> EncodedPrompt:
         return encode_prompt(self._tokenizer, prompt, count, self._slots, num_slots)
+
+
+def with_size_warning(
+    inputs: Iterable[tuple[int, FusionInput]], fuser: Fuser, name: str, quiet: bool = False
+) -> Iterator[tuple[int, FusionInput]]:
+    """Passes inputs on; the first that is computed smaller than it is gives one warning line.
+
+    `name`: what the line calls the image, if it is the first one.
+    """
+    told = quiet
+    for place, (number, item) in enumerate(inputs):
+        size = item.sources[0].shape[:2]
+        line = fuser.describe_limit(*size, name if place == 0 else f"image {place + 1} of the job")
+        if line and not told:
+            tqdm.tqdm.write(line, file=sys.stderr)
+            told = True
+        yield number, item
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 from flax import nnx
 
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
@@ -25,6 +26,7 @@ from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
 _MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
+_SLOW = 3.0  # seconds before a progress bar appears
 _TILES_PER_GROUP = 8
 _TILES_PER_GROUP_CPU = 2  # the downscaled 4:3 image of the global steps has two tiles
 
@@ -87,35 +89,42 @@ class TiledSampler:
             x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
         groups = self._groups(tiles)
-        conditions = [_cut_condition(branches, group, tiles) for group in groups]
         cache: list[EncodedCondition | None] = [None] * len(groups)
         average = self.rule.start(len(weights), x)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
             nonlocal average
-            parts = []
-            for k, (group, condition) in enumerate(zip(groups, conditions, strict=True)):
+            sums = jnp.zeros((len(weights), *x.shape), x.dtype)
+            for k, (group, real) in enumerate(groups):
+                condition = _cut_condition(branches, group, tiles)
                 encoded = cache[k] or self._encode(parameters, condition, weights)
                 # A single step usually needs the keys and values only once.
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
                     cache[k] = encoded
                 rows = _cut_rows(x, group, tiles)
-                parts.append(self._velocities(parameters, encoded, condition, rows, t))
-            velocities = _blend(parts, x.shape[0], tiles)
+                part = self._velocities(parameters, encoded, condition, rows, t)
+                sums = _add(sums, part, group, real, tiles)
+                # Groups that wait to be computed would hold their tiles in memory.
+                sums.block_until_ready()
+                bar.update(int(real.sum()))
+            velocities = _divide(sums, tiles)
             guided, average = _guided(self.rule, velocities, weights, x, t, average)
             return guided
 
-        return self.solver(velocity, x, times)
+        with tqdm.tqdm(unit="tile", desc="tiles", delay=_SLOW, leave=False, disable=None) as bar:
+            return self.solver(velocity, x, times)
 
-    def _groups(self, tiles: Tiles) -> list[np.ndarray]:
-        """Corners (T, 2) of the tiles that are computed together.
+    def _groups(self, tiles: Tiles) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Corners (T, 2) of the tiles that are computed together, and which of them count, (T,).
 
-        All groups have the same size; the last one is filled up with copies of its last tile.
+        All groups have the same size; the last one is filled up with copies of its last tile, which
+        do not count.
         """
         size = _TILES_PER_GROUP_CPU if self._on_cpu else _TILES_PER_GROUP
         padding = -len(tiles.corners) % size
         corners = np.pad(tiles.corners, ((0, padding), (0, 0)), mode="edge")
-        return list(corners.reshape(-1, size, 2))
+        real = np.arange(len(corners)) < len(tiles.corners)
+        return list(zip(corners.reshape(-1, size, 2), real.reshape(-1, size), strict=True))
 
     @property
     def _on_cpu(self) -> bool:
@@ -176,15 +185,24 @@ def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
     return parts.reshape(-1, *parts.shape[2:])
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _blend(parts: list[jax.Array], batch: int, tiles: Tiles) -> jax.Array:
-    """Blends velocities of tiles, (R, T * B, h, w, C) per group, into the image's, (R, B, H, W, C).
+@functools.partial(jax.jit, static_argnums=4, donate_argnums=0)
+def _add(
+    sums: jax.Array, part: jax.Array, corners: np.ndarray, real: np.ndarray, tiles: Tiles
+) -> jax.Array:
+    """Adds weighted velocities of tiles, (R, T * B, h, w, C), to the image's, (R, B, H, W, C).
 
     Branches are blended one by one, so that guidance may depend on the whole image.
     """
-    joined = jnp.concatenate(parts, axis=1)
-    velocities = joined.reshape(len(joined), -1, batch, *joined.shape[2:])
-    return tiles.blend(jnp.moveaxis(velocities, 0, 1)[: len(tiles.corners)])
+    velocities = part.reshape(part.shape[0], len(corners), sums.shape[1], *part.shape[2:])
+    velocities = jnp.moveaxis(velocities, 1, 0) * real[:, None, None, None, None, None]
+    return tiles.add(sums, velocities, corners)
+
+
+@functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
+def _divide(sums: jax.Array, tiles: Tiles) -> jax.Array:
+    """Divides the sum of weighted velocities by the sum of the weights."""
+    rows, columns = tiles.weights
+    return sums / (rows[:, None] * columns)[..., None]
 
 
 @functools.partial(jax.jit, static_argnums=0)

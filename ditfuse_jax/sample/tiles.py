@@ -44,8 +44,14 @@ class Tiles:
 
     def blend(self, tiles: jax.Array) -> jax.Array:
         """Returns the image (..., H, W, C) of tiles (T, ..., h, w, C), weighted by `window`."""
-        window = jnp.asarray(self.window)[..., None]
         image = jnp.zeros((*tiles.shape[1:-3], *self.size, tiles.shape[-1]), tiles.dtype)
+        rows, columns = self.weights
+        total = self.add(image, tiles, self.corners)
+        return total / jnp.asarray(rows[:, None] * columns)[..., None]
+
+    def add(self, image: jax.Array, tiles: jax.Array, corners: np.ndarray) -> jax.Array:
+        """Adds tiles (T, ..., h, w, C), weighted by `window`, to an image (..., H, W, C)."""
+        window = jnp.asarray(self.window)[..., None]
         lead = (0,) * (image.ndim - 3)
 
         def add(image: jax.Array, placed: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -54,20 +60,22 @@ class Tiles:
             start = (*lead, corner[0], corner[1], 0)
             return jax.lax.dynamic_update_slice(image, total, start), None
 
-        image, _ = jax.lax.scan(add, image, (tiles, jnp.asarray(self.corners)))
-        return image / jnp.asarray(self._weight())[..., None]
+        return jax.lax.scan(add, image, (tiles, jnp.asarray(corners)))[0]
 
     @property
     def window(self) -> np.ndarray:
         """(h, w) weights of a tile's pixels: they fall towards its borders and are never zero."""
         return np.outer(*(_ramp(side) for side in self.tile)).astype(np.float32)
 
-    def _weight(self) -> np.ndarray:
-        """(H, W) sum of the windows."""
-        total = np.zeros(self.size, np.float32)
-        height, width = self.tile
-        for row, column in self.corners:
-            total[row : row + height, column : column + width] += self.window
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H,) and (W,): the sum of all windows at a pixel is the product of these two."""
+        return self._weights(0), self._weights(1)
+
+    def _weights(self, axis: int) -> np.ndarray:
+        total, side = np.zeros(self.size[axis], np.float32), self.tile[axis]
+        for start in (self.rows, self.columns)[axis]:
+            total[start : start + side] += _ramp(side).astype(np.float32)
         return total
 
 

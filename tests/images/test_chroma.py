@@ -70,3 +70,10 @@ def test_sixteen_bits_are_limited_like_eight(image, relative):
     assert deep.dtype == np.uint16
     assert np.abs(deep / 257 - shallow).max() <= 0.51
     assert (shallow != image).any()
+
+
+def test_strips_leave_no_trace(image, monkeypatch):
+    sources = [np.roll(image, 5, axis=1) // 2 + 60, grey(1)]
+    whole = limit_chroma(image, sources)
+    monkeypatch.setattr("ditfuse_jax.images.chroma._STRIP", 5)
+    np.testing.assert_array_equal(limit_chroma(image, sources), whole)

@@ -17,6 +17,7 @@ from ditfuse_jax.prompts import (
     task_prompt,
 )
 from ditfuse_jax.sample import Fuser, FusionInput, TrainedModel, WeightedAdapter
+from ditfuse_jax.sample.fuser import with_size_warning
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
@@ -91,6 +92,23 @@ def test_a_longer_image_is_computed_downscaled_and_returned_at_its_size(fuser, e
     assert echo.calls[0][0].images.shape[3:5] == (96, 32)
     assert fused.shape == (301, 77, 3)
     assert abs(fused.astype(int) - source).max() <= 3
+
+
+def test_an_image_that_is_computed_smaller_gives_one_line_that_names_the_remedy(fuser, capsys):
+    one = fuser()
+    jobs = [(i, FusionInput(stack(301, 77), PROMPT)) for i in range(3)]
+    assert list(with_size_warning(jobs, one, "a.png")) == jobs
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "a.png is 77x301, computed at 25x96" in line and "--max-side 301" in line
+    assert one.computed_size(301, 77) == (96, 25) and one.computed_size(96, 77) is None
+
+
+def test_without_a_limit_large_images_are_computed_in_full_without_a_word(fuser, echo, capsys):
+    sources = stack(301, 77)
+    jobs = with_size_warning([(0, FusionInput(sources, PROMPT))], fuser(max_side=0), "a.png")
+    (fused,) = fuser(max_side=0).fuse([item for _, item in jobs])
+    np.testing.assert_array_equal(fused, sources[0])
+    assert not capsys.readouterr().err
 
 
 def test_placeholders_decide_which_image_is_in_which_slot(fuser):

@@ -25,7 +25,7 @@ from ditfuse_jax.sample.fingerprints import (
     parameters_digest,
     text_digest,
 )
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.fuser import Fuser, FusionInput, with_size_warning
 from ditfuse_jax.sample.sampler import make_codec
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel
@@ -101,9 +101,11 @@ def fuse_scenes(
 
     made = 0
     with bar:
-        for done in fuser.fuse_iter(jobs()):
+        for done in fuser.fuse_iter(with_size_warning(jobs(), fuser, "image 1", quiet)):
             for number, image in done.items():
                 stem, metadata = waiting.pop(number)
+                if size := fuser.computed_size(*image.shape[:2]):
+                    metadata["computed at"] = f"{size[1]}x{size[0]}"
                 write_image(paths[stem], image, metadata)
                 files[stem] = paths[stem]
                 made += 1
