@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,10 @@ class Requests:
         def receive(number: int, frame: Any) -> None:
             self.own += 1
 
+        # Python gives signals to the main thread only.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = signal.signal(signal.SIGUSR1, receive)
         try:
             yield

@@ -1,6 +1,7 @@
 """Requests to stop: preemption (SIGTERM) or Ctrl-C."""
 
 import signal
+import threading
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ class StopSignal:
         self._received = False
         self._alone = jax.process_count() == 1
         self._before: dict[int, Any] = {}
+        # Python gives signals to the main thread only; in another one there are no requests.
+        if threading.current_thread() is not threading.main_thread():
+            return
         # With several processes, JAX's runtime handles SIGTERM and notifies all of them.
         for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
             self._before[number] = signal.signal(number, self._receive)
