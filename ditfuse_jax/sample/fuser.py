@@ -257,8 +257,9 @@ def with_size_warning(
     """
     told = quiet
     for place, (number, item) in enumerate(inputs):
-        size = item.sources[0].shape[:2]
-        line = fuser.describe_limit(*size, name if place == 0 else f"image {place + 1} of the job")
+        height, width = item.sources[0].shape[:2]
+        which = name if place == 0 else f"image {place + 1} of the job"
+        line = fuser.describe_limit(height, width, which)
         if line and not told:
             tqdm.tqdm.write(line, file=sys.stderr)
             told = True
