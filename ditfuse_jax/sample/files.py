@@ -140,14 +140,14 @@ def fuse(
     failures = dict(job.found.unusable)
     kept: list[Path] = []
     fingerprints: dict[int, str] = {}
-    bar = tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", disable=quiet)
+    # What fails at once leaves no bar above its message.
+    bar = tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", delay=0.5, disable=quiet)
     model = fuser_digest(fuser) if job.folders else ""
 
     def read() -> Iterator[tuple[int, FusionInput]]:
         for number, (planned, sources) in enumerate(_read(outputs, reader)):
             if isinstance(sources, UserError):
                 if not job.folders:
-                    bar.close()  # ends its line
                     raise sources
                 failures[planned.name] = str(sources)
                 bar.update()
@@ -167,11 +167,11 @@ def fuse(
             yield number, FusionInput(sources, prompt, bits)
 
     images = with_size_warning(read(), fuser, outputs[0].sources[0].name, quiet)
-    first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
-    for folder in {planned.path.parent for planned in outputs} if first else ():
-        make_folder(folder)
     started, written = time.monotonic(), []
     with bar:
+        first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
+        for folder in {planned.path.parent for planned in outputs} if first else ():
+            make_folder(folder)
         for done in fuser.fuse_iter(itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]
