@@ -2,11 +2,13 @@
 
     ditfuse train --config small_requests:DATA --workdir runs/small_requests
 
-Time and result: not measured.
+Time: 4 s for a step on 2 CPU cores.
+Result: docs/model_card.md has that of the first 1,300 steps, `data/small_requests`.
 
 It continues from the bundled model and adds `model.adjustments`.  Requests are taught by tags
 (`tasks/requested.py`); `sample.requests` says which, so that sentences are parsed for them.  DATA
-is as for `small_cpu`; after a comma other weights than the bundled model's may be named.
+is as for `small_cpu`; after a comma other weights than the bundled model's may be named, such as
+`data/small_requests`.
 """
 
 from ditfuse_jax.train.initial import initialize_from
