@@ -72,6 +72,7 @@ def test_benchmarks_print_one_json_object(what, tiny_overrides, capsys):
     assert ("tflops_per_device" in result) == (what != "data")
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_heun_reports_its_settings_and_about_twice_the_flops_of_euler():
     tiny = ("--config.data.crop=(32, 32)", "--config.data.batch_size=2", "--config.sample.steps=9")
     euler, heun = (

@@ -35,6 +35,7 @@ def ditfuse(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.processes
 @pytest.mark.medium
+@pytest.mark.slow
 def test_a_pair_is_fused_with_a_model_of_the_hub_then_without_a_network(
     hub_server, small, pair, tmp_path
 ):

@@ -59,6 +59,7 @@ def test_each_photograph_gives_its_crops_and_their_posterior(packed, vae):
         np.testing.assert_allclose(moments, expected, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_training_sees_what_encoding_the_target_would_give(packed, vae):
     batch = next(stream(packed).batches())
     shape = PackedSource(packed).moments

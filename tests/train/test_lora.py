@@ -81,6 +81,7 @@ def losses_here(weights, losses):
     return run
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_losses(losses_here, tmp_path):
     whole = losses_here(tmp_path / "whole", recipe="omnigen_lora_paper")
     losses_here(tmp_path / "parts", "--config.train.steps=2", recipe="omnigen_lora_paper")

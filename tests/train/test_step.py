@@ -181,6 +181,7 @@ def test_several_draws_average_their_losses(trial):
     assert float(many["loss"]) != float(one["loss"])
 
 
+@pytest.mark.slow
 def test_k_draws_are_the_mean_of_k_plain_losses_and_gradients(trial):
     """Sharing the condition pass does not change the result."""
     draws, space = 3, PixelSpace()

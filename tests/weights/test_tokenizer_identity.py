@@ -149,6 +149,7 @@ def test_the_bundled_model_refuses_a_shifted_tokenizer(shifted, ship):
 
 
 @pytest.mark.medium
+@pytest.mark.slow
 def test_a_run_refuses_a_shifted_tokenizer(run, shifted, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     shutil.copytree(shifted, tmp_path / "run" / "tokenizer")
@@ -165,6 +166,7 @@ def test_a_training_from_weights_refuses_a_shifted_tokenizer(shifted):
         check_inputs(resolve(config), [])
 
 
+@pytest.mark.slow
 def test_a_converted_folder_refuses_a_shifted_tokenizer(omnigen_folder, shifted, tmp_path):
     omnigen_folder.write(tmp_path / "original")
     convert(tmp_path / "original", tmp_path / "run", quiet=True)

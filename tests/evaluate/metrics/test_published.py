@@ -66,6 +66,7 @@ def test_all_published_images_have_their_golden_values(golden, dataset):
             assert deviation < TOLERANCE.get(name, 1e-6), f"{name} of {method} on {stem}"
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_source_beats_a_good_method(golden):
     """The ceiling that makes baselines necessary: VIF about 1 and Qabf .54 for a copy, on TNO."""
     folder = SHARED / "data" / "ivif/tno_dev"
