@@ -7,12 +7,13 @@ RUN := runs/demo
 BIN := .venv/bin/python
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo check test parity test-all mutants lint format clean
+.PHONY: help demo check test test-slow parity test-all mutants lint format clean
 
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
 	@echo "make check    formatting, lint, types and the quick tests (3 minutes on two cores)"
 	@echo "make test     all tests but the slow ones (17 minutes on two cores)"
+	@echo "make test-slow the slow tests"
 	@echo "make test-all all tests, with optimised programs"
 	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"
 	@echo "make mutants  measure which small defects the tests detect (an hour)"
@@ -61,6 +62,9 @@ quick: .venv/installed-test
 
 test: .venv/installed-test
 	$(BIN) -m pytest $(WORKERS) -m "not ($(SPECIAL))"
+
+test-slow: .venv/installed-test
+	$(BIN) -m pytest $(WORKERS) -m "slow and not (gpu or tpu or parity)"
 
 # Installs PyTorch, peft and diffusers.
 parity: .venv/installed-test
