@@ -24,7 +24,12 @@ from ditfuse_jax.errors import UserError
 
 RangeChoice = Literal["auto", "percentile", "camera", "full"] | tuple[float, float]
 
-_CHOICES = ("auto", "percentile", "camera", "full")
+_CHOICES: tuple[Literal["auto", "percentile", "camera", "full"], ...] = (
+    "auto",
+    "percentile",
+    "camera",
+    "full",
+)
 _SENSOR_BITS = (10, 12, 14, 16)
 _PERCENTILES = (0.5, 99.5)
 _WIDE = 0.25  # of the file's range; grey samples that span as much keep it
@@ -76,8 +81,9 @@ def parse_range(choice: str | Sequence[float]) -> RangeChoice:
     Raises:
       UserError: anything else, or a high value that is not above the low one.
     """
-    if isinstance(choice, str) and choice in _CHOICES:
-        return choice  # type: ignore[return-value]
+    for name in _CHOICES:
+        if choice == name:
+            return name
     parts = choice.split(",") if isinstance(choice, str) else list(choice)
     try:
         low, high = map(float, parts)

@@ -7,6 +7,8 @@ OpenCV, those with a plane per channel from tifffile: the others read such plane
 import contextlib
 import dataclasses
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,12 +102,17 @@ def load_upright(image: Image.Image) -> None:
 
 def _bytes_of(image: Image.Image, count: int = -1) -> bytes:
     """The first bytes of an opened image's file, or all; its pixels must not be decoded yet."""
-    stream = image.fp  # type: ignore[attr-defined]
+    stream: Any = getattr(image, "fp", None)
     place = stream.tell()
     stream.seek(0)
     data = stream.read(count)
     stream.seek(place)
     return data
+
+
+def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of a TIFF file by number; none for other formats."""
+    return getattr(image, "tag_v2", {})
 
 
 def _tiff_bits(image: Image.Image, name: str) -> int:
@@ -114,7 +121,7 @@ def _tiff_bits(image: Image.Image, name: str) -> int:
     Raises:
       UserError: another layout.
     """
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    tags = _tiff_tags(image)
     bits = set(tags.get(_TIFF_BITS, (1,)))
     formats = set(tags.get(_TIFF_FORMAT, (_UNSIGNED,)))
     photometric = tags.get(_TIFF_PHOTOMETRIC, _BLACK_IS_ZERO)
@@ -153,7 +160,7 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
     """Samples of a PNG or TIFF with 16-bit or float channels."""
     data = _bytes_of(image)
     is_tiff = image.format == "TIFF"
-    tags = image.tag_v2 if is_tiff else {}  # type: ignore[attr-defined]
+    tags = _tiff_tags(image)
     grey = image.mode in ("I;16", "I;16B", "I;16L", "F", "L", "LA") or (
         not is_tiff and data[25] in (0, 4)
     )

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -124,13 +125,11 @@ class SourceRanges:
 
 
 def _choices(value_range: RangeOption, count: int) -> list[RangeChoice]:
-    several = not isinstance(value_range, str) and not all(
+    one_for_all = isinstance(value_range, str) or all(
         isinstance(part, int | float) for part in value_range
     )
-    if not several:
-        given: list[RangeChoice] = [parse_range(value_range)]  # type: ignore[arg-type]
-    else:
-        given = [parse_range(part) for part in value_range]  # type: ignore[arg-type]
+    parts: Sequence[Any] = [value_range] if one_for_all else value_range
+    given: list[RangeChoice] = [parse_range(part) for part in parts]
     if len(given) == 1:
         return given * count
     if len(given) != count:
