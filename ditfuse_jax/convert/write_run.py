@@ -2,12 +2,14 @@
 
 import gc
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from ditfuse_jax import compat
@@ -27,6 +29,9 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS, COMMITTED, PARAMETERS, ch
 # Largest chunk of an array; a stack of layers in one chunk would be copied as a whole.
 _CHUNK_BYTES = 16 << 20
 
+# Parameters are saved in groups of this size: each save takes .1 s, however small.
+_GROUP_BYTES = 64 << 20
+
 
 def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
     """Writes a run folder: parameters, config, autoencoder and tokenizer, but no training state.
@@ -45,11 +50,11 @@ def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> N
     with new_folder(output) as folder, progress_bar(checkpoint, quiet) as bar:
         _save_config(folder, config, checkpoint)
         part = folder / "part"
-        for path, shape in shapes.items():
+        for paths in _groups(shapes):
             with write_errors(output):
-                _save(part, path, checkpoint.read_leaf(path))
-            gc.collect()  # otherwise two parameters would be in memory at a time
-            bar.update(shape.size * shape.dtype.itemsize)
+                _save(part, {path: checkpoint.read_leaf(path) for path in paths})
+            gc.collect()  # otherwise two groups would be in memory at a time
+            bar.update(sum(_num_bytes(shapes[path]) for path in paths))
         ocp.partial.finalize(str(part))
         compat.orbax_tree(part).rename(folder / CHECKPOINTS / "0" / PARAMETERS)
         shutil.rmtree(part)
@@ -99,13 +104,31 @@ def _save_config(
     checkpoints.close()
 
 
-def _save(part: Path, path: ParameterPath, value: np.ndarray) -> None:
-    """Adds one parameter to a checkpoint that is written in parts."""
+def _num_bytes(shape: jax.ShapeDtypeStruct) -> int:
+    return shape.size * shape.dtype.itemsize
+
+
+def _groups(shapes: Mapping[ParameterPath, jax.ShapeDtypeStruct]) -> list[list[ParameterPath]]:
+    """Returns the parameters in groups of at most `_GROUP_BYTES`; larger ones are alone."""
+    groups, size = [], 0
+    for path, shape in shapes.items():
+        size += _num_bytes(shape)
+        if size > _GROUP_BYTES or not groups:
+            groups.append([])
+            size = _num_bytes(shape)
+        groups[-1].append(path)
+    return groups
+
+
+def _save(part: Path, values: Mapping[ParameterPath, np.ndarray]) -> None:
+    """Adds parameters to a checkpoint that is written in parts."""
     device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     # Unlike `device_put` this takes aligned memory as it is, without a copy.
-    tree: Any = jax.make_array_from_callback(value.shape, device, value.__getitem__)
-    for key in reversed(path):
-        tree = {key: tree}
+    arrays = {
+        path: jax.make_array_from_callback(value.shape, device, value.__getitem__)
+        for path, value in values.items()
+    }
+    tree = traverse_util.unflatten_dict(arrays)
     context = ocp.Context()
     saving = context.array.saving
     saving.storage_options.chunk_byte_size = _CHUNK_BYTES
