@@ -19,7 +19,7 @@ from ditfuse_jax.degrade import M3_PRESETS, degrade_views, exposure_pair, focus_
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.images import read_image
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
@@ -88,7 +88,7 @@ def photographs() -> Mapping[str, np.ndarray]:
 
 def main(model: str) -> None:
     trained = load_trained(model)
-    fuser = Fuser(trained, trained.sampling)
+    fuser = StackFuser(trained, trained.sampling)
     images = photographs()
     for name, sheet in SHEETS.items():
         rows = []

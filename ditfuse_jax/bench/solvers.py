@@ -27,8 +27,8 @@ from ditfuse_jax.flow.solvers import count_evaluations
 from ditfuse_jax.images import read_image
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.paths import model_path
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
 
@@ -37,7 +37,7 @@ REFERENCE = ("ab2", 1000)
 SCORES = ("Qabf", "VIF", "SSIM")
 
 
-class SteppedFuser(Fuser):
+class SteppedFuser(StackFuser):
     """A fuser whose solver and steps may change without compiling again.
 
     Attributes:

@@ -1,12 +1,12 @@
 """Making images with a trained model."""
 
 from ditfuse_jax.sample.files import fuse, read_prompts
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 __all__ = [
-    "Fuser",
     "FusionInput",
+    "StackFuser",
     "TrainedModel",
     "WeightedAdapter",
     "fuse",

@@ -30,8 +30,8 @@ from ditfuse_jax.sample.fingerprints import (
     text_digest,
 )
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
-from ditfuse_jax.sample.fuser import Fuser, FusionInput, with_size_warning
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
@@ -115,7 +115,7 @@ def fuse(
     job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})
-    fuser = Fuser(trained, config)
+    fuser = StackFuser(trained, config)
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)
     for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
         fuser.check(instruction.prompt, count)

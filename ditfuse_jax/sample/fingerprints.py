@@ -18,7 +18,7 @@ from ditfuse_jax.flow.times import SHIFT_RULES
 from ditfuse_jax.images import read_metadata
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.heads import HEADS
-from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import TrainedModel
 
 KEY = "fingerprint"  # in an image's metadata
@@ -39,7 +39,7 @@ def pixels_digest(*images: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-def fuser_digest(fuser: Fuser) -> str:
+def fuser_digest(fuser: StackFuser) -> str:
     """Returns a text that differs between models, sampling settings and extensions."""
     code = extension_digest(fuser)
     return f"{parameters_digest(fuser.trained)} {fuser.sampling}{code and f' {code}'}"
@@ -64,7 +64,7 @@ def parameters_digest(trained: TrainedModel) -> str:
     return hashed.hexdigest()
 
 
-def extension_digest(fuser: Fuser) -> str:
+def extension_digest(fuser: StackFuser) -> str:
     """Returns a digest of the extensions' code behind a model's images; "" if there is none.
 
     Extensions count if one of them registered the solver, the shift rule, the head or the

@@ -14,7 +14,7 @@ from ditfuse_jax.train import load_recipe, resolve
 def first_source_model(evaluation_recipe, monkeypatch) -> TrainedModel:
     """The nano recipe with a sampler that returns the image of the first slot."""
     monkeypatch.setattr(
-        "ditfuse_jax.sample.fuser.make_sampler",
+        "ditfuse_jax.sample.stack_fuser.make_sampler",
         lambda *_: lambda parameters, branches, noise, weights: branches.images[0][:, 0],
     )
     recipe = evaluation_recipe

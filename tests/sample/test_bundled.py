@@ -8,7 +8,7 @@ from ditfuse_jax.degrade import focus_pair
 from ditfuse_jax.evaluate.metrics import compute_metrics
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.tiles import plan_tiles
 from ditfuse_jax.sample.trained import load_trained
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.medium
 
 @pytest.fixture(scope="module")
 def fuser():
-    return Fuser(load_trained(SHIPPED))
+    return StackFuser(load_trained(SHIPPED))
 
 
 @pytest.fixture(scope="module")

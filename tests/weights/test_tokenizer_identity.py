@@ -22,7 +22,7 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.prompts.fingerprint import check_tokenizer, tokenizer_fingerprint
 from ditfuse_jax.resources import resource
-from ditfuse_jax.sample import Fuser, FusionInput, WeightedAdapter, load_trained
+from ditfuse_jax.sample import FusionInput, StackFuser, WeightedAdapter, load_trained
 from ditfuse_jax.train import load_recipe, resolve
 from ditfuse_jax.train.initial import check_inputs, load_initial
 from ditfuse_jax.weights import Adapter, open_adapter, open_checkpoint, write_adapter
@@ -88,7 +88,7 @@ def ship(monkeypatch):
 def fused(prompt):
     rng = np.random.default_rng(0)
     sources = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)]
-    (image,) = Fuser(load_trained("small"), SamplingConfig(steps=1)).fuse(
+    (image,) = StackFuser(load_trained("small"), SamplingConfig(steps=1)).fuse(
         [FusionInput(sources, prompt)]
     )
     return image

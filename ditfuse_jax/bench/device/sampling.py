@@ -14,7 +14,7 @@ from ditfuse_jax.bench.device.plan import Scale
 from ditfuse_jax.bench.measurement import time_repeats
 from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.accelerators import peak_flops
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.train.for_devices import with_attention
@@ -57,7 +57,7 @@ def bundled(scale: Scale) -> dict[str, Any]:
     """Times the bundled model on random pairs of images, as `ditfuse fuse` runs it."""
     trained = load_trained(SHIPPED)
     sampling = dataclasses.replace(trained.sampling, batch_size=max(1, 2 * scale.batch))
-    fuser = Fuser(trained, sampling)
+    fuser = StackFuser(trained, sampling)
     random = np.random.default_rng(0)
     side, count = scale.bundled_side, sampling.batch_size
     pairs = random.integers(0, 256, (count, 2, side, side, 3), np.uint8)

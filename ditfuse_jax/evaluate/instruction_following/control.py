@@ -32,8 +32,8 @@ from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import INSTRUCTION_POOLS, Instruction
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_task, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
@@ -111,7 +111,7 @@ def held_out_sentences(sentences: Sequence[Instruction], turn: int) -> list[Inst
 
 
 def _measure(
-    fuser: Fuser, scene: Scene, task: str, tags: bool, turn: int
+    fuser: StackFuser, scene: Scene, task: str, tags: bool, turn: int
 ) -> tuple[SceneControl, dict[str, np.ndarray]]:
     """Measures a scene; also returns its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])

@@ -25,8 +25,8 @@ from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.prompts.requests import LEVELS, TONE_AXES, Request
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
 from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 
 # Plain sentences that are compared with the standard one, for each scene.
 _PLAIN_SENTENCES = 4
@@ -109,7 +109,7 @@ def measure_requests(
 
 
 def _measure(
-    fuser: Fuser, scene: Scene, taught: TaughtRequests, turn: int
+    fuser: StackFuser, scene: Scene, taught: TaughtRequests, turn: int
 ) -> tuple[SceneCurves, dict[tuple[Request, ...], np.ndarray]]:
     axes = [axis for axis in TONE_AXES if axis in taught.levels]
     singles = [

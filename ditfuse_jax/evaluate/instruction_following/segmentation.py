@@ -20,7 +20,7 @@ from ditfuse_jax.evaluate.reports.tables import format_number
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import without_tags
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks import STREET_CLASSES, check_labels
@@ -135,7 +135,7 @@ def _read(source: Source, index: int, seed: int) -> _Scene:
 
 
 def _segment(
-    fuser: Fuser, scene: _Scene, numbers: Mapping[str, int], tags: bool
+    fuser: StackFuser, scene: _Scene, numbers: Mapping[str, int], tags: bool
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yields class name, mask read from the output, and output for each class."""
     count = len(scene.sources)

@@ -22,7 +22,7 @@ from ditfuse_jax.model.lora import combine_trees
 from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
-from ditfuse_jax.sample.fuser import Fuser, FusionInput
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
 from ditfuse_jax.tasks import Example, Task, make_task
 from ditfuse_jax.train import EvalContext, Recipe
@@ -91,7 +91,7 @@ class HeldOut:
         )
         parts = context.partitioner.data_parallel
         size = parts * math.ceil(min(_BATCH_SIZE, len(self.examples)) / parts)
-        fuser = Fuser(
+        fuser = StackFuser(
             trained, context.recipe.sampling.override({"batch_size": size}), context.partitioner
         )
         images = fuser.fuse(

@@ -32,7 +32,7 @@ from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, s
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import RangeOption
 from ditfuse_jax.paths import as_path, model_path
-from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS, check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
 from ditfuse_jax.train.metrics_files import read_metrics
@@ -70,7 +70,7 @@ class ModelMethod:
       suffix: of its fused images' files; ".jpg" for sets whose images are all JPEG.
     """
 
-    fuser: Fuser
+    fuser: StackFuser
     task: str
     name: str = DEFAULT_METHOD
     suffix: str = ".png"

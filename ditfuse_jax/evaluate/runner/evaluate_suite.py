@@ -16,7 +16,7 @@ from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.paths import as_path
-from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.run_folder import package_versions
 
@@ -69,7 +69,7 @@ def evaluate_suite(
     for s in missing:
         print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
     trained = load_trained(checkpoint, adapters, base) if checkpoint else None
-    fuser = Fuser(trained, trained.sampling.override(sampling or {})) if trained else None
+    fuser = StackFuser(trained, trained.sampling.override(sampling or {})) if trained else None
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset), {}
     for s in present:
@@ -94,7 +94,7 @@ def _evaluate_set(
     s: EvaluationSet,
     root: Path,
     folder: Path,
-    fuser: Fuser | None,
+    fuser: StackFuser | None,
     options: EvaluationOptions,
     quiet: bool,
 ) -> Results:
@@ -126,7 +126,7 @@ def _write_overview(
     missing: Sequence[EvaluationSet],
     results: Mapping[str, Results],
     output: Path,
-    fuser: Fuser | None,
+    fuser: StackFuser | None,
 ) -> None:
     model = f"`fused` is {fuser.trained.name}. " if fuser else ""
     skipped = [s.title for s in missing]

@@ -10,7 +10,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.paths import as_path
-from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_checkpoint
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import open_checkpoint
@@ -25,7 +25,7 @@ class EvaluatedModel:
       folder: for the results; created with the first file.
     """
 
-    fuser: Fuser
+    fuser: StackFuser
     folder: Path
 
     def facts(self, data: str) -> dict[str, Any]:
@@ -71,4 +71,4 @@ def open_model(
         )
     trained = load_checkpoint(opened, adapters)
     folder = opened.path if output is None else as_path(output)
-    return EvaluatedModel(Fuser(trained, trained.sampling.override(sampling or {})), folder)
+    return EvaluatedModel(StackFuser(trained, trained.sampling.override(sampling or {})), folder)

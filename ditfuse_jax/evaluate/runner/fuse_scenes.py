@@ -25,8 +25,8 @@ from ditfuse_jax.sample.fingerprints import (
     parameters_digest,
     text_digest,
 )
-from ditfuse_jax.sample.fuser import Fuser, FusionInput, with_size_warning
 from ditfuse_jax.sample.sampler import make_codec
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import TrainedModel
 
@@ -47,7 +47,12 @@ class FusedScenes:
 
 
 def fuse_scenes(
-    fuser: Fuser, task: str, scenes: Scenes, folder: Path, suffix: str = ".png", quiet: bool = False
+    fuser: StackFuser,
+    task: str,
+    scenes: Scenes,
+    folder: Path,
+    suffix: str = ".png",
+    quiet: bool = False,
 ) -> FusedScenes:
     """Fuses scenes into `folder/STEM.png`, except those whose file this model has already made.
 
@@ -116,7 +121,7 @@ def fuse_scenes(
 
 
 def reconstruct_scenes(
-    fuser: Fuser, scenes: Scenes, folder: Path, quiet: bool = False
+    fuser: StackFuser, scenes: Scenes, folder: Path, quiet: bool = False
 ) -> tuple[str, dict[str, Path]]:
     """Reconstructs each scene's clean image, or else source A, with a model's autoencoder.
 
@@ -146,7 +151,7 @@ def reconstruct_scenes(
     return CEILINGS[0 if of_clean else 1], files
 
 
-def reconstruct(fuser: Fuser, image: np.ndarray) -> np.ndarray:
+def reconstruct(fuser: StackFuser, image: np.ndarray) -> np.ndarray:
     """Returns the autoencoder's reconstruction of uint8 `(H, W, 3)`: the decoded posterior mean."""
     height, width = image.shape[:2]
     canvas = fuser.canvas(height, width)

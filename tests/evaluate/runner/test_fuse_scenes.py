@@ -20,7 +20,7 @@ from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.sample.fingerprints import parameters_digest
-from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 
 PSNR, EN, MSE = "PSNR_clean", "EN", "MSE"
 
@@ -85,7 +85,7 @@ def evaluate(latent_model, monkeypatch, tmp_path):
 
 
 def test_a_reconstruction_has_the_images_size_and_only_the_latents_content(latent_model):
-    fuser = Fuser(latent_model)
+    fuser = StackFuser(latent_model)
     coarse = np.repeat(np.repeat(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), 2, 0), 2, 1)
     np.testing.assert_array_equal(reconstruct(fuser, coarse), coarse)
     odd = np.random.default_rng(0).integers(0, 256, (37, 41, 3), dtype=np.uint8)
@@ -97,7 +97,7 @@ def test_a_reconstruction_has_no_noise(latent_model):
     image = np.random.default_rng(1).integers(0, 256, (30, 44, 3), dtype=np.uint8)
     noisy = dataclasses.replace(latent_model, space=Noisy(None, None))
     expected, found = (
-        reconstruct(Fuser(model, model.sampling), image) for model in (latent_model, noisy)
+        reconstruct(StackFuser(model, model.sampling), image) for model in (latent_model, noisy)
     )
     np.testing.assert_array_equal(found, expected)
 
@@ -161,7 +161,7 @@ def test_images_are_fused_again_where_the_code_of_their_registered_solver_change
     )
     load_extensions([str(extension)])
     sampling = dataclasses.replace(first_source_model.sampling, solver=solver)
-    fuser = Fuser(first_source_model, sampling)
+    fuser = StackFuser(first_source_model, sampling)
     scenes = open_scenes(Folders((stacks / "image1", stacks / "image2")))
 
     def fuses() -> bool:

@@ -16,8 +16,8 @@ from ditfuse_jax.prompts import (
     load_tokenizer,
     task_prompt,
 )
-from ditfuse_jax.sample import Fuser, FusionInput, TrainedModel, WeightedAdapter
-from ditfuse_jax.sample.fuser import with_size_warning
+from ditfuse_jax.sample import FusionInput, StackFuser, TrainedModel, WeightedAdapter
+from ditfuse_jax.sample.stack_fuser import with_size_warning
 from ditfuse_jax.train import load_recipe, resolve
 
 PROMPT = task_prompt("FUSION", None, "Join them.")
@@ -37,7 +37,7 @@ class Echo:
 @pytest.fixture
 def echo(monkeypatch):
     sampler = Echo()
-    monkeypatch.setattr("ditfuse_jax.sample.fuser.make_sampler", lambda *_: sampler)
+    monkeypatch.setattr("ditfuse_jax.sample.stack_fuser.make_sampler", lambda *_: sampler)
     return sampler
 
 
@@ -52,7 +52,7 @@ def trained():
 
 @pytest.fixture
 def fuser(echo, trained):
-    return lambda **changes: Fuser(trained, trained.sampling.override(changes))
+    return lambda **changes: StackFuser(trained, trained.sampling.override(changes))
 
 
 def stack(height, width, count=2, seed=0):

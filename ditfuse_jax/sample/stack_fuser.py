@@ -54,7 +54,7 @@ class FusionInput:
         return self.depth or max(image.dtype.itemsize * 8 for image in self.sources)
 
 
-class Fuser:
+class StackFuser:
     """A model with sampling settings.
 
     The sampler is compiled once per image size, or once for all images that are cut into tiles.
@@ -249,7 +249,7 @@ class Fuser:
 
 
 def with_size_warning(
-    inputs: Iterable[tuple[int, FusionInput]], fuser: Fuser, name: str, quiet: bool = False
+    inputs: Iterable[tuple[int, FusionInput]], fuser: StackFuser, name: str, quiet: bool = False
 ) -> Iterator[tuple[int, FusionInput]]:
     """Passes inputs on; the first that is computed smaller than it is gives one warning line.
 
