@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.prompts.requests import Request
-
-Requests = tuple[Request, ...]
+from ditfuse_jax.prompts.requests import Request, Requests
 
 
 def parsing_scores(expected: Sequence[Requests], found: Sequence[Requests]) -> dict[str, float]:

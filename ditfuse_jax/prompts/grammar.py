@@ -4,14 +4,14 @@ The phrases are in data/instructions/grammar; the sentences of the pools are par
 generator state gives the same sentences.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ditfuse_jax.prompts import typing_errors
-from ditfuse_jax.prompts.labelled_sentences import read_labelled
+from ditfuse_jax.prompts.core_sentences import core_pair, core_sentences
 from ditfuse_jax.prompts.phrases import PhraseChooser, PhraseList, grammar_file, tidy
 from ditfuse_jax.prompts.pools import INSTRUCTION_POOLS
 from ditfuse_jax.prompts.requests import (
@@ -21,9 +21,10 @@ from ditfuse_jax.prompts.requests import (
     ROLES,
     TONE_AXES,
     Request,
+    Requests,
     check_requests,
+    conflicting,
 )
-from ditfuse_jax.resources import resource
 
 # Pool -> axis and level of its sentences; the other pools but `restoration` ask for no change.
 _POOL_REQUESTS = {
@@ -38,8 +39,8 @@ _PLAIN_POOLS = ("fusion", "ivif", "mff", "mef", "medical", "region", "stack")
 
 # Probabilities.
 _KINDS = {
-    **{"nothing": 0.13, "single": 0.23, "compound": 0.1, "partly": 0.04, "pool": 0.04},
-    **{"core": 0.38, "core_pair": 0.08},
+    **{"nothing": 0.12, "single": 0.18, "compound": 0.12, "partly": 0.03, "pool": 0.03},
+    **{"core": 0.44, "core_pair": 0.08},
 }
 _AXES = {
     **dict.fromkeys(TONE_AXES, 0.165),
@@ -57,26 +58,9 @@ _CONSTRUCTIONS = {
     **{"adjective": 0.07, "change": 0.05, "sentences": 0.09},
 }
 _IN_REGION = 0.3
-_SHORT = 9  # words of a sentence that is joined to another
+_SHARED_REGION = 0.35  # of compounds that begin with a limited tone
 _DEGREE_FIELDS = ("degree", "amount", "adverb", "size", "very", "too")
 _STRENGTH = {1: ("none", "slight"), 2: ("strong",)}
-
-Requests = tuple[Request, ...]
-
-
-@cache
-def core_sentences() -> list[tuple[str, Requests]]:
-    """Returns the individually written training sentences of data/instructions/core.tsv."""
-    return list(read_labelled(resource("data", "instructions", "core.tsv")).items())
-
-
-@cache
-def _short_core() -> list[tuple[str, Requests]]:
-    return [
-        (text, asked)
-        for text, asked in core_sentences()
-        if len(asked) == 1 and len(text.split()) <= _SHORT
-    ]
 
 
 class InstructionGrammar:
@@ -123,7 +107,7 @@ class InstructionGrammar:
         if kind == "pool" or (kind.startswith("core") and self.choose.heldout):
             return self._from_pool()
         if kind == "core_pair":
-            return self._core_pair()
+            return core_pair(self.choose)
         if kind == "core":
             text, asked = self.choose.one_of(core_sentences())
             return self._wrapped(text, 0.15), asked
@@ -134,26 +118,18 @@ class InstructionGrammar:
             return self._fill(wrappers["keep_join"], fields), (request,)
         count = 1 if kind == "single" else 2 + self.choose.chance(0.35)
         requests: list[Request] = []
+        shared: tuple[str, ...] = ()
+        if count > 1 and self.choose.chance(_SHARED_REGION * _IN_REGION):
+            shared = self._draw_classes()
         while len(requests) < count:
             new = self.draw_request(axis or self._draw_key(_AXES))
+            if shared:
+                if new.axis not in TONE_AXES:
+                    continue
+                new = dataclasses.replace(new, classes=shared)
             if not any(conflicting(one, new) for one in requests):
                 requests.append(new)
         return self.express(requests), check_requests(requests)
-
-    def _core_pair(self) -> tuple[str, Requests]:
-        """Joins two short core sentences that make one request each."""
-        while True:
-            (one, first), (two, second) = (self.choose.one_of(_short_core()) for _ in range(2))
-            if not conflicting(first[0], second[0]):
-                break
-        join = self.choose.phrase(grammar_file("wrappers")["join"])
-        if not one.endswith(("!", "?")):
-            one = one.rstrip(".")
-        elif join[0] in ",.;":
-            join = join.lstrip(",.;")
-        if not join.startswith(".") and two[:2] not in ("I ", "I'"):
-            two = two[0].lower() + two[1:]
-        return one + join + two, check_requests((*first, *second))
 
     def draw_request(self, axis: str) -> Request:
         """Draws a request about an axis."""
@@ -172,22 +148,47 @@ class InstructionGrammar:
 
     def express(self, requests: Sequence[Request]) -> str:
         """Returns a sentence that makes one to three requests."""
-        join = grammar_file("wrappers")["join"]
-        text = self._clause(requests[0])
-        for request in requests[1:]:
-            text += self.choose.phrase(join) + self._clause(request)
-        return self._wrapped(text)
+        shared = requests[0].classes if len({request.classes for request in requests}) == 1 else ()
+        if len(requests) > 1 and shared and all(one.axis in TONE_AXES for one in requests):
+            return self._wrapped(self._shared_region(requests, shared))
+        clauses = []
+        for k, request in enumerate(requests):
+            # A region at the beginning would hold for later requests without one as well.
+            in_front = all(later.classes for later in requests[k + 1 :])
+            clauses.append(self._clause(request, in_front))
+        return self._wrapped(self._joined(clauses))
 
-    def _clause(self, request: Request) -> str:
+    def _joined(self, clauses: Sequence[str]) -> str:
+        join, text = grammar_file("wrappers")["join"], clauses[0]
+        for clause in clauses[1:]:
+            text += self.choose.phrase(join) + clause
+        return text
+
+    def _shared_region(self, requests: Sequence[Request], classes: tuple[str, ...]) -> str:
+        """Returns a sentence that names a region once and makes several requests about it."""
+        if self.choose.chance(0.25):
+            return self._joined([self._clause(one) for one in requests])
+        region = {"region": self._class_names(classes)}
+        if self.choose.chance(0.5):
+            front = self.choose.fill(self.choose.phrase(self._regions["front"]), region)
+            return front + self._joined([self._tone(one.axis, one.level, ()) for one in requests])
+        template, described = "{degree} {comparative}", []
+        for one in requests:
+            fields = self._tone_fields(grammar_file(one.axis), one.level, template)
+            described.append(self.choose.fill(template, fields))
+        return self._fill(self._regions["shared"], region | {"x": self._joined(described)})
+
+    def _clause(self, request: Request, in_front: bool = True) -> str:
+        """Returns a clause; `in_front` allows that it begins with the region."""
         if request.axis == "segment":
             return self._segment(request.classes)
         if request.axis == "repair":
             return self._repair(request)
         if request.axis == "emphasis":
-            return self._emphasis(request)
-        return self._tone(request.axis, request.level, request.classes)
+            return self._emphasis(request, in_front)
+        return self._tone(request.axis, request.level, request.classes, in_front)
 
-    def _tone(self, axis: str, level: int, classes: tuple[str, ...]) -> str:
+    def _tone(self, axis: str, level: int, classes: tuple[str, ...], in_front: bool = True) -> str:
         """Returns a clause about brightness, contrast, saturation or detail."""
         words = grammar_file(axis)
         kind = self._draw_key(_CONSTRUCTIONS)
@@ -197,7 +198,7 @@ class InstructionGrammar:
         else:
             template = self._construction(grammar_file("constructions")[kind], level)
         fields = self._tone_fields(words, level, template)
-        front, place = self._place(template, classes)
+        front, place = self._place(template, classes, in_front)
         return front + self.choose.fill(template, fields | place)
 
     def _construction(self, templates: PhraseList, level: int) -> str:
@@ -242,7 +243,9 @@ class InstructionGrammar:
             fields["degree"] = ""
         return fields
 
-    def _place(self, template: str, classes: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    def _place(
+        self, template: str, classes: tuple[str, ...], in_front: bool = True
+    ) -> tuple[str, dict[str, Any]]:
         """Returns a beginning and the fields `it` and `where` that limit a clause to classes."""
         whole = self._regions["whole"]
 
@@ -256,10 +259,8 @@ class InstructionGrammar:
         def phrase(kind: str) -> str:
             return self.choose.fill(self.choose.phrase(self._regions[kind]), region)
 
-        options = (
-            ["front"] + ["it"] * 2 * ("{it}" in template) + ["where"] * 2 * ("{where}" in template)
-        )
-        kind = self.choose.one_of(options)
+        options = ["it"] * 2 * ("{it}" in template) + ["where"] * 2 * ("{where}" in template)
+        kind = self.choose.one_of(["front"] * (in_front or not options) + options)
         if kind == "it":
             return "", {"it": phrase("object"), "where": ""}
         if kind == "where":
@@ -283,7 +284,7 @@ class InstructionGrammar:
             names.append(self.choose.phrase(lists))
         return self.choose.one_of((" and ", " and the ", ", ")).join(names)
 
-    def _emphasis(self, request: Request) -> str:
+    def _emphasis(self, request: Request, in_front: bool) -> str:
         words, role, level = grammar_file("emphasis"), request.role, request.level
         sentences = words["sentences"].get(f"{role}{level:+d}")
         if sentences and self.choose.chance(0.15):
@@ -293,7 +294,7 @@ class InstructionGrammar:
         fields = self._degree_fields(level) | {"role": words["roles"][role]}
         text = self.choose.fill(template, fields)
         if request.classes:
-            front, place = self._place("{where}", request.classes)
+            front, place = self._place("{where}", request.classes, in_front)
             text = f"{front}{text} {place['where']}"
         return text
 
@@ -424,16 +425,6 @@ class InstructionGrammar:
         if self.choose.chance(0.12):
             text = typing_errors.misspell(text, self.choose)
         return typing_errors.change_case(text, self.choose)
-
-
-def conflicting(one: Request, other: Request) -> bool:
-    """Returns whether a sentence with both requests would contradict itself or say one twice."""
-    if one.axis != other.axis:
-        return False
-    if one.axis == "repair":
-        return one.role == other.role
-    overlapping = not one.classes or not other.classes or set(one.classes) & set(other.classes)
-    return one.axis == "segment" or bool(overlapping)
 
 
 def distinct_instructions(

@@ -88,6 +88,10 @@ class Request:
         return f"{', '.join(self.classes)}: {text}" if self.classes else text
 
 
+# What one instruction asks for, in the order of its text.
+Requests = tuple[Request, ...]
+
+
 def describe(requests: Iterable[Request]) -> str:
     """Returns requests as one line, `brightness +1; road: contrast -2`, or `nothing`."""
     return "; ".join(map(str, requests)) or "nothing"
@@ -154,6 +158,16 @@ def check_requests(requests: Sequence[Request]) -> tuple[Request, ...]:
     if len(set(map(subject, requests))) < len(requests):
         raise UserError(f"two requests about the same: {describe(requests)}; give one")
     return tuple(requests)
+
+
+def conflicting(one: Request, other: Request) -> bool:
+    """Returns whether a sentence with both requests would contradict itself or say one twice."""
+    if one.axis != other.axis:
+        return False
+    if one.axis == "repair":
+        return one.role == other.role
+    overlapping = not one.classes or not other.classes or set(one.classes) & set(other.classes)
+    return one.axis == "segment" or bool(overlapping)
 
 
 def subject(request: Request) -> tuple[Hashable, ...]:

@@ -12,9 +12,17 @@ from ditfuse_jax.degrade.overlay import overlay_all, overlay_classes
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts import task_prompt
-from ditfuse_jax.prompts.grammar import InstructionGrammar, conflicting
+from ditfuse_jax.prompts.grammar import InstructionGrammar
 from ditfuse_jax.prompts.request_prompts import requests_prompt
-from ditfuse_jax.prompts.requests import AXES, CLASSES, DEFECTS, LEVELS, TONE_AXES, Request
+from ditfuse_jax.prompts.requests import (
+    AXES,
+    CLASSES,
+    DEFECTS,
+    LEVELS,
+    TONE_AXES,
+    Request,
+    conflicting,
+)
 from ditfuse_jax.tasks.example import Example, Task
 
 WORDINGS = ("tags", "sentences")

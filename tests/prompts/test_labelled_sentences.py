@@ -3,7 +3,7 @@ import re
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts.grammar import core_sentences
+from ditfuse_jax.prompts.core_sentences import core_sentences
 from ditfuse_jax.prompts.labelled_sentences import read_labelled
 from ditfuse_jax.prompts.requests import AXES, parse_requests
 from ditfuse_jax.resources import resource
