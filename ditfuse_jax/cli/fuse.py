@@ -4,6 +4,7 @@
   ditfuse fuse vis.png ir.png -o brighter.png --task light+
   ditfuse fuse VIS IR -o OUT                          (folders of images with equal names)
   ditfuse fuse vis.png ir.png -o fused.png --task ivif --align  (two cameras, not registered)
+  ditfuse fuse vis.png ir.png -o out.png --adjust brightness=+2 --region mask.png
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
 
@@ -63,6 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE=LEVEL",
         help="follow a source more or less, like infrared=+1",
     )
+    add(
+        "--region",
+        metavar="MASK|FOLDER|CLASS",
+        help="where the request applies, fused plainly elsewhere: an image, white there; a folder "
+        "of such images with the names of the pairs; or a class that the model marks, like road",
+    )
+    add(
+        "--feather",
+        type=float,
+        metavar="PIXELS",
+        help="width of the region's soft border (default: 2 %% of the shorter side)",
+    )
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_range_option(parser)
     add("--recursive", action="store_true", help="search folders inside the folders too")
@@ -114,4 +127,6 @@ def run(args: argparse.Namespace) -> None:
         depth=args.depth,
         align=args.align,
         align_save=args.align_save,
+        region=args.region,
+        feather=args.feather,
     )

@@ -31,6 +31,7 @@ from ditfuse_jax.sample.fingerprints import (
 )
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.region import RegionInput, Regions, fuse_in_regions
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
@@ -71,6 +72,8 @@ def fuse(
     depth: int | None = None,
     align: str | Path | None = None,
     align_save: Path | None = None,
+    region: str | Path | None = None,
+    feather: float | None = None,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -100,6 +103,10 @@ def fuse(
         by a warp of this model (see `estimate_alignment`; "auto" is the simplest that explains
         them) or of a calibration file.
       align_save: estimate one warp over all stacks, use it for all, and save it in this file.
+      region: where the request applies: a mask of the first image's size, white there; a folder
+        of masks with the names of the stacks; or a class that the model marks.  Outside, the image
+        is to the bit the fusion without the request.
+      feather: width of the region's border in pixels; by default 2 % of the shorter side.
       quiet: no progress bar, and print only failures.
 
     Returns:
@@ -112,13 +119,18 @@ def fuse(
     """
     if depth not in (None, 8, 16):
         raise UserError(f"depth must be 8 or 16, not {depth}")
+    if feather is not None and region is None:
+        raise UserError("--feather is the width of a region's border: give --region too")
     job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})
     fuser = StackFuser(trained, config)
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)
+    regions = None if region is None else Regions(region, feather, config, task)
     for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
         fuser.check(instruction.prompt, count)
+        if regions is not None:
+            regions.check(instruction.prompt, count)
     if depth == 16 and not is_deep_format(outputs[0].path):
         raise UserError(f"{outputs[0].path}: this format has 8 bits: use .png or .tif for 16")
     if not quiet:
@@ -146,25 +158,32 @@ def fuse(
 
     def read() -> Iterator[tuple[int, FusionInput]]:
         for number, (planned, sources) in enumerate(_read(outputs, reader)):
-            if isinstance(sources, UserError):
-                if not job.folders:
+            prompt = planned.instruction.prompt
+            bits = depth or (None if is_deep_format(planned.path) else 8)
+            try:
+                if isinstance(sources, UserError):
                     raise sources
-                failures[planned.name] = str(sources)
+                item = FusionInput(sources, prompt, bits)
+                if regions is not None:
+                    item = regions.limit(item, planned.name, reader.cut)
+            except UserError as error:
+                if not job.folders:
+                    raise
+                failures[planned.name] = str(error)
                 bar.update()
                 continue
-            prompt = planned.instruction.prompt
             if reader.alignment:
                 alignments[number] = reader.alignment
             if job.folders:
+                limited = f" {item.digest}" if isinstance(item, RegionInput) else ""
                 fingerprints[number] = text_digest(
-                    f"{model} {prompt} {depth} {pixels_digest(*sources)}"
+                    f"{model} {prompt} {depth} {pixels_digest(*sources)}{limited}"
                 )
                 if has_fingerprint(planned.path, fingerprints[number]):
                     kept.append(planned.path)
                     bar.update()
                     continue
-            bits = depth or (None if is_deep_format(planned.path) else 8)
-            yield number, FusionInput(sources, prompt, bits)
+            yield number, item
 
     images = with_size_warning(read(), fuser, outputs[0].sources[0].name, quiet)
     started, written = time.monotonic(), []
@@ -172,12 +191,14 @@ def fuse(
         first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
         for folder in {planned.path.parent for planned in outputs} if first else ():
             make_folder(folder)
-        for done in fuser.fuse_iter(itertools.chain(first, images)):
+        for done in fuse_in_regions(fuser, itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]
                 metadata = image_metadata(planned, config, trained, ranges)
                 if number in alignments:
                     metadata["alignment"] = alignments.pop(number)
+                if regions is not None:
+                    metadata["region"] = regions.description
                 if size := fuser.computed_size(*image.shape[:2]):
                     metadata["computed at"] = f"{size[1]}x{size[0]}"
                 if number in fingerprints:

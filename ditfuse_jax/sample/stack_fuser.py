@@ -42,11 +42,13 @@ class FusionInput:
       sources: images of one scene, uint8 or uint16 (H, W, 3), all of one size.
       prompt: a full prompt with placeholders for the images.
       depth: bits of the fused image, 8 or 16; None for 16 if a source has them.
+      group: only inputs of one group share a batch.
     """
 
     sources: Sequence[np.ndarray]
     prompt: str
     depth: int | None = None
+    group: str = ""
 
     @property
     def output_depth(self) -> int:
@@ -157,7 +159,8 @@ class StackFuser:
     def _key(self, item: FusionInput) -> tuple:
         check_same_size(item.sources, [f"image {i + 1}" for i in range(len(item.sources))])
         slots = len(self._encode(item.prompt, len(item.sources)).order)
-        return self.canvas(*item.sources[0].shape[:2]).padded, len(item.sources), slots
+        padded = self.canvas(*item.sources[0].shape[:2]).padded
+        return item.group, padded, len(item.sources), slots
 
     def _run(self, group: list[tuple[int, FusionInput]]) -> dict[int, np.ndarray]:
         free_compiled_programs()

@@ -24,6 +24,7 @@ class StackReader:
 
     Attributes:
       alignment: what the metadata say of the alignment of the stack that was read last.
+      cut: the rows and columns of its first image that are left; None for all.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StackReader:
         if resize and (align is not None or align_save is not None):
             raise UserError("--resize and --align exclude each other: aligned images have one size")
         self.alignment: str | None = None
+        self.cut: tuple[slice, slice] | None = None
         self._ranges = ranges
         self._resize = resize
         self._quiet = quiet
@@ -70,7 +72,7 @@ class StackReader:
             self._calibration = read_calibration(self._model)
 
     def read(self, paths: tuple[Path, ...]) -> tuple[np.ndarray, ...]:
-        """Reads a stack, uint8 (H, W, 3) of one size each, and sets `alignment`.
+        """Reads a stack, uint8 (H, W, 3) of one size each, and sets `alignment` and `cut`.
 
         Raises:
           UserError: an image cannot be read, sizes differ, or the images cannot be aligned.
@@ -81,5 +83,5 @@ class StackReader:
         stack = align_stack(images, paths, model=self._model, calibration=self._calibration)
         if not self._quiet:
             tqdm.tqdm.write(f"{paths[0].name}: {stack}")
-        self.alignment = stack.metadata
+        self.alignment, self.cut = stack.metadata, (stack.rows, stack.columns)
         return stack.images

@@ -1,0 +1,270 @@
+"""Requests that apply to a part of the image only.
+
+The scene is fused twice, with the request and without it, from the same noise.  The result is the
+fusion with the request inside the region and, to the bit, the fusion without it outside.  The
+border is feathered inside the region.
+"""
+
+import collections
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tqdm
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.images import files_by_stem, read_image, with_depth
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.prompts.requests import CLASSES
+from ditfuse_jax.prompts.taught_requests import TaughtRequests
+from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
+from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
+
+_FEATHER = 0.02  # of the shorter side
+_BLACK, _WHITE = 13, 242  # grey levels of a mask up to which, and from which; JPEG keeps neither
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionInput(FusionInput):
+    """What one image is made from whose request applies to a region only.
+
+    Attributes:
+      plain: the full prompt without the request.
+      weights: float (H, W), 0 outside the region, 1 where the request applies fully; None for the
+        region that the model marks for `mark`.
+      mark: a full prompt that asks the model to mark the region; "" with `weights`.
+      feather: width of the border in pixels of a region that the model marks; None for
+        2 % of the shorter side.
+      name: what a warning calls the image and the region.
+    """
+
+    plain: str = ""
+    weights: np.ndarray | None = None
+    mark: str = ""
+    feather: float | None = None
+    name: str = "the region of an image"
+
+    @property
+    def digest(self) -> str:
+        """Differs between regions."""
+        pixels = "" if self.weights is None else pixels_digest(self.weights)
+        return text_digest(f"{self.plain} {pixels} {self.mark} {self.feather}")
+
+
+def region_weights(mask: np.ndarray, feather: float | None = None) -> np.ndarray:
+    """Returns how far the request applies, float32 (H, W), from 0 to 1.
+
+    Args:
+      mask: uint8 (H, W); white is the region, greys apply in part.
+      feather: width in pixels over which the weights rise from the region's border inwards; 0
+        leaves the mask's own border; by default 2 % of the shorter side.
+
+    Raises:
+      UserError: `feather` is negative or not finite, or nothing of the mask is white.
+    """
+    width = _FEATHER * min(mask.shape) if feather is None else feather
+    if not 0 <= width < np.inf:
+        raise UserError(f"feather must be 0 or more pixels, not {feather}")
+    weights = np.clip((mask.astype(np.float32) - _BLACK) / (_WHITE - _BLACK), 0, 1)
+    inside = weights > 0
+    if not inside.any():
+        raise UserError(
+            f"the region is empty, its brightest grey level is {mask.max()}: the request applies"
+            " where the mask is white, 255"
+        )
+    if width > 0 and not inside.all():
+        # Distances of 1, 2, ... pixels to the outside become places in the middle of the pixels.
+        distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        rise = np.clip((distance - 0.5) / width, 0, 1)
+        weights *= rise * rise * (3 - 2 * rise)
+    return weights
+
+
+def fuse_in_regions(
+    fuser: StackFuser, inputs: Iterable[tuple[int, FusionInput]]
+) -> Iterator[dict[int, np.ndarray]]:
+    """Fuses a stream of numbered inputs like `StackFuser.fuse_iter`; inputs may have a region.
+
+    Raises:
+      UserError: a region is of another size than its sources, or the model marks nothing.
+    """
+    waiting: dict[int, RegionInput] = {}
+    done: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
+    places: dict[int, tuple[int, str]] = {}  # of the parts in the results
+
+    def parts() -> Iterator[tuple[int, FusionInput]]:
+        for number, item in inputs:
+            wanted = {"asked": item.prompt}
+            if isinstance(item, RegionInput):
+                _check_size(item)
+                waiting[number] = item
+                wanted |= {"plain": item.plain}
+                if item.weights is None:
+                    wanted["mark"] = item.mark
+            for part, prompt in wanted.items():
+                place = len(places)
+                places[place] = number, part
+                # Plain fusions form the batches that they would form alone: see `group`.
+                yield place, FusionInput(item.sources, prompt, item.depth, group=part)
+
+    for finished in fuser.fuse_iter(parts()):
+        complete = {}
+        for place, image in finished.items():
+            number, part = places[place]
+            if number not in waiting:
+                complete[number] = image
+                continue
+            item, images = waiting[number], done[number]
+            images[part] = image
+            if len(images) == (2 if item.weights is not None else 3):
+                complete[number] = _blend(item, images)
+                del waiting[number], done[number]
+        if complete:
+            yield complete
+
+
+def _check_size(item: RegionInput) -> None:
+    if item.weights is not None and item.weights.shape != item.sources[0].shape[:2]:
+        (height, width), (h, w) = item.weights.shape, item.sources[0].shape[:2]
+        raise UserError(f"the region is {width}x{height}, but the images are {w}x{h}")
+
+
+def _blend(item: RegionInput, images: dict[str, np.ndarray]) -> np.ndarray:
+    plain, asked = images["plain"], images["asked"]
+    weights = item.weights
+    if weights is None:
+        from ditfuse_jax.degrade.overlay import overlay_mask
+
+        marked = overlay_mask(with_depth(images["mark"], 8), with_depth(plain, 8))
+        if not marked.any():
+            tqdm.tqdm.write(
+                f"warning: {item.name} was not found: the request changes nothing",
+                file=sys.stderr,
+            )
+            return plain
+        weights = region_weights(marked.astype(np.uint8) * 255, item.feather)
+    moved = (asked.astype(np.float32) - plain) * weights[..., None]
+    return (plain + np.rint(moved)).astype(plain.dtype)
+
+
+class Regions:
+    """The regions of a job, as a user names them: a mask, a folder of masks, or a class.
+
+    Attributes:
+      description: what the metadata of images say of the region.
+    """
+
+    def __init__(
+        self, region: str | Path, feather: float | None, sampling: SamplingConfig, task: str
+    ):
+        """Finds the masks.
+
+        Args:
+          region: an image file, white where the request applies; a folder of such files with the
+            names of the stacks; or one of `CLASSES`, which the model marks.
+          feather: see `region_weights`.
+          sampling: whose `requests` say whether the model marks classes.
+          task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
+
+        Raises:
+          UserError: no such file or class, or the model does not mark classes.
+        """
+        self._feather = feather
+        self._sampling = sampling
+        self._task = task if task in STANDARD_TASKS else "fuse"
+        self._class = ""
+        self._masks: dict[str, Path] | None = None
+        self._path = as_path(region)
+        self._read: tuple[Path, np.ndarray] | None = None
+        self.description = self._path.name
+        if self._path.is_dir():
+            self._masks = files_by_stem(self._path)
+        elif not self._path.exists():
+            self._class = self.description = _checked_class(str(region), sampling)
+
+    def check(self, prompt: str, count: int) -> None:
+        """Checks that the prompt for `count` images asks for more than the plain fusion.
+
+        Raises:
+          UserError: it does not.
+        """
+        if self._plain(count) == prompt:
+            raise UserError(
+                "a region limits a request, and this asks for the plain fusion: say what to do"
+                " there (prompt, adjustments or task)"
+            )
+
+    def limit(
+        self,
+        item: FusionInput,
+        name: str,
+        cut: tuple[slice, slice] | None = None,
+    ) -> RegionInput:
+        """Returns the input with its region.
+
+        Args:
+          item: the sources, of the size after `cut`, and the prompt with the request.
+          name: of the stack.
+          cut: the part of the first image that alignment left.
+
+        Raises:
+          UserError: there is no mask for these images, or it does not fit them.
+        """
+        count = len(item.sources)
+        fields: dict[str, Any] = {
+            "sources": item.sources,
+            "prompt": item.prompt,
+            "depth": item.depth,
+            "plain": self._plain(count),
+        }
+        if self._class:
+            mark = standard_prompt(f"segment:{self._class}", count)
+            about = f"{self._class} in {name}"
+            return RegionInput(**fields, mark=mark, feather=self._feather, name=about)
+        path = self._mask_of(name)
+        mask = self._mask(path)
+        try:
+            weights = region_weights(mask if cut is None else mask[cut], self._feather)
+            found = RegionInput(**fields, weights=weights)
+            _check_size(found)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        return found
+
+    def _plain(self, count: int) -> str:
+        return make_instruction(None, count, self._sampling, self._task).prompt
+
+    def _mask_of(self, name: str) -> Path:
+        if self._masks is None:
+            return self._path
+        stem = name.rpartition("/")[2]
+        if stem not in self._masks:
+            raise UserError(f"{self._path}: no mask named {stem}")
+        return self._masks[stem]
+
+    def _mask(self, path: Path) -> np.ndarray:
+        """Reads a mask, uint8 (H, W); the one that was read last is kept."""
+        if self._read is None or self._read[0] != path:
+            self._read = path, cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+        return self._read[1]
+
+
+def _checked_class(name: str, sampling: SamplingConfig) -> str:
+    if name not in CLASSES:
+        raise UserError(
+            f"region {name!r}: no such file, and no class: give a mask, white where the request"
+            f" applies, or one of {', '.join(CLASSES)}"
+        )
+    if "segment" not in TaughtRequests.parse(sampling.requests).levels:
+        raise UserError(
+            f"region {name}: this model was not taught to mark classes: give a mask, white where"
+            " the request applies"
+        )
+    return name
