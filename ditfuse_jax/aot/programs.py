@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.autoencoder import Autoencoder, AutoencoderConfig
 from ditfuse_jax.model.network import Network, Parameters, make_graph
+from ditfuse_jax.model.rngs import InitialKeys
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
@@ -148,7 +149,7 @@ def abstract_space(recipe: Recipe, partitioner: Partitioner) -> tuple[Space, Par
     if model.latent_downsampling == 1:
         return PixelSpace(), {}
     config = AutoencoderConfig(latent_channels=model.channels)
-    abstract = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: Autoencoder(config, rngs=InitialKeys(0)))
     graph, state = nnx.split(abstract)
     parameters = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated()),

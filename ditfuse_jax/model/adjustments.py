@@ -8,6 +8,7 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.guided_filter import enlarge_guided
 from ditfuse_jax.model.heads.bands import cells_per_side
 from ditfuse_jax.model.heads.final_layer import FinalLayer
+from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.wavelets import decompose, smooth, to_luma_chroma, to_rgb
 
 # Values per cell: tone exponent, contrast and its middle, chroma, gains of three bands of the luma,
@@ -31,7 +32,7 @@ class Adjustments(nnx.Module):
     an overlay covers it.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         channels = NUM_ADJUSTMENTS + config.channels
         self.output = FinalLayer(config, channels, rngs=rngs, side=cells_per_side(config))
 

@@ -7,6 +7,7 @@ from flax import nnx
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.patches import patchify
+from ditfuse_jax.model.rngs import Rngs
 
 CELL_SIZE = 4  # stride and kernel size of the first convolution, in pixels
 STEM_WIDTH = 64  # its channels
@@ -23,7 +24,7 @@ class ConvStem(nnx.Module):
     (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         def linear(inputs: tuple[int, ...], outputs: int, axis: str | None = None) -> Linear:
             axes, bias = (*(None,) * len(inputs), axis), len(inputs) > 1
             return Linear(inputs, (outputs,), axes, rngs=rngs, dtype=config.dtype, bias=bias)

@@ -20,6 +20,7 @@ from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.logical_axes import parameter, with_logical_constraint
 from ditfuse_jax.model.patches import patchify, position_table
 from ditfuse_jax.model.prompt_pooling import PromptPooling
+from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.rope import rope_tables
 from ditfuse_jax.model.timestep import TimestepMLP, timestep_features
 from ditfuse_jax.model.transformer import KeyValues, TokenInputs, Transformer
@@ -63,7 +64,7 @@ class EncodedCondition(NamedTuple):
 class DiTFuse(nnx.Module):
     """Instruction-driven image fusion transformer (arXiv 2512.07170 on OmniGen, 2409.11340)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         self.config = config
         width, patch, channels = config.hidden_size, config.patch_size, config.channels
 

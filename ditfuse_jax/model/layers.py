@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.model.logical_axes import Axes, parameter, spans_devices
+from ditfuse_jax.model.rngs import Rngs
 
 # Standard deviation of freshly initialised embeddings (Phi-3's `initializer_range`).
 INIT_STD = 0.02
@@ -36,7 +37,7 @@ class Linear(nnx.Module):
         outputs: Sequence[int],
         axes: Axes,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         dtype: str,
         bias: bool = False,
         zero: bool = False,

@@ -18,6 +18,7 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.layers import Linear
 from ditfuse_jax.model.logical_axes import axes_of, parameter
+from ditfuse_jax.model.rngs import Rngs
 
 Tree = dict[str, Any]
 
@@ -69,7 +70,7 @@ class LoRALinear(Linear):
     A is (*inputs, r), B is (r, *outputs), each with the kernel's leading dimension of layers.
     """
 
-    def __init__(self, base: Linear, config: LoRAConfig, rngs: nnx.Rngs):
+    def __init__(self, base: Linear, config: LoRAConfig, rngs: Rngs):
         self.kernel, self.bias = base.kernel, base.bias
         self.num_inputs, self.dtype = base.num_inputs, base.dtype
         axes: tuple[str | None, ...] = base.kernel.get_metadata("axes")
@@ -95,7 +96,7 @@ def _stacked(value: jax.Array, stack: int, *axes: str | None) -> nnx.Param:
     return nnx.Param(value, axes=axes) if stack else parameter(value, *axes)
 
 
-def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: nnx.Rngs) -> None:
+def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: Rngs) -> None:
     """Adds adapters to the model's linear layers, in place.
 
     Raises:

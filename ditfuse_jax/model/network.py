@@ -10,6 +10,7 @@ from flax import nnx
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.ditfuse import DiTFuse
 from ditfuse_jax.model.lora import LoRAConfig, add_lora, split_lora
+from ditfuse_jax.model.rngs import InitialKeys
 
 # Nested dict of arrays, or of their shapes, types and shardings.
 Parameters = dict[str, Any]
@@ -24,10 +25,10 @@ class Network:
 
     def build(self, key: jax.Array | int) -> DiTFuse:
         """Returns the module with randomly initialised parameters."""
-        model = DiTFuse(self.model, rngs=nnx.Rngs(params=key))
+        model = DiTFuse(self.model, rngs=InitialKeys(key))
         if self.lora:
             key = jax.random.key(key) if isinstance(key, int) else key
-            add_lora(model, self.lora, rngs=nnx.Rngs(params=jax.random.fold_in(key, 1)))
+            add_lora(model, self.lora, rngs=InitialKeys(jax.random.fold_in(key, 1)))
         return model
 
 

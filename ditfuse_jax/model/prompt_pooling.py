@@ -6,6 +6,7 @@ from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
+from ditfuse_jax.model.rngs import Rngs
 
 
 class PromptPooling(nnx.Module):
@@ -17,7 +18,7 @@ class PromptPooling(nnx.Module):
     al. 2023).
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         width, heads = config.hidden_size, config.num_heads
 
         def linear(outputs: tuple[int, ...], **kwargs) -> Linear:

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax.model.layers import Linear
+from ditfuse_jax.model.rngs import Rngs
 
 NUM_FEATURES = 256
 _MAX_PERIOD = 10000.0
@@ -25,7 +26,7 @@ def timestep_features(t: jax.Array) -> jax.Array:
 class TimestepMLP(nnx.Module):
     """Linear, SiLU, linear (diffusers' `TimestepEmbedding`)."""
 
-    def __init__(self, size: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, size: int, *, rngs: Rngs, dtype: str):
         self.inner = Linear(
             (NUM_FEATURES,), (size,), (None, "embed"), rngs=rngs, dtype=dtype, bias=True
         )

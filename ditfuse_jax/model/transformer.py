@@ -14,6 +14,7 @@ from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.logical_axes import num_shards, with_logical_constraint
 from ditfuse_jax.model.remat import BLOCK_INPUT, remat
+from ditfuse_jax.model.rngs import InitialKeys, Rngs
 from ditfuse_jax.model.rope import apply_rope
 
 
@@ -57,7 +58,7 @@ class SelfAttention(nnx.Module):
     the key, then the value, so that sharding over heads keeps queries with their keys.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         heads, kv_heads = config.num_heads, config.num_kv_heads
         group, dim, width = heads // kv_heads, config.head_dim, config.hidden_size
         self.qkv_proj = Linear(
@@ -106,7 +107,7 @@ class SelfAttention(nnx.Module):
 class MLP(nnx.Module):
     """SwiGLU with fused gate and up projections, gate first (Shazeer 2020)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         width, inner = config.hidden_size, config.intermediate_size
         self.gate_up_proj = Linear(
             (width,), (2, inner), ("embed", None, "mlp"), rngs=rngs, dtype=config.dtype
@@ -124,7 +125,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         norm = {"eps": config.rms_norm_eps, "dtype": config.dtype}
         self.input_layernorm = RMSNorm(config.hidden_size, **norm)
         self.self_attn = SelfAttention(config, rngs=rngs)
@@ -149,13 +150,9 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """All layers, with stacked parameters (L, ...), scanned or unrolled, and the final norm."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        @nnx.split_rngs(splits=config.num_layers)
-        @nnx.vmap
-        def stack(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs=rngs)
-
-        self.layers = stack(rngs)
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
+        keys = jax.random.split(rngs.params(), config.num_layers)
+        self.layers = nnx.vmap(lambda key: Block(config, rngs=InitialKeys(key)))(keys)
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=config.dtype)
         self.remat, self.unroll = config.remat, config.unroll
 

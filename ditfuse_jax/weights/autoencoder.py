@@ -20,6 +20,7 @@ from ditfuse_jax.model.autoencoder import (
 )
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.model.rngs import InitialKeys
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.weights.hub_files import model_files
@@ -138,7 +139,7 @@ def abstract_autoencoder(
 ) -> tuple[nnx.GraphDef, dict[Any, Any]]:
     """Returns the structure and the shapes of the parameters; nothing is allocated."""
     graph, state = nnx.split(
-        nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0), dtype=dtype))
+        nnx.eval_shape(lambda: Autoencoder(config, rngs=InitialKeys(0), dtype=dtype))
     )
     return graph, nnx.to_pure_dict(state)
 

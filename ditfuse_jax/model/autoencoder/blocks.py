@@ -6,12 +6,13 @@ from flax import nnx
 
 from ditfuse_jax.model.autoencoder.layers import Attention, Conv, GroupNorm
 from ditfuse_jax.model.autoencoder.strips import gather_strips, join_moments, map_strips, moments_of
+from ditfuse_jax.model.rngs import Rngs
 
 
 class ResidualBlock(nnx.Module):
     """Twice norm, SiLU and convolution, added to the input (diffusers' `ResnetBlock2D`)."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, inputs: int, outputs: int, groups: int, *, rngs: Rngs, dtype: str):
         self.norm1 = GroupNorm(inputs, groups)
         self.conv1 = Conv(inputs, outputs, 3, rngs=rngs, dtype=dtype)
         self.norm2 = GroupNorm(outputs, groups)
@@ -52,7 +53,7 @@ class ResidualBlock(nnx.Module):
 class MiddleBlock(nnx.Module):
     """Residual block, attention, residual block, at the lowest resolution."""
 
-    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, channels: int, groups: int, *, rngs: Rngs, dtype: str):
         self.resnets = nnx.List(
             [ResidualBlock(channels, channels, groups, rngs=rngs, dtype=dtype) for _ in range(2)]
         )
@@ -66,7 +67,7 @@ class MiddleBlock(nnx.Module):
 class Downsampler(nnx.Module):
     """A convolution of stride 2 with zero padding at the bottom and right edges only."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, channels: int, *, rngs: Rngs, dtype: str):
         self.conv = Conv(channels, channels, 3, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: jax.Array, rows: int | None = None) -> jax.Array:
@@ -84,7 +85,7 @@ class Downsampler(nnx.Module):
 class Upsampler(nnx.Module):
     """Nearest-neighbour upsampling by 2, then a convolution."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, channels: int, *, rngs: Rngs, dtype: str):
         self.conv = Conv(channels, channels, 3, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: jax.Array, rows: int | None = None) -> jax.Array:

@@ -17,6 +17,7 @@ from ditfuse_jax.model.autoencoder.blocks import (
 from ditfuse_jax.model.autoencoder.config import AutoencoderConfig
 from ditfuse_jax.model.autoencoder.layers import Conv, GroupNorm
 from ditfuse_jax.model.autoencoder.strips import map_strips, moments_of
+from ditfuse_jax.model.rngs import Rngs
 
 # Larger images are processed in strips: a block then needs two activations instead of about five.
 _WHOLE_PIXELS = 768 * 768
@@ -34,7 +35,7 @@ class Stage(nnx.Module):
     """The residual blocks of one resolution."""
 
     def __init__(
-        self, inputs: int, outputs: int, layers: int, groups: int, *, rngs: nnx.Rngs, dtype: str
+        self, inputs: int, outputs: int, layers: int, groups: int, *, rngs: Rngs, dtype: str
     ):
         sizes = [inputs] + [outputs] * layers
         self.resnets = nnx.List(
@@ -53,7 +54,7 @@ class Stage(nnx.Module):
 class DownStage(Stage):
     """Residual blocks, then downsampling by 2."""
 
-    def __init__(self, *sizes: int, last: bool, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, *sizes: int, last: bool, rngs: Rngs, dtype: str):
         super().__init__(*sizes, rngs=rngs, dtype=dtype)
         self.downsamplers = nnx.List(
             [] if last else [Downsampler(sizes[1], rngs=rngs, dtype=dtype)]
@@ -69,7 +70,7 @@ class DownStage(Stage):
 class UpStage(Stage):
     """Residual blocks, then upsampling by 2."""
 
-    def __init__(self, *sizes: int, last: bool, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, *sizes: int, last: bool, rngs: Rngs, dtype: str):
         super().__init__(*sizes, rngs=rngs, dtype=dtype)
         self.upsamplers = nnx.List([] if last else [Upsampler(sizes[1], rngs=rngs, dtype=dtype)])
 
@@ -83,7 +84,7 @@ class UpStage(Stage):
 class Encoder(nnx.Module):
     """Computes the posterior's moments from images."""
 
-    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, config: AutoencoderConfig, *, rngs: Rngs, dtype: str):
         kinds = {"rngs": rngs, "dtype": dtype}
         channels, groups = config.block_channels, config.norm_groups
         self.conv_in = Conv(3, channels[0], 3, **kinds)
@@ -119,7 +120,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Computes images from latents."""
 
-    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, config: AutoencoderConfig, *, rngs: Rngs, dtype: str):
         kinds = {"rngs": rngs, "dtype": dtype}
         channels, groups = config.block_channels[::-1], config.norm_groups
         self.conv_in = Conv(config.latent_channels, channels[0], 3, **kinds)
@@ -161,7 +162,7 @@ class Decoder(nnx.Module):
 class Autoencoder(nnx.Module):
     """Maps images in [-1, 1] to a posterior over latents, and latents to images."""
 
-    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: str = "float32"):
+    def __init__(self, config: AutoencoderConfig, *, rngs: Rngs, dtype: str = "float32"):
         kinds = {"rngs": rngs, "dtype": dtype}
         channels = config.latent_channels
         self.config = config

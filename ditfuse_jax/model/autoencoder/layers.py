@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.model.logical_axes import parameter
+from ditfuse_jax.model.rngs import Rngs
 
 EPSILON = 1e-6
 
@@ -17,7 +18,7 @@ _QUERIES = 1024
 class Conv(nnx.Module):
     """A convolution with bias and zero padding."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, inputs: int, outputs: int, size: int, *, rngs: Rngs, dtype: str):
         scale = 1 / math.sqrt(inputs * size * size)
         kernel = jax.random.uniform(
             rngs.params(), (size, size, inputs, outputs), minval=-scale, maxval=scale
@@ -84,7 +85,7 @@ class GroupNorm(nnx.Module):
 class Projection(nnx.Module):
     """A linear map of the channels with bias."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, channels: int, *, rngs: Rngs, dtype: str):
         scale = 1 / math.sqrt(channels)
         kernel = jax.random.uniform(
             rngs.params(), (channels, channels), minval=-scale, maxval=scale
@@ -102,7 +103,7 @@ class Projection(nnx.Module):
 class Attention(nnx.Module):
     """Single-head self-attention over all positions, added to the input."""
 
-    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs, dtype: str):
+    def __init__(self, channels: int, groups: int, *, rngs: Rngs, dtype: str):
         self.group_norm = GroupNorm(channels, groups)
         self.to_q, self.to_k, self.to_v, self.to_out = (
             Projection(channels, rngs=rngs, dtype=dtype) for _ in range(4)

@@ -5,13 +5,12 @@ from the sources instead of generating it: `blend` weights the sources' pixels, 
 their frequency bands.  Other modules add a head with `HEADS.register(name)`.
 """
 
-from flax import nnx
-
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.bands import BandsHead
 from ditfuse_jax.model.heads.blend import BlendHead
 from ditfuse_jax.model.heads.head import Head
 from ditfuse_jax.model.heads.linear import LinearHead
+from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.registry import Registry
 
 __all__ = ["HEADS", "Head", "make_head"]
@@ -21,6 +20,6 @@ HEADS: Registry[type[Head]] = Registry(
 )
 
 
-def make_head(config: ModelConfig, *, rngs: nnx.Rngs) -> Head:
+def make_head(config: ModelConfig, *, rngs: Rngs) -> Head:
     """Builds the head that `config.head` names."""
     return HEADS.find(config.head)(config, rngs=rngs)

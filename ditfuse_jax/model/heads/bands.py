@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
 from ditfuse_jax.model.heads.head import Head, require_pixels
 from ditfuse_jax.model.layers import Linear
+from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.wavelets import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb
 
 NUM_GATES = 8  # values per place with which the tokens control the weighting network
@@ -44,7 +44,7 @@ class BandsHead(Head):
     are treated alike, more sources than in training work too.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         def layer(name: str, **kwargs) -> Linear:
             inputs, outputs, _ = _PIXEL_LAYERS[name]
             axes = (None, None)

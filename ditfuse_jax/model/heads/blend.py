@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
 from ditfuse_jax.model.heads.head import Head, require_pixels
+from ditfuse_jax.model.rngs import Rngs
 
 
 class BlendHead(Head):
@@ -16,7 +16,7 @@ class BlendHead(Head):
     weight 1 is copied exactly and the generated image can replace all sources.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         self.channels = config.channels
         self.output = FinalLayer(config, config.max_images + 1 + config.channels, rngs=rngs)
 

@@ -7,6 +7,7 @@ from flax import nnx
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, layer_norm
 from ditfuse_jax.model.patches import unpatchify
+from ditfuse_jax.model.rngs import Rngs
 
 
 class FinalLayer(nnx.Module):
@@ -20,9 +21,7 @@ class FinalLayer(nnx.Module):
       side: places along the side of a patch, by default one per pixel (or latent).
     """
 
-    def __init__(
-        self, config: ModelConfig, channels: int, *, rngs: nnx.Rngs, side: int | None = None
-    ):
+    def __init__(self, config: ModelConfig, channels: int, *, rngs: Rngs, side: int | None = None):
         width, dtype = config.hidden_size, config.dtype
         side = side or config.patch_size
         self.modulation = Linear(

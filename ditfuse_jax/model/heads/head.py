@@ -8,6 +8,7 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
+from ditfuse_jax.model.rngs import Rngs
 
 
 class Head(nnx.Module):
@@ -18,7 +19,7 @@ class Head(nnx.Module):
 
     output: FinalLayer
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         raise NotImplementedError
 
     def __call__(

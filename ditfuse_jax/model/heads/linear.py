@@ -1,17 +1,17 @@
 """OmniGen's head."""
 
 import jax
-from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
 from ditfuse_jax.model.heads.head import Head
+from ditfuse_jax.model.rngs import Rngs
 
 
 class LinearHead(Head):
     """The final layer's output is the prediction (OmniGen, arXiv 2409.11340)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: Rngs):
         self.output = FinalLayer(config, config.channels, rngs=rngs)
 
     def __call__(
