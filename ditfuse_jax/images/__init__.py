@@ -14,6 +14,7 @@ from ditfuse_jax.images.decode import (
     read_image,
 )
 from ditfuse_jax.images.find_stacks import FoundStacks, find_stacks
+from ditfuse_jax.images.in_memory import LoadedImage, load_image
 from ditfuse_jax.images.labels import decode_labels, read_labels
 from ditfuse_jax.images.pairs import (
     check_same_size,
@@ -23,9 +24,9 @@ from ditfuse_jax.images.pairs import (
     paired_files,
 )
 from ditfuse_jax.images.ranges import ValueRange, parse_range
-from ditfuse_jax.images.save import is_deep_format, read_metadata, write_image
+from ditfuse_jax.images.save import encode_image, is_deep_format, read_metadata, write_image
 from ditfuse_jax.images.size import Canvas, fit_canvas
-from ditfuse_jax.images.source_ranges import RangeOption, SourceRanges
+from ditfuse_jax.images.source_ranges import ImageSource, RangeOption, SourceRanges
 from ditfuse_jax.images.stack import check_same_aspect_ratio, read_stack, resize_image
 from ditfuse_jax.images.values import (
     check_rgb,
@@ -41,6 +42,8 @@ __all__ = [
     "MAX_PIXELS",
     "Canvas",
     "FoundStacks",
+    "ImageSource",
+    "LoadedImage",
     "RangeOption",
     "SourceRanges",
     "ValueRange",
@@ -49,6 +52,7 @@ __all__ = [
     "check_same_size",
     "decode_image",
     "decode_labels",
+    "encode_image",
     "files_by_stem",
     "find_stacks",
     "fit_canvas",
@@ -60,6 +64,7 @@ __all__ = [
     "limit_chroma",
     "list_images",
     "list_stacks",
+    "load_image",
     "numbered_folders",
     "paired_files",
     "parse_range",

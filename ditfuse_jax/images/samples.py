@@ -77,6 +77,11 @@ def stored_samples(image: Image.Image, name: str) -> Samples:
         bits = _tiff_bits(image, name)
     if bits > 8:
         return _deep_samples(image, name)
+    return Samples(eight_bit_rgb(image))
+
+
+def eight_bit_rgb(image: Image.Image) -> np.ndarray:
+    """Returns an image of up to 8 bits per channel as uint8 (H, W, 3), upright; changes `image`."""
     load_upright(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -84,7 +89,7 @@ def stored_samples(image: Image.Image, name: str) -> Samples:
         image = Image.alpha_composite(black, image)
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return Samples(np.array(image))
+    return np.array(image)
 
 
 def as_rgb(samples: np.ndarray) -> np.ndarray:

@@ -53,21 +53,32 @@ def write_image(
         unchanged.
     """
     path = as_path(path)
+    write_bytes(path, encode_image(image, path, metadata))
+
+
+def encode_image(
+    image: np.ndarray, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Returns the bytes that `write_image` writes to such a path; writes nothing.
+
+    Raises:
+      UserError: unknown suffix, or an image or metadata that the format cannot hold.
+    """
+    path = as_path(path)
     check_rgb(image, str(path), deep=True)
     encoder = _ENCODERS.get(path.suffix.lower())
     if encoder is None:
         known = " ".join(_ENCODERS)
         raise UserError(f"{path}: no image format has the suffix {path.suffix!r} (known: {known})")
-    encoded = io.BytesIO()
     if image.dtype == np.uint16:
-        write_bytes(path, _encode_deep(path, image, encoder["format"], dict(metadata or {})))
-        return
+        return _encode_deep(path, image, encoder["format"], dict(metadata or {}))
+    encoded = io.BytesIO()
     try:
         options = encoder | _metadata_options(encoder["format"], dict(metadata or {}))
         Image.fromarray(image).save(encoded, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be encoded ({error})") from error
-    write_bytes(path, encoded.getbuffer())
+    return encoded.getvalue()
 
 
 def is_deep_format(path: Path) -> bool:

@@ -12,6 +12,7 @@ import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.decode import read_samples
+from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.ranges import (
     RangeChoice,
     SampleStatistics,
@@ -22,10 +23,13 @@ from ditfuse_jax.images.ranges import (
     measure_samples,
     parse_range,
 )
-from ditfuse_jax.images.samples import as_rgb
+from ditfuse_jax.images.samples import Samples, as_rgb
 from ditfuse_jax.images.values import with_depth
 
 _SLOW = 3.0  # seconds of measuring before a progress bar appears
+
+# A file, or an image that is in memory.
+ImageSource = str | os.PathLike[str] | LoadedImage
 
 RangeOption = str | Sequence[float] | Sequence[str | Sequence[float]]
 
@@ -40,7 +44,7 @@ class SourceRanges:
 
     def __init__(
         self,
-        stacks: Sequence[Sequence[str | os.PathLike[str]]],
+        stacks: Sequence[Sequence[ImageSource]],
         value_range: RangeOption = "auto",
         *,
         one_camera: bool = False,
@@ -49,7 +53,8 @@ class SourceRanges:
         """Creates the ranges; reads nothing yet.
 
         Args:
-          stacks: the files of the job, one tuple per stack, with one file per source.
+          stacks: the files of the job, one tuple per stack, with one file per source; they may be
+            images in memory.
           value_range: `auto`, `percentile`, `camera`, `full` or two numbers (see
             `images.ranges`), for all sources; or a list with one of these for each source.
           one_camera: all sources come from one camera, such as exposures, and share one range.
@@ -65,11 +70,11 @@ class SourceRanges:
         self._one_camera = one_camera
         self._quiet = quiet
 
-    def read(self, path: str | os.PathLike[str], source: int, depth: int | None = 8) -> np.ndarray:
+    def read(self, path: ImageSource, source: int, depth: int | None = 8) -> np.ndarray:
         """Returns the image in a file.
 
         Args:
-          path: the file.
+          path: the file, or an image in memory.
           source: its place in the stack, from 0.
           depth: 8 bits, 16 bits, or None for 16 if the file has more than 8.
 
@@ -77,11 +82,16 @@ class SourceRanges:
           uint8 or uint16 (H, W, 3) RGB.
 
         Raises:
-          UserError: see `read_samples`.
+          UserError: see `read_samples`; it has more than 8 bits, and the measured images have 8.
         """
-        samples = read_samples(path).values
+        samples = _samples(path).values
         if samples.dtype == np.uint8:
             return with_depth(samples, depth or 8)
+        if source not in self._ranges:
+            raise UserError(
+                f"{path}: has more than 8 bits per channel, but no image by which the range of its"
+                " source was chosen has: give a range"
+            )
         return as_rgb(apply_range(samples, self._ranges[source], depth=depth or 16))
 
     @property
@@ -98,7 +108,7 @@ class SourceRanges:
             for stack in bar:
                 for source, path in enumerate(stack):
                     try:
-                        samples = read_samples(path)
+                        samples = _samples(path)
                     except UserError:
                         continue  # named when it is read itself
                     if samples.values.dtype != np.uint8:
@@ -120,8 +130,14 @@ class SourceRanges:
         return ranges
 
     def _name(self, source: int) -> str:
-        paths = [Path(stack[source]) for stack in self._stacks]
-        return str(paths[0] if len(paths) == 1 else paths[0].parent)
+        first = self._stacks[0][source]
+        if isinstance(first, LoadedImage):
+            return str(first)
+        return str(first if len(self._stacks) == 1 else Path(first).parent)
+
+
+def _samples(source: ImageSource) -> Samples:
+    return source.samples if isinstance(source, LoadedImage) else read_samples(source)
 
 
 def _choices(value_range: RangeOption, count: int) -> list[RangeChoice]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.pairs import check_same_size
-from ditfuse_jax.images.source_ranges import SourceRanges
+from ditfuse_jax.images.source_ranges import ImageSource, SourceRanges
 
 _MAX_ASPECT_DIFFERENCE = 0.02  # relative
 
 
 def read_stack(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[ImageSource],
     *,
     resize: bool = False,
     ranges: SourceRanges | None = None,
@@ -23,7 +23,7 @@ def read_stack(
     """Reads registered images, `uint8 (H, W, 3)` each, or uint16 if `depth` asks for it.
 
     Args:
-      paths: one file per image.
+      paths: one file per image; or images in memory.
       resize: images of another size than the first are scaled to it.
       ranges: of the samples of files with more than 8 bits; by default measured for these files.
       depth: see `SourceRanges.read`.
@@ -34,13 +34,14 @@ def read_stack(
     """
     ranges = ranges or SourceRanges([paths], quiet=True)
     images = [ranges.read(path, k, depth) for k, path in enumerate(paths)]
+    names = list(map(str, paths))
     if not resize:
         try:
-            check_same_size(images, paths)
+            check_same_size(images, names)
         except UserError as error:
             raise UserError(f"{error}; --resize scales them to the first") from error
         return tuple(images)
-    check_same_aspect_ratio(images, paths)
+    check_same_aspect_ratio(images, names)
     height, width = images[0].shape[:2]
     return (images[0], *(resize_image(image, height, width) for image in images[1:]))
 

@@ -30,12 +30,13 @@ from ditfuse_jax.sample.fingerprints import (
     text_digest,
 )
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
+from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import RegionInput, Regions, fuse_in_regions
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
-from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
+from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,13 +195,15 @@ def fuse(
         for done in fuse_in_regions(fuser, itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]
-                metadata = image_metadata(planned, config, trained, ranges)
-                if number in alignments:
-                    metadata["alignment"] = alignments.pop(number)
-                if regions is not None:
-                    metadata["region"] = regions.description
-                if size := fuser.computed_size(*image.shape[:2]):
-                    metadata["computed at"] = f"{size[1]}x{size[0]}"
+                metadata = image_metadata(
+                    planned.instruction,
+                    planned.sources,
+                    fuser,
+                    ranges=ranges.chosen,
+                    alignment=alignments.pop(number, None),
+                    region=None if regions is None else regions.description,
+                    computed=fuser.computed_size(*image.shape[:2]),
+                )
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)
                 write_image(planned.path, image, metadata)
@@ -305,28 +308,3 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise UserError(f"{path} holds no prompt: write one per line")
     return prompts
-
-
-def image_metadata(
-    planned: PlannedOutput,
-    sampling: SamplingConfig,
-    trained: TrainedModel,
-    ranges: SourceRanges | None = None,
-) -> dict[str, str]:
-    """Returns what a written image records: prompt, sources, model and sampling settings."""
-    stretched = {} if ranges is None else ranges.chosen
-    instruction = planned.instruction
-    understood = {}
-    if instruction.understood is not None:
-        understood = {"understood": instruction.understood}
-        if instruction.left_out:
-            understood["left_out"] = instruction.left_out
-    return {
-        "Software": "ditfuse_jax",
-        "prompt": planned.instruction.prompt,
-        **understood,
-        "sources": ", ".join(path.name for path in planned.sources),
-        **{f"range of image {k + 1}": str(stretched[k]) for k in sorted(stretched)},
-        "checkpoint": trained.name,
-        **{name: str(value) for name, value in sampling.to_dict().items()},
-    }

@@ -162,13 +162,18 @@ class Regions:
     """
 
     def __init__(
-        self, region: str | Path, feather: float | None, sampling: SamplingConfig, task: str
+        self,
+        region: str | Path | np.ndarray,
+        feather: float | None,
+        sampling: SamplingConfig,
+        task: str,
     ):
         """Finds the masks.
 
         Args:
           region: an image file, white where the request applies; a folder of such files with the
-            names of the stacks; or one of `CLASSES`, which the model marks.
+            names of the stacks; a mask in memory, uint8 or bool (H, W); or one of `CLASSES`, which
+            the model marks.
           feather: see `region_weights`.
           sampling: whose `requests` say whether the model marks classes.
           task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
@@ -181,8 +186,13 @@ class Regions:
         self._task = task if task in STANDARD_TASKS else "fuse"
         self._class = ""
         self._masks: dict[str, Path] | None = None
-        self._path = as_path(region)
         self._read: tuple[Path, np.ndarray] | None = None
+        if isinstance(region, np.ndarray):
+            self._path = Path("mask")
+            self._read = self._path, _grey_mask(region)
+            self.description = "mask"
+            return
+        self._path = as_path(region)
         self.description = self._path.name
         if self._path.is_dir():
             self._masks = files_by_stem(self._path)
@@ -254,6 +264,18 @@ class Regions:
         if self._read is None or self._read[0] != path:
             self._read = path, cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
         return self._read[1]
+
+
+def _grey_mask(mask: np.ndarray) -> np.ndarray:
+    """Returns a mask in memory as uint8 (H, W)."""
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype not in (np.uint8, np.bool_):
+        raise UserError(
+            f"the region is an array of {mask.dtype} {mask.shape}: give uint8 (height, width), 255"
+            " where the request applies, or bool"
+        )
+    return mask if mask.dtype == np.uint8 else mask.astype(np.uint8) * 255
 
 
 def _checked_class(name: str, sampling: SamplingConfig) -> str:

@@ -14,7 +14,7 @@ from ditfuse_jax.align import (
     write_calibration,
 )
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import SourceRanges, read_stack
+from ditfuse_jax.images import ImageSource, SourceRanges, read_stack
 
 _AUTO = "auto"
 
@@ -71,8 +71,8 @@ class StackReader:
         elif self._align and not names_model:
             self._calibration = read_calibration(self._model)
 
-    def read(self, paths: tuple[Path, ...]) -> tuple[np.ndarray, ...]:
-        """Reads a stack, uint8 (H, W, 3) of one size each, and sets `alignment` and `cut`.
+    def read(self, paths: tuple[ImageSource, ...]) -> tuple[np.ndarray, ...]:
+        """Reads a stack, (H, W, 3) of one size each, and sets `alignment` and `cut`.
 
         Raises:
           UserError: an image cannot be read, sizes differ, or the images cannot be aligned.
@@ -80,8 +80,9 @@ class StackReader:
         if not self._align:
             return read_stack(paths, resize=self._resize, ranges=self._ranges, depth=None)
         images = [self._ranges.read(path, k) for k, path in enumerate(paths)]
-        stack = align_stack(images, paths, model=self._model, calibration=self._calibration)
+        names = list(map(str, paths))
+        stack = align_stack(images, names, model=self._model, calibration=self._calibration)
         if not self._quiet:
-            tqdm.tqdm.write(f"{paths[0].name}: {stack}")
+            tqdm.tqdm.write(f"{Path(names[0]).name}: {stack}")
         self.alignment, self.cut = stack.metadata, (stack.rows, stack.columns)
         return stack.images

@@ -13,7 +13,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel
 from ditfuse_jax.flow import Guidance, GuidanceRule, SamplingConfig
 from ditfuse_jax.model import preset
-from ditfuse_jax.sample.files import PlannedOutput, image_metadata
+from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.instructions import Instruction
 from ditfuse_jax.sweep.plan import sampling_options
 from ditfuse_jax.train import default_config, resolve
@@ -145,9 +145,9 @@ def test_a_new_field_is_an_option_a_sweep_key_a_recipe_key_and_in_metadata_and_r
     assert (config.to_dict()["churn"], config.text_slots) == (0.25, (8, 4, 16))
     assert sampling_options()["--config.sample.churn"] == "--churn"
     trained = SimpleNamespace(name="tiny")
-    planned = PlannedOutput((Path("a.png"),), Instruction("a prompt"), Path("x.png"))
-    assert image_metadata(planned, config, trained)["churn"] == "0.25"  # pyright: ignore[reportArgumentType]
     fuser = SimpleNamespace(sampling=config, trained=trained)
+    metadata = image_metadata(Instruction("a prompt"), ["a.png"], fuser)  # pyright: ignore[reportArgumentType]
+    assert metadata["churn"] == "0.25"
     evaluated = EvaluatedModel(fuser, Path("out"))  # pyright: ignore[reportArgumentType]
     assert evaluated.facts("data")["churn"] == 0.25
     assert Extended.from_dict({"churn": 1}).to_dict()["churn"] == 1.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ditfuse_jax.evaluate.metrics import frequency, information, statistics, structural, vif
+from ditfuse_jax.evaluate.metrics import fidelity, frequency, information, statistics, structural
 from ditfuse_jax.evaluate.metrics.comparison import SSIM_WINDOW, Comparison
 from ditfuse_jax.evaluate.metrics.histograms import LEVELS
 from ditfuse_jax.evaluate.metrics.metric import Metric
@@ -183,7 +183,7 @@ _LINFENG_UINT8 = _LINFENG | _changed(
     dataclasses.replace(
         METRICS["VIF"],
         title="VIF (sum, saturated)",
-        function=vif.saturated_visual_information_fidelity,
+        function=fidelity.saturated_visual_information_fidelity,
     ),
 )
 _CDDFUSE = _changed(

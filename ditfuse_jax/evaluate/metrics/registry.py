@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ditfuse_jax.evaluate.metrics import (
     chen,
+    fidelity,
     fmi,
     frequency,
     haar,
@@ -20,7 +21,6 @@ from ditfuse_jax.evaluate.metrics import (
     piella,
     statistics,
     structural,
-    vif,
     xydeas,
 )
 from ditfuse_jax.evaluate.metrics.metric import Metric
@@ -34,7 +34,7 @@ _COPY = "where a source is flat or the fused image equals one up to a constant"
 _NO_DETAIL = "where the sources have no detail at one of its scales"
 _NO_FEATURE = "where the sources have no feature"
 
-_SSIM_SIDE, _SMALL_SIDE, _VIF_SIDE = structural.WINDOW, piella.SMALL, vif.SMALLEST
+_SSIM_SIDE, _SMALL_SIDE, _VIF_SIDE = structural.WINDOW, piella.SMALL, fidelity.SMALLEST
 _MSSSIM_SIDE, _MEF_SIDE = structural.MULTISCALE_SMALLEST, mef.MULTISCALE_SMALLEST
 
 _ENTRIES = (
@@ -180,7 +180,7 @@ _ENTRIES = (
     Metric(
         "VIF",
         "VIF (sum)",
-        vif.visual_information_fidelity,
+        fidelity.visual_information_fidelity,
         smallest_side=_VIF_SIDE,
         nan_when=_FLAT_SOURCE,
         padded=True,
@@ -188,7 +188,7 @@ _ENTRIES = (
     Metric(
         "VIFF",
         "VIFF",
-        vif.visual_information_fidelity_for_fusion,
+        fidelity.visual_information_fidelity_for_fusion,
         smallest_side=_VIF_SIDE,
         padded=True,
     ),

@@ -1,0 +1,215 @@
+"""The Python call: images and a sentence in, a fused image out."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.images import RangeOption
+from ditfuse_jax.paths import model_path
+from ditfuse_jax.sample.fused import Fused
+from ditfuse_jax.sample.prepared import (
+    Adjustments,
+    Options,
+    Prepared,
+    Preparer,
+    load_stack,
+    run,
+    split_arguments,
+)
+from ditfuse_jax.sample.stack_fuser import StackFuser
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
+from ditfuse_jax.weights import SHIPPED
+
+_KEPT_SETTINGS = 16  # choices of sampling settings whose samplers are kept
+
+
+class Fuser:
+    """A trained model that is called with images.
+
+        fuser = Fuser.load("small")
+        fused = fuser("vis.png", "ir.png", "a little brighter")
+        fused.save("fused.png")
+
+    An image is a path, an image of Pillow, or an array (NumPy, JAX): uint8, uint16, or float from 0
+    to 1, grey (H, W) or RGB (H, W, 3); see `images.load_image`.  The pixels are those that `ditfuse
+    fuse` gives for the same files.
+
+    The model is loaded once, and compiled once for each image size; images in tiles share one
+    program.
+
+    Attributes:
+      trained: the model.
+      sampling: the settings of calls that do not change them.
+    """
+
+    def __init__(self, trained: TrainedModel, sampling: SamplingConfig | None = None):
+        """Wraps a model that is in memory; see `load`.
+
+        Raises:
+          UserError: the settings or the tokenizer do not fit the model.
+        """
+        self.trained = trained
+        self.sampling = sampling or trained.sampling
+        self._samplers: dict[SamplingConfig, StackFuser] = {}
+        self.sampler()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] = SHIPPED,
+        *,
+        adapters: Sequence[str | os.PathLike[str] | WeightedAdapter] = (),
+        base: str | os.PathLike[str] | None = None,
+        **sampling: Any,
+    ) -> "Fuser":
+        """Loads a model.
+
+        Args:
+          model: `small`, the bundled one; a run folder, `RUN@best` or a step; a folder in OmniGen's
+            or diffusers' layout; or `hf://OWNER/NAME[@REVISION]`.
+          adapters: adapters to merge: `FOLDER` or `FOLDER=WEIGHT`.
+          base: the weights under a run's adapters, if they were moved.
+          sampling: fields of `SamplingConfig` that differ from the model's own, such as `steps=8`.
+
+        Raises:
+          UserError: there is no model, it does not fit its parts, or a setting is bad.
+        """
+        merged = [
+            adapter if isinstance(adapter, WeightedAdapter) else WeightedAdapter.parse(str(adapter))
+            for adapter in adapters
+        ]
+        below = None if base is None else model_path(base)
+        trained = load_trained(model_path(model), merged, below)
+        return cls(trained, trained.sampling.override(sampling))
+
+    def __call__(
+        self,
+        *images: Any,
+        prompt: str | None = None,
+        task: str = "fuse",
+        adjust: Adjustments = (),
+        resize: bool = False,
+        value_range: RangeOption = "auto",
+        align: str | Path | None = None,
+        depth: int | None = None,
+        region: str | Path | np.ndarray | None = None,
+        feather: float | None = None,
+        **sampling: Any,
+    ) -> Fused:
+        """Fuses two to four images of one scene.
+
+        Args:
+          images: the images; a text at the end that is no name of an image file is the `prompt`.
+          prompt: a sentence, or a full prompt with placeholders; None means that of the task.
+          task: `fuse`, `ivif`, `mff`, `mef`, `light+`, `segment:road`, ...; see `standard_prompt`.
+          adjust: `{"brightness": 1, "road:contrast": -2, "infrared": 1}`, or what `--adjust` of the
+            command takes, `["brightness=+1"]`.
+          resize: scale the images to the size of the first.
+          value_range: which samples of uint16 images become black and white; see
+            `images.SourceRanges`.
+          align: bring the images onto the first one's pixels by a warp of this model ("auto" is the
+            simplest that explains them) or of a calibration file.
+          depth: bits of the fused image, 8 or 16; by default 16 if a source has more than 8.
+          region: where the request applies: a mask of the first image's size, white there (a file,
+            or an array uint8 or bool (H, W)); or a class that the model marks, such as "road".
+          feather: width of the region's border in pixels; by default 2 % of the shorter side.
+          sampling: fields of `SamplingConfig` for this call, such as `steps=8`.
+
+        Raises:
+          UserError: images of unequal size or unknown type, a bad prompt, adjustment or setting.
+        """
+        images, prompt = split_arguments(images, prompt)
+        options = Options(task, adjust, resize, value_range, align, depth, region, feather)
+        stack = load_stack(images)
+        sampler = self.sampler(**sampling)
+        return run([Preparer(sampler, options, [stack])(stack, prompt)])[0]
+
+    def batch(
+        self,
+        stacks: Iterable[Sequence[Any]],
+        prompt: str | Sequence[str | None] | None = None,
+        **options: Any,
+    ) -> list[Fused]:
+        """Fuses many stacks; those of one size together, `batch_size` at a time.
+
+        Args:
+          stacks: the images of each scene.  All images of one place in the stacks share the range
+            of their samples, as the files of a folder do.
+          prompt: for all, or one for each stack.
+          options: further arguments of a call, such as `task="mff"` or `batch_size=4`.
+
+        Raises:
+          UserError: see `__call__`.
+        """
+        chosen, sampling = Options.split(options)
+        loaded = [load_stack(images, f"stack {n}, ") for n, images in enumerate(stacks, start=1)]
+        prompts = [prompt] * len(loaded) if prompt is None or isinstance(prompt, str) else prompt
+        if len(prompts) != len(loaded):
+            raise UserError(f"{len(prompts)} prompts for {len(loaded)} stacks: give one for each")
+        prepare = Preparer(self.sampler(**sampling), chosen, loaded)
+        return run([prepare(*pair) for pair in zip(loaded, prompts, strict=True)])
+
+    def stream(
+        self, frames: Iterable[Sequence[Any]], prompt: str | None = None, **options: Any
+    ) -> Iterator[Fused]:
+        """Fuses the frames of a sequence as they come, in their order.
+
+        The range of samples with more than 8 bits is chosen by the first frame and kept, so that a
+        video does not flicker.  At most `batch_size` frames wait in memory.
+
+        Args:
+          frames: the images of each frame.
+          prompt: for all frames.
+          options: further arguments of a call.
+
+        Raises:
+          UserError: see `__call__`.
+        """
+        chosen, sampling = Options.split(options)
+        return self._stream(frames, prompt, chosen, self.sampler(**sampling))
+
+    def prepare(self, images: Sequence[Any], prompt: str | None = None, **options: Any) -> Prepared:
+        """Reads and checks what a call gets, without computing anything; see `run`."""
+        chosen, sampling = Options.split(options)
+        stack = load_stack(images)
+        return Preparer(self.sampler(**sampling), chosen, [stack])(stack, prompt)
+
+    def sampler(self, **sampling: Any) -> StackFuser:
+        """Returns the model with sampling settings that differ from `self.sampling`.
+
+        Raises:
+          UserError: an unknown or bad setting.
+        """
+        config = self.sampling.override(sampling)
+        found = self._samplers.pop(config, None) or StackFuser(self.trained, config)
+        self._samplers[config] = found  # the last one is the one used last
+        while len(self._samplers) > _KEPT_SETTINGS:
+            del self._samplers[next(iter(self._samplers))]
+        return found
+
+    def _stream(
+        self,
+        frames: Iterable[Sequence[Any]],
+        prompt: str | None,
+        options: Options,
+        sampler: StackFuser,
+    ) -> Iterator[Fused]:
+        prepare = None
+        waiting: list[Prepared] = []
+        for number, images in enumerate(frames, start=1):
+            stack = load_stack(images, f"frame {number}, ")
+            prepare = prepare or Preparer(sampler, options, [stack])
+            item = prepare(stack, prompt)
+            if waiting and item.size != waiting[0].size:
+                yield from run(waiting)
+                waiting.clear()
+            waiting.append(item)
+            if len(waiting) == sampler.sampling.batch_size:
+                yield from run(waiting)
+                waiting.clear()
+        yield from run(waiting)

@@ -1,0 +1,220 @@
+"""The Python call: the pixels of the command, all kinds of images, batches and streams."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ditfuse_jax
+from ditfuse_jax import Fused, Fuser, UserError
+from ditfuse_jax.cli import main
+from ditfuse_jax.images import read_image, read_metadata, write_image
+
+pytestmark = pytest.mark.medium
+
+FAST = {"steps": 1}
+
+
+@pytest.fixture(scope="module")
+def fuser():
+    return Fuser.load("small", **FAST)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Two images of 48 x 64 pixels with some structure."""
+    rows, columns = np.indices((48, 64))
+    first = 127 + 60 * np.sin(columns / 5) + 40 * np.cos(rows / 4)
+    second = 127 + 60 * np.sin((rows + columns) / 7)
+    colours = np.array([1.0, 0.9, 0.8])
+    return [(x[..., None] * colours).clip(0, 255).astype(np.uint8) for x in (first, second)]
+
+
+@pytest.fixture
+def files(images, tmp_path):
+    paths = [tmp_path / name for name in ("vis.png", "ir.png")]
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
+
+
+def by_command(files, tmp_path, *options):
+    path = tmp_path / "by command.png"
+    words = [*files, "-o", path, "--steps", 1, *options]
+    assert main(["fuse", *map(str, words)]) == 0
+    return path
+
+
+def test_a_call_gives_the_file_of_the_command_byte_for_byte(fuser, files, tmp_path):
+    words = "Make it a little brighter."
+    path = by_command(files, tmp_path, "--prompt", words, "--task", "ivif", "--seed", 3)
+    fused = fuser(*files, words, task="ivif", seed=3)
+    assert fused.understood == "brightness +1"
+    assert fused.save(tmp_path / "fused.png").read_bytes() == path.read_bytes()
+
+
+def test_adjustments_give_the_pixels_of_the_command(fuser, images, files, tmp_path):
+    path = by_command(files, tmp_path, "--adjust", "brightness=+1")
+    for adjust in ({"brightness": 1}, ["brightness=+1"], "brightness=+1"):
+        fused = fuser(*images, adjust=adjust)
+        np.testing.assert_array_equal(fused.image, read_image(path))
+    assert (fuser(*images).image != fused.image).any()
+
+
+def test_a_region_gives_the_pixels_of_the_command(fuser, images, files, tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:50] = 255
+    write_image(tmp_path / "mask.png", np.repeat(mask[..., None], 3, axis=2))
+    words = ("--adjust", "brightness=+2", "--region", tmp_path / "mask.png")
+    expected = read_image(by_command(files, tmp_path, *words))
+    for region in (mask, mask > 0, tmp_path / "mask.png"):
+        fused = fuser(*images, adjust="brightness=+2", region=region)
+        np.testing.assert_array_equal(fused.image, expected)
+    outside = mask == 0
+    np.testing.assert_array_equal(fused.image[outside], fuser(*images).image[outside])
+
+
+def test_sixteen_bit_files_give_the_pixels_of_the_command(fuser, images, files, tmp_path):
+    for path, image in zip(files, images, strict=True):
+        write_image(path, image.astype(np.uint16) * 257)
+    path = by_command(files, tmp_path)
+    fused = fuser(*files)
+    assert fused.image.dtype == np.uint16
+    assert fused.save(tmp_path / "fused.png").read_bytes() == path.read_bytes()
+    assert read_image(fused.save(tmp_path / "fused.jpg")).shape == (48, 64, 3)
+
+
+def test_paths_arrays_and_images_of_pillow_give_the_same(fuser, images, files):
+    import jax.numpy as jnp
+
+    expected = fuser(*images).image
+    for given in (
+        files,
+        list(map(str, files)),
+        [Image.fromarray(image) for image in images],
+        [jnp.asarray(image) for image in images],
+        [files[0], Image.fromarray(images[1])],
+    ):
+        np.testing.assert_array_equal(fuser(*given).image, expected)
+    floats = fuser(*(image / 255 for image in images))
+    assert floats.image.dtype == np.uint16
+    np.testing.assert_allclose(floats.to_float(), expected / 255, atol=0.004)
+
+
+def test_settings_of_a_call_hold_for_this_call_only(fuser, images):
+    before, other = fuser(*images), fuser(*images, steps=2, seed=5)
+    assert (other.settings["steps"], other.settings["seed"]) == (2, 5)
+    assert before.settings["steps"] == fuser(*images).settings["steps"] == 1
+    np.testing.assert_array_equal(fuser(*images).image, before.image)
+
+
+def test_equal_settings_share_a_sampler_and_few_are_kept(images):
+    fuser = Fuser.load("small", **FAST)
+    assert fuser.sampler(seed=1) is fuser.sampler(seed=1)
+    first = fuser.sampler(seed=1)
+    for seed in range(2, 40):
+        fuser.sampler(seed=seed)
+    assert len(fuser._samplers) < 30 and fuser.sampler(seed=1) is not first
+
+
+def test_a_batch_gives_one_image_for_each_stack(fuser, images):
+    small = [image[:32, :32] for image in images]
+    stacks = [images, small, images]
+    fused = fuser.batch(stacks, [None, None, "Make it brighter."], batch_size=2)
+    assert [f.image.shape for f in fused] == [(48, 64, 3), (32, 32, 3), (48, 64, 3)]
+    assert [f.understood for f in fused] == [None, None, "brightness +1"]
+    alone = fuser(*images).image.astype(int)
+    assert abs(fused[0].image - alone).max() <= 1
+    assert fuser.batch([]) == []
+    with pytest.raises(UserError, match="2 prompts for 3 stacks"):
+        fuser.batch(stacks, ["a", "b"])
+
+
+def test_a_stream_is_fused_frame_by_frame_in_order(fuser, images):
+    taken = []
+
+    def frames():
+        for k in range(5):
+            taken.append(k)
+            yield [np.roll(image, k, axis=1) for image in images]
+
+    stream = fuser.stream(frames(), batch_size=2)
+    assert taken == []
+    first = next(stream)
+    assert taken == [0, 1]
+    rest = list(stream)
+    expected = [fuser(*(np.roll(x, k, axis=1) for x in images)).image for k in range(5)]
+    for fused, image in zip([first, *rest], expected, strict=True):
+        assert abs(fused.image.astype(int) - image).max() <= 1
+
+
+def test_the_range_of_a_stream_is_that_of_its_first_frame(fuser):
+    rng = np.random.default_rng(0)
+    frame = rng.normal(7500, 40, (32, 32)).astype(np.uint16)
+    hot = (frame + 200).astype(np.uint16)
+    first, second = fuser.stream([(frame, frame), (hot, hot)])
+    assert first.metadata["range of image 1"] == second.metadata["range of image 1"]
+    assert second.sources[0].mean() > 1.5 * first.sources[0].mean()
+    assert abs(fuser(hot, hot).sources[0].mean() - first.sources[0].mean()) < 1500
+
+
+def test_a_fused_image_shows_itself_in_a_notebook(fuser, images):
+    fused = fuser(*images, "Make it a little brighter.")
+    assert fused._repr_png_().startswith(b"\x89PNG")
+    page = dataclasses.replace(fused, left_out="<b>")._repr_html_()
+    assert page.count("<img") == 3
+    assert "understood: brightness +1" in page
+    assert "&lt;b&gt;" in page and "<b>" not in page
+    assert repr(fused) == "Fused(64x48, uint8, understood: brightness +1)"
+    assert fused.pil().size == (64, 48)
+
+
+def test_encoded_bytes_are_those_of_the_file(fuser, images, tmp_path):
+    fused = fuser(*images)
+    for suffix in (".png", ".jpg", ".tif"):
+        assert fused.encode(suffix) == fused.save(tmp_path / f"x{suffix}").read_bytes()
+    assert read_metadata(tmp_path / "x.png") == fused.metadata
+
+
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        (lambda f, a, b: f(a), "1 images: give two to four"),
+        (lambda f, a, b: f(a, "brighter"), "'brighter' was taken as the sentence"),
+        (lambda f, a, b: f(a, b[:40]), "image 1 is 64x48 but image 2 is 64x40"),
+        (lambda f, a, b: f(a, b, "one", prompt="two"), "two sentences"),
+        (lambda f, a, b: f(a, b, promt="x"), "setting 'promt' is unknown"),
+        (lambda f, a, b: f(a, b, steps=0), "steps must be at least 1"),
+        (lambda f, a, b: f(a, b, adjust={"warmth": 1}), "unknown name 'warmth'"),
+        (lambda f, a, b: f(a, b, depth=12), "depth must be 8 or 16"),
+        (lambda f, a, b: f(a, b, feather=3), "give region too"),
+        (lambda f, a, b: f(a, b, "Brighter.", region=a), "the region is an array of uint8"),
+        (lambda f, a, b: f(a, b, "Brighter.", region=a[:9, :, 0]), "the region is 64x9, but"),
+        (lambda f, a, b: f(a, b, task="paint"), "standard task 'paint' is unknown"),
+        (lambda f, a, b: f.batch([(a, b), (a,)]), "stack 2, 1 images"),
+        (lambda f, a, b: list(f.stream([(a, b), (a, a / 9)])), "frame 2, image 2: float values"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(fuser, images, call, part):
+    with pytest.raises(UserError, match=part) as raised:
+        call(fuser, *images)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_the_package_offers_is_a_short_list():
+    assert ditfuse_jax.__all__ == ["Fused", "Fuser", "UserError", "__version__"]
+    assert all(getattr(ditfuse_jax, name) for name in ditfuse_jax.__all__)
+    assert Fused.__module__ == "ditfuse_jax.sample.fused"
+    with pytest.raises(AttributeError, match="no attribute 'Fuzer'"):
+        _ = ditfuse_jax.Fuzer  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.processes
+def test_importing_the_package_imports_no_other_library():
+    code = "import sys; old = set(sys.modules); import ditfuse_jax; print(*set(sys.modules) - old)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    tops = {name.partition(".")[0] for name in done.stdout.split()}
+    assert tops <= {"ditfuse_jax", *sys.stdlib_module_names}
