@@ -1,5 +1,6 @@
 """Fixtures and settings for the tests of all packages."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -36,6 +37,10 @@ if importlib.metadata.version("jaxlib") < "0.11":  # newer versions exit at unkn
     COMPILE_FAST.append("--xla_cpu_use_fusion_emitters=false")
 if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "libtpu"))):
     os.environ.setdefault("XLA_FLAGS", " ".join(COMPILE_FAST))
+
+# Tracing creates many objects: with Python's own threshold (700) a fifth of the processor time of
+# a process that holds all tests went into searching them for cycles.
+gc.set_threshold(50_000, 20, 20)
 
 # The first example of a property often compiles a program, so time limits per example are useless.
 hypothesis.settings.register_profile("ditfuse", deadline=None)
