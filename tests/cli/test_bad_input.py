@@ -22,6 +22,7 @@ def files():
     return lambda folder: sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
 
+@pytest.mark.medium
 class TestFuse:
     """`ditfuse fuse`."""
 

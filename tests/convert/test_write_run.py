@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from ditfuse_jax import api
 from ditfuse_jax.convert import write_run
@@ -20,6 +21,7 @@ def test_small_parameters_share_a_group_and_large_ones_are_alone():
     assert groups == [["a", "b"], ["c"], ["d"], ["e", "f"]]
 
 
+@pytest.mark.medium
 def test_a_checkpoint_written_in_several_groups_holds_every_parameter(monkeypatch, tmp_path):
     monkeypatch.setattr(write_run, "_GROUP_BYTES", 4 << 20)
     source = open_checkpoint("small")

@@ -131,6 +131,7 @@ def test_presets_of_other_modules_can_be_registered(monkeypatch):
     assert preset("tiny").num_layers == 1
 
 
+@pytest.mark.medium
 def test_heads_attention_and_remat_policies_of_other_modules_can_be_registered(models, monkeypatch):
     for registry in (HEADS, IMPLEMENTATIONS, REMAT_POLICIES):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))

@@ -11,6 +11,7 @@ RNG = np.random.default_rng(0)
 A, B, FUSED = (RNG.integers(0, 256, (48, 56, 3), dtype=np.uint8) for _ in range(3))
 
 
+@pytest.mark.medium
 def test_a_function_gives_the_value_of_the_table():
     expected = metrics.compute_metrics(FUSED, [A, B], names=["Qabf", "VIF", "EN"])
     assert metrics.qabf(A, B, FUSED) == expected["Qabf"]

@@ -19,7 +19,7 @@ from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.pipeline import open_source
-from ditfuse_jax.sample import fuser
+from ditfuse_jax.sample import stack_fuser
 from ditfuse_jax.tasks import make_task
 from ditfuse_jax.train import Criterion, EvalContext, make_evaluations
 from ditfuse_jax.train.evaluations import find_criterion
@@ -129,7 +129,7 @@ def test_averaged_parameters_are_used_if_there_are_any(
 
         return run
 
-    monkeypatch.setattr(fuser, "make_sampler", make_sampler)
+    monkeypatch.setattr(stack_fuser, "make_sampler", make_sampler)
     state = context.state if averaged else dataclasses.replace(context.state, ema=None)
     held_out_of(recipe)(dataclasses.replace(context, state=state))
     assert set(used) == {value}

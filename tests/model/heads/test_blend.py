@@ -26,6 +26,7 @@ def random_head(models):
     return head
 
 
+@pytest.mark.medium
 def test_a_fresh_blend_head_predicts_the_mean_of_the_present_sources_and_grey(models, inputs):
     _, _, sources, _, _ = inputs
     prediction = make_head(models.PIXEL, rngs=nnx.Rngs(0))(*inputs)
