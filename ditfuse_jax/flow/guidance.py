@@ -12,6 +12,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from ditfuse_jax.flow.solvers import Array, module_of
 
 _TINY = 1e-12  # instead of a division by zero
 
@@ -48,13 +51,15 @@ class GuidanceRule:
 
     def __call__(
         self,
-        velocities: jax.Array,
-        weights: jax.Array,
-        x: jax.Array,
-        t: jax.Array,
-        average: jax.Array | None = None,
-    ) -> tuple[jax.Array, jax.Array | None]:
+        velocities: Array,
+        weights: Array,
+        x: Array,
+        t: Array,
+        average: Array | None = None,
+    ) -> tuple[Array, Array | None]:
         """Returns the guided velocity (B, H, W, C) and the next evaluation's `average`.
+
+        Arrays may be JAX's or NumPy's, and the results are of the same kind.
 
         Args:
           velocities: (R, B, H, W, C), one per branch; unless this is plain, `cond` is the first.
@@ -65,35 +70,36 @@ class GuidanceRule:
         """
         if self.plain or len(velocities) == 1:
             return combine(velocities, weights), average
-        cond = velocities[0]
+        cond, xp = velocities[0], module_of(velocities)
         inside = (t >= self.interval[0]) & (t <= self.interval[1])
         if (self.eta, self.threshold, self.momentum) == (1.0, 0.0, 0.0):
             guided = combine(velocities, weights)
         else:
             differences = (1 - t) * (cond - velocities[1:])
             if self.momentum:
-                before = jnp.zeros_like(differences) if average is None else average
+                before = xp.zeros_like(differences) if average is None else average
                 differences += self.momentum * before
-                average = jnp.where(inside, differences, before)
+                average = xp.where(inside, differences, before)
             update = combine(self._projected(differences, x + (1 - t) * cond), -weights[1:])
             guided = cond + update / (1 - t)
         if self.rescale:
-            ratio = _deviation(cond) / jnp.maximum(_deviation(guided), _TINY)
+            ratio = _deviation(cond) / xp.maximum(_deviation(guided), _TINY)
             guided *= 1 + self.rescale * (ratio - 1)
-        return jnp.where(inside, guided, cond), average
+        return xp.where(inside, guided, cond), average
 
-    def start(self, num_branches: int, x: jax.Array) -> jax.Array | None:
+    def start(self, num_branches: int, x: Array) -> Array | None:
         """Returns the `average` of a first evaluation for images like x; None without momentum."""
         if not self.momentum or num_branches == 1:
             return None
-        return jnp.zeros((num_branches - 1, *x.shape), x.dtype)
+        return module_of(x).zeros((num_branches - 1, *x.shape), x.dtype)
 
-    def _projected(self, differences: jax.Array, clean: jax.Array) -> jax.Array:
+    def _projected(self, differences: Array, clean: Array) -> Array:
         """Limits differences (R - 1, B, H, W, C) and weighs their part along the clean image."""
+        xp = module_of(clean)
         if self.threshold:
-            size = jnp.sqrt(_mean(differences**2))
-            differences *= jnp.minimum(1.0, self.threshold / jnp.maximum(size, _TINY))
-        along = _mean(differences * clean) / jnp.maximum(_mean(clean**2), _TINY) * clean
+            size = xp.sqrt(_mean(differences**2))
+            differences *= xp.minimum(1.0, self.threshold / xp.maximum(size, _TINY))
+        along = _mean(differences * clean) / xp.maximum(_mean(clean**2), _TINY) * clean
         return differences + (self.eta - 1) * along
 
 
@@ -132,7 +138,7 @@ class Guidance:
         return {"cond": self.text, "img": self.image - self.text, "neg": 1.0 - self.image}
 
 
-def combine(velocities: jax.Array, weights: jax.Array) -> jax.Array:
+def combine(velocities: Array, weights: Array) -> Array:
     """Returns the weighted sum of the branches.
 
     Args:
@@ -142,15 +148,17 @@ def combine(velocities: jax.Array, weights: jax.Array) -> jax.Array:
     Returns:
       (B, H, W, C).
     """
+    if module_of(velocities) is np:
+        return np.tensordot(np.asarray(weights), velocities, axes=1)
     # In full precision: the weights are differences of scales, which amplifies rounding errors.
     return jnp.tensordot(weights, velocities, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
-def _mean(values: jax.Array) -> jax.Array:
+def _mean(values: Array) -> Array:
     """The mean over all values of an image, as (..., 1, 1, 1)."""
-    return jnp.mean(values, axis=(-3, -2, -1), keepdims=True)
+    return module_of(values).mean(values, axis=(-3, -2, -1), keepdims=True)
 
 
-def _deviation(values: jax.Array) -> jax.Array:
+def _deviation(values: Array) -> Array:
     """The standard deviation over all values of an image, as (..., 1, 1, 1)."""
-    return jnp.std(values, axis=(-3, -2, -1), keepdims=True)
+    return module_of(values).std(values, axis=(-3, -2, -1), keepdims=True)

@@ -15,10 +15,9 @@ See `flow.solvers` for the contract.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ditfuse_jax.flow.solvers import SOLVERS, Times, Velocity, loop
+from ditfuse_jax.flow.solvers import SOLVERS, Times, Velocity, loop, module_of
 
 _INFINITE = 1e30  # stands for infinity in lambda: differences and quotients of it are defined
 _NEVER = -1.0  # the time of an evaluation that did not happen
@@ -36,11 +35,10 @@ def adams_bashforth_2(velocity: Velocity, x: jax.Array, times: Times) -> jax.Arr
         x, before, t_before = carry
         now = velocity(x, t)
         span = t_next - t
-        ratio = jnp.where(t_before < 0, 0.0, span / (t - t_before))
+        ratio = module_of(t).where(t_before < 0, 0.0, span / (t - t_before))
         return x + span * (now + 0.5 * ratio * (now - before)), now, t
 
-    x = jnp.asarray(x)
-    return loop(step, (x, jnp.zeros_like(x), _never(times)), times)[0]
+    return loop(step, (x, module_of(x).zeros_like(x), _never(times)), times)[0]
 
 
 @SOLVERS.register("dpmpp_2m")
@@ -50,7 +48,7 @@ def dpm_solver_pp_2m(velocity: Velocity, x: jax.Array, times: Times) -> jax.Arra
     The first step and the last one are of first order: before the first there is no earlier
     evaluation, and the last ends at infinite lambda.
     """
-    x, end = jnp.asarray(x), times[-1]
+    end = times[-1]
 
     def step(carry: tuple, t: jax.Array, t_next: jax.Array) -> tuple:
         x, before, t_before = carry
@@ -58,7 +56,7 @@ def dpm_solver_pp_2m(velocity: Velocity, x: jax.Array, times: Times) -> jax.Arra
         slope = _slope(clean, before, t_before, t, t_next, end)
         return _step(x, clean + 0.5 * slope, t, t_next), clean, t
 
-    return loop(step, (x, jnp.zeros_like(x), _never(times)), times)[0]
+    return loop(step, (x, module_of(x).zeros_like(x), _never(times)), times)[0]
 
 
 class _UniPC(NamedTuple):
@@ -85,31 +83,32 @@ def unipc(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
     is DPM-Solver++(2M)): Zhao et al. 2023, algorithms 7 and 8 (data prediction).  As there, the
     clean image stays the one of the predicted x.  First and last step as in `dpm_solver_pp_2m`.
     """
-    x, end = jnp.asarray(x), times[-1]
+    end = times[-1]
 
     def step(carry: _UniPC, t: jax.Array, t_next: jax.Array) -> _UniPC:
         clean = carry.predicted + (1 - t) * velocity(carry.predicted, t)
-        corrected = jnp.where(carry.times[0] < 0, carry.predicted, _correct(carry, clean, t))
+        where = module_of(clean).where
+        corrected = where(carry.times[0] < 0, carry.predicted, _correct(carry, clean, t))
         slope = _slope(clean, carry.clean[0], carry.times[0], t, t_next, end)
         predicted = _step(corrected, clean + 0.5 * slope, t, t_next)
         return _UniPC(predicted, corrected, (clean, carry.clean[0]), (t, carry.times[0]))
 
-    never, none = _never(times), jnp.zeros_like(x)
+    never, none = _never(times), module_of(x).zeros_like(x)
     return loop(step, _UniPC(x, x, (none, none), (never, never)), times).predicted
 
 
 def _correct(carry: _UniPC, clean: jax.Array, t: jax.Array) -> jax.Array:
     """UniC: x at t once more, with the clean image there; of first order after the first step."""
     (first, second), (t_first, t_second) = carry.clean, carry.times
-    alone = t_second < 0
-    span = jnp.where(t_first < 0, 1.0, _lambda(t) - _lambda(t_first))
+    alone, where = t_second < 0, module_of(t).where
+    span = where(t_first < 0, 1.0, _lambda(t) - _lambda(t_first))
     # How far back the evaluation before lies, in steps; at noise it is infinitely far.
-    back = jnp.where(alone, -1.0, (_lambda(t_second) - _lambda(t_first)) / span)
+    back = where(alone, -1.0, (_lambda(t_second) - _lambda(t_first)) / span)
     phi_1, phi_2, phi_3 = _phi(-span)
     b_1, b_2 = phi_2 / phi_1, 2 * phi_3 / phi_1
     weight_before = (b_1 - b_2) / (1 - back)
-    difference = jnp.where(alone, 0.0, weight_before / back) * (second - first)
-    difference += jnp.where(alone, 0.5, b_1 - weight_before) * (clean - first)
+    difference = where(alone, 0.0, weight_before / back) * (second - first)
+    difference += where(alone, 0.5, b_1 - weight_before) * (clean - first)
     return _step(carry.start, first + difference, t_first, t)
 
 
@@ -128,8 +127,9 @@ def _slope(
     now = _lambda(t)
     passed = now - _lambda(t_before)
     known = (t_before >= 0) & (t_next < end)
-    ratio = (_lambda(t_next) - now) / jnp.where(known, passed, 1.0)
-    return jnp.where(known, ratio, 0.0) * (clean - before)
+    where = module_of(t).where
+    ratio = (_lambda(t_next) - now) / where(known, passed, 1.0)
+    return where(known, ratio, 0.0) * (clean - before)
 
 
 def _step(x: jax.Array, clean: jax.Array, t: jax.Array, t_next: jax.Array) -> jax.Array:
@@ -139,25 +139,27 @@ def _step(x: jax.Array, clean: jax.Array, t: jax.Array, t_next: jax.Array) -> ja
 
 def _lambda(t: jax.Array) -> jax.Array:
     """log(t / (1 - t)), with large numbers for its infinite ends."""
-    inside = (t > 0) & (t < 1)
-    safe = jnp.where(inside, t, 0.5)
-    return jnp.where(inside, jnp.log(safe / (1 - safe)), jnp.where(t < 0.5, -_INFINITE, _INFINITE))
+    xp, inside = module_of(t), (t > 0) & (t < 1)
+    safe = xp.where(inside, t, 0.5)
+    end = xp.where(t < 0.5, -_INFINITE, _INFINITE).astype(t.dtype)
+    return xp.where(inside, xp.log(safe / (1 - safe)), end)
 
 
 def _phi(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """phi_k(z) = sum of z^j / (j + k)! for k = 1, 2, 3; phi_1 is (e^z - 1) / z."""
-    small = jnp.abs(z) < 0.5  # there the closed forms cancel
-    near, far = jnp.where(small, z, 0.0), jnp.where(small, -1.0, z)
-    factorials = np.cumprod([1.0, *range(1, 12)])
+    xp = module_of(z)
+    small = xp.abs(z) < 0.5  # there the closed forms cancel
+    near, far = xp.where(small, z, 0.0), xp.where(small, -1.0, z)
+    factorials = np.cumprod([1.0, *range(1, 12)]).tolist()
     series = [sum(near**j / factorials[j + k] for j in range(8)) for k in (1, 2, 3)]
-    phi_1 = jnp.expm1(far) / far
+    phi_1 = xp.expm1(far) / far
     phi_2 = (phi_1 - 1) / far
     phi_3 = (phi_2 - 0.5) / far
     one, two, three = (
-        jnp.where(small, s, c) for s, c in zip(series, (phi_1, phi_2, phi_3), strict=True)
+        xp.where(small, s, c) for s, c in zip(series, (phi_1, phi_2, phi_3), strict=True)
     )
     return one, two, three
 
 
 def _never(times: Times) -> jax.Array:
-    return jnp.asarray(_NEVER, times.dtype)
+    return module_of(times).full((), _NEVER, times.dtype)

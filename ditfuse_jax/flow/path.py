@@ -3,6 +3,8 @@
 x_t = t * x + (1 - t) * eps with velocity x - eps (Liu et al. 2023; docs/method.md, Objective).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -13,8 +15,8 @@ from ditfuse_jax.errors import UserError
 T_EPS = 0.05
 
 
-def interpolate(image: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """Returns x_t for images and noise (..., H, W, C) at times (...,)."""
+def interpolate(image: Any, noise: Any, t: Any) -> Any:
+    """Returns x_t for images and noise (..., H, W, C) at times (...,), JAX's or NumPy's arrays."""
     t = _expand(t)
     return t * image + (1 - t) * noise
 
@@ -46,5 +48,5 @@ def to_velocity(
     raise UserError(f"prediction {prediction!r} is unknown; choose velocity or clean")
 
 
-def _expand(t: jax.Array) -> jax.Array:
+def _expand(t: Any) -> Any:
     return t[..., None, None, None]

@@ -14,14 +14,15 @@ its last step as Euler does.  `find_solver` refuses solvers that break this cont
 A solver is written once for the plain and the tiled sampler, with `loop` for its steps.  If
 `times` is a JAX array, the steps are one `lax.scan` and the model is compiled once.  If it is a
 NumPy array, they are a Python loop and `velocity` may itself run compiled programs, for example
-one per group of tiles.
+one per group of tiles.  x and what `velocity` returns are then NumPy arrays too: a solver that
+computes with operators, or with `module_of(x)`, needs no program for each size of image.
 
 Here are the methods of one step; `flow.multistep` has those that reuse earlier evaluations.
 """
 
 import itertools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.core
@@ -31,9 +32,10 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
 
+Array = Any  # jax.Array in compiled programs, np.ndarray outside of them
 Times = jax.Array | np.ndarray
-Velocity = Callable[[jax.Array, jax.Array], jax.Array]
-Solver = Callable[[Velocity, jax.Array, Times], jax.Array]
+Velocity = Callable[[Array, Array], Array]
+Solver = Callable[[Velocity, Array, Times], Array]
 Carry = TypeVar("Carry")
 
 SOLVERS: Registry[Solver] = Registry("solver")
@@ -56,8 +58,13 @@ def loop(step: Callable[[Carry, jax.Array, jax.Array], Carry], carry: Carry, tim
     return carry
 
 
+def module_of(x: Array) -> Any:
+    """Returns the module that computes with x: NumPy for its arrays and numbers, else jax.numpy."""
+    return np if isinstance(x, np.ndarray | np.generic) else jnp
+
+
 def find_solver(name: str) -> Solver:
-    """Returns the solver of that name, after trying it on one number and a NumPy array of times.
+    """Returns the solver of that name, after trying it on NumPy arrays of one number and of times.
 
     Raises:
       UserError: it is unknown, fails, or evaluates the velocity at the last time.
@@ -70,7 +77,7 @@ def find_solver(name: str) -> Solver:
     )
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-        if isinstance(t, jax.core.Tracer):
+        if isinstance(t, jax.core.Tracer):  # a solver with a loop of its own
             return jnp.where(t >= times[-1], jnp.nan, x)
         if t >= times[-1]:
             raise at_the_end
@@ -78,12 +85,12 @@ def find_solver(name: str) -> Solver:
 
     try:
         with jax.debug_nans(False):
-            end = np.asarray(solver(velocity, jnp.ones((1, 1, 1, 1)), times))
+            end = np.asarray(solver(velocity, np.ones((1, 1, 1, 1), np.float32), times))
     except UserError:
         raise
     except Exception as error:  # whatever the solver raises
         raise UserError(
-            f"solver {name!r} fails on a NumPy array of times: {type(error).__name__}: {error}"
+            f"solver {name!r} fails on NumPy arrays: {type(error).__name__}: {error}"
         ) from error
     if np.isnan(end).any():
         raise at_the_end
@@ -110,7 +117,7 @@ def euler(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
     def step(x: jax.Array, t: jax.Array, t_next: jax.Array) -> jax.Array:
         return x + (t_next - t) * velocity(x, t)
 
-    return loop(step, jnp.asarray(x), times)
+    return loop(step, x, times)
 
 
 @SOLVERS.register("heun")
@@ -125,7 +132,7 @@ def heun(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
         second = velocity(x + span * first, t_next)
         return x + 0.5 * span * (first + second)
 
-    return euler(velocity, loop(step, jnp.asarray(x), times[:-1]), times[-2:])
+    return euler(velocity, loop(step, x, times[:-1]), times[-2:])
 
 
 @SOLVERS.register("midpoint")
@@ -140,4 +147,4 @@ def midpoint(velocity: Velocity, x: jax.Array, times: Times) -> jax.Array:
         half = 0.5 * (t_next - t)
         return x + 2 * half * velocity(x + half * velocity(x, t), t + half)
 
-    return loop(step, jnp.asarray(x), times)
+    return loop(step, x, times)

@@ -16,14 +16,15 @@ from flax import nnx
 
 from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
 from ditfuse_jax.flow.guidance import PLAIN
+from ditfuse_jax.flow.solvers import Array
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.model.logical_axes import logical_axis_rules
-from ditfuse_jax.model.space import Space
+from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
-from ditfuse_jax.sample.tiled import TiledSampler
+from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 
-Sampler = Callable[[Any, Condition, jax.Array, jax.Array], jax.Array]
+Sampler = Callable[[Any, Condition, Array, Array], np.ndarray]
 
 
 def sample(
@@ -79,14 +80,20 @@ def make_sampler(
       partitioner: distributes the work over its mesh, on which the parameters must be.
 
     Returns:
-      A function of (parameters, branches, noise, weights), jitted if `sampling.tile` is 0; see
-      `sample`.
+      A function of (parameters, branches, noise, weights); see `sample`.  All but the parameters
+      are NumPy arrays, equal in all processes, and so is the result.
 
     Raises:
       UserError: the solver breaks its contract; see `find_solver`.
     """
     rule, grid = sampling.guidance.rule, sampling.time_grid
-    whole = _whole_sampler(graph, sampling.solver, grid, rule, partitioner)
+    at_once = _whole_sampler(graph, sampling.solver, grid, rule, partitioner)
+
+    def whole(parameters, branches, noise, weights):
+        branches = jax.tree.map(functools.partial(put, partitioner=partitioner, axis=1), branches)
+        noise = put(noise, partitioner, 0)
+        return fetch(at_once(parameters, branches, noise, put(weights, partitioner)), partitioner)
+
     if not sampling.tile:
         return whole
     in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, rule, partitioner)
@@ -137,13 +144,31 @@ def _tiled_sampler(
     return TiledSampler(graph, tile, find_solver(solver), partitioner, rule)
 
 
-def _tokens(noise: jax.Array, patch: int, side: int | None = None) -> int:
+def _tokens(noise: jax.Array | np.ndarray, patch: int, side: int | None = None) -> int:
     """Returns the target tokens of an image (B, H, W, C), or of one of its tiles."""
     height, width = (min(size, side or size) for size in noise.shape[1:3])
     return height // patch * (width // patch)
 
 
+def make_codec(space: Space, partitioner: Partitioner | None = None) -> tuple[Callable, Callable]:
+    """Returns `Space.encode` and `Space.decode` from NumPy arrays to NumPy arrays.
+
+    An autoencoder is compiled for every size; pixels are passed on as they are.
+    """
+    if isinstance(space, PixelSpace):
+        return (lambda _, images, noise: images), (lambda _, x: x)
+    encode, decode = _compiled_codec(space)
+
+    def encoded(autoencoder, images, noise):
+        images, noise = (put(array, partitioner, 0) for array in (images, noise))
+        return fetch(encode(autoencoder, images, noise), partitioner)
+
+    def decoded(autoencoder, x):
+        return fetch(decode(autoencoder, put(x, partitioner, 0)), partitioner)
+
+    return encoded, decoded
+
+
 @functools.cache
-def make_codec(space: Space) -> tuple[Callable, Callable]:
-    """Returns the jitted `Space.encode` and `Space.decode`."""
+def _compiled_codec(space: Space) -> tuple[Callable, Callable]:
     return jax.jit(space.encode), jax.jit(space.decode)

@@ -4,9 +4,9 @@ import collections
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -16,7 +16,7 @@ from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels,
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.space import LatentSpace
-from ditfuse_jax.parallel import Partitioner, distribute, gather
+from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.prompts import (
     EncodedPrompt,
     TextSlots,
@@ -26,6 +26,7 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.chroma import with_asked_chroma
+from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
@@ -59,7 +60,8 @@ class FusionInput:
 class StackFuser:
     """A model with sampling settings.
 
-    The sampler is compiled once per image size, or once for all images that are cut into tiles.
+    The sampler is compiled once per image size, or once per size of tiles for all images that are
+    cut into tiles.
 
     With a partitioner the devices of its mesh share every batch; all processes make the same calls
     and get the same images.
@@ -175,27 +177,22 @@ class StackFuser:
                 pixels[row, k] = from_pixels(canvas.apply(source))
         # All rows start from the same noise, so that an image does not depend on its batch.
         key = jax.random.key(self.sampling.seed)
-        size = self.trained.space.shape(*pixels.shape[2:4])
+        space, count = self.trained.space, len(filled)
+        size = space.shape(*pixels.shape[2:4])
         # Pixels are not encoded: they need no noise.
-        drawn = size if isinstance(self.trained.space, LatentSpace) else (1, 1, 1)
-        noise, posterior_noise = (
-            self._rows(jax.random.normal(key, size), len(filled))
-            for key, size in (
-                (key, size),
-                (jax.random.fold_in(key, 1), (pixels.shape[1], *drawn)),
-            )
-        )
-        encode, decode = make_codec(self.trained.space)
-        sources = encode(self.trained.autoencoder, self._place(pixels, 0), posterior_noise)
-        del pixels, posterior_noise  # large images leave little memory
+        drawn = size if isinstance(space, LatentSpace) else (1, 1, 1)
+        noise = _rows(standard_normal(key, size), count)
+        posterior = standard_normal(jax.random.fold_in(key, 1), (pixels.shape[1], *drawn))
+        encode, decode = make_codec(space, self._partitioner)
+        sources = encode(self.trained.autoencoder, pixels, _rows(posterior, count))
+        del pixels, posterior  # large images leave little memory
         weights = self.sampling.guidance.weights
         shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
-        shares = self._place(shares, None)
         branches = self._branches(filled, sources)
         del sources
         out = self._sampler(self.trained.parameters, branches, noise, shares)
         del branches, noise
-        images = self._fetch(decode(self.trained.autoencoder, out))
+        images = decode(self.trained.autoencoder, out)
         fused = {
             number: canvas.undo(to_pixels(image, item.output_depth))
             for (number, item), canvas, image in zip(group, canvases, images, strict=False)
@@ -205,38 +202,19 @@ class StackFuser:
                 fused[number] = with_asked_chroma(fused[number], item.sources, item.prompt)
         return fused
 
-    def _branches(self, inputs: Sequence[FusionInput], sources: jax.Array) -> Condition:
+    def _branches(self, inputs: Sequence[FusionInput], sources: np.ndarray) -> Condition:
         """Returns the condition (R, B, ...) of all branches for sources (B, n, h, w, C)."""
         prompts = [
             [self._branch(item, branch) for item in inputs]
             for branch in self.sampling.guidance.branches
         ]
 
-        def stack(name: str) -> np.ndarray:
+        def stack(name: str) -> Any:
             return np.stack([[getattr(prompt, name) for prompt in row] for row in prompts])
 
         # Image slot k of a branch shows the source that its prompt places there.
-        images = _arrange(sources, self._place(stack("order"), 1))
-        tokens, valid, image_valid = (
-            self._place(stack(name), 1) for name in ("tokens", "valid", "image_valid")
-        )
-        return Condition(tokens, valid, images, image_valid)
-
-    def _place(self, array: np.ndarray, batch_axis: int | None) -> jax.Array:
-        """Puts an array, equal in all processes, on the devices, split along its batch axis."""
-        if self._partitioner is None:
-            return jnp.asarray(array)
-        return distribute(array, self._partitioner, batch_axis)
-
-    def _rows(self, row: jax.Array, count: int) -> jax.Array:
-        """Returns a batch of `count` equal rows."""
-        if self._partitioner is None:
-            return jnp.broadcast_to(row, (count, *row.shape))
-        return distribute(np.broadcast_to(row, (count, *row.shape)), self._partitioner)
-
-    def _fetch(self, array: jax.Array) -> np.ndarray:
-        """Returns the whole array in every process."""
-        return np.asarray(array) if self._partitioner is None else gather(array, self._partitioner)
+        images: Any = _arrange(sources, stack("order"))
+        return Condition(stack("tokens"), stack("valid"), images, stack("image_valid"))
 
     def _branch(self, item: FusionInput, branch: str) -> EncodedPrompt:
         """Encodes the prompt of a guidance branch, with as many image slots as the instruction."""
@@ -269,8 +247,14 @@ def with_size_warning(
         yield number, item
 
 
-@jax.jit
-def _arrange(sources: jax.Array, order: jax.Array) -> jax.Array:
+def _rows(row: np.ndarray, count: int) -> np.ndarray:
+    """Returns a batch of `count` equal rows, which share their memory."""
+    return np.broadcast_to(row, (count, *row.shape))
+
+
+def _arrange(sources: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Puts sources (B, n, h, w, C) into the image slots of each branch, (R, B, k, h, w, C)."""
-    rows = jnp.arange(sources.shape[0])[None, :, None]
+    if order.shape[-1] == sources.shape[1] and (order == np.arange(order.shape[-1])).all():
+        return np.broadcast_to(sources, (len(order), *sources.shape))  # without a copy
+    rows = np.arange(sources.shape[0])[None, :, None]
     return sources[rows, order]

@@ -1,18 +1,17 @@
 """Sampling large images in tiles, with programs whose shapes depend on the tile only.
 
-The model, which takes long to compile, is compiled for a few tiles at a time.  What depends on the
-image's size, cutting, blending and resizing, compiles quickly.  An image of a new size therefore
-takes hardly longer than one of a known size, and global steps need no further program of the model.
+The model is compiled for a few tiles at a time.  What depends on the image's size, cutting,
+blending, guidance and resizing, is computed in NumPy.  An image of a new size therefore needs no
+new program and no memory that stays in use, and global steps need none either.
 """
 
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from flax import nnx
@@ -21,14 +20,16 @@ from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
-from ditfuse_jax.parallel import Partitioner
+from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
+from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 
 _MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
 _SLOW = 3.0  # seconds before a progress bar appears
 _TILES_PER_GROUP = 8
 _TILES_PER_GROUP_CPU = 2  # the downscaled 4:3 image of the global steps has two tiles
+_Part = tuple[jax.Array, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +58,20 @@ class TiledSampler:
     def __call__(
         self,
         parameters: Any,
-        branches: Condition,
-        noise: jax.Array,
-        weights: jax.Array,
+        branches: Any,
+        noise: np.ndarray,
+        weights: Any,
         times: np.ndarray,
         global_steps: int = 0,
-    ) -> jax.Array:
-        """Samples.
+    ) -> np.ndarray:
+        """Samples.  Arrays other than the parameters are NumPy's, equal in all processes.
 
         Args:
           parameters: the model's.
           branches: conditions of the R guidance branches, every leaf (R, B, ...).
           noise: (B, H, W, C) standard normal.
           weights: (R,) one per branch; see `Guidance.weights`.
-          times: (S + 1,) from 0 to 1, a NumPy array.
+          times: (S + 1,) from 0 to 1.
           global_steps: how many of the first steps are replaced by sampling the downscaled image;
             none are if the image's shorter side is no longer than a tile.
 
@@ -83,8 +84,8 @@ class TiledSampler:
         x = noise
         if global_steps and min(height, width) > side:
             small = global_size((height, width), side, config.patch_size)
-            downscaled = branches._replace(images=_resize(branches.images, small))
-            start = _crop(noise, small)
+            downscaled = branches._replace(images=resize_linear(branches.images, small))
+            start = noise[:, : small[0], : small[1]]
             whole = self(parameters, downscaled, start, weights, times)
             x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
@@ -92,39 +93,46 @@ class TiledSampler:
         cache: list[EncodedCondition | None] = [None] * len(groups)
         average = self.rule.start(len(weights), x)
 
-        def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-            nonlocal average
-            sums = jnp.zeros((len(weights), *x.shape), x.dtype)
-            for k, (group, real) in enumerate(groups):
-                condition = _cut_condition(branches, group, tiles)
+        def place(rows: Any) -> Any:
+            return jax.tree.map(lambda array: put(array, self.partitioner, 0), rows)
+
+        def parts(x: np.ndarray, t: Any) -> Iterator[_Part]:
+            """Velocities (R, T * B, h, w, C) and corners of each group."""
+            for k, corners in enumerate(groups):
+                condition = place(_cut_condition(branches, corners, tiles))
                 encoded = cache[k] or self._encode(parameters, condition, weights)
                 # A single step usually needs the keys and values only once.
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
                     cache[k] = encoded
-                rows = _cut_rows(x, group, tiles)
-                part = self._velocities(parameters, encoded, condition, rows, t)
-                sums = _add(sums, part, group, real, tiles)
-                # Groups that wait to be computed would hold their tiles in memory.
-                sums.block_until_ready()
-                bar.update(int(real.sum()))
-            velocities = _divide(sums, tiles)
-            guided, average = _guided(self.rule, velocities, weights, x, t, average)
+                rows = place(_cut_rows(x, corners, tiles))
+                yield self._velocities(parameters, encoded, condition, rows, t), corners
+
+        def velocity(x: Any, t: Any) -> np.ndarray:
+            nonlocal average
+            x = np.asarray(x)
+            sums = np.zeros((len(weights), *x.shape), x.dtype)
+            done = 0
+            for part, corners in _one_ahead(parts(x, t)):
+                real = min(len(corners), len(tiles.corners) - done)  # the others fill up the group
+                _add(sums, fetch(part, self.partitioner), corners[:real], tiles)
+                done += real
+                bar.update(real)
+            tiles.divide(sums)
+            guided, average = self.rule(sums, weights, x, t, average)
             return guided
 
         with tqdm.tqdm(unit="tile", desc="tiles", delay=_SLOW, leave=False, disable=None) as bar:
-            return self.solver(velocity, x, times)
+            return np.asarray(self.solver(velocity, x, times))
 
-    def _groups(self, tiles: Tiles) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Corners (T, 2) of the tiles that are computed together, and which of them count, (T,).
+    def _groups(self, tiles: Tiles) -> list[np.ndarray]:
+        """Corners (T, 2) of the tiles that are computed together.
 
-        All groups have the same size; the last one is filled up with copies of its last tile, which
-        do not count.
+        All groups have the same size; the last one is filled up with copies of its last tile.
         """
         size = _TILES_PER_GROUP_CPU if self._on_cpu else _TILES_PER_GROUP
         padding = -len(tiles.corners) % size
         corners = np.pad(tiles.corners, ((0, padding), (0, 0)), mode="edge")
-        real = np.arange(len(corners)) < len(tiles.corners)
-        return list(zip(corners.reshape(-1, size, 2), real.reshape(-1, size), strict=True))
+        return list(corners.reshape(-1, size, 2))
 
     @property
     def _on_cpu(self) -> bool:
@@ -155,21 +163,44 @@ class TiledSampler:
         return run
 
 
+def put(array: Any, partitioner: Partitioner | None, axis: int | None = None) -> Any:
+    """Puts an array, equal in all processes, on the devices, split along an axis if possible.
+
+    Without a partitioner, a compiled function puts it on its device itself.
+    """
+    return array if partitioner is None else distribute(array, partitioner, axis)
+
+
+def fetch(array: jax.Array, partitioner: Partitioner | None) -> np.ndarray:
+    """Returns the whole array in every process."""
+    return np.asarray(array) if partitioner is None else gather(array, partitioner)
+
+
 def _bytes(encoded: EncodedCondition) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(encoded))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _cut_condition(branches: Condition, corners: np.ndarray, tiles: Tiles) -> Condition:
+def _one_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """Passes parts on, each after the next one was started: devices compute while we blend."""
+    before = None
+    for part in parts:
+        if before is not None:
+            yield before
+        before = part
+    if before is not None:
+        yield before
+
+
+def _cut_condition(branches: Any, corners: np.ndarray, tiles: Tiles) -> Condition:
     """Cuts the condition of an image, leaves (R, B, ...), into tiles, leaves (R * T * B, ...)."""
 
-    def rows(x: jax.Array) -> jax.Array:  # (R, T, B, ...)
+    def rows(x: np.ndarray) -> Any:  # (R, T, B, ...)
         return x.reshape(-1, *x.shape[3:])
 
-    def repeated(x: jax.Array) -> jax.Array:
-        return rows(jnp.broadcast_to(x[:, None], (x.shape[0], len(corners), *x.shape[1:])))
+    def repeated(x: np.ndarray) -> Any:
+        return rows(np.repeat(x[:, None], len(corners), axis=1))
 
-    images = jax.vmap(lambda corner: tiles.cut(branches.images, corner), out_axes=1)(corners)
+    images: Any = np.stack([tiles.cut(branches.images, corner) for corner in corners], axis=1)
     return Condition(
         repeated(branches.tokens),
         repeated(branches.token_valid),
@@ -178,58 +209,22 @@ def _cut_condition(branches: Condition, corners: np.ndarray, tiles: Tiles) -> Co
     )
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _cut_rows(x: jax.Array, corners: np.ndarray, tiles: Tiles) -> jax.Array:
+def _cut_rows(x: np.ndarray, corners: np.ndarray, tiles: Tiles) -> np.ndarray:
     """Cuts (B, H, W, C) into tiles (T * B, h, w, C)."""
-    parts = jax.vmap(lambda corner: tiles.cut(x, corner))(corners)
-    return parts.reshape(-1, *parts.shape[2:])
+    return np.concatenate([tiles.cut(x, corner) for corner in corners])
 
 
-@functools.partial(jax.jit, static_argnums=4, donate_argnums=0)
-def _add(
-    sums: jax.Array, part: jax.Array, corners: np.ndarray, real: np.ndarray, tiles: Tiles
-) -> jax.Array:
+def _add(sums: np.ndarray, part: np.ndarray, corners: np.ndarray, tiles: Tiles) -> None:
     """Adds weighted velocities of tiles, (R, T * B, h, w, C), to the image's, (R, B, H, W, C).
 
-    Branches are blended one by one, so that guidance may depend on the whole image.
+    Branches are blended one by one, so that guidance may depend on the whole image.  Tiles beyond
+    the corners are left out.
     """
-    velocities = part.reshape(part.shape[0], len(corners), sums.shape[1], *part.shape[2:])
-    velocities = jnp.moveaxis(velocities, 1, 0) * real[:, None, None, None, None, None]
-    return tiles.add(sums, velocities, corners)
+    velocities = part.reshape(part.shape[0], -1, sums.shape[1], *part.shape[2:])
+    tiles.add(sums, np.moveaxis(velocities, 1, 0)[: len(corners)], corners)
 
 
-@functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
-def _divide(sums: jax.Array, tiles: Tiles) -> jax.Array:
-    """Divides the sum of weighted velocities by the sum of the weights."""
-    rows, columns = tiles.weights
-    return sums / (rows[:, None] * columns)[..., None]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _guided(
-    rule: GuidanceRule,
-    velocities: jax.Array,
-    weights: jax.Array,
-    x: jax.Array,
-    t: jax.Array,
-    average: jax.Array | None,
-) -> tuple[jax.Array, jax.Array | None]:
-    return rule(velocities, weights, x, t, average)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    return x[..., : size[0], : size[1], :]
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    shape = (*images.shape[:-3], *size, images.shape[-1])
-    return jax.image.resize(images, shape, "linear")
-
-
-@jax.jit
-def _enlarge(small: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+def _enlarge(small: np.ndarray, noise: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Resizes a result to the size of the noise and mixes the noise in for time t."""
-    x = _resize(small, noise.shape[1:3])
-    return interpolate(x, noise, jnp.broadcast_to(t, noise.shape[:1]))
+    x = resize_linear(small, noise.shape[1:3])
+    return interpolate(x, noise, np.broadcast_to(t, noise.shape[:1]))

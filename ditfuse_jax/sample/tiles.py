@@ -6,10 +6,9 @@ blended velocity moves one common image, tiles agree where they overlap (Bar-Tal
 """
 
 import dataclasses
+import functools
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 _OVERLAP = 0.25  # of a tile's side, at least
@@ -36,33 +35,32 @@ class Tiles:
         """(T, 2) first row and column of every tile."""
         return np.array([(row, column) for row in self.rows for column in self.columns], np.int32)
 
-    def cut(self, images: jax.Array, corner: jax.Array) -> jax.Array:
-        """Returns the tile (..., h, w, C) of images (..., H, W, C) at a corner."""
-        lead, channels = images.shape[:-3], images.shape[-1]
-        start = (*(0 for _ in lead), corner[0], corner[1], 0)
-        return jax.lax.dynamic_slice(images, start, (*lead, *self.tile, channels))
+    def cut(self, images: np.ndarray, corner: np.ndarray) -> np.ndarray:
+        """Returns the tile (..., h, w, C) of images (..., H, W, C) at a corner, a view."""
+        (row, column), (height, width) = corner, self.tile
+        return images[..., row : row + height, column : column + width, :]
 
-    def blend(self, tiles: jax.Array) -> jax.Array:
+    def blend(self, tiles: np.ndarray) -> np.ndarray:
         """Returns the image (..., H, W, C) of tiles (T, ..., h, w, C), weighted by `window`."""
-        image = jnp.zeros((*tiles.shape[1:-3], *self.size, tiles.shape[-1]), tiles.dtype)
-        rows, columns = self.weights
-        total = self.add(image, tiles, self.corners)
-        return total / jnp.asarray(rows[:, None] * columns)[..., None]
+        image = np.zeros((*tiles.shape[1:-3], *self.size, tiles.shape[-1]), tiles.dtype)
+        self.add(image, tiles, self.corners)
+        self.divide(image)
+        return image
 
-    def add(self, image: jax.Array, tiles: jax.Array, corners: np.ndarray) -> jax.Array:
+    def add(self, image: np.ndarray, tiles: np.ndarray, corners: np.ndarray) -> None:
         """Adds tiles (T, ..., h, w, C), weighted by `window`, to an image (..., H, W, C)."""
-        window = jnp.asarray(self.window)[..., None]
-        lead = (0,) * (image.ndim - 3)
+        window = self.window[..., None]
+        for tile, corner in zip(tiles, corners, strict=True):
+            place = self.cut(image, corner)
+            place += window * tile
 
-        def add(image: jax.Array, placed: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            tile, corner = placed
-            total = self.cut(image, corner) + window * tile
-            start = (*lead, corner[0], corner[1], 0)
-            return jax.lax.dynamic_update_slice(image, total, start), None
+    def divide(self, image: np.ndarray) -> None:
+        """Divides an image (..., H, W, C), a sum of weighted tiles, by the sum of the weights."""
+        rows, columns = self.weights
+        image /= rows[:, None, None]
+        image /= columns[:, None]
 
-        return jax.lax.scan(add, image, (tiles, jnp.asarray(corners)))[0]
-
-    @property
+    @functools.cached_property
     def window(self) -> np.ndarray:
         """(h, w) weights of a tile's pixels: they fall towards its borders and are never zero."""
         return np.outer(*(_ramp(side) for side in self.tile)).astype(np.float32)

@@ -192,7 +192,7 @@ def failing(velocity, x, times):
     [
         (implicit, "solver 'own' evaluates the velocity at the last time"),
         (implicit_scan, "solver 'own' evaluates the velocity at the last time"),
-        (failing, "solver 'own' fails on a NumPy array of times: AttributeError: .*no_such"),
+        (failing, "solver 'own' fails on NumPy arrays: AttributeError: .*no_such"),
     ],
 )
 @pytest.mark.parametrize("tile", [0, 64])
