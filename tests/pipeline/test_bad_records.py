@@ -79,7 +79,9 @@ def test_hosts_and_workers_agree_on_the_replacements(pipeline):
         assert greys(halves[0][step]) + greys(halves[1][step]) == greys(batch)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.processes)])
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(2, marks=[pytest.mark.processes, pytest.mark.slow])]
+)
 def test_the_log_names_each_bad_file_once(pipeline, folder, workers):
     for _ in range(2):  # a restart does not repeat them
         take(dataclasses.replace(pipeline, workers=workers).batches(), 6)

@@ -66,6 +66,7 @@ def test_large_images_are_computed_in_full(fuser):
     assert fuser.sampling.tile and fuser.computed_size(4000, 6000) is None
 
 
+@pytest.mark.slow
 def test_brightness_and_contrast_follow_the_task(fuser, photograph):
     """On a focus pair, with the standard sentences and tags."""
     pair = focus_pair(photograph, np.random.default_rng(3))

@@ -47,6 +47,7 @@ def report(on_eight_devices):
     return on_eight_devices("model/attention/context_parallel_devices.py")
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("mesh", ["context=4", "fsdp=2 context=2 tensor=2"])
 @pytest.mark.parametrize("what", ["loss", "gradients"])
