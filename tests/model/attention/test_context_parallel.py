@@ -57,11 +57,13 @@ def test_a_sharded_sequence_of_indivisible_length_gives_the_numbers_of_one_devic
     assert report["cases"][mesh][what] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_sampling_with_a_sharded_sequence_gives_the_images_of_one_device(report):
     assert report["cases"]["fsdp=2 context=2 tensor=2"]["images"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_four_devices_need_less_than_half_of_the_memory_per_device(report):
     one, four = (report["temporary bytes"][n] for n in ("1", "4"))
