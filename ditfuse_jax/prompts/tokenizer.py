@@ -26,6 +26,10 @@ from ditfuse_jax.resources import resource
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from ditfuse_jax.prompts.fast_tokenizer import FastTokenizer
+
+    Tokenizer = FastTokenizer | PreTrainedTokenizerFast
+
 # All files that a tokenizer's folder may hold.
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -74,7 +78,7 @@ def tokenizer_folder(path: str | os.PathLike[str] | None = None) -> Path:
     return copy
 
 
-def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTokenizerFast":
+def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "Tokenizer":
     """Returns the bundled tokenizer, or the one in a folder, here or on the Hub.
 
     A process reads each folder once; data workers call this instead of unpickling a tokenizer.
@@ -90,7 +94,7 @@ def load_tokenizer(path: str | os.PathLike[str] | None = None) -> "PreTrainedTok
 
 
 def encode_prompt(
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "Tokenizer",
     prompt: str,
     num_images: int,
     slots: TextSlots,
@@ -137,7 +141,7 @@ def _tokenizer_files(names: Sequence[str]) -> list[str]:
     return [n for n in TOKENIZER_FILES if n in names] if "tokenizer.json" in names else []
 
 
-def _token_ids(tokenizer: "PreTrainedTokenizerFast", segments: Sequence[str]) -> list[list[int]]:
+def _token_ids(tokenizer: "Tokenizer", segments: Sequence[str]) -> list[list[int]]:
     ids = [tokenizer.encode(segment, add_special_tokens=False) for segment in segments]
     opening = tokenizer.encode("")[:1]
     if opening == [tokenizer.bos_token_id]:
@@ -152,22 +156,30 @@ def _missing(folder: Path) -> UserError:
 
 
 @cache
-def _load(folder: Path) -> "PreTrainedTokenizerFast":
-    # Imported here because it takes a second, which prompts alone do not need.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # about the missing PyTorch
-    from transformers import PreTrainedTokenizerFast
+def _load(folder: Path) -> "Tokenizer":
+    # Imported here because prompts alone do not need them.
+    from ditfuse_jax.prompts.fast_tokenizer import read_fast_tokenizer
 
-    # Not AutoTokenizer: for OmniGen's folder it chooses a class that rebuilds the tokenizer; this
-    # class uses tokenizer.json unchanged, like OmniGen's version of transformers.
     try:
-        config_file = folder / "tokenizer_config.json"
-        config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
-        options = {}
-        if str(config.get("tokenizer_class")).startswith("Llama"):
-            options["add_bos_token"] = config.get("add_bos_token", True)  # the class's default
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, **options)
+        if tokenizer := read_fast_tokenizer(folder):
+            return tokenizer
+        return _load_with_transformers(folder)
     except Exception as error:  # the Rust parser raises no narrower class
         reason = " ".join(str(error).split())
         raise UserError(
             f"the tokenizer in {folder} is unreadable ({reason}): replace it"
         ) from error
+
+
+def _load_with_transformers(folder: Path) -> "PreTrainedTokenizerFast":
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # about the missing PyTorch
+    from transformers import PreTrainedTokenizerFast
+
+    # Not AutoTokenizer: for OmniGen's folder it chooses a class that rebuilds the tokenizer; this
+    # class uses tokenizer.json unchanged, like OmniGen's version of transformers.
+    config_file = folder / "tokenizer_config.json"
+    config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+    options = {}
+    if str(config.get("tokenizer_class")).startswith("Llama"):
+        options["add_bos_token"] = config.get("add_bos_token", True)  # the class's default
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, **options)
