@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
+from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
 from ditfuse_jax.resources import resource
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not getattr(args, "accepts_overrides", False):
         subparser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
+    args.given = given_options(argv)
     if args.verbose:
         _show_logs()
     else:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ditfuse_jax.cli.model_options import model_arguments, sampling_overrides
+from ditfuse_jax.cli.unused_options import MODEL_OPTIONS, refuse_unused, sampling_options
 from ditfuse_jax.errors import UserError
 
 # Options that need the report on fused images.
@@ -69,9 +70,14 @@ def run(args: argparse.Namespace) -> None:
     for name in _REPORT_OPTIONS:
         if getattr(args, name, None):
             raise UserError(f"--{name} cannot be used with {flag}: name the scenes with --data")
+    refuse_unused(args, ["--preset"], f"with {flag}, which computes no metrics of fusion")
     if args.understanding is not None:
+        unused = (*MODEL_OPTIONS, "--data", "--count", "--task", *sampling_options())
+        refuse_unused(args, unused, "with --understanding, which measures the parser of sentences")
         evaluate_understanding(args.understanding, output=args.output)
         return
+    if args.segmentation:
+        refuse_unused(args, ["--task"], "with --segmentation, whose task is to mark classes")
     if not args.checkpoint:
         raise UserError(f"{flag} needs --checkpoint, the model to evaluate")
     common = model_arguments(args) | {

@@ -14,6 +14,7 @@ import json
 import os
 from pathlib import Path
 
+from ditfuse_jax.cli.unused_options import refuse_unused
 from ditfuse_jax.errors import UserError
 
 EXIT_DOES_NOT_FIT = 3
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.missing and not args.table:
         raise UserError("--missing needs --table docs/scaling.md")
     if args.table:
+        unused = ("--preset", "--topology", "--slices", "--program", "--lora", "--image-size")
+        refuse_unused(args, (*unused, "--batch-size", "--json"), "with --table, which has its own")
         write_table(args.table, missing=args.missing, low_effort=args.low_effort)
         return 0
     if not args.topology:

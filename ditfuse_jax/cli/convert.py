@@ -13,6 +13,7 @@ ditfuse convert --verify DIR                           (DIR like tests/golden/of
 
 import argparse
 
+from ditfuse_jax.cli.unused_options import refuse_unused
 from ditfuse_jax.paths import as_path, model_path
 
 EXIT_MISMATCH = 1
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.verify is not None:
         if args.source or args.output or args.push:
             raise UserError("--verify excludes a source, --output and --push")
+        unused = ("--to", "--base", "--lora", "--dtype", "--private", "--dry-run")
+        refuse_unused(args, unused, "with --verify")
         return 0 if verify(args.verify) else EXIT_MISMATCH
     if args.source is None or (args.output is None and not args.push):
         raise UserError("give a source and -o OUTPUT, or --verify DIR")

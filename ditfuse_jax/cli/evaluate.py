@@ -24,6 +24,7 @@ from ditfuse_jax.cli.model_options import (
     model_arguments,
     sampling_overrides,
 )
+from ditfuse_jax.cli.unused_options import MODEL_OPTIONS, refuse_unused, sampling_options
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.paths import as_path
 
@@ -112,11 +113,14 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     Raises:
       UserError: options that exclude each other, or one that needs another.
     """
+    if not args.checkpoint:
+        unused = (*MODEL_OPTIONS, *sampling_options())
+        refuse_unused(args, unused, "without --checkpoint, the model to evaluate")
     exports = (args.json, args.csv, args.markdown, args.latex)
     has_data = args.data != _DATA
     if args.suite:
-        if args.range:
-            raise UserError("--range does not go with --suite, whose data has 8 bits")
+        refuse_unused(args, ["--range"], "with --suite, whose data has 8 bits")
+        refuse_unused(args, ["--task"], "with --suite, whose data sets have their own tasks")
         if folders or args.fused or has_data or args.clean or args.count or any(exports):
             raise UserError("--suite has its own data, methods and tables: leave those options out")
         if not args.output:

@@ -25,9 +25,18 @@ on it as source records:train.jsonl with task records (records_3: three sources)
 import argparse
 from pathlib import Path
 
+from ditfuse_jax.cli.unused_options import refuse_unused
 from ditfuse_jax.errors import UserError
 
 EXIT_DAMAGED = 1
+
+# What each mode has of its own.
+_PACKING = (
+    *("--shard-size", "--max-side", "--resize", "--processes", "--max-bad"),
+    *("--autoencoder", "--crop", "--crops"),
+)
+_TASKS = ("--num-tasks", "--task-index", "--slurm", "--jobset", "--dry-run")
+_PROMPTS = ("--images", "--split", "--per-image", "--count", "--class", "--seed", "--instructions")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +98,12 @@ def run(args: argparse.Namespace) -> int:
     if args.verify is not None:
         if args.source or args.output:
             raise UserError("--verify takes a packed folder and nothing else")
+        refuse_unused(args, (*_PACKING, *_TASKS, *_PROMPTS), "with --verify")
         return 0 if verify(args.verify) else EXIT_DAMAGED
     if args.instructions is not None:
+        refuse_unused(args, (*_PACKING, *_TASKS), "with --instructions, which packs nothing")
         return _write_prompts(args)
+    refuse_unused(args, _PROMPTS, "without --instructions POOL")
     if args.source is None or args.output is None:
         raise UserError("give a source and -o OUTPUT, or --verify DIR, or --instructions POOL")
     if args.slurm or args.jobset or args.dry_run:

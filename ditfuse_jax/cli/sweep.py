@@ -9,6 +9,7 @@ An interrupted sweep continues with the same command; finished runs are kept.
 
 import argparse
 
+from ditfuse_jax.cli.unused_options import refuse_unused
 from ditfuse_jax.paths import as_path
 
 EXIT_FAILED = 1  # some runs failed; the others are finished
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = (args.sweep, args.workdir, args.overrides)
     description = args.slurm or args.jobset
     if description:
+        refuse_unused(args, ["-n"], "on a cluster, which starts the trainings")
         target = "slurm" if args.slurm else "jobset"
         return submit_sweep(
             *arguments,

@@ -8,7 +8,7 @@ are all derived from the fields of `SamplingConfig`: a new setting is a new fiel
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ditfuse_jax.errors import UserError
@@ -21,6 +21,14 @@ from ditfuse_jax.prompts.taught_requests import TaughtRequests
 
 _SMALLEST_TILE = 64
 _SMALLEST_SIDE = 16
+# What changes how guidance branches are combined.
+_GUIDANCE_RULE = (
+    "guidance_interval",
+    "guidance_rescale",
+    "apg_eta",
+    "apg_threshold",
+    "apg_momentum",
+)
 
 
 def _setting(default: Any, help: str, at_least: float | None = None) -> Any:
@@ -146,7 +154,7 @@ class SamplingConfig:
         If `changes` lowers `steps` and says nothing about `global_steps`, these are lowered too.
 
         Raises:
-          UserError: an unknown field or a bad value.
+          UserError: an unknown field, a bad value, or one that has no effect with the others.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         known = [field.name for field in dataclasses.fields(self)]
@@ -155,10 +163,28 @@ class SamplingConfig:
             raise UserError(
                 f"sampling setting {unknown[0]!r} is unknown; choose from {', '.join(known)}"
             )
-        steps = changes.get("steps", self.steps)
+        asked, steps = set(changes), changes.get("steps", self.steps)
         if isinstance(steps, int):
             changes.setdefault("global_steps", min(self.global_steps, max(steps - 1, 0)))
-        return dataclasses.replace(self, **changes)
+        changed = dataclasses.replace(self, **changes)
+        changed._check_effect(asked)
+        return changed
+
+    def _check_effect(self, asked: Collection[str]) -> None:
+        """Checks that no setting that was asked for is ignored because of another one."""
+        branches, usual = self.guidance.branches, SamplingConfig()
+        unused = {}
+        if len(branches) == 1:
+            scales = f"guidance_scale and image_guidance_scale {self.guidance_scale:g}"
+            unused |= dict.fromkeys(_GUIDANCE_RULE, f"without guidance ({scales})")
+        if "neg" not in branches:
+            scale = f"image_guidance_scale {self.image_guidance_scale:g}"
+            unused["negative_prompt"] = f"with {scale}: no branch is guided away from it"
+        if not self.tile:
+            unused["global_steps"] = "without tiles (tile 0)"
+        for name, why in unused.items():
+            if name in asked and getattr(self, name) != getattr(usual, name):
+                raise UserError(f"{name} has no effect {why}: leave it out, or change that")
 
     @property
     def guidance(self) -> Guidance:

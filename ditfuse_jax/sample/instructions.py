@@ -13,7 +13,11 @@ from ditfuse_jax.prompts import has_placeholders
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request, check_requests, describe
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
-from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
+from ditfuse_jax.sample.standard_prompts import (
+    SEGMENT,
+    STANDARD_TASKS,
+    standard_prompt,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,14 @@ def make_instruction(
     full = text is not None and (has_placeholders(text) or not text.strip())
     if adjustments and (full or task not in STANDARD_TASKS):
         raise UserError("adjustments need a plain sentence, or none, and a task without tags")
+    if text and text.strip() and full and task not in STANDARD_TASKS:
+        standard_prompt(task, num_images)  # a task that is unknown is told so first
+        raise UserError(
+            f"task {task} has no effect: the prompt places the images itself, so no tag is written;"
+            " leave the task out"
+        )
+    if taught.levels.get("segment"):
+        _check_class(task)
     if not taught.levels or full or task not in STANDARD_TASKS or (not text and not adjustments):
         if adjustments:
             raise UserError(
@@ -77,6 +89,23 @@ def make_instruction(
         prompt = standard_prompt(task, num_images)
     reasons = "; ".join(f"left out: {request}, {reason}" for request, reason in others)
     return Instruction(prompt, describe(possible), reasons)
+
+
+def _check_class(task: str) -> None:
+    """Checks that a model that was taught to mark classes knows the task's class."""
+    from ditfuse_jax.tasks.segmentation import STREET_CLASSES
+
+    name, _, wanted = task.partition(":")
+    if name != SEGMENT or not wanted.strip():
+        return
+    known = [synonym for synonyms in STREET_CLASSES for synonym in synonyms]
+    unknown = [one for one in wanted.strip().split(" and ") if one.strip() not in known]
+    if unknown:
+        standard = ", ".join(synonyms[0] for synonyms in STREET_CLASSES)
+        raise UserError(
+            f"task {task}: this model was not taught the class {unknown[0]!r}: choose from"
+            f" {standard}"
+        )
 
 
 def _parse(text: str) -> tuple[Request, ...]:

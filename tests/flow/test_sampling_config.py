@@ -156,3 +156,25 @@ def test_a_new_field_is_an_option_a_sweep_key_a_recipe_key_and_in_metadata_and_r
 def test_every_setting_has_a_help_text():
     for field in dataclasses.fields(SamplingConfig):
         assert field.metadata["help"], field.name
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "message"),
+    [
+        ({}, {"guidance_rescale": 0.5}, r"guidance_rescale has no effect without guidance"),
+        ({}, {"apg_eta": 0.0}, r"apg_eta has no effect without guidance"),
+        ({}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect with image_guid"),
+        ({"guidance_scale": 2.0}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect"),
+        ({"steps": 3}, {"global_steps": 1}, r"global_steps has no effect without tiles"),
+    ],
+)
+def test_a_change_that_another_setting_makes_useless_is_refused_by_name(settings, changes, message):
+    plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0, **settings}
+    config = SamplingConfig(**plain)
+    with pytest.raises(UserError, match=f"^{message}"):
+        config.override(changes)
+    # What makes it useful may come in the same call; a usual value asks for nothing.
+    useful = {"guidance_scale": 2.0, "image_guidance_scale": 1.6, "tile": 64}
+    assert config.override(changes | useful).steps == config.steps
+    usual = SamplingConfig().to_dict()
+    config.override({name: usual[name] for name in changes})

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import write_image
 from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.sample import read_prompts
 from ditfuse_jax.sample.files import plan_outputs
+from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 
 PLACED = "<|image_2|> then <|image_1|>"
@@ -158,3 +160,26 @@ class TestReadPrompts:
             (tmp_path / "p.txt").write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_prompts(tmp_path / "p.txt")
+
+
+class TestInstruction:
+    """`make_instruction`: nothing that was asked for is left out without a word."""
+
+    TAUGHT = SamplingConfig(requests="brightness,segment")
+
+    def test_a_class_that_the_model_was_not_taught_is_refused_with_the_known_ones(self):
+        with pytest.raises(UserError, match="not taught the class 'zebra': choose from sky, build"):
+            make_instruction(None, 2, self.TAUGHT, "segment:zebra")
+        for known in ("segment:road and cars", "segment:sidewalk", "segment"):
+            assert make_instruction(None, 2, self.TAUGHT, known).prompt.startswith("[SEG]")
+
+    def test_a_model_that_reads_sentences_may_know_any_class(self):
+        assert "zebra" in make_instruction(None, 2, SamplingConfig(), "segment:zebra").prompt
+
+    def test_a_task_whose_tag_a_full_prompt_leaves_out_is_refused(self):
+        for task in ("light+", "segment:car"):
+            with pytest.raises(UserError, match="has no effect: the prompt places the images"):
+                make_instruction(PLACED, 2, SamplingConfig(), task)
+        with pytest.raises(UserError, match="standard task 'nap' is unknown"):
+            make_instruction(PLACED, 2, SamplingConfig(), "nap")
+        assert make_instruction(PLACED, 2, SamplingConfig(), "mff").prompt == PLACED
