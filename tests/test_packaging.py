@@ -20,7 +20,7 @@ PACKAGES = (
     *("compat", "files", "hub", "resources", "launchers", "working_memory"),
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
-    *("aot", "sweep", "bench", "api", "cli"),
+    *("aot", "sweep", "serve", "bench", "api", "cli"),
 )
 
 

@@ -73,8 +73,17 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     Raises:
       UserError: as `read_image`.
     """
+    return to_rgb8(decode_samples(data, name, max_pixels=max_pixels), name)
+
+
+def decode_samples(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
+    """Returns the samples in an encoded byte string as they are stored.
+
+    Raises:
+      UserError: as `read_image`.
+    """
     with open_bytes(data, name, max_pixels=max_pixels) as image:
-        return to_rgb8(stored_samples(image, name), name)
+        return stored_samples(image, name)
 
 
 def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Samples:

@@ -1,6 +1,7 @@
 """The Python call: images and a sentence in, a fused image out."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Fuser:
         self.trained = trained
         self.sampling = sampling or trained.sampling
         self._samplers: dict[SamplingConfig, StackFuser] = {}
+        self._lock = threading.Lock()
         self.sampler()
 
     @classmethod
@@ -179,6 +181,18 @@ class Fuser:
         stack = load_stack(images)
         return Preparer(self.sampler(**sampling), chosen, [stack])(stack, prompt)
 
+    def run(self, prepared: Sequence[Prepared]) -> list[Fused]:
+        """Fuses what `prepare` returned with equal settings, in one batch for each image size.
+
+        Batches have 1, 2, 4, 8, ... rows, whatever `batch_size` says, so that few programs serve
+        any number of stacks.
+        """
+        if len(prepared) < 2:
+            return run(prepared)
+        settings = prepared[0].sampler.sampling.to_dict()
+        rows = 1 << (len(prepared) - 1).bit_length()
+        return run(prepared, self.sampler(**settings | {"batch_size": rows}))
+
     def sampler(self, **sampling: Any) -> StackFuser:
         """Returns the model with sampling settings that differ from `self.sampling`.
 
@@ -186,10 +200,11 @@ class Fuser:
           UserError: an unknown or bad setting.
         """
         config = self.sampling.override(sampling)
-        found = self._samplers.pop(config, None) or StackFuser(self.trained, config)
-        self._samplers[config] = found  # the last one is the one used last
-        while len(self._samplers) > _KEPT_SETTINGS:
-            del self._samplers[next(iter(self._samplers))]
+        with self._lock:
+            found = self._samplers.pop(config, None) or StackFuser(self.trained, config)
+            self._samplers[config] = found  # the last one is the one used last
+            while len(self._samplers) > _KEPT_SETTINGS:
+                del self._samplers[next(iter(self._samplers))]
         return found
 
     def _stream(

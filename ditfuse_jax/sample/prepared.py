@@ -71,6 +71,11 @@ class Prepared:
         height, width = self.input.sources[0].shape[:2]
         return height, width
 
+    @property
+    def batch_key(self) -> tuple:
+        """Stacks with equal keys can be fused in one batch."""
+        return self.sampler.sampling, *self.sampler.batch_key(self.input)
+
 
 class Preparer:
     """Prepares stacks whose sources share the ranges of their samples."""
@@ -130,12 +135,16 @@ class Preparer:
         return Prepared(sampler, item, instruction, metadata)
 
 
-def run(prepared: Sequence[Prepared]) -> list[Fused]:
-    """Fuses stacks that were prepared for one sampler, those of one size together."""
+def run(prepared: Sequence[Prepared], sampler: StackFuser | None = None) -> list[Fused]:
+    """Fuses stacks that were prepared for one sampler, those of one size together.
+
+    `sampler`: instead of that one, with another batch size.
+    """
     if not prepared:
         return []
     images: dict[int, np.ndarray] = {}
-    for done in fuse_in_regions(prepared[0].sampler, enumerate(item.input for item in prepared)):
+    sampler = sampler or prepared[0].sampler
+    for done in fuse_in_regions(sampler, enumerate(item.input for item in prepared)):
         images.update(done)
     return [
         Fused(

@@ -24,6 +24,8 @@ from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 
+_PROGRAMS = 64  # choices of settings whose compiled programs are kept
+
 Sampler = Callable[[Any, Condition, Array, Array], np.ndarray]
 
 
@@ -109,7 +111,7 @@ def make_sampler(
     return run
 
 
-@functools.cache
+@functools.lru_cache(_PROGRAMS)
 def _whole_sampler(
     graph: nnx.GraphDef,
     solver: str,
@@ -133,7 +135,7 @@ def _whole_sampler(
     return whole
 
 
-@functools.cache
+@functools.lru_cache(_PROGRAMS)
 def _tiled_sampler(
     graph: nnx.GraphDef,
     solver: str,

@@ -149,7 +149,7 @@ class StackFuser:
         """
         waiting: dict[tuple, list[tuple[int, FusionInput]]] = collections.defaultdict(list)
         for number, item in inputs:
-            group = waiting[self._key(item)]
+            group = waiting[self.batch_key(item)]
             group.append((number, item))
             if len(group) == self.sampling.batch_size:
                 yield self._run(group)
@@ -158,7 +158,12 @@ class StackFuser:
             if group:
                 yield self._run(group)
 
-    def _key(self, item: FusionInput) -> tuple:
+    def batch_key(self, item: FusionInput) -> tuple:
+        """Inputs with equal keys can share a batch.
+
+        Raises:
+          UserError: the sources of the input have different sizes.
+        """
         check_same_size(item.sources, [f"image {i + 1}" for i in range(len(item.sources))])
         slots = len(self._encode(item.prompt, len(item.sources)).order)
         padded = self.canvas(*item.sources[0].shape[:2]).padded

@@ -1,0 +1,128 @@
+"""Runs the server until a signal ends it."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.optional import import_optional
+from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.serve.guard import LOOPBACK
+from ditfuse_jax.serve.limits import Limits
+
+KEY_VARIABLE = "DITFUSE_API_KEY"
+_WARM_UP_SIDE = 256
+
+
+def serve(
+    model: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    batch_size: int | None = None,
+    warm_up: bool = True,
+    load: Callable[[], Fuser] | None = None,
+) -> None:
+    """Serves a model over HTTP until SIGTERM or SIGINT: then running requests are finished.
+
+    With the environment variable `DITFUSE_API_KEY`, clients must send its value as `Authorization:
+    Bearer KEY`.
+
+    Args:
+      model: see `Fuser.load`.
+      host: address to listen at; others than this machine's own need the key.
+      port: 0 for a free one.
+      limits: of a request.
+      batch_size: most requests of one size that are fused together; by default 1 on a CPU, 8 on
+        accelerators.
+      warm_up: fuse a grey pair first, so that no client waits for the compiler.
+      load: loads the model instead of `Fuser.load(model)`.
+
+    Raises:
+      UserError: the extra `serve` is not installed, the address is not free or open without a key,
+        or the model cannot be loaded.
+    """
+    for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
+        import_optional(module, "serve")
+    key = os.environ.get(KEY_VARIABLE, "")
+    local = host in LOOPBACK
+    if not (local or key):
+        raise UserError(
+            f"{host} can be reached from other machines: set a key in {KEY_VARIABLE}, or use "
+            "127.0.0.1"
+        )
+    limits = limits or Limits()
+    with _bound(host, port) as listener:
+        fuser = load() if load else Fuser.load(model)
+        size = batch_size or _default_batch_size()
+        if warm_up:
+            grey = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8)
+            for rows in (1 << k for k in range(size.bit_length())):
+                fuser.run([fuser.prepare([grey, grey])] * rows)
+        _run(fuser, listener, limits, size, key, sorted(LOOPBACK) if local else ())
+
+
+def _run(
+    fuser: Fuser, listener: socket.socket, limits: Limits, batch_size: int, key: str, hosts: Any
+) -> None:
+    import uvicorn
+
+    from ditfuse_jax.serve.http import Server
+
+    class Uvicorn(uvicorn.Server):
+        """Ends normally after a signal, where uvicorn would raise it again."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.handle_exit)
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            address, port = listener.getsockname()[:2]
+            shown = f"[{address}]" if ":" in address else address
+            print(f"serving {fuser.trained.name} at http://{shown}:{port}", flush=True)
+
+    # What clients do wrong stands in their answers; failures of the server are logged in `http`.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    config = uvicorn.Config(
+        Server(fuser, limits, batch_size=batch_size).app(key=key, hosts=hosts),
+        http="h11",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
+        # Connections beyond those that the queue admits get their refusal; more get status 503.
+        limit_concurrency=4 * limits.queue + 64,
+    )
+    Uvicorn(config).run([listener])
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Takes the address before the model is loaded; connections are accepted afterwards."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            yield listener
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot listen at {host}:{port} ({reason}): choose --port") from error
+
+
+def _default_batch_size() -> int:
+    import jax
+
+    return 1 if jax.default_backend() == "cpu" else 8
