@@ -228,6 +228,7 @@ class TestLimits:
             assert server.counted('ditfuse_requests_total{route="/v1/fuse",status="413"}') >= 1
         assert server.get("/healthz").status == 200
 
+    @pytest.mark.slow
     def test_a_full_queue_answers_429_with_a_time_to_wait(self, start, images):
         large = [encode_image(np.tile(image, (8, 8, 1)), "x.png") for image in images]
         with start("--queue", "2") as server, concurrent.futures.ThreadPoolExecutor(6) as pool:
@@ -239,6 +240,7 @@ class TestLimits:
             assert server.counted("ditfuse_queue") == 0
             assert server.post("/v1/fuse", pair(large)).status == 200
 
+    @pytest.mark.slow
     def test_a_request_that_takes_too_long_gets_504_and_the_next_one_works(self, start, images):
         large = [encode_image(np.tile(image, (10, 10, 1)), "x.png") for image in images]
         with start("--timeout", "6") as server:
@@ -285,6 +287,7 @@ def test_metrics_count_requests_by_route_and_status(server, files):
     assert server.counted("ditfuse_batch_seconds_count") >= 1
 
 
+@pytest.mark.slow
 def test_requests_of_one_size_are_fused_in_batches(start, files, images, fuser):
     with (
         start("--batch-size", "4") as server,
@@ -308,6 +311,7 @@ def memory(process) -> float:
     return int(found[1]) / 1024
 
 
+@pytest.mark.slow
 def test_hundreds_of_malformed_bodies_break_nothing(server, files, form_of):
     statuses, sizes = set(), []
     requests = malformed_requests(400, form_of(pair(files, prompt="Join.")), seed=0)
@@ -324,6 +328,7 @@ def test_hundreds_of_malformed_bodies_break_nothing(server, files, form_of):
     assert server.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_killed_server_starts_again_at_its_port(start, files):
     with start() as server, concurrent.futures.ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(server.post, "/v1/fuse", pair(files, steps="50")) for _ in range(3)]
@@ -335,6 +340,7 @@ def test_a_killed_server_starts_again_at_its_port(start, files):
             assert again.post("/v1/fuse", pair(files)).status == 200
 
 
+@pytest.mark.slow
 def test_a_stopped_server_answers_what_it_has_begun(start, images):
     large = [encode_image(np.tile(image, (8, 8, 1)), "x.png") for image in images]
     with start() as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
