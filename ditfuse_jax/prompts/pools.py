@@ -145,7 +145,11 @@ def read_pool(path: Path) -> InstructionPool:
     return InstructionPool(path.stem, task, tag, level, tuple(images), sentences)
 
 
-class _Loader(yaml.SafeLoader):
+# PyYAML lacks its C library, which is ten times faster, where no wheel exists.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Refuses a repeated key, where YAML would silently drop the first value."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
