@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ditfuse_jax.evaluate.baselines import CEILINGS, is_baseline
+from ditfuse_jax.evaluate.baselines import CEILINGS, is_baseline, method_title
 from ditfuse_jax.evaluate.bootstrap import mean_interval, ranks
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS, Metric
 from ditfuse_jax.optional import import_optional
@@ -22,12 +22,14 @@ class Statistic:
       mean: over the images.
       low, high: the 95 % interval of the mean; NaN for a single image.
       rank: among the ranked methods, 1 is the best; NaN for a method that is not ranked.
+      count: of the images in the mean, the same for all methods that have one.
     """
 
     mean: float
     low: float
     high: float
     rank: float
+    count: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +81,38 @@ class Results:
         """Returns one value per image, NaN where there is none."""
         return [row.get(metric, {}).get(method, math.nan) for row in self.images.values()]
 
+    def counted(self, metric: str) -> tuple[list[str], list[str]]:
+        """Returns the methods that have a mean of a metric, and the images in it.
+
+        A mean is over the images for which the metric is defined for all these methods, so that no
+        method gains by an image on which it has no value.  A method without a value on more than
+        half of the images that have one for some method has no mean.
+        """
+        defined = {
+            method: [
+                stem
+                for stem, row in self.images.items()
+                if not math.isnan(row.get(metric, {}).get(method, math.nan))
+            ]
+            for method in self.methods
+        }
+        some = {stem for stems in defined.values() for stem in stems}
+        methods = [m for m in self.methods if defined[m] and 2 * len(defined[m]) >= len(some)]
+        common = set(some).intersection(*(defined[method] for method in methods))
+        return methods, [stem for stem in self.images if stem in common]
+
+    def counted_values(self, metric: str, method: str) -> list[float]:
+        """Returns a method's values on the images that are in the means of a metric."""
+        methods, stems = self.counted(metric)
+        return [self.images[stem][metric][method] for stem in stems] if method in methods else []
+
     def summary(self) -> Scores:
-        """Returns the means over the images; missing and NaN values are ignored.
+        """Returns the means, of all methods over the same images; see `counted`.
 
         An infinite value (PSNR of two identical images) makes the mean infinite.
         """
         return {
-            metric: {method: mean(self.values(metric, method)) for method in self.methods}
+            metric: {method: mean(self.counted_values(metric, method)) for method in self.methods}
             for metric in self.metrics
         }
 
@@ -110,17 +137,25 @@ class Results:
 
     @functools.cached_property
     def nan_notes(self) -> list[str]:
-        """A sentence for each metric with a NaN value: when that happens."""
-        return [
-            f"{self.metric(name).title} is undefined (–, in no mean)"
-            f" {self.metric(name).nan_when or 'for some images'}."
-            for name in self.metrics
-            if any(
-                math.isnan(value)
-                for scores in self.images.values()
-                for value in scores.get(name, {}).values()
-            )
-        ]
+        """A sentence for each metric with a NaN value: when that happens, and what is counted."""
+        return [note for name in self.metrics if (note := self._nan_note(name))]
+
+    def _nan_note(self, name: str) -> str:
+        rows = [scores[name] for scores in self.images.values() if name in scores]
+        undefined = {
+            method: count
+            for method in self.methods
+            if (count := sum(math.isnan(row.get(method, 0.0)) for row in rows))
+        }
+        if not undefined:
+            return ""
+        metric, (methods, stems) = self.metric(name), self.counted(name)
+        where = ", ".join(f"{method_title(m)} on {count}" for m, count in undefined.items())
+        when = metric.nan_when or "for some images"
+        note = f"{metric.title} is undefined (–) {when}: {where} of {len(rows)}."
+        if methods and len(stems) < len(rows):
+            note += f" Its means are over the {len(stems)} on which {_all_of(self, methods)} it."
+        return note
 
     @functools.cached_property
     def statistics(self) -> dict[str, dict[str, Statistic]]:
@@ -131,8 +166,9 @@ class Results:
             statistics[metric] = {
                 method: Statistic(
                     mean,
-                    *mean_interval(self.values(metric, method)),
+                    *mean_interval(self.counted_values(metric, method)),
                     places.get(method, math.nan),
+                    len(self.counted_values(metric, method)),
                 )
                 for method, mean in means.items()
             }
@@ -145,6 +181,12 @@ class Results:
             method: mean([row[method].rank for row in self.statistics.values()])
             for method in self.ranked
         }
+
+
+def _all_of(results: Results, methods: Sequence[str]) -> str:
+    """Who is counted, with the verb: all methods, or all but those that are named."""
+    others = [method_title(m) for m in results.methods if m not in methods]
+    return f"all but {', '.join(others)} have" if others else "all have"
 
 
 def mean(values: Sequence[float]) -> float:

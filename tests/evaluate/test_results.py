@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -32,9 +33,49 @@ def test_an_image_without_a_metric_is_ignored_in_that_metrics_mean_only():
     assert scored.summary() == {PSNR: {"fused": 30.0}, EN: {"fused": 6.5}}
 
 
-def test_means_ignore_nan_but_not_infinity():
-    rows = {"0": {"fused": math.nan, "mean": math.inf}, "1": {"fused": 20.0, "mean": 1.0}}
-    assert results(**rows).summary()[EN] == {"fused": 20.0, "mean": math.inf}
+def test_an_infinite_value_makes_the_mean_infinite():
+    rows = {"0": {"fused": 10.0, "mean": math.inf}, "1": {"fused": 20.0, "mean": 1.0}}
+    assert results(**rows).summary()[EN] == {"fused": 15.0, "mean": math.inf}
+
+
+class TestUndefined:
+    """A metric without a value for some methods on some images."""
+
+    ROWS: ClassVar = {
+        "hard": {"one": math.nan, "two": 1.0, "copy_a": math.nan},
+        "easy": {"one": 5.0, "two": 5.5, "copy_a": math.nan},
+        "fair": {"one": 4.0, "two": 4.5, "copy_a": 9.0},
+    }
+
+    def test_a_method_does_not_gain_by_an_image_on_which_it_has_no_value(self):
+        """Over its own two images, one would win; over the same images, two does."""
+        scored = results(**self.ROWS)
+        row = scored.statistics[EN]
+        assert (row["one"].mean, row["two"].mean) == (4.5, 5.0)
+        assert (row["one"].rank, row["two"].rank) == (2.0, 1.0)
+        assert (row["one"].count, row["two"].count) == (2, 2)
+        assert scored.summary()[EN]["two"] == row["two"].mean
+
+    def test_the_intervals_are_of_the_counted_images(self):
+        row = results(**self.ROWS).statistics[EN]
+        assert row["two"].low >= 4.5 and row["one"].high <= 5.0
+
+    def test_a_method_without_most_values_has_no_mean_and_takes_no_image_from_the_others(self):
+        scored = results(**self.ROWS)
+        assert math.isnan(scored.statistics[EN]["copy_a"].mean)
+        assert scored.statistics[EN]["copy_a"].count == 0
+        assert scored.counted(EN) == (["one", "two"], ["easy", "fair"])
+
+    def test_the_note_says_who_has_no_value_and_what_is_counted(self):
+        (note,) = results(**self.ROWS).nan_notes
+        assert note.endswith(
+            "one on 1, copy A on 2 of 3. Its means are over the 2 on which all but copy A have it."
+        )
+
+    def test_methods_that_share_no_image_have_no_mean(self):
+        rows = {"0": {"one": 1.0, "two": math.nan}, "1": {"one": math.nan, "two": 2.0}}
+        row = results(**rows).statistics[EN]
+        assert math.isnan(row["one"].mean) and math.isnan(row["two"].mean)
 
 
 def test_a_single_method_is_ranked_among_the_baselines_but_not_its_autoencoder():

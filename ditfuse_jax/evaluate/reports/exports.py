@@ -40,10 +40,11 @@ class Exports:
     def write(self, results: Results) -> None:
         """Writes the files.
 
-        `json` is `{"images": {stem: {metric: value}}, "summary": {metric: {mean, low, high}}}` of
-        the first method, with the same for every method under "methods"; infinite and undefined
-        values are null.  `csv` has a line per method and image; NAME-summary.csv in the same folder
-        has a line per method and metric with mean, interval and rank.
+        `json` is `{"images": {stem: {metric: value}}, "summary": {metric: STATISTIC}}` of the first
+        method, with the same for every method under "methods"; a statistic has `mean`, `low`,
+        `high` and `count`, the number of images in the mean; infinite and undefined values are
+        null.  `csv` has a line per method and image; NAME-summary.csv in the same folder has a line
+        per method and metric with mean, interval, rank and the number of images in the mean.
 
         Raises:
           UserError: a file cannot be written.
@@ -78,11 +79,12 @@ def images_csv(results: Results) -> str:
 
 def summary_csv(results: Results) -> str:
     """Returns CSV: a line per method and metric."""
-    rows = [["method", "metric", "mean", "low", "high", "rank"]]
+    rows = [["method", "metric", "mean", "low", "high", "rank", "images"]]
     for method in results.methods:
         for metric, row in results.statistics.items():
             s = row[method]
-            rows.append([method, metric, *map(_text, (s.mean, s.low, s.high, s.rank))])
+            numbers = map(_text, (s.mean, s.low, s.high, s.rank))
+            rows.append([method, metric, *numbers, str(s.count)])
     return csv_text(rows)
 
 
@@ -92,7 +94,7 @@ def _method_json(results: Results, method: str) -> dict[str, dict]:
         for stem, scores in results.images.items()
     }
     summary = {
-        metric: {name: getattr(row[method], name) for name in ("mean", "low", "high")}
+        metric: {name: getattr(row[method], name) for name in ("mean", "low", "high", "count")}
         for metric, row in results.statistics.items()
     }
     return {"images": images, "summary": summary}

@@ -150,6 +150,7 @@ def latex_table(results: Results) -> str:
             "% \\usepackage{booktabs}",
             f"% Mean over {_images(results)}; best bold, second underlined among"
             f" {_ranked_among(results)}.",
+            *(f"% {note}" for note in results.nan_notes),
             f"\\begin{{tabular}}{{l{'r' * (len(names) + 1)}}}",
             "\\toprule",
             " & ".join(["Method", *arrows, "Mean rank"]) + r" \\",

@@ -36,11 +36,11 @@ def test_json_has_images_and_summary_of_the_first_and_of_every_method(results, t
     assert content["images"]["x"] == {EN: 7.0, MSE: 400.0}
     assert content["images"]["y, z"][MSE] is None and content["images"]["w"][MSE] is None
     for row in content["summary"].values():
-        assert list(row) == ["mean", "low", "high"]
+        assert list(row) == ["mean", "low", "high", "count"]
     summary = content["summary"][EN]
     assert summary["mean"] == pytest.approx(18.5 / 3)
     assert 5.5 <= summary["low"] < summary["mean"] < summary["high"] <= 7.0
-    assert content["summary"][MSE] == {"mean": None, "low": None, "high": None}
+    assert content["summary"][MSE] == {"mean": None, "low": None, "high": None, "count": 2}
     assert list(content["methods"]) == ["Mine", "mean"]
     assert content["methods"]["Mine"] == {k: content[k] for k in ("images", "summary")}
     assert content["methods"]["mean"]["images"]["x"] == {EN: 6.0, MSE: 9.0}
@@ -58,6 +58,7 @@ def test_csv_has_a_line_per_method_and_image_and_a_summary_file(results, tmp_pat
         summary = {(line["method"], line["metric"]): line for line in csv.DictReader(file)}
     assert float(summary["mean", EN]["mean"]) == pytest.approx(15.5 / 3)
     assert float(summary["Mine", EN]["rank"]) == 1.0
+    assert summary["Mine", EN]["images"] == "3" and summary["mean", MSE]["images"] == "2"
     assert set(summary) == {(m, n) for m in ("Mine", "mean") for n in (EN, MSE)}
 
 

@@ -85,7 +85,7 @@ def test_infinite_and_undefined_values_are_null_in_json_and_readable_on_the_page
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
     assert content[PSNR] == {"fused": None, "mean": None, "max": 9.0}
     assert "∞" in page.text and "–" in page.text
-    assert "CC (mean) is undefined (–, in no mean) where an image is flat." in page.text
+    assert "CC (mean) is undefined (–) where an image is flat: mean on 1 of 1." in page.text
 
 
 def test_the_page_is_self_contained(write, tmp_path):
