@@ -7,7 +7,7 @@ RUN := runs/demo
 BIN := .venv/bin/python
 PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo check test test-slow parity test-all mutants lint format clean
+.PHONY: help demo check test test-slow parity test-all mutants docs lint format clean
 
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all all tests, with optimised programs"
 	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"
 	@echo "make mutants  measure which small defects the tests detect (an hour)"
+	@echo "make docs     build the documentation in site/"
 	@echo "make lint     formatting, lint and types"
 	@echo "make format   format the code with ruff"
 	@echo "make clean    remove the environment"
@@ -80,6 +81,13 @@ MUTANTS := 400
 mutants: .venv/installed-test
 	$(PIP) --editable '.[mutants]'
 	$(BIN) tests/mutation/run.py --count $(MUTANTS)
+
+.venv/installed-docs: .venv/installed
+	$(PIP) --editable '.[docs]'
+	touch .venv/installed-docs
+
+docs: .venv/installed-docs
+	$(BIN) -m docs.build_site
 
 lint: .venv/installed-dev
 	$(BIN) -m ruff format --check .

@@ -1,7 +1,5 @@
 """docs/pods.md: its commands are accepted, and the messages that it quotes exist."""
 
-import ast
-import functools
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +12,7 @@ from ditfuse_jax.train.settings import resolve
 from launch import Tpu
 from launch.__main__ import main
 from launch.job_spec import load_job_spec
+from tests.quoted_messages import coverage, messages
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "pods.md").read_text(encoding="utf-8")
@@ -71,31 +70,6 @@ def test_the_node_pool_is_that_of_the_example():
     assert int(options["num-nodes"]) == tpu.hosts
 
 
-@functools.cache
-def messages() -> list[re.Pattern[str]]:
-    """Returns every text of the program that is long enough to be a message, with any values."""
-    patterns = []
-    for folder in ("ditfuse_jax", "launch"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.JoinedStr):
-                    parts = node.values
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    parts = [node]
-                else:
-                    continue
-                fixed = [p.value for p in parts if isinstance(p, ast.Constant)]
-                if sum(len(str(text)) for text in fixed) >= 20:
-                    texts = [
-                        re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+?"
-                        for p in parts
-                    ]
-                    if texts[-1] == ".+?":  # the rest of the line
-                        texts[-1] = ".+"
-                    patterns.append(re.compile("".join(texts)))
-    return patterns
-
-
 def quoted() -> list[str]:
     """Returns the lines that the page says are printed, except those of other programs."""
     rows = [line.split(" | ") for line in PAGE.partition("## What goes wrong")[2].splitlines()]
@@ -106,12 +80,9 @@ def quoted() -> list[str]:
 
 @pytest.mark.medium
 def test_every_quoted_line_is_a_message_of_the_program():
-    known = messages()
     assert len(quoted()) >= 9
     for line in quoted():
-        # A line may be put together from several texts.
-        covered = {k for p in known for m in p.finditer(line) for k in range(m.start(), m.end())}
-        assert len(covered) >= 0.7 * len(line), line
+        assert coverage(line) >= 0.7, line
 
 
 def test_the_check_of_quotes_notices_a_message_that_was_changed():
