@@ -59,6 +59,13 @@ def test_every_link_inside_the_site_leads_to_a_page_and_a_heading(pages):
     assert links > 150
 
 
+def test_the_links_of_the_readme_lead_to_files():
+    links = build_site.links_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if not link.startswith("http")]
+    assert len(local) > 20
+    assert [link for link in local if not (ROOT / link).is_file()] == []
+
+
 def test_a_link_to_nowhere_is_an_error():
     for target in ("nowhere.md", "../nowhere.py", "../../outside.md"):
         with pytest.raises(build_site.BrokenLink, match=re.escape(target)):
