@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.errors import UserError
     from ditfuse_jax.sample import Fused, Fuser
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Fused", "Fuser", "UserError", "__version__"]
 

@@ -3,12 +3,17 @@
 import ast
 import configparser
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import ditfuse_jax
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ditfuse_jax"
@@ -41,6 +46,7 @@ def imported(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from the source distribution."""
     folder = tmp_path_factory.mktemp("wheel")
     # Built from a copy, because building creates folders in the source.
     copy = folder / "source"
@@ -53,7 +59,8 @@ def wheel(tmp_path_factory) -> Path:
                 target.write_bytes(path.read_bytes())
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    # By default a wheel is built from the source distribution, which is built first.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)]
     done = subprocess.run([*command, str(copy)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (built,) = folder.glob("*.whl")
@@ -67,6 +74,35 @@ def test_setup_lists_every_package_folder():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert found <= listed
+
+
+@pytest.mark.processes
+def test_a_source_distribution_holds_what_a_wheel_holds(wheel):
+    (built,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert {"configs/small.py", "data/small/model.safetensors", "ditfuse_jax/py.typed"} <= names
+
+
+@pytest.mark.processes
+def test_the_metadata_have_the_version_the_links_and_the_types(wheel):
+    archive = zipfile.ZipFile(wheel)
+    assert "ditfuse_jax/py.typed" in archive.namelist()
+    (name,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+    lines = archive.read(name).decode().splitlines()
+    assert f"Version: {ditfuse_jax.__version__}" in lines
+    assert "Project-URL: Paper, https://arxiv.org/abs/2512.07170" in lines
+    assert "Classifier: Typing :: Typed" in lines
+
+
+def test_changelog_and_citation_have_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == ditfuse_jax.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == ditfuse_jax.__version__
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["authors"] and citation["title"] and citation["message"]
 
 
 @pytest.mark.processes
