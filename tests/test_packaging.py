@@ -25,7 +25,7 @@ PACKAGES = (
     *("compat", "files", "hub", "resources", "launchers", "working_memory"),
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
-    *("aot", "sweep", "serve", "bench", "api", "cli"),
+    *("aot", "sweep", "serve", "app", "bench", "api", "cli"),
 )
 
 

@@ -20,6 +20,7 @@ from ditfuse_jax.working_memory import keep_working_memory
 COMMANDS = {
     "train": "train a model from a recipe",
     "fuse": "fuse images with a trained model",
+    "app": "fuse images in the browser",
     "serve": "serve a model over HTTP",
     "evaluate": "score a model or fused images, write a report",
     "prepare": "pack images into shards, check what was packed, or write prompts for pairs",

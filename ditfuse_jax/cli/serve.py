@@ -13,6 +13,7 @@ Routes: POST /v1/fuse, POST /v1/images/edits (OpenAI's form), GET /v1/models, /h
 import argparse
 from pathlib import Path
 
+from ditfuse_jax.cli.limit_options import add_limit_options, limits_of
 from ditfuse_jax.cli.model_options import (
     add_model_options,
     add_sampling_options,
@@ -24,30 +25,14 @@ from ditfuse_jax.cli.model_options import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_model_options(parser)
-    add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    add("--port", type=int, default=8000, help="0 for a free one (default: %(default)s)")
-    add("--queue", type=int, default=32, help="requests at the same time (default: %(default)s)")
-    add("--timeout", type=float, default=120.0, help="seconds of a request (default: %(default)s)")
-    add(
-        "--max-megabytes",
-        type=int,
-        default=64,
-        help="MiB of a request's body (default: %(default)s)",
-    )
-    add(
-        "--max-megapixels",
-        type=float,
-        default=16,
-        help="of each image; judged before it is decoded (default: %(default)s)",
-    )
-    add("--max-steps", type=int, default=200, help="of the solver (default: %(default)s)")
+    add_limit_options(parser, port=8000)
     add("--no-warm-up", action="store_true", help="compile when the first request comes")
     add_sampling_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.sample import Fuser
-    from ditfuse_jax.serve import Limits, serve
+    from ditfuse_jax.serve import serve
     from ditfuse_jax.weights import SHIPPED
 
     model = model_arguments(args)
@@ -58,13 +43,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoint,
         host=args.host,
         port=args.port,
-        limits=Limits(
-            queue=args.queue,
-            seconds=args.timeout,
-            request_bytes=args.max_megabytes << 20,
-            pixels=int(args.max_megapixels * 1e6),
-            steps=args.max_steps,
-        ),
+        limits=limits_of(args),
         batch_size=args.batch_size,
         warm_up=not args.no_warm_up,
         load=lambda: Fuser.load(

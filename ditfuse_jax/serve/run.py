@@ -60,22 +60,26 @@ def serve(
             "127.0.0.1"
         )
     limits = limits or Limits()
-    with _bound(host, port) as listener:
+    with bound(host, port) as listener:
         fuser = load() if load else Fuser.load(model)
         size = batch_size or _default_batch_size()
         if warm_up:
             grey = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8)
             for rows in (1 << k for k in range(size.bit_length())):
                 fuser.run([fuser.prepare([grey, grey])] * rows)
-        _run(fuser, listener, limits, size, key, sorted(LOOPBACK) if local else ())
+        from ditfuse_jax.serve.http import Server
+
+        hosts = sorted(LOOPBACK) if local else ()
+        served = Server(fuser, limits, batch_size=size).app(key=key, hosts=hosts)
+        run_app(served, listener, limits, f"serving {fuser.trained.name} at")
 
 
-def _run(
-    fuser: Fuser, listener: socket.socket, limits: Limits, batch_size: int, key: str, hosts: Any
-) -> None:
+def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> None:
+    """Runs an ASGI application until SIGTERM or SIGINT; then running requests are finished.
+
+    `what`: the start of the line that says where it can be reached.
+    """
     import uvicorn
-
-    from ditfuse_jax.serve.http import Server
 
     class Uvicorn(uvicorn.Server):
         """Ends normally after a signal, where uvicorn would raise it again."""
@@ -90,13 +94,13 @@ def _run(
             await super().startup(sockets)
             address, port = listener.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address
-            print(f"serving {fuser.trained.name} at http://{shown}:{port}", flush=True)
+            print(f"{what} http://{shown}:{port}", flush=True)
 
     # What clients do wrong stands in their answers; failures of the server are logged in `http`.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        Server(fuser, limits, batch_size=batch_size).app(key=key, hosts=hosts),
+        app,
         http="h11",
         log_config=None,
         access_log=False,
@@ -109,7 +113,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int) -> Iterator[socket.socket]:
     """Takes the address before the model is loaded; connections are accepted afterwards."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

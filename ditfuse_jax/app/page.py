@@ -1,0 +1,215 @@
+"""The page, in gradio."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio import themes
+
+from ditfuse_jax.app.equivalents import changed_arguments
+from ditfuse_jax.app.sessions import Sessions
+from ditfuse_jax.app.work import Result, fuse_files
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import IMAGE_SUFFIXES
+from ditfuse_jax.prompts.requests import TONE_AXES
+from ditfuse_jax.prompts.taught_requests import TaughtRequests
+from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.serve.limits import Limits
+
+TASKS = {
+    "any images": "fuse",
+    "infrared and visible": "ivif",
+    "focus settings": "mff",
+    "exposures": "mef",
+}
+PREVIOUS = "previous result"
+CSS = """
+.gradio-container {max-width: 1200px !important; margin: 0 auto !important}
+#status {min-height: 1.6em}
+@media (max-width: 640px) {.gradio-container {padding: 8px !important}}
+"""
+_BUTTONS: list[Any] = ["fullscreen"]
+
+
+def make_theme() -> themes.Base:
+    """Returns a theme that loads no fonts from elsewhere."""
+    return themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def build_page(
+    fuser: Fuser,
+    model: str,
+    sessions: Sessions,
+    limits: Limits,
+    examples: Mapping[str, tuple[Sequence[str], str]],
+) -> gr.Blocks:
+    """Builds the page.
+
+    Args:
+      fuser: the model.
+      model: its name on the command line.
+      sessions: keeps the files.
+      limits: of the server; requests are computed one by one.
+      examples: see `write_examples`.
+    """
+    taught = TaughtRequests.parse(fuser.sampling.requests)
+    axes = [axis for axis in TONE_AXES if axis in taught.levels]
+    tasks = {task: title for title, task in TASKS.items()}
+
+    def fuse(request: gr.Request, files, prompt, task, align, deep, steps, seed, *rest):
+        *levels, history = rest
+        adjust = [f"{axis}={level:+d}" for axis, level in zip(axes, levels, strict=True) if level]
+        own = fuser.sampling
+        arguments = changed_arguments(
+            prompt=(prompt or "").strip(),
+            task=TASKS[task],
+            adjust=adjust,
+            align="auto" if align else None,
+            depth=16 if deep else None,
+            steps=None if steps == own.steps else int(steps),
+            seed=None if seed == own.seed else int(seed),
+        )
+        folder = sessions.new_result(str(request.session_hash))
+        try:
+            limits.check_sampling({"steps": arguments.get("steps", 1)}, own)
+            result = fuse_files(fuser, model, files or [], arguments, folder, limits)
+        except UserError as error:
+            return [f"**{error}**", *[gr.skip()] * 7]
+        history = [*history, result][-4:]
+        before = _choices(history)
+        status = f"{result.understood or 'done'} · {result.seconds:.1f} s"
+        return [
+            status,
+            gr.update(value=(result.sources[0], result.shown)),
+            gr.update(choices=before, value=before[0], visible=True),
+            gr.update(value=result.fused, interactive=True),
+            result.command,
+            result.python,
+            gr.update(value=[(r.shown, r.title) for r in history], visible=len(history) > 1),
+            history,
+        ]
+
+    def compare(before: str, history: list[Result]):
+        if not history:
+            return gr.skip()
+        last = history[-1]
+        if before == PREVIOUS:
+            return (history[-2].shown, last.shown)
+        return (last.sources[_choices(history).index(before)], last.shown)
+
+    def keep(files, request: gr.Request) -> None:
+        sessions.add_uploads(str(request.session_hash), files or [])
+
+    def forget(request: gr.Request) -> None:
+        sessions.close(str(request.session_hash))
+
+    with gr.Blocks(title="DiTFuse", analytics_enabled=False, delete_cache=(600, 86400)) as page:
+        history = gr.State([])
+        gr.Markdown("# DiTFuse\nFuses two to four images of one scene as a sentence says.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                files = gr.File(
+                    label="Two to four images",
+                    file_count="multiple",
+                    file_types=sorted(IMAGE_SUFFIXES),
+                    elem_id="files",
+                    height=150,
+                )
+                with gr.Row():
+                    buttons = {
+                        title: gr.Button(title, size="sm", variant="secondary")
+                        for title in examples
+                    }
+                prompt = gr.Textbox(
+                    label="What to do (empty: plain fusion)",
+                    placeholder="a little brighter",
+                    elem_id="prompt",
+                    max_length=limits.prompt_characters,
+                )
+                task = gr.Dropdown(list(TASKS), value=tasks["fuse"], label="The images are")
+                sliders = [
+                    gr.Slider(
+                        -taught.levels[axis],
+                        taught.levels[axis],
+                        0,
+                        step=1,
+                        label=axis.capitalize(),
+                        elem_id=axis,
+                    )
+                    for axis in axes
+                ]
+                with gr.Accordion("More", open=False):
+                    align = gr.Checkbox(label="Align the images to the first one")
+                    deep = gr.Checkbox(label="16 bits per channel")
+                    steps = gr.Slider(
+                        1, min(50, limits.steps), fuser.sampling.steps, step=1, label="Steps"
+                    )
+                    seed = gr.Number(fuser.sampling.seed, label="Seed", precision=0, minimum=0)
+                button = gr.Button("Fuse", variant="primary", elem_id="fuse")
+            with gr.Column(scale=3, min_width=300):
+                status = gr.Markdown("", elem_id="status")
+                slider = gr.ImageSlider(
+                    label="Before and after",
+                    type="filepath",
+                    interactive=False,
+                    elem_id="result",
+                    buttons=_BUTTONS,
+                    max_height=600,
+                )
+                before = gr.Radio([], label="Left of the line", visible=False, elem_id="before")
+                download = gr.DownloadButton(
+                    "Download with metadata", interactive=False, elem_id="download"
+                )
+                gallery = gr.Gallery(
+                    label="Last results",
+                    columns=4,
+                    visible=False,
+                    elem_id="last",
+                    object_fit="contain",
+                )
+                with gr.Accordion("The same elsewhere", open=False):
+                    command = gr.Code(
+                        label="Command",
+                        language="shell",
+                        elem_id="command",
+                        interactive=False,
+                        wrap_lines=True,
+                        lines=2,
+                    )
+                    python = gr.Code(
+                        label="Python",
+                        language="python",
+                        elem_id="python",
+                        interactive=False,
+                        wrap_lines=True,
+                    )
+        gr.Markdown(
+            f"Images may have up to {limits.pixels / 1e6:g} megapixels. "
+            "Files stay with this server and are deleted when the page is closed. "
+            "The bundled model's weights are for research and non-commercial use."
+        )
+        inputs = [files, prompt, task, align, deep, steps, seed, *sliders, history]
+        outputs = [status, slider, before, download, command, python, gallery, history]
+        for start in (button.click, prompt.submit):
+            start(fuse, inputs, outputs, api_visibility="private", concurrency_id="fuse")
+        before.input(compare, [before, history], slider, api_visibility="private")
+        files.upload(keep, files, None, api_visibility="private", queue=False)
+        for title, example in examples.items():
+            paths, name = list(example[0]), tasks[example[1]]
+            buttons[title].click(
+                lambda paths=paths, name=name: (paths, name),
+                None,
+                [files, task],
+                api_visibility="private",
+            )
+        page.unload(forget)
+    page.queue(max_size=limits.queue, default_concurrency_limit=1, api_open=False)
+    return page
+
+
+def _choices(history: Sequence[Result]) -> list[str]:
+    """What may be left of the slider's line: each source, and the result before the last one."""
+    names = [f"image {k}" for k in range(1, len(history[-1].sources) + 1)]
+    earlier = len(history) > 1 and Path(history[-2].shown).exists()
+    return [*names, PREVIOUS] if earlier else names

@@ -1,0 +1,98 @@
+"""What the page does when its button is pressed; knows nothing of gradio."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ditfuse_jax.app.equivalents import changed_settings, command_line, python_call
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.images import with_depth, write_image
+from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.serve.limits import Limits
+from ditfuse_jax.serve.uploads import decode_upload
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A fused image as the page shows it.
+
+    Attributes:
+      fused: file with all bits and the metadata.
+      shown: file with 8 bits.
+      sources: files with 8 bits, aligned.
+      understood: one line, with what was left out; "" without a sentence.
+      seconds: that it took.
+      command, python: what does the same.
+      title: for the list of results.
+    """
+
+    fused: str
+    shown: str
+    sources: tuple[str, ...]
+    understood: str
+    seconds: float
+    command: str
+    python: str
+    title: str
+
+
+def fuse_files(
+    fuser: Fuser,
+    model: str,
+    files: Sequence[str],
+    arguments: Mapping[str, Any],
+    folder: Path,
+    limits: Limits,
+) -> Result:
+    """Fuses uploaded files.
+
+    Args:
+      fuser: the model.
+      model: its name on the command line.
+      files: paths of the uploads.
+      arguments: of `Fuser.__call__`; see `changed_arguments`.
+      folder: an empty folder for the files of the result.
+      limits: of the server.
+
+    Raises:
+      UserError: see `Fuser.__call__` and `decode_upload`.
+    """
+    if len(files) < 2:
+        raise UserError("choose two to four images of one scene, or an example")
+    prompt = arguments.get("prompt") or ""
+    if len(prompt) > limits.prompt_characters:
+        raise UserError(f"the sentence is too long: at most {limits.prompt_characters} characters")
+    started = time.monotonic()
+    names = [Path(file).name for file in files]
+    images = [
+        decode_upload(Path(file).read_bytes(), name, limits.pixels)
+        for file, name in zip(files, names, strict=True)
+    ]
+    (fused,) = fuser.run([fuser.prepare(images, **arguments)])
+    seconds = time.monotonic() - started
+    shown = folder / "shown.png"
+    write_image(shown, with_depth(fused.image, 8))
+    sources = []
+    for number, source in enumerate(fused.sources, start=1):
+        path = folder / f"image{number}.png"
+        write_image(path, with_depth(source, 8))
+        sources.append(str(path))
+    understood = ""
+    if fused.understood is not None:
+        understood = f"understood: {fused.understood}"
+        understood += f" ({fused.left_out})" if fused.left_out else ""
+    started_with = changed_settings(fuser.sampling, fuser.trained.sampling)
+    complete = {**arguments, **{k: v for k, v in started_with.items() if k not in arguments}}
+    changes = [prompt, *arguments.get("adjust", ())]
+    return Result(
+        str(fused.save(folder / "fused.png")),
+        str(shown),
+        tuple(sources),
+        understood,
+        seconds,
+        command_line(model, names, complete),
+        python_call(model, names, complete),
+        ", ".join(filter(None, changes)) or "plain fusion",
+    )

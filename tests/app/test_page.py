@@ -1,0 +1,299 @@
+"""`ditfuse app` in a real browser."""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.images import read_image, read_metadata, write_image
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("gradio")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.processes,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium"),
+]
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory):
+    return tmp_path_factory.mktemp("temporary")
+
+
+@contextlib.contextmanager
+def running(temporary, *options):
+    command = [sys.executable, "-m", "ditfuse_jax", "app", "--port", "0", "--steps", "1", *options]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary), "DITFUSE_API_KEY": ""},
+    )
+    try:
+        assert process.stdout is not None
+        found = re.match(r"small: open (http://127\.0\.0\.1:\d+)\n", process.stdout.readline())
+        assert found
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def address(temporary):
+    with running(temporary, "--max-megapixels", "0.1") as (_, address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Page:
+    """The page as a user sees it."""
+
+    def __init__(self, page, address):
+        self.page = page
+        self.requests, self.errors = [], []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", self._told)
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(address)
+        self.button = page.get_by_role("button", name="Fuse", exact=True)
+        self.button.wait_for()
+
+    def _told(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def upload(self, *paths):
+        self.page.locator("#files input[type=file]").set_input_files(list(map(str, paths)))
+        self.page.locator("#files").get_by_text(paths[-1].stem[:3]).first.wait_for()
+
+    def say(self, words):
+        self.page.get_by_label("What to do").fill(words)
+
+    def fuse(self):
+        """Presses the button; returns the line that says what was done."""
+        before = self.status
+        self.button.click()
+        return self.next_status(before)
+
+    @property
+    def status(self):
+        # Beside the text, gradio shows how long it has worked.
+        texts = self.page.locator("#status .prose").all_inner_texts()
+        return texts[-1].strip() if texts else ""
+
+    def next_status(self, before):
+        for _ in range(SECONDS * 10):
+            text = self.status
+            if text and text != before:
+                return text
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"nothing but {text!r}")
+
+    def download(self, folder):
+        with self.page.expect_download() as started:
+            self.page.get_by_role("button", name="Download with metadata").click()
+        path = folder / started.value.suggested_filename
+        started.value.save_as(path)
+        return path
+
+    def code(self, name):
+        """The text of a code box; numbers of lines are left out."""
+        box = self.page.locator(f"#{name} .cm-content")
+        box.wait_for()
+        return box.inner_text()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Opens the page in a browser profile of its own."""
+    contexts = []
+
+    def start(**settings):
+        contexts.append(browser.new_context(**settings))
+        return Page(contexts[-1].new_page(), address)
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def files(tmp_path):
+    rows, columns = np.indices((48, 64))
+    waves = (127 + 90 * np.sin(columns / 5), 127 + 90 * np.cos(rows / 4))
+    paths = [tmp_path / name for name in ("visible.png", "infrared.png")]
+    for path, wave in zip(paths, waves, strict=True):
+        write_image(path, wave[..., None].repeat(3, 2).astype(np.uint8))
+    return paths
+
+
+def test_upload_sentence_slider_download_and_the_command_that_does_the_same(
+    opened, files, tmp_path, monkeypatch
+):
+    page = opened()
+    page.upload(*files)
+    page.say("Make it a little brighter.")
+    status = page.fuse()
+    assert re.fullmatch(r"understood: brightness \+1 · \d+\.\d s", status), status
+    page.say("")
+    page.page.locator("#brightness input[type=number]").fill("-2")
+    page.page.locator("#brightness input[type=number]").press("Tab")
+    assert "understood: brightness -2" in page.fuse()
+    path = page.download(tmp_path)
+    assert read_metadata(path)["understood"] == "brightness -2"
+    page.page.get_by_text("The same elsewhere").click()
+    words = shlex.split(page.code("command"))
+    assert words[:3] == ["ditfuse", "fuse", "visible.png"] and "brightness=-2" in words
+    monkeypatch.chdir(tmp_path)
+    assert "--steps" in words  # with which the server was started
+    assert main(words[1:]) == 0
+    np.testing.assert_array_equal(read_image("fused.png"), read_image(path))
+    assert "fuser('visible.png', 'infrared.png'" in page.code("python")
+    assert not page.errors
+
+
+def test_an_example_is_fused_and_compared_with_the_result_before(opened):
+    page = opened()
+    page.page.get_by_role("button", name="Two focus settings").click()
+    page.page.locator("#files").get_by_text("near").first.wait_for()
+    page.say("a little brighter")
+    first = page.fuse()
+    shown = page.page.locator("#result img")
+    assert shown.count() == 2
+    left = shown.first.get_attribute("src")
+    page.say("a little darker")
+    page.button.click()
+    assert "brightness -1" in page.next_status(first)
+    page.page.get_by_label("previous result").check()
+    page.page.wait_for_timeout(1500)
+    sources = [shown.nth(k).get_attribute("src") for k in range(2)]
+    assert left not in sources and all("shown" in source for source in sources)
+    assert page.page.locator("#last img").count() >= 2
+
+
+def test_bad_files_are_explained_and_the_page_goes_on(opened, files, tmp_path):
+    page = opened()
+    assert "choose two to four images" in page.fuse()
+    (tmp_path / "broken.png").write_bytes(files[0].read_bytes()[:200])
+    page.upload(files[0], tmp_path / "broken.png")
+    assert "broken.png: is damaged or truncated" in page.fuse()
+    write_image(tmp_path / "large.png", np.zeros((400, 400, 3), np.uint8))
+    page.page.get_by_label("Clear").first.click()
+    page.upload(files[0], tmp_path / "large.png")
+    assert "large.png: 400x400 pixels exceed the limit" in page.fuse()
+    page.page.get_by_label("Clear").first.click()
+    page.upload(*files)
+    assert page.fuse().startswith("done · ")
+
+
+def test_two_users_at_once_get_their_own_results(opened, files):
+    first, second = opened(), opened()
+    for page, words in ((first, "much brighter"), (second, "much darker")):
+        page.upload(*files)
+        page.say(words)
+    first.button.click()
+    second.button.click()
+    assert "brightness +2" in first.next_status("") and "brightness -2" in second.next_status("")
+    sources = [
+        page.page.locator("#result img").last.get_attribute("src") for page in (first, second)
+    ]
+    assert sources[0] != sources[1]
+
+
+def test_it_works_with_the_keyboard_alone(opened):
+    page = opened()
+    keyboard = page.page.keyboard
+
+    def tab_to(name):
+        for _ in range(40):
+            keyboard.press("Tab")
+            focused = page.page.evaluate(
+                "(document.activeElement.innerText || '') + ' ' + "
+                "(document.activeElement.closest('label')?.innerText || '')"
+            )
+            if name in focused:
+                return
+        raise AssertionError(f"{name} is not reached")
+
+    tab_to("Two exposures")
+    keyboard.press("Enter")
+    page.page.locator("#files").get_by_text("under").first.wait_for()
+    tab_to("What to do")
+    keyboard.type("a little brighter")
+    keyboard.press("Enter")
+    assert "brightness +1" in page.next_status("")
+
+
+def test_nothing_is_loaded_from_elsewhere(opened, files, address):
+    page = opened()
+    page.upload(*files)
+    page.fuse()
+    page.page.wait_for_timeout(1000)
+    elsewhere = [url for url in page.requests if not url.startswith((address, "data:", "blob:"))]
+    assert not elsewhere
+    assert not page.errors  # what the policy forbids is one
+    answer = page.page.request.get(address)
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_page_fits_the_width_of_the_screen(opened, files, width):
+    page = opened(viewport={"width": width, "height": 844})
+    page.upload(*files)
+    page.fuse()
+    page.page.get_by_text("The same elsewhere").click()
+    page.page.wait_for_timeout(1000)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_files_are_gone_when_the_page_is_closed_and_the_folder_when_the_server_ends(
+    browser, files, tmp_path_factory
+):
+    temporary = tmp_path_factory.mktemp("of the server")
+
+    def held():
+        # Gradio leaves empty files, which are deleted later.
+        found = [p for p in temporary.rglob("*") if p.is_file() and p.stat().st_size]
+        return [path for path in found if "examples" not in path.parts]
+
+    with running(temporary) as (process, address):
+        context = browser.new_context()
+        page = Page(context.new_page(), address)
+        page.upload(*files)
+        page.fuse()
+        assert {path.name for path in held()} > {"visible.png", "infrared.png", "fused.png"}
+        context.close()
+        for _ in range(SECONDS * 10):
+            if not held():
+                break
+            time.sleep(0.1)
+        assert not held()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    assert not list(Path(temporary).glob("ditfuse-app-*"))
