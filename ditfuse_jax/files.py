@@ -19,6 +19,9 @@ from ditfuse_jax.paths import is_remote
 # JAX's environment variable for the folder of compiled programs.
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
+# Names the folder of compiled programs that are loaded without tracing; see `xla/kept_programs.py`.
+PROGRAMS_VARIABLE = "DITFUSE_PROGRAMS"
+
 _writable_buckets: set[str] = set()
 
 

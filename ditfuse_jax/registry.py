@@ -14,11 +14,17 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 _registrations = 0
+_outside = 0  # registrations by other code than this package's
 
 
 def num_registrations() -> int:
     """Returns how often an entry was added: what is cached by name is stale after one more."""
     return _registrations
+
+
+def extended_from_outside() -> bool:
+    """Returns whether code outside this package has added an entry to any registry."""
+    return _outside > 0
 
 
 class Registry(Mapping[str, T]):
@@ -66,10 +72,11 @@ class Registry(Mapping[str, T]):
             raise UserError(
                 f"{self.kind} {name!r} is registered already by {first}: choose another name"
             )
-        global _registrations
+        global _registrations, _outside
         _registrations += 1
         known[name] = entry
         self._registered_by[name] = _registering_module()
+        _outside += self._registered_by[name] != _PACKAGE
         return entry
 
     def find(self, name: str) -> T:

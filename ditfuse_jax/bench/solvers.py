@@ -18,7 +18,6 @@ import cv2
 import jax
 import numpy as np
 import tqdm
-from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
@@ -30,6 +29,7 @@ from ditfuse_jax.paths import model_path
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
+from ditfuse_jax.sample.structure import merge
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
 
 EVALUATIONS = (1, 2, 4, 8, 16, 32)
@@ -53,16 +53,16 @@ class SteppedFuser(StackFuser):
         super().__init__(trained, sampling)
         self.solver, self.steps = REFERENCE
         self.sampled = np.zeros(())
-        graph = trained.graph
+        structure = trained.structure
 
         @jax.jit
         def encoded(parameters: Any, condition: Condition) -> Any:
-            model: DiTFuse = nnx.merge(graph, parameters)
+            model: DiTFuse = merge(structure, parameters)
             return encode(model, condition, len(sampling.guidance.branches))
 
         @jax.jit
         def velocities(parameters: Any, *arguments: Any) -> jax.Array:
-            return branch_velocities(nnx.merge(graph, parameters), *arguments)
+            return branch_velocities(merge(structure, parameters), *arguments)
 
         def sampler(
             parameters: Any, branches: Condition, noise: jax.Array, weights: jax.Array

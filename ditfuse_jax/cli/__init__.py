@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from ditfuse_jax import __version__
 from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
-from ditfuse_jax.files import CACHE_VARIABLE, compilation_cache
+from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
 from ditfuse_jax.resources import resource
 from ditfuse_jax.working_memory import keep_working_memory
 
@@ -135,6 +135,7 @@ def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
     if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
         keep_working_memory()
+    os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
     code = main()
     if code == EXIT_USER_ERROR:
         from ditfuse_jax.process_exit import exit_now

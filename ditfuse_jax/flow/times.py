@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ditfuse_jax.checks import check_above_zero, check_finite, check_fraction
 from ditfuse_jax.errors import UserError
@@ -101,13 +102,13 @@ def make_time_sampler(spec: str | Mapping[str, Any]) -> TimeSampler:
         ) from error
 
 
-def time_grid(steps: int, shift: float = 1.0) -> jax.Array:
-    """Returns the `steps + 1` times from 0 to 1 that a solver visits.
+def time_grid(steps: int, shift: float = 1.0) -> np.ndarray:
+    """Returns the `steps + 1` times from 0 to 1 that a solver visits, float32.
 
     Uniform times u are shifted to u / (u + s - s * u); s > 1 spends more steps near noise.
     """
-    u = jnp.linspace(0.0, 1.0, steps + 1, dtype=jnp.float32)
-    return u / (u + shift * (1 - u))  # 0 and 1 exactly, for every shift
+    u = np.arange(steps + 1, dtype=np.float32) / np.float32(steps)
+    return u / (u + np.float32(shift) * (1 - u))  # 0 and 1 exactly, for every shift
 
 
 # What the time shift is multiplied by for images of so many target tokens.
@@ -154,6 +155,6 @@ class TimeGrid:
     shift: float = 1.0
     rule: str = "constant"
 
-    def __call__(self, tokens: int) -> jax.Array:
+    def __call__(self, tokens: int) -> np.ndarray:
         """Returns the `steps + 1` times for that many target tokens of one forward pass."""
         return time_grid(self.steps, self.shift * SHIFT_RULES.find(self.rule)(tokens))

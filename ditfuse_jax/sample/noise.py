@@ -8,8 +8,9 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from ditfuse_jax.xla.kept_programs import KeptProgram
 
 _SHORTEST = 2**20  # values; 590x590 pixels of three channels
 _LENGTHS_PER_OCTAVE = 4
@@ -42,8 +43,17 @@ def padded_length(count: int) -> int:
 
 
 def _drawn(key_data: tuple[int, ...], implementation: str, length: int) -> np.ndarray:
-    key = jax.random.wrap_key_data(jnp.array(key_data, jnp.uint32), impl=implementation)
-    return np.asarray(jax.random.normal(key, (length,)))
+    return np.asarray(_normal(implementation, length)(np.array(key_data, np.uint32)))
+
+
+@functools.lru_cache(maxsize=8)
+def _normal(implementation: str, length: int) -> KeptProgram:
+    @jax.jit
+    def draw(key_data: jax.Array) -> jax.Array:
+        key = jax.random.wrap_key_data(key_data, impl=implementation)
+        return jax.random.normal(key, (length,))
+
+    return KeptProgram(draw, "normal", implementation, length)
 
 
 _kept = functools.lru_cache(maxsize=2)(_drawn)

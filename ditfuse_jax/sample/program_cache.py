@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+from ditfuse_jax.xla.kept_programs import free_loaded
+
 _MAPS, _MAX_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 _FULL = 0.6  # share of the limit; the programs for one more image must fit into the rest
 
@@ -33,6 +35,7 @@ def free_compiled_programs(maps: Path = _MAPS, max_maps: Path = _MAX_MAPS) -> bo
         return False
     if used < _FULL * allowed:
         return False
+    free_loaded()
     jax.clear_caches()
     gc.collect()
     return True

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
 from ditfuse_jax.flow.guidance import PLAIN
@@ -22,6 +22,7 @@ from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
+from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 
 _PROGRAMS = 64  # choices of settings whose compiled programs are kept
@@ -70,14 +71,14 @@ def sample(
 
 
 def make_sampler(
-    graph: nnx.GraphDef, sampling: SamplingConfig, partitioner: Partitioner | None = None
+    structure: Structure, sampling: SamplingConfig, partitioner: Partitioner | None = None
 ) -> Sampler:
     """Returns a sampler, compiled on first use for each batch shape and number of branches.
 
     Samplers with equal arguments share compiled programs.
 
     Args:
-      graph: the model's graph definition, from `nnx.split`.
+      structure: of the model.
       sampling: its solver, times, guidance rule, tile and global steps are used.
       partitioner: distributes the work over its mesh, on which the parameters must be.
 
@@ -89,7 +90,7 @@ def make_sampler(
       UserError: the solver breaks its contract; see `find_solver`.
     """
     rule, grid = sampling.guidance.rule, sampling.time_grid
-    at_once = _whole_sampler(graph, sampling.solver, grid, rule, partitioner)
+    at_once = _whole_sampler(structure, sampling.solver, grid, rule, partitioner)
 
     def whole(parameters, branches, noise, weights):
         branches = jax.tree.map(functools.partial(put, partitioner=partitioner, axis=1), branches)
@@ -98,14 +99,14 @@ def make_sampler(
 
     if not sampling.tile:
         return whole
-    in_tiles = _tiled_sampler(graph, sampling.solver, sampling.tile, rule, partitioner)
+    in_tiles = _tiled_sampler(structure, sampling.solver, sampling.tile, rule, partitioner)
 
     def run(parameters, branches, noise, weights):
-        config = nnx.merge(graph, parameters).config
+        config = config_of(structure, parameters)
         side = sampling.tile // config.latent_downsampling
         if max(noise.shape[1:3]) <= side:
             return whole(parameters, branches, noise, weights)
-        times = np.asarray(grid(_tokens(noise, config.patch_size, side)))
+        times = grid(_tokens(noise, config.patch_size, side))
         return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps)
 
     return run
@@ -113,7 +114,7 @@ def make_sampler(
 
 @functools.lru_cache(_PROGRAMS)
 def _whole_sampler(
-    graph: nnx.GraphDef,
+    structure: Structure,
     solver: str,
     grid: TimeGrid,
     rule: GuidanceRule,
@@ -124,8 +125,8 @@ def _whole_sampler(
 
     @jax.jit
     def whole(parameters, branches, noise, weights):
-        model = nnx.merge(graph, parameters)
-        times = grid(_tokens(noise, model.config.patch_size))
+        model = merge(structure, parameters)
+        times = jnp.asarray(grid(_tokens(noise, model.config.patch_size)))
         spread = (
             logical_axis_rules(partitioner.activation) if partitioner else contextlib.nullcontext()
         )
@@ -137,13 +138,13 @@ def _whole_sampler(
 
 @functools.lru_cache(_PROGRAMS)
 def _tiled_sampler(
-    graph: nnx.GraphDef,
+    structure: Structure,
     solver: str,
     tile: int,
     rule: GuidanceRule,
     partitioner: Partitioner | None,
 ) -> TiledSampler:
-    return TiledSampler(graph, tile, find_solver(solver), partitioner, rule)
+    return TiledSampler(structure, tile, find_solver(solver), partitioner, rule)
 
 
 def _tokens(noise: jax.Array | np.ndarray, patch: int, side: int | None = None) -> int:

@@ -29,7 +29,7 @@ from ditfuse_jax.sample.chroma import with_asked_chroma
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
-from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
+from ditfuse_jax.sample.trained import TrainedModel, for_sampling
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
@@ -88,12 +88,12 @@ class StackFuser:
         self._partitioner = partitioner
         check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
         sampling.check_model(trained.model)
-        graph = trained.graph
+        structure = trained.structure
         if sampling.text_slots != trained.sampling.text_slots:
-            graph = sampling_graph(Network(trained.model, trained.lora), sampling)
+            structure = for_sampling(Network(trained.model, trained.lora), sampling)
         self._slots = TextSlots(*sampling.text_slots)
         self._tokenizer = load_tokenizer(trained.tokenizer)
-        self._sampler = make_sampler(graph, sampling, partitioner)
+        self._sampler = make_sampler(structure, sampling, partitioner)
 
     def check(self, prompt: str, num_images: int) -> None:
         """Checks a prompt and a number of source images without computing anything.

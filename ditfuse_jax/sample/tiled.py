@@ -14,16 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from flax import nnx
 
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
+from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.resize import resize_linear
+from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
+from ditfuse_jax.xla.kept_programs import KeptProgram
 
 _MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
 _SLOW = 3.0  # seconds before a progress bar appears
@@ -42,14 +44,14 @@ class TiledSampler:
     remaining step, and the large image continues from there.
 
     Attributes:
-      graph: the model's graph definition, from `nnx.split`.
+      structure: of the model.
       tile: side of the tiles in pixels.
       solver: see `flow.solvers`.
       partitioner: distributes the work over its mesh, on which the parameters must be.
       rule: how the guidance branches are combined, for the whole image at once.
     """
 
-    graph: nnx.GraphDef
+    structure: Structure
     tile: int
     solver: Solver
     partitioner: Partitioner | None = None
@@ -79,7 +81,7 @@ class TiledSampler:
           (B, H, W, C): pixels in about [-1, 1], or latents.
         """
         height, width = noise.shape[1:3]
-        config = nnx.merge(self.graph, parameters).config
+        config = config_of(self.structure, parameters)
         side = self.tile // config.latent_downsampling
         x = noise
         if global_steps and min(height, width) > side:
@@ -152,15 +154,20 @@ class TiledSampler:
         return self._compiled(branch_velocities)
 
     def _compiled(self, function: Callable) -> Callable:
-        """Jits `function(model, ...)` as a function of the model's parameters."""
+        """Jits `function(model, ...)` as a function of the model's parameters.
+
+        On one device the compiled programs are kept on disk.
+        """
 
         @jax.jit
         def run(parameters, *arguments):
             spread = logical_axis_rules(self.partitioner.activation) if self.partitioner else None
             with spread or contextlib.nullcontext():
-                return function(nnx.merge(self.graph, parameters), *arguments)
+                return function(merge(self.structure, parameters), *arguments)
 
-        return run
+        if self.partitioner or not isinstance(self.structure, Network):
+            return run
+        return KeptProgram(run, function.__qualname__, self.structure)
 
 
 def put(array: Any, partitioner: Partitioner | None, axis: int | None = None) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
@@ -15,12 +14,14 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.attention import auto
 from ditfuse_jax.model.lora import LoRAConfig, combine_trees, merge_lora
-from ditfuse_jax.model.network import Network, Parameters, make_graph
+from ditfuse_jax.model.network import Network, Parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
-from ditfuse_jax.parallel.abstract import abstract_adapter, abstract_model
+from ditfuse_jax.parallel.abstract import abstract_adapter
 from ditfuse_jax.paths import model_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
+from ditfuse_jax.sample.kept_shapes import frozen_shapes
+from ditfuse_jax.sample.structure import Structure
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
 from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import load_space
@@ -29,7 +30,7 @@ from ditfuse_jax.weights.autoencoder import load_space
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
     """Attributes:
-    graph: the model's structure, with the text slots of sampling.
+    structure: of the model, with the text slots of sampling.
     parameters: nested dict of arrays.
     space: pixels or latents.
     autoencoder: parameters of the autoencoder; empty for a model on pixels.
@@ -41,7 +42,7 @@ class TrainedModel:
     lora: the adapters around the model, if there are any.
     """
 
-    graph: nnx.GraphDef
+    structure: Structure
     parameters: Parameters
     space: Space
     autoencoder: Parameters
@@ -113,7 +114,7 @@ def load_checkpoint(
     partitioner = Partitioner(make_mesh(MeshConfig(), [device]))
     model = dataclasses.replace(model, attention=auto.for_device(model.attention, device))
     network = Network(model, checkpoint.lora)
-    abstract = abstract_model(model, partitioner, frozen=True)
+    abstract = frozen_shapes(model, partitioner)
     if network.lora:
         abstract = combine_trees(abstract, abstract_adapter(network, partitioner))
     parameters = checkpoint.read(abstract)
@@ -123,7 +124,7 @@ def load_checkpoint(
         parameters = merge_lora(parameters, found.leaves, found.lora.scaling * adapter.weight)
     space, autoencoder = load_space(model, checkpoint.autoencoder)
     return TrainedModel(
-        sampling_graph(network, checkpoint.sampling),
+        for_sampling(network, checkpoint.sampling),
         parameters,
         space,
         autoencoder,
@@ -136,7 +137,7 @@ def load_checkpoint(
     )
 
 
-def sampling_graph(network: Network, sampling: SamplingConfig) -> nnx.GraphDef:
-    """Returns a model's structure with the text slots of sampling."""
+def for_sampling(network: Network, sampling: SamplingConfig) -> Network:
+    """Returns a network with the text slots of sampling."""
     model = dataclasses.replace(network.model, text_slots=sampling.text_slots)
-    return make_graph(dataclasses.replace(network, model=model))[0]
+    return dataclasses.replace(network, model=model)

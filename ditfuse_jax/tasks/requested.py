@@ -12,7 +12,6 @@ from ditfuse_jax.degrade.overlay import overlay_all, overlay_classes
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts import task_prompt
-from ditfuse_jax.prompts.grammar import InstructionGrammar
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import (
     AXES,
@@ -86,6 +85,9 @@ class Requested:
         if self.wording == "tags":
             prompt = requests_prompt(requests, len(sources))
         else:
+            # Imported here: a task's prompt is needed by commands that draw no sentences.
+            from ditfuse_jax.prompts.grammar import InstructionGrammar
+
             sentence = InstructionGrammar(rng).express(requests)
             prompt = task_prompt("FUSION", None, sentence, len(sources))
         return dataclasses.replace(plain, sources=tuple(sources), prompt=prompt, target=target)

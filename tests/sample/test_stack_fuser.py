@@ -181,8 +181,7 @@ def test_too_many_images_and_images_of_different_sizes_are_refused(fuser):
         fuser().fuse([FusionInput([*stack(32, 32, 1), *stack(32, 31, 1)], PROMPT)])
 
 
-def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo, trained, monkeypatch):
-    monkeypatch.setattr("ditfuse_jax.sample.trained.make_graph", lambda network: (network, None))
+def test_prompts_get_the_text_slots_of_the_sampling_settings(fuser, echo):
     fuser(text_slots=(48, 24, 60)).fuse([FusionInput(stack(32, 32), PROMPT)])
     assert echo.calls[0][0].tokens.shape[2:] == (48 + 24 + 60,)
 

@@ -23,7 +23,7 @@ from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
-from ditfuse_jax.sample.trained import TrainedModel, sampling_graph
+from ditfuse_jax.sample.trained import TrainedModel, for_sampling
 from ditfuse_jax.tasks import Example, Task, make_task
 from ditfuse_jax.train import EvalContext, Recipe
 from ditfuse_jax.train.console import write_line
@@ -78,7 +78,7 @@ class HeldOut:
         trains = context.state.ema or context.state.parameters
         recipe = context.recipe
         trained = TrainedModel(
-            sampling_graph(recipe.network, recipe.sampling),
+            for_sampling(recipe.network, recipe.sampling),
             combine_trees(context.frozen.base, trains),
             context.space,
             context.frozen.autoencoder,

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
 from ditfuse_jax.model.attention.mask import AttentionMask
 from ditfuse_jax.model.logical_axes import activation_sharding
@@ -41,6 +40,8 @@ def attend(
     # Tokens with equal ids attend to each other: all queries have 0, padded keys 1.
     key_ids = jnp.where(key_valid, 0, 1).astype(jnp.int32)
     query_ids = jnp.zeros(q.shape[:2], jnp.int32)
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash  # takes .1 s
+
     kernel = _kernel(mask, heads, platform != "tpu")
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     out = jax.vmap(kernel)(q, k, v, splash.SegmentIds(query_ids, key_ids))
@@ -49,6 +50,8 @@ def attend(
 
 @functools.lru_cache(maxsize=32)
 def _kernel(mask: AttentionMask, heads: int, interpret: bool) -> Callable:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
     q_block, k_block = _block(mask.num_queries), _block(mask.num_keys)
     dense = np.pad(mask.dense(), [(0, -mask.num_queries % q_block), (0, -mask.num_keys % k_block)])
     # Rows without any block would divide by zero: padded queries attend to the first key.

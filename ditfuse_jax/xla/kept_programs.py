@@ -1,0 +1,181 @@
+"""Compiled programs that are kept on disk and loaded without being traced.
+
+JAX's persistent cache saves the compilation, but JAX must trace and lower a program before it finds
+it there, which takes longer than everything else that a short command does.  Here the key of a
+program is what it is made from: the code of this package, the model, and the types of the
+arguments.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pickle
+import platform
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
+
+import ditfuse_jax
+from ditfuse_jax.extensions import loaded_extensions
+from ditfuse_jax.files import PROGRAMS_VARIABLE, write_bytes
+from ditfuse_jax.registry import extended_from_outside
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
+# Settings of JAX that name places, not what is computed.
+_PLACES = ("cache", "log", "dump", "profile", "traceback")
+
+_ARRAYS = (np.ndarray, np.generic, jax.Array)
+
+_loaded: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+class KeptProgram:
+    """A jitted function whose compiled programs are kept on disk.
+
+    They are kept in the folder that the environment variable `DITFUSE_PROGRAMS` names, which the
+    command `ditfuse` sets to a folder in the user's cache.  Without it, with several processes, and
+    with extensions, whose code the key does not cover, this is the jitted function.
+    """
+
+    def __init__(self, function: Callable[..., Any], *parts: object):
+        """Wraps a function.
+
+        Args:
+          function: jitted, for one process and unsharded arrays.
+          parts: all that it computes with besides its arguments; their `repr` is part of the key.
+        """
+        self._function = function
+        self._parts = "\n".join(map(repr, parts))
+        self._signatures: dict[Any, str] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function."""
+        folder = programs_folder()
+        leaves, structure = jax.tree.flatten(args)
+        if folder is None or not all(isinstance(x, _ARRAYS) for x in leaves):
+            return self._function(*args)
+        if any(isinstance(x, Tracer) for x in leaves):
+            return self._function(*args)
+        signature = structure, tuple((x.shape, np.dtype(x.dtype).name) for x in leaves)
+        key = self._signatures.get(signature)
+        if key is None:
+            key = self._signatures[signature] = key_of(self._parts, signature)
+        return self._program(key, folder / f"{key}.bin", args)(*args)
+
+    def _program(self, key: str, path: Path, args: Any) -> Callable[..., Any]:
+        with _lock:
+            program = _loaded.get(key)
+            if program is None:
+                program = _read(path)
+                if program is None:
+                    program = _compile(self._function.lower(*args))
+                    _write(path, program)
+                _loaded[key] = program
+            return program
+
+
+def free_loaded() -> None:
+    """Drops the programs that are in memory; they are read again when they are needed."""
+    with _lock:
+        _loaded.clear()
+
+
+def key_of(*parts: object) -> str:
+    """Returns the name of what is computed from these parts by this code on this device."""
+    text = "\n".join([*map(repr, parts), _environment()])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def programs_folder() -> Path | None:
+    """Returns the folder of the programs; None if none are to be kept."""
+    folder = os.environ.get(PROGRAMS_VARIABLE)
+    if not folder or extended_from_outside() or loaded_extensions() or jax.process_count() > 1:
+        return None
+    return Path(folder)
+
+
+def _compile(lowered: jax.stages.Lowered) -> Any:
+    """Compiles without JAX's cache: on CPUs a program from there is not serialised in full."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it remembers whether it is on
+    try:
+        return lowered.compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()
+
+
+def _read(path: Path) -> Callable[..., Any] | None:
+    try:
+        return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except Exception:  # a damaged file, or one of another machine: the program is compiled again
+        return None
+
+
+def _write(path: Path, program: Any) -> None:
+    try:
+        content = pickle.dumps(serialize_executable.serialize(program))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+    except Exception:  # a full disk, or a backend that cannot serialise: nothing is kept
+        return
+
+
+@functools.cache
+def _environment() -> str:
+    """All that decides how a function is compiled."""
+    device = jax.local_devices()[0]
+    settings = {
+        name: str(value)
+        for name, value in sorted(jax.config.values.items())
+        if not any(word in name for word in _PLACES)
+    }
+    parts = [
+        *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
+        sys.version,
+        _code(),
+        device.platform,
+        device.device_kind,
+        getattr(device.client, "platform_version", ""),
+        platform.machine(),
+        _cpu_features(),
+        str(jax.local_device_count()),
+        *(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")),
+        repr(settings),
+    ]
+    return "\n".join(parts)
+
+
+def _code() -> str:
+    """Returns a digest of this package's files by their sizes and times of change."""
+    root = Path(ditfuse_jax.__file__).parent
+    digest = hashlib.sha256(str(root).encode())
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            if name.endswith(".py"):
+                status = os.stat(os.path.join(folder, name))
+                digest.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _cpu_features() -> str:
+    """Returns what tells a program's instruction sets apart: a cache may be shared by machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
