@@ -24,7 +24,6 @@ from jax.core import Tracer
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-import ditfuse_jax
 from ditfuse_jax.extensions import loaded_extensions
 from ditfuse_jax.files import PROGRAMS_VARIABLE, write_bytes
 from ditfuse_jax.registry import extended_from_outside
@@ -32,6 +31,8 @@ from ditfuse_jax.registry import extended_from_outside
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 # Settings of JAX that name places, not what is computed.
 _PLACES = ("cache", "log", "dump", "profile", "traceback")
+
+_PACKAGE = Path(__file__).parents[1]
 
 _ARRAYS = (np.ndarray, np.generic, jax.Array)
 
@@ -160,9 +161,8 @@ def _environment() -> str:
 
 def _code() -> str:
     """Returns a digest of this package's files by their sizes and times of change."""
-    root = Path(ditfuse_jax.__file__).parent
-    digest = hashlib.sha256(str(root).encode())
-    for folder, folders, names in os.walk(root):
+    digest = hashlib.sha256(str(_PACKAGE).encode())
+    for folder, folders, names in os.walk(_PACKAGE):
         folders.sort()
         for name in sorted(names):
             if name.endswith(".py"):

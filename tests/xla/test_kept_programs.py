@@ -77,7 +77,7 @@ def test_changed_code_is_compiled_again(folder, monkeypatch):
 
 def test_an_edited_file_of_the_package_changes_the_key(tmp_path, monkeypatch):
     (tmp_path / "module.py").write_text("A = 1\n", encoding="utf-8")
-    monkeypatch.setattr(kept_programs.ditfuse_jax, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(kept_programs, "_PACKAGE", tmp_path)
     before = kept_programs._code()
     assert kept_programs._code() == before
     (tmp_path / "module.py").write_text("A = 22\n", encoding="utf-8")
