@@ -40,6 +40,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "m3": _deferred("data", "bench_m3"),
         "packed": _deferred("packed", "bench_packed"),
         "metrics": _deferred("metrics", "bench_metrics"),
+        "start": _deferred("start", "bench_start"),
     },
 )
 

@@ -1,4 +1,4 @@
-"""Measure speed: training steps, sampling or the data pipeline of a recipe; fusion metrics.
+"""Measure speed: training steps, sampling, the data pipeline, metrics, the start of `fuse`.
 
 ditfuse bench train --config nano_m3 --json
 """
@@ -8,7 +8,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", metavar="BENCHMARK", help="train, sample, data, m3, packed or metrics"
+        "what", metavar="BENCHMARK", help="train, sample, data, m3, packed, metrics or start"
     )
     parser.add_argument("--config", default="nano_m3", metavar="RECIPE", help="default: nano_m3")
     parser.add_argument(
