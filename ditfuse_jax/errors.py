@@ -5,6 +5,9 @@ from collections.abc import Mapping
 # Exit code of a command that ends with a `UserError`.
 EXIT_USER_ERROR = 2
 
+# Exit code after Ctrl-C, as shells report it.
+EXIT_INTERRUPTED = 130
+
 
 class UserError(Exception):
     """Bad input or a bad environment; the message is one line: what, where, what to do.

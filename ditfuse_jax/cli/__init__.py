@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
+from ditfuse_jax.cli.ctrl_c import CtrlC
 from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
+from ditfuse_jax.process_exit import exit_now
 from ditfuse_jax.resources import resource
 from ditfuse_jax.working_memory import keep_working_memory
 
@@ -72,9 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print(f"ditfuse {args.command}: interrupted", file=sys.stderr)
-        return 130
 
 
 def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
@@ -133,13 +132,15 @@ def _module(command: str) -> Any:
 
 def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
-    if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
-        keep_working_memory()
-    os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
-    code = main()
+    ctrl_c = CtrlC(" ".join(["ditfuse", *(name for name in sys.argv[1:2] if name in COMMANDS)]))
+    try:
+        if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
+            keep_working_memory()
+        os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
+        code = main()
+    except KeyboardInterrupt:
+        ctrl_c.end()
     if code == EXIT_USER_ERROR:
-        from ditfuse_jax.process_exit import exit_now
-
         # At a normal exit, threads of a failed read may still print messages or block forever.
         exit_now(code)
     sys.exit(code)

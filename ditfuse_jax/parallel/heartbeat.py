@@ -24,7 +24,7 @@ import jax
 import tqdm
 
 from ditfuse_jax import compat
-from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from ditfuse_jax.parallel.activity import PROFILE_REQUESTS, Activity
 from ditfuse_jax.parallel.slow_processes import StepTimes
 from ditfuse_jax.parallel.stacks import write_stacks
@@ -39,7 +39,6 @@ NOTICE_AFTER = 60.0
 
 # Exit code if a process is lost or hangs: the input is not wrong, so the run may be restarted.
 EXIT_LOST = 75
-EXIT_INTERRUPTED = 130
 
 _PERIOD = 1.0
 # Seconds that process 0, whose exit aborts the others, waits for them to read the reason and to
