@@ -97,6 +97,10 @@ def train(
     Raises:
       UserError: bad config, data or folder.
     """
+    if any(isinstance(one, str) for one in (*writers, *callbacks)):
+        raise UserError(
+            "writers and callbacks are objects: changed settings are overrides=['--config...']"
+        )
     from ditfuse_jax.train import load_recipe
     from ditfuse_jax.train import train as run_training
 

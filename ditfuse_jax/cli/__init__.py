@@ -1,6 +1,7 @@
 """The `ditfuse` command: one thin file per subcommand, no logic here."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from ditfuse_jax import __version__
 from ditfuse_jax.cli.ctrl_c import CtrlC
+from ditfuse_jax.cli.environment import explain
 from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
@@ -74,6 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        if args.verbose:
+            traceback.print_exc()
+        print(f"ditfuse {args.command}: error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 def _parsers(chosen: str | None) -> tuple[_Parser, _Parser]:
@@ -133,6 +143,10 @@ def _module(command: str) -> Any:
 def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
     ctrl_c = CtrlC(" ".join(["ditfuse", *(name for name in sys.argv[1:2] if name in COMMANDS)]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is shown escaped.
+            stream.reconfigure(errors="backslashreplace")
     try:
         if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
             keep_working_memory()

@@ -144,6 +144,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 def _metadata_options(image_format: str, metadata: dict[str, str]) -> dict[str, Any]:
     if not metadata or image_format == "BMP":
         return {}
+    # Names of files may hold bytes that are not UTF-8; they are stored escaped.
+    metadata = {k: v.encode("utf-8", "backslashreplace").decode() for k, v in metadata.items()}
     if image_format == "PNG":
         chunks = PngImagePlugin.PngInfo()
         for key, value in metadata.items():

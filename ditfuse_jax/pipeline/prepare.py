@@ -23,6 +23,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions, loaded_extensions
 from ditfuse_jax.files import make_folder, reason, sha256, write_bytes, write_text
+from ditfuse_jax.main_guard import check_main_guard
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline.access import (
     DataAccessError,
@@ -157,6 +158,8 @@ def prepare_task(
         raise UserError(f"source {source!r} is packed already, or does not consist of image files")
     if shard_size < 1 or processes < 1:
         raise UserError("shard_size and processes must be at least 1")
+    if processes > 1:
+        check_main_guard(f"packing with processes={processes}")
     output = as_path(output)
     make_folder(output)
     options = {"source": source, "shard_size": shard_size, **packer.options}

@@ -9,6 +9,7 @@ import jax
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
+from ditfuse_jax.main_guard import check_main_guard
 from ditfuse_jax.parallel import heartbeat
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.paths import as_path
@@ -90,6 +91,8 @@ def train(
         with goodput.measure("init"):
             config = with_pinned_addresses(config)
             recipe = resolve(config)
+            if recipe.data.workers:
+                check_main_guard(f"training with data.workers={recipe.data.workers}")
             run = RunFolder(as_path(workdir))
             heartbeat.watch(goodput.activity, run.path / "stacks", recipe.train.hang_timeout)
             out_of_memory = stack.enter_context(OutOfMemory(run.path))
