@@ -22,7 +22,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 PACKAGES = (
     *("process_exit", "errors", "checks", "config_names"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
-    *("compat", "files", "hub", "resources", "launchers", "working_memory"),
+    *("compat", "files", "hub", "main_guard", "resources", "launchers", "working_memory"),
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "serve", "app", "bench", "api", "cli"),
