@@ -95,9 +95,8 @@ def command_page(name: str) -> str:
             continue
         title = (group.title or "").capitalize()
         kind = "option" if any(action.option_strings for action in actions) else "argument"
-        lines += [f"## {title}", "", f"| {kind} | meaning |", "|---|---|"]
-        lines += [f"| {_usage(action)} | {_help(parser, action)} |" for action in actions]
-        lines.append("")
+        rows = [f"| {_usage(action)} | {_help(parser, action)} |" for action in actions]
+        lines += [f"## {title}", "", *_table(f"| {kind} | meaning |", rows)]
     if parser.get_default("accepts_overrides"):
         lines += [
             "Every [setting of the recipe](../settings.md) is an option too: "
@@ -105,6 +104,12 @@ def command_page(name: str) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _table(head: str, rows: list[str]) -> list[str]:
+    """Returns the lines of a table whose first column is not broken."""
+    rule = "|---" * (head.count("|") - 1) + "|"
+    return ['<div class="names" markdown>', "", head, rule, *rows, "", "</div>", ""]
 
 
 def _usage(action: argparse.Action) -> str:
@@ -175,8 +180,7 @@ def settings_page() -> str:
         default = f"`{value!r}`".replace("|", "\\|")
         sections.setdefault(section, []).append(f"| `{name}` | {default} | {texts[name]} |")
     for section, rows in sections.items():
-        lines += [f"## {section}", "", "| setting | default | meaning |", "|---|---|---|"]
-        lines += [*rows, ""]
+        lines += [f"## {section}", "", *_table("| setting | default | meaning |", rows)]
     lines += ["The settings in `sample` are options of `ditfuse fuse` and `ditfuse evaluate`:"]
     lines += [f"`{option_name(field.name)}`" for field in dataclasses.fields(SamplingConfig)]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ if (location.protocol === "file:") {
       this.frame.hidden = true
       document.documentElement.append(this.frame)
       const inside = this.frame.contentWindow
-      inside.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }))
+      inside.postMessage = (data) => this.send(this, data)
       this.ready = new Promise((resolve) => {
         const script = inside.document.createElement("script")
         script.src = new URL(url, location)
@@ -17,8 +17,12 @@ if (location.protocol === "file:") {
         inside.document.head.append(script)
       })
     }
+    send(receiver, data) {
+      const copy = structuredClone(data) // either side may change what it sent or received
+      setTimeout(() => receiver.onmessage?.({ data: copy }))
+    }
     postMessage(data) {
-      this.ready.then((inside) => inside.onmessage({ data }))
+      this.ready.then((inside) => this.send(inside, data))
     }
     terminate() {
       this.frame.remove()
