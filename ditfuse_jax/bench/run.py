@@ -45,6 +45,9 @@ BENCHMARKS: Registry[Benchmark] = Registry(
 )
 
 
+WITHOUT_RECIPE = ("start",)  # measures the bundled model
+
+
 def bench(
     what: str,
     config: str,
@@ -72,7 +75,9 @@ def bench(
     from ditfuse_jax.train.settings import resolve
 
     recipe = resolve(load_recipe(config, overrides))
-    result = summarize(what, benchmark(recipe, repeats)) | {"recipe": config}
+    result = summarize(what, benchmark(recipe, repeats))
+    if what not in WITHOUT_RECIPE:
+        result["recipe"] = config
     if as_json:
         print(json.dumps(result, indent=2))
     else:

@@ -74,8 +74,10 @@ def _run(arguments: list[str], folder: Path) -> dict[str, Any]:
         text=True,
     )
     assert process.stderr is not None
-    message = process.stderr.read()
+    with process.stderr:
+        message = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
     if status:
         lines = message.strip().splitlines() or ["no message"]

@@ -150,7 +150,8 @@ def command() -> NoReturn:
     try:
         if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
             keep_working_memory()
-        os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
+        if "://" not in os.environ.get(CACHE_VARIABLE, ""):
+            os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
         code = main()
     except KeyboardInterrupt:
         ctrl_c.end()

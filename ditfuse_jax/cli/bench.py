@@ -5,6 +5,8 @@ ditfuse bench train --config nano_m3 --json
 
 import argparse
 
+from ditfuse_jax.cli.unused_options import refuse_unused
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -20,5 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import bench
+    from ditfuse_jax.bench.run import WITHOUT_RECIPE
 
+    if args.what in WITHOUT_RECIPE:
+        unused = [option for option in args.given if option.startswith("--config")]
+        refuse_unused(args, sorted(unused), f"with {args.what}, which measures the bundled model")
     bench(args.what, args.config, args.overrides, repeats=args.repeats, as_json=args.json)

@@ -117,10 +117,10 @@ class Results:
         }
 
     def to_dataframe(self) -> Any:
-        """Returns all scores as a pandas DataFrame, e.g. for `.groupby("method").mean()`.
+        """Returns all scores as a pandas DataFrame.
 
         The rows are indexed by `method` and `image`, the columns are the metrics; a missing value
-        is NaN.
+        is NaN.  A mean over a method's rows may be over other images than `summary` counts.
 
         Raises:
           UserError: pandas is not installed.
@@ -176,11 +176,16 @@ class Results:
 
     @functools.cached_property
     def mean_ranks(self) -> dict[str, float]:
-        """Ranked method -> mean of its ranks over all metrics."""
-        return {
-            method: mean([row[method].rank for row in self.statistics.values()])
-            for method in self.ranked
-        }
+        """Ranked method -> mean of its ranks over the metrics in which all ranked methods have one.
+
+        A metric in which one has none would change the others' ranks.
+        """
+        rows = [
+            row
+            for row in self.statistics.values()
+            if not any(math.isnan(row[method].rank) for method in self.ranked)
+        ]
+        return {method: mean([row[method].rank for row in rows]) for method in self.ranked}
 
 
 def _all_of(results: Results, methods: Sequence[str]) -> str:

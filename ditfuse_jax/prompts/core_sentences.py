@@ -36,6 +36,6 @@ def core_pair(choose: PhraseChooser) -> tuple[str, Requests]:
         one = one.rstrip(".")
     elif join[0] in ",.;":
         join = join.lstrip(",.;")
-    if not join.startswith(".") and two[:2] not in ("I ", "I'"):
+    if not join.startswith(".") and two[:2] not in ("I ", "I'") and not two[1:2].isupper():
         two = two[0].lower() + two[1:]
     return one + join + two, check_requests((*first, *second))

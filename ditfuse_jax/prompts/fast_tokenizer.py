@@ -72,6 +72,8 @@ def read_fast_tokenizer(folder: Path) -> FastTokenizer | None:
     if config != _KNOWN_SETTINGS or not all(isinstance(t, str) for t in tokens.values()):
         return None
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.no_truncation()  # as transformers does
+    backend.no_padding()
     added = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     # Transformers would add a special token that tokenizer.json lacks.
     if not all(token in added and added[token].special for token in tokens.values()):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.network import Parameters
@@ -34,7 +35,7 @@ def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         leaves = {tuple(name.split("/")): leaf(*kept[name]) for name in kept}
         return traverse_util.unflatten_dict(leaves)
-    except (OSError, ValueError, TypeError):  # none, or a damaged one
+    except (OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one
         shapes = abstract_model(model, partitioner, frozen=True)
     flat: dict[Any, Any] = traverse_util.flatten_dict(shapes)
     try:
@@ -42,6 +43,6 @@ def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
         write_text(
             path, json.dumps({"/".join(name): [x.shape, x.dtype.name] for name, x in flat.items()})
         )
-    except OSError:  # a full disk: nothing is kept
+    except (OSError, UserError):  # a full disk: nothing is kept
         pass
     return shapes

@@ -58,6 +58,12 @@ class RegionInput(FusionInput):
         return text_digest(f"{self.plain} {pixels} {self.mark} {self.feather}")
 
 
+def _check_feather(feather: float) -> float:
+    if not 0 <= feather < np.inf:
+        raise UserError(f"feather must be 0 or more pixels, not {feather}")
+    return feather
+
+
 def region_weights(mask: np.ndarray, feather: float | None = None) -> np.ndarray:
     """Returns how far the request applies, float32 (H, W), from 0 to 1.
 
@@ -69,9 +75,7 @@ def region_weights(mask: np.ndarray, feather: float | None = None) -> np.ndarray
     Raises:
       UserError: `feather` is negative or not finite, or nothing of the mask is white.
     """
-    width = _FEATHER * min(mask.shape) if feather is None else feather
-    if not 0 <= width < np.inf:
-        raise UserError(f"feather must be 0 or more pixels, not {feather}")
+    width = _FEATHER * min(mask.shape) if feather is None else _check_feather(feather)
     weights = np.clip((mask.astype(np.float32) - _BLACK) / (_WHITE - _BLACK), 0, 1)
     inside = weights > 0
     if not inside.any():
@@ -179,9 +183,9 @@ class Regions:
           task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
 
         Raises:
-          UserError: no such file or class, or the model does not mark classes.
+          UserError: no such file or class, the model does not mark classes, or a bad `feather`.
         """
-        self._feather = feather
+        self._feather = feather if feather is None else _check_feather(feather)
         self._sampling = sampling
         self._task = task if task in STANDARD_TASKS else "fuse"
         self._class = ""

@@ -14,6 +14,7 @@ import pickle
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ _PLACES = ("cache", "log", "dump", "profile", "traceback")
 
 _PACKAGE = Path(__file__).parents[1]
 
-_ARRAYS = (np.ndarray, np.generic, jax.Array)
+_KEPT_DAYS = 30
 
 _loaded: dict[str, Any] = {}
+_unusable: set[Path] = set()  # folders that could not be written
 _lock = threading.Lock()
 
 
@@ -63,11 +65,10 @@ class KeptProgram:
         """Calls the function."""
         folder = programs_folder()
         leaves, structure = jax.tree.flatten(args)
-        if folder is None or not all(isinstance(x, _ARRAYS) for x in leaves):
+        if folder is None or not all(map(_is_on_first_device, leaves)):
             return self._function(*args)
-        if any(isinstance(x, Tracer) for x in leaves):
-            return self._function(*args)
-        signature = structure, tuple((x.shape, np.dtype(x.dtype).name) for x in leaves)
+        types = tuple((x.shape, np.dtype(x.dtype).name) for x in leaves)
+        signature = structure, types, _settings()
         key = self._signatures.get(signature)
         if key is None:
             key = self._signatures[signature] = key_of(self._parts, signature)
@@ -80,7 +81,8 @@ class KeptProgram:
                 program = _read(path)
                 if program is None:
                     program = _compile(self._function.lower(*args))
-                    _write(path, program)
+                    if not _write(path, program):
+                        _unusable.add(path.parent)  # JAX's own cache is used from now on
                 _loaded[key] = program
             return program
 
@@ -93,7 +95,7 @@ def free_loaded() -> None:
 
 def key_of(*parts: object) -> str:
     """Returns the name of what is computed from these parts by this code on this device."""
-    text = "\n".join([*map(repr, parts), _environment()])
+    text = "\n".join([*map(repr, parts), repr(_settings()), _environment()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -102,47 +104,76 @@ def programs_folder() -> Path | None:
     folder = os.environ.get(PROGRAMS_VARIABLE)
     if not folder or extended_from_outside() or loaded_extensions() or jax.process_count() > 1:
         return None
-    return Path(folder)
+    return None if Path(folder) in _unusable else Path(folder)
 
 
 def _compile(lowered: jax.stages.Lowered) -> Any:
-    """Compiles without JAX's cache: on CPUs a program from there is not serialised in full."""
+    """Compiles; without JAX's cache on CPUs, where a program from it is not serialised in full."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    if not before or jax.local_devices()[0].platform != "cpu":
+        return lowered.compile()
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it remembers whether it is on
     try:
         return lowered.compile()
     finally:
-        jax.config.update("jax_enable_compilation_cache", True)
+        jax.config.update("jax_enable_compilation_cache", before)
         compilation_cache.reset_cache()
 
 
 def _read(path: Path) -> Callable[..., Any] | None:
     try:
-        return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
+        content = pickle.loads(path.read_bytes())
+        devices = jax.local_devices()[:1]
+        program = serialize_executable.deserialize_and_load(*content, execution_devices=devices)
+        os.utime(path)  # `_prune` removes what was not used for long
+        return program
     except FileNotFoundError:
         return None
     except Exception:  # a damaged file, or one of another machine: the program is compiled again
         return None
 
 
-def _write(path: Path, program: Any) -> None:
+def _write(path: Path, program: Any) -> bool:
+    """Keeps a program; returns whether that succeeded."""
     try:
         content = pickle.dumps(serialize_executable.serialize(program))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
+        _prune(path.parent)
     except Exception:  # a full disk, or a backend that cannot serialise: nothing is kept
-        return
+        return False
+    return True
+
+
+def _prune(folder: Path) -> None:
+    """Removes what was not used for a month, such as programs of earlier versions."""
+    oldest = time.time() - _KEPT_DAYS * 86_400
+    for path in folder.iterdir():
+        if path.suffix in (".bin", ".json") and path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+def _is_on_first_device(array: Any) -> bool:
+    """Whether a program for the first device takes this argument."""
+    if isinstance(array, jax.Array):
+        return not isinstance(array, Tracer) and array.devices() == {jax.local_devices()[0]}
+    return isinstance(array, np.ndarray | np.generic)
+
+
+def _settings() -> tuple[tuple[str, str], ...]:
+    """Returns JAX's settings, which may change within a process."""
+    return tuple(
+        (name, str(value))
+        for name, value in sorted(jax.config.values.items())
+        if not any(word in name for word in _PLACES)
+    )
 
 
 @functools.cache
 def _environment() -> str:
-    """All that decides how a function is compiled."""
+    """All that decides how a function is compiled and does not change within a process."""
     device = jax.local_devices()[0]
-    settings = {
-        name: str(value)
-        for name, value in sorted(jax.config.values.items())
-        if not any(word in name for word in _PLACES)
-    }
     parts = [
         *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
         sys.version,
@@ -154,20 +185,19 @@ def _environment() -> str:
         _cpu_features(),
         str(jax.local_device_count()),
         *(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")),
-        repr(settings),
     ]
     return "\n".join(parts)
 
 
 def _code() -> str:
-    """Returns a digest of this package's files by their sizes and times of change."""
+    """Returns a digest of this package's code: of names and contents, as times may be equal."""
     digest = hashlib.sha256(str(_PACKAGE).encode())
     for folder, folders, names in os.walk(_PACKAGE):
         folders.sort()
         for name in sorted(names):
             if name.endswith(".py"):
-                status = os.stat(os.path.join(folder, name))
-                digest.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+                path = Path(folder, name)
+                digest.update(f"\n{path}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from ditfuse_jax.bench import bench
 from ditfuse_jax.bench.start import _run
+from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 
 
@@ -22,3 +23,10 @@ def test_later_processes_find_the_programs_of_the_first(capsys, monkeypatch):
 def test_a_command_that_fails_ends_the_benchmark_with_its_last_line(tmp_path):
     with pytest.raises(UserError, match="failed: SystemExit: no camera"):
         _run(["-c", "raise SystemExit('SystemExit: no camera')"], tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--config=small", "--config.data.batch_size=2"])
+def test_a_recipe_is_refused_as_it_would_have_no_effect(option, capsys):
+    assert main(["bench", "start", option]) == 2
+    name = option.partition("=")[0]
+    assert f"{name} has no effect with start" in capsys.readouterr().err

@@ -80,3 +80,25 @@ def test_the_bundled_tokenizer_is_read_without_transformers():
         "sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_tokenizer_that_truncates_and_pads_gives_all_ids_and_no_padding(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["truncation"] = {
+        "direction": "Right",
+        "max_length": 3,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    content["padding"] = {
+        "strategy": {"Fixed": 40},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    text = "make the road a little brighter"
+    assert load_tokenizer(folder).encode(text) == load_tokenizer().encode(text)

@@ -186,6 +186,10 @@ class TestRegions:
     def item(self):
         return FusionInput(sources(), BRIGHTER, 8)
 
+    def test_a_bad_width_is_refused_before_anything_is_fused(self, sampling):
+        with pytest.raises(UserError, match="feather must be 0 or more pixels, not -2"):
+            Regions("road", -2, sampling, "ivif")
+
     def test_each_stack_has_the_mask_of_its_name(self, tmp_path, sampling):
         for name, rows in (("one", slice(0, 8)), ("two", slice(8, 32))):
             picture = np.repeat(mask(rows)[..., None], 3, axis=2)
