@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ditfuse_jax.cli import main
+from ditfuse_jax.cli import COMMANDS, main
 from ditfuse_jax.images import write_image
 
 ROOT = Path(__file__).parents[2]
@@ -340,7 +340,7 @@ def test_an_unknown_command_lists_the_known(capsys):
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ditfuse: error: ")
-    assert "'train', 'fuse', 'evaluate', 'prepare', 'convert', 'compile', 'bench', 'sweep'" in line
+    assert ", ".join(map(repr, COMMANDS)) in line
 
 
 @pytest.mark.processes
