@@ -39,7 +39,7 @@ def load_image(image: Any, name: str) -> LoadedImage:
       image: a path, an image of Pillow, or an array (NumPy, JAX, or any that NumPy converts) of
         shape (H, W), (H, W, 1), (H, W, 3) or, if uint8, (H, W, 4), whose alpha is put over black.
         It may be uint8; uint16, whose range is chosen as that of a file is; or float, with black 0
-        and white 1.
+        and white 1.  Arrays are copied: the caller may write into them afterwards.
       name: what messages call it.
 
     Raises:
@@ -94,10 +94,10 @@ def _array_samples(image: Any, name: str) -> Samples:
         )
     if values.dtype == np.uint8:
         if values.ndim == 3 and not alpha:
-            return Samples(values)
+            return Samples(values.copy())
         return Samples(eight_bit_rgb(Image.fromarray(np.ascontiguousarray(values))))
     if values.dtype == np.uint16:
-        return Samples(values)
+        return Samples(values.copy())
     least, largest = float(values.min()), float(values.max())
     if not (least >= 0 and largest <= 1):  # NaN compares as false
         raise UserError(

@@ -1,5 +1,6 @@
 """The Python call: images and a sentence in, a fused image out."""
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -187,11 +188,12 @@ class Fuser:
         Batches have 1, 2, 4, 8, ... rows, whatever `batch_size` says, so that few programs serve
         any number of stacks.
         """
-        if len(prepared) < 2:
-            return run(prepared)
-        settings = prepared[0].sampler.sampling.to_dict()
+        if not prepared:
+            return []
         rows = 1 << (len(prepared) - 1).bit_length()
-        return run(prepared, self.sampler(**settings | {"batch_size": rows}))
+        # The settings were checked when the stacks were prepared; only the rows are others.
+        config = dataclasses.replace(prepared[0].sampler.sampling, batch_size=rows)
+        return run(prepared, self._kept_sampler(config))
 
     def sampler(self, **sampling: Any) -> StackFuser:
         """Returns the model with sampling settings that differ from `self.sampling`.
@@ -199,7 +201,9 @@ class Fuser:
         Raises:
           UserError: an unknown or bad setting.
         """
-        config = self.sampling.override(sampling)
+        return self._kept_sampler(self.sampling.override(sampling))
+
+    def _kept_sampler(self, config: SamplingConfig) -> StackFuser:
         with self._lock:
             found = self._samplers.pop(config, None) or StackFuser(self.trained, config)
             self._samplers[config] = found  # the last one is the one used last

@@ -29,6 +29,15 @@ def test_sixteen_bits_of_colour_stay_as_they_are():
     np.testing.assert_array_equal(taken(DEEP), DEEP)
 
 
+@pytest.mark.parametrize("image", [RGB, RGB[..., 0], DEEP, DEEP[..., 0], RGB / 255])
+def test_what_is_written_into_an_array_afterwards_changes_nothing(image):
+    buffer = image.copy()
+    loaded = load_image(buffer, "image 1")
+    before = loaded.samples.values.copy()
+    buffer[:] = 0
+    np.testing.assert_array_equal(loaded.samples.values, before)
+
+
 def test_sixteen_bits_of_a_thermal_camera_get_the_range_of_the_same_file(tmp_path):
     thermal = RNG.normal(7500, 40, (64, 64)).astype(np.uint16)
     Image.fromarray(thermal).save(tmp_path / "thermal.png")

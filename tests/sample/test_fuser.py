@@ -12,6 +12,7 @@ import ditfuse_jax
 from ditfuse_jax import Fused, Fuser, UserError
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, read_metadata, write_image
+from ditfuse_jax.sample.stack_fuser import StackFuser
 
 pytestmark = pytest.mark.medium
 
@@ -149,6 +150,46 @@ def test_a_stream_is_fused_frame_by_frame_in_order(fuser, images):
     expected = [fuser(*(np.roll(x, k, axis=1) for x in images)).image for k in range(5)]
     for fused, image in zip([first, *rest], expected, strict=True):
         assert abs(fused.image.astype(int) - image).max() <= 1
+
+
+def test_frames_in_one_buffer_are_fused_each_for_itself(fuser, images):
+    frames = [images, [255 - image for image in images]]
+    buffer = [np.empty_like(image) for image in images]
+
+    def source():
+        for frame in frames:
+            for place, image in zip(buffer, frame, strict=True):
+                place[:] = image
+            yield buffer
+
+    fused = list(fuser.stream(source(), batch_size=2))
+    expected = fuser.batch(frames, batch_size=2)
+    for one, other in zip(fused, expected, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_prepared_stacks_are_fused_with_settings_that_nobody_repeats(images):
+    fuser = Fuser.load("small", steps=2, tile=0)
+    prepared = [fuser.prepare(images), fuser.prepare(images, "much brighter")]
+    plain, brighter = fuser.run(prepared)
+    assert brighter.image.mean() > plain.image.mean()
+    assert plain.settings == fuser.sampling.to_dict()
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 2), (3, 4)])
+def test_batches_have_a_power_of_two_rows_whatever_the_model_says(images, monkeypatch, count, rows):
+    fuser = Fuser.load("small", **FAST, batch_size=8)
+    prepared = [fuser.prepare(images)] * count
+    seen = []
+    whole = StackFuser.fuse_iter
+
+    def spy(self, inputs):
+        seen.append(self.sampling.batch_size)
+        return whole(self, inputs)
+
+    monkeypatch.setattr(StackFuser, "fuse_iter", spy)
+    assert len(fuser.run(prepared)) == count and seen == [rows]
+    assert fuser.run([]) == []
 
 
 def test_the_range_of_a_stream_is_that_of_its_first_frame(fuser):
