@@ -1,5 +1,6 @@
 """The command line and the Python call that do what the page did."""
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,17 +9,35 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.flow.sampling_config import option_name
 
 
-def command_line(model: str, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """Which model the server was started with; the arguments of `Fuser.load`.
+
+    Attributes:
+      model: as `--checkpoint` takes it.
+      adapters: as `--lora` takes each.
+      base: as `--base` takes it.
+    """
+
+    model: str = "small"
+    adapters: tuple[str, ...] = ()
+    base: str | None = None
+
+
+def command_line(choice: ModelChoice, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
     """Returns the command `ditfuse fuse`.
 
     Args:
-      model: as `--checkpoint` takes it.
+      choice: the model.
       names: of the image files.
       arguments: of `Fuser.__call__` that are not the default.
     """
     words = ["ditfuse", "fuse", *names, "-o", "fused.png"]
-    if model != "small":
-        words += ["--checkpoint", model]
+    if choice.model != "small":
+        words += ["--checkpoint", choice.model]
+    words += [word for adapter in choice.adapters for word in ("--lora", adapter)]
+    if choice.base is not None:
+        words += ["--base", choice.base]
     for name, value in arguments.items():
         if name == "adjust":
             words += [word for text in value for word in ("--adjust", text)]
@@ -27,12 +46,17 @@ def command_line(model: str, names: Sequence[str], arguments: Mapping[str, Any])
     return shlex.join(words)
 
 
-def python_call(model: str, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
+def python_call(choice: ModelChoice, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
     """Returns the lines of Python; the arguments are those of `command_line`."""
+    loaded = [repr(choice.model)]
+    if choice.adapters:
+        loaded.append(f"adapters={list(choice.adapters)!r}")
+    if choice.base is not None:
+        loaded.append(f"base={choice.base!r}")
     given = [*map(repr, names), *(f"{name}={value!r}" for name, value in arguments.items())]
     return (
         "from ditfuse_jax import Fuser\n\n"
-        f"fuser = Fuser.load({model!r})\n"
+        f"fuser = Fuser.load({', '.join(loaded)})\n"
         f"fused = fuser({', '.join(given)})\n"
         'fused.save("fused.png")'
     )
@@ -46,6 +70,11 @@ def changed_arguments(**given: Any) -> dict[str, Any]:
         for name, value in given.items()
         if value is not None and value != defaults.get(name)
     }
+
+
+def changed_number(value: float | None, own: int) -> int | None:
+    """Returns the number in a box as an argument; None if it is empty or the server's own."""
+    return None if value is None or value == own else int(value)
 
 
 def changed_settings(own: SamplingConfig, of_model: SamplingConfig) -> dict[str, Any]:

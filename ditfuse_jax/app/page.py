@@ -1,5 +1,6 @@
 """The page, in gradio."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio import themes
 
-from ditfuse_jax.app.equivalents import changed_arguments
+from ditfuse_jax.app.equivalents import ModelChoice, changed_arguments, changed_number
 from ditfuse_jax.app.sessions import Sessions
 from ditfuse_jax.app.work import Result, fuse_files
 from ditfuse_jax.errors import UserError
@@ -39,7 +40,7 @@ def make_theme() -> themes.Base:
 
 def build_page(
     fuser: Fuser,
-    model: str,
+    choice: ModelChoice,
     sessions: Sessions,
     limits: Limits,
     examples: Mapping[str, tuple[Sequence[str], str]],
@@ -48,7 +49,7 @@ def build_page(
 
     Args:
       fuser: the model.
-      model: its name on the command line.
+      choice: how the command line names it.
       sessions: keeps the files.
       limits: of the server; requests are computed one by one.
       examples: see `write_examples`.
@@ -67,13 +68,15 @@ def build_page(
             adjust=adjust,
             align="auto" if align else None,
             depth=16 if deep else None,
-            steps=None if steps == own.steps else int(steps),
-            seed=None if seed == own.seed else int(seed),
+            steps=changed_number(steps, own.steps),
+            seed=changed_number(seed, own.seed),
         )
-        folder = sessions.new_result(str(request.session_hash))
+        session = str(request.session_hash)
         try:
+            sessions.check(session)
             limits.check_sampling({"steps": arguments.get("steps", 1)}, own)
-            result = fuse_files(fuser, model, files or [], arguments, folder, limits)
+            new_folder = functools.partial(sessions.new_result, session)
+            result = fuse_files(fuser, choice, files or [], arguments, new_folder, limits)
         except UserError as error:
             return [f"**{error}**", *[gr.skip()] * 7]
         history = [*history, result][-4:]
@@ -142,9 +145,9 @@ def build_page(
                 with gr.Accordion("More", open=False):
                     align = gr.Checkbox(label="Align the images to the first one")
                     deep = gr.Checkbox(label="16 bits per channel")
-                    steps = gr.Slider(
-                        1, min(50, limits.steps), fuser.sampling.steps, step=1, label="Steps"
-                    )
+                    own_steps = fuser.sampling.steps
+                    most_steps = max(own_steps, min(50, limits.steps))
+                    steps = gr.Slider(1, most_steps, own_steps, step=1, label="Steps")
                     seed = gr.Number(fuser.sampling.seed, label="Seed", precision=0, minimum=0)
                 button = gr.Button("Fuse", variant="primary", elem_id="fuse")
             with gr.Column(scale=3, min_width=300):

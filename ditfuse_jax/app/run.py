@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
@@ -19,6 +19,8 @@ USER = "ditfuse"
 def app(
     model: str,
     *,
+    adapters: Sequence[str] = (),
+    base: str | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     limits: Limits | None = None,
@@ -61,15 +63,17 @@ def app(
         gradio = import_optional("gradio", "app")
         starlette = import_optional("fastapi", "app")
         with bound(host, port) as listener:
+            from ditfuse_jax.app.equivalents import ModelChoice
             from ditfuse_jax.app.examples import write_examples
             from ditfuse_jax.app.offline import offline
             from ditfuse_jax.app.page import CSS, build_page, make_theme
             from ditfuse_jax.app.sessions import Sessions
 
-            fuser = load() if load else Fuser.load(model)
+            fuser = load() if load else Fuser.load(model, adapters=adapters, base=base)
             (folder / "examples").mkdir()
             examples = write_examples(folder / "examples")
-            page = build_page(fuser, model, Sessions(folder), limits, examples)
+            choice = ModelChoice(model, tuple(adapters), base)
+            page = build_page(fuser, choice, Sessions(folder), limits, examples)
             mounted = gradio.mount_gradio_app(
                 starlette.FastAPI(openapi_url=None),
                 page,

@@ -1,12 +1,16 @@
 """The files of the people who have the page open: deleted when they close it."""
 
+import contextlib
 import shutil
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ditfuse_jax.errors import UserError
+
 _RESULTS = 4  # kept for each session
+_CLOSED = 10_000  # closed sessions that are remembered
 _UPLOAD_SECONDS = 300  # after which an empty file is no upload that has just begun
 
 
@@ -25,17 +29,35 @@ class Sessions:
         self._folder = folder.resolve()
         self._uploads: dict[str, set[Path]] = {}
         self._counts: dict[str, int] = {}
+        self._closed: dict[str, None] = {}  # in their order
         self._lock = threading.Lock()
 
     def add_uploads(self, session: str, paths: Iterable[str]) -> None:
-        """Notes the files that a session has sent."""
+        """Notes the files that a session has sent; those of a closed one are deleted."""
         with self._lock:
-            held = self._uploads.setdefault(session, set())
-            held.update(path for path in map(Path, paths) if self._is_upload(path))
+            found = {path for path in map(Path, paths) if self._is_upload(path)}
+            if session in self._closed:
+                self._delete(found)
+            else:
+                self._uploads.setdefault(session, set()).update(found)
+
+    def check(self, session: str) -> None:
+        """Checks that a session has its files.
+
+        Raises:
+          UserError: it was closed.
+        """
+        if session in self._closed:
+            raise UserError("the page was closed and its files are deleted: load it again")
 
     def new_result(self, session: str) -> Path:
-        """Returns an empty folder for a result; those of older results are deleted."""
+        """Returns an empty folder for a result; those of older results are deleted.
+
+        Raises:
+          UserError: the session was closed: nobody would delete the folder.
+        """
         with self._lock:
+            self.check(session)
             number = self._counts[session] = self._counts.get(session, 0) + 1
             home = self._home(session)
             if number > _RESULTS:
@@ -49,20 +71,30 @@ class Sessions:
         with self._lock:
             mine = self._uploads.pop(session, set())
             self._counts.pop(session, None)
-            others = set().union(*self._uploads.values()) if self._uploads else set()
-            for path in mine - others:
+            self._closed[session] = None
+            while len(self._closed) > _CLOSED:
+                del self._closed[next(iter(self._closed))]
+            self._delete(mine)
+            shutil.rmtree(self._home(session), ignore_errors=True)
+            self._sweep()
+
+    def _delete(self, paths: set[Path]) -> None:
+        """Deletes uploads that no session has, and their folders if they are empty."""
+        others = set().union(*self._uploads.values()) if self._uploads else set()
+        for path in paths - others:
+            # A file that cannot be deleted keeps no other one; gradio deletes it after a day.
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
                 if path.parent != self._folder and not any(path.parent.iterdir()):
                     path.parent.rmdir()
-            shutil.rmtree(self._home(session), ignore_errors=True)
-            self._sweep()
 
     def _sweep(self) -> None:
         """Deletes the empty files that gradio leaves for every upload that it reads."""
         for path in self._folder.glob("tmp*"):
-            facts = path.stat()
-            if not facts.st_size and time.time() - facts.st_mtime > _UPLOAD_SECONDS:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # gradio may delete or move it at the same time
+                facts = path.stat()
+                if not facts.st_size and time.time() - facts.st_mtime > _UPLOAD_SECONDS:
+                    path.unlink(missing_ok=True)
 
     def _home(self, session: str) -> Path:
         name = "".join(c for c in session if c.isalnum())

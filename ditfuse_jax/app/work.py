@@ -2,11 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax.app.equivalents import changed_settings, command_line, python_call
+from ditfuse_jax.app.equivalents import (
+    ModelChoice,
+    changed_settings,
+    command_line,
+    python_call,
+)
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import with_depth, write_image
 from ditfuse_jax.sample.fuser import Fuser
@@ -40,20 +45,21 @@ class Result:
 
 def fuse_files(
     fuser: Fuser,
-    model: str,
+    choice: ModelChoice,
     files: Sequence[str],
     arguments: Mapping[str, Any],
-    folder: Path,
+    new_folder: Callable[[], Path],
     limits: Limits,
 ) -> Result:
     """Fuses uploaded files.
 
     Args:
       fuser: the model.
-      model: its name on the command line.
+      choice: how the command line names it.
       files: paths of the uploads.
       arguments: of `Fuser.__call__`; see `changed_arguments`.
-      folder: an empty folder for the files of the result.
+      new_folder: returns an empty folder for the files of the result; called after the fusion, so
+        that what fails leaves none.
       limits: of the server.
 
     Raises:
@@ -72,6 +78,7 @@ def fuse_files(
     ]
     (fused,) = fuser.run([fuser.prepare(images, **arguments)])
     seconds = time.monotonic() - started
+    folder = new_folder()
     shown = folder / "shown.png"
     write_image(shown, with_depth(fused.image, 8))
     sources = []
@@ -92,7 +99,7 @@ def fuse_files(
         tuple(sources),
         understood,
         seconds,
-        command_line(model, names, complete),
-        python_call(model, names, complete),
+        command_line(choice, names, complete),
+        python_call(choice, names, complete),
         ", ".join(filter(None, changes)) or "plain fusion",
     )

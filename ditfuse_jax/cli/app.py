@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = os.fspath(args.checkpoint or SHIPPED)
     app(
         checkpoint,
+        adapters=args.lora,
+        base=None if args.base is None else os.fspath(args.base),
         host=args.host,
         port=args.port,
         limits=limits_of(args),
