@@ -1,6 +1,7 @@
 """Options shared by the commands that listen for requests: where, and within which limits."""
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,13 +31,19 @@ def add_limit_options(parser: argparse.ArgumentParser, *, port: int) -> None:
 
 
 def limits_of(args: argparse.Namespace) -> "Limits":
-    """Returns the limits that the options name."""
+    """Returns the limits that the options name.
+
+    Raises:
+      UserError: see `Limits`.
+    """
     from ditfuse_jax.serve import Limits
 
+    pixels = args.max_megapixels * 1e6
     return Limits(
         queue=args.queue,
         seconds=args.timeout,
         request_bytes=args.max_megabytes << 20,
-        pixels=int(args.max_megapixels * 1e6),
+        # `Limits` refuses those that are no whole number.
+        pixels=int(pixels) if math.isfinite(pixels) else pixels,
         steps=args.max_steps,
     )

@@ -1,6 +1,7 @@
 """A stack that is read, checked and ready to be fused; and fusing several of them together."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from ditfuse_jax.images.pairs import MAX_STACK
 from ditfuse_jax.prompts.requests import Request, parse_adjustment
 from ditfuse_jax.sample.fused import Fused, image_metadata
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
-from ditfuse_jax.sample.region import Regions, fuse_in_regions
+from ditfuse_jax.sample.region import MarkedClass, Regions, fuse_in_regions
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
@@ -71,9 +72,9 @@ class Prepared:
         height, width = self.input.sources[0].shape[:2]
         return height, width
 
-    @property
+    @functools.cached_property
     def batch_key(self) -> tuple:
-        """Stacks with equal keys can be fused in one batch."""
+        """Stacks with equal keys can be fused in one batch; computed once."""
         return self.sampler.sampling, *self.sampler.batch_key(self.input)
 
 
@@ -103,7 +104,7 @@ class Preparer:
         self._regions = None
         if options.region is not None:
             region = options.region
-            region = region if isinstance(region, np.ndarray) else Path(region)
+            region = region if isinstance(region, np.ndarray | MarkedClass) else Path(region)
             self._regions = Regions(region, options.feather, sampler.sampling, options.task)
 
     def __call__(self, stack: tuple[LoadedImage, ...], prompt: str | None) -> Prepared:

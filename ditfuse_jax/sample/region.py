@@ -158,6 +158,10 @@ def _blend(item: RegionInput, images: dict[str, np.ndarray]) -> np.ndarray:
     return (plain + np.rint(moved)).astype(plain.dtype)
 
 
+class MarkedClass(str):
+    """The name of a class that the model marks; never that of a file."""
+
+
 class Regions:
     """The regions of a job, as a user names them: a mask, a folder of masks, or a class.
 
@@ -167,7 +171,7 @@ class Regions:
 
     def __init__(
         self,
-        region: str | Path | np.ndarray,
+        region: str | Path | MarkedClass | np.ndarray,
         feather: float | None,
         sampling: SamplingConfig,
         task: str,
@@ -177,7 +181,7 @@ class Regions:
         Args:
           region: an image file, white where the request applies; a folder of such files with the
             names of the stacks; a mask in memory, uint8 or bool (H, W); or one of `CLASSES`, which
-            the model marks.
+            the model marks, if there is no such file or it is a `MarkedClass`.
           feather: see `region_weights`.
           sampling: whose `requests` say whether the model marks classes.
           task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
@@ -195,6 +199,9 @@ class Regions:
             self._path = Path("mask")
             self._read = self._path, _grey_mask(region)
             self.description = "mask"
+            return
+        if isinstance(region, MarkedClass):
+            self._class = self.description = _checked_class(region, sampling)
             return
         self._path = as_path(region)
         self.description = self._path.name
@@ -271,7 +278,7 @@ class Regions:
 
 
 def _grey_mask(mask: np.ndarray) -> np.ndarray:
-    """Returns a mask in memory as uint8 (H, W)."""
+    """Returns a copy of a mask in memory, uint8 (H, W): the caller may change theirs."""
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[..., 0]
     if mask.ndim != 2 or mask.dtype not in (np.uint8, np.bool_):
@@ -279,7 +286,7 @@ def _grey_mask(mask: np.ndarray) -> np.ndarray:
             f"the region is an array of {mask.dtype} {mask.shape}: give uint8 (height, width), 255"
             " where the request applies, or bool"
         )
-    return mask if mask.dtype == np.uint8 else mask.astype(np.uint8) * 255
+    return mask.copy() if mask.dtype == np.uint8 else mask.astype(np.uint8) * 255
 
 
 def _checked_class(name: str, sampling: SamplingConfig) -> str:

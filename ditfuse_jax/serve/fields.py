@@ -9,6 +9,7 @@ from ditfuse_jax.align import MODELS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.prompts.requests import CLASSES, parse_adjustment
+from ditfuse_jax.sample.region import MarkedClass
 from ditfuse_jax.serve.limits import Limits
 
 _SETTINGS = {field.name: field.type for field in dataclasses.fields(SamplingConfig)}
@@ -59,6 +60,7 @@ def read_fuse(form: Mapping[str, Sequence[str]], limits: Limits, own: SamplingCo
             f"field {min(unknown)!r} is unknown: choose from {known}, and sampling settings"
         )
     single = {name: _one(name, texts) for name, texts in form.items() if name not in _LISTS}
+    region = _chosen("region", single.get("region"), CLASSES)
     arguments: dict[str, Any] = {
         "prompt": _prompt(single.get("prompt"), limits),
         "task": single.get("task", "fuse"),
@@ -68,7 +70,7 @@ def read_fuse(form: Mapping[str, Sequence[str]], limits: Limits, own: SamplingCo
         "align": _chosen("align", single.get("align"), ("auto", *MODELS)),
         "depth": _number("depth", single["depth"], int) if "depth" in single else None,
         # A text is a class only: the file of a mask is uploaded.
-        "region": _chosen("region", single.get("region"), CLASSES),
+        "region": None if region is None else MarkedClass(region),
     }
     if "feather" in single:
         arguments["feather"] = _number("feather", single["feather"], float)
@@ -91,6 +93,8 @@ def read_edit(form: Mapping[str, Sequence[str]], limits: Limits) -> Asked:
         raise UserError(f"n must be 1, not {single['n']}: a fusion has one result")
     if single.get("stream", "false").lower() != "false":
         raise UserError("stream is not supported: leave it out")
+    if single.get("background") == "transparent":
+        raise UserError("background transparent is not supported: a fused image has no alpha")
     size = None
     if (text := single.get("size", "auto")) != "auto":
         parts = text.split("x")

@@ -1,4 +1,4 @@
-"""What is checked before a request's body is read: the key, the host, and the length.
+"""What is checked before a request's body is read: host, origin, key, and length.
 
 An ASGI application around the server's own.
 """
@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from h11 import LocalProtocolError
 
@@ -24,7 +25,7 @@ class BodyTooLarge(Exception):
 
 
 class Guard:
-    """Refuses requests without the key, for another host, or with too long a body."""
+    """Refuses requests for another host, of foreign web pages, without the key, or too long."""
 
     def __init__(self, app: App, *, key: str, request_bytes: int, hosts: Collection[str] = ()):
         """Wraps an application.
@@ -33,8 +34,9 @@ class Guard:
           app: the application.
           key: that clients must send as `Authorization: Bearer KEY`; "" for none.
           request_bytes: of a body; more raise `BodyTooLarge` in the application.
-          hosts: names that a request may have in its `Host` header; none for any.  A server for
-            this machine only is thereby closed to web pages whose name points to 127.0.0.1.
+          hosts: names that a request may have in its `Host` header, and the web page that sends it
+            in `Origin`; none for any.  A server for this machine only is thereby closed to web
+            pages: those whose name points to 127.0.0.1, and those that send forms to it.
         """
         self._app, self._key, self._bytes = app, key.encode(), request_bytes
         self._hosts = frozenset(hosts)
@@ -47,12 +49,23 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if self._hosts and _host(headers.get(b"host", b"")) not in self._hosts:
             await _refuse(send, 421, "this server answers requests to this machine only")
+        elif self._hosts and not self._is_own(headers.get(b"origin")):
+            await _refuse(send, 403, "this server answers no web pages of other servers")
         elif self._key and scope["path"] != _OPEN and not self._has_key(headers):
             await _refuse(send, 401, "send the server's key as `Authorization: Bearer KEY`")
         elif self._too_long(headers.get(b"content-length", b"0")):
             await _refuse(send, 413, too_large(self._bytes))
         else:
             await self._app(scope, *self._counting(receive, send))
+
+    def _is_own(self, origin: bytes | None) -> bool:
+        if origin is None:  # no browser, or a page that is opened directly
+            return True
+        try:
+            # Pages in a sandbox and local files send `null`, which has no host.
+            return (urlsplit(origin.decode("latin-1").strip()).hostname or "") in self._hosts
+        except ValueError:
+            return False
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")

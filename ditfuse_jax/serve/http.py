@@ -79,7 +79,9 @@ class Server:
         return Guard(app, key=key, request_bytes=self._limits.request_bytes, hosts=hosts)
 
     async def _health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "model": self._fuser.trained.name})
+        alive = self._batcher.alive
+        facts = {"status": "ok" if alive else "failed", "model": self._fuser.trained.name}
+        return JSONResponse(facts, 200 if alive else 503)
 
     async def _metrics(self, request: Request) -> Response:
         text, media_type = self.telemetry.text()
@@ -142,8 +144,7 @@ class Server:
         prepared = await asyncio.to_thread(self._prepare, asked, files, mask, transparent)
         del files, mask
         fused = await self._run(request, prepared)
-        data = await asyncio.to_thread(fused.encode, asked.suffix)
-        return _response(fused, data, asked)
+        return await asyncio.to_thread(_response, fused, asked)
 
     def _prepare(
         self, asked: Asked, files: Sequence[bytes], mask: bytes | None, transparent: bool
@@ -162,7 +163,9 @@ class Server:
                 raise UserError("a region and a mask: give one of them")
             region = decode_mask(mask, "mask", pixels, transparent=transparent)
             arguments = arguments | {"region": region}
-        return self._fuser.prepare(images, **arguments)
+        prepared = self._fuser.prepare(images, **arguments)
+        _ = prepared.batch_key  # computed here, in a thread, and kept
+        return prepared
 
     async def _run(self, request: Request, prepared: Prepared) -> Fused:
         """Waits for the fused image; without a client it is dropped."""
@@ -196,6 +199,7 @@ class Server:
         return _error(str(error.detail), error.status_code, error.headers)
 
     async def _bug(self, request: Request, error: Exception) -> Response:
+        _LOG.error("%s failed", request.url.path, exc_info=error)
         return _error("the server failed: its log says why", 500)
 
 
@@ -229,7 +233,9 @@ async def _read_form(request: Request) -> Form:
     return texts, files, mask
 
 
-def _response(fused: Fused, data: bytes, asked: Asked) -> Response:
+def _response(fused: Fused, asked: Asked) -> Response:
+    """Encodes the answer, which takes long for large images: not for the event loop."""
+    data = fused.encode(asked.suffix)
     if asked.as_file:
         # Headers hold Latin-1 only.
         headers = {"X-Ditfuse-Understood": quote(fused.understood or "")}

@@ -1,6 +1,7 @@
 """What a client may ask for."""
 
 import dataclasses
+import math
 from typing import Any
 
 from ditfuse_jax.errors import UserError
@@ -23,7 +24,7 @@ class Limits:
       prompt_characters: of a sentence.
 
     Raises:
-      UserError: a limit is not positive.
+      UserError: a limit is not positive, or not finite.
     """
 
     queue: int = 32
@@ -35,8 +36,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if not value > 0:
-                raise UserError(f"the limit {name} must be above 0, not {value}")
+            if not 0 < value < math.inf:
+                raise UserError(f"the limit {name} must be a number above 0, not {value}")
 
     def check_sampling(self, changes: dict[str, Any], own: SamplingConfig) -> None:
         """Checks the sampling settings of a request.

@@ -41,15 +41,18 @@ def serve(
       host: address to listen at; others than this machine's own need the key.
       port: 0 for a free one.
       limits: of a request.
-      batch_size: most requests of one size that are fused together; by default 1 on a CPU, 8 on
-        accelerators.
-      warm_up: fuse a grey pair first, so that no client waits for the compiler.
+      batch_size: most requests of one size that are fused together, rounded down to a power of two;
+        by default 1 on a CPU, 8 on accelerators.
+      warm_up: fuse a grey pair first, so that clients who send two images and the model's own
+        settings do not wait for the compiler, if images are cut into tiles.
       load: loads the model instead of `Fuser.load(model)`.
 
     Raises:
       UserError: the extra `serve` is not installed, the address is not free or open without a key,
-        or the model cannot be loaded.
+        the batch size is below 1, or the model cannot be loaded.
     """
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
     for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
         import_optional(module, "serve")
     key = os.environ.get(KEY_VARIABLE, "")
@@ -62,7 +65,7 @@ def serve(
     limits = limits or Limits()
     with bound(host, port) as listener:
         fuser = load() if load else Fuser.load(model)
-        size = batch_size or _default_batch_size()
+        size = _power_of_two(batch_size or _default_batch_size())
         if warm_up:
             grey = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8)
             for rows in (1 << k for k in range(size.bit_length())):
@@ -115,15 +118,23 @@ def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> Non
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
     """Takes the address before the model is loaded; connections are accepted afterwards."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as listener:
+    with contextlib.ExitStack() as held:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = held.enter_context(socket.socket(family, kind))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            yield listener
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot listen at {host}:{port} ({reason}): choose --port") from error
+        except (OSError, OverflowError, UnicodeError) as error:  # a name that is no host name
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"cannot listen at {host}:{port} ({reason}): choose --host or --port"
+            ) from error
+        yield listener
+
+
+def _power_of_two(number: int) -> int:
+    """Returns the largest power of two up to `number`: batches have 1, 2, 4, ... rows."""
+    return 1 << (number.bit_length() - 1)
 
 
 def _default_batch_size() -> int:

@@ -94,11 +94,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def running(*options: str, port: int = 0, **environment: str) -> Iterator[Served]:
+def running(
+    *options: str, port: int = 0, warm_up: bool = False, **environment: str
+) -> Iterator[Served]:
     """Starts `ditfuse serve` with the bundled model and one step; kills it at the end."""
     command = [sys.executable, "-m", "ditfuse_jax", "serve", "--port", str(port), "--steps", "1"]
     process = subprocess.Popen(
-        [*command, "--no-warm-up", *options],
+        [*command, *([] if warm_up else ["--no-warm-up"]), *options],
         stdout=subprocess.PIPE,
         text=True,
         # With one arena, memory that is freed can be told from memory that is lost.

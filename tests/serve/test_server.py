@@ -92,6 +92,7 @@ class TestEdits:
         parts = [("image[]", data) for data in files]
         parts += [("prompt", "Make it much darker."), ("model", "small"), ("n", "1")]
         parts += [("size", "64x48"), ("response_format", "b64_json")]
+        parts += [("quality", "high"), ("user", "me"), ("background", "opaque")]
         answer = server.post("/v1/images/edits", parts)
         expected = fuser(*images, "Make it much darker.").image
         np.testing.assert_array_equal(image_of(answer), expected)
@@ -116,6 +117,7 @@ class TestEdits:
             ("size", "big", "size must be auto or WIDTHxHEIGHT"),
             ("n", "2", "n must be 1"),
             ("stream", "true", "stream is not supported"),
+            ("background", "transparent", "background transparent is not supported"),
             ("steps", "3", "field 'steps' is unknown here"),
             ("response_format", "url", "choose from b64_json, file"),
         ],
@@ -278,6 +280,10 @@ class TestKey:
         assert server.get("/healthz", Host="evil.example:80").status == 421
         assert server.get("/healthz", Host=f"localhost:{server.port}").status == 200
 
+    def test_a_form_of_a_foreign_web_page_is_refused(self, server, files):
+        answer = server.post("/v1/fuse", pair(files), Origin="https://evil.example")
+        assert answer.status == 403 and "web pages of other servers" in answer.message
+
 
 def test_metrics_count_requests_by_route_and_status(server, files):
     name = 'ditfuse_requests_total{route="/v1/fuse",status="200"}'
@@ -285,6 +291,12 @@ def test_metrics_count_requests_by_route_and_status(server, files):
     assert server.post("/v1/fuse", pair(files)).status == 200
     assert server.counted(name) == before + 1
     assert server.counted("ditfuse_batch_seconds_count") >= 1
+
+
+@pytest.mark.slow
+def test_it_warms_up_batches_without_tiles(start, files):
+    with start("--tile", "0", "--batch-size", "3", warm_up=True) as server:
+        assert server.post("/v1/fuse", pair(files)).status == 200
 
 
 @pytest.mark.slow
