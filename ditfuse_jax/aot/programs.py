@@ -16,7 +16,7 @@ from ditfuse_jax.model.rngs import InitialKeys
 from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
-from ditfuse_jax.sample.sampler import make_codec, make_sampler
+from ditfuse_jax.sample.sampler import jitted_codec, whole_sampler
 from ditfuse_jax.train.compile import lower_step
 from ditfuse_jax.train.memory import step_arguments
 from ditfuse_jax.train.optimizer import make_optimizer
@@ -99,7 +99,7 @@ def sampling_programs(recipe: Recipe, partitioner: Partitioner) -> list[Program]
     )
     noise = rows(jnp.float32, *shape)
     weights = jax.ShapeDtypeStruct((len(names),), jnp.float32, sharding=partitioner.replicated())
-    sampler: Any = make_sampler(graph, dataclasses.replace(sampling, tile=0), partitioner)
+    sampler = whole_sampler(graph, sampling, partitioner)
     sample = Program(
         "sample",
         lambda: sampler.lower(parameters, branches, noise, weights),
@@ -107,7 +107,7 @@ def sampling_programs(recipe: Recipe, partitioner: Partitioner) -> list[Program]
     )
     if isinstance(space, PixelSpace):
         return [sample]
-    encoder, decoder = make_codec(space)
+    encoder, decoder = jitted_codec(space)
     pixels = rows(jnp.float32, NUM_IMAGES, height, width, 3)
     posterior_noise = rows(jnp.float32, NUM_IMAGES, *shape)
     encode = Program(

@@ -90,7 +90,7 @@ def make_sampler(
       UserError: the solver breaks its contract; see `find_solver`.
     """
     rule, grid = sampling.guidance.rule, sampling.time_grid
-    at_once = _whole_sampler(structure, sampling.solver, grid, rule, partitioner)
+    at_once = whole_sampler(structure, sampling, partitioner)
 
     def whole(parameters, branches, noise, weights):
         branches = jax.tree.map(functools.partial(put, partitioner=partitioner, axis=1), branches)
@@ -110,6 +110,14 @@ def make_sampler(
         return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps)
 
     return run
+
+
+def whole_sampler(
+    structure: Structure, sampling: SamplingConfig, partitioner: Partitioner | None = None
+) -> Any:
+    """Returns the jitted sampler of whole images, with `lower`; see `make_sampler`."""
+    rule, grid = sampling.guidance.rule, sampling.time_grid
+    return _whole_sampler(structure, sampling.solver, grid, rule, partitioner)
 
 
 @functools.lru_cache(_PROGRAMS)
@@ -160,7 +168,7 @@ def make_codec(space: Space, partitioner: Partitioner | None = None) -> tuple[Ca
     """
     if isinstance(space, PixelSpace):
         return (lambda _, images, noise: images), (lambda _, x: x)
-    encode, decode = _compiled_codec(space)
+    encode, decode = jitted_codec(space)
 
     def encoded(autoencoder, images, noise):
         images, noise = (put(array, partitioner, 0) for array in (images, noise))
@@ -173,5 +181,6 @@ def make_codec(space: Space, partitioner: Partitioner | None = None) -> tuple[Ca
 
 
 @functools.cache
-def _compiled_codec(space: Space) -> tuple[Callable, Callable]:
+def jitted_codec(space: Space) -> tuple[Any, Any]:
+    """Returns `Space.encode` and `Space.decode`, jitted, with `lower`."""
     return jax.jit(space.encode), jax.jit(space.decode)

@@ -20,6 +20,7 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_with_its_baselines(checkpoint, tmp_path, capsys):
     pytest.importorskip("skimage")
     options = ["--checkpoint", str(checkpoint), "--count", "2", "--max-side", "64"]

@@ -25,6 +25,7 @@ def sweep_file(tmp_path):
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_sweep_is_trained_and_reported_and_not_trained_again(
     sweep_file, tiny_overrides, tmp_path, capsys
 ):

@@ -22,6 +22,7 @@ def test_small_parameters_share_a_group_and_large_ones_are_alone():
 
 
 @pytest.mark.medium
+@pytest.mark.slow
 def test_a_checkpoint_written_in_several_groups_holds_every_parameter(monkeypatch, tmp_path):
     monkeypatch.setattr(write_run, "_GROUP_BYTES", 4 << 20)
     source = open_checkpoint("small")

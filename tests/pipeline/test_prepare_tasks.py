@@ -129,6 +129,7 @@ sys.exit(main(["prepare", *sys.argv[2:]]))
 
 @pytest.mark.processes
 @pytest.mark.medium
+@pytest.mark.slow
 def test_three_processes_of_which_one_is_killed_and_run_again_pack_the_bytes_of_one(
     photos, whole, tmp_path
 ):

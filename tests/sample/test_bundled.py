@@ -81,7 +81,9 @@ def test_brightness_and_contrast_follow_the_task(fuser, photograph):
     assert min(np.diff(contrast)) > 2
 
 
-@pytest.mark.parametrize("size", [(160, 160), (163, 171), (160, 2048)])
+@pytest.mark.parametrize(
+    "size", [(160, 160), (163, 171), pytest.param((160, 2048), marks=pytest.mark.slow)]
+)
 def test_an_image_of_any_size_keeps_its_size(fuser, size):
     rows, columns = np.indices(size)
     ramp = (127 + 60 * np.sin(columns / 9) + 60 * np.cos(rows / 7))[..., None].repeat(3, axis=2)

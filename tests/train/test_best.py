@@ -45,6 +45,7 @@ def saved(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_the_best_is_kept_beside_the_newest_and_known_after_a_restart(run, tmp_path):
     values = {1: 1.0, 2: 5.0, 3: math.nan, 4: 3.0, 5: 4.0, 6: 2.0, 7: 6.0, 8: 1.0}
     assert run(values, 4) == [2, 4]

@@ -84,6 +84,7 @@ train(load_recipe("nano_m3", sys.argv[2:]), sys.argv[1], evaluations=(), quiet=T
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(
     tiny, overrides, run_code, losses, whole, tmp_path
 ):

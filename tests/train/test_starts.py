@@ -31,6 +31,7 @@ def steps(folder):
     return [r["step"] for r in read_metrics(folder / "metrics.jsonl") if "loss" in r]
 
 
+@pytest.mark.slow
 def test_starts_say_where_they_start_what_changed_and_keep_what_was_recorded(lines, tmp_path):
     run = tmp_path / "run"
     first = lines("--config.train.steps=2")

@@ -167,6 +167,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(trial):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), *moments)
 
 
+@pytest.mark.slow
 def test_randomness_depends_on_seed_and_step_only(trial):
     first, again = trial.step(trial.state)[1], trial.step(trial.state)[1]
     assert float(first["loss"]) == float(again["loss"])

@@ -18,6 +18,7 @@ def close(values, rel=2e-5):
     return pytest.approx(values, rel=rel, abs=2e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_sources_does_not_matter(score_five):
     fused = ("harsh", "photo", "noise", "night")
     one, other = score_five(fused, ("photo", "other")), score_five(fused, ("other", "photo"))

@@ -51,7 +51,9 @@ def deviations(golden: dict, dataset: str, stem: str) -> dict[tuple[str, str], f
     }
 
 
-@pytest.mark.parametrize("dataset", VIEWS)
+@pytest.mark.parametrize(
+    "dataset", [pytest.param(n, marks=pytest.mark.slow if "lytro" in n else ()) for n in VIEWS]
+)
 def test_published_images_of_one_scene_have_their_golden_values(golden, dataset):
     for (method, name), deviation in deviations(golden, dataset, SMALL[dataset]).items():
         assert deviation < TOLERANCE.get(name, 1e-6), f"{name} of {method}"

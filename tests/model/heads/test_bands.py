@@ -115,6 +115,7 @@ def test_the_generated_image_shows_no_borders_of_patches(random_head, inputs):
     assert borders.mean() < 1.5 * inside.mean()
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient(config, inputs):
     head = make_head(config, rngs=nnx.Rngs(0))
     graph, parameters = nnx.split(head)
