@@ -83,7 +83,7 @@ class JaxModel:
         self.state = jax.tree.map(jnp.copy, self.parameters)
         self.moments = jax.jit(optimizer.init)(self.state)
 
-    def sample(self, condition: Condition, noise, weights, steps: int) -> jax.Array:
+    def sample(self, condition: Condition, noise, weights, steps: int) -> np.ndarray:
         """See `sample.sampler.sample`."""
         sampler = make_sampler(self.graph, SamplingConfig(steps=steps))
         return sampler(self.parameters, condition, noise, weights)
