@@ -6,12 +6,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.optional import import_optional
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.serve.guard import LOOPBACK, Guard
 from ditfuse_jax.serve.limits import Limits
-from ditfuse_jax.serve.run import KEY_VARIABLE, bound, run_app
+from ditfuse_jax.serve.run import access_key, bound, run_app
 
 USER = "ditfuse"
 
@@ -43,13 +42,7 @@ def app(
       UserError: the extra `app` is not installed, the address is not free or open without a key, or
         the model cannot be loaded.
     """
-    key = os.environ.get(KEY_VARIABLE, "")
-    local = host in LOOPBACK
-    if not (local or key):
-        raise UserError(
-            f"{host} can be reached from other machines: set a password in {KEY_VARIABLE}, or use "
-            "127.0.0.1"
-        )
+    key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
     folder = Path(tempfile.mkdtemp(prefix="ditfuse-app-"))
     # Gradio reads these when it is imported.

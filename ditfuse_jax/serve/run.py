@@ -55,13 +55,7 @@ def serve(
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
         import_optional(module, "serve")
-    key = os.environ.get(KEY_VARIABLE, "")
-    local = host in LOOPBACK
-    if not (local or key):
-        raise UserError(
-            f"{host} can be reached from other machines: set a key in {KEY_VARIABLE}, or use "
-            "127.0.0.1"
-        )
+    key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
     with bound(host, port) as listener:
         fuser = load() if load else Fuser.load(model)
@@ -113,6 +107,21 @@ def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> Non
         limit_concurrency=4 * limits.queue + 64,
     )
     Uvicorn(config).run([listener])
+
+
+def access_key(host: str) -> str:
+    """Returns the key that requests must have, of the environment variable; empty for none.
+
+    Raises:
+      UserError: other machines can reach this address and there is no key.
+    """
+    key = os.environ.get(KEY_VARIABLE, "")
+    if not key and host not in LOOPBACK:
+        raise UserError(
+            f"{host} can be reached from other machines: set a key in {KEY_VARIABLE}, or use "
+            "127.0.0.1"
+        )
+    return key
 
 
 @contextlib.contextmanager

@@ -128,9 +128,7 @@ def _read(path: Path) -> Callable[..., Any] | None:
         program = serialize_executable.deserialize_and_load(*content, execution_devices=devices)
         os.utime(path)  # `_prune` removes what was not used for long
         return program
-    except FileNotFoundError:
-        return None
-    except Exception:  # a damaged file, or one of another machine: the program is compiled again
+    except Exception:  # no file, a damaged one, or another machine's: the program is compiled
         return None
 
 
