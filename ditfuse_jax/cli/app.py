@@ -16,11 +16,14 @@ from ditfuse_jax.cli.model_options import (
     model_arguments,
     sampling_overrides,
 )
+from ditfuse_jax.cli.unused_options import refuse_unused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
-    add_limit_options(parser, port=7860)
+    # The page shows progress, so a fusion may take as long as it needs.
+    ending = "seconds that running fusions get when the server is stopped"
+    add_limit_options(parser, port=7860, timeout=ending)
     add_sampling_options(parser)
 
 
@@ -29,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.sample import Fuser
     from ditfuse_jax.weights import SHIPPED
 
+    refuse_unused(args, ["--batch-size"], "with app, which fuses one stack at a time")
     model = model_arguments(args)
     checkpoint = os.fspath(args.checkpoint or SHIPPED)
     app(

@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from ditfuse_jax.serve import Limits
 
 
-def add_limit_options(parser: argparse.ArgumentParser, *, port: int) -> None:
-    """Adds --host, --port and the limits."""
+def add_limit_options(
+    parser: argparse.ArgumentParser, *, port: int, timeout: str = "seconds of a request"
+) -> None:
+    """Adds --host, --port and the limits; `timeout` is the help of --timeout."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     add("--port", type=int, default=port, help="0 for a free one (default: %(default)s)")
     add("--queue", type=int, default=32, help="requests at the same time (default: %(default)s)")
-    add("--timeout", type=float, default=120.0, help="seconds of a request (default: %(default)s)")
+    add("--timeout", type=float, default=120.0, help=f"{timeout} (default: %(default)s)")
     add(
         "--max-megabytes",
         type=int,

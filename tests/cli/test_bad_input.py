@@ -366,3 +366,7 @@ def test_a_process_prints_its_error_in_one_line_and_nothing_else(checkpoint, pai
 
 def test_an_unknown_benchmark_lists_the_known(refused):
     assert "choose from train, sample, data, m3" in refused("bench", "walk")
+
+
+def test_a_page_refuses_a_batch_size_as_it_fuses_one_stack_at_a_time(refused):
+    assert "--batch-size has no effect with app" in refused("app", "--batch-size", "4")
