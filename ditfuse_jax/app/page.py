@@ -13,7 +13,7 @@ from ditfuse_jax.app.sessions import Sessions
 from ditfuse_jax.app.work import Result, fuse_files
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES
-from ditfuse_jax.prompts.requests import TONE_AXES
+from ditfuse_jax.prompts.requests import CLASSES, TONE_AXES
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.serve.limits import Limits
@@ -25,6 +25,8 @@ TASKS = {
     "exposures": "mef",
 }
 PREVIOUS = "previous result"
+_EVERYWHERE = "whole image"
+_FIRST = "first"  # source of the slider of emphasis, as `--adjust` names it
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto !important}
 #status {min-height: 1.6em}
@@ -54,13 +56,21 @@ def build_page(
       limits: of the server; requests are computed one by one.
       examples: see `write_examples`.
     """
-    taught = TaughtRequests.parse(fuser.sampling.requests)
-    axes = [axis for axis in TONE_AXES if axis in taught.levels]
+    sampling = fuser.sampling
+    possible = TaughtRequests.parse(sampling.requests).with_applied(sampling.apply_requests)
+    strongest = {axis: possible.levels[axis] for axis in TONE_AXES if axis in possible.levels}
+    if "emphasis" in possible.levels:
+        strongest[_FIRST] = possible.levels["emphasis"]
     tasks = {task: title for title, task in TASKS.items()}
 
     def fuse(request: gr.Request, files, prompt, task, align, deep, steps, seed, *rest):
-        *levels, history = rest
-        adjust = [f"{axis}={level:+d}" for axis, level in zip(axes, levels, strict=True) if level]
+        place, *levels, history = rest
+        limit = "" if place == _EVERYWHERE else f"{place}:"
+        adjust = [
+            f"{limit}{axis}={level:+d}"
+            for axis, level in zip(strongest, levels, strict=True)
+            if level
+        ]
         own = fuser.sampling
         arguments = changed_arguments(
             prompt=(prompt or "").strip(),
@@ -133,15 +143,22 @@ def build_page(
                 task = gr.Dropdown(list(TASKS), value=tasks["fuse"], label="The images are")
                 sliders = [
                     gr.Slider(
-                        -taught.levels[axis],
-                        taught.levels[axis],
+                        -most,
+                        most,
                         0,
                         step=1,
-                        label=axis.capitalize(),
+                        label="Emphasis on image 1" if axis == _FIRST else axis.capitalize(),
                         elem_id=axis,
                     )
-                    for axis in axes
+                    for axis, most in strongest.items()
                 ]
+                place = gr.Dropdown(
+                    [_EVERYWHERE, *CLASSES],
+                    value=_EVERYWHERE,
+                    label="The sliders apply to",
+                    elem_id="place",
+                    visible=possible.regions,
+                )
                 with gr.Accordion("More", open=False):
                     align = gr.Checkbox(label="Align the images to the first one")
                     deep = gr.Checkbox(label="16 bits per channel")
@@ -192,7 +209,7 @@ def build_page(
             "Files stay with this server and are deleted when the page is closed. "
             "The bundled model's weights are for research and non-commercial use."
         )
-        inputs = [files, prompt, task, align, deep, steps, seed, *sliders, history]
+        inputs = [files, prompt, task, align, deep, steps, seed, place, *sliders, history]
         outputs = [status, slider, before, download, command, python, gallery, history]
         for start in (button.click, prompt.submit):
             start(fuse, inputs, outputs, api_visibility="private", concurrency_id="fuse")

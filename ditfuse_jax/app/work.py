@@ -89,7 +89,7 @@ def fuse_files(
     understood = ""
     if fused.understood is not None:
         understood = f"understood: {fused.understood}"
-        understood += f" ({fused.left_out})" if fused.left_out else ""
+        understood += f" ({fused.remarks})" if fused.remarks else ""
     started_with = changed_settings(fuser.sampling, fuser.trained.sampling)
     complete = {**arguments, **{k: v for k, v in started_with.items() if k not in arguments}}
     changes = [prompt, *arguments.get("adjust", ())]

@@ -113,6 +113,25 @@ AXIS_OPERATIONS: Registry[Operation] = Registry(
 )
 
 
+def towards_source(
+    image: np.ndarray, sources: Sequence[np.ndarray], source: int, level: int
+) -> np.ndarray:
+    """Moves the luma of a fusion towards that of one of its sources, or away from it.
+
+    Args:
+      image: float32 (H, W, 3) in 0..255.
+      sources: the lumas of the sources, float32 (H, W) in 0..255.
+      source: index of the source.
+      level: -2, -1, 1 or 2; negative levels move towards the mean of the other sources.
+
+    Returns:
+      float32 (H, W, 3), with the colour of the fusion.
+    """
+    chosen = [source] if level > 0 else [k for k in range(len(sources)) if k != source]
+    goal = np.mean([sources[k] for k in chosen], axis=0)
+    return image + _EMPHASIS[level] * (goal - image @ LUMA_WEIGHTS)[..., None]
+
+
 def adjust(image: np.ndarray, axis: str, level: int, mask: np.ndarray | None = None) -> np.ndarray:
     """Applies an operation of `AXIS_OPERATIONS`, to a region if one is given.
 
@@ -143,13 +162,13 @@ def emphasise(
     level: int,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Moves the luma of a fusion towards one of its sources, or towards the mean of the others.
+    """Applies `towards_source` to 8-bit images, to a region if one is given.
 
     Args:
       fused: uint8 (H, W, 3).
       sources: uint8 (H, W, 3) each.
       source: index of the source.
-      level: -2 to 2; negative levels move away from the source, towards the others.
+      level: -2 to 2.
       mask: bool (H, W), see `adjust`.
 
     Returns:
@@ -157,10 +176,8 @@ def emphasise(
     """
     if level == 0:
         return fused
-    chosen = [source] if level > 0 else [k for k in range(len(sources)) if k != source]
-    goal = np.mean([sources[k].astype(np.float32) @ LUMA_WEIGHTS for k in chosen], axis=0)
-    image = fused.astype(np.float32)
-    moved = image + _EMPHASIS[level] * (goal - image @ LUMA_WEIGHTS)[..., None]
+    lumas = [image.astype(np.float32) @ LUMA_WEIGHTS for image in sources]
+    moved = towards_source(fused.astype(np.float32), lumas, source, level)
     return blend(fused, moved, None if mask is None else feather(mask))
 
 

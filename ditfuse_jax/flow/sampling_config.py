@@ -76,6 +76,11 @@ class SamplingConfig:
         "requests that the model takes as tags, such as brightness,contrast:1; sentences are "
         "parsed for them (empty: the model reads sentences itself)",
     )
+    apply_requests: bool = _setting(
+        True,
+        "true: requests that the model was not taught are applied to the fused image; false: they "
+        "are left out",
+    )
     text_slots: tuple[int, int, int] = _setting(
         (64, 32, 160), "most tokens before, between and after the images", 1
     )

@@ -1,14 +1,33 @@
-"""Which requests a model was taught, and what of a parsed instruction it can do."""
+"""Which requests a model was taught, and who does what of a parsed instruction."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts.requests import AXES, Request
+from ditfuse_jax.prompts.requests import AXES, TONE_AXES, Request
 
 # Besides the axes: requests limited to classes, and more than one request at once.
 REGIONS, COMPOUNDS = "regions", "compounds"
 _STRONGEST = 2
+# What can be applied to the fused image: see `sample/applied_requests.py`.
+APPLICABLE = (*TONE_AXES, "emphasis")
+
+LeftOut = tuple[tuple[Request, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DividedRequests:
+    """Who does what of an instruction.
+
+    Attributes:
+      asked: what the model is asked for, by tags.
+      applied: what is applied to the fused image.
+      left_out: what nobody can do, with the reasons.
+    """
+
+    asked: tuple[Request, ...] = ()
+    applied: tuple[Request, ...] = ()
+    left_out: LeftOut = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,24 +65,57 @@ class TaughtRequests:
                 raise UserError(f"requests has the unknown entry {entry!r}: choose from {known}")
         return cls(levels, REGIONS in others, COMPOUNDS in others)
 
-    def split(
-        self, requests: Sequence[Request]
-    ) -> tuple[tuple[Request, ...], tuple[tuple[Request, str], ...]]:
-        """Returns the requests that the model can do, and the others with the reason.
+    def with_applied(self, apply: bool) -> "TaughtRequests":
+        """Returns what can be asked for if what was not taught is applied to the fused image."""
+        if not apply:
+            return self
+        strongest = dict.fromkeys(APPLICABLE, _STRONGEST)
+        regions = self.regions or "segment" in self.levels
+        return TaughtRequests(self.levels | strongest, regions, compounds=True)
 
-        A level that is stronger than taught becomes the strongest one.
+    def divide(self, requests: Sequence[Request], *, apply: bool) -> DividedRequests:
+        """Divides requests between the model and the operations on its fused image.
+
+        A level that is stronger than taught and cannot be applied becomes the strongest one.
+
+        Args:
+          requests: of one instruction.
+          apply: whether requests may be applied to the fused image.
         """
-        possible: list[Request] = []
-        others: list[tuple[Request, str]] = []
-        for request in requests:
-            if request.axis not in self.levels:
-                others.append((request, f"it was not taught {request.axis}"))
-            elif request.classes and request.axis != "segment" and not self.regions:
-                others.append((request, "it cannot limit a request to a class"))
-            elif possible and not self.compounds:
-                others.append((request, "it takes one request at a time"))
-            else:
-                most = self.levels[request.axis]
+        asked: list[Request] = []
+        applied: list[Request] = []
+        left_out: list[tuple[Request, str]] = []
+        # An overlay comes last: it covers what other requests change.
+        for request in sorted(requests, key=lambda one: one.axis == "segment"):
+            reason = self._reason(request, asked)
+            applicable = apply and self._applicable(request)
+            most = self.levels.get(request.axis, 0)
+            if not reason and (abs(request.level) <= most or not applicable):
                 level = max(-most, min(most, request.level))
-                possible.append(dataclasses.replace(request, level=level))
-        return tuple(possible), tuple(others)
+                asked.append(dataclasses.replace(request, level=level))
+            elif applicable:
+                applied.append(request)
+            else:
+                if apply and request.axis in APPLICABLE:
+                    reason = "it does not mark classes: a mask (--region) says where"
+                left_out.append((request, reason))
+        if applied and asked and asked[-1].axis == "segment" and self._applicable(asked[-1]):
+            # What is applied would change an overlay of the model.
+            applied.append(asked.pop())
+        return DividedRequests(tuple(asked), tuple(applied), tuple(left_out))
+
+    def _reason(self, request: Request, asked: Sequence[Request]) -> str:
+        """Returns why the model cannot do a request beside those that it is asked; "" if it can."""
+        if request.axis not in self.levels:
+            return f"it was not taught {request.axis}"
+        if request.classes and request.axis != "segment" and not self.regions:
+            return "it cannot limit a request to a class"
+        if asked and not self.compounds:
+            return "it takes one request at a time"
+        return ""
+
+    def _applicable(self, request: Request) -> bool:
+        marks = "segment" in self.levels
+        if request.axis == "segment":
+            return marks
+        return request.axis in APPLICABLE and (marks or not request.classes)

@@ -3,8 +3,9 @@
 from ditfuse_jax.sample.files import fuse, read_prompts
 from ditfuse_jax.sample.fused import Fused
 from ditfuse_jax.sample.fuser import Fuser
-from ditfuse_jax.sample.region import RegionInput, fuse_in_regions, region_weights
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
+from ditfuse_jax.sample.region import region_weights
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 
 __all__ = [
@@ -16,7 +17,6 @@ __all__ = [
     "TrainedModel",
     "WeightedAdapter",
     "fuse",
-    "fuse_in_regions",
     "load_trained",
     "read_prompts",
     "region_weights",

@@ -31,9 +31,10 @@ from ditfuse_jax.sample.fingerprints import (
 )
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.fused import image_metadata
+from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
-from ditfuse_jax.sample.region import RegionInput, Regions, fuse_in_regions
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
+from ditfuse_jax.sample.region import Regions
+from ditfuse_jax.sample.stack_fuser import StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
@@ -131,7 +132,7 @@ def fuse(
     for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
         fuser.check(instruction.prompt, count)
         if regions is not None:
-            regions.check(instruction.prompt, count)
+            regions.check(instruction, count)
     if depth == 16 and not is_deep_format(outputs[0].path):
         raise UserError(f"{outputs[0].path}: this format has 8 bits: use .png or .tif for 16")
     if not quiet:
@@ -164,7 +165,7 @@ def fuse(
             try:
                 if isinstance(sources, UserError):
                     raise sources
-                item = FusionInput(sources, prompt, bits)
+                item = planned.instruction.fusion_input(sources, bits, planned.name)
                 if regions is not None:
                     item = regions.limit(item, planned.name, reader.cut)
             except UserError as error:
@@ -176,10 +177,8 @@ def fuse(
             if reader.alignment:
                 alignments[number] = reader.alignment
             if job.folders:
-                limited = f" {item.digest}" if isinstance(item, RegionInput) else ""
-                fingerprints[number] = text_digest(
-                    f"{model} {prompt} {depth} {pixels_digest(*sources)}{limited}"
-                )
+                digest = f"{model} {prompt} {depth} {pixels_digest(*sources)} {item.digest}"
+                fingerprints[number] = text_digest(digest.strip())
                 if has_fingerprint(planned.path, fingerprints[number]):
                     kept.append(planned.path)
                     bar.update()
@@ -192,7 +191,7 @@ def fuse(
         first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
         for folder in {planned.path.parent for planned in outputs} if first else ():
             make_folder(folder)
-        for done in fuse_in_regions(fuser, itertools.chain(first, images)):
+        for done in fuser.fuse_iter(itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]
                 metadata = image_metadata(

@@ -7,6 +7,7 @@ is the one that they would get.
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -18,8 +19,10 @@ from ditfuse_jax.flow.times import SHIFT_RULES
 from ditfuse_jax.images import read_metadata
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.heads import HEADS
-from ditfuse_jax.sample.stack_fuser import StackFuser
-from ditfuse_jax.sample.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from ditfuse_jax.sample.stack_fuser import StackFuser
+    from ditfuse_jax.sample.trained import TrainedModel
 
 KEY = "fingerprint"  # in an image's metadata
 _VALUES_PER_LEAF = 4096
@@ -39,13 +42,13 @@ def pixels_digest(*images: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
-def fuser_digest(fuser: StackFuser) -> str:
+def fuser_digest(fuser: "StackFuser") -> str:
     """Returns a text that differs between models, sampling settings and extensions."""
     code = extension_digest(fuser)
     return f"{parameters_digest(fuser.trained)} {fuser.sampling}{code and f' {code}'}"
 
 
-def parameters_digest(trained: TrainedModel) -> str:
+def parameters_digest(trained: "TrainedModel") -> str:
     """Returns a digest of a model's weights: up to 4096 evenly spaced values of every array.
 
     Training and merging an adapter change nearly all values of an array, so the sample suffices to
@@ -64,7 +67,7 @@ def parameters_digest(trained: TrainedModel) -> str:
     return hashed.hexdigest()
 
 
-def extension_digest(fuser: StackFuser) -> str:
+def extension_digest(fuser: "StackFuser") -> str:
     """Returns a digest of the extensions' code behind a model's images; "" if there is none.
 
     Extensions count if one of them registered the solver, the shift rule, the head or the

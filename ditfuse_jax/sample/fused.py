@@ -21,7 +21,7 @@ from ditfuse_jax.images import (
 )
 from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.paths import as_path
-from ditfuse_jax.sample.instructions import Instruction
+from ditfuse_jax.sample.instructions import Instruction, remarks
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,7 +43,9 @@ class Fused:
       prompt: the full prompt that the model got.
       understood: what the sentence was understood as, such as `brightness +1` or `nothing`; None
         if there was none, or if the model reads sentences itself.
-      left_out: what the sentence asks for and the model cannot do, with the reason; empty if none.
+      left_out: what the sentence asks for and nobody can do, with the reason; empty if none.
+      applied: the requests that were applied to the model's image, since it was not taught them;
+        empty if none.
       settings: the sampling settings, name -> value.
       metadata: what `save` records: prompt, sources, checkpoint, settings.
     """
@@ -53,8 +55,14 @@ class Fused:
     prompt: str
     understood: str | None
     left_out: str
+    applied: str
     settings: dict[str, Any]
     metadata: dict[str, str]
+
+    @property
+    def remarks(self) -> str:
+        """What was applied after fusing and what was left out, in one line; or ""."""
+        return remarks(self.applied, self.left_out)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the image with its metadata, as `ditfuse fuse` does; returns the path.
@@ -97,7 +105,7 @@ class Fused:
         images = [(f"source {k}", image) for k, image in enumerate(self.sources, start=1)]
         cells = "".join(map(_figure, *zip(*images, ("fused", self.image), strict=True)))
         lines = [] if self.understood is None else [f"understood: {self.understood}"]
-        lines += [self.left_out] if self.left_out else []
+        lines += [self.remarks] if self.remarks else []
         text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
         return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div>{text}'
 
@@ -127,6 +135,8 @@ def image_metadata(
     metadata = {"Software": "ditfuse_jax", "prompt": instruction.prompt}
     if instruction.understood is not None:
         metadata["understood"] = instruction.understood
+        if instruction.applied:
+            metadata["applied after fusing"] = instruction.applied
         if instruction.left_out:
             metadata["left_out"] = instruction.left_out
     metadata["sources"] = ", ".join(map(_name, sources))

@@ -1,18 +1,21 @@
 """From what a user types to the prompt that a model gets.
 
 Models that were taught requests by tags get the tags of the requests that a sentence is parsed to;
-other models get the sentence.
+what they were not taught is applied to the fused image.  Other models get the sentence.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.prompts import has_placeholders
 from ditfuse_jax.prompts.request_prompts import requests_prompt
-from ditfuse_jax.prompts.requests import Request, check_requests, describe
+from ditfuse_jax.prompts.requests import Request, check_requests, describe, subject
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
+from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.standard_prompts import (
     SEGMENT,
     STANDARD_TASKS,
@@ -28,16 +31,42 @@ class Instruction:
       prompt: the model's prompt.
       understood: the requests as text, such as `brightness +1` or `nothing`; None if the model
         reads the sentence itself.
-      left_out: what the sentence asks for and the model cannot do, with the reason; empty if none.
+      left_out: what the sentence asks for and nobody can do, with the reason; empty if none.
+      requests: those that are applied to the fused image; see `apply_requests`.
+      plain: the prompt of the fusion without requests.
     """
 
     prompt: str
     understood: str | None = None
     left_out: str = ""
+    requests: tuple[Request, ...] = ()
+    plain: str = ""
+
+    @property
+    def applied(self) -> str:
+        """The requests that are applied to the fused image as text; "" if there are none."""
+        return describe(self.requests) if self.requests else ""
 
     def __str__(self) -> str:
         """Returns one line for the user."""
-        return f"understood: {self.understood}{self.left_out and f' ({self.left_out})'}"
+        more = remarks(self.applied, self.left_out)
+        return f"understood: {self.understood}{more and f' ({more})'}"
+
+    def fusion_input(
+        self,
+        sources: Sequence[np.ndarray],
+        depth: int | None = None,
+        name: str = "an image",
+    ) -> FusionInput:
+        """Returns what is fused from sources, uint8 or uint16 (H, W, 3)."""
+        return FusionInput(
+            sources, self.prompt, depth, applied=self.requests, plain=self.plain, name=name
+        )
+
+
+def remarks(applied: str, left_out: str) -> str:
+    """Returns one line on requests that the model does not do itself; "" if there are none."""
+    return "; ".join(filter(None, (applied and f"applied after fusing: {applied}", left_out)))
 
 
 def make_instruction(
@@ -57,8 +86,7 @@ def make_instruction(
       adjustments: requests beside those of the sentence.
 
     Raises:
-      UserError: an adjustment that the model was not taught, too many requests, or a bad task or
-        text.
+      UserError: an adjustment that nobody can do, too many requests, or a bad task or text.
     """
     taught = TaughtRequests.parse(sampling.requests)
     full = text is not None and (has_placeholders(text) or not text.strip())
@@ -72,23 +100,26 @@ def make_instruction(
         )
     if taught.levels.get("segment"):
         _check_class(task)
-    if not taught.levels or full or task not in STANDARD_TASKS or (not text and not adjustments):
-        if adjustments:
-            raise UserError(
-                f"this model takes no adjustments ({describe(adjustments)}): say it in the prompt"
-            )
-        return Instruction(standard_prompt(task, num_images, text))
-    parsed = _parse(text) if text else ()
-    possible, others = taught.split(check_requests((*adjustments, *parsed)))
-    for request, reason in others:
+    plain = standard_prompt(task if task in STANDARD_TASKS else "fuse", num_images)
+    reads_sentences = not taught.levels or full or task not in STANDARD_TASKS
+    if (reads_sentences or not text) and not adjustments:
+        return Instruction(standard_prompt(task, num_images, text), plain=plain)
+    parsed = _parse(text) if text and not reads_sentences else ()
+    requests = check_requests((*adjustments, *parsed))
+    divided = taught.divide(requests, apply=sampling.apply_requests)
+    for request, reason in divided.left_out:
         if request in adjustments:
             raise UserError(f"this model cannot do the adjustment {request}: {reason}")
-    if possible:
-        prompt = requests_prompt(possible, num_images)
+    if text and reads_sentences:  # and was taught nothing by tags
+        prompt = standard_prompt(task, num_images, text)
+    elif divided.asked:
+        prompt = requests_prompt(divided.asked, num_images)
     else:
-        prompt = standard_prompt(task, num_images)
-    reasons = "; ".join(f"left out: {request}, {reason}" for request, reason in others)
-    return Instruction(prompt, describe(possible), reasons)
+        prompt = plain
+    done = {subject(one): one for one in (*divided.asked, *divided.applied)}
+    understood = describe(done[subject(one)] for one in requests if subject(one) in done)
+    reasons = "; ".join(f"left out: {request}, {reason}" for request, reason in divided.left_out)
+    return Instruction(prompt, understood, reasons, divided.applied, plain)
 
 
 def _check_class(task: str) -> None:

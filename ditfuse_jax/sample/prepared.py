@@ -14,9 +14,10 @@ from ditfuse_jax.images import IMAGE_SUFFIXES, LoadedImage, RangeOption, SourceR
 from ditfuse_jax.images.pairs import MAX_STACK
 from ditfuse_jax.prompts.requests import Request, parse_adjustment
 from ditfuse_jax.sample.fused import Fused, image_metadata
+from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
-from ditfuse_jax.sample.region import MarkedClass, Regions, fuse_in_regions
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample.region import MarkedClass, Regions
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 
@@ -119,11 +120,12 @@ class Preparer:
         )
         sampler.check(instruction.prompt, len(stack))
         if self._regions is not None:
-            self._regions.check(instruction.prompt, len(stack))
+            self._regions.check(instruction, len(stack))
         images = self._reader.read(stack)
-        item = FusionInput(images, instruction.prompt, options.depth)
+        name = Path(stack[0].name).stem
+        item = instruction.fusion_input(images, options.depth, name)
         if self._regions is not None:
-            item = self._regions.limit(item, Path(stack[0].name).stem, self._reader.cut)
+            item = self._regions.limit(item, name, self._reader.cut)
         metadata = image_metadata(
             instruction,
             stack,
@@ -145,7 +147,7 @@ def run(prepared: Sequence[Prepared], sampler: StackFuser | None = None) -> list
         return []
     images: dict[int, np.ndarray] = {}
     sampler = sampler or prepared[0].sampler
-    for done in fuse_in_regions(sampler, enumerate(item.input for item in prepared)):
+    for done in sampler.fuse_iter(enumerate(item.input for item in prepared)):
         images.update(done)
     return [
         Fused(
@@ -154,6 +156,7 @@ def run(prepared: Sequence[Prepared], sampler: StackFuser | None = None) -> list
             item.instruction.prompt,
             item.instruction.understood,
             item.instruction.left_out,
+            item.instruction.applied,
             item.sampler.sampling.to_dict(),
             item.metadata,
         )

@@ -5,57 +5,25 @@ fusion with the request inside the region and, to the bit, the fusion without it
 border is feathered inside the region.
 """
 
-import collections
 import dataclasses
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import files_by_stem, read_image, with_depth
+from ditfuse_jax.images import files_by_stem, read_image
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import CLASSES
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
-from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
-from ditfuse_jax.sample.instructions import make_instruction
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
+from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
 
 _FEATHER = 0.02  # of the shorter side
 _BLACK, _WHITE = 13, 242  # grey levels of a mask up to which, and from which; JPEG keeps neither
-
-
-@dataclasses.dataclass(frozen=True)
-class RegionInput(FusionInput):
-    """What one image is made from whose request applies to a region only.
-
-    Attributes:
-      plain: the full prompt without the request.
-      weights: float (H, W), 0 outside the region, 1 where the request applies fully; None for the
-        region that the model marks for `mark`.
-      mark: a full prompt that asks the model to mark the region; "" with `weights`.
-      feather: width of the border in pixels of a region that the model marks; None for
-        2 % of the shorter side.
-      name: what a warning calls the image and the region.
-    """
-
-    plain: str = ""
-    weights: np.ndarray | None = None
-    mark: str = ""
-    feather: float | None = None
-    name: str = "the region of an image"
-
-    @property
-    def digest(self) -> str:
-        """Differs between regions."""
-        pixels = "" if self.weights is None else pixels_digest(self.weights)
-        return text_digest(f"{self.plain} {pixels} {self.mark} {self.feather}")
 
 
 def _check_feather(feather: float) -> float:
@@ -91,71 +59,15 @@ def region_weights(mask: np.ndarray, feather: float | None = None) -> np.ndarray
     return weights
 
 
-def fuse_in_regions(
-    fuser: StackFuser, inputs: Iterable[tuple[int, FusionInput]]
-) -> Iterator[dict[int, np.ndarray]]:
-    """Fuses a stream of numbered inputs like `StackFuser.fuse_iter`; inputs may have a region.
+def check_region_size(item: RegionInput) -> None:
+    """Checks that the region of an input has the size of its sources.
 
     Raises:
-      UserError: a region is of another size than its sources, or the model marks nothing.
+      UserError: it has not; the message gives both sizes.
     """
-    waiting: dict[int, RegionInput] = {}
-    done: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
-    places: dict[int, tuple[int, str]] = {}  # of the parts in the results
-
-    def parts() -> Iterator[tuple[int, FusionInput]]:
-        for number, item in inputs:
-            wanted = {"asked": item.prompt}
-            if isinstance(item, RegionInput):
-                _check_size(item)
-                waiting[number] = item
-                wanted |= {"plain": item.plain}
-                if item.weights is None:
-                    wanted["mark"] = item.mark
-            for part, prompt in wanted.items():
-                place = len(places)
-                places[place] = number, part
-                # Plain fusions form the batches that they would form alone: see `group`.
-                yield place, FusionInput(item.sources, prompt, item.depth, group=part)
-
-    for finished in fuser.fuse_iter(parts()):
-        complete = {}
-        for place, image in finished.items():
-            number, part = places[place]
-            if number not in waiting:
-                complete[number] = image
-                continue
-            item, images = waiting[number], done[number]
-            images[part] = image
-            if len(images) == (2 if item.weights is not None else 3):
-                complete[number] = _blend(item, images)
-                del waiting[number], done[number]
-        if complete:
-            yield complete
-
-
-def _check_size(item: RegionInput) -> None:
     if item.weights is not None and item.weights.shape != item.sources[0].shape[:2]:
         (height, width), (h, w) = item.weights.shape, item.sources[0].shape[:2]
         raise UserError(f"the region is {width}x{height}, but the images are {w}x{h}")
-
-
-def _blend(item: RegionInput, images: dict[str, np.ndarray]) -> np.ndarray:
-    plain, asked = images["plain"], images["asked"]
-    weights = item.weights
-    if weights is None:
-        from ditfuse_jax.degrade.overlay import overlay_mask
-
-        marked = overlay_mask(with_depth(images["mark"], 8), with_depth(plain, 8))
-        if not marked.any():
-            tqdm.tqdm.write(
-                f"warning: {item.name} was not found: the request changes nothing",
-                file=sys.stderr,
-            )
-            return plain
-        weights = region_weights(marked.astype(np.uint8) * 255, item.feather)
-    moved = (asked.astype(np.float32) - plain) * weights[..., None]
-    return (plain + np.rint(moved)).astype(plain.dtype)
 
 
 class MarkedClass(str):
@@ -210,13 +122,13 @@ class Regions:
         elif not self._path.exists():
             self._class = self.description = _checked_class(str(region), sampling)
 
-    def check(self, prompt: str, count: int) -> None:
-        """Checks that the prompt for `count` images asks for more than the plain fusion.
+    def check(self, instruction: Instruction, count: int) -> None:
+        """Checks that an instruction for `count` images asks for more than the plain fusion.
 
         Raises:
           UserError: it does not.
         """
-        if self._plain(count) == prompt:
+        if self._plain(count) == instruction.prompt and not instruction.applied:
             raise UserError(
                 "a region limits a request, and this asks for the plain fusion: say what to do"
                 " there (prompt, adjustments or task)"
@@ -240,21 +152,19 @@ class Regions:
         """
         count = len(item.sources)
         fields: dict[str, Any] = {
-            "sources": item.sources,
-            "prompt": item.prompt,
-            "depth": item.depth,
-            "plain": self._plain(count),
+            field.name: getattr(item, field.name) for field in dataclasses.fields(FusionInput)
         }
+        fields |= {"plain": self._plain(count), "name": name}
         if self._class:
             mark = standard_prompt(f"segment:{self._class}", count)
-            about = f"{self._class} in {name}"
-            return RegionInput(**fields, mark=mark, feather=self._feather, name=about)
+            fields["name"] = f"{self._class} in {name}"
+            return RegionInput(**fields, mark=mark, feather=self._feather)
         path = self._mask_of(name)
         mask = self._mask(path)
         try:
             weights = region_weights(mask if cut is None else mask[cut], self._feather)
             found = RegionInput(**fields, weights=weights)
-            _check_size(found)
+            check_region_size(found)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         return found

@@ -1,7 +1,6 @@
 """Fusing images in memory: stacks and prompts in, fused images of the same size out."""
 
 import collections
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -26,6 +25,8 @@ from ditfuse_jax.prompts import (
 )
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.chroma import with_asked_chroma
+from ditfuse_jax.sample.compose import compose
+from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
@@ -33,28 +34,6 @@ from ditfuse_jax.sample.trained import TrainedModel, for_sampling
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
 _BUCKET = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class FusionInput:
-    """What one fused image is made from.
-
-    Attributes:
-      sources: images of one scene, uint8 or uint16 (H, W, 3), all of one size.
-      prompt: a full prompt with placeholders for the images.
-      depth: bits of the fused image, 8 or 16; None for 16 if a source has them.
-      group: only inputs of one group share a batch.
-    """
-
-    sources: Sequence[np.ndarray]
-    prompt: str
-    depth: int | None = None
-    group: str = ""
-
-    @property
-    def output_depth(self) -> int:
-        """Bits per channel of the fused image."""
-        return self.depth or max(image.dtype.itemsize * 8 for image in self.sources)
 
 
 class StackFuser:
@@ -143,10 +122,19 @@ class StackFuser:
     def fuse_iter(
         self, inputs: Iterable[tuple[int, FusionInput]]
     ) -> Iterator[dict[int, np.ndarray]]:
-        """Fuses a stream of numbered inputs; yields number -> image whenever a batch is done.
+        """Fuses a stream of numbered inputs; yields number -> image whenever some are done.
 
         A batch holds inputs of equal size; only inputs whose batch is not full yet stay in memory.
+
+        Raises:
+          UserError: the sources of an input have different sizes, or see `compose`.
         """
+        return compose(self._fuse_prompts, inputs)
+
+    def _fuse_prompts(
+        self, inputs: Iterable[tuple[int, FusionInput]]
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Fuses by the prompts alone, whatever else the inputs ask for."""
         waiting: dict[tuple, list[tuple[int, FusionInput]]] = collections.defaultdict(list)
         for number, item in inputs:
             group = waiting[self.batch_key(item)]

@@ -249,6 +249,7 @@ def _response(fused: Fused, asked: Asked) -> Response:
             "output_format": asked.output_format,
             "understood": fused.understood,
             "left_out": fused.left_out,
+            "applied": fused.applied,
             "settings": fused.settings,
         }
     )

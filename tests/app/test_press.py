@@ -41,7 +41,7 @@ class Page:
         )
         self.history = []
         self.levels = sum(
-            block.elem_id in ("brightness", "contrast", "saturation", "sharpness")
+            block.elem_id in ("brightness", "contrast", "saturation", "detail", "first")
             for block in self.built.blocks.values()
         )
         self.fuse = next(f.fn for f in self.built.fns.values() if f.name == "fuse")
@@ -49,7 +49,7 @@ class Page:
     def press(self, files, seed=0, steps=1):
         """Presses the button; returns the line of the status."""
         request = types.SimpleNamespace(session_hash="one")
-        own = (files, "", "any images", False, False, steps, seed)
+        own = (files, "", "any images", False, False, steps, seed, "whole image")
         answer = self.fuse(request, *own, *[0] * self.levels, self.history)
         if isinstance(answer[-1], list):
             self.history = answer[-1]

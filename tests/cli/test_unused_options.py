@@ -46,6 +46,7 @@ def test_a_command_refuses_what_its_mode_does_not_use(refused, command, unused, 
         "--text-slots": "8,4,16",
         "--guidance-interval": "0,1",
         "--limit-chroma": "true",
+        "--apply-requests": "false",
         "--solver": "euler",
     }
     for option in unused:

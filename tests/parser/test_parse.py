@@ -77,10 +77,19 @@ def test_a_sentence_without_a_request_has_the_prompt_of_the_plain_task(sentence:
     assert instruction.understood == "nothing"
 
 
-def test_what_the_model_was_not_taught_changes_nothing_and_is_said():
+def test_what_the_model_was_not_taught_is_applied_to_its_image_and_said():
     instruction = make_instruction("more vivid colours", 2, TAUGHT)
     assert instruction.prompt == standard_prompt("fuse", 2)
+    assert str(instruction) == ("understood: saturation +1 (applied after fusing: saturation +1)")
+    assert instruction.fusion_input([]).applied == (Request("saturation", 1),)
+
+
+def test_without_apply_requests_it_changes_nothing_and_is_said():
+    sampling = TAUGHT.override({"apply_requests": False})
+    instruction = make_instruction("more vivid colours", 2, sampling)
+    assert instruction.prompt == standard_prompt("fuse", 2)
     assert "left out: saturation +1, it was not taught saturation" in str(instruction)
+    assert instruction.fusion_input([]).applied == ()
 
 
 def test_an_adjustment_is_added_to_the_sentence_and_refused_where_it_is_impossible():
@@ -90,11 +99,18 @@ def test_an_adjustment_is_added_to_the_sentence_and_refused_where_it_is_impossib
         SamplingConfig(requests="brightness,contrast,compounds"),
         adjustments=[Request("contrast", -1)],
     )
-    assert both.understood == "contrast -1; brightness +1"
+    assert both.understood == "contrast -1; brightness +1" and not both.applied
+    sampling = TAUGHT.override({"apply_requests": False})
     with pytest.raises(UserError, match="cannot do the adjustment detail"):
-        make_instruction(None, 2, TAUGHT, adjustments=[Request("detail", 1)])
-    with pytest.raises(UserError, match="takes no adjustments"):
-        make_instruction(None, 2, SamplingConfig(), adjustments=[Request("detail", 1)])
+        make_instruction(None, 2, sampling, adjustments=[Request("detail", 1)])
+    with pytest.raises(UserError, match="does not mark classes: a mask"):
+        make_instruction(None, 2, SamplingConfig(), adjustments=[Request("detail", 1, ("car",))])
+
+
+def test_a_model_that_reads_sentences_gets_them_beside_applied_adjustments():
+    asked = make_instruction("at dusk", 2, SamplingConfig(), adjustments=[Request("detail", 1)])
+    assert asked.prompt == standard_prompt("fuse", 2, "at dusk")
+    assert asked.understood == asked.applied == "detail +1"
 
 
 def test_prompts_that_say_everything_themselves_are_not_parsed():

@@ -103,12 +103,54 @@ def test_what_a_model_was_not_taught_is_left_out_with_the_reason():
         Request("brightness", 1, ("road",)),
         Request("brightness", 1),
     ]
-    possible, others = taught.split(wanted)
-    assert possible == (Request("contrast", -1),)
-    assert [request for request, _ in others] == wanted[1:]
-    assert [reason.split()[-1] for _, reason in others] == ["saturation", "class", "time"]
+    divided = taught.divide(wanted, apply=False)
+    assert divided.asked == (Request("contrast", -1),) and divided.applied == ()
+    assert [request for request, _ in divided.left_out] == wanted[1:]
+    reasons = [reason.split()[-1] for _, reason in divided.left_out]
+    assert reasons == ["saturation", "class", "time"]
     everything = TaughtRequests.parse("brightness,contrast,saturation,regions,compounds")
-    assert everything.split(wanted) == (tuple(wanted), ())
+    assert everything.divide(wanted, apply=True).asked == tuple(wanted)
+
+
+def test_what_a_model_was_not_taught_is_applied_to_its_image():
+    taught = TaughtRequests.parse("brightness,contrast:1,segment")
+    wanted = [
+        Request("segment", classes=("car",)),
+        Request("brightness", 1),
+        Request("contrast", 2),
+        Request("detail", 1, ("road",)),
+        Request("emphasis", -1, role="infrared"),
+    ]
+    divided = taught.divide(wanted, apply=True)
+    assert divided.asked == (Request("brightness", 1),)
+    assert set(divided.applied) == set(wanted) - set(divided.asked)
+    assert divided.applied[-1].axis == "segment"  # it covers what the others change
+
+
+def test_an_overlay_is_moved_to_the_image_that_requests_were_applied_to():
+    taught = TaughtRequests.parse("brightness,segment,compounds")
+    mark, grey = Request("segment", classes=("car",)), Request("saturation", -2)
+    divided = taught.divide([mark, grey], apply=True)
+    assert divided.asked == () and divided.applied == (grey, mark)
+    assert taught.divide([mark, Request("brightness", 1)], apply=True).applied == ()
+
+
+def test_a_class_and_a_repair_need_a_model_that_was_taught_them():
+    taught = TaughtRequests.parse("brightness")
+    wanted = [
+        Request("brightness", 2, ("sky",)),
+        Request("segment"),
+        Request("repair", defect="hazy"),
+    ]
+    divided = taught.divide(wanted, apply=True)
+    assert divided.asked == divided.applied == ()
+    assert all(reason for _, reason in divided.left_out) and len(divided.left_out) == 3
+
+
+def test_a_level_that_can_be_neither_taught_nor_applied_becomes_the_strongest_taught():
+    taught = TaughtRequests.parse("contrast:1,regions")
+    divided = taught.divide([Request("contrast", 2, ("sky",))], apply=True)
+    assert divided.asked == (Request("contrast", 1, ("sky",)),)
 
 
 def test_an_unknown_entry_of_what_was_taught_is_refused():

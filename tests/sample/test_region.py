@@ -17,9 +17,9 @@ from ditfuse_jax.sample import (
     RegionInput,
     StackFuser,
     TrainedModel,
-    fuse_in_regions,
     region_weights,
 )
+from ditfuse_jax.sample.instructions import Instruction
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.train import load_recipe, resolve
@@ -83,7 +83,7 @@ def mask(rows=slice(8, 24), columns=slice(8, 24)):
 
 def results(fuser, *items):
     done = {}
-    for part in fuse_in_regions(fuser, enumerate(items)):
+    for part in fuser.fuse_iter(enumerate(items)):
         done |= part
     return [done[number] for number in range(len(items))]
 
@@ -225,4 +225,4 @@ class TestRegions:
 
     def test_a_region_without_a_request_is_refused(self, sampling):
         with pytest.raises(UserError, match="a region limits a request"):
-            Regions("car", None, sampling, "ivif").check(standard_prompt("ivif", 2), 2)
+            Regions("car", None, sampling, "ivif").check(Instruction(standard_prompt("ivif", 2)), 2)

@@ -32,8 +32,8 @@ from ditfuse_jax.evaluate.runner.scenes import Scene, read_scenes, scene_stems
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import INSTRUCTION_POOLS, Instruction
-from ditfuse_jax.sample.instructions import make_instruction
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample import instructions
+from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, check_standard_task, standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks.control import POOLS
@@ -116,7 +116,7 @@ def _measure(
     """Measures a scene; also returns its outputs by level."""
     check_same_size(scene.sources, [f"{scene.stem} {i + 1}" for i in range(len(scene.sources))])
     requests = list(_requests(task, len(scene.sources), tags, turn, fuser.sampling))
-    fused = fuser.fuse([FusionInput(scene.sources, request.prompt) for request in requests])
+    fused = fuser.fuse([request.asked.fusion_input(scene.sources) for request in requests])
     standard: dict[str, np.ndarray] = {}
     reworded: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     for request, image in zip(requests, fused, strict=True):
@@ -148,11 +148,11 @@ def _measure(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """A prompt for a level: with a held-out sentence, or with the standard one (None)."""
+    """What asks for a level: a held-out sentence, or the standard one (None)."""
 
     level: str
     sentence: Instruction | None
-    prompt: str
+    asked: instructions.Instruction
 
 
 def _requests(
@@ -163,13 +163,12 @@ def _requests(
         held_out = [one for one in pool.instructions if one.split == "heldout"]
         for sentence in (None, *held_out_sentences(held_out, turn)):
             text = sentence.text if sentence else pool.sentences[0]
-            if not tags:
-                prompt = make_instruction(text, count, sampling).prompt
-            elif level == PLAIN:
-                prompt = standard_prompt(task, count, text)
+            if tags:
+                prompt = standard_prompt(task if level == PLAIN else level.lower(), count, text)
+                asked = instructions.Instruction(prompt)
             else:
-                prompt = standard_prompt(level.lower(), count, text)
-            yield _Request(level, sentence, prompt)
+                asked = instructions.make_instruction(text, count, sampling)
+            yield _Request(level, sentence, asked)
 
 
 def _group(level: str, task: str) -> str:

@@ -1,7 +1,8 @@
 """Measures whether a model does what requests ask for: order, degree, selectivity, compounds.
 
-Every scene is fused without a request, at every level of every axis that the model was taught, with
-two requests at once, and with plain sentences, all from the same noise.
+Every scene is fused without a request, at every level of every axis, with two requests at once, and
+with plain sentences, all from the same noise.  Without `sample.apply_requests`, only what the model
+was taught is measured.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.prompts.requests import LEVELS, TONE_AXES, Request
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 from ditfuse_jax.sample.instructions import make_instruction
-from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
+from ditfuse_jax.sample.stack_fuser import StackFuser
 
 # Plain sentences that are compared with the standard one, for each scene.
 _PLAIN_SENTENCES = 4
@@ -74,7 +75,8 @@ def measure_requests(
       UserError: bad data, or results that cannot be written.
     """
     fuser = evaluated.fuser
-    taught = TaughtRequests.parse(fuser.sampling.requests)
+    sampling = fuser.sampling
+    possible = TaughtRequests.parse(sampling.requests).with_applied(sampling.apply_requests)
     stems = scene_stems(data, count)
     scenes: dict[str, SceneCurves] = {}
     pictures: dict[str, list[np.ndarray]] = {}
@@ -87,7 +89,7 @@ def measure_requests(
         disable=quiet,
     )
     for turn, scene in enumerate(bar):
-        found, outputs = _measure(fuser, scene, taught, turn)
+        found, outputs = _measure(fuser, scene, possible, turn)
         scenes[scene.stem] = found
         shown = {"plain": outputs[()]} | {
             str(requests[0]): image
@@ -109,19 +111,19 @@ def measure_requests(
 
 
 def _measure(
-    fuser: StackFuser, scene: Scene, taught: TaughtRequests, turn: int
+    fuser: StackFuser, scene: Scene, possible: TaughtRequests, turn: int
 ) -> tuple[SceneCurves, dict[tuple[Request, ...], np.ndarray]]:
-    axes = [axis for axis in TONE_AXES if axis in taught.levels]
+    axes = [axis for axis in TONE_AXES if axis in possible.levels]
     singles = [
         (Request(axis, level),)
         for axis in axes
         for level in LEVELS
-        if abs(level) <= taught.levels[axis]
+        if abs(level) <= possible.levels[axis]
     ]
-    if "emphasis" in taught.levels and len(scene.sources) == 2:
+    if "emphasis" in possible.levels and len(scene.sources) == 2:
         singles += [(Request("emphasis", level, role=PLACES[0]),) for level in LEVELS]
     pairs = []
-    if taught.compounds:
+    if possible.compounds:
         signs = itertools.cycle(((1, 1), (1, -1), (-1, 1), (-1, -1)))
         pairs = [
             (Request(one, sign), Request(other, other_sign))
@@ -131,15 +133,14 @@ def _measure(
         ]
     wanted: list[tuple[Request, ...]] = [(), *singles, *pairs]
     number = len(scene.sources)
-    prompts = [
-        make_instruction(None, number, fuser.sampling, adjustments=requests).prompt
-        for requests in wanted
+    asked = [
+        make_instruction(None, number, fuser.sampling, adjustments=requests) for requests in wanted
     ]
     sentences = INSTRUCTION_POOLS.find("fusion").sentences_of("heldout")
     start = turn * _PLAIN_SENTENCES
     texts = [sentences[(start + k) % len(sentences)] for k in range(_PLAIN_SENTENCES)]
-    prompts += [make_instruction(text, number, fuser.sampling).prompt for text in texts]
-    images = fuser.fuse([FusionInput(scene.sources, prompt) for prompt in prompts])
+    asked += [make_instruction(text, number, fuser.sampling) for text in texts]
+    images = fuser.fuse([one.fusion_input(scene.sources) for one in asked])
     outputs = dict(zip(wanted, images, strict=False))
     reworded = images[len(wanted) :]
     return _curves(scene, axes, outputs, reworded), outputs

@@ -62,7 +62,7 @@ def measure(pairs, tmp_path):
                 images.append(image)
             return images
 
-        sampling = SamplingConfig(steps=1, requests=requests)
+        sampling = SamplingConfig(steps=1, requests=requests, apply_requests=False)
         fuser = SimpleNamespace(
             fuse=fuse, sampling=sampling, trained=SimpleNamespace(name="stand-in")
         )

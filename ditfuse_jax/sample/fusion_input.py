@@ -1,0 +1,67 @@
+"""What one fused image is made from."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditfuse_jax.prompts.requests import Request, describe
+from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionInput:
+    """What one fused image is made from.
+
+    Attributes:
+      sources: images of one scene, uint8 or uint16 (H, W, 3), all of one size.
+      prompt: a full prompt with placeholders for the images.
+      depth: bits of the fused image, 8 or 16; None for 16 if a source has them.
+      group: only inputs of one group share a batch.
+      applied: requests that are applied to the fused image; see `apply_requests`.
+      plain: the full prompt without a request; needed where a request is limited to a region or
+        marks classes.
+      name: what a warning calls the image.
+    """
+
+    sources: Sequence[np.ndarray]
+    prompt: str
+    depth: int | None = None
+    group: str = ""
+    applied: tuple[Request, ...] = ()
+    plain: str = ""
+    name: str = "an image"
+
+    @property
+    def output_depth(self) -> int:
+        """Bits per channel of the fused image."""
+        return self.depth or max(image.dtype.itemsize * 8 for image in self.sources)
+
+    @property
+    def digest(self) -> str:
+        """Differs between inputs of equal sources, prompt and depth that give other images."""
+        return describe(self.applied) if self.applied else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionInput(FusionInput):
+    """What one image is made from whose requests apply to a region only.
+
+    Attributes:
+      weights: float (H, W), 0 outside the region, 1 where the request applies fully; None for the
+        region that the model marks for `mark`.
+      mark: a full prompt that asks the model to mark the region; "" with `weights`.
+      feather: width of the border in pixels of a region that the model marks; None for
+        2 % of the shorter side.
+    """
+
+    weights: np.ndarray | None = None
+    mark: str = ""
+    feather: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """See `FusionInput.digest`; differs between regions too."""
+        pixels = "" if self.weights is None else pixels_digest(self.weights)
+        region = text_digest(f"{self.plain} {pixels} {self.mark} {self.feather}")
+        return f"{super().digest} {region}".strip()

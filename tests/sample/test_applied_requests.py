@@ -1,0 +1,154 @@
+"""Requests applied to the fused image, alone and in regions that a stand-in model marks."""
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.degrade import overlay
+from ditfuse_jax.degrade.adjust import adjust, emphasise
+from ditfuse_jax.prompts.request_prompts import requests_prompt
+from ditfuse_jax.prompts.requests import Request, parse_requests
+from ditfuse_jax.sample import FusionInput, RegionInput
+from ditfuse_jax.sample.applied_requests import apply_requests, overlaid
+from ditfuse_jax.sample.compose import compose
+
+PLAIN = "<img><|image_1|></img> plain"
+LEFT = np.zeros((40, 60), bool)
+LEFT[:, :25] = True
+
+
+def photograph(seed: int = 0, dtype=np.uint8, grey: bool = False) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:40, :60]
+    image = 120 + 40 * np.sin(x / (5 + seed))[..., None] + rng.normal(0, 6, (40, 60, 3))
+    image = image + np.array([25, 0, -30]) + y[..., None] / 4
+    pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    pixels = pixels if not grey else np.repeat(pixels[..., :1], 3, axis=2)
+    return pixels if dtype == np.uint8 else pixels.astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize("axis", ["brightness", "contrast", "saturation", "detail"])
+@pytest.mark.parametrize("level", [-2, -1, 1, 2])
+@pytest.mark.parametrize("classes", [(), ("sky",)])
+def test_it_is_the_operation_that_makes_the_targets_of_training(axis, level, classes):
+    image = photograph()
+    request = Request(axis, level, classes)
+    applied = apply_requests(image, [image], [request], {("sky",): LEFT})
+    wanted = adjust(image, axis, level, LEFT if classes else None)
+    np.testing.assert_allclose(applied, wanted, atol=1)
+    assert (applied != image).any()
+
+
+@pytest.mark.parametrize("level", [-2, 1])
+def test_emphasis_follows_the_source_that_the_images_show(level):
+    colour, grey = photograph(), photograph(3, grey=True)
+    fused = photograph(5)
+    request = Request("emphasis", level, role="infrared")
+    for sources in ([colour, grey], [grey, colour]):
+        applied = apply_requests(fused, sources, [request], {})
+        index = 0 if sources[0] is grey else 1
+        np.testing.assert_allclose(applied, emphasise(fused, sources, index, level), atol=1)
+
+
+@pytest.mark.parametrize("axis", ["brightness", "contrast", "saturation", "detail"])
+def test_sixteen_bits_are_changed_in_full_depth(axis):
+    shallow = photograph()
+    deep = shallow.astype(np.uint16) * 257 + np.random.default_rng(1).integers(
+        -100, 100, shallow.shape, dtype=np.int16
+    ).astype(np.uint16)
+    applied = apply_requests(deep, [deep], [Request(axis, 1)], {})
+    assert applied.dtype == np.uint16 and len(np.unique(applied)) > 1500
+    eight = apply_requests(shallow, [shallow], [Request(axis, 1)], {})
+    assert np.abs(applied / 257 - eight).mean() < 1
+
+
+def test_a_class_that_is_nowhere_changes_nothing():
+    image = photograph()
+    none = {("sky",): np.zeros_like(LEFT)}
+    request = Request("brightness", 2, ("sky",))
+    np.testing.assert_array_equal(apply_requests(image, [image], [request], none), image)
+
+
+def test_an_overlay_is_the_same_on_the_changed_image():
+    plain = photograph()
+    changed = adjust(plain, "brightness", -1)
+    moved = overlaid(changed, overlay(plain, LEFT), plain)
+    np.testing.assert_allclose(moved, overlay(changed, LEFT), atol=2)
+    np.testing.assert_array_equal(moved[~LEFT], changed[~LEFT])
+
+
+class Model:
+    """Gives the first source, and marks LEFT as sky; notes the prompts that it is asked."""
+
+    def __init__(self):
+        self.prompts = []
+
+    def __call__(self, inputs):
+        for number, item in inputs:
+            self.prompts.append(item.prompt)
+            marks = item.prompt == requests_prompt(parse_requests("segment sky"), 2)
+            image = item.sources[0]
+            yield {number: overlay(image, LEFT) if marks else image}
+
+
+def run(*items):
+    model, done = Model(), {}
+    for part in compose(model, enumerate(items)):
+        done |= part
+    return [done[number] for number in range(len(items))], model
+
+
+def item(text: str, **more) -> FusionInput:
+    sources = [photograph(), photograph(3)]
+    return FusionInput(sources, PLAIN, applied=parse_requests(text), plain=PLAIN, **more)
+
+
+def test_requests_for_the_whole_image_need_one_fusion():
+    (image,), model = run(item("saturation -2; detail +1"))
+    assert model.prompts == [PLAIN]
+    assert np.ptp(image.astype(int), axis=-1).max() <= 1
+
+
+def test_a_request_for_a_class_applies_where_the_model_marks_it():
+    (image,), model = run(item("sky: brightness +2"))
+    assert len(model.prompts) == 2
+    change = np.abs(image.astype(int) - photograph()).mean(axis=-1)
+    assert change[:, :18].mean() > 20 and change[:, 33:].max() == 0
+
+
+def test_a_class_that_the_model_does_not_find_is_said_and_the_rest_is_done(capsys):
+    (image,), _ = run(item("road: brightness +2; saturation -2", name="street"))
+    grey = apply_requests(photograph(), [], [Request("saturation", -2)], {})
+    np.testing.assert_array_equal(image, grey)
+    assert "road was not found in street" in capsys.readouterr().err
+
+
+def test_classes_are_marked_on_the_image_that_was_changed():
+    (image,), model = run(item("brightness +1; segment sky"))
+    assert len(model.prompts) == 2
+    brighter = adjust(photograph(), "brightness", 1)
+    np.testing.assert_allclose(image, overlay(brighter, LEFT), atol=2)
+
+
+def test_in_a_region_applied_requests_need_one_fusion_and_leave_the_outside():
+    asked = item("contrast -2")
+    region = RegionInput(
+        asked.sources, PLAIN, applied=asked.applied, plain=PLAIN, weights=LEFT.astype(np.float32)
+    )
+    (image,), model = run(region)
+    assert model.prompts == [PLAIN]
+    flat = apply_requests(photograph(), [], asked.applied, {})
+    np.testing.assert_array_equal(image[~LEFT], photograph()[~LEFT])
+    np.testing.assert_array_equal(image[LEFT], flat[LEFT])
+
+
+def test_inputs_that_differ_in_applied_requests_have_different_digests():
+    digests = {item(text).digest for text in ("detail +1", "detail +2", "sky: detail +1")}
+    assert len(digests) == 3 and "" not in digests
+    assert FusionInput([], PLAIN).digest == ""
+
+
+def test_a_source_that_the_images_do_not_show_is_said_once(capsys):
+    run(*(item("emphasis infrared +1", name=f"{k}.png") for k in range(3)))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: 0.png: the images do not show which one is the infrared")
