@@ -1,4 +1,4 @@
-"""`ditfuse evaluate --control`, `--segmentation` and `--understanding`: following instructions."""
+"""`ditfuse evaluate --control`, `--regions`, `--segmentation`, `--understanding`: instructions."""
 
 import argparse
 from pathlib import Path
@@ -18,7 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that measure control or segmentation instead of writing a report."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--control", action="store_true", help="measure control of brightness and contrast"
+        "--control",
+        action="store_true",
+        help="measure control of brightness, contrast, saturation, detail and emphasis",
+    )
+    what.add_argument(
+        "--regions",
+        action="store_true",
+        help="measure requests that are limited to the classes of labelled scenes",
     )
     what.add_argument(
         "--segmentation", action="store_true", help="measure segmentation of labelled scenes"
@@ -44,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def is_requested(args: argparse.Namespace) -> bool:
-    """Returns whether control, segmentation or understanding is to be measured.
+    """Returns whether one of these is to be measured.
 
     Raises:
       UserError: --classes without --segmentation, or --without-tags without either.
@@ -53,20 +60,29 @@ def is_requested(args: argparse.Namespace) -> bool:
         raise UserError("--classes needs --segmentation")
     if args.without_tags and not (args.control or args.segmentation):
         raise UserError("--without-tags needs --control or --segmentation")
-    return args.control or args.segmentation or args.understanding is not None
+    return args.control or args.regions or args.segmentation or args.understanding is not None
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures control, segmentation or understanding.
+    """Measures what was asked for.
 
     Raises:
       UserError: no model, or options that only a report uses.
     """
-    from ditfuse_jax.api import evaluate_control, evaluate_segmentation, evaluate_understanding
+    from ditfuse_jax.api import (
+        evaluate_control,
+        evaluate_regions,
+        evaluate_segmentation,
+        evaluate_understanding,
+    )
 
-    flag = "--control" if args.control else "--segmentation"
-    if args.understanding is not None:
-        flag = "--understanding"
+    flags = {
+        "--control": args.control,
+        "--regions": args.regions,
+        "--segmentation": args.segmentation,
+        "--understanding": args.understanding is not None,
+    }
+    (flag,) = (name for name, given in flags.items() if given)
     for name in _REPORT_OPTIONS:
         if getattr(args, name, None):
             raise UserError(f"--{name} cannot be used with {flag}: name the scenes with --data")
@@ -78,6 +94,8 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.segmentation:
         refuse_unused(args, ["--task"], "with --segmentation, whose task is to mark classes")
+    if args.regions:
+        refuse_unused(args, ["--task"], "with --regions, which asks for brightness")
     if not args.checkpoint:
         raise UserError(f"{flag} needs --checkpoint, the model to evaluate")
     common = model_arguments(args) | {
@@ -85,10 +103,11 @@ def run(args: argparse.Namespace) -> None:
         "output": args.output,
         "count": args.count,
         "sampling": sampling_overrides(args),
-        "tags": not args.without_tags,
     }
-    if args.control:
-        evaluate_control(**common, task=args.task)
+    if args.regions:
+        evaluate_regions(**common)
+    elif args.control:
+        evaluate_control(**common, tags=not args.without_tags, task=args.task)
     else:
-        names = args.classes.split(",") if args.classes else []
-        evaluate_segmentation(**common, classes=[name.strip() for name in names])
+        names = [name.strip() for name in (args.classes or "").split(",") if name.strip()]
+        evaluate_segmentation(**common, tags=not args.without_tags, classes=names)

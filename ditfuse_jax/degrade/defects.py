@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
+from ditfuse_jax.degrade.deblur import motion_line
 from ditfuse_jax.degrade.defocus import disc
 from ditfuse_jax.registry import Registry
 
@@ -56,16 +57,8 @@ def hazy(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nda
 def blurred(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Defocus by a disc, or motion along a line, of 1 to 4 pixels' radius."""
     radius = 1 + 3 * strength
-    if rng.random() < 0.5:
-        kernel = disc(radius)
-    else:
-        side = 2 * int(np.ceil(radius)) + 1
-        angle = rng.uniform(0, np.pi)
-        offset = radius * np.array([np.cos(angle), np.sin(angle)])
-        ends = (side // 2 + sign * offset for sign in (-1, 1))
-        start, stop = (tuple(round(16 * value) for value in end) for end in ends)
-        drawn = cv2.line(np.zeros((side, side), np.uint8), start, stop, 255, 1, cv2.LINE_AA, 4)
-        kernel = (drawn / drawn.sum()).astype(np.float32)
+    defocus = rng.random() < 0.5
+    kernel = disc(radius) if defocus else motion_line(radius, rng.uniform(0, np.pi))
     return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
 
 

@@ -9,6 +9,7 @@ from ditfuse_jax.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from ditfuse_jax.evaluate.instruction_following.control import evaluate_control
+    from ditfuse_jax.evaluate.instruction_following.region_control import evaluate_regions
     from ditfuse_jax.evaluate.instruction_following.segmentation import evaluate_segmentation
     from ditfuse_jax.evaluate.instruction_following.understanding import evaluate_understanding
     from ditfuse_jax.evaluate.reports.exports import Exports
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "evaluate_control",
     "evaluate_files",
+    "evaluate_regions",
     "evaluate_segmentation",
     "evaluate_suite",
     "evaluate_understanding",
@@ -41,6 +43,7 @@ __getattr__ = lazy_attributes(
         "HeldOut": f"{__name__}.runner.during_training",
         "evaluate": f"{__name__}.runner.evaluate",
         "evaluate_control": f"{__name__}.instruction_following.control",
+        "evaluate_regions": f"{__name__}.instruction_following.region_control",
         "evaluate_files": f"{__name__}.runner.evaluate",
         "evaluate_segmentation": f"{__name__}.instruction_following.segmentation",
         "evaluate_suite": f"{__name__}.runner.evaluate_suite",

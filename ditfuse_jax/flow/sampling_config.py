@@ -78,8 +78,8 @@ class SamplingConfig:
     )
     apply_requests: bool = _setting(
         True,
-        "true: requests that the model was not taught are applied to the fused image; false: they "
-        "are left out",
+        "true: image operations do the requests that the model was not taught; false: these are "
+        "left out",
     )
     text_slots: tuple[int, int, int] = _setting(
         (64, 32, 160), "most tokens before, between and after the images", 1

@@ -9,7 +9,7 @@ from ditfuse_jax.prompts.requests import AXES, TONE_AXES, Request
 # Besides the axes: requests limited to classes, and more than one request at once.
 REGIONS, COMPOUNDS = "regions", "compounds"
 _STRONGEST = 2
-# What can be applied to the fused image: see `sample/applied_requests.py`.
+# Axes that image operations can change: see `sample/applied_requests.py`.
 APPLICABLE = (*TONE_AXES, "emphasis")
 
 LeftOut = tuple[tuple[Request, str], ...]
@@ -21,7 +21,7 @@ class DividedRequests:
 
     Attributes:
       asked: what the model is asked for, by tags.
-      applied: what is applied to the fused image.
+      applied: what image operations do.
       left_out: what nobody can do, with the reasons.
     """
 
@@ -66,7 +66,7 @@ class TaughtRequests:
         return cls(levels, REGIONS in others, COMPOUNDS in others)
 
     def with_applied(self, apply: bool) -> "TaughtRequests":
-        """Returns what can be asked for if what was not taught is applied to the fused image."""
+        """Returns what can be asked for if image operations do what was not taught."""
         if not apply:
             return self
         strongest = dict.fromkeys(APPLICABLE, _STRONGEST)
@@ -74,13 +74,13 @@ class TaughtRequests:
         return TaughtRequests(self.levels | strongest, regions, compounds=True)
 
     def divide(self, requests: Sequence[Request], *, apply: bool) -> DividedRequests:
-        """Divides requests between the model and the operations on its fused image.
+        """Divides requests between the model and image operations.
 
         A level that is stronger than taught and cannot be applied becomes the strongest one.
 
         Args:
           requests: of one instruction.
-          apply: whether requests may be applied to the fused image.
+          apply: whether image operations may do what the model was not taught.
         """
         asked: list[Request] = []
         applied: list[Request] = []
@@ -118,4 +118,6 @@ class TaughtRequests:
         marks = "segment" in self.levels
         if request.axis == "segment":
             return marks
+        if request.axis == "repair":
+            return not request.classes
         return request.axis in APPLICABLE and (marks or not request.classes)

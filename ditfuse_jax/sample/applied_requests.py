@@ -1,8 +1,9 @@
-"""Requests that are applied to a fused image, because its model was not taught them.
+"""Requests that are done by image operations, because the model was not taught them.
 
-The operations are those that make the targets of training (`degrade/adjust.py`), so the result is
-what a model would learn to give.  A request that is limited to classes applies where the model
-marks them.
+A repair restores the source before the fusion (`degrade/restore.py`).  Other requests change the
+fused image, by the operations that make the targets of training (`degrade/adjust.py`), so the
+result is what a model would learn to give; a request that is limited to classes applies where the
+model marks them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ import numpy as np
 
 from ditfuse_jax.degrade.adjust import AXIS_OPERATIONS, LUMA_WEIGHTS, feather, towards_source
 from ditfuse_jax.degrade.overlay import OPACITY
+from ditfuse_jax.degrade.restore import RESTORATIONS
+from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.source_roles import find_source
 
-_MARKED = 32.0  # grey levels of difference from which a pixel counts as marked fully
+# Grey levels of difference up to which a pixel is not marked, and from which it is fully.
+_MARKED = (8.0, 32.0)
 
 
 def apply_requests(
@@ -28,7 +32,7 @@ def apply_requests(
     Args:
       image: the fused image, uint8 or uint16 (H, W, 3).
       sources: of its size, of 8 or 16 bits each.
-      requests: what to apply; `repair` and `segment` cannot be.
+      requests: what to apply; `repair` and `segment` are passed over.
       regions: classes of a request -> bool (H, W), where they are; all False if nowhere.
 
     Returns:
@@ -37,9 +41,10 @@ def apply_requests(
     Raises:
       UserError: the images have no source of a request's role.
     """
-    largest = np.iinfo(image.dtype).max
     pixels = _float(image)
     for request in requests:
+        if request.axis not in (*AXIS_OPERATIONS, "emphasis"):
+            continue
         weights = None
         if request.classes:
             if not regions[request.classes].any():
@@ -55,12 +60,40 @@ def apply_requests(
         if weights is not None:
             changed = pixels + weights[..., None] * (changed - pixels)
         pixels = np.clip(changed, 0, 255)
-    return np.rint(pixels * np.float32(largest / 255)).astype(image.dtype)
+    return _like(pixels, image)
+
+
+def restore_sources(
+    sources: Sequence[np.ndarray], requests: Sequence[Request]
+) -> Sequence[np.ndarray]:
+    """Returns the sources with the defects that requests name removed.
+
+    Args:
+      sources: uint8 or uint16 (H, W, 3).
+      requests: those about other axes than `repair` are passed over.
+
+    Raises:
+      UserError: there is no source of a request's role.
+    """
+    restored = list(sources)
+    for request in requests:
+        if request.axis != "repair":
+            continue
+        assert request.defect is not None
+        chosen = range(len(sources))
+        if request.role is not None:
+            chosen = [find_source(request.role, sources)[0]]
+        for index in chosen:
+            if request.defect == "cast" and is_grey(sources[index]):
+                continue
+            pixels = RESTORATIONS.find(request.defect)(_float(restored[index]))
+            restored[index] = _like(pixels, restored[index])
+    return restored
 
 
 def role_warnings(requests: Sequence[Request], sources: Sequence[np.ndarray]) -> list[str]:
     """Returns a line for each role of a request that the sources do not show; see `find_source`."""
-    roles = dict.fromkeys(one.role for one in requests if one.axis == "emphasis" and one.role)
+    roles = dict.fromkeys(one.role for one in requests if one.role)
     warnings = (find_source(role, sources)[1] for role in roles)
     return [warning for warning in warnings if warning]
 
@@ -69,20 +102,38 @@ def overlaid(image: np.ndarray, marked: np.ndarray, plain: np.ndarray) -> np.nda
     """Moves the overlay of a marked fusion to an image that other requests have changed.
 
     The overlay is `marked = (1 - opacity) plain + opacity colour`, so the moved one is
-    `marked + (1 - opacity) (image - plain)`.  Where the model changed little, it counts in part.
+    `marked + (1 - opacity) (image - plain)`.  What the model changed only a little is no overlay.
 
     Args:
       image: the fused image with other requests, uint8 or uint16 (H, W, 3).
       marked: the fusion with the overlay, of the same type.
       plain: the fusion without requests, of the same type.
     """
-    scale = np.float32(np.iinfo(image.dtype).max / 255)
+    low, high = (level * np.float32(np.iinfo(image.dtype).max / 255) for level in _MARKED)
     change = marked.astype(np.float32) - plain
-    covered = np.clip(np.abs(change).max(axis=-1, keepdims=True) / (_MARKED * scale), 0, 1)
-    moved = image + change - OPACITY * covered * (image.astype(np.float32) - plain)
+    covered = np.clip((np.abs(change).max(axis=-1, keepdims=True) - low) / (high - low), 0, 1)
+    moved = image + covered * (change - OPACITY * (image.astype(np.float32) - plain))
     return np.clip(np.rint(moved), 0, np.iinfo(image.dtype).max).astype(image.dtype)
+
+
+def marking_sources(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Returns the sources in which classes are marked: without infrared beside colour images.
+
+    Models learn classes from photographs.  The infrared image is replaced by the first colour one;
+    `sources` itself is returned if all are grey or none is.
+    """
+    coloured = [image for image in sources if not is_grey(image)]
+    if len(coloured) in (0, len(sources)):
+        return sources
+    return [coloured[0] if is_grey(image) else image for image in sources]
 
 
 def _float(image: np.ndarray) -> np.ndarray:
     """Returns an image of 8 or 16 bits as float32 in 0..255."""
     return image.astype(np.float32) * np.float32(255 / np.iinfo(image.dtype).max)
+
+
+def _like(pixels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Returns float32 in 0..255 in the type of an image."""
+    scale = np.float32(np.iinfo(image.dtype).max / 255)
+    return np.rint(np.clip(pixels, 0, 255) * scale).astype(image.dtype)

@@ -1,30 +1,46 @@
 """Images that need several fusions of one scene, or operations on the fused one.
 
 A request that is limited to a region needs the fusion without it too; classes that a request is
-limited to are marked by the model.  All are fused from the same noise.
+limited to are marked by the model, in the sources that look like photographs.  All are fused from
+the same noise.
 """
 
-import collections
+import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tqdm
 
+from ditfuse_jax.degrade.overlay import overlay_mask
 from ditfuse_jax.images import with_depth
+from ditfuse_jax.prompts import prompt_tags
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request
-from ditfuse_jax.sample.applied_requests import apply_requests, overlaid, role_warnings
+from ditfuse_jax.sample.applied_requests import (
+    apply_requests,
+    marking_sources,
+    overlaid,
+    restore_sources,
+    role_warnings,
+)
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
 from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
 Fuse = Callable[[Numbered], Iterator[dict[int, np.ndarray]]]
+_Key = tuple[Hashable, str]  # of a fusion: the scene and the prompt
+
+# The parts of an image: the fusion that is asked for, the one without a request, and the one of the
+# sources in which classes are marked.
+_ASKED, _PLAIN, _UNMARKED = "asked", "plain", "unmarked"
 
 
 def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
     """Fuses a stream of numbered inputs, each by as many fusions as it needs.
+
+    Inputs that follow each other and share sources (the same arrays) share their fusions too.
 
     Args:
       fuse: fuses inputs by their prompts alone, as a stream of number -> image.
@@ -33,52 +49,106 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
     Raises:
       UserError: a region is of another size than its sources, or there is no source of a role.
     """
-    waiting: dict[int, FusionInput] = {}
-    done: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
-    places: dict[int, tuple[int, str]] = {}  # of the parts in the results
+    waiting: dict[int, tuple[FusionInput, dict[str, FusionInput]]] = {}
+    places: dict[int, _Key] = {}  # of the fusions that are not done yet
+    images: dict[_Key, np.ndarray] = {}
+    latest: list[dict[str, FusionInput]] = []  # its sources stay alive: they identify a scene
     numbers = itertools.count()
     warned: set[str] = set()
 
-    def parts() -> Iterator[tuple[int, FusionInput]]:
+    def fusions() -> Iterator[tuple[int, FusionInput]]:
         for number, item in inputs:
             _check(item, warned)
-            waiting[number] = item
-            for prompt, group in _prompts(item).items():
+            restored = _restored(item)
+            parts = _parts(restored)
+            waiting[number] = restored, parts
+            latest[:] = [parts]
+            for part in parts.values():
+                key = _key(part)
+                if key in images or key in places.values():
+                    continue
                 place = next(numbers)
-                places[place] = number, prompt
-                # Plain fusions form the batches that they would form alone: see `group`.
-                yield place, FusionInput(item.sources, prompt, item.depth, group=group)
+                places[place] = key
+                yield place, part
 
-    for finished in fuse(parts()):
-        complete = {}
-        for place, image in finished.items():
-            number, prompt = places.pop(place)
-            item, images = waiting[number], done[number]
-            images[prompt] = image
-            if len(images) == len(_prompts(item)):
-                complete[number] = _finish(item, images)
-                del waiting[number], done[number]
-        if complete:
-            yield complete
+    def complete() -> dict[int, np.ndarray]:
+        done = {}
+        for number, (item, parts) in list(waiting.items()):
+            if all(_key(part) in images for part in parts.values()):
+                own = {name: images[_key(part)] for name, part in parts.items()}
+                done[number] = _finish(item, own)
+                del waiting[number]
+        alive = [*(parts for _, parts in waiting.values()), *latest]
+        needed = {_key(part) for parts in alive for part in parts.values()}
+        for key in [key for key in images if key not in needed]:
+            del images[key]
+        return done
+
+    for finished in fuse(fusions()):
+        images.update((places.pop(place), image) for place, image in finished.items())
+        done = complete()
+        if done:
+            yield done
+    done = complete()  # those that needed no fusion of their own
+    if done:
+        yield done
 
 
-def _prompts(item: FusionInput) -> dict[str, str]:
-    """Returns the prompts that an input is made from, each with its group of batches."""
-    prompts = {item.prompt: item.group}
-    marks = list(_marks(item).values())
-    marks += [_overlay_prompt(one, item) for one in item.applied if one.axis == "segment"]
+def _key(part: FusionInput) -> _Key:
+    return (tuple(map(id, part.sources)), part.output_depth), part.prompt
+
+
+def _restored(item: FusionInput) -> FusionInput:
+    """Returns the input with restored sources, if a repair is asked for."""
+    if not any(request.axis == "repair" for request in item.applied):
+        return item
+    return dataclasses.replace(item, sources=restore_sources(item.sources, item.applied))
+
+
+def _parts(item: FusionInput) -> dict[str, FusionInput]:
+    """Returns the fusions that an input is made from, by the names by which `_finish` knows them.
+
+    Each has a group of its own, so that plain fusions form the batches that they would form alone.
+    """
+    marking = marking_sources(item.sources)
+
+    def part(prompt: str, group: str, sources: Sequence[np.ndarray] = item.sources) -> FusionInput:
+        return FusionInput(sources, prompt, item.output_depth, group=group)
+
+    marks = {_mark_prompt(name, item) for name in _limiting_classes(item)}
+    marks |= {_overlay_prompt(one, item) for one in item.applied if one.axis == "segment"}
     if isinstance(item, RegionInput) and item.weights is None:
-        marks.append(item.mark)
-    if isinstance(item, RegionInput) or marks:
-        prompts |= {item.prompt: "asked", item.plain: "plain"}
-    return prompts | {mark: "mark" for mark in marks if mark not in prompts}
+        marks.add(item.mark)
+    asked = item.prompt
+    if _is_moved_overlay(item):
+        marks.add(item.prompt)
+        asked = item.plain
+    if not marks and not isinstance(item, RegionInput):
+        return {_ASKED: part(asked, item.group)}
+    parts = {_ASKED: part(asked, _ASKED)}
+    if isinstance(item, RegionInput):
+        parts[_PLAIN] = part(item.plain, _PLAIN)
+    if marks:
+        parts[_UNMARKED] = part(item.plain, _PLAIN, marking)
+        parts |= {prompt: part(prompt, "mark", marking) for prompt in sorted(marks)}
+    return parts
 
 
-def _marks(item: FusionInput) -> dict[str, str]:
-    """Returns the classes that applied requests are limited to, and the prompts that mark them."""
+def _is_moved_overlay(item: FusionInput) -> bool:
+    """Whether a model that is asked to mark classes marks them in other sources than these."""
+    if not item.plain or prompt_tags(item.prompt)[0] != "SEG":
+        return False
+    return marking_sources(item.sources) is not item.sources
+
+
+def _limiting_classes(item: FusionInput) -> list[str]:
+    """Returns the classes that applied requests are limited to."""
     names = [name for one in item.applied if one.axis != "segment" for name in one.classes]
-    marked = (Request("segment", classes=(name,)) for name in names)
-    return {one.classes[0]: _overlay_prompt(one, item) for one in marked}
+    return list(dict.fromkeys(names))
+
+
+def _mark_prompt(name: str, item: FusionInput) -> str:
+    return _overlay_prompt(Request("segment", classes=(name,)), item)
 
 
 def _overlay_prompt(request: Request, item: FusionInput) -> str:
@@ -100,14 +170,17 @@ def _warn(line: str) -> None:
 
 
 def _finish(item: FusionInput, images: Mapping[str, np.ndarray]) -> np.ndarray:
-    image = images[item.prompt]
+    """Returns the image that an input asks for, from the images of its parts."""
+    image = images[_ASKED]
+    if _is_moved_overlay(item):
+        image = overlaid(image, images[item.prompt], images[_UNMARKED])
     if item.applied:
         image = _applied(item, image, images)
     if not isinstance(item, RegionInput):
-        return image
-    plain, weights = images[item.plain], item.weights
+        return image.copy() if image is images[_ASKED] else image  # another input may share it
+    plain, weights = images[_PLAIN], item.weights
     if weights is None:
-        marked = _marked(images[item.mark], plain)
+        marked = _marked(images[item.mark], images[_UNMARKED])
         if not marked.any():
             _warn(f"{item.name} was not found: the request changes nothing")
             return plain
@@ -118,26 +191,23 @@ def _finish(item: FusionInput, images: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _applied(item: FusionInput, image: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
     found = {}
-    for name, prompt in _marks(item).items():
-        found[name] = _marked(images[prompt], images[item.plain])
+    for name in _limiting_classes(item):
+        found[name] = _marked(images[_mark_prompt(name, item)], images[_UNMARKED])
         if not found[name].any():
             _warn(f"{name} was not found in {item.name}: what is asked for it changes nothing")
-    regions = {}
-    for request in item.applied:
-        if request.axis != "segment" and request.classes:
-            masks = [found[name] for name in request.classes]
-            regions[request.classes] = np.logical_or.reduce(masks)
-    changes = [one for one in item.applied if one.axis != "segment"]
-    changed = apply_requests(image, item.sources, changes, regions)
+    regions = {
+        request.classes: np.logical_or.reduce([found[name] for name in request.classes])
+        for request in item.applied
+        if request.axis != "segment" and request.classes
+    }
+    changed = apply_requests(image, item.sources, item.applied, regions)
     for request in item.applied:
         if request.axis == "segment":
             marked = images[_overlay_prompt(request, item)]
-            changed = overlaid(changed, marked, images[item.plain])
+            changed = overlaid(changed, marked, images[_UNMARKED])
     return changed
 
 
 def _marked(image: np.ndarray, plain: np.ndarray) -> np.ndarray:
     """Returns where the model marked a class, bool (H, W)."""
-    from ditfuse_jax.degrade.overlay import overlay_mask
-
     return overlay_mask(with_depth(image, 8), with_depth(plain, 8))

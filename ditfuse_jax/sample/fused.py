@@ -44,8 +44,8 @@ class Fused:
       understood: what the sentence was understood as, such as `brightness +1` or `nothing`; None
         if there was none, or if the model reads sentences itself.
       left_out: what the sentence asks for and nobody can do, with the reason; empty if none.
-      applied: the requests that were applied to the model's image, since it was not taught them;
-        empty if none.
+      applied: the requests that image operations did, since the model was not taught them; empty if
+        none.
       settings: the sampling settings, name -> value.
       metadata: what `save` records: prompt, sources, checkpoint, settings.
     """
@@ -61,8 +61,8 @@ class Fused:
 
     @property
     def remarks(self) -> str:
-        """What was applied after fusing and what was left out, in one line; or ""."""
-        return remarks(self.applied, self.left_out)
+        """What image operations did and what was left out, in one line; or ""."""
+        return remarks(self.understood, self.applied, self.left_out)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the image with its metadata, as `ditfuse fuse` does; returns the path.
@@ -136,7 +136,7 @@ def image_metadata(
     if instruction.understood is not None:
         metadata["understood"] = instruction.understood
         if instruction.applied:
-            metadata["applied after fusing"] = instruction.applied
+            metadata["by image operations"] = instruction.applied
         if instruction.left_out:
             metadata["left_out"] = instruction.left_out
     metadata["sources"] = ", ".join(map(_name, sources))

@@ -18,7 +18,7 @@ class FusionInput:
       prompt: a full prompt with placeholders for the images.
       depth: bits of the fused image, 8 or 16; None for 16 if a source has them.
       group: only inputs of one group share a batch.
-      applied: requests that are applied to the fused image; see `apply_requests`.
+      applied: requests that image operations do; see `applied_requests.py`.
       plain: the full prompt without a request; needed where a request is limited to a region or
         marks classes.
       name: what a warning calls the image.

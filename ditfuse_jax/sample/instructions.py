@@ -1,7 +1,7 @@
 """From what a user types to the prompt that a model gets.
 
 Models that were taught requests by tags get the tags of the requests that a sentence is parsed to;
-what they were not taught is applied to the fused image.  Other models get the sentence.
+image operations do what they were not taught.  Other models get the sentence.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Instruction:
       understood: the requests as text, such as `brightness +1` or `nothing`; None if the model
         reads the sentence itself.
       left_out: what the sentence asks for and nobody can do, with the reason; empty if none.
-      requests: those that are applied to the fused image; see `apply_requests`.
+      requests: those that image operations do; see `applied_requests.py`.
       plain: the prompt of the fusion without requests.
     """
 
@@ -44,12 +44,12 @@ class Instruction:
 
     @property
     def applied(self) -> str:
-        """The requests that are applied to the fused image as text; "" if there are none."""
+        """The requests that image operations do as text; "" if there are none."""
         return describe(self.requests) if self.requests else ""
 
     def __str__(self) -> str:
         """Returns one line for the user."""
-        more = remarks(self.applied, self.left_out)
+        more = remarks(self.understood, self.applied, self.left_out)
         return f"understood: {self.understood}{more and f' ({more})'}"
 
     def fusion_input(
@@ -64,9 +64,10 @@ class Instruction:
         )
 
 
-def remarks(applied: str, left_out: str) -> str:
+def remarks(understood: str | None, applied: str, left_out: str) -> str:
     """Returns one line on requests that the model does not do itself; "" if there are none."""
-    return "; ".join(filter(None, (applied and f"applied after fusing: {applied}", left_out)))
+    operations = "by image operations" + ("" if applied == understood else f": {applied}")
+    return "; ".join(filter(None, (applied and operations, left_out)))
 
 
 def make_instruction(

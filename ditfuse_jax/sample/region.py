@@ -128,6 +128,8 @@ class Regions:
         Raises:
           UserError: it does not.
         """
+        if any(request.axis == "repair" for request in instruction.requests):
+            raise UserError("a repair restores a whole source, so it cannot be limited to a region")
         if self._plain(count) == instruction.prompt and not instruction.applied:
             raise UserError(
                 "a region limits a request, and this asks for the plain fusion: say what to do"

@@ -80,7 +80,7 @@ def test_a_sentence_without_a_request_has_the_prompt_of_the_plain_task(sentence:
 def test_what_the_model_was_not_taught_is_applied_to_its_image_and_said():
     instruction = make_instruction("more vivid colours", 2, TAUGHT)
     assert instruction.prompt == standard_prompt("fuse", 2)
-    assert str(instruction) == ("understood: saturation +1 (applied after fusing: saturation +1)")
+    assert str(instruction) == "understood: saturation +1 (by image operations)"
     assert instruction.fusion_input([]).applied == (Request("saturation", 1),)
 
 

@@ -152,3 +152,83 @@ def test_a_source_that_the_images_do_not_show_is_said_once(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("warning: 0.png: the images do not show which one is the infrared")
+
+
+def test_requests_about_one_scene_share_its_fusions():
+    sources = [photograph(), photograph(3)]
+    texts = ["detail +1", "sky: brightness +1", "sky: contrast -1; detail -2", "saturation +2"]
+    items = [FusionInput(sources, PLAIN, applied=parse_requests(x), plain=PLAIN) for x in texts]
+    alone = [run(one)[0][0] for one in items]
+    together, model = run(*items, *items)
+    assert len(model.prompts) == 2
+    for one, other in zip([*alone, *alone], together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_scenes_of_equal_prompts_are_not_mixed_up():
+    others = FusionInput([photograph(7), photograph(3)], PLAIN)
+    (first, second, third), model = run(FusionInput([photograph()] * 2, PLAIN), others, others)
+    assert len(model.prompts) == 2 and second is not third
+    np.testing.assert_array_equal(first, photograph())
+    np.testing.assert_array_equal(second, photograph(7))
+    np.testing.assert_array_equal(third, photograph(7))
+
+
+@pytest.mark.parametrize("role", ["visible", None])
+def test_a_repair_restores_the_source_before_the_fusion(role):
+    clean, infrared = photograph(), photograph(3, grey=True)
+    dark = (clean // 6).astype(np.uint8)
+    seen = []
+
+    def fuse(inputs):
+        for number, one in inputs:
+            seen.append(one.sources)
+            yield {number: one.sources[0]}
+
+    requests = (Request("repair", defect="dark", role=role),)
+    asked = FusionInput([dark, infrared], PLAIN, applied=requests, plain=PLAIN)
+    ((image,),) = [list(done.values()) for done in compose(fuse, [(0, asked)])]
+    assert abs(image.mean() - clean.mean()) < 25 < clean.mean() - dark.mean()
+    assert (seen[0][1] is infrared) == (role == "visible")
+    assert (dark == clean // 6).all()
+
+
+class TestMarking:
+    """Classes of an infrared-visible pair are marked in the visible image."""
+
+    colour, grey = photograph(), photograph(3, grey=True)
+
+    def fuse(self, inputs):
+        """Marks LEFT, but only in photographs; fuses to the mean."""
+        for number, one in inputs:
+            image = np.mean(one.sources, axis=0).astype(np.uint8)
+            in_photographs = all(np.ptp(source, axis=-1).any() for source in one.sources)
+            marks = one.prompt == requests_prompt(parse_requests("segment sky"), 2)
+            yield {number: overlay(image, LEFT) if marks and in_photographs else image}
+
+    def result(self, item):
+        (done,) = compose(self.fuse, [(0, item)])
+        return done[0]
+
+    def test_a_request_for_a_class_finds_it(self):
+        item = FusionInput(
+            [self.grey, self.colour],
+            PLAIN,
+            applied=parse_requests("sky: brightness -2"),
+            plain=PLAIN,
+        )
+        change = self.result(item).astype(int) - np.mean([self.grey, self.colour], axis=0)
+        assert change[:, :18].mean() < -20 and np.abs(change[:, 33:]).max() <= 1
+
+    def test_the_models_own_overlay_is_drawn_over_the_fusion_of_all_sources(self):
+        prompt = requests_prompt(parse_requests("segment sky"), 2)
+        fused = np.mean([self.colour, self.grey], axis=0).astype(np.uint8)
+        image = self.result(FusionInput([self.colour, self.grey], prompt, plain=PLAIN))
+        np.testing.assert_allclose(image, overlay(fused, LEFT), atol=2)
+        np.testing.assert_array_equal(image[~LEFT], fused[~LEFT])
+
+    def test_a_prompt_alone_is_fused_as_it_is(self):
+        prompt = requests_prompt(parse_requests("segment sky"), 2)
+        image = self.result(FusionInput([self.colour, self.grey], prompt))
+        fused = np.mean([self.colour, self.grey], axis=0).astype(np.uint8)
+        np.testing.assert_array_equal(image, fused)

@@ -63,7 +63,7 @@ def evaluate_segmentation(
       UserError: bad checkpoint, data, classes or output.
     """
     numbers = class_numbers(classes)
-    source = _labelled_source(data)
+    source = labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
     evaluated = open_model(checkpoint, output, sampling, adapters, base)
@@ -110,7 +110,12 @@ class _Scene:
     clean: np.ndarray | None  # the image below an overlay, if there is one
 
 
-def _labelled_source(data: str) -> Source:
+def labelled_source(data: str) -> Source:
+    """Opens a data source whose last image has labels.
+
+    Raises:
+      UserError: it has none.
+    """
     source = open_source(data)
     labels = getattr(source, "labels", ())
     if tuple(labels) != (source.num_images - 1,) or source.num_images < 2:

@@ -80,7 +80,7 @@ def test_a_model_that_obeys_has_ordered_levels_degrees_and_small_side_effects(me
         assert len(found["curve"]) == 5
         assert all(value < 0.5 for value in found["side_effects"].values())
     assert results["compounds"] == 1
-    assert results["neutrality"] == 0
+    assert results["neutrality"] < 1
     written = json.loads((tmp_path / "out" / "requests.json").read_text())
     assert written["axes"] == results["axes"]
     assert (tmp_path / "out" / "requests.png").stat().st_size > 1000
