@@ -155,10 +155,10 @@ class ModelConfig:
     def _check_registered(self) -> None:
         # Imported here because these modules import this one.
         from ditfuse_jax.model.attention import IMPLEMENTATIONS
-        from ditfuse_jax.model.heads import HEADS
+        from ditfuse_jax.model.heads import check_head
         from ditfuse_jax.model.remat import REMAT_POLICIES
 
-        HEADS.find(self.head).check(self)
+        check_head(self)
         IMPLEMENTATIONS.find(self.attention)
         REMAT_POLICIES.find(self.remat)
 

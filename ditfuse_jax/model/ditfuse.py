@@ -5,13 +5,12 @@ keys and values, and `denoise` runs the target tokens with them, once per step. 
 depends on the noise or the time, so both ways compute the same numbers.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.model.adjustments import Adjustments
+from ditfuse_jax.model.condition import Condition, EncodedCondition
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.conv_stem import ConvStem
 from ditfuse_jax.model.heads import make_head
@@ -23,42 +22,7 @@ from ditfuse_jax.model.prompt_pooling import PromptPooling
 from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.rope import rope_tables
 from ditfuse_jax.model.timestep import TimestepMLP, timestep_features
-from ditfuse_jax.model.transformer import KeyValues, TokenInputs, Transformer
-
-
-class Condition(NamedTuple):
-    """The instruction and the images that the target is conditioned on.
-
-    Attributes:
-      tokens: (B, T) token ids of all text slots joined.
-      token_valid: (B, T) False for padding.
-      images: (B, n, H, W, C) condition images: pixels in [-1, 1], or latents.
-      image_valid: (B, n) False where an image is absent; its values are ignored.
-    """
-
-    tokens: jax.Array
-    token_valid: jax.Array
-    images: jax.Array
-    image_valid: jax.Array
-
-
-class EncodedCondition(NamedTuple):
-    """A condition's keys and values, for any number of calls of `denoise`.
-
-    Attributes:
-      key_values: (L, B, C', Hkv, d), C' at least C; see `Transformer`.
-      valid: (B, C) False for padding and absent images.
-      cos: (B, 1 + P, d/2) rotary cosines of a draw's tokens.
-      sin: (B, 1 + P, d/2) rotary sines.
-      target_bias: (B, P, D) added to the target tokens; see `ModelConfig.source_skip`,
-        `conv_stem` and `pooled_prompt`.
-    """
-
-    key_values: KeyValues
-    valid: jax.Array
-    cos: jax.Array
-    sin: jax.Array
-    target_bias: jax.Array
+from ditfuse_jax.model.transformer import TokenInputs, Transformer
 
 
 class DiTFuse(nnx.Module):

@@ -9,9 +9,12 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import jax
-from flax import nnx
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 Axes = tuple[str | None, ...]
 # Returns the sharding of an activation from its axis names and shape.
@@ -61,7 +64,7 @@ def num_shards(axis: str) -> int:
     return math.prod(sharding.mesh.shape[name] for name in names)
 
 
-def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:
+def parameter(value: jax.Array, *axes: str | None) -> "nnx.Param":
     """Creates a parameter with named dimensions; stacked layers get a leading "layers" axis.
 
     Raises:
@@ -69,10 +72,12 @@ def parameter(value: jax.Array, *axes: str | None) -> nnx.Param:
     """
     if len(axes) != value.ndim:
         raise ValueError(f"{len(axes)} axis names for shape {value.shape}")
+    from flax import nnx
+
     return nnx.Param(value, axes=axes)
 
 
-def axes_of(variable: nnx.Variable) -> Axes:
+def axes_of(variable: "nnx.Variable") -> Axes:
     """Returns the axis names of a parameter, for stacked layers with the leading "layers"."""
     axes: Axes = variable.get_metadata("axes")
     extra = len(variable.shape) - len(axes)

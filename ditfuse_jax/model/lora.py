@@ -1,7 +1,8 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021), added to an existing model.
+"""Low-rank adapters (LoRA, Hu et al. 2021): their options, and trees of their parameters.
 
-`add_lora` replaces linear layers by `LoRALinear`, which shares their parameters and adds the two
-factors; the model's own code is unchanged.  Factors of scanned layers are stacked like the kernels.
+`lora_layers.add_lora` replaces linear layers by `LoRALinear`, which shares their parameters and
+adds the two factors; the model's own code is unchanged.  Factors of scanned layers are stacked like
+the kernels.
 The factors are named `lora_a` and `lora_b`: `split_lora` separates them from the frozen parameters,
 `combine_trees` joins the two trees again.
 """
@@ -13,12 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.layers import Linear
-from ditfuse_jax.model.logical_axes import axes_of, parameter
-from ditfuse_jax.model.rngs import Rngs
 
 Tree = dict[str, Any]
 
@@ -62,57 +59,6 @@ class LoRAConfig:
     @property
     def scaling(self) -> float:
         return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
-
-
-class LoRALinear(Linear):
-    """A linear layer with a low-rank update: `x @ kernel + bias + scaling * (x @ A) @ B`.
-
-    A is (*inputs, r), B is (r, *outputs), each with the kernel's leading dimension of layers.
-    """
-
-    def __init__(self, base: Linear, config: LoRAConfig, rngs: Rngs):
-        self.kernel, self.bias = base.kernel, base.bias
-        self.num_inputs, self.dtype = base.num_inputs, base.dtype
-        axes: tuple[str | None, ...] = base.kernel.get_metadata("axes")
-        stack = len(axes_of(base.kernel)) - len(axes)
-        shape = base.kernel.shape
-        inputs = shape[: stack + self.num_inputs]
-        outputs = (*shape[:stack], config.rank, *shape[stack + self.num_inputs :])
-        # PEFT's "gaussian" initialisation: the update is zero because B is.
-        a = jax.random.normal(rngs.params(), (*inputs, config.rank)) / config.rank
-        self.lora_a = _stacked(a, stack, *axes[: self.num_inputs], None)
-        self.lora_b = _stacked(jnp.zeros(outputs), stack, None, *axes[self.num_inputs :])
-        self.scaling = config.scaling
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (..., *inputs) to (..., *outputs)."""
-        a, b = (factor[...].astype(self.dtype) for factor in (self.lora_a, self.lora_b))
-        low = jnp.tensordot(x.astype(self.dtype), a, axes=self.num_inputs)
-        return super().__call__(x) + self.scaling * jnp.tensordot(low, b, axes=1)
-
-
-def _stacked(value: jax.Array, stack: int, *axes: str | None) -> nnx.Param:
-    """Returns a parameter whose `axes` name the dimensions after the stack of layers."""
-    return nnx.Param(value, axes=axes) if stack else parameter(value, *axes)
-
-
-def add_lora(model: nnx.Module, config: LoRAConfig, *, rngs: Rngs) -> None:
-    """Adds adapters to the model's linear layers, in place.
-
-    Raises:
-      UserError: a target matches no linear layer; the message lists them.
-    """
-    linears = {
-        ".".join(map(str, path)): module
-        for path, module in nnx.iter_modules(model)
-        if isinstance(module, Linear)
-    }
-    for name in match_target_modules(linears, config.target_modules):
-        *parents, last = name.split(".")
-        owner = model
-        for parent in parents:
-            owner = getattr(owner, parent)
-        setattr(owner, last, LoRALinear(linears[name], config, rngs))
 
 
 def match_target_modules(

@@ -1,16 +1,19 @@
 """The structure of a model, with or without adapters, as graph definition and parameters."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.ditfuse import DiTFuse
-from ditfuse_jax.model.lora import LoRAConfig, add_lora, split_lora
+from ditfuse_jax.model.lora import LoRAConfig, split_lora
 from ditfuse_jax.model.rngs import InitialKeys
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from ditfuse_jax.model.ditfuse import DiTFuse
 
 # Nested dict of arrays, or of their shapes, types and shardings.
 Parameters = dict[str, Any]
@@ -23,8 +26,12 @@ class Network:
     model: ModelConfig
     lora: LoRAConfig | None = None
 
-    def build(self, key: jax.Array | int) -> DiTFuse:
+    def build(self, key: jax.Array | int) -> "DiTFuse":
         """Returns the module with randomly initialised parameters."""
+        # Here and below, so that a command whose programs are kept needs no Flax.
+        from ditfuse_jax.model.ditfuse import DiTFuse
+        from ditfuse_jax.model.lora_layers import add_lora
+
         model = DiTFuse(self.model, rngs=InitialKeys(key))
         if self.lora:
             key = jax.random.key(key) if isinstance(key, int) else key
@@ -32,18 +39,22 @@ class Network:
         return model
 
 
-def make_graph(network: Network) -> tuple[nnx.GraphDef, nnx.State]:
+def make_graph(network: Network) -> "tuple[nnx.GraphDef, nnx.State]":
     """Returns graph definition and abstract parameters; nothing is allocated.
 
     Raises:
       UserError: a target of the adapters does not exist.
     """
+    from flax import nnx
+
     graph, state = nnx.split(nnx.eval_shape(lambda: network.build(0)))
     return graph, state
 
 
 def init_parameters(network: Network, key: jax.Array) -> Parameters:
     """Returns random initial values of the trainable parameters."""
+    from flax import nnx
+
     parameters = nnx.to_pure_dict(nnx.state(network.build(key), nnx.Param))
     return trainable(network, parameters)
 

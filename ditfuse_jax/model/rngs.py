@@ -1,7 +1,11 @@
 """The random numbers of initial values."""
 
+from typing import TYPE_CHECKING, Any
+
 import jax
-from flax import nnx
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 class InitialKeys:
@@ -23,5 +27,8 @@ class InitialKeys:
         return key
 
 
-# What a module takes as `rngs`.
-Rngs = nnx.Rngs | InitialKeys
+# What a module takes as `rngs`; Flax is imported where it is needed only.
+if TYPE_CHECKING:
+    Rngs = nnx.Rngs | InitialKeys
+else:
+    Rngs = Any

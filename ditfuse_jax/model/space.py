@@ -6,14 +6,16 @@ arrays are passed as arguments, like model parameters.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.model.autoencoder import AutoencoderConfig
+from ditfuse_jax.model.autoencoder.config import AutoencoderConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 Parameters = Mapping[str, Any]
 
@@ -60,7 +62,7 @@ class LatentSpace:
     """
 
     config: AutoencoderConfig
-    graph: nnx.GraphDef
+    graph: "nnx.GraphDef"
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Returns the shape (h, w, C) of the latents of an image of this size in pixels."""
@@ -79,7 +81,7 @@ class LatentSpace:
           (..., h, w, C) float32.
         """
         flat = images.reshape(-1, *images.shape[-3:])
-        posterior = nnx.merge(self.graph, parameters).encode(flat)
+        posterior = self._module(parameters).encode(flat)
         moments = jnp.concatenate(posterior, axis=-1)
         latents = self.sample(moments, noise.reshape(posterior.mean.shape))
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
@@ -102,7 +104,12 @@ class LatentSpace:
     def decode(self, parameters: Parameters, x: jax.Array) -> jax.Array:
         """Decodes latents (B, h, w, C) to images (B, H, W, 3) in about [-1, 1], float32."""
         latents = x / self.config.scaling_factor + self.config.shift_factor
-        return nnx.merge(self.graph, parameters).decode(latents).astype(jnp.float32)
+        return self._module(parameters).decode(latents).astype(jnp.float32)
+
+    def _module(self, parameters: Parameters) -> Any:
+        from flax import nnx  # here, so that a command whose programs are kept needs no Flax
+
+        return nnx.merge(self.graph, parameters)
 
 
 Space = PixelSpace | LatentSpace

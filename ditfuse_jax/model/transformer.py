@@ -10,19 +10,13 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.attention.context_parallel import context_parallel_attention, pad_queries
+from ditfuse_jax.model.condition import KeyValues
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.logical_axes import num_shards, with_logical_constraint
 from ditfuse_jax.model.remat import BLOCK_INPUT, remat
 from ditfuse_jax.model.rngs import InitialKeys, Rngs
 from ditfuse_jax.model.rope import apply_rope
-
-
-class KeyValues(NamedTuple):
-    """Keys and values of some tokens: (B, N, Hkv, d) each, or (L, B, N, Hkv, d) for all layers."""
-
-    keys: jax.Array
-    values: jax.Array
 
 
 class TokenInputs(NamedTuple):

@@ -1,11 +1,15 @@
 """Abstract parameters with the shardings of a mesh: what initialisation and restoring fill."""
 
+from typing import TYPE_CHECKING
+
 import jax
-from flax import nnx
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Network, Parameters, frozen_dtypes, make_graph, trainable
 from ditfuse_jax.parallel.rules import Partitioner, shard_like
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 def abstract_model(
@@ -31,5 +35,7 @@ def abstract_adapter(network: Network, partitioner: Partitioner) -> Parameters:
     return trainable(network, shard_like(_shapes(state), partitioner.parameters(state)))
 
 
-def _shapes(state: nnx.State) -> Parameters:
+def _shapes(state: "nnx.State") -> Parameters:
+    from flax import nnx
+
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(state))

@@ -6,15 +6,17 @@ Other modules add a logical axis with `RULES.register(name, mesh_axes)`.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.logical_axes import Axes, axes_of
 from ditfuse_jax.registry import Registry
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 # Logical axis -> mesh axes.
 Rules = Mapping[str, tuple[str, ...]]
@@ -130,8 +132,10 @@ class Partitioner:
                 f"accumulation {accumulation}); use e.g. {nearest}"
             )
 
-    def parameters(self, state: nnx.State) -> Any:
+    def parameters(self, state: "nnx.State") -> Any:
         """Returns the shardings of a model state, nested like `nnx.to_pure_dict(state)`."""
+        from flax import nnx
+
         shardings = {
             path: self.parameter(axes_of(variable), variable.shape, ".".join(map(str, path)))
             for path, variable in nnx.to_flat_state(state)

@@ -18,7 +18,7 @@ from ditfuse_jax.flow import SOLVERS
 from ditfuse_jax.flow.times import SHIFT_RULES
 from ditfuse_jax.images import read_metadata
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
-from ditfuse_jax.model.heads import HEADS
+from ditfuse_jax.model.heads import HEADS, is_of_this_package
 
 if TYPE_CHECKING:
     from ditfuse_jax.sample.stack_fuser import StackFuser
@@ -75,7 +75,9 @@ def extension_digest(fuser: "StackFuser") -> str:
     """
     model, sampling = fuser.trained.model, fuser.sampling
     used = [SOLVERS.find(sampling.solver), SHIFT_RULES.find(sampling.shift_rule)]
-    used += [HEADS.find(model.head), IMPLEMENTATIONS.find(model.attention)]
+    used.append(IMPLEMENTATIONS.find(model.attention))
+    if not is_of_this_package(model.head):
+        used.append(HEADS.find(model.head))
     files = source_files(used)
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest() if files else ""
 

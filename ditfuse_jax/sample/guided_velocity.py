@@ -1,13 +1,18 @@
 """The velocities of the guidance branches: one forward pass over the rows of all of them."""
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.flow import to_velocity
-from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
+from ditfuse_jax.model import Condition, EncodedCondition
+
+if TYPE_CHECKING:
+    from ditfuse_jax.model import DiTFuse
 
 
-def encode(model: DiTFuse, condition: Condition, num_branches: int) -> EncodedCondition:
+def encode(model: "DiTFuse", condition: Condition, num_branches: int) -> EncodedCondition:
     """Returns the keys and values of the condition.
 
     Args:
@@ -19,7 +24,7 @@ def encode(model: DiTFuse, condition: Condition, num_branches: int) -> EncodedCo
 
 
 def branch_velocities(
-    model: DiTFuse,
+    model: "DiTFuse",
     encoded: EncodedCondition,
     condition: Condition,
     x: jax.Array,
@@ -43,7 +48,7 @@ def branch_velocities(
     return velocities.reshape(num_branches, *x.shape)
 
 
-def _longest_per_branch(model: DiTFuse, condition: Condition, num_branches: int) -> jax.Array:
+def _longest_per_branch(model: "DiTFuse", condition: Condition, num_branches: int) -> jax.Array:
     """(R * B,) the largest position in a row's branch.
 
     LongRoPE chooses its factors by the longest sequence of a forward pass; each branch counts as a

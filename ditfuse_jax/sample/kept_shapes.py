@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
@@ -33,10 +32,11 @@ def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
 
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        leaves = {tuple(name.split("/")): leaf(*kept[name]) for name in kept}
-        return traverse_util.unflatten_dict(leaves)
+        return _nested({tuple(name.split("/")): leaf(*kept[name]) for name in kept})
     except (OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one
         shapes = abstract_model(model, partitioner, frozen=True)
+    from flax import traverse_util
+
     flat: dict[Any, Any] = traverse_util.flatten_dict(shapes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,3 +46,13 @@ def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
     except (OSError, UserError):  # a full disk: nothing is kept
         pass
     return shapes
+
+
+def _nested(leaves: dict[tuple[str, ...], Any]) -> Parameters:
+    nested: Parameters = {}
+    for (*parents, last), leaf in leaves.items():
+        node = nested
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return nested

@@ -8,7 +8,7 @@ forward pass.
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
 from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.flow.solvers import Array
-from ditfuse_jax.model import Condition, DiTFuse
+from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner
@@ -25,13 +25,16 @@ from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 
+if TYPE_CHECKING:
+    from ditfuse_jax.model import DiTFuse
+
 _PROGRAMS = 64  # choices of settings whose compiled programs are kept
 
 Sampler = Callable[[Any, Condition, Array, Array], np.ndarray]
 
 
 def sample(
-    model: DiTFuse,
+    model: "DiTFuse",
     branches: Condition,
     noise: jax.Array,
     weights: jax.Array,

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ import tqdm
 
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
-from ditfuse_jax.model import Condition, DiTFuse, EncodedCondition
+from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Partitioner, distribute, gather
@@ -26,6 +26,9 @@ from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 from ditfuse_jax.xla.kept_programs import KeptProgram
+
+if TYPE_CHECKING:
+    from ditfuse_jax.model import DiTFuse
 
 _MAX_CACHED_BYTES = 2**31  # of the tiles' keys and values
 _SLOW = 3.0  # seconds before a progress bar appears
@@ -144,7 +147,7 @@ class TiledSampler:
 
     @functools.cached_property
     def _encode(self) -> Callable[[Any, Condition, jax.Array], EncodedCondition]:
-        def run(model: DiTFuse, condition: Condition, weights: jax.Array) -> EncodedCondition:
+        def run(model: "DiTFuse", condition: Condition, weights: jax.Array) -> EncodedCondition:
             return encode(model, condition, weights.shape[0])
 
         return self._compiled(run)

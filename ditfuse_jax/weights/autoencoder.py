@@ -4,20 +4,15 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
-from ditfuse_jax.model.autoencoder import (
-    Autoencoder,
-    AutoencoderConfig,
-    read_autoencoder_config,
-)
+from ditfuse_jax.model.autoencoder import AutoencoderConfig, read_autoencoder_config
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.rngs import InitialKeys
@@ -25,6 +20,9 @@ from ditfuse_jax.model.space import LatentSpace, PixelSpace, Space
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.weights.hub_files import model_files
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 # The keys that lead to a parameter; numbers are indices into lists of modules.
 _Path = tuple[Any, ...]
@@ -44,7 +42,7 @@ class LoadedAutoencoder:
     """
 
     config: AutoencoderConfig
-    graph: nnx.GraphDef
+    graph: "nnx.GraphDef"
     parameters: dict[Any, Any]
 
 
@@ -136,8 +134,12 @@ def load_space(model: ModelConfig, autoencoder: Path | str | None) -> tuple[Spac
 
 def abstract_autoencoder(
     config: AutoencoderConfig, dtype: str = "float32"
-) -> tuple[nnx.GraphDef, dict[Any, Any]]:
+) -> "tuple[nnx.GraphDef, dict[Any, Any]]":
     """Returns the structure and the shapes of the parameters; nothing is allocated."""
+    from flax import nnx  # here, so that fusing without an autoencoder needs no Flax
+
+    from ditfuse_jax.model.autoencoder import Autoencoder
+
     graph, state = nnx.split(
         nnx.eval_shape(lambda: Autoencoder(config, rngs=InitialKeys(0), dtype=dtype))
     )

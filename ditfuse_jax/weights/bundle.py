@@ -17,7 +17,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.heads import HEADS
+from ditfuse_jax.model.heads import HEADS, is_of_this_package
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.resources import resource
@@ -81,7 +81,7 @@ def open_bundle(folder: Path) -> Checkpoint:
     config = with_current_names(config)
     load_available_extensions(config.get("imports", ()))
     head = config["model"].get("head")
-    if head is not None and head not in HEADS:
+    if head is not None and not is_of_this_package(head) and head not in HEADS:
         # The file that defines it is not in the bundle, see `without_paths`.
         raise UserError(
             f"{path}: head {head!r} is unknown: name the extension that defines it with --import "

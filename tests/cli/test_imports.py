@@ -45,6 +45,19 @@ def test_fusing_imports_nothing_that_only_training_needs(pair, tmp_path):
     assert not imported & {"ditfuse_jax.train", "ditfuse_jax.pipeline", "ditfuse_jax.evaluate"}
 
 
+@pytest.mark.processes
+def test_fusing_with_kept_programs_needs_no_flax():
+    code = (
+        "from ditfuse_jax.cli import fuse\n"
+        "from ditfuse_jax.model import Condition, EncodedCondition, ModelConfig, PRESETS\n"
+        "from ditfuse_jax.sample import files, fingerprints, kept_shapes, sampler, tiled, trained\n"
+        "from ditfuse_jax.weights.open import open_checkpoint\n"
+        "from ditfuse_jax.weights.autoencoder import load_autoencoder\n"
+        "assert open_checkpoint('small').model.head == 'bands'\n"
+    )
+    assert not modules_after(code) & {"flax", "optax", "scipy"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help_of_its_own(name, capsys):
     with pytest.raises(SystemExit) as stop:

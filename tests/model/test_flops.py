@@ -16,8 +16,9 @@ from ditfuse_jax.model.flops import (
     forward_flops,
     training_flops,
 )
-from ditfuse_jax.model.lora import LoRAConfig, add_lora, combine_trees, split_lora
+from ditfuse_jax.model.lora import LoRAConfig, combine_trees, split_lora
 from ditfuse_jax.model.lora_flops import lora_training_flops
+from ditfuse_jax.model.lora_layers import add_lora
 
 
 def traced_flops(jaxpr) -> int:

@@ -12,12 +12,12 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import DiTFuse
 from ditfuse_jax.model.lora import (
     LoRAConfig,
-    add_lora,
     combine_trees,
     match_target_modules,
     merge_lora,
     split_lora,
 )
+from ditfuse_jax.model.lora_layers import add_lora
 
 pytestmark = [pytest.mark.usefixtures("exact_products"), pytest.mark.medium]
 

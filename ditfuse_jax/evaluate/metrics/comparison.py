@@ -1,12 +1,13 @@
 """The input of a metric: the images, and intermediate results that several metrics share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from ditfuse_jax.evaluate.metrics.borders import cleared, extended
 from ditfuse_jax.evaluate.metrics.gradients import sobel
 from ditfuse_jax.evaluate.metrics.histograms import joint_histogram
 from ditfuse_jax.evaluate.metrics.sums import Centred, Size, centred, count, integer_mean, mean
@@ -35,6 +36,7 @@ class Comparison:
       fused_rgb: `(M, H, W, 3)` as given, or None where only grey is needed.
       clean_rgb: `(H, W, 3)`, or None without a clean image.
       size: height and width of the scene, or None where the images have no padding.
+      prepared: metric -> what its `Metric.prepare` returned, padded too; empty without padding.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Comparison:
         fused_rgb: jax.Array | None = None,
         clean_rgb: jax.Array | None = None,
         size: Size = None,
+        prepared: Mapping[str, Any] | None = None,
     ):
         """`sources` are grey `(K, H, W)` and `fused` `(M, H, W)`."""
         self.stack = jnp.concatenate([sources, fused])
         self.sources, self.fused = sources[:, None], fused[None]
         self.fused_rgb, self.clean_rgb, self.size = fused_rgb, clean_rgb, size
+        self.prepared = prepared or {}
         self._done: dict[Callable[[Comparison], Any], Any] = {}
 
     def once(self, function: "Callable[[Comparison], T]") -> T:
@@ -109,11 +113,11 @@ class Comparison:
     @functools.cached_property
     def half(self) -> "Comparison":
         """The images at half the size: means of 2 x 2 pixels, odd sides padded by repetition."""
-        assert self.size is None
-        height, width = self.stack.shape[1:]
-        borders = [(0, 0), (0, height % 2), (0, width % 2)]
-        stack = jnp.pad(self.stack, borders, mode="edge")
-        rows = stack[:, ::2] + stack[:, 1::2]
+        stack, size = extended(self.stack, 1, "edge", self.size)[:, 1:, 1:], self.size
+        # The last pixels, odd or even, are followed by one that repeats them.
+        height, width = (side // 2 * 2 for side in stack.shape[1:])
+        rows = stack[:, :height:2, :width] + stack[:, 1:height:2, :width]
         stack = (rows[..., ::2] + rows[..., 1::2]) / 4
-        count = len(self.sources)
-        return Comparison(stack[:count], stack[count:])
+        size = size and ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        stack, count = cleared(stack, size), len(self.sources)
+        return Comparison(stack[:count], stack[count:], size=size)

@@ -1,7 +1,8 @@
 """Computing metrics: checks of the images, choice of metrics, and compiled programs for them."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.metrics.buckets import bucket, padded
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
-from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
+from ditfuse_jax.evaluate.metrics.grey import luminance, luminance_in_numpy, stretched
+from ditfuse_jax.evaluate.metrics.metric import Metric, TwoSteps
 from ditfuse_jax.evaluate.metrics.presets import METRIC_PRESETS, MetricPreset
 from ditfuse_jax.evaluate.metrics.registry import METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.metrics.sums import Size
 from ditfuse_jax.images import check_rgb, check_same_size, with_depth
 
-# Each size, choice of metrics and preset has its own compiled program.  So many are kept.
+# Each bucket, choice of metrics and preset has its own compiled program.  So many are kept.
 _PROGRAMS = 64
-# For metrics that can ignore padding, sides are padded to multiples of this: fewer programs.
-_STEP = 128
 # Limits the memory: pixels of all candidates that are scored together.
 _PIXELS_AT_ONCE = 1 << 23
 
@@ -118,46 +119,98 @@ def _compute(
     names: tuple[str, ...],
     preset: MetricPreset,
 ) -> dict[str, np.ndarray]:
+    # Metrics that ignore padding share the programs of a bucket; others need the exact size.
+    can_pad = {name: _can_pad(preset.metric(name), preset) for name in names}
     scores = {}
-    # Presets are rarely used, so only canonical metrics are made to ignore padding.
-    can_pad = {name for name in names if METRICS[name].padded and preset.name == "canonical"}
-    if padded := tuple(name for name in names if name in can_pad):
-        size = np.int32(candidates.shape[1]), np.int32(candidates.shape[2])
-        images = _pad(candidates), _pad(sources), None if clean is None else _pad(clean)
-        scores |= _run(*images, size, padded, preset)
-    if whole := tuple(name for name in names if name not in can_pad):
-        scores |= _run(candidates, sources, clean, None, whole, preset)
+    if whole := tuple(name for name in names if not can_pad[name]):
+        scores |= _run(candidates, sources, clean, whole, preset, pad=False)
+    if others := tuple(name for name in names if can_pad[name]):
+        scores |= _run(candidates, sources, clean, others, preset, pad=True)
     return scores
 
 
-def _pad(images: np.ndarray) -> np.ndarray:
-    """Pads uint8 `(..., H, W, 3)` with zeros on the right and at the bottom."""
-    borders = [(0, -side % _STEP) for side in images.shape[-3:-1]]
-    return np.pad(images, [*((0, 0),) * (images.ndim - 3), *borders, (0, 0)])
+def _can_pad(metric: Metric, preset: MetricPreset) -> bool:
+    # What is prepared is made from grey images as they are.
+    changes_images = preset.stretches or preset.by_channel
+    return metric.padded and not (metric.prepare and changes_images)
 
 
 def _run(
     candidates: np.ndarray,
     sources: np.ndarray,
     clean: np.ndarray | None,
-    size: tuple[np.int32, np.int32] | None,
     names: tuple[str, ...],
     preset: MetricPreset,
+    pad: bool,
 ) -> dict[str, np.ndarray]:
     count, height, width, _ = candidates.shape
-    at_once = min(count, max(1, _PIXELS_AT_ONCE // (height * width)))
-    program = _program(names, preset.name, at_once, sources.shape, clean is not None)
+    area = math.prod(bucket((height, width))) if pad else height * width
+    at_once = min(count, max(1, _PIXELS_AT_ONCE // area))
     parts = []
     for first in range(0, count, at_once):
         # The last part overlaps the one before, so that all have the same shape.
         first = min(first, count - at_once)
-        part = jax.device_get(program(candidates[first : first + at_once], sources, clean, size))
-        parts.append((first, part))
+        part = candidates[first : first + at_once]
+        run = _run_padded if pad else _run_whole
+        parts.append((first, jax.device_get(run(part, sources, clean, names, preset))))
     scores = {name: np.empty(count, np.float32) for name in names}
     for first, part in parts:
         for name, values in part.items():
             scores[name][first : first + at_once] = values
     return scores
+
+
+def _run_whole(
+    candidates: np.ndarray,
+    sources: np.ndarray,
+    clean: np.ndarray | None,
+    names: tuple[str, ...],
+    preset: MetricPreset,
+) -> dict[str, Any]:
+    program = _program(names, preset.name, candidates.shape, sources.shape, clean is not None)
+    return program(candidates, sources, clean)
+
+
+def _run_padded(
+    candidates: np.ndarray,
+    sources: np.ndarray,
+    clean: np.ndarray | None,
+    names: tuple[str, ...],
+    preset: MetricPreset,
+) -> dict[str, Any]:
+    metrics = {name: preset.metric(name) for name in names}
+    size = np.int32(candidates.shape[1]), np.int32(candidates.shape[2])
+    images = _padded_rgb(candidates), _padded_rgb(sources), clean
+    shapes = images[0].shape, images[1].shape, clean is not None
+    if clean is not None:
+        images = (*images[:2], _padded_rgb(clean))
+    prepares = {name: metric.prepare for name, metric in metrics.items() if metric.prepare}
+    scores = {}
+    # First those that need no preparation: they run while the others are prepared.
+    for some in (tuple(name for name in names if name not in prepares), tuple(prepares)):
+        if not some:
+            continue
+        prepared = {}
+        if some[0] in prepares:
+            stack = luminance_in_numpy(np.concatenate([sources, candidates]))
+            prepared = {name: prepares[name](stack, len(sources)) for name in some}
+        scores |= _program(some, preset.name, *shapes)(*images, size, prepared)
+    if preset.by_channel:
+        return scores
+    for name, metric in metrics.items():
+        if isinstance(metric.function, TwoSteps):
+            scores[name] = _second_step(metric.function.second, len(sources))(scores[name])
+            _check_shape(name, scores[name], (len(candidates),))
+    return scores
+
+
+def _padded_rgb(images: np.ndarray) -> np.ndarray:
+    return np.moveaxis(padded(np.moveaxis(images, -1, 0)), 0, -1)
+
+
+@functools.lru_cache(maxsize=_PROGRAMS)
+def _second_step(function: Any, sources: int) -> Any:
+    return jax.jit(functools.partial(function, sources=sources))
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
@@ -173,16 +226,25 @@ def _score(
     sources: jax.Array,
     clean: jax.Array | None,
     size: Size = None,
+    prepared: Mapping[str, Any] | None = None,
     *,
     names: tuple[str, ...],
     preset: MetricPreset,
-) -> dict[str, jax.Array]:
-    def score_grey(sources: jax.Array, fused: jax.Array) -> dict[str, jax.Array]:
-        fused = stretched(fused) if preset.stretches else fused
-        images = Comparison(sources, fused, candidates, clean, size)
-        scores = {name: preset.metric(name).function(images) for name in names}
-        for name, values in scores.items():
-            _check_shape(name, values, (len(candidates),))
+) -> dict[str, Any]:
+    """Scores; of padded images, for a metric of two steps, what the first step returns."""
+    in_steps = size is not None and not preset.by_channel
+
+    def score_grey(sources: jax.Array, fused: jax.Array) -> dict[str, Any]:
+        fused = stretched(fused, size) if preset.stretches else fused
+        images = Comparison(sources, fused, candidates, clean, size, prepared)
+        scores = {}
+        for name in names:
+            function = preset.metric(name).function
+            if in_steps and isinstance(function, TwoSteps):
+                scores[name] = function.first(images)
+            else:
+                scores[name] = function(images)
+                _check_shape(name, scores[name], (len(candidates),))
         return scores
 
     if not preset.by_channel:

@@ -1,11 +1,15 @@
 """Feature images for feature mutual information, of grey images `(N, H, W)`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ditfuse_jax.evaluate.metrics.borders import extended_along
+from ditfuse_jax.evaluate.metrics.buckets import padded
 from ditfuse_jax.evaluate.metrics.gradients import sobel
-from ditfuse_jax.evaluate.metrics.sums import mean
+from ditfuse_jax.evaluate.metrics.sums import Size, inside, mean
 
 # The left half and the middle of the symmetric low-pass filter of 61 taps known as "dmey", Abry's
 # finite approximation of Meyer's wavelet.
@@ -44,20 +48,22 @@ _MEYER = (
 )
 
 
-def edges(images: jax.Array) -> jax.Array:
+def edges(images: jax.Array, size: Size = None) -> jax.Array:
     """Returns 1 where MATLAB's `edge` finds a Sobel edge, else 0.
 
     There the squared response exceeds 4 times its mean and is a local maximum along x, if the
     gradient along x is at least as large as along y, or along y, if that along y is.
     """
-    x, y = sobel(images, "edge")
+    x, y = sobel(images, "edge", size)
     strength = x * x + y * y
+    if size is not None:
+        strength = jnp.where(inside(strength, size), strength, -1)
     padded = jnp.pad(strength, [(0, 0), (1, 1), (1, 1)], constant_values=-1)
     left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
     above, below = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
     crest_x = (jnp.abs(x) >= jnp.abs(y)) & (left <= strength) & (strength > right)
     crest_y = (jnp.abs(y) >= jnp.abs(x)) & (above <= strength) & (strength > below)
-    strong = strength > 4 * mean(strength)[:, None, None]
+    strong = strength > 4 * mean(strength, size)[:, None, None]
     return (strong & (crest_x | crest_y)).astype(jnp.float32)
 
 
@@ -70,40 +76,70 @@ def cosine_transform(images: jax.Array) -> jax.Array:
     return coefficients.at[:, 0, 0].add(level * np.sqrt(height * width))
 
 
-def wavelet(images: jax.Array) -> jax.Array:
+def prepare_cosine_transform(stack: np.ndarray, sources: int) -> np.ndarray:
+    """Returns the same for a metric: see `Metric.prepare`."""
+    import scipy.fft
+
+    del sources
+    with scipy.fft.set_workers(-1):
+        coefficients = np.asarray(scipy.fft.dctn(stack, axes=(1, 2), norm="ortho"))
+    return padded(coefficients.astype(np.float32))
+
+
+def wavelet(images: jax.Array, size: Size = None) -> jax.Array:
     """Returns one level of the discrete Meyer wavelet, all bands together stretched to 0..1."""
-    bands = wavelet_bands(images)
-    low, high = (limit(bands, axis=(1, 2), keepdims=True) for limit in (jnp.min, jnp.max))
+    bands = wavelet_bands(images, size)
+    size = size and (wavelet_side(size[0]), wavelet_side(size[1]))
+    used = True if size is None else inside(bands, size)
+    low = jnp.min(bands, axis=(1, 2), keepdims=True, where=used, initial=jnp.inf)
+    high = jnp.max(bands, axis=(1, 2), keepdims=True, where=used, initial=-jnp.inf)
     return jnp.where(high == low, 1, (bands - low) / jnp.where(high == low, 1, high - low))
 
 
-def wavelet_bands(images: jax.Array) -> jax.Array:
+def wavelet_bands(images: jax.Array, size: Size = None) -> jax.Array:
     """Returns [cA cH; cV cD] of MATLAB's `dwt2` with "dmey", borders mirrored.
 
     A side of n pixels gives 2 floor((n + 61) / 2).  cV has the variation along x.
     """
-    low, high = _split(images, axis=2)
-    approximation, horizontal = _split(low, axis=1)
-    vertical, diagonal = _split(high, axis=1)
-    top = jnp.concatenate([approximation, horizontal], axis=2)
-    bottom = jnp.concatenate([vertical, diagonal], axis=2)
-    return jnp.concatenate([top, bottom], axis=1)
+    low, high = _split(images, -1, size)
+    approximation, horizontal = _split(low, -2, size)
+    vertical, diagonal = _split(high, -2, size)
+    counts = size and (_half(size[0]), _half(size[1]))
+    top = _side_by_side(approximation, horizontal, -1, counts)
+    bottom = _side_by_side(vertical, diagonal, -1, counts)
+    return _side_by_side(top, bottom, -2, counts)
 
 
-def _split(images: jax.Array, axis: int) -> jax.Array:
-    """Low and high band along an axis, `(2, N, ...)`: filtered and subsampled by 2."""
+def wavelet_side(side: Any) -> Any:
+    """Returns how many pixels the bands of so many pixels have together."""
+    return 2 * _half(side)
+
+
+def _half(side: Any) -> Any:
+    return (side + 2 * len(_MEYER) - 1) // 2
+
+
+def _side_by_side(first: jax.Array, second: jax.Array, axis: int, counts: Size) -> jax.Array:
+    """Concatenates what belongs to two bands."""
+    together = jnp.concatenate([first, second], axis=axis)
+    if counts is None:
+        return together
+    return jax.lax.dynamic_update_slice_in_dim(together, second, counts[axis], axis)
+
+
+def _split(images: jax.Array, axis: int, size: Size) -> jax.Array:
+    """Low and high band along axis -1 or -2, `(2, N, ...)`: filtered and subsampled by 2."""
     filters = jnp.asarray(_filters(), jnp.float32)
-    taps, size = filters.shape[1], images.shape[axis]
-    borders = [(taps - 1, taps - 1) if i == axis else (0, 0) for i in range(images.ndim)]
-    padded = jnp.pad(images, borders, mode="symmetric")
-    count = (size + taps - 1) // 2
+    taps, count = filters.shape[1], _half(images.shape[axis])
+    padded = extended_along(images, taps - 1, "symmetric", axis, size)
 
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
         seen = jax.lax.dynamic_slice_in_dim(padded, taps - i, 2 * count - 1, axis)
         seen = jax.lax.slice_in_dim(seen, 0, None, stride=2, axis=axis)
         return total + filters[:, i].reshape(2, 1, 1, 1) * seen
 
-    shape = tuple(count if i == axis else side for i, side in enumerate(images.shape))
+    shape = list(images.shape)
+    shape[axis] = count
     return jax.lax.fori_loop(0, taps, add, jnp.zeros((2, *shape)))
 
 

@@ -16,57 +16,84 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics import features
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
+from ditfuse_jax.evaluate.metrics.gradients import central_difference
+from ditfuse_jax.evaluate.metrics.metric import two_steps
+from ditfuse_jax.evaluate.metrics.sums import Size
 
 _SIDE = 3
 _CELLS = _SIDE**2
+# Feature images of the stack, `(K + M, H, W)`, and their size where they are padded.
+Feature = tuple[jax.Array, Size]
+
 _STRIP = 8  # rows at a time: every pixel takes a hundred numbers, 81 times
 
 
-def pixel_information(images: Comparison) -> jax.Array:
+def _information(feature: Feature, sources: int) -> jax.Array:
+    """Returns the scores `(M,)` of features of K sources and M fused images."""
+    maps, size = feature
+    height, width = (side - _SIDE + 1 for side in size or maps.shape[1:])
+    rows = min(_STRIP, maps.shape[1] - _SIDE + 1)
+    used = jnp.arange(maps.shape[2] - _SIDE + 1) < width
+
+    def add(number: jax.Array, total: jax.Array) -> jax.Array:
+        # The last strip overlaps rows that were counted before.
+        start = jnp.clip(height - rows, 0, number * rows)
+        part = jax.lax.dynamic_slice_in_dim(maps, start, rows + _SIDE - 1, axis=1)
+        windows = _windows(part)
+        local = jnp.where(used, _local(windows[:sources, None], windows[None, sources:]), 0)
+        row = start + jnp.arange(rows)
+        new = (row >= number * rows) & (row < height)
+        return total + jnp.sum(jnp.sum(local, axis=-1) / width * new, axis=-1)
+
+    # Rows that belong to no image are not visited.
+    strips = (height + rows - 1) // rows
+    start = jnp.zeros((sources, len(maps) - sources))
+    return jnp.mean(jax.lax.fori_loop(0, strips, add, start), axis=0) / height
+
+
+def _feature(images: Comparison, maps: jax.Array, size: Size) -> Feature:
+    if size is not None:  # to one shape: all features then share a program
+        height, width = (features.wavelet_side(side) for side in images.stack.shape[1:])
+        maps = jnp.pad(maps, [(0, 0), (0, height - maps.shape[1]), (0, width - maps.shape[2])])
+    return maps, size
+
+
+@two_steps(_information)
+def pixel_information(images: Comparison) -> Feature:
     """FMI_pixel: the feature is the image itself.
 
     **Mean** over the sources and windows of 2 MI / (H_X + H_F), 1 where the windows are equal; 0 to
     1; higher is better.  In Linfeng's code the metric of this name has edges as its feature.
     """
-    return _information(images, images.stack)
+    return _feature(images, images.stack, images.size)
 
 
-def gradient_information(images: Comparison) -> jax.Array:
+@two_steps(_information)
+def gradient_information(images: Comparison) -> Feature:
     """FMI_gradient: the feature is the horizontal central difference; see `pixel_information`."""
-    return _information(images, jnp.asarray(jnp.gradient(images.stack, axis=-1)))
+    return _feature(images, central_difference(images.stack, -1, images.size), images.size)
 
 
-def edge_information(images: Comparison) -> jax.Array:
+@two_steps(_information)
+def edge_information(images: Comparison) -> Feature:
     """FMI_edge: the feature is a map of thinned Sobel edges; see `pixel_information`."""
-    return _information(images, features.edges(images.stack))
+    return _feature(images, features.edges(images.stack, images.size), images.size)
 
 
-def cosine_information(images: Comparison) -> jax.Array:
+@two_steps(_information)
+def cosine_information(images: Comparison) -> Feature:
     """FMI_dct: the feature is the image's discrete cosine transform; see `pixel_information`."""
-    return _information(images, features.cosine_transform(images.stack))
+    coefficients = images.prepared.get("FMI_dct")
+    if coefficients is None:
+        coefficients = features.cosine_transform(images.stack)
+    return _feature(images, coefficients, images.size)
 
 
-def wavelet_information(images: Comparison) -> jax.Array:
+@two_steps(_information)
+def wavelet_information(images: Comparison) -> Feature:
     """FMI_wavelet: the feature is one level of the Meyer wavelet; see `pixel_information`."""
-    return _information(images, features.wavelet(images.stack))
-
-
-def _information(images: Comparison, feature: jax.Array) -> jax.Array:
-    """`feature` is that of the stack, `(K + M, H, W)`."""
-    *_, height, width = feature.shape
-    height, width = height - _SIDE + 1, width - _SIDE + 1
-    rows = min(_STRIP, height)
-
-    def strip(number: jax.Array) -> jax.Array:
-        # The last strip overlaps rows that were counted before.
-        start = jnp.minimum(number * rows, height - rows)
-        part = jax.lax.dynamic_slice_in_dim(feature, start, rows + _SIDE - 1, axis=1)
-        local = _local(*images.split(_windows(part)))
-        new = start + jnp.arange(rows) >= number * rows
-        return jnp.sum(jnp.mean(local, axis=-1) * new, axis=-1)
-
-    strips = jax.lax.map(strip, jnp.arange(-(-height // rows)))
-    return jnp.mean(jnp.sum(strips, axis=0), axis=0) / height
+    size = images.size and tuple(features.wavelet_side(side) for side in images.size)
+    return _feature(images, features.wavelet(images.stack, images.size), size)
 
 
 def _windows(feature: jax.Array) -> jax.Array:

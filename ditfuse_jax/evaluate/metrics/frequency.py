@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
-from ditfuse_jax.evaluate.metrics.gradients import magnitude, sobel
-from ditfuse_jax.evaluate.metrics.sums import mean
+from ditfuse_jax.evaluate.metrics.gradients import central_difference, magnitude, sobel
 
 _DIAGONAL = math.sqrt(0.5)
 
@@ -35,14 +34,7 @@ def average_gradient(images: Comparison) -> jax.Array:
 
 def mean_gradient(images: Comparison) -> jax.Array:
     """Returns the mean of AG's summands over all pixels."""
-    fused = images.fused[0]
-    down, across = jnp.gradient(fused, axis=(-2, -1))
-    if images.size is not None:
-        height, width = images.size
-        last_row = jnp.arange(fused.shape[-2])[:, None] == height - 1
-        last_column = jnp.arange(fused.shape[-1]) == width - 1
-        down = jnp.where(last_row, fused - jnp.roll(fused, 1, -2), down)
-        across = jnp.where(last_column, fused - jnp.roll(fused, 1, -1), across)
+    down, across = (central_difference(images.fused[0], axis, images.size) for axis in (-2, -1))
     return images.mean(jnp.sqrt((across**2 + down**2) / 2))
 
 
@@ -51,7 +43,7 @@ def edge_intensity(images: Comparison) -> jax.Array:
 
     Grey levels, at least 0; higher is sharper, noise included.  Rajalingam and Priya 2018.
     """
-    return mean(magnitude(*sobel(images.fused[0], "edge")))
+    return images.mean(magnitude(*sobel(images.fused[0], "edge", images.size)))
 
 
 def extended_spatial_frequency(images: Comparison) -> jax.Array:

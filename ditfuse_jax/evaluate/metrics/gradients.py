@@ -1,21 +1,27 @@
 """3 x 3 gradient filters: exact in float32 on images of integers.
 
-Images are `(..., H, W)` and keep their size; `mode` is that of `jnp.pad` for the borders:
-"constant" with zeros, "edge", or "reflect" (the border pixel is not repeated).
+Images are `(..., H, W)` and keep their size; `mode` and `size` are those of `borders.extended`.
 """
 
 import jax
 import jax.numpy as jnp
 
+from ditfuse_jax.evaluate.metrics.borders import extended
+from ditfuse_jax.evaluate.metrics.sums import Size
 
-def sobel(images: jax.Array, mode: str = "constant") -> tuple[jax.Array, jax.Array]:
+
+def sobel(
+    images: jax.Array, mode: str = "constant", size: Size = None
+) -> tuple[jax.Array, jax.Array]:
     """Returns the responses to [-1 0 1; -2 0 2; -1 0 1] (to the right) and its transpose (down)."""
-    return _gradient(images, 2.0, mode)
+    return _gradient(images, 2.0, mode, size)
 
 
-def prewitt(images: jax.Array, mode: str = "constant") -> tuple[jax.Array, jax.Array]:
+def prewitt(
+    images: jax.Array, mode: str = "constant", size: Size = None
+) -> tuple[jax.Array, jax.Array]:
     """Returns the responses to [-1 0 1; -1 0 1; -1 0 1] (to the right) and its transpose (down)."""
-    return _gradient(images, 1.0, mode)
+    return _gradient(images, 1.0, mode, size)
 
 
 def magnitude(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -23,9 +29,20 @@ def magnitude(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sqrt(x * x + y * y)
 
 
-def _gradient(images: jax.Array, middle: float, mode: str) -> tuple[jax.Array, jax.Array]:
-    borders = [(0, 0)] * (images.ndim - 2) + [(1, 1), (1, 1)]
-    padded = jnp.pad(images, borders, mode=mode)
+def central_difference(images: jax.Array, axis: int, size: Size = None) -> jax.Array:
+    """Returns half the difference of both neighbours along axis -2 or -1, one-sided at borders."""
+    differences = jnp.asarray(jnp.gradient(images, axis=axis))
+    if size is None:
+        return differences
+    place = jnp.arange(images.shape[axis]).reshape((-1, 1) if axis == -2 else (-1,))
+    last = images - jnp.roll(images, 1, axis)
+    return jnp.where(place == size[axis] - 1, last, differences)
+
+
+def _gradient(
+    images: jax.Array, middle: float, mode: str, size: Size
+) -> tuple[jax.Array, jax.Array]:
+    padded = extended(images, 1, mode, size)
     height, width = images.shape[-2:]
 
     def at(row: int, column: int) -> jax.Array:

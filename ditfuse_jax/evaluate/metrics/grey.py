@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ditfuse_jax.evaluate.metrics.borders import cleared
+from ditfuse_jax.evaluate.metrics.sums import Size, inside
+
 # 0.298936021294, 0.587043074451, 0.114020904255: millionths, and millionths of those.
 _WEIGHTS = (298_936, 587_043, 114_021)
 _REMAINDERS = (21_294, 74_451, -95_745)
 _MILLION = 1_000_000
+_TOP = 255
 
 
 def _stretch_table() -> np.ndarray:
@@ -37,11 +41,26 @@ def luminance(rgb: jax.Array) -> jax.Array:
     return jax.lax.div(millionths + _MILLION // 2, jnp.int32(_MILLION)).astype(jnp.float32)
 
 
-def stretched(images: jax.Array) -> jax.Array:
+def stretched(images: jax.Array, size: Size = None) -> jax.Array:
     """Returns grey images `(..., H, W)` whose darkest level is 0 and whose brightest is 255.
 
-    Rounded half up; a flat image becomes black.
+    Rounded half up; a flat image becomes black.  Beyond `size` there are zeros.
     """
     levels = images.astype(jnp.int32)
-    low, high = (limit(levels, axis=(-2, -1), keepdims=True) for limit in (jnp.min, jnp.max))
-    return jnp.asarray(_STRETCHED)[high - low, levels - low]
+    used = True if size is None else inside(levels, size)
+    low = jnp.min(levels, axis=(-2, -1), keepdims=True, where=used, initial=_TOP)
+    high = jnp.max(levels, axis=(-2, -1), keepdims=True, where=used, initial=0)
+    return cleared(jnp.asarray(_STRETCHED)[high - low, jnp.maximum(levels - low, 0)], size)
+
+
+def luminance_in_numpy(rgb: np.ndarray) -> np.ndarray:
+    """Returns `luminance` of uint8 `(..., 3)`, as float64 `(...)`."""
+    weights = np.array(_WEIGHTS, np.int64) * _MILLION + np.array(_REMAINDERS, np.int64)
+    trillionths = rgb[..., 0] * weights[0] + rgb[..., 1] * weights[1] + rgb[..., 2] * weights[2]
+    return ((trillionths + _MILLION**2 // 2) // _MILLION**2).astype(np.float64)
+
+
+def stretched_in_numpy(images: np.ndarray) -> np.ndarray:
+    """Returns `stretched` of levels `(..., H, W)`, as float64."""
+    low, high = (limit(images, axis=(-2, -1), keepdims=True) for limit in (np.min, np.max))
+    return _STRETCHED[(high - low).astype(int), (images - low).astype(int)].astype(np.float64)

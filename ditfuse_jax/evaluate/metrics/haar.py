@@ -17,15 +17,17 @@ def multiscale_edges_kept(images: Comparison) -> jax.Array:
     over all pixels; an odd last row or column is dropped.  0 to 3; higher is better; undefined
     where the sources have no detail at a level.  Wang and Liu 2008.
     """
-    value, low = jnp.float32(1), images.stack
+    value, low, size = jnp.float32(1), images.stack, images.size
     for exponent in _EXPONENTS:
         low, bands = _haar(low)
+        size = size and (size[0] // 2, size[1] // 2)
         kept, weight = jnp.float32(0), jnp.float32(0)
         for band in bands:
             of_source, of_fused = images.split(band)
             kept += jnp.exp(-jnp.abs(of_source - of_fused))
             weight += of_source**2
-        ratio = jnp.sum(mean(kept * weight), axis=0) / jnp.sum(mean(weight), axis=0)
+        ratio = jnp.sum(mean(kept * weight, size), axis=0)
+        ratio /= jnp.sum(mean(weight, size), axis=0)
         value *= ratio**exponent
     return value
 

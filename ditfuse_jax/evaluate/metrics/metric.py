@@ -1,5 +1,6 @@
 """What a metric is: one function, and the facts that a table needs to print its value."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -8,6 +9,31 @@ from ditfuse_jax.errors import UserError
 
 Needs = Literal["fused", "sources", "pair", "clean", "host"]
 Direction = Literal["higher", "lower", "zero"]
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """The function of a metric whose second step it shares with others, as a program of its own.
+
+    Attributes:
+      first: takes a `Comparison`, returns arrays of the same shapes for all metrics that share the
+        second step.
+      second: takes them and the number of sources, returns the scores `(M,)`.
+    """
+
+    first: Callable[[Any], Any]
+    second: Callable[[Any, int], Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.first.__doc__)
+
+    def __call__(self, images: Any) -> Any:
+        return self.second(self.first(images), len(images.sources))
+
+
+def two_steps(second: Callable[[Any, int], Any]) -> Callable[[Callable[[Any], Any]], TwoSteps]:
+    """Makes the decorated function the first step of a metric."""
+    return functools.partial(TwoSteps, second=second)
 
 
 @dataclass(frozen=True)
@@ -26,6 +52,11 @@ class Metric:
       unit: of the value; empty without one.
       smallest_side: pixels; smaller images cannot be scored.
       padded: whether the function ignores what lies beyond `Comparison.size`.
+      prepare: computes what would have to be compiled for every size, such as Fourier transforms,
+        in NumPy and SciPy: takes the grey images of sources and fused images at their exact size,
+        float64 `(K + M, H, W)`, and K; returns float32 arrays `(..., H, W)`, padded
+        (`buckets.padded`), which the function finds in `Comparison.prepared` by the metric's name.
+        It is called for padded images only.
       nan_when: when the value is NaN, e.g. "where an image is flat"; empty if it never is.
     """
 
@@ -37,6 +68,7 @@ class Metric:
     unit: str = ""
     smallest_side: int = 1
     padded: bool = False
+    prepare: Callable[..., Any] | None = None
     nan_when: str = ""
 
     def __post_init__(self) -> None:

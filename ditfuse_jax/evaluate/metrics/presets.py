@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics import fidelity, frequency, information, statistics, structural
+from ditfuse_jax.evaluate.metrics.borders import extended
 from ditfuse_jax.evaluate.metrics.comparison import SSIM_WINDOW, Comparison
 from ditfuse_jax.evaluate.metrics.histograms import LEVELS
 from ditfuse_jax.evaluate.metrics.metric import Metric
 from ditfuse_jax.evaluate.metrics.registry import METRICS
 from ditfuse_jax.evaluate.metrics.structural import similarity
-from ditfuse_jax.evaluate.metrics.sums import integer_mean, mean
+from ditfuse_jax.evaluate.metrics.sums import Size, integer_mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window
 from ditfuse_jax.registry import Registry
 
@@ -62,11 +63,10 @@ def merged_mutual_information(images: Comparison) -> jax.Array:
 
 def unit_ssim(images: Comparison) -> jax.Array:
     """SSIM of MATLAB's `ssim`: images 0..255 taken for 0..1 (L = 1), borders repeated; **mean**."""
-    half = len(SSIM_WINDOW) // 2
-    padded = jnp.pad(images.stack, [(0, 0), (half, half), (half, half)], mode="edge")
+    padded = extended(images.stack, len(SSIM_WINDOW) // 2, "edge", images.size)
     sources, fused = images.split(Windows(padded, SSIM_WINDOW))
     local = similarity(sources, fused, sources.covariance(fused), 0.01**2, 0.03**2)
-    return jnp.mean(mean(local), axis=0)
+    return jnp.mean(images.mean(local), axis=0)
 
 
 # linfeng-uint8: the same on 8-bit integers, which saturate
@@ -75,9 +75,9 @@ def unit_ssim(images: Comparison) -> jax.Array:
 def saturated_standard_deviation(images: Comparison) -> jax.Array:
     """SD of differences F - mean F that are rounded, at least 0, and squared to at most 255."""
     fused = images.fused[0].astype(jnp.int32)
-    centre = integer_mean(fused)[..., None, None]
+    centre = images.integer_mean(fused)[..., None, None]
     above = jnp.maximum(jnp.round(fused - centre), 0)
-    return jnp.sqrt(mean(jnp.minimum(above**2, _PEAK)))
+    return jnp.sqrt(images.mean(jnp.minimum(above**2, _PEAK)))
 
 
 # cddfuse
@@ -89,7 +89,8 @@ def uniform_ssim(images: Comparison) -> jax.Array:
     sources, fused = images.split(Windows(images.stack, window))
     # Sample covariances: with c2 shrunk the same factor cancels.
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2 * (1 - 1 / len(window) ** 2)
-    return jnp.sum(mean(similarity(sources, fused, sources.covariance(fused), c1, c2)), axis=0)
+    local = similarity(sources, fused, sources.covariance(fused), c1, c2)
+    return jnp.sum(images.mean(local), axis=0)
 
 
 def own_peak_psnr(images: Comparison) -> jax.Array:
@@ -109,8 +110,8 @@ def summed_ssim(images: Comparison) -> jax.Array:
 def divided_root_error(images: Comparison) -> jax.Array:
     """RMSE = **mean** over the sources of sqrt(sum (F - X)^2) / MN: divided twice."""
     differences = (images.fused - images.sources).astype(jnp.int32)
-    height, width = images.fused.shape[-2:]
-    return jnp.mean(jnp.sqrt(integer_mean(differences**2) / (height * width)), axis=0)
+    squares = images.integer_mean(differences**2)
+    return jnp.mean(jnp.sqrt(squares / images.count(differences)), axis=0)
 
 
 def divided_psnr(images: Comparison) -> jax.Array:
@@ -125,16 +126,25 @@ def colour_spatial_frequency(images: Comparison) -> jax.Array:
     """
     assert images.fused_rgb is not None
     rgb = images.fused_rgb.astype(jnp.int32)
+    # Of padded images, only those parts side by side that belong to them.
+    width = rgb.shape[2] if images.size is None else images.size[1]
     side_by_side = jnp.concatenate([rgb[..., channel] for channel in range(3)], axis=-1)
+    if images.size is not None:
+        for channel in (1, 2):
+            side_by_side = jax.lax.dynamic_update_slice_in_dim(
+                side_by_side, rgb[..., channel], channel * width, axis=-1
+            )
     is_grey = jnp.all(rgb == rgb[..., :1], axis=(-3, -2, -1))
-    return jnp.where(is_grey, _frequency(rgb[..., 0]), _frequency(side_by_side))
+    size = images.size
+    wide = size and (size[0], 3 * size[1])
+    return jnp.where(is_grey, _frequency(rgb[..., 0], size), _frequency(side_by_side, wide))
 
 
-def _frequency(x: jax.Array) -> jax.Array:
-    height, width = x.shape[-2:]
+def _frequency(x: jax.Array, size: Size) -> jax.Array:
+    height, width = size or x.shape[-2:]
     across, down = x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
-    of_rows = integer_mean(across**2) * (1 - 1 / width)
-    of_columns = integer_mean(down**2) * (1 - 1 / height)
+    of_rows = integer_mean(across**2, size and (size[0], size[1] - 1)) * (1 - 1 / width)
+    of_columns = integer_mean(down**2, size and (size[0] - 1, size[1])) * (1 - 1 / height)
     return jnp.sqrt(of_rows + of_columns)
 
 

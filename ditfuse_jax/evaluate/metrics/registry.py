@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ditfuse_jax.evaluate.metrics import (
     chen,
+    features,
     fidelity,
     fmi,
     frequency,
@@ -76,11 +77,24 @@ _ENTRIES = (
     Metric(
         "CE", "CE (mean)", information.cross_entropy, direction="lower", unit="bits", padded=True
     ),
-    Metric("FMI_pixel", "FMI, pixels (mean)", fmi.pixel_information, smallest_side=3),
-    Metric("FMI_gradient", "FMI, gradient (mean)", fmi.gradient_information, smallest_side=3),
-    Metric("FMI_edge", "FMI, edges (mean)", fmi.edge_information, smallest_side=3),
-    Metric("FMI_dct", "FMI, DCT (mean)", fmi.cosine_information, smallest_side=3),
-    Metric("FMI_wavelet", "FMI, wavelet (mean)", fmi.wavelet_information),
+    Metric("FMI_pixel", "FMI, pixels (mean)", fmi.pixel_information, smallest_side=3, padded=True),
+    Metric(
+        "FMI_gradient",
+        "FMI, gradient (mean)",
+        fmi.gradient_information,
+        smallest_side=3,
+        padded=True,
+    ),
+    Metric("FMI_edge", "FMI, edges (mean)", fmi.edge_information, smallest_side=3, padded=True),
+    Metric(
+        "FMI_dct",
+        "FMI, DCT (mean)",
+        fmi.cosine_information,
+        smallest_side=3,
+        padded=True,
+        prepare=features.prepare_cosine_transform,
+    ),
+    Metric("FMI_wavelet", "FMI, wavelet (mean)", fmi.wavelet_information, padded=True),
     Metric("SD", "SD", statistics.standard_deviation, needs="fused", unit="levels", padded=True),
     Metric("CC", "CC (mean)", statistics.correlation_coefficient, nan_when=_FLAT, padded=True),
     Metric(
@@ -126,7 +140,7 @@ _ENTRIES = (
         smallest_side=2,
         padded=True,
     ),
-    Metric("EI", "EI", frequency.edge_intensity, needs="fused", unit="levels"),
+    Metric("EI", "EI", frequency.edge_intensity, needs="fused", unit="levels", padded=True),
     Metric(
         "Qsf",
         "Q_SF",
@@ -137,25 +151,55 @@ _ENTRIES = (
         padded=True,
     ),
     Metric("Qabf", "Qabf", xydeas.edges_kept, nan_when=_FLAT_SOURCES, padded=True),
-    Metric("Qabf_kumar", "Qabf, Kumar", xydeas.edges_kept_kumar, smallest_side=2),
+    Metric("Qabf_kumar", "Qabf, Kumar", xydeas.edges_kept_kumar, smallest_side=2, padded=True),
     Metric("Qg", "Q_G", xydeas.local_edge_ratio, padded=True),
-    Metric("Labf", "Labf", xydeas.loss_of_information, direction="lower", smallest_side=2),
-    Metric("Nabf", "Nabf (modified)", xydeas.artefacts, direction="lower", smallest_side=2),
+    Metric(
+        "Labf", "Labf", xydeas.loss_of_information, direction="lower", smallest_side=2, padded=True
+    ),
+    Metric(
+        "Nabf", "Nabf (modified)", xydeas.artefacts, direction="lower", smallest_side=2, padded=True
+    ),
     Metric(
         "Nabf_petrovic",
         "Nabf, Petrovic",
         xydeas.artefacts_petrovic,
         direction="lower",
         smallest_side=2,
+        padded=True,
     ),
     Metric(
-        "Qm", "Q_M", haar.multiscale_edges_kept, smallest_side=haar.SMALLEST, nan_when=_NO_DETAIL
+        "Qm",
+        "Q_M",
+        haar.multiscale_edges_kept,
+        smallest_side=haar.SMALLEST,
+        nan_when=_NO_DETAIL,
+        padded=True,
     ),
-    Metric("Qp", "Q_P", phase.phase_congruency_quality, smallest_side=2, nan_when=_NO_FEATURE),
+    Metric(
+        "Qp",
+        "Q_P",
+        phase.phase_congruency_quality,
+        smallest_side=2,
+        nan_when=_NO_FEATURE,
+        padded=True,
+        prepare=phase.prepare_phase_congruency,
+    ),
     Metric("SSIM", "SSIM (mean)", structural.source_ssim, smallest_side=_SSIM_SIDE, padded=True),
-    Metric("MSSSIM", "MS-SSIM (mean)", structural.multiscale_ssim, smallest_side=_MSSSIM_SIDE),
+    Metric(
+        "MSSSIM",
+        "MS-SSIM (mean)",
+        structural.multiscale_ssim,
+        smallest_side=_MSSSIM_SIDE,
+        padded=True,
+    ),
     Metric("MEFSSIM", "MEF-SSIM, 1 scale", mef.mef_ssim, smallest_side=_SSIM_SIDE, padded=True),
-    Metric("MEFSSIM_multi", "MEF-SSIM, 3 scales", mef.multiscale_mef_ssim, smallest_side=_MEF_SIDE),
+    Metric(
+        "MEFSSIM_multi",
+        "MEF-SSIM, 3 scales",
+        mef.multiscale_mef_ssim,
+        smallest_side=_MEF_SIDE,
+        padded=True,
+    ),
     Metric("Qs", "Q_S", piella.fusion_quality, smallest_side=_SSIM_SIDE, padded=True),
     Metric(
         "Qw",
@@ -192,7 +236,14 @@ _ENTRIES = (
         smallest_side=_VIF_SIDE,
         padded=True,
     ),
-    Metric("Qcb", "Q_CB", chen.contrast_preservation, nan_when=_FLAT),
+    Metric(
+        "Qcb",
+        "Q_CB",
+        chen.contrast_preservation,
+        nan_when=_FLAT,
+        padded=True,
+        prepare=chen.prepare_contrast_preservation,
+    ),
     Metric(
         "Qcv",
         "Q_CV",
@@ -200,6 +251,8 @@ _ENTRIES = (
         direction="lower",
         unit="levels²",
         nan_when=_FLAT_SOURCES,
+        padded=True,
+        prepare=chen.prepare_regional_distance,
     ),
 )
 

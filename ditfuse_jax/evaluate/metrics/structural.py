@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import SSIM_WINDOW, Comparison
 from ditfuse_jax.evaluate.metrics.grey import luminance
-from ditfuse_jax.evaluate.metrics.sums import mean
 from ditfuse_jax.evaluate.metrics.windows import Windows
 
 WINDOW = len(SSIM_WINDOW)
@@ -46,9 +45,9 @@ def multiscale_ssim(images: Comparison) -> jax.Array:
     value = jnp.float32(1)
     for weight in _SCALE_WEIGHTS[:-1]:
         local = structure(*images.windows, images.covariances, C2)
-        value *= jnp.maximum(mean(local), 0) ** weight
+        value *= jnp.maximum(images.mean(local), 0) ** weight
         images = images.half
-    value *= jnp.maximum(mean(ssim_maps(images)), 0) ** _SCALE_WEIGHTS[-1]
+    value *= jnp.maximum(images.mean(ssim_maps(images)), 0) ** _SCALE_WEIGHTS[-1]
     return jnp.mean(value, axis=0)
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from ditfuse_jax.evaluate.metrics.comparison import Comparison
 from ditfuse_jax.evaluate.metrics.gradients import magnitude, sobel
-from ditfuse_jax.evaluate.metrics.sums import mean
 
 _RIGHT_ANGLE = math.pi / 2
 _TINY = 1e-5
@@ -45,7 +44,7 @@ def edges_kept_kumar(images: Comparison) -> jax.Array:
     Shreyamsha Kumar 2013.
     """
     kept, weight, _ = images.once(_kumar)
-    return jnp.sum(mean(kept * weight), axis=0) / jnp.sum(mean(weight), axis=0)
+    return jnp.sum(images.mean(kept * weight), axis=0) / jnp.sum(images.mean(weight), axis=0)
 
 
 def loss_of_information(images: Comparison) -> jax.Array:
@@ -55,7 +54,9 @@ def loss_of_information(images: Comparison) -> jax.Array:
     better.  Petrovic and Xydeas 2005.
     """
     kept, weight, added = images.once(_kumar)
-    return jnp.sum(mean((1 - kept) * weight * ~added), axis=0) / jnp.sum(mean(weight), axis=0)
+    return jnp.sum(images.mean((1 - kept) * weight * ~added), axis=0) / jnp.sum(
+        images.mean(weight), axis=0
+    )
 
 
 def artefacts(images: Comparison) -> jax.Array:
@@ -65,7 +66,9 @@ def artefacts(images: Comparison) -> jax.Array:
     (b) + Labf + Nabf = 1.  Shreyamsha Kumar 2013; the version in published tables.
     """
     kept, weight, added = images.once(_kumar)
-    return jnp.sum(mean((1 - kept) * weight * added), axis=0) / jnp.sum(mean(weight), axis=0)
+    return jnp.sum(images.mean((1 - kept) * weight * added), axis=0) / jnp.sum(
+        images.mean(weight), axis=0
+    )
 
 
 def artefacts_petrovic(images: Comparison) -> jax.Array:
@@ -76,7 +79,7 @@ def artefacts_petrovic(images: Comparison) -> jax.Array:
     """
     kept, weight, added = images.once(_kumar)
     weight = jnp.sum(weight, axis=0)
-    return mean(added * jnp.sum(1 - kept, axis=0) * weight) / mean(weight)
+    return images.mean(added * jnp.sum(1 - kept, axis=0) * weight) / images.mean(weight)
 
 
 def local_edge_ratio(images: Comparison) -> jax.Array:
@@ -97,7 +100,7 @@ def local_edge_ratio(images: Comparison) -> jax.Array:
 
 def _kumar(images: Comparison) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Preservation and weight of each source, and where the fusion added an edge, `(M, H, W)`."""
-    x, y = (response / 8 for response in sobel(images.stack, "reflect"))
+    x, y = (response / 8 for response in sobel(images.stack, "reflect", images.size))
     # The angle from the vertical; 0 where nothing changes.
     level = jnp.sign(x) * _RIGHT_ANGLE
     angle = jnp.where(y == 0, level, jnp.arctan(x / jnp.where(y == 0, 1, y)))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads.checks import require_pixels
 from ditfuse_jax.model.heads.final_layer import FinalLayer
-from ditfuse_jax.model.heads.head import Head, require_pixels
+from ditfuse_jax.model.heads.head import Head
 from ditfuse_jax.model.layers import Linear
 from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.wavelets import LEVELS, activity, decompose, smooth, to_luma_chroma, to_rgb

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.model.config import ModelConfig
+from ditfuse_jax.model.heads.checks import require_pixels
 from ditfuse_jax.model.heads.final_layer import FinalLayer
-from ditfuse_jax.model.heads.head import Head, require_pixels
+from ditfuse_jax.model.heads.head import Head
 from ditfuse_jax.model.rngs import Rngs
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.heads.final_layer import FinalLayer
 from ditfuse_jax.model.rngs import Rngs
@@ -61,16 +60,3 @@ class Head(nnx.Module):
           Attribute name -> inputs, outputs, and whether it is applied once per source.
         """
         return {}
-
-
-def require_pixels(config: ModelConfig) -> None:
-    """Checks that a head which weights the sources' pixels can be used.
-
-    Raises:
-      UserError: the model predicts a velocity or works on latents.
-    """
-    if config.prediction != "clean" or config.latent_downsampling != 1:
-        raise UserError(
-            f"model.head {config.head!r} weights the sources' pixels: it needs "
-            "model.prediction='clean' and a model on pixels (model.latent_downsampling=1)"
-        )

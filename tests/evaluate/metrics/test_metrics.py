@@ -1,6 +1,5 @@
 """`compute_metrics`: results and refused input; the table of metrics; grey; local windows."""
 
-import functools
 import math
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from ditfuse_jax.evaluate.metrics import (
     compute_metrics_of_candidates,
     register_metric,
 )
-from ditfuse_jax.evaluate.metrics.compute import scene_metrics
 from ditfuse_jax.evaluate.metrics.grey import luminance, stretched
 from ditfuse_jax.evaluate.metrics.sums import integer_mean
 from ditfuse_jax.evaluate.metrics.windows import Windows, box_window, filtered, gaussian_window
@@ -72,7 +70,7 @@ class TestScore:
         candidates = [scene("photo", 20, 24) + np.uint8(i) for i in range(5)]
         sources = [scene("other", 20, 24), scene("noise", 20, 24)]
         whole = compute_metrics_of_candidates(candidates, sources, sources[0], QUICK)
-        monkeypatch.setattr(compute, "_PIXELS_AT_ONCE", 2 * 20 * 24)
+        monkeypatch.setattr(compute, "_PIXELS_AT_ONCE", 2 * 128 * 128)  # of the padded images
         parts = compute_metrics_of_candidates(candidates, sources, sources[0], QUICK)
         for name in QUICK:
             np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)
@@ -135,32 +133,6 @@ class TestScore:
         assert compute_metrics(deep, [source], names=names) == compute_metrics(
             fused, [source], names=names
         )
-
-
-class TestPadding:
-    """Images are padded, so that many sizes share a program."""
-
-    def test_padding_does_not_change_scores(self, scene):
-        names = ("EN", "SD", "SCD", "AG", "PSNR_clean", "Qabf", "SSIM")
-        assert all(METRICS[name].padded for name in names)
-        fused, a, b = (np.stack([scene(kind)]) for kind in ("photo", "other", "noise"))
-        sources, clean = np.concatenate([a, b]), a[0]
-        padded = compute_metrics_of_candidates(list(fused), list(sources), clean, names)
-        whole = jax.jit(functools.partial(scene_metrics, names=names))(fused, sources, clean)
-        for name in names:
-            np.testing.assert_allclose(padded[name], whole[name], 1e-6, 1e-7, err_msg=name)
-
-    def test_images_of_different_sizes_share_a_program(self, scene, monkeypatch):
-        made = []
-        program = compute._program
-        monkeypatch.setattr(compute, "_program", lambda *key: made.append(key) or program(*key))
-        values = {
-            compute_metrics(scene("photo", *size), [scene("other", *size)], names=["EN"])["EN"]
-            for size in [(43, 50), (128, 20), (17, 128)]
-        }
-        assert len(values) == 3 and len(set(made)) == 1
-        compute_metrics(scene("photo", 129, 20), [scene("other", 129, 20)], names=["EN"])
-        assert len(set(made)) == 2
 
 
 class TestRegistry:
