@@ -6,6 +6,7 @@ ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT fold
 ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
 ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
 ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (a bundle: a few files to share)
+ditfuse convert small --to onnx -o DIR                 (a graph, and an example without JAX)
 ditfuse convert runs/mine -o mine --push hf://me/mine --dry-run   (with a model card, to be read)
 ditfuse convert mine --push hf://me/mine               (uploads the folder)
 ditfuse convert --verify DIR                           (DIR like tests/golden/official_tiny)
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--to",
         metavar="LAYOUT",
-        help="run, omnigen, peft, bundle or a registered layout (default: depends on the source)",
+        help="run, omnigen, peft, bundle, onnx or a registered one (default: by the source)",
     )
     add("--base", type=model_path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")

@@ -9,6 +9,7 @@ import jax
 from ditfuse_jax.convert.output import new_folder
 from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.convert.write_omnigen import write_omnigen
+from ditfuse_jax.convert.write_onnx import write_onnx
 from ditfuse_jax.convert.write_run import write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
@@ -47,7 +48,13 @@ def write_peft(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
 
 LAYOUTS: Registry[LayoutWriter] = Registry(
     "layout",
-    {"run": write_run, "omnigen": write_omnigen, "peft": write_peft, "bundle": write_bundle},
+    {
+        "run": write_run,
+        "omnigen": write_omnigen,
+        "peft": write_peft,
+        "bundle": write_bundle,
+        "onnx": write_onnx,
+    },
 )
 
 # Layouts of adapters; the others hold whole models.

@@ -11,8 +11,8 @@ import numpy as np
 from ditfuse_jax.images import is_grey, limit_chroma
 from ditfuse_jax.prompts import prompt_tags
 
-_OVERLAY = {"SEGMENT"}
-_MORE_CHROMA = {"SATURATION+", "SATURATION++", "DARK", "HAZY", "CAST"}
+OVERLAY = {"SEGMENT"}
+MORE_CHROMA = {"SATURATION+", "SATURATION++", "DARK", "HAZY", "CAST"}
 
 
 def with_asked_chroma(image: np.ndarray, sources: Sequence[np.ndarray], prompt: str) -> np.ndarray:
@@ -31,8 +31,8 @@ def with_asked_chroma(image: np.ndarray, sources: Sequence[np.ndarray], prompt: 
       (H, W, 3), of the image's type.
     """
     task, tags = prompt_tags(prompt)
-    if task not in ("FUSION", "CONTROL") or _OVERLAY.intersection(tags):
+    if task not in ("FUSION", "CONTROL") or OVERLAY.intersection(tags):
         return image
-    if _MORE_CHROMA.intersection(tags) and not all(map(is_grey, sources)):
+    if MORE_CHROMA.intersection(tags) and not all(map(is_grey, sources)):
         return image
     return limit_chroma(image, sources, relative=task == "CONTROL")
