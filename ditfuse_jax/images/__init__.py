@@ -14,6 +14,7 @@ from ditfuse_jax.images.decode import (
     read_image,
 )
 from ditfuse_jax.images.find_stacks import FoundStacks, find_stacks
+from ditfuse_jax.images.formats import FORMATS, ImageFormat, OpenedFile
 from ditfuse_jax.images.in_memory import LoadedImage, load_image
 from ditfuse_jax.images.labels import decode_labels, read_labels
 from ditfuse_jax.images.pairs import (
@@ -24,7 +25,13 @@ from ditfuse_jax.images.pairs import (
     paired_files,
 )
 from ditfuse_jax.images.ranges import ValueRange, parse_range
-from ditfuse_jax.images.save import encode_image, is_deep_format, read_metadata, write_image
+from ditfuse_jax.images.save import (
+    WRITTEN_SUFFIXES,
+    encode_image,
+    is_deep_format,
+    read_metadata,
+    write_image,
+)
 from ditfuse_jax.images.size import Canvas, fit_canvas
 from ditfuse_jax.images.source_ranges import ImageSource, RangeOption, SourceRanges
 from ditfuse_jax.images.stack import check_same_aspect_ratio, read_stack, resize_image
@@ -38,12 +45,16 @@ from ditfuse_jax.images.values import (
 )
 
 __all__ = [
+    "FORMATS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "WRITTEN_SUFFIXES",
     "Canvas",
     "FoundStacks",
+    "ImageFormat",
     "ImageSource",
     "LoadedImage",
+    "OpenedFile",
     "RangeOption",
     "SourceRanges",
     "ValueRange",

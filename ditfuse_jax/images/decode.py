@@ -2,17 +2,19 @@
 
 - Arrays are uint8, or on demand uint16 for files with more than 8 bits per channel; black is 0 and
   white 255 or 65535.  Which samples of such a file become black and white: `images.ranges`.
-- Grey becomes three equal channels; palettes and CMYK become RGB.
+- Grey becomes three equal channels; palettes and CMYK become RGB; colour profiles become sRGB.
 - Transparent pixels are composited over black.
 - The EXIF orientation is applied, so height and width are those that a viewer shows.
-- Files with several frames (animated WebP, multi-page TIFF) give the first one.
+- Files with several frames or pages are refused.
+- PNG, JPEG, WebP, TIFF, BMP and GIF are read by Pillow, other formats by those in
+  `images.formats`, where others can be added.
 """
 
 import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +23,8 @@ from PIL import ExifTags, Image
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
+from ditfuse_jax.images.formats import FORMATS, OpenedFile, find_format
+from ditfuse_jax.images.formats.unsupported import HEAD, unsupported_kind
 from ditfuse_jax.images.ranges import apply_range, choose_range, measure_samples, parse_range
 from ditfuse_jax.images.samples import Samples, as_rgb, stored_samples
 from ditfuse_jax.paths import as_path, is_remote
@@ -35,8 +39,33 @@ _FORMATS = {
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
+    "GIF": (".gif",),
 }
-IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+_PILLOW_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+
+
+class _Suffixes(Set[str]):
+    """The suffixes of all formats; those of `FORMATS`, which may be added later, included."""
+
+    def __contains__(self, suffix: object) -> bool:
+        return suffix in _PILLOW_SUFFIXES or any(suffix in f.suffixes for f in FORMATS.values())
+
+    def __iter__(self) -> Iterator[str]:
+        own = (suffix for f in FORMATS.values() for suffix in f.suffixes)
+        return iter(sorted({*_PILLOW_SUFFIXES, *own}))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[str]) -> frozenset[str]:  # of `&`, `|` and `-`
+        return frozenset(it)
+
+    def __repr__(self) -> str:
+        return " ".join(self)
+
+
+IMAGE_SUFFIXES: Set[str] = _Suffixes()
 
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
@@ -82,8 +111,7 @@ def decode_samples(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> S
     Raises:
       UserError: as `read_image`.
     """
-    with open_bytes(data, name, max_pixels=max_pixels) as image:
-        return stored_samples(image, name)
+    return _decode(io.BytesIO(data), name, max_pixels)
 
 
 def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Samples:
@@ -92,8 +120,9 @@ def read_samples(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
     Raises:
       UserError: as `read_image`.
     """
-    with open_image(path, max_pixels=max_pixels) as image:
-        return stored_samples(image, str(path))
+    path = local_or_remote(path)
+    with _open_file(path) as stream:
+        return _decode(stream, str(path), max_pixels)
 
 
 def to_rgb8(samples: Samples, name: str, value_range: str | Sequence[float] = "auto") -> np.ndarray:
@@ -102,7 +131,7 @@ def to_rgb8(samples: Samples, name: str, value_range: str | Sequence[float] = "a
     if samples.values.dtype == np.uint8:
         return samples.values
     chosen = choose_range([measure_samples(samples.values, samples.full_range)], choice, name)
-    return as_rgb(apply_range(samples.values, chosen))
+    return as_rgb(apply_range(samples.values, chosen, linear=samples.linear))
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -111,6 +140,11 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
       UserError: as `read_image`, for errors that the header shows.
     """
+    path = local_or_remote(path)
+    with _open_file(path) as stream:
+        opened = _open_format(stream, str(path), MAX_PIXELS)
+    if opened:
+        return opened.size
     with open_image(path) as image:
         width, height = image.size
         sideways = False
@@ -158,19 +192,11 @@ def open_image(
     """Opens a file as a Pillow image: the header is read, the pixels are not decoded yet.
 
     Raises:
-      UserError: as `read_image`; also for exceptions of Pillow inside the `with` block.
+      UserError: as `read_image`, and for formats that Pillow does not read; also for exceptions of
+        Pillow inside the `with` block.
     """
     path = local_or_remote(path)
-    try:
-        # Of an object store, everything in one request.
-        stream = io.BytesIO(path.read_bytes()) if is_remote(path) else path.open("rb")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: is a folder, not an image file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be opened ({error})") from error
-    with stream, _opened(stream, str(path), max_pixels) as image:
+    with _open_file(path) as stream, _opened(stream, str(path), max_pixels) as image:
         yield image
 
 
@@ -181,28 +207,82 @@ def open_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Itera
         yield image
 
 
-@contextlib.contextmanager
-def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Image]:
+def _open_file(path: Path) -> IO[bytes]:
     try:
-        if not stream.read(1):
-            raise UserError(f"{name}: is empty (0 bytes)")
-        stream.seek(0)
-        with _pillow_open(stream) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UserError(
-                    f"{name}: {width}x{height} pixels exceed the limit of"
-                    f" {max_pixels / 1e6:g} megapixels: downscale it first"
-                )
-            yield image
+        # Of an object store, everything in one request.
+        return io.BytesIO(path.read_bytes()) if is_remote(path) else path.open("rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder, not an image file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be opened ({reason(error)})") from error
+
+
+def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Samples:
+    opened = _open_format(stream, name, max_pixels)
+    if opened:
+        with _damage_named(name):
+            return opened.decode()
+    with _opened(stream, name, max_pixels) as image:
+        return stored_samples(image, name)
+
+
+def _open_format(stream: IO[bytes], name: str, max_pixels: int) -> OpenedFile | None:
+    """Opens a file whose format is one of `FORMATS`; returns None for others.
+
+    Raises:
+      UserError: see `read_image`.
+    """
+    with _damage_named(name):
+        found = find_format(stream)
+        if found is None:
+            return None
+        opened = found.open(stream.read(), name)
+    _check_pixels(*opened.size, name, max_pixels)
+    return opened
+
+
+def _check_pixels(height: int, width: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UserError(
+            f"{name}: {width}x{height} pixels exceed the limit of"
+            f" {max_pixels / 1e6:g} megapixels: downscale it first"
+        )
+
+
+@contextlib.contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Turns what decoders raise for damaged files, which is of many types, into a UserError."""
+    try:
+        yield
     except (UserError, MemoryError):
         raise
-    except Image.UnidentifiedImageError as error:
-        known = _known_suffixes()
-        raise UserError(f"{name}: is not an image of a supported format ({known})") from error
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
+    except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: is damaged or truncated ({text})") from error
+
+
+@contextlib.contextmanager
+def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[Image.Image]:
+    with _damage_named(name):
+        head = stream.read(HEAD)
+        if not head:
+            raise UserError(f"{name}: is empty (0 bytes)")
+        stream.seek(0)
+        try:
+            image = _pillow_open(stream)
+        except Image.UnidentifiedImageError as error:
+            raise _not_an_image(head, name) from error
+        with image:
+            _check_pixels(image.height, image.width, name, max_pixels)
+            yield image
+
+
+def _not_an_image(head: bytes, name: str) -> UserError:
+    kind = unsupported_kind(head)
+    what = f": it is {kind[0]}: {kind[1]}" if kind else f" ({_known_suffixes()})"
+    return UserError(f"{name}: is not an image of a supported format{what}")
 
 
 def _pillow_open(stream: IO[bytes]) -> Image.Image:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import open_image, read_samples
-from ditfuse_jax.images.samples import Samples, eight_bit_rgb, stored_samples
+from ditfuse_jax.images.decode import read_samples
+from ditfuse_jax.images.samples import Samples, eight_bit_rgb
 from ditfuse_jax.paths import as_path
 
 _DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}  # of Pillow, with more than 8 bits
@@ -59,10 +59,9 @@ def _pillow_samples(image: Image.Image, name: str) -> Samples:
     file = getattr(image, "filename", "")
     if file and getattr(image, "tile", None) and image.tell() == 0:
         # Not decoded yet: the file is read as others are, since Pillow drops bits of some formats.
-        with open_image(file) as opened:
-            return stored_samples(opened, name)
+        return read_samples(file)
     if image.mode not in _DEEP_MODES:
-        return Samples(eight_bit_rgb(image.copy()))
+        return eight_bit_rgb(image.copy())
     values = np.array(image)
     if image.mode == "I":
         if values.min() < 0 or values.max() > _UINT16_MAX:
@@ -95,7 +94,7 @@ def _array_samples(image: Any, name: str) -> Samples:
     if values.dtype == np.uint8:
         if values.ndim == 3 and not alpha:
             return Samples(values.copy())
-        return Samples(eight_bit_rgb(Image.fromarray(np.ascontiguousarray(values))))
+        return eight_bit_rgb(Image.fromarray(np.ascontiguousarray(values)))
     if values.dtype == np.uint16:
         return Samples(values.copy())
     least, largest = float(values.min()), float(values.max())

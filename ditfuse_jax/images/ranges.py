@@ -150,9 +150,11 @@ def choose_range(images: Sequence[SampleStatistics], choice: RangeChoice, name: 
         raise UserError(
             f"{name}: some files hold whole numbers and some floats: give their range as LOW,HIGH"
         )
-    if choice == "full" or (choice == "auto" and all(image.full_range for image in images)):
-        return ValueRange(0, top)
     quantiles = np.concatenate([image.quantiles for image in images])
+    if choice == "full" or (choice == "auto" and all(image.full_range for image in images)):
+        if top == 1 and quantiles.max() > top:
+            raise _no_white(quantiles.max(), name)
+        return ValueRange(0, top)
     colour = any(image.colour for image in images)
     if choice == "camera" or (choice == "auto" and colour):
         return _camera_range(max(image.largest for image in images), top, name)
@@ -171,20 +173,27 @@ def _camera_range(largest: float, top: float, name: str) -> ValueRange:
     if top == 1:
         if largest <= 1:
             return ValueRange(0, 1)
-        raise UserError(
-            f"{name}: float samples up to {largest:.4g} have no defined white: name black and white"
-            " as a range LOW,HIGH, or tone-map the image and save it with 16 bits"
-        )
+        raise _no_white(largest, name)
     return ValueRange(0, next(2**bits - 1 for bits in _SENSOR_BITS if largest < 2**bits))
+
+
+def _no_white(largest: float, name: str) -> UserError:
+    return UserError(
+        f"{name}: float samples up to {largest:.4g} have no defined white: name black and white"
+        " as a range LOW,HIGH, or tone-map the image and save it with 16 bits"
+    )
 
 
 def describe_range(images: Sequence[SampleStatistics], chosen: ValueRange, name: str) -> str | None:
     """Returns one line on a range that is not the file's own; None where it is."""
     top = images[0].top
-    if chosen == ValueRange(0, top):
-        return None
     quantiles = np.concatenate([image.quantiles for image in images])
+    if chosen == ValueRange(0, top):
+        return f"warning: {name}: samples below 0 become black" if quantiles.min() < 0 else None
     low, high = np.percentile(quantiles, _PERCENTILES)
+    if top == 1 and not 0 <= low <= high <= 1:  # a unit of their own
+        used = f"samples lie in {low:.6g}..{high:.6g}"
+        return f"{name}: {used}; {chosen} becomes black..white (--range changes it)"
     share = (high - low) / top
     kind = f"of {top:g}" if top == 1 else "of the 16-bit range"
     used = f"samples use {100 * share:.2g} % {kind} ({low:.6g}..{high:.6g})"
@@ -192,20 +201,28 @@ def describe_range(images: Sequence[SampleStatistics], chosen: ValueRange, name:
     return f"{start}{name}: {used}; {chosen} becomes black..white (--range changes it)"
 
 
-def apply_range(samples: np.ndarray, chosen: ValueRange, *, depth: int = 8) -> np.ndarray:
+def apply_range(
+    samples: np.ndarray, chosen: ValueRange, *, depth: int = 8, linear: bool = False
+) -> np.ndarray:
     """Maps a range of samples to black..white and clips the rest.
 
     Args:
       samples: uint16 or float32, any shape; NaN becomes black.
       chosen: the values that become 0 and the largest one.
       depth: 8 or 16 bits.
+      linear: the samples are proportional to light, so the curve of sRGB (IEC 61966-2-1) is applied
+        between black and white.
 
     Returns:
       uint8 or uint16, the same shape.  With the full 16-bit range the values, or their high bytes.
     """
-    if samples.dtype == np.uint16 and chosen == _FULL:
+    if samples.dtype == np.uint16 and chosen == _FULL and not linear:
         return samples.copy() if depth == 16 else (samples >> 8).astype(np.uint8)
     largest, dtype = (_UINT16_MAX, np.uint16) if depth == 16 else (255, np.uint8)
-    scale = np.float32(largest / (chosen.high - chosen.low))
+    scale = np.float32((1 if linear else largest) / (chosen.high - chosen.low))
     scaled = (samples.astype(np.float32) - np.float32(chosen.low)) * scale
+    if linear:
+        light = np.clip(scaled, 0, 1)
+        curve = np.float32(1.055) * light ** np.float32(1 / 2.4) - np.float32(0.055)
+        scaled = largest * np.where(light <= 0.0031308, np.float32(12.92) * light, curve)
     return np.clip(np.rint(np.nan_to_num(scaled, nan=0)), 0, largest).astype(dtype)

@@ -7,7 +7,7 @@ OpenCV, those with a plane per channel from tifffile: the others read such plane
 import contextlib
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -16,17 +16,21 @@ import tifffile
 from PIL import ExifTags, Image, ImageOps
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.images.colours import to_srgb8, to_srgb16
 
 _PNG_DEPTH = 24  # position of the bit depth in a PNG file
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS = 258, 259, 262, 277
 _TIFF_MAX_SAMPLE = 281
 _PNG_HEAD = 512  # bytes, in which `write_image` puts `sBIT`
+_TIFF_SUBFILE, _TIFF_NOT_A_PAGE = 254, 1 | 4  # a smaller copy, a mask
+_TIFF_MOST_PAGES = 16
 _TIFF_PLANAR, _TIFF_EXTRA, _TIFF_FORMAT = 284, 338, 339
 _UNSIGNED, _FLOAT = 1, 3  # sample formats
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # photometric interpretations
 _PALETTE, _CMYK, _YCBCR = 3, 5, 6
 
-_COMPRESSIONS = {
+# Those that Pillow and OpenCV read.
+TIFF_COMPRESSIONS = {
     1: "none",
     2: "CCITT RLE",
     3: "CCITT G3",
@@ -48,6 +52,8 @@ _UPRIGHT = {  # EXIF 2.32, table of orientations
 }
 _UINT16_MAX = 65535
 
+TRANSPARENT = "its transparent parts are put over black"
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
@@ -58,18 +64,24 @@ class Samples:
         RGB.
       full_range: whether the file says that white is the largest value: PNG by its `sBIT` chunk,
         TIFF by `MaxSampleValue`, as `write_image` does.
+      linear: whether the values are proportional to light, without the curve of sRGB.
+      notes: what a user should know of how the file was read.
     """
 
     values: np.ndarray
     full_range: bool = False
+    linear: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def stored_samples(image: Image.Image, name: str) -> Samples:
     """Returns the pixels of an opened image as they are stored.
 
     Raises:
-      UserError: a layout that no decoder here is known to read correctly.
+      UserError: several frames or pages, or a layout that no decoder here is known to read
+        correctly.
     """
+    check_one_frame(image, name)
     bits = 8
     if image.format == "PNG":
         bits = _bytes_of(image, _PNG_DEPTH + 1)[_PNG_DEPTH]
@@ -77,19 +89,92 @@ def stored_samples(image: Image.Image, name: str) -> Samples:
         bits = _tiff_bits(image, name)
     if bits > 8:
         return _deep_samples(image, name)
-    return Samples(eight_bit_rgb(image))
+    return eight_bit_rgb(image)
 
 
-def eight_bit_rgb(image: Image.Image) -> np.ndarray:
-    """Returns an image of up to 8 bits per channel as uint8 (H, W, 3), upright; changes `image`."""
+def check_one_frame(image: Image.Image, name: str) -> None:
+    """Raises UserError if an image holds several frames (GIF, WebP, APNG) or pages (TIFF).
+
+    Smaller copies and masks in a TIFF do not count.  Nor do the further images of a JPEG: they
+    belong to the first one.
+    """
+    if image.format == "TIFF":
+        if sum(_tiff_pages(image)) > 1:
+            raise UserError(f"{name}: holds several pages: save the one to fuse as its own file")
+    elif image.format in ("PNG", "GIF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise UserError(f"{name}: holds {frames} frames: save the one to fuse as its own file")
+
+
+def _tiff_pages(image: Image.Image) -> Iterator[bool]:
+    """Whether each of a TIFF's first images is a page of its own."""
+    for number in range(_TIFF_MOST_PAGES):  # a damaged file may have any number
+        try:
+            image.seek(number)
+        except EOFError:
+            break
+        yield not _tiff_tags(image).get(_TIFF_SUBFILE, 0) & _TIFF_NOT_A_PAGE
+    image.seek(0)
+
+
+def eight_bit_rgb(image: Image.Image, notes: tuple[str, ...] = ()) -> Samples:
+    """Returns an image of up to 8 bits per channel upright, in sRGB; changes `image`."""
     load_upright(image)
+    alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
+        with_alpha = image.convert("RGBA")
+        alpha = with_alpha.getchannel("A")
+        profile = image.info.get("icc_profile")
+        image = with_alpha.convert("L" if image.mode == "LA" else "RGB")
+        image.info = {"icc_profile": profile} if profile else {}
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    cmyk = image.mode == "CMYK"
+    image, converted = to_srgb8(image)
+    notes += converted
+    if cmyk and image.mode == "CMYK":
+        notes += ("its CMYK colours are converted without a profile",)
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return np.array(image)
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        image = Image.composite(image, Image.new("RGB", image.size), alpha)
+        notes += (TRANSPARENT,)
+    return Samples(np.array(image), notes=notes)
+
+
+def deep_colour(
+    values: np.ndarray, largest: int, icc: bytes | None, notes: tuple[str, ...], name: str
+) -> Samples:
+    """Returns samples of which `largest` is white, as 16 bits in sRGB.
+
+    Args:
+      values: uint16 (H, W), or (H, W, C) with 2 or 4 channels if the last one is alpha, or 3.
+      largest: white.
+      icc: the colour profile.
+      notes: more to say.
+      name: for messages.
+
+    Raises:
+      UserError: see `to_srgb16`.
+    """
+    if largest != _UINT16_MAX:
+        values = np.rint(values.astype(np.float32) * np.float32(_UINT16_MAX / largest))
+        values = values.astype(np.uint16)
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    colour = values.reshape(*values.shape[:2], channels)[..., : 3 if channels > 2 else 1]
+    if icc:
+        colour, converted = to_srgb16(colour, icc, name)
+        notes += converted
+    if channels in (2, 4) and (alpha := values[..., -1:]).min() < _UINT16_MAX:
+        colour = _times_alpha(colour, alpha)
+        notes += (TRANSPARENT,)
+    if colour.shape[2] == 1:
+        colour = colour[..., 0]
+    return Samples(np.ascontiguousarray(colour), full_range=True, notes=notes)
+
+
+def turned_upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns samples (H, W, ...) as a viewer shows them, by their EXIF orientation."""
+    return np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(samples))
 
 
 def as_rgb(samples: np.ndarray) -> np.ndarray:
@@ -144,14 +229,14 @@ def _tiff_bits(image: Image.Image, name: str) -> int:
         raise refuse(f"{_listed(bits)}-bit floats")
     if formats == {_UNSIGNED} and (len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}):
         raise refuse(f"{_listed(bits)} bits per channel")
-    if compression not in _COMPRESSIONS:
+    if compression not in TIFF_COMPRESSIONS:
         raise refuse(f"compression {compression}")
     deep = max(bits) > 8
     known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB}
     if photometric not in (known if deep else known | {_PALETTE, _CMYK, _YCBCR}):
         raise refuse(f"colour space {photometric}" + (" in 16 bits" if deep else ""))
     if tags.get(_TIFF_PLANAR, 1) == 2 and compression not in ((1, 8, 32946) if deep else (1, 5, 8)):
-        raise refuse(f"separate planes and compression {_COMPRESSIONS[compression]}")
+        raise refuse(f"separate planes and compression {TIFF_COMPRESSIONS[compression]}")
     if tags.get(_TIFF_CHANNELS, 1) > 4:
         raise refuse(f"{tags[_TIFF_CHANNELS]} channels")
     return max(bits)
@@ -187,24 +272,33 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
             samples = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
     if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
         samples = (1 if samples.dtype == np.float32 else _UINT16_MAX) - samples
+    notes: tuple[str, ...] = ()
+    alpha = None
     if samples.ndim == 3 and samples.shape[2] == 4:
-        samples = _over_black(samples, tags.get(_TIFF_EXTRA, (2,)))
+        alpha = samples[..., 3:] if tags.get(_TIFF_EXTRA, (2,))[0] == 2 else None
+        samples = samples[..., :3]
     elif transparent is not None:
         where = samples == np.array(transparent)
-        samples = np.where(where.all(-1, keepdims=True) if samples.ndim == 3 else where, 0, samples)
-    if grey and samples.ndim == 3:
-        samples = samples[..., 0]
-    upright = np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(samples))
+        where = where.all(-1, keepdims=True) if samples.ndim == 3 else where
+        samples = np.where(where, 0, samples)
+        notes += (TRANSPARENT,) if where.any() else ()
     if is_tiff:
         full_range = set(tags.get(_TIFF_MAX_SAMPLE, ())) == {_UINT16_MAX}
     else:
         full_range = b"sBIT" in data[:_PNG_HEAD]
-    return Samples(upright, full_range)
+    icc = image.info.get("icc_profile")
+    if icc and not grey and samples.dtype == np.uint16:
+        samples, converted = to_srgb16(samples, icc, name)
+        notes += converted
+        full_range = full_range or bool(converted)  # a profile knows only that white
+    if alpha is not None and alpha.min() < _UINT16_MAX:
+        samples = _times_alpha(samples, alpha)
+        notes += (TRANSPARENT,)
+    if grey and samples.ndim == 3:
+        samples = samples[..., 0]
+    return Samples(turned_upright(samples, orientation), full_range, notes=notes)
 
 
-def _over_black(samples: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """Composites (H, W, 4) over black; the fourth channel counts only if it is called alpha."""
-    if kinds[0] != 2:  # multiplied already, or of another meaning
-        return samples[..., :3]
-    alpha = samples[..., 3:].astype(np.float64) / _UINT16_MAX
-    return np.rint(samples[..., :3] * alpha).astype(np.uint16)
+def _times_alpha(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Puts uint16 (H, W, C) over black by (H, W, 1)."""
+    return np.rint(colour * (alpha.astype(np.float64) / _UINT16_MAX)).astype(np.uint16)

@@ -30,6 +30,7 @@ _ENCODERS: dict[str, dict[str, Any]] = {
     ".tiff": {"format": "TIFF", "compression": "tiff_lzw"},
     ".bmp": {"format": "BMP"},
 }
+WRITTEN_SUFFIXES = tuple(_ENCODERS)
 _EXIF_IMAGE_DESCRIPTION = 0x010E
 _TIFF_MAX_SAMPLE_VALUE = 281
 _PNG_HEADER = 33  # bytes: signature and IHDR chunk

@@ -69,6 +69,7 @@ class SourceRanges:
         self.choices = _choices(value_range, count)
         self._one_camera = one_camera
         self._quiet = quiet
+        self._told: set[tuple[int, str]] = set()
 
     def read(self, path: ImageSource, source: int, depth: int | None = 8) -> np.ndarray:
         """Returns the image in a file.
@@ -84,7 +85,9 @@ class SourceRanges:
         Raises:
           UserError: see `read_samples`; it has more than 8 bits, and the measured images have 8.
         """
-        samples = _samples(path).values
+        read = _samples(path)
+        self._tell(path, source, read.notes)
+        samples = read.values
         if samples.dtype == np.uint8:
             return with_depth(samples, depth or 8)
         if source not in self._ranges:
@@ -92,7 +95,17 @@ class SourceRanges:
                 f"{path}: has more than 8 bits per channel, but no image by which the range of its"
                 " source was chosen has: give a range"
             )
-        return as_rgb(apply_range(samples, self._ranges[source], depth=depth or 16))
+        chosen = self._ranges[source]
+        return as_rgb(apply_range(samples, chosen, depth=depth or 16, linear=read.linear))
+
+    def _tell(self, path: ImageSource, source: int, notes: Sequence[str]) -> None:
+        """Prints what is to be known of a file, once for all files of its source."""
+        for note in notes:
+            told = (source, note) in self._told
+            self._told.add((source, note))
+            if not told and not self._quiet:
+                more = " (and maybe others of this source)" if len(self._stacks) > 1 else ""
+                tqdm.tqdm.write(f"{path}: {note}{more}", file=sys.stderr)
 
     @property
     def chosen(self) -> dict[int, ValueRange]:

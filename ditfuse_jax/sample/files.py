@@ -14,7 +14,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import (
-    IMAGE_SUFFIXES,
+    WRITTEN_SUFFIXES,
     RangeOption,
     SourceRanges,
     is_deep_format,
@@ -276,8 +276,8 @@ def plan_outputs(
             outputs.append(PlannedOutput(paths, instruction, path, stem))
     if as_folder and output.is_file():
         raise UserError(f"{output} is a file: several images need a folder as output")
-    if not as_folder and output.suffix.lower() not in IMAGE_SUFFIXES:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
+    if not as_folder and output.suffix.lower() not in WRITTEN_SUFFIXES:
+        known = " ".join(sorted(WRITTEN_SUFFIXES))
         raise UserError(f"{output}: no image format has the suffix {output.suffix!r} ({known})")
     for planned in outputs:
         existing = [source for source in planned.sources if source.exists()]

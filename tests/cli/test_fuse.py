@@ -143,7 +143,7 @@ def test_a_folder_is_fused_again_where_pixels_settings_or_the_output_changed(job
 
 def test_what_is_left_out_of_a_folder_is_named(job, stacks, tmp_path):
     for side in ("image1", "image2"):
-        (stacks / side / "photo.heic").write_text("x")
+        (stacks / side / "photo.xyz").write_text("x")
         (stacks / side / "more").mkdir()
         write_image(stacks / side / "more" / "four.png", np.zeros((8, 8, 3), np.uint8))
     (stacks / "image1" / "three.png").unlink()

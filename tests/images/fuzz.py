@@ -5,19 +5,24 @@ crash of a native decoder, a hang and a flood of memory are found as well as a w
 """
 
 import argparse
+import contextlib
+import importlib.util
 import io
 import multiprocessing
 import random
 import resource
 import struct
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
@@ -48,14 +53,14 @@ def corpus() -> dict[str, bytes]:
         ("JPEG", "RGB", {"subsampling": 0, "optimize": True, "comment": b"c"}),
         ("WEBP", "RGB", {}),
         ("WEBP", "RGBA", {"lossless": True, "exif": exif}),
-        ("WEBP", "RGB", {"save_all": True, "append_images": [images["RGBA"], images["L"]]}),
+        ("GIF", "P", {}),
+        ("AVIF", "RGBA", {"exif": exif}),
         *(("TIFF", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16")),
         *(
             ("TIFF", "RGB", {"compression": name, "exif": exif})
             for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
         ),
         ("TIFF", "1", {"compression": "group4"}),
-        ("TIFF", "L", {"save_all": True, "append_images": [images["L"], images["RGB"]]}),
         *(("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")),
     ]
     files = {}
@@ -63,6 +68,70 @@ def corpus() -> dict[str, bytes]:
         stream = io.BytesIO()
         images[mode].save(stream, image_format, **how)
         files[f"{number} {image_format} {mode}"] = stream.getvalue()
+    return files | _other_files(smooth, np.asarray(rgb))
+
+
+def _other_files(grey: np.ndarray, rgb: np.ndarray) -> dict[str, bytes]:
+    """Files of formats that Pillow does not read, as far as their libraries are installed."""
+    files = {"radiance": cv2.imencode(".hdr", np.float32(rgb / 255))[1].tobytes()}
+    for name, values in {"int16": np.int16(grey) - 99, "float16": np.float16(grey / 99)}.items():
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, photometric="minisblack", compression="zlib")
+        files[f"TIFF {name}"] = stream.getvalue()
+    spec = importlib.util.spec_from_file_location(
+        "pictures", Path(__file__).parent / "formats" / "pictures.py"
+    )
+    assert spec is not None and spec.loader is not None
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    jpeg = io.BytesIO()
+    Image.fromarray(rgb).save(jpeg, "JPEG")
+    files["flir"] = pictures.flir_jpeg(jpeg.getvalue(), np.uint16(grey) * 40, segment=700)
+    with contextlib.suppress(ImportError):
+        import imagecodecs
+        import pillow_jxl  # noqa: F401  registers itself
+
+        files["avif 10"] = imagecodecs.avif_encode(np.uint16(rgb) * 4, bitspersample=10)
+        files["jpeg xl"] = imagecodecs.jpegxl_encode(rgb)
+        files["jpeg xl 16"] = imagecodecs.jpegxl_encode(np.uint16(rgb) * 257, lossless=True)
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, rgb, photometric="rgb", compression="zstd")
+        files["TIFF zstd"] = stream.getvalue()
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        stream = io.BytesIO()
+        size = (rgb.shape[1], rgb.shape[0])
+        pillow_heif.from_bytes("RGB", size, rgb.tobytes()).save(stream)
+        files["heif"] = stream.getvalue()
+    with contextlib.suppress(ImportError):
+        import OpenEXR
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "x.exr"))
+            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+            with OpenEXR.File(header, {"RGB": np.float32(rgb / 255)}) as file:
+                file.write(path)
+            files["openexr"] = Path(path).read_bytes()
+    with contextlib.suppress(ImportError):
+        import pydicom
+        from pydicom import uid
+        from pydicom.dataset import FileMetaDataset
+
+        data = pydicom.Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
+        data.file_meta.MediaStorageSOPInstanceUID = uid.UID("1.2")
+        data.SOPClassUID, data.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2"
+        data.Rows, data.Columns = grey.shape
+        data.SamplesPerPixel, data.PixelRepresentation = 1, 0
+        data.PhotometricInterpretation = "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+        data.PixelData = (np.uint16(grey) * 9).tobytes()
+        stream = io.BytesIO()
+        pydicom.dcmwrite(stream, data, enforce_file_format=True)
+        files["dicom"] = stream.getvalue()
     return files
 
 

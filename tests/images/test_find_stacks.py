@@ -61,10 +61,10 @@ def test_two_files_of_one_name_are_not_chosen_from(folders):
 
 
 def test_files_of_other_kinds_and_folders_inside_are_listed_and_hidden_ones_are_not(folders):
-    a, b = folders(["1.png", "x.heic", ".x.txt", ".d/1.png", "day/1.png"], ["1.png", "x.txt"])
+    a, b = folders(["1.png", "x.xyz", ".x.txt", ".d/1.png", "day/1.png"], ["1.png", "x.txt"])
     (b / "dangling").symlink_to("gone")
     found = find_stacks([a, b])
-    assert found.other_files == (a / "x.heic", b / "dangling", b / "x.txt")
+    assert found.other_files == (a / "x.xyz", b / "dangling", b / "x.txt")
     assert found.nested == (a / "day",)
 
 
