@@ -55,7 +55,7 @@ def open_tiff(data: bytes, name: str) -> OpenedFile:
     if not ends or max(ends) > len(data):
         raise UserError(f"{name}: is damaged or truncated (its pixels end early)")
     orientation = int(page.tags.valueof(_ORIENTATION, 1))
-    height, width = page.imagelength, page.imagewidth
+    height, width = int(page.imagelength), int(page.imagewidth)  # tuples in damaged files
     return OpenedFile(
         (width, height) if orientation in _SIDEWAYS else (height, width),
         functools.partial(_decode, page, orientation, name),
