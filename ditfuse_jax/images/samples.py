@@ -266,7 +266,9 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is None or decoded.dtype not in (np.uint16, np.float32):
-            raise UserError(f"{name}: its {image.format} layout is not supported: save it again with 8 or 16 bits")
+            raise UserError(
+                f"{name}: its {image.format} layout is not supported: save it again in 16 bits"
+            )
         samples = decoded
         if samples.ndim == 3:  # from BGR
             samples = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
