@@ -6,6 +6,7 @@ ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal name
 ditfuse evaluate --a VIS --b IR --fused Mine=DIR1 --fused Theirs=DIR2 -o OUT
 ditfuse evaluate --checkpoint runs/nano --a VIS --b IR --fused Theirs=DIR -o OUT
 ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nano]
+ditfuse evaluate --suite degraded --root ../shared/data -o OUT --checkpoint runs/nano --count 5
 ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
 ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
 
@@ -15,6 +16,7 @@ excluded.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.cli import capabilities
 from ditfuse_jax.cli.model_options import (
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]DIR",
         help="folder of fused images; repeat it to compare methods",
     )
-    add("--suite", help="score on the data sets of a suite, with published results: dev")
+    add("--suite", help="score on the data sets of a suite: dev, degraded")
     add("--root", type=as_path, help="folder of the suite's data (default: the suite's own)")
     add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
     add(
@@ -64,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ditfuse_jax.api import evaluate, evaluate_files, evaluate_suite
+    from ditfuse_jax.api import evaluate, evaluate_files
     from ditfuse_jax.evaluate import EvaluationOptions, Exports, Folders, parse_methods
 
     if capabilities.is_requested(args):
@@ -75,14 +77,7 @@ def run(args: argparse.Namespace) -> None:
     model = {**model_arguments(args), "sampling": sampling_overrides(args)}
     _check(args, folders)
     if args.suite:
-        evaluate_suite(
-            args.suite,
-            root=args.root,
-            output=args.output,
-            metrics=args.metrics,
-            preset=args.preset,
-            **model,
-        )
+        _run_suite(args, model)
     elif args.checkpoint:
         data = Folders(tuple(folders), args.clean) if folders else args.data
         evaluate(
@@ -107,6 +102,26 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
+def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
+    from ditfuse_jax.api import evaluate_suite
+    from ditfuse_jax.evaluate.runner.evaluate_degraded import evaluate_degraded
+    from ditfuse_jax.evaluate.runner.suites import SUITES
+
+    places = {"root": args.root, "output": args.output}
+    if SUITES.find(args.suite).conditions:
+        if args.metrics or args.preset != "canonical":
+            raise UserError(
+                f"--suite {args.suite} has its own metrics: leave --metrics and --preset out"
+            )
+        evaluate_degraded(args.suite, count=args.count, json=args.json, **places, **model)
+        return
+    if args.count or args.json:
+        raise UserError(
+            f"--suite {args.suite} has its own data, methods and tables: leave those options out"
+        )
+    evaluate_suite(args.suite, metrics=args.metrics, preset=args.preset, **places, **model)
+
+
 def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     """Checks which options are given together.
 
@@ -121,7 +136,7 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     if args.suite:
         refuse_unused(args, ["--range"], "with --suite, whose data has 8 bits")
         refuse_unused(args, ["--task"], "with --suite, whose data sets have their own tasks")
-        if folders or args.fused or has_data or args.clean or args.count or any(exports):
+        if folders or args.fused or has_data or args.clean or any(exports[1:]):
             raise UserError("--suite has its own data, methods and tables: leave those options out")
         if not args.output:
             raise UserError("--suite needs --output, the folder of its reports")

@@ -14,6 +14,8 @@ from ditfuse_jax.degrade.deblur import motion_line
 from ditfuse_jax.degrade.defocus import disc
 from ditfuse_jax.registry import Registry
 
+_DISPLAY_GAMMA = 2.2
+
 Defect = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 IMAGE_DEFECTS: Registry[Defect] = Registry("defect")
@@ -80,6 +82,45 @@ def stripes(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     offsets = (5 + 20 * strength) * rng.standard_normal(length).astype(np.float32)
     pattern = offsets[None, :] if vertical else offsets[:, None]
     return _to_bytes(image + pattern[..., None])
+
+
+@IMAGE_DEFECTS.register("rainy")
+def rainy(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Rain: bright streaks of one direction, blurred by their motion, and the veil of far drops.
+
+    A streak takes the place of the scene behind it (Garg and Nayar 2007): `(1 - a) x + a 230`.
+    """
+    height, width = image.shape[:2]
+    length = max(7, round(min(height, width) * (0.04 + 0.04 * strength)) | 1)
+    angle = np.deg2rad(rng.uniform(-20, 20))  # from the vertical
+    half = length // 2
+    dx, dy = half * np.sin(angle), half * np.cos(angle)
+    kernel = np.zeros((length, length), np.float32)
+    start, stop = ((round(half + s * dx), round(half + s * dy)) for s in (-1, 1))
+    cv2.line(kernel, start, stop, (1.0,), 1)
+    drops = (rng.random((height, width), np.float32) < 0.002 + 0.006 * strength).astype(np.float32)
+    streaks = cv2.filter2D(drops, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    cover = cv2.GaussianBlur(np.minimum(streaks, 1), (3, 3), 0.6)[..., None]
+    veil = np.float32(0.05 + 0.15 * strength)
+    alpha = veil + (1 - veil) * np.float32(0.35 + 0.35 * strength) * cover
+    return _to_bytes((1 - alpha) * image + alpha * 230)
+
+
+@IMAGE_DEFECTS.register("overexposed")
+def overexposed(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Too long an exposure, by 0.75 to 2.5 stops, with clipped highlights."""
+    return _exposed(image, 0.75 + 1.75 * strength)
+
+
+@IMAGE_DEFECTS.register("underexposed")
+def underexposed(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Too short an exposure, by 0.75 to 2.5 stops, rounded to whole levels."""
+    return _exposed(image, -0.75 - 1.75 * strength)
+
+
+def _exposed(image: np.ndarray, stops: float) -> np.ndarray:
+    # Light doubles with each stop; in display values that is a gain of 2^(stops / 2.2).
+    return _to_bytes(image * np.float32(2 ** (stops / _DISPLAY_GAMMA)))
 
 
 def apply_defect(

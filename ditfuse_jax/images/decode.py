@@ -13,6 +13,7 @@
 import contextlib
 import io
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
@@ -209,10 +210,15 @@ def open_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Itera
 
 def _open_file(path: Path) -> IO[bytes]:
     try:
-        # Of an object store, everything in one request.
-        return io.BytesIO(path.read_bytes()) if is_remote(path) else path.open("rb")
+        if is_remote(path):  # everything in one request
+            return io.BytesIO(path.read_bytes())
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening it might wait for ever
+            raise UserError(f"{path}: is a pipe or a device: save the image as a file")
+        return path.open("rb")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        linked = not is_remote(path) and path.is_symlink()
+        raise UserError(f"{path}: {'is a link to nothing' if linked else 'no such file'}") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: is a folder, not an image file") from error
     except (OSError, ValueError) as error:

@@ -1,4 +1,5 @@
 import io
+import os
 import threading
 
 import cv2
@@ -210,6 +211,9 @@ def test_flipped_bytes_raise_nothing_but_user_errors(image_format):
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.symlink_to("gone.png"), "is a link to nothing"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+        (os.mkfifo, "is a pipe or a device: save the image as a file"),
         (lambda path: path.write_text("<html>404</html>"), "is not an image"),
         (lambda path: path.write_bytes(encoded(picture(), "PPM")), "is not an image"),
         (lambda path: path.write_bytes(encoded(picture(), "JPEG")[:-300]), "damaged or truncated"),

@@ -58,18 +58,11 @@ def evaluate_suite(
       UserError: an unknown suite, no data at all, or a bad checkpoint.
     """
     suite = SUITES.find(name) if isinstance(name, str) else name
-    root, output = as_path(root or suite.root), as_path(output)
-    present = [s for s in suite.sets if all((root / folder).is_dir() for folder in s.sources)]
-    missing = [s for s in suite.sets if s not in present]
-    if not present:
-        raise UserError(
-            f"{root}: none of the suite's folders exists, e.g. {suite.sets[0].sources[0]}:"
-            " name the folder of its data with --root"
-        )
-    for s in missing:
-        print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
-    trained = load_trained(checkpoint, adapters, base) if checkpoint else None
-    fuser = StackFuser(trained, trained.sampling.override(sampling or {})) if trained else None
+    if suite.conditions:
+        raise UserError(f"the suite {suite.title!r} has conditions: use evaluate_degraded")
+    output = as_path(output)
+    root, present, missing = present_sets(suite, root)
+    fuser = open_fuser(checkpoint, adapters, base, sampling)
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset), {}
     for s in present:
@@ -80,6 +73,44 @@ def evaluate_suite(
     if not quiet:
         print(f"\noverview: {output / 'overview.html'}")
     return results
+
+
+def present_sets(
+    suite: Suite, root: Path | None
+) -> tuple[Path, list[EvaluationSet], list[EvaluationSet]]:
+    """Returns the root of a suite's data, and its sets with and without data, which are named.
+
+    Raises:
+      UserError: no set has data.
+    """
+    root = as_path(root or suite.root)
+    present = [s for s in suite.sets if all((root / folder).is_dir() for folder in s.sources)]
+    missing = [s for s in suite.sets if s not in present]
+    if not present:
+        raise UserError(
+            f"{root}: none of the suite's folders exists, e.g. {suite.sets[0].sources[0]}:"
+            " name the folder of its data with --root"
+        )
+    for s in missing:
+        print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
+    return root, present, missing
+
+
+def open_fuser(
+    checkpoint: Path | None,
+    adapters: Sequence[WeightedAdapter],
+    base: Path | None,
+    sampling: Mapping[str, Any] | None,
+) -> StackFuser | None:
+    """Returns a model with its sampling settings, or None without a checkpoint.
+
+    Raises:
+      UserError: a bad checkpoint or setting.
+    """
+    if not checkpoint:
+        return None
+    trained = load_trained(checkpoint, adapters, base)
+    return StackFuser(trained, trained.sampling.override(sampling or {}))
 
 
 def published_methods(s: EvaluationSet, root: Path) -> dict[str, Path]:

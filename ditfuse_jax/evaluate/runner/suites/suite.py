@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,22 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A degradation of the sources under which fusion is compared with that of clean sources.
+
+    Attributes:
+      defect: a key of `degrade.defects.IMAGE_DEFECTS`.
+      strengths: of the defect, from 0 to 1.
+      sources: which sources have it: "all", "visible" (the first one of a set that joins a visible
+        and an infrared camera, else all), or "infrared" (the second one of such a set, else all).
+    """
+
+    defect: str
+    strengths: tuple[float, ...]
+    sources: Literal["all", "visible", "infrared"] = "all"
+
+
+@dataclass(frozen=True)
 class Suite:
     """Data sets that are evaluated together.
 
@@ -37,8 +54,11 @@ class Suite:
       title: of the overview.
       root: the default folder of the data.
       sets: in the order of the overview.
+      conditions: if there are any, methods are not scored against the sources: fused images of
+        degraded sources are compared with those of the clean ones.
     """
 
     title: str
     root: Path
     sets: tuple[EvaluationSet, ...]
+    conditions: tuple[Condition, ...] = ()

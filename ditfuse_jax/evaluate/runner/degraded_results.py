@@ -1,0 +1,120 @@
+"""The results of `evaluate --suite degraded`: means, tables, JSON."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ditfuse_jax.evaluate.baselines import method_title
+from ditfuse_jax.evaluate.metrics import METRICS
+from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
+from ditfuse_jax.evaluate.runner.suites import Condition, Suite
+
+METRICS_OF_CHANGE = ("PSNR_clean", "SSIM_clean", "VIF")
+_TITLES = {"PSNR_clean": "PSNR", "SSIM_clean": "SSIM", "VIF": "VIF"}
+
+Case = tuple[str, float]  # defect, strength
+Values = dict[str, dict[Case, dict[str, dict[str, float]]]]  # image, case, metric, method
+
+
+@dataclasses.dataclass(frozen=True)
+class DegradedResults:
+    """Scores of fused images of degraded sources.
+
+    Attributes:
+      values: set -> image -> (defect, strength) -> metric -> method -> value.
+      excluded: set -> image -> why it was not scored.
+    """
+
+    values: Mapping[str, Values]
+    excluded: Mapping[str, Mapping[str, str]]
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(m for *_, row in self._rows() for m in row))
+
+    def mean(self, case: Case, metric: str, method: str, name: str | None = None) -> float:
+        """The mean over the images of a set, or of all sets; NaN if there are none."""
+        found = [
+            row[method]
+            for of, _, c, m, row in self._rows()
+            if (c, m) == (case, metric) and name in (None, of) and method in row
+        ]
+        return math.fsum(found) / len(found) if found else math.nan
+
+    def _rows(self) -> Iterator[tuple[str, str, Case, str, dict[str, float]]]:
+        for name, images in self.values.items():
+            for stem, cases in images.items():
+                for case, metrics in cases.items():
+                    for metric, row in metrics.items():
+                        yield name, stem, case, metric, row
+
+
+def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
+    """Markdown: for each metric the mean by kind and strength, over all sets and for each."""
+    methods = results.methods
+    first = f"`{DEFAULT_METHOD}` is {model}. " if model else ""
+    parts = [
+        f"# {suite.title}\n\n{first}Each method's fused image of degraded sources, compared on"
+        " luminance with its own fused image of the clean sources: higher is closer."
+    ]
+    names = list(results.values)
+    for name in [None, *names] if len(names) > 1 else names:
+        count = sum(len(of) for key, of in results.values.items() if name in (None, key))
+        title = next((s.title for s in suite.sets if s.name == name), "All sets")
+        parts.append(f"## {title}, {count} {'image' if count == 1 else 'images'}")
+        for metric in METRICS_OF_CHANGE:
+            head = [_TITLES[metric], "strength", *map(method_title, methods)]
+            lines = ["| " + " | ".join(head) + " |", "|---|---" + "|---:" * len(methods) + "|"]
+            for condition, strength in _cases(suite):
+                case = condition.defect, strength
+                means = [results.mean(case, metric, m, name) for m in methods]
+                cells = [case[0], f"{strength:g}", *(_number(mean, metric) for mean in means)]
+                lines.append("| " + " | ".join(cells) + " |")
+            parts.append("\n".join(lines))
+    for name, of in results.excluded.items():
+        parts += [f"Excluded from {name}: {stem}: {why}" for stem, why in of.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cases(suite: Suite) -> Iterator[tuple[Condition, float]]:
+    return ((c, strength) for c in suite.conditions for strength in c.strengths)
+
+
+def _number(mean: float, metric: str) -> str:
+    if not math.isfinite(mean):
+        return "equal" if mean == math.inf else "–"
+    return f"{mean:.2f}" if metric == "PSNR_clean" else f"{mean:.3f}"
+
+
+def as_json(results: DegradedResults, suite: Suite, facts: dict[str, Any]) -> dict[str, Any]:
+    def nested(value: Callable[[Case, str, str], float]) -> dict[str, Any]:
+        return {
+            c.defect: {
+                f"{strength:g}": {
+                    metric: {m: value((c.defect, strength), metric, m) for m in results.methods}
+                    for metric in METRICS_OF_CHANGE
+                }
+                for strength in c.strengths
+            }
+            for c in suite.conditions
+        }
+
+    return {
+        "run": facts,
+        "metrics": {metric: METRICS[metric].title for metric in METRICS_OF_CHANGE},
+        "sets": {
+            name: {
+                "count": len(images),
+                "excluded": dict(results.excluded[name]),
+                "summary": nested(functools.partial(results.mean, name=name)),
+                "images": {
+                    stem: nested(lambda case, metric, m, of=cases: of[case][metric][m])
+                    for stem, cases in images.items()
+                },
+            }
+            for name, images in results.values.items()
+        },
+        "summary": nested(results.mean),
+    }

@@ -1,0 +1,279 @@
+"""`ditfuse evaluate --suite degraded`: the fusion of degraded sources against that of clean ones.
+
+Each method is compared with itself: its fused image of the degraded sources with its fused image of
+the clean ones.  A method that ignores its sources would be best, so the numbers belong beside those
+of the suite `dev`.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from ditfuse_jax.degrade.defects import IMAGE_DEFECTS, apply_defect
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.baselines import BASELINES, method_title
+from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
+from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
+from ditfuse_jax.evaluate.reports.exports import json_text
+from ditfuse_jax.evaluate.runner.degraded_results import (
+    METRICS_OF_CHANGE,
+    Case,
+    DegradedResults,
+    Values,
+    as_json,
+    tables,
+)
+from ditfuse_jax.evaluate.runner.evaluate_suite import open_fuser, present_sets
+from ditfuse_jax.evaluate.runner.fuse_scenes import fuse_scenes
+from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
+from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
+from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
+from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
+from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.images import read_image
+from ditfuse_jax.paths import as_path
+from ditfuse_jax.sample.fingerprints import pixels_digest
+from ditfuse_jax.sample.program_cache import free_compiled_programs
+from ditfuse_jax.sample.stack_fuser import StackFuser
+from ditfuse_jax.sample.trained import WeightedAdapter
+from ditfuse_jax.train.run_folder import package_versions
+
+_CLEAN = "clean"
+
+
+def evaluate_degraded(
+    name: str | Suite,
+    *,
+    output: Path,
+    root: Path | None = None,
+    checkpoint: Path | None = None,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    count: int | None = None,
+    json: Path | None = None,
+    quiet: bool = False,
+) -> DegradedResults:
+    """Fuses clean and degraded sources with a model and the baselines, and compares the results.
+
+    The degraded sources depend on the set, the image, the defect and the strength alone.  After an
+    interruption the same call continues: fused images and scores are kept.  `output` gets
+    `degraded.md`, `degraded.json`, and a folder per set with the fused images and a sheet.
+
+    Args:
+      name: a key of `SUITES`, or a suite; it has `conditions`.
+      output: a folder.
+      root, checkpoint, adapters, base, sampling: see `evaluate_suite`; without a checkpoint only
+        the baselines are compared.
+      count: at most this many images of each set, evenly spaced.
+      json: a further place for `degraded.json`.
+      quiet: no progress bar and no tables.
+
+    Raises:
+      UserError: an unknown suite or defect, a bad checkpoint or count, a file that cannot be
+        written, or nothing to score.
+    """
+    suite = SUITES.find(name) if isinstance(name, str) else name
+    if not suite.conditions:
+        raise UserError(f"the suite {suite.title!r} has no conditions: use evaluate_suite")
+    for condition in suite.conditions:
+        IMAGE_DEFECTS.find(condition.defect)
+    if count is not None and count < 1:
+        raise UserError(f"count must be at least 1, not {count}")
+    output, json = as_path(output), as_path(json) if json else None
+    root, sets, _ = present_sets(suite, root)
+    fuser = open_fuser(checkpoint, adapters, base, sampling)
+    for folder in (output, *([json.parent] if json else [])):
+        make_folder(folder)
+    values: dict[str, Values] = {}
+    excluded: dict[str, dict[str, str]] = {}
+    for s in sets:
+        if not quiet:
+            print(f"\n{s.title}", flush=True)
+        values[s.name], excluded[s.name] = _evaluate_set(
+            suite, s, root, output / s.name, fuser, count, quiet
+        )
+    results = DegradedResults(values, excluded)
+    if not any(values.values()):
+        why = next((w for of in excluded.values() for w in of.values()), "no image")
+        raise UserError(f"nothing to score: all images were excluded ({why})")
+    facts = {"suite": suite.title, "versions": package_versions()}
+    if fuser:
+        facts |= {"checkpoint": fuser.trained.name, **fuser.sampling.to_dict()}
+    text = json_text(as_json(results, suite, facts))
+    for path in (output / "degraded.json", *([json] if json else [])):
+        write_text(path, text)
+    shown = tables(results, suite, fuser.trained.name if fuser else None)
+    write_text(output / "degraded.md", shown)
+    if not quiet:
+        print(shown)
+        print(f"tables: {output / 'degraded.md'}")
+    return results
+
+
+def degraded_sources(
+    sources: Sequence[np.ndarray],
+    condition: Condition,
+    strength: float,
+    *,
+    cameras: bool,
+    key: str,
+) -> tuple[np.ndarray, ...]:
+    """Returns a scene's sources with a defect, drawn from what `key` names and nothing else.
+
+    Args:
+      sources: uint8 `(H, W, 3)` each.
+      condition: the defect, and which sources have it.
+      strength: 0 to 1.
+      cameras: whether the sources are of a visible and an infrared camera.
+      key: of the scene, e.g. "tno_dev/bench".
+    """
+    one = {"visible": 0, "infrared": 1}.get(condition.sources) if cameras else None
+    damaged = []
+    for number, image in enumerate(sources):
+        if one not in (None, number):
+            damaged.append(image)
+            continue
+        text = f"{key} {condition.defect} {strength:g} {number}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        rng = np.random.default_rng(seed)
+        damaged.append(apply_defect(image, condition.defect, strength, rng))
+    return tuple(damaged)
+
+
+def _evaluate_set(
+    suite: Suite,
+    s: EvaluationSet,
+    root: Path,
+    folder: Path,
+    fuser: StackFuser | None,
+    count: int | None,
+    quiet: bool,
+) -> tuple[Values, dict[str, str]]:
+    opened = open_scenes(Folders(tuple(root / source for source in s.sources)))
+    stems = _spread(list(opened.readers), count)
+    excluded = dict(opened.excluded)
+    cases = [(c, strength) for c in suite.conditions for strength in c.strengths]
+    variants: dict[str, dict[Case, Callable[[], Scene]]] = {}
+    for stem in stems:
+        read = functools.lru_cache(maxsize=1)(opened.readers[stem])
+        variants[stem] = {(_CLEAN, 0.0): read}
+        for c, strength in cases:
+            variants[stem][c.defect, strength] = functools.partial(
+                _damaged, read, c, strength, s, stem
+            )
+    files: dict[str, Path] = {}
+    if fuser:
+        readers = {_name(t, case): read for t, of in variants.items() for case, read in of.items()}
+        fused = fuse_scenes(fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet)
+        files = fused.files
+    cache = ScoreCache(folder / "scores", names=METRICS_OF_CHANGE)
+    values: Values = {}
+    for stem in tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet):
+        free_compiled_programs()
+        try:
+            values[stem] = _score(stem, variants[stem], files, bool(fuser), cache)
+        except UserError as error:
+            excluded[stem] = str(error)
+    if values:
+        _write_sheet(folder / "sheet.png", next(iter(values)), variants, files, cases)
+    return values, excluded
+
+
+def _spread(stems: list[str], count: int | None) -> list[str]:
+    if count is None or count >= len(stems):
+        return stems
+    return [stems[(2 * k + 1) * len(stems) // (2 * count)] for k in range(count)]
+
+
+def _damaged(
+    read: Callable[[], Scene], condition: Condition, strength: float, s: EvaluationSet, stem: str
+) -> Scene:
+    scene = read()
+    sources = degraded_sources(
+        scene.sources,
+        condition,
+        strength,
+        cameras=s.metrics_of == "ivif",
+        key=f"{s.name}/{stem}",
+    )
+    return Scene(_name(stem, (condition.defect, strength)), sources)
+
+
+def _name(stem: str, case: Case) -> str:
+    return f"{stem}-{case[0]}" if case[0] == _CLEAN else f"{stem}-{case[0]}-{case[1]:g}"
+
+
+def _outputs(
+    stem: str, case: Case, read: Callable[[], Scene], files: Mapping[str, Path], model: bool
+) -> dict[str, np.ndarray]:
+    """Method -> its fused image of a variant."""
+    outputs: dict[str, np.ndarray] = {}
+    if model:
+        path = files.get(_name(stem, case))
+        if path is None:
+            raise UserError(f"{stem}: was not fused")
+        outputs[DEFAULT_METHOD] = read_image(path, value_range="full")
+    sources = read().sources
+    return outputs | {name: fuse(sources) for name, fuse in BASELINES.items()}
+
+
+def _score(
+    stem: str,
+    variants: Mapping[Case, Callable[[], Scene]],
+    files: Mapping[str, Path],
+    model: bool,
+    cache: ScoreCache,
+) -> dict[Case, dict[str, dict[str, float]]]:
+    by_case = {case: _outputs(stem, case, read, files, model) for case, read in variants.items()}
+    clean = by_case.pop((_CLEAN, 0.0))
+    rows = {f"{m} {_name('', case)}": (m, case) for case in by_case for m in clean}
+    fingerprints = {
+        row: cache.fingerprint(pixels_digest(clean[m]), pixels_digest(by_case[case][m]))
+        for row, (m, case) in rows.items()
+    }
+    scores: MethodScores = cache.read(stem, fingerprints)
+    lacking = [
+        m for m in clean if any(of == m and not scores.get(row) for row, (of, _) in rows.items())
+    ]
+    for m in lacking:  # all cases of a method in one program, the same for all methods
+        new = compute_metrics_of_candidates(
+            [by_case[case][m] for case in by_case], [clean[m]], clean[m], METRICS_OF_CHANGE
+        )
+        for place, case in enumerate(by_case):
+            row = f"{m} {_name('', case)}"
+            scores[row] = {metric: float(new[metric][place]) for metric in METRICS_OF_CHANGE}
+    if lacking:
+        cache.write(stem, fingerprints, scores)
+    return {
+        case: {
+            metric: {m: scores[f"{m} {_name('', case)}"][metric] for m in clean}
+            for metric in METRICS_OF_CHANGE
+        }
+        for case in by_case
+    }
+
+
+def _write_sheet(
+    path: Path,
+    stem: str,
+    variants: Mapping[str, Mapping[Case, Callable[[], Scene]]],
+    files: Mapping[str, Path],
+    cases: Sequence[tuple[Condition, float]],
+) -> None:
+    """The strongest degradation of each kind of one image: sources and fused images."""
+    strongest = {c.defect: (c.defect, strength) for c, strength in cases}
+    rows, titles = [], []
+    for case in [(_CLEAN, 0.0), *strongest.values()]:
+        read = variants[stem][case]
+        outputs = _outputs(stem, case, read, files, bool(files))
+        shown = [m for m in (DEFAULT_METHOD, "mean", "max") if m in outputs]
+        rows.append([*read().sources, *(outputs[m] for m in shown)])
+        titles.append(_name(stem, case))
+    letters = [f"Source {letter}" for letter in "ABCD"[: len(rows[0]) - len(shown)]]
+    write_sheet(path, rows, [*letters, *map(method_title, shown)], titles)

@@ -1,0 +1,132 @@
+"""`evaluate --suite degraded`: the fusion of degraded sources against that of clean ones."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.cli import main
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate import evaluate_suite
+from ditfuse_jax.evaluate.runner.evaluate_degraded import degraded_sources, evaluate_degraded
+from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
+from ditfuse_jax.images import write_image
+
+SETS = (
+    EvaluationSet("cameras", "Two cameras", ("cameras/vi", "cameras/ir"), "ivif", task="ivif"),
+    EvaluationSet("focus", "Focus", ("focus/a", "focus/b"), "mff", task="mff"),
+)
+CONDITIONS = (Condition("noisy", (0.0, 1.0)), Condition("dark", (1.0,), "visible"))
+
+
+def smooth(seed):
+    rng = np.random.default_rng(seed)
+    ramp = np.add.outer(np.arange(48) * rng.uniform(1, 3), np.arange(48) * rng.uniform(1, 3))
+    return np.repeat(np.clip(ramp + 40, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for number, folder in enumerate(("cameras/vi", "cameras/ir", "focus/a", "focus/b")):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for stem in ("x", "y", "z"):
+            write_image(tmp_path / "data" / folder / f"{stem}.png", smooth(10 * number + ord(stem)))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(root, tmp_path):
+    def run(conditions=CONDITIONS, **options):
+        suite = Suite("Small", root, SETS, conditions)
+        options = {"output": tmp_path / "out", "quiet": True, "count": 1, **options}
+        return evaluate_degraded(suite, **options)
+
+    return run
+
+
+def test_each_baseline_is_compared_with_itself_by_kind_and_strength(run, tmp_path):
+    results = run(json=tmp_path / "scores" / "x.json")
+    assert results.methods == ["mean", "max", "copy_a", "copy_b"]
+    weak, strong = (results.mean(("noisy", s), "PSNR_clean", "mean") for s in (0.0, 1.0))
+    assert weak > strong + 6
+    # Darkness is on the visible image alone where there are two cameras.
+    assert results.mean(("dark", 1.0), "PSNR_clean", "copy_b", "cameras") == math.inf
+    assert results.mean(("dark", 1.0), "PSNR_clean", "copy_b", "focus") < 30
+    written = json.loads((tmp_path / "out" / "degraded.json").read_text())
+    assert written == json.loads((tmp_path / "scores" / "x.json").read_text())
+    of_mean = written["sets"]["focus"]["summary"]["noisy"]["1"]["SSIM_clean"]["mean"]
+    assert of_mean == pytest.approx(results.mean(("noisy", 1.0), "SSIM_clean", "mean", "focus"))
+    table = (tmp_path / "out" / "degraded.md").read_text()
+    assert "## All sets, 2 images" in table and "| dark | 1 |" in table and "equal" in table
+    assert (tmp_path / "out" / "focus" / "sheet.png").is_file()
+
+
+def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path, monkeypatch):
+    module = "ditfuse_jax.evaluate.runner.evaluate_suite"
+    monkeypatch.setattr(f"{module}.load_trained", lambda *_: first_source_model)
+    conditions = (Condition("dark", (1.0,)),)
+    first = run(conditions, checkpoint=tmp_path / "run")
+    assert first.methods[0] == "fused"
+    # The stand-in copies source A.
+    for metric in ("PSNR_clean", "SSIM_clean", "VIF"):
+        values = [first.mean(("dark", 1.0), metric, m) for m in ("fused", "copy_a")]
+        assert values[0] == pytest.approx(values[1])
+    files = sorted((tmp_path / "out").rglob("fused/*.png"))
+    assert len(files) == 4
+    before = [file.stat().st_mtime_ns for file in files]
+    monkeypatch.setattr(
+        "ditfuse_jax.evaluate.runner.evaluate_degraded.compute_metrics_of_candidates", None
+    )
+    again = run(conditions, checkpoint=tmp_path / "run")
+    assert before == [file.stat().st_mtime_ns for file in files]
+    assert again.values == first.values
+
+
+def test_degraded_sources_depend_on_the_scene_and_nothing_else():
+    sources = (smooth(1), smooth(2))
+    options = {"cameras": True, "key": "set/x"}
+    one, again = (degraded_sources(sources, CONDITIONS[0], 0.5, **options) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    other = degraded_sources(sources, CONDITIONS[0], 0.5, cameras=True, key="set/y")
+    assert (one[0] != other[0]).any() and (one[0] - sources[0] != one[1] - sources[1]).any()
+
+
+def test_a_damaged_source_is_excluded_by_name(run, root, tmp_path):
+    (root / "focus" / "a" / "y.png").write_bytes(b"no image")
+    results = run()
+    assert list(results.excluded["focus"]) == ["y"] and not results.values["focus"]
+    assert "Excluded from focus: y: " in (tmp_path / "out" / "degraded.md").read_text()
+
+
+def test_a_bad_count_an_unknown_defect_and_the_wrong_kind_of_suite_are_one_line(run, root):
+    with pytest.raises(UserError, match="count must be at least 1"):
+        run(count=0)
+    with pytest.raises(UserError, match="defect 'snow' is unknown; choose from"):
+        run((Condition("snow", (1.0,)),))
+    with pytest.raises(UserError, match="has no conditions: use evaluate_suite"):
+        run(())
+    with pytest.raises(UserError, match="has conditions: use evaluate_degraded"):
+        evaluate_suite(Suite("Small", root, SETS, CONDITIONS), output=root / "out")
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "message"),
+    [
+        ("degraded", ["--metrics", "EN"], "--suite degraded has its own metrics"),
+        ("dev", ["--count", "2"], "--suite dev has its own data"),
+        ("dev", ["--json", "x.json"], "--suite dev has its own data"),
+        ("degraded", ["--csv", "x.csv"], "--suite has its own data"),
+    ],
+)
+def test_options_of_the_other_suite_are_refused_by_name(tmp_path, capsys, suite, options, message):
+    code = main(["evaluate", "--suite", suite, "-o", str(tmp_path / "out"), *options])
+    assert code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_suite_names_known_defects_at_three_strengths():
+    suite = SUITES["degraded"]
+    assert len(suite.conditions) == 9 and len(suite.sets) == 4
+    assert all(len(condition.strengths) == 3 for condition in suite.conditions)
