@@ -218,7 +218,8 @@ def _open_file(path: Path) -> IO[bytes]:
         return path.open("rb")
     except FileNotFoundError as error:
         linked = not is_remote(path) and path.is_symlink()
-        raise UserError(f"{path}: {'is a link to nothing' if linked else 'no such file'}") from error
+        what = "is a link to nothing" if linked else "no such file"
+        raise UserError(f"{path}: {what}") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: is a folder, not an image file") from error
     except (OSError, ValueError) as error:
