@@ -17,7 +17,7 @@ from ditfuse_jax.align.pair import (
 )
 from ditfuse_jax.align.warp import Warp, common_rectangle, resample
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import read_image
+from ditfuse_jax.images import read_image, with_depth
 
 # Less in common is hardly a picture.
 _MIN_KEPT = 0.25
@@ -28,7 +28,7 @@ class AlignedStack:
     """Images of one size, aligned with the first one.
 
     Attributes:
-      images: uint8 (h, w, 3) each.
+      images: (h, w, 3) each, uint8 or uint16 as they were given.
       warps: of the second, third, ... image to the first, in pixels before the cut.
       rows, columns: the part of the first image that is left.
       kept: its share of the first image.
@@ -73,7 +73,7 @@ def align_stack(
     """Brings images onto the pixels of the first one and cuts off what any of them lacks.
 
     Args:
-      images: two to four, uint8 (H, W, 3), of any sizes.
+      images: two to four, uint8 or uint16 (H, W, 3), of any sizes; 8 bits decide about the warps.
       names: for messages.
       model: see `estimate_alignment`.
       calibration: use these warps instead of estimating them.
@@ -84,7 +84,8 @@ def align_stack(
     """
     alignments: tuple[Alignment, ...] = ()
     if calibration is None:
-        alignments = tuple(estimate_alignment(images[0], image, model) for image in images[1:])
+        first, *others = (with_depth(image, 8) for image in images)
+        alignments = tuple(estimate_alignment(first, image, model) for image in others)
         for alignment, name in zip(alignments, names[1:], strict=True):
             check_confident(alignment, (str(names[0]), str(name)))
         warps = tuple(alignment.warp for alignment in alignments)

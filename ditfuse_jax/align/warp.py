@@ -61,11 +61,11 @@ def resample(image: np.ndarray, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
     """Brings a moving image onto the pixels of its reference, with one interpolation.
 
     Args:
-      image: uint8 (H', W', 3).
+      image: uint8 or uint16 (H', W', 3).
       warp: of images of these sizes.
 
     Returns:
-      The image (Lanczos, uint8 (H, W, 3)), and where it has pixels, bool (H, W).
+      The image (Lanczos, (H, W, 3) of the same type), and where it has pixels, bool (H, W).
 
     Raises:
       UserError: the image is not of the warp's size.

@@ -79,7 +79,7 @@ class StackReader:
         """
         if not self._align:
             return read_stack(paths, resize=self._resize, ranges=self._ranges, depth=None)
-        images = [self._ranges.read(path, k) for k, path in enumerate(paths)]
+        images = [self._ranges.read(path, k, None) for k, path in enumerate(paths)]
         names = list(map(str, paths))
         stack = align_stack(images, names, model=self._model, calibration=self._calibration)
         if not self._quiet:

@@ -104,3 +104,16 @@ def test_the_refusal_of_a_stack_names_both_images_and_the_reason():
     images = [render(labels(100), 1), render(labels(200), 2)]
     with pytest.raises(AlignmentError, match=r"b\.png could not be aligned with a\.png: .*FILE"):
         align_stack(images, ["a.png", "b.png"])
+
+
+def test_sixteen_bits_are_aligned_as_eight_bits_are_and_keep_their_depth():
+    reference, moving, _ = two_views(0, translation(12, -7))
+    fine = np.random.default_rng(0).integers(0, 257, moving.shape, dtype=np.uint16)
+    deep = (moving.astype(np.uint16) * 257 - np.minimum(fine // 4, moving)).astype(np.uint16)
+    shallow = align_stack([reference, moving], ["a", "b"], model="translation")
+    mixed = align_stack([reference, deep], ["a", "b"], model="translation")
+    assert mixed.images[0].dtype == np.uint8 and mixed.images[1].dtype == np.uint16
+    np.testing.assert_array_equal(mixed.images[0], shallow.images[0])
+    difference = mixed.images[1] / 257 - shallow.images[1]
+    assert np.abs(difference).max() < 1
+    assert len(np.unique(mixed.images[1])) > 3 * 256

@@ -274,6 +274,6 @@ def _write_sheet(
         outputs = _outputs(stem, case, read, files, bool(files))
         shown = [m for m in (DEFAULT_METHOD, "mean", "max") if m in outputs]
         rows.append([*read().sources, *(outputs[m] for m in shown)])
-        titles.append(_name(stem, case))
+        titles.append(case[0] if case[0] == _CLEAN else f"{case[0]} {case[1]:g}")
     letters = [f"Source {letter}" for letter in "ABCD"[: len(rows[0]) - len(shown)]]
     write_sheet(path, rows, [*letters, *map(method_title, shown)], titles)
