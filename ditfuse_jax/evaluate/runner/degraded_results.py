@@ -57,7 +57,7 @@ def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
     first = f"`{DEFAULT_METHOD}` is {model}. " if model else ""
     parts = [
         f"# {suite.title}\n\n{first}Each method's fused image of degraded sources, compared on"
-        " luminance with its own fused image of the clean sources: higher is closer."
+        " luminance with its own fused image of the clean sources: higher is closer; ∞: equal on an image."
     ]
     names = list(results.values)
     for name in [None, *names] if len(names) > 1 else names:
@@ -84,7 +84,7 @@ def _cases(suite: Suite) -> Iterator[tuple[Condition, float]]:
 
 def _number(mean: float, metric: str) -> str:
     if not math.isfinite(mean):
-        return "equal" if mean == math.inf else "–"
+        return "∞" if mean == math.inf else "–"
     return f"{mean:.2f}" if metric == "PSNR_clean" else f"{mean:.3f}"
 
 
