@@ -57,7 +57,8 @@ def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
     first = f"`{DEFAULT_METHOD}` is {model}. " if model else ""
     parts = [
         f"# {suite.title}\n\n{first}Each method's fused image of degraded sources, compared on"
-        " luminance with its own fused image of the clean sources: higher is closer; ∞: equal on an image."
+        " luminance with its own fused image of the clean sources: higher is closer; ∞: equal on an"
+        " image."
     ]
     names = list(results.values)
     for name in [None, *names] if len(names) > 1 else names:
