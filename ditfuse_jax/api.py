@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.evaluate import (
         evaluate,
         evaluate_control,
+        evaluate_degraded,
         evaluate_files,
         evaluate_regions,
         evaluate_segmentation,
@@ -36,6 +37,7 @@ __all__ = [
     "estimate_alignment",
     "evaluate",
     "evaluate_control",
+    "evaluate_degraded",
     "evaluate_files",
     "evaluate_regions",
     "evaluate_segmentation",
@@ -62,6 +64,7 @@ __getattr__ = lazy_attributes(
         "convert": "ditfuse_jax.convert",
         "evaluate": "ditfuse_jax.evaluate",
         "evaluate_control": "ditfuse_jax.evaluate",
+        "evaluate_degraded": "ditfuse_jax.evaluate",
         "evaluate_files": "ditfuse_jax.evaluate",
         "evaluate_regions": "ditfuse_jax.evaluate",
         "evaluate_segmentation": "ditfuse_jax.evaluate",

@@ -103,8 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
-    from ditfuse_jax.api import evaluate_suite
-    from ditfuse_jax.evaluate.runner.evaluate_degraded import evaluate_degraded
+    from ditfuse_jax.api import evaluate_degraded, evaluate_suite
     from ditfuse_jax.evaluate.runner.suites import SUITES
 
     places = {"root": args.root, "output": args.output}

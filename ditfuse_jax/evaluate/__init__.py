@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.evaluate.reports.exports import Exports
     from ditfuse_jax.evaluate.runner.during_training import HeldOut
     from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, evaluate, evaluate_files
+    from ditfuse_jax.evaluate.runner.evaluate_degraded import evaluate_degraded
     from ditfuse_jax.evaluate.runner.evaluate_suite import evaluate_suite
     from ditfuse_jax.evaluate.runner.methods import parse_methods
     from ditfuse_jax.evaluate.runner.scenes import Folders
@@ -26,6 +27,7 @@ __all__ = [
     "HeldOut",
     "evaluate",
     "evaluate_control",
+    "evaluate_degraded",
     "evaluate_files",
     "evaluate_regions",
     "evaluate_segmentation",
@@ -44,6 +46,7 @@ __getattr__ = lazy_attributes(
         "evaluate": f"{__name__}.runner.evaluate",
         "evaluate_control": f"{__name__}.instruction_following.control",
         "evaluate_regions": f"{__name__}.instruction_following.region_control",
+        "evaluate_degraded": f"{__name__}.runner.evaluate_degraded",
         "evaluate_files": f"{__name__}.runner.evaluate",
         "evaluate_segmentation": f"{__name__}.instruction_following.segmentation",
         "evaluate_suite": f"{__name__}.runner.evaluate_suite",
