@@ -7,9 +7,11 @@
   ditfuse fuse vis.png ir.png -o out.png --adjust brightness=+2 --region mask.png
   ditfuse fuse DIR -o OUT --checkpoint runs/nano      (DIR/image1/*, DIR/image2/* of equal names)
   ditfuse fuse a.png b.png -o c.png --checkpoint OmniGen-v1 --lora ADAPTER=0.8
+  ditfuse fuse vis.mp4 ir.mp4 -o fused.mp4 --task ivif          (videos, or folders of frames)
+  ditfuse fuse VIS IR -o fused.mp4 --fps 25 --task ivif         (folders into a video)
 
 Of folders, what cannot be fused is listed at the end, with exit code 2; the same command again
-fuses only what is missing or has changed.
+fuses only what is missing or has changed.  A video that was interrupted is continued by it.
 
 A prompt may be a plain sentence, or place the images itself: "... <img><|image_1|></img> ...".
 """
@@ -34,10 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=as_path,
         metavar="IMAGE",
-        help="2..4 images or folders, or one folder",
+        help="2..4 images, videos or folders, or one folder",
     )
     add(
-        "-o", "--output", required=True, type=as_path, help="a file, or a folder for several images"
+        "-o",
+        "--output",
+        required=True,
+        type=as_path,
+        help="a file, a video (.mp4 .mov .mkv .avi), or a folder for several images",
     )
     add_model_options(parser)
     what = parser.add_mutually_exclusive_group()
@@ -79,6 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resize", action="store_true", help="scale images to the first one's size")
     add_range_option(parser)
     add("--recursive", action="store_true", help="search folders inside the folders too")
+    add("--fps", type=float, metavar="RATE", help="of videos: frames per second of folders")
+    add(
+        "--pairing",
+        choices=("number", "shortest", "time"),
+        default="number",
+        help="of videos: frame n with frame n, of equal number and rate (default); up to the end "
+        "of the shortest; or each frame of the first with the nearest in time of the others",
+    )
     add(
         "--align",
         nargs="?",
@@ -129,4 +143,6 @@ def run(args: argparse.Namespace) -> None:
         align_save=args.align_save,
         region=args.region,
         feather=args.feather,
+        fps=args.fps,
+        pairing=args.pairing,
     )

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class SourceRanges:
         *,
         one_camera: bool = False,
         quiet: bool = False,
+        measured: Mapping[int, Sequence[SampleStatistics]] | None = None,
     ):
         """Creates the ranges; reads nothing yet.
 
@@ -60,10 +61,13 @@ class SourceRanges:
           one_camera: all sources come from one camera, such as exposures, and share one range.
             Colour sources always do.
           quiet: print nothing.
+          measured: source -> statistics of images by which its range is chosen, instead of all
+            files of the job; only the first stack is then used, for the sources' names.
 
         Raises:
           UserError: a bad range, or not one for each source.
         """
+        self._measured = measured
         self._stacks = [tuple(stack) for stack in stacks]
         count = max(map(len, self._stacks), default=0)
         self.choices = _choices(value_range, count)
@@ -112,8 +116,7 @@ class SourceRanges:
         """Source -> its range, of the sources that were measured."""
         return dict(self.__dict__.get("_ranges", {}))
 
-    @functools.cached_property
-    def _ranges(self) -> dict[int, ValueRange]:
+    def _measure(self) -> dict[int, list[SampleStatistics]]:
         measured: dict[int, list[SampleStatistics]] = {}
         with tqdm.tqdm(
             self._stacks, unit="img", desc="range", delay=_SLOW, disable=self._quiet, leave=False
@@ -127,6 +130,11 @@ class SourceRanges:
                     if samples.values.dtype != np.uint8:
                         statistics = measure_samples(samples.values, samples.full_range)
                         measured.setdefault(source, []).append(statistics)
+        return measured
+
+    @functools.cached_property
+    def _ranges(self) -> dict[int, ValueRange]:
+        measured = self._measure() if self._measured is None else self._measured
         ranges = {}
         for source, images in measured.items():
             shared = [

@@ -20,6 +20,7 @@ from ditfuse_jax.images import (
     is_deep_format,
     write_image,
 )
+from ditfuse_jax.images.video import is_video
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
@@ -76,9 +77,13 @@ def fuse(
     align_save: Path | None = None,
     region: str | Path | None = None,
     feather: float | None = None,
+    fps: float | None = None,
+    pairing: str = "number",
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
+
+    If an input or the output is a video, the inputs are sequences; see `sample.sequence`.
 
     Of folders, images that cannot be fused are skipped and listed at the end.  Files that the same
     model and settings have already made from the same pixels are kept: an interrupted call is
@@ -86,8 +91,8 @@ def fuse(
 
     Args:
       inputs: two to four images; two to four folders of images with equal names; or one folder with
-        such folders `image1/`, `image2/`, ...
-      output: a file for one image with one prompt, else a folder.
+        such folders `image1/`, `image2/`, ...; or videos, and folders of frames.
+      output: a file for one image with one prompt, a video, else a folder.
       checkpoint: see `load_trained`.
       prompts: sentences or full prompts; none means the standard prompt of `task`.
       task: see `standard_prompt`; decides the tags in front of a plain sentence.
@@ -109,6 +114,8 @@ def fuse(
         of masks with the names of the stacks; or a class that the model marks.  Outside, the image
         is to the bit the fusion without the request.
       feather: width of the region's border in pixels; by default 2 % of the shorter side.
+      fps: of sequences: frames per second of folders.
+      pairing: of sequences: which frames belong together; see `images.frames.pair_frames`.
       quiet: no progress bar, and print only failures.
 
     Returns:
@@ -123,6 +130,30 @@ def fuse(
         raise UserError(f"depth must be 8 or 16, not {depth}")
     if feather is not None and region is None:
         raise UserError("--feather is the width of a region's border: give --region too")
+    if any(map(is_video, (*inputs, output))):
+        from ditfuse_jax.sample.sequence import SequenceOptions, fuse_sequence
+
+        if recursive:
+            raise UserError("--recursive has no effect on sequences: leave it out")
+        options = SequenceOptions(
+            prompts=prompts,
+            task=task,
+            adjustments=adjustments,
+            sampling=sampling or {},
+            resize=resize,
+            value_range=value_range,
+            depth=depth,
+            align=align,
+            align_save=align_save,
+            region=region,
+            feather=feather,
+            fps=fps,
+            pairing=pairing,
+            quiet=quiet,
+        )
+        return fuse_sequence(inputs, output, checkpoint, adapters, base, options)
+    if fps is not None or pairing != "number":
+        raise UserError("--fps and --pairing are for videos: name a video as input or output")
     job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})

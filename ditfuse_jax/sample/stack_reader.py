@@ -13,6 +13,7 @@ from ditfuse_jax.align import (
     read_calibration,
     write_calibration,
 )
+from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import ImageSource, SourceRanges, read_stack
 
@@ -35,6 +36,7 @@ class StackReader:
         resize: bool = False,
         align: str | Path | None = None,
         align_save: Path | None = None,
+        calibration: Calibration | None = None,
         quiet: bool = False,
     ):
         """Prepares the alignment: reads a calibration, or estimates and saves one.
@@ -42,6 +44,7 @@ class StackReader:
         Args:
           stacks: the files of each stack.
           ranges: of the files' samples.
+          calibration: the warps to align with, if they are known already.
           resize, align, align_save, quiet: see `fuse`.
 
         Raises:
@@ -56,7 +59,7 @@ class StackReader:
         self._quiet = quiet
         self._align = align is not None or align_save is not None
         self._model = _AUTO if align is None else str(align)
-        self._calibration = None
+        self._calibration = calibration
         names_model = self._model in (_AUTO, *MODELS)
         if align_save is not None:
             if not names_model:
@@ -68,7 +71,7 @@ class StackReader:
             write_calibration(align_save, self._calibration)
             if not quiet:
                 print(f"calibration {align_save}: {self._calibration}")
-        elif self._align and not names_model:
+        elif self._align and not names_model and calibration is None:
             self._calibration = read_calibration(self._model)
 
     def read(self, paths: tuple[ImageSource, ...]) -> tuple[np.ndarray, ...]:
