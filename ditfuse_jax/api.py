@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         evaluate_files,
         evaluate_regions,
         evaluate_segmentation,
+        evaluate_sequence,
         evaluate_suite,
         evaluate_understanding,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate_files",
     "evaluate_regions",
     "evaluate_segmentation",
+    "evaluate_sequence",
     "evaluate_suite",
     "evaluate_understanding",
     "fuse",
@@ -68,6 +70,7 @@ __getattr__ = lazy_attributes(
         "evaluate_files": "ditfuse_jax.evaluate",
         "evaluate_regions": "ditfuse_jax.evaluate",
         "evaluate_segmentation": "ditfuse_jax.evaluate",
+        "evaluate_sequence": "ditfuse_jax.evaluate",
         "evaluate_suite": "ditfuse_jax.evaluate",
         "evaluate_understanding": "ditfuse_jax.evaluate",
         "fuse": "ditfuse_jax.sample",

@@ -9,6 +9,7 @@ ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nan
 ditfuse evaluate --suite degraded --root ../shared/data -o OUT --checkpoint runs/nano --count 5
 ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
 ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
+ditfuse evaluate --sequence --a vis.mp4 --b ir.mp4 --fused fused.mp4    (flicker; or folders)
 
 After an interruption the same command continues.  Images that cannot be scored are listed and
 excluded.
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=as_path, metavar="FILE", help=f"also write the scores as {kind}")
     add_range_option(parser)
+    add(
+        "--sequence",
+        action="store_true",
+        help="measure flicker: --a, --b and --fused are videos or folders of frames",
+    )
     capabilities.add_arguments(parser)
     add_sampling_options(parser)
 
@@ -69,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     from ditfuse_jax.api import evaluate, evaluate_files
     from ditfuse_jax.evaluate import EvaluationOptions, Exports, Folders, parse_methods
 
+    if args.sequence:
+        return _run_sequence(args)
     if capabilities.is_requested(args):
         return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
@@ -119,6 +127,39 @@ def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
             f"--suite {args.suite} has its own data, methods and tables: leave those options out"
         )
     evaluate_suite(args.suite, metrics=args.metrics, preset=args.preset, **places, **model)
+
+
+def _run_sequence(args: argparse.Namespace) -> None:
+    """Measures how steady fused sequences are.
+
+    Raises:
+      UserError: options that only a report of images uses, or a missing one.
+    """
+    from ditfuse_jax.api import evaluate_sequence
+    from ditfuse_jax.evaluate import parse_methods
+
+    unused = ["--data", "--count", "--clean", "--suite", "--root", "--metrics", "--preset", "-o"]
+    unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--segmentation"]
+    unused += ["--understanding", "--classes", "--without-tags"]
+    refuse_unused(args, unused, "with --sequence")
+    if not args.checkpoint:
+        unused = (*MODEL_OPTIONS, *sampling_options(), "--task")
+        refuse_unused(args, unused, "without --checkpoint, the model that fuses the sequence")
+    sources = [one for one in (args.a, args.b, args.c, args.d) if one]
+    if not (args.a and args.b) or not (args.fused or args.checkpoint):
+        raise UserError(
+            "--sequence needs the sources (--a, --b: videos or folders of frames) and fused "
+            "sequences (--fused) or a model (--checkpoint)"
+        )
+    evaluate_sequence(
+        sources,
+        parse_methods(args.fused, beside_model=bool(args.checkpoint)),
+        **model_arguments(args),
+        task=args.task,
+        sampling=sampling_overrides(args),
+        value_range=args.range or "auto",
+        json_file=args.json,
+    )
 
 
 def _check(args: argparse.Namespace, folders: list[Path]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.evaluate.runner.during_training import HeldOut
     from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, evaluate, evaluate_files
     from ditfuse_jax.evaluate.runner.evaluate_degraded import evaluate_degraded
+    from ditfuse_jax.evaluate.runner.evaluate_sequence import evaluate_sequence
     from ditfuse_jax.evaluate.runner.evaluate_suite import evaluate_suite
     from ditfuse_jax.evaluate.runner.methods import parse_methods
     from ditfuse_jax.evaluate.runner.scenes import Folders
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate_files",
     "evaluate_regions",
     "evaluate_segmentation",
+    "evaluate_sequence",
     "evaluate_suite",
     "evaluate_understanding",
     "parse_methods",
@@ -49,6 +51,7 @@ __getattr__ = lazy_attributes(
         "evaluate_degraded": f"{__name__}.runner.evaluate_degraded",
         "evaluate_files": f"{__name__}.runner.evaluate",
         "evaluate_segmentation": f"{__name__}.instruction_following.segmentation",
+        "evaluate_sequence": f"{__name__}.runner.evaluate_sequence",
         "evaluate_suite": f"{__name__}.runner.evaluate_suite",
         "evaluate_understanding": f"{__name__}.instruction_following.understanding",
         "parse_methods": f"{__name__}.runner.methods",

@@ -114,7 +114,7 @@ class SourceRanges:
     @property
     def chosen(self) -> dict[int, ValueRange]:
         """Source -> its range, of the sources that were measured."""
-        return dict(self.__dict__.get("_ranges", {}))
+        return dict(self.__dict__.get("_ranges", {}) if self._measured is None else self._ranges)
 
     def _measure(self) -> dict[int, list[SampleStatistics]]:
         measured: dict[int, list[SampleStatistics]] = {}
