@@ -94,6 +94,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the shortest; or each frame of the first with the nearest in time of the others",
     )
     add(
+        "--reuse",
+        type=int,
+        metavar="FRAMES",
+        help="of videos: frames for which a tile's keys and values are used (default: 8; 1: afresh "
+        "for every frame, slower)",
+    )
+    add(
+        "--smoothing",
+        type=float,
+        metavar="SHARE",
+        help="of videos: share of the frame before where nothing moves (default: 0.3; 0: none)",
+    )
+    add(
         "--align",
         nargs="?",
         const="auto",
@@ -145,4 +158,6 @@ def run(args: argparse.Namespace) -> None:
         feather=args.feather,
         fps=args.fps,
         pairing=args.pairing,
+        reuse=args.reuse,
+        smoothing=args.smoothing,
     )

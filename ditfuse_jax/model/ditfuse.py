@@ -101,7 +101,7 @@ class DiTFuse(nnx.Module):
             longest = batch_longest(draw_positions)
         positions = jnp.concatenate([positions, *[draw_positions] * layout.draws], axis=1)
         cos, sin = rope_tables(self.config, positions, longest)
-        draws = self._embed_draws(noisy, t, layout.grid, self._target_bias(condition))
+        draws = self._embed_draws(noisy, t, layout.grid, self.target_bias(condition))
         batch = noisy.shape[0]
         draw_valid = jnp.ones((batch, draws.shape[1]), bool)
         tokens = TokenInputs(cos, sin, jnp.concatenate([valid, draw_valid], axis=1))
@@ -128,7 +128,7 @@ class DiTFuse(nnx.Module):
         )
         draw_cos, draw_sin = rope_tables(self.config, draw_positions, longest)
         assert key_values is not None
-        return EncodedCondition(key_values, valid, draw_cos, draw_sin, self._target_bias(condition))
+        return EncodedCondition(key_values, valid, draw_cos, draw_sin, self.target_bias(condition))
 
     def denoise(
         self, encoded: EncodedCondition, condition: Condition, noisy: jax.Array, t: jax.Array
@@ -174,7 +174,7 @@ class DiTFuse(nnx.Module):
         texts = with_logical_constraint(table, "vocab", "activation")[condition.tokens]
         return with_logical_constraint(texts, "batch", None, "activation")
 
-    def _target_bias(self, condition: Condition) -> jax.Array:
+    def target_bias(self, condition: Condition) -> jax.Array:
         """Returns what the condition adds to the target tokens, (B, P, D).
 
         That is the embedding of the sources' patches at the same place, the stem's features and the

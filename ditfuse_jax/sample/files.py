@@ -79,6 +79,8 @@ def fuse(
     feather: float | None = None,
     fps: float | None = None,
     pairing: str = "number",
+    reuse: int | None = None,
+    smoothing: float | None = None,
     quiet: bool = False,
 ) -> list[Path]:
     """Fuses files into files.
@@ -116,6 +118,7 @@ def fuse(
       feather: width of the region's border in pixels; by default 2 % of the shorter side.
       fps: of sequences: frames per second of folders.
       pairing: of sequences: which frames belong together; see `images.frames.pair_frames`.
+      reuse, smoothing: of sequences; see `SequenceSettings`.
       quiet: no progress bar, and print only failures.
 
     Returns:
@@ -132,7 +135,10 @@ def fuse(
         raise UserError("--feather is the width of a region's border: give --region too")
     if any(map(is_video, (*inputs, output))):
         from ditfuse_jax.sample.sequence import SequenceOptions, fuse_sequence
+        from ditfuse_jax.sample.sequence_fuser import SequenceSettings
 
+        given = {"reuse": reuse, "smoothing": smoothing}
+        used: dict[str, Any] = {name: x for name, x in given.items() if x is not None}
         if recursive:
             raise UserError("--recursive has no effect on sequences: leave it out")
         options = SequenceOptions(
@@ -149,11 +155,15 @@ def fuse(
             feather=feather,
             fps=fps,
             pairing=pairing,
+            settings=SequenceSettings(**used),
             quiet=quiet,
         )
         return fuse_sequence(inputs, output, checkpoint, adapters, base, options)
-    if fps is not None or pairing != "number":
-        raise UserError("--fps and --pairing are for videos: name a video as input or output")
+    if pairing != "number" or not (fps is reuse is smoothing is None):
+        raise UserError(
+            "--fps, --pairing, --reuse and --smoothing are for videos: name a video as input or"
+            " output"
+        )
     job = find_inputs(inputs, recursive=recursive)
     trained = load_trained(checkpoint, adapters, base)
     config = trained.sampling.override(sampling or {})

@@ -16,7 +16,6 @@ import numpy as np
 
 from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
 from ditfuse_jax.flow.guidance import PLAIN
-from ditfuse_jax.flow.solvers import Array
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS = 64  # choices of settings whose compiled programs are kept
 
-Sampler = Callable[[Any, Condition, Array, Array], np.ndarray]
+Sampler = Callable[..., np.ndarray]
 
 
 def sample(
@@ -86,8 +85,9 @@ def make_sampler(
       partitioner: distributes the work over its mesh, on which the parameters must be.
 
     Returns:
-      A function of (parameters, branches, noise, weights); see `sample`.  All but the parameters
-      are NumPy arrays, equal in all processes, and so is the result.
+      A function of (parameters, branches, noise, weights); see `sample`; with `reuse` of
+      `TiledSampler` as an option.  All but the parameters are NumPy arrays, equal in all processes,
+      and so is the result.
 
     Raises:
       UserError: the solver breaks its contract; see `find_solver`.
@@ -95,7 +95,8 @@ def make_sampler(
     rule, grid = sampling.guidance.rule, sampling.time_grid
     at_once = whole_sampler(structure, sampling, partitioner)
 
-    def whole(parameters, branches, noise, weights):
+    def whole(parameters, branches, noise, weights, reuse=None):
+        del reuse  # a whole image is encoded afresh
         branches = jax.tree.map(functools.partial(put, partitioner=partitioner, axis=1), branches)
         noise = put(noise, partitioner, 0)
         return fetch(at_once(parameters, branches, noise, put(weights, partitioner)), partitioner)
@@ -104,13 +105,14 @@ def make_sampler(
         return whole
     in_tiles = _tiled_sampler(structure, sampling.solver, sampling.tile, rule, partitioner)
 
-    def run(parameters, branches, noise, weights):
+    def run(parameters, branches, noise, weights, reuse=None):
         config = config_of(structure, parameters)
         side = sampling.tile // config.latent_downsampling
         if max(noise.shape[1:3]) <= side:
             return whole(parameters, branches, noise, weights)
         times = grid(_tokens(noise, config.patch_size, side))
-        return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps)
+        kept = {} if reuse is None else {"reuse": reuse}
+        return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps, **kept)
 
     return run
 

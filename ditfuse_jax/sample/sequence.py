@@ -42,11 +42,11 @@ from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
+from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.sequence_output import FrameFolder, Opened, SequenceOutput, VideoFile
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
-from ditfuse_jax.sample.text_slots import with_short_slots
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 
 _ALIGNED_FRAMES = 8  # by which the warp between the cameras is estimated
@@ -70,6 +70,7 @@ class SequenceOptions:
     feather: float | None = None
     fps: float | Fraction | None = None
     pairing: str = "number"
+    settings: SequenceSettings = dataclasses.field(default_factory=SequenceSettings)
     quiet: bool = False
 
 
@@ -137,12 +138,13 @@ def fuse_sequence(
         target = VideoFile(output, job, times, time_base, aspect, quiet=options.quiet)
     else:
         target = FrameFolder(output, _names(sources[0], pairs), job)
-    if regions is None and not instruction.requests:  # they may have prompts of their own
-        fuser = StackFuser(
-            trained, with_short_slots(trained, config, [instruction.prompt], len(sources))
-        )
+    plain = regions is None and not instruction.requests  # else there may be other prompts
+    prompts = [instruction.prompt] if plain else []
+    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
     size = sources[0].size if is_video(output) else None
-    work = _Work(sources, pairs, fuser, instruction, reader, ranges, regions, options, config, size)
+    work = _Work(
+        sources, pairs, frames, instruction, reader, ranges, regions, options, config, size
+    )
     return _run(work, target, output)
 
 
@@ -152,7 +154,7 @@ class _Work:
 
     sources: Sequence[FrameSource]
     pairs: PairedFrames
-    fuser: StackFuser
+    frames: SequenceFuser
     instruction: Instruction
     reader: StackReader
     ranges: SourceRanges
@@ -185,13 +187,14 @@ class _Work:
         metadata = image_metadata(
             self.instruction,
             [source.path for source in self.sources],
-            self.fuser,
+            self.frames.stack_fuser,
             ranges=self.ranges.chosen,
             alignment=self.reader.alignment,
             region=None if self.regions is None else self.regions.description,
-            computed=None if size is None else self.fuser.computed_size(*size),
+            computed=None if size is None else self.frames.stack_fuser.computed_size(*size),
         )
-        return metadata | {name: str(value) for name, value in self.config.to_dict().items()}
+        settings = self.config.to_dict() | dataclasses.asdict(self.options.settings)
+        return metadata | {name: str(value) for name, value in settings.items()}
 
 
 def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
@@ -212,11 +215,10 @@ def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
         disable=quiet,
     )
     with bar, Opened(target):
-        for done in work.fuser.fuse_iter(_read_ahead(work, missing, bits, output)):
-            for number, image in sorted(done.items()):
-                size = image.shape[0], image.shape[1]
-                target.write(number, image, work.metadata(size) if not is_video(output) else {})
-                bar.update()
+        for number, image in work.frames(_read_ahead(work, missing, bits, output)):
+            size = image.shape[0], image.shape[1]
+            target.write(number, image, work.metadata(size) if not is_video(output) else {})
+            bar.update()
         paths = target.finish(work.metadata(size))
     if not quiet:
         _print_done(output, total, kept, time.monotonic() - started)
@@ -233,7 +235,7 @@ def _read_ahead(
         if place == 0:
             make_folder(output.parent if is_video(output) else output)
             height, width = item.sources[0].shape[:2]
-            line = work.fuser.describe_limit(height, width, str(work.sources[0].path))
+            line = work.frames.stack_fuser.describe_limit(height, width, str(work.sources[0].path))
             if line and not work.options.quiet:
                 tqdm.tqdm.write(line, file=sys.stderr)
         yield number, item
@@ -377,6 +379,7 @@ def _job_digest(
         [source.digest() for source in sources],
         [str(source.rate) for source in sources],
         options.pairing,
+        str(options.settings),
         str(options.value_range),
         options.depth,
         options.resize,

@@ -26,6 +26,7 @@ from ditfuse_jax.prompts import (
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.chroma import with_asked_chroma
 from ditfuse_jax.sample.compose import compose
+from ditfuse_jax.sample.encoding_reuse import EncodingReuse
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
@@ -65,6 +66,7 @@ class StackFuser:
         self.trained = trained
         self.sampling = sampling = sampling or trained.sampling
         self._partitioner = partitioner
+        self.reuse: EncodingReuse | None = None  # of a sequence; see `SequenceFuser`
         check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
         sampling.check_model(trained.model)
         structure = trained.structure
@@ -183,7 +185,11 @@ class StackFuser:
         shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         branches = self._branches(filled, sources)
         del sources
-        out = self._sampler(self.trained.parameters, branches, noise, shares)
+        kept = {}
+        if self.reuse is not None:
+            self.reuse.next_frame()
+            kept["reuse"] = self.reuse
+        out = self._sampler(self.trained.parameters, branches, noise, shares, **kept)
         del branches, noise
         images = decode(self.trained.autoencoder, out)
         fused = {

@@ -21,7 +21,8 @@ from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Partitioner, distribute, gather
-from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
+from ditfuse_jax.sample.encoding_reuse import EncodingReuse
+from ditfuse_jax.sample.guided_velocity import branch_velocities, encode, target_bias
 from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
@@ -68,6 +69,7 @@ class TiledSampler:
         weights: Any,
         times: np.ndarray,
         global_steps: int = 0,
+        reuse: EncodingReuse | None = None,
     ) -> np.ndarray:
         """Samples.  Arrays other than the parameters are NumPy's, equal in all processes.
 
@@ -79,6 +81,7 @@ class TiledSampler:
           times: (S + 1,) from 0 to 1.
           global_steps: how many of the first steps are replaced by sampling the downscaled image;
             none are if the image's shorter side is no longer than a tile.
+          reuse: of a sequence, what is kept from its earlier frames; without a partitioner only.
 
         Returns:
           (B, H, W, C): pixels in about [-1, 1], or latents.
@@ -91,7 +94,7 @@ class TiledSampler:
             small = global_size((height, width), side, config.patch_size)
             downscaled = branches._replace(images=resize_linear(branches.images, small))
             start = noise[:, : small[0], : small[1]]
-            whole = self(parameters, downscaled, start, weights, times)
+            whole = self(parameters, downscaled, start, weights, times, reuse=reuse)
             x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
         groups = self._groups(tiles)
@@ -101,11 +104,21 @@ class TiledSampler:
         def place(rows: Any) -> Any:
             return jax.tree.map(lambda array: put(array, self.partitioner, 0), rows)
 
+        def encoded_group(k: int, cut: Condition, condition: Condition) -> EncodedCondition:
+            before = None if reuse is None else reuse.find(tiles.size, k, cut)
+            if before is not None:
+                return before._replace(target_bias=self._target_bias(parameters, condition))
+            encoded = self._encode(parameters, condition, weights)
+            if reuse is not None:
+                reuse.keep(tiles.size, k, cut, encoded, len(groups))
+            return encoded
+
         def parts(x: np.ndarray, t: Any) -> Iterator[_Part]:
             """Velocities (R, T * B, h, w, C) and corners of each group."""
             for k, corners in enumerate(groups):
-                condition = place(_cut_condition(branches, corners, tiles))
-                encoded = cache[k] or self._encode(parameters, condition, weights)
+                cut = _cut_condition(branches, corners, tiles)
+                condition = place(cut)
+                encoded = cache[k] or encoded_group(k, cut, condition)
                 # A single step usually needs the keys and values only once.
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
                     cache[k] = encoded
@@ -151,6 +164,10 @@ class TiledSampler:
             return encode(model, condition, weights.shape[0])
 
         return self._compiled(run)
+
+    @functools.cached_property
+    def _target_bias(self) -> Callable[[Any, Condition], jax.Array]:
+        return self._compiled(target_bias)
 
     @functools.cached_property
     def _velocities(self) -> Callable[..., jax.Array]:

@@ -34,7 +34,7 @@ def fused_frames(monkeypatch, trained):
     """The number of frames that were fused, in a list."""
     count = [0]
 
-    def mean(parameters, branches, noise, weights):
+    def mean(parameters, branches, noise, weights, reuse=None):
         count[0] += 1
         return np.asarray(branches.images[0]).mean(axis=1)
 
@@ -300,5 +300,5 @@ def test_what_a_sequence_cannot_do_is_refused_before_anything_is_written(
 
 
 def test_options_of_sequences_are_refused_for_images(make, tmp_path):
-    with pytest.raises(UserError, match="--fps and --pairing are for videos"):
+    with pytest.raises(UserError, match="--smoothing are for videos"):
         fuse_to(tmp_path / "out", make("vis"), make("ir"), fps=25)

@@ -19,12 +19,17 @@ from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.images import LoadedImage, RangeOption, SourceRanges
 from ditfuse_jax.images.frames import (
     FrameSource,
+    PairedFrames,
     measure_frames,
     open_sources,
     pair_frames,
     read_pairs,
 )
 from ditfuse_jax.images.samples import as_rgb
+from ditfuse_jax.sample import TrainedModel, load_trained
+from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 
 _MEAN = "mean"  # a trivial fusion, for comparison
@@ -102,6 +107,7 @@ def evaluate_sequence(
     adapters: Sequence[Any] = (),
     base: Path | None = None,
     value_range: RangeOption = "auto",
+    settings: SequenceSettings | None = None,
     json_file: Path | None = None,
     quiet: bool = False,
 ) -> SequenceResults:
@@ -112,6 +118,7 @@ def evaluate_sequence(
       fused: method -> video or folder of fused frames.
       checkpoint: a model that fuses the sources too; see `load_trained`.
       task, sampling, adapters, base, value_range: see `fuse`.
+      settings: how the model uses neighbouring frames.
       json_file: also write the results there.
       quiet: no progress bar and no table.
 
@@ -143,17 +150,9 @@ def evaluate_sequence(
     }
     timed = None
     if checkpoint is not None:
-        from ditfuse_jax.sample import Fuser, load_trained
-
-        trained = load_trained(checkpoint, adapters, base)
-        fuser = Fuser(trained, trained.sampling.override(sampling or {}))
-        chosen = [ranges.chosen.get(k) for k in range(len(opened))]
-        stream = fuser.stream(
-            read_pairs(opened, pairs),
-            task=task,
-            value_range=["auto" if one is None else (one.low, one.high) for one in chosen],
-        )
-        timed = streams[DEFAULT_METHOD] = _Timed(frame.image for frame in stream)
+        model = load_trained(checkpoint, adapters, base)
+        stream = _fused(model, opened, pairs, ranges, task, sampling or {}, settings)
+        timed = streams[DEFAULT_METHOD] = _Timed(stream)
     meter = SteadinessMeter(len(opened))
     stacks = read_pairs(opened, pairs)
     for stack in tqdm.tqdm(stacks, total=pairs.count, unit="frame", disable=quiet, delay=0.5):
@@ -170,6 +169,29 @@ def evaluate_sequence(
     if not quiet:
         print(results)
     return results
+
+
+def _fused(
+    trained: TrainedModel,
+    sources: Sequence[FrameSource],
+    pairs: PairedFrames,
+    ranges: SourceRanges,
+    task: str,
+    sampling: Mapping[str, Any],
+    settings: SequenceSettings | None,
+) -> Iterator[np.ndarray]:
+    """Fuses the frames as `ditfuse fuse` does, with 16 bits."""
+    config = trained.sampling.override(sampling)
+    instruction = make_instruction(None, len(sources), config, task)
+    fuser = SequenceFuser(trained, config, [instruction.prompt], len(sources), settings)
+
+    def inputs() -> Iterator[tuple[int, FusionInput]]:
+        for number, stack in enumerate(read_pairs(sources, pairs)):
+            images = [ranges.read(image, k, None) for k, image in enumerate(stack)]
+            yield number, instruction.fusion_input(images, 16)
+
+    for _, image in fuser(inputs()):
+        yield image
 
 
 class _Timed:

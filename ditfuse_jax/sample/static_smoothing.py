@@ -1,0 +1,77 @@
+"""Steadies the static regions of a fused sequence.
+
+A fusion follows the source with more detail, noise included, and may raise contrast: its noise is
+then larger than the sources' mean, and seen as flicker.  Where no source changes but by noise, a
+share of the frame before is mixed in (a recursive temporal filter); where anything moves, nothing.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.images import is_grey
+
+SHARE = 0.3  # of the frame before, where nothing changes
+
+_SIDE = 9  # pixels of the square over which a change is measured
+_FLATTEST = 10  # percentile of the local changes: that of places which hold noise only
+_BLACK, _WHITE = 2.0, 253.0  # noise is cut off beyond
+
+
+class StaticSmoother:
+    """Mixes frames with those before, one after the other."""
+
+    def __init__(self, share: float = SHARE):
+        """Creates a smoother; `share` of the frame before, from 0 to below 1."""
+        self._share = np.float32(share)
+        self._number = -2
+        self._sources: list[np.ndarray] = []
+        self._fused: np.ndarray | None = None
+
+    def __call__(self, number: int, sources: Sequence[np.ndarray], fused: np.ndarray) -> np.ndarray:
+        """Returns the fused frame, smoothed.
+
+        Args:
+          number: of the frame; one that does not follow the last is left as it is.
+          sources: RGB (H, W, 3), uint8 or uint16.
+          fused: RGB (H, W, 3), uint8 or uint16.
+        """
+        now = [plane for source in sources for plane in _planes(source)]
+        values = fused.astype(np.float32)
+        before = self._fused
+        follows = number == self._number + 1 and len(now) == len(self._sources)
+        if follows and before is not None and before.shape == values.shape:
+            weight = self._share * static_weights(self._sources, now)
+            values += weight[..., None] * (before - values)
+        self._number, self._sources, self._fused = number, now, values
+        return np.rint(values).astype(fused.dtype)
+
+
+def static_weights(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns float32 (H, W): 1 where nothing changes but by noise, 0 where something does.
+
+    Args:
+      before, now: the channels of all sources, float32 (H, W), 0 to 255.
+    """
+    weights = np.ones(now[0].shape, np.float32)
+    for earlier, later in zip(before, now, strict=True):
+        change = later - earlier
+        # Noise has a mean of 0 everywhere; light that changes has not.
+        mean = cv2.blur(change, (_SIDE, _SIDE))
+        local = np.sqrt(cv2.blur(np.square(change - mean), (_SIDE, _SIDE)))
+        within = (later > _BLACK) & (later < _WHITE)
+        noise = float(np.percentile(local[within], _FLATTEST)) if within.any() else 0.0
+        for measured, full, none in (
+            (local, 1.7 * noise + 0.5, 2.5 * noise + 1.0),
+            (np.abs(mean), 4 / _SIDE * noise + 0.5, 8 / _SIDE * noise + 1.0),
+        ):
+            np.minimum(weights, np.clip((none - measured) / (none - full), 0, 1), out=weights)
+    return cv2.erode(weights, np.ones((3, 3), np.uint8))
+
+
+def _planes(image: np.ndarray) -> list[np.ndarray]:
+    """The channels of an image, (H, W) each, 0 to 255; one if they are equal."""
+    scale = np.float32(1 / 257 if image.dtype == np.uint16 else 1)
+    count = 1 if is_grey(image) else 3
+    return [image[..., k].astype(np.float32) * scale for k in range(count)]
