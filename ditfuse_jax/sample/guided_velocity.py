@@ -23,7 +23,7 @@ def encode(model: "DiTFuse", condition: Condition, num_branches: int) -> Encoded
     return model.encode(condition, _longest_per_branch(model, condition, num_branches))
 
 
-def target_bias(model: DiTFuse, condition: Condition) -> jax.Array:
+def target_bias(model: "DiTFuse", condition: Condition) -> jax.Array:
     """Returns the part of `encode` that is tied to places, (R * B, P, D)."""
     return model.target_bias(condition)
 
