@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingImports]
-from PIL import Image
+from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
 OVERLAP = 0.25  # of a tile's side, at least
@@ -26,10 +26,11 @@ class Fuser:
         self.prompts = json.loads((HERE / "prompts.json").read_text(encoding="utf-8"))
 
     def __call__(self, a, b, task="fuse", seed=0, noise=None):
-        """Fuses two uint8 images (H, W, 3); `noise` (h, w, 3) replaces that of the seed."""
+        """Fuses two uint8 images (H, W, 3); `noise`, of the padded size, replaces the seed's."""
         settings, height, width = self.settings, *a.shape[:2]
+        tile, multiple = settings["tile"], settings["multiple"]
         # The model sees whole tiles: smaller sides are mirrored up to one.
-        low, high = (max(-(-side // 32) * 32, settings["tile"]) for side in (height, width))
+        low, high = (max(-(-side // multiple) * multiple, tile) for side in (height, width))
         borders = [(0, low - height), (0, high - width), (0, 0)]
         padded = np.stack([np.pad(image, borders, mode="symmetric") for image in (a, b)])
         sources = padded.astype(np.float32) / np.float32(127.5) - np.float32(1)
@@ -37,8 +38,8 @@ class Fuser:
             noise = np.random.default_rng(seed).standard_normal(sources.shape[1:], np.float32)
         prompt, times = self.prompts[task], np.array(settings["times"], np.float32)
         steps, x = settings["global_steps"], noise
-        if steps and min(low, high) > settings["tile"]:  # the first steps see the whole scene
-            small = global_size((low, high), settings["tile"], settings["patch"])
+        if steps and min(low, high) > tile:  # the first steps see the whole scene
+            small = global_size((low, high), tile, settings["patch"])
             start = noise[: small[0], : small[1]]
             whole = self.sample(prompt, resize(sources, small), start, times)
             t, times = times[steps], times[steps:]
@@ -125,6 +126,17 @@ def limit_chroma(image, sources, relative):
     return np.where((strength > limit)[..., None], limited, image)
 
 
+def load(path):
+    """Reads an image of 8 bits, upright, transparent pixels on black: uint8 (H, W, 3)."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode[0] in "IF":
+        raise SystemExit(f"{path}: more than 8 bits per channel; convert it to 8 first")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.asarray(image.convert("RGB"))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs=2)
@@ -132,7 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("--task", default="fuse", help="a key of prompts.json")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    a, b = (np.asarray(Image.open(path).convert("RGB")) for path in args.images)
+    a, b = map(load, args.images)
     if a.shape != b.shape:
         parser.error(f"the images have different sizes: {a.shape[:2]} and {b.shape[:2]}")
     fuser = Fuser()

@@ -6,6 +6,7 @@ the tokenizer, the weights' licence and `example.py`, which needs NumPy, Pillow 
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ditfuse_jax.optional import import_optional
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer, prompt_tags
 from ditfuse_jax.prompts.tokenizer import TOKENIZER_FILES, tokenizer_folder
 from ditfuse_jax.sample.chroma import MORE_CHROMA, OVERLAY
+from ditfuse_jax.sample.stack_fuser import padding_multiple
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, STANDARD_TASKS, standard_prompt
 from ditfuse_jax.sample.structure import merge
 from ditfuse_jax.sample.trained import TrainedModel, load_checkpoint
@@ -33,6 +35,7 @@ from ditfuse_jax.weights.license import LICENSE, find_license
 MODEL, SETTINGS, PROMPTS, EXAMPLE = "model.onnx", "settings.json", "prompts.json", "example.py"
 INPUTS, OUTPUT = ("tokens", "valid", "sources", "noisy", "time"), "clean"
 _SOURCES = 2
+_LARGEST = 2**31 - 2**24  # bytes of weights in one file of protobuf, beside the graph
 
 
 def write_onnx(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
@@ -50,7 +53,9 @@ def write_onnx(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
     _check(checkpoint)
     to_onnx = import_optional("jax2onnx", "onnx").to_onnx
     onnx = import_optional("onnx", "onnx")
-    trained = load_checkpoint(checkpoint)
+    # Few processors' runtimes compute in bfloat16.
+    model = dataclasses.replace(checkpoint.model, dtype="float32")
+    trained = load_checkpoint(dataclasses.replace(checkpoint, model=model))
     with new_folder(output) as folder:
         function, types = tile_function(trained)
         graph = to_onnx(without_empty_arrays(function, types), types, return_mode="proto")
@@ -121,10 +126,23 @@ def _check(checkpoint: Checkpoint) -> None:
             f"the solver {sampling.solver!r}: use sample.solver='euler'",
         ),
         (not sampling.tile, "no tiles: use sample.tile with the side of its training crops"),
+        (
+            sampling.max_side > 0,
+            f"the limit sample.max_side={sampling.max_side}: images are computed in full; use 0",
+        ),
+        (
+            _bytes(checkpoint) > _LARGEST,
+            f"{_bytes(checkpoint) / 2**30:.1f} GiB of float32 weights: one file of ONNX holds 2",
+        ),
     ]
     for applies, obstacle in obstacles:
         if applies:
             raise UserError(f"{checkpoint.path} cannot become ONNX because it has {obstacle}")
+
+
+def _bytes(checkpoint: Checkpoint) -> int:
+    """Returns the size of the weights in float32."""
+    return 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(checkpoint.shapes()))
 
 
 def _rename(graph: Any) -> None:
@@ -144,6 +162,7 @@ def _settings(trained: TrainedModel) -> dict[str, Any]:
         "model": trained.name,
         "tile": sampling.tile,
         "patch": patch,
+        "multiple": padding_multiple(trained.model),
         "times": [float(time) for time in times],
         "global_steps": sampling.global_steps,
         "limit_chroma": sampling.limit_chroma,

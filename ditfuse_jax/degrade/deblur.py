@@ -105,14 +105,15 @@ def deblur(image: np.ndarray, noise: float) -> np.ndarray:
 def _power_spectrum(luma: np.ndarray) -> np.ndarray | None:
     """Returns the mean power spectrum of blocks, (_BLOCK, _BLOCK), or None if there is none."""
     window = np.hanning(_BLOCK)[:, None] * np.hanning(_BLOCK)[None]
-    powers = []
+    total, count = np.zeros((_BLOCK, _BLOCK)), 0
     for top in range(0, luma.shape[0] - _BLOCK + 1, _BLOCK // 2):
         for left in range(0, luma.shape[1] - _BLOCK + 1, _BLOCK // 2):
             block = luma[top : top + _BLOCK, left : left + _BLOCK]
-            powers.append(np.abs(np.fft.fft2((block - block.mean()) * window)) ** 2)
-    if not powers:
+            total += np.abs(np.fft.fft2((block - block.mean()) * window)) ** 2
+            count += 1
+    if not count:
         return None
-    mean = np.mean(powers, axis=0) / np.square(window).sum()
+    mean = total / (count * np.square(window).sum())
     return mean if mean.max() > 1 else None
 
 

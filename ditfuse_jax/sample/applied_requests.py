@@ -72,9 +72,14 @@ def restore_sources(
       sources: uint8 or uint16 (H, W, 3).
       requests: those about other axes than `repair` are passed over.
 
+    Returns:
+      `sources` itself if there is nothing to repair.
+
     Raises:
       UserError: there is no source of a request's role.
     """
+    if not any(request.axis == "repair" for request in requests):
+        return sources
     restored = list(sources)
     for request in requests:
         if request.axis != "repair":

@@ -5,7 +5,6 @@ limited to are marked by the model, in the sources that look like photographs.  
 the same noise.
 """
 
-import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ import tqdm
 
 from ditfuse_jax.degrade.overlay import overlay_mask
 from ditfuse_jax.images import with_depth
-from ditfuse_jax.prompts import prompt_tags
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.applied_requests import (
@@ -25,7 +23,7 @@ from ditfuse_jax.sample.applied_requests import (
     restore_sources,
     role_warnings,
 )
-from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
+from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput, marks_classes
 from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
@@ -51,58 +49,47 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
     """
     waiting: dict[int, tuple[FusionInput, dict[str, FusionInput]]] = {}
     places: dict[int, _Key] = {}  # of the fusions that are not done yet
-    images: dict[_Key, np.ndarray] = {}
-    latest: list[dict[str, FusionInput]] = []  # its sources stay alive: they identify a scene
+    # With the parts, whose sources stay alive: a scene is known by the identity of its arrays.
+    images: dict[_Key, tuple[FusionInput, np.ndarray]] = {}
+    fused: dict[int, FusionInput] = {}  # the part of each place
+    latest: dict[str, FusionInput] = {}
     numbers = itertools.count()
     warned: set[str] = set()
 
     def fusions() -> Iterator[tuple[int, FusionInput]]:
+        nonlocal latest
         for number, item in inputs:
             _check(item, warned)
-            restored = _restored(item)
-            parts = _parts(restored)
-            waiting[number] = restored, parts
-            latest[:] = [parts]
-            for part in parts.values():
+            latest = _parts(item)
+            waiting[number] = item, latest
+            for part in latest.values():
                 key = _key(part)
                 if key in images or key in places.values():
                     continue
                 place = next(numbers)
-                places[place] = key
+                places[place], fused[place] = key, part
                 yield place, part
 
-    def complete() -> dict[int, np.ndarray]:
-        done = {}
+    def complete() -> Iterator[dict[int, np.ndarray]]:
         for number, (item, parts) in list(waiting.items()):
             if all(_key(part) in images for part in parts.values()):
-                own = {name: images[_key(part)] for name, part in parts.items()}
-                done[number] = _finish(item, own)
+                own = {name: images[_key(part)][1] for name, part in parts.items()}
                 del waiting[number]
-        alive = [*(parts for _, parts in waiting.values()), *latest]
+                yield {number: _finish(item, own)}
+        alive = [*(parts for _, parts in waiting.values()), latest]
         needed = {_key(part) for parts in alive for part in parts.values()}
         for key in [key for key in images if key not in needed]:
             del images[key]
-        return done
 
     for finished in fuse(fusions()):
-        images.update((places.pop(place), image) for place, image in finished.items())
-        done = complete()
-        if done:
-            yield done
-    done = complete()  # those that needed no fusion of their own
-    if done:
-        yield done
+        for place, image in finished.items():
+            images[places.pop(place)] = fused.pop(place), image
+        yield from complete()
+    yield from complete()  # those that needed no fusion of their own
 
 
 def _key(part: FusionInput) -> _Key:
     return (tuple(map(id, part.sources)), part.output_depth), part.prompt
-
-
-def _restored(item: FusionInput) -> FusionInput:
-    """Returns the input with restored sources, if a repair is asked for."""
-    if not any(request.axis == "repair" for request in item.applied):
-        return item
-    return dataclasses.replace(item, sources=restore_sources(item.sources, item.applied))
 
 
 def _parts(item: FusionInput) -> dict[str, FusionInput]:
@@ -110,10 +97,11 @@ def _parts(item: FusionInput) -> dict[str, FusionInput]:
 
     Each has a group of its own, so that plain fusions form the batches that they would form alone.
     """
-    marking = marking_sources(item.sources)
+    sources = restore_sources(item.sources, item.applied)
+    marking = marking_sources(sources)
 
-    def part(prompt: str, group: str, sources: Sequence[np.ndarray] = item.sources) -> FusionInput:
-        return FusionInput(sources, prompt, item.output_depth, group=group)
+    def part(prompt: str, group: str, shown: Sequence[np.ndarray] = sources) -> FusionInput:
+        return FusionInput(shown, prompt, item.output_depth, group=group)
 
     marks = {_mark_prompt(name, item) for name in _limiting_classes(item)}
     marks |= {_overlay_prompt(one, item) for one in item.applied if one.axis == "segment"}
@@ -136,7 +124,7 @@ def _parts(item: FusionInput) -> dict[str, FusionInput]:
 
 def _is_moved_overlay(item: FusionInput) -> bool:
     """Whether a model that is asked to mark classes marks them in other sources than these."""
-    if not item.plain or prompt_tags(item.prompt)[0] != "SEG":
+    if not item.plain or not marks_classes(item.prompt):
         return False
     return marking_sources(item.sources) is not item.sources
 
@@ -183,7 +171,7 @@ def _finish(item: FusionInput, images: Mapping[str, np.ndarray]) -> np.ndarray:
         marked = _marked(images[item.mark], images[_UNMARKED])
         if not marked.any():
             _warn(f"{item.name} was not found: the request changes nothing")
-            return plain
+            return plain.copy()
         weights = region_weights(marked.astype(np.uint8) * 255, item.feather)
     moved = (image.astype(np.float32) - plain) * weights[..., None]
     return (plain + np.rint(moved)).astype(plain.dtype)

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ditfuse_jax.prompts import prompt_tags
 from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
+
+
+def marks_classes(prompt: str) -> bool:
+    """Whether a prompt asks the model to mark classes."""
+    return prompt_tags(prompt)[0] == "SEG"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +46,9 @@ class FusionInput:
     @property
     def digest(self) -> str:
         """Differs between inputs of equal sources, prompt and depth that give other images."""
-        return describe(self.applied) if self.applied else ""
+        if not self.plain or (not self.applied and not marks_classes(self.prompt)):
+            return ""
+        return f"{describe(self.applied)} {text_digest(self.plain)}"
 
 
 @dataclasses.dataclass(frozen=True)

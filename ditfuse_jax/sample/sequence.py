@@ -39,7 +39,7 @@ from ditfuse_jax.paths import as_path, is_remote
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
 from ditfuse_jax.sample.fused import image_metadata
-from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
@@ -138,7 +138,8 @@ def fuse_sequence(
         target = VideoFile(output, job, times, time_base, aspect, quiet=options.quiet)
     else:
         target = FrameFolder(output, _names(sources[0], pairs), job)
-    plain = regions is None and not instruction.requests  # else there may be other prompts
+    several = bool(instruction.requests) or marks_classes(instruction.prompt)
+    plain = regions is None and not several  # else there may be other prompts and sources
     prompts = [instruction.prompt] if plain else []
     frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
     size = sources[0].size if is_video(output) else None

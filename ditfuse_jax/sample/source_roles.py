@@ -52,12 +52,12 @@ def find_source(role: str, sources: Sequence[np.ndarray]) -> tuple[int, str]:
 
 def _infrared(sources: Sequence[np.ndarray]) -> Found:
     grey = [index for index, image in enumerate(sources) if is_grey(image)]
-    return (grey[0], True) if len(grey) == 1 else (len(sources) - 1, False)
+    return (grey[0], True) if len(grey) == 1 else ((grey or [len(sources) - 1])[-1], False)
 
 
 def _visible(sources: Sequence[np.ndarray]) -> Found:
     coloured = [index for index, image in enumerate(sources) if not is_grey(image)]
-    return (coloured[0], True) if len(coloured) == 1 else (0, False)
+    return (coloured[0], True) if len(coloured) == 1 else ((coloured or [0])[0], False)
 
 
 def _under(sources: Sequence[np.ndarray]) -> Found:
@@ -78,7 +78,7 @@ def _near(sources: Sequence[np.ndarray]) -> Found:
     if len(sources) != 2:
         return 0, False
     tendency = _lower_is_sharper(*sources)
-    return int(tendency < 0), abs(tendency) >= _NEAR_APART
+    return (int(tendency < 0), True) if abs(tendency) >= _NEAR_APART else (0, False)
 
 
 def _far(sources: Sequence[np.ndarray]) -> Found:

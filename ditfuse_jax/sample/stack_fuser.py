@@ -13,6 +13,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels, to_pixels
 from ditfuse_jax.model import Condition
+from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.parallel import Partitioner
@@ -91,7 +92,7 @@ class StackFuser:
 
     def canvas(self, height: int, width: int) -> Canvas:
         """Returns how an image of this size is resized and padded for the model."""
-        multiple = int(np.lcm(_BUCKET, self.trained.model.size_multiple))
+        multiple = padding_multiple(self.trained.model)
         return fit_canvas(height, width, multiple=multiple, max_side=self.sampling.max_side or None)
 
     def computed_size(self, height: int, width: int) -> tuple[int, int] | None:
@@ -226,6 +227,11 @@ class StackFuser:
 
     def _encode(self, prompt: str, count: int, num_slots: int | None = None) -> EncodedPrompt:
         return encode_prompt(self._tokenizer, prompt, count, self._slots, num_slots)
+
+
+def padding_multiple(model: ModelConfig) -> int:
+    """Returns the number of pixels to multiples of which the sides of images are padded."""
+    return int(np.lcm(_BUCKET, model.size_multiple))
 
 
 def with_size_warning(

@@ -210,7 +210,7 @@ def _padded_rgb(images: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=_PROGRAMS)
 def _second_step(function: Any, sources: int) -> Any:
-    return jax.jit(functools.partial(function, sources=sources))
+    return jax.jit(lambda features: function(features, sources))
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
