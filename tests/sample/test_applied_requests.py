@@ -193,6 +193,42 @@ def test_a_repair_restores_the_source_before_the_fusion(role):
     assert (dark == clean // 6).all()
 
 
+def test_an_array_that_is_freed_is_never_taken_for_a_later_one():
+    """With batches, inputs are read ahead of the images that are done."""
+
+    def fuse_in_pairs(inputs):
+        waiting = []
+        for number, one in inputs:
+            waiting.append((number, one))
+            if len(waiting) == 2:
+                yield {k: one.sources[0].copy() for k, one in waiting}
+                waiting.clear()
+        yield {k: one.sources[0].copy() for k, one in waiting}
+
+    def inputs():
+        for number in range(200):
+            yield number, FusionInput([np.full((64, 64, 3), number, np.uint8)], PLAIN)
+
+    for done in compose(fuse_in_pairs, inputs()):
+        for number, image in done.items():
+            assert image[0, 0, 0] == number
+
+
+def test_a_source_keeps_its_role_when_it_is_repaired():
+    dark, bright = photograph() // 4, photograph(3) // 2 + 100
+    requests = parse_requests("repair dark under; emphasis under +2")
+    asked = FusionInput([dark, bright], PLAIN, applied=requests, plain=PLAIN)
+    (image,), _ = run(asked)
+    assert np.abs(image.astype(int) - dark).mean() < np.abs(image.astype(int) - bright).mean()
+
+
+def test_the_plain_prompt_counts_where_an_overlay_is_drawn_over_its_fusion():
+    mark = requests_prompt(parse_requests("segment sky"), 2)
+    digests = {FusionInput([], mark, plain=plain).digest for plain in (PLAIN, f"{PLAIN} other")}
+    assert len(digests) == 2
+    assert FusionInput([], PLAIN, plain=PLAIN).digest == ""
+
+
 class TestMarking:
     """Classes of an infrared-visible pair are marked in the visible image."""
 

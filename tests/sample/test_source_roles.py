@@ -56,6 +56,19 @@ def test_where_the_images_do_not_tell_their_order_decides_and_is_said(role, inde
     assert f"which one is the {role} image: image {index + 1} is taken" in warning
 
 
+def test_of_several_infrared_images_one_is_taken_and_no_colour_image():
+    index, warning = find_source("infrared", [GREY, GREY[::-1], COLOUR])
+    assert index == 1 and warning
+    index, warning = find_source("visible", [GREY, COLOUR, COLOUR[::-1]])
+    assert index == 1 and warning
+
+
+def test_near_and_far_are_never_the_same_image():
+    for seed in range(20):
+        pair = np.random.default_rng(seed).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
+        assert {find_source(role, pair)[0] for role in ("near", "far")} == {0, 1}
+
+
 def test_places_are_never_guessed():
     assert find_source("first", [GREY, COLOUR]) == (0, "")
     assert find_source("second", [GREY, COLOUR]) == (1, "")
