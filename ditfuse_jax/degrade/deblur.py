@@ -14,6 +14,7 @@ from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.defocus import disc
 
 _BLOCK = 64  # side of the blocks whose spectra are averaged (Welch 1967)
+SMALLEST_SIDE = _BLOCK  # of an image whose kernel can be estimated
 _RADII = np.arange(1, 4.01, 0.25)
 _ANGLES = 12  # directions of lines
 _BAND = (0.06, 0.5)  # frequencies in cycles per pixel that are compared

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ditfuse_jax.degrade.adjust import AXIS_OPERATIONS, LUMA_WEIGHTS, feather, towards_source
+from ditfuse_jax.degrade.deblur import SMALLEST_SIDE
 from ditfuse_jax.degrade.overlay import OPACITY
 from ditfuse_jax.degrade.restore import RESTORATIONS
 from ditfuse_jax.images import is_grey
@@ -96,10 +97,22 @@ def restore_sources(
     return restored
 
 
-def role_warnings(requests: Sequence[Request], sources: Sequence[np.ndarray]) -> list[str]:
-    """Returns a line for each role of a request that the sources do not show; see `find_source`."""
+def request_warnings(requests: Sequence[Request], sources: Sequence[np.ndarray]) -> list[str]:
+    """Returns a line for each request that changes nothing, or whose source is a guess.
+
+    Args:
+      requests: those that image operations do.
+      sources: uint8 or uint16 (H, W, 3).
+    """
     roles = dict.fromkeys(one.role for one in requests if one.role)
-    warnings = (find_source(role, sources)[1] for role in roles)
+    warnings = [find_source(role, sources)[1] for role in roles]
+    grey = [one for one in requests if one.axis == "saturation" or one.defect == "cast"]
+    if grey and all(map(is_grey, sources)):
+        warnings += [f"{one} changes nothing: the images are grey" for one in grey]
+    side = min(sources[0].shape[:2])
+    if side < SMALLEST_SIDE:
+        blurred = [one for one in requests if one.defect == "blurred"]
+        warnings += [f"{one} changes nothing: a side has only {side} pixels" for one in blurred]
     return [warning for warning in warnings if warning]
 
 

@@ -20,8 +20,8 @@ from ditfuse_jax.sample.applied_requests import (
     apply_requests,
     marking_sources,
     overlaid,
+    request_warnings,
     restore_sources,
-    role_warnings,
 )
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput, marks_classes
 from ditfuse_jax.sample.region import check_region_size, region_weights
@@ -145,7 +145,7 @@ def _overlay_prompt(request: Request, item: FusionInput) -> str:
 
 def _check(item: FusionInput, warned: set[str]) -> None:
     """Checks an input; `warned` holds the warnings that were given and need no repetition."""
-    for warning in role_warnings(item.applied, item.sources):
+    for warning in request_warnings(item.applied, item.sources):
         if warning not in warned:
             warned.add(warning)
             _warn(f"{item.name}: {warning}")

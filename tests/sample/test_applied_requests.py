@@ -229,6 +229,22 @@ def test_the_plain_prompt_counts_where_an_overlay_is_drawn_over_its_fusion():
     assert FusionInput([], PLAIN, plain=PLAIN).digest == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("saturation +1", "saturation +1 changes nothing: the images are grey"),
+        ("repair cast first", "repair cast first changes nothing: the images are grey"),
+        ("repair blurred first", "repair blurred first changes nothing: a side has only 40 pixels"),
+    ],
+)
+def test_a_request_that_can_change_nothing_is_said(text, line, capsys):
+    sources = [photograph(grey=True), photograph(3, grey=True)]
+    asked = FusionInput(sources, PLAIN, applied=parse_requests(text), plain=PLAIN, name="x.png")
+    (image,), _ = run(asked)
+    np.testing.assert_allclose(image, sources[0], atol=1)
+    assert capsys.readouterr().err.strip() == f"warning: x.png: {line}"
+
+
 class TestMarking:
     """Classes of an infrared-visible pair are marked in the visible image."""
 
