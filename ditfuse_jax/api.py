@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.sample import fuse
     from ditfuse_jax.sweep import submit_sweep, sweep
     from ditfuse_jax.train import Callback, Outcome, Writer
+    from ditfuse_jax.train.list_runs import list_runs
     from ditfuse_jax.train.recipe import Config
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate_suite",
     "evaluate_understanding",
     "fuse",
+    "list_runs",
     "prepare",
     "prepare_instructions",
     "push",
@@ -74,6 +76,7 @@ __getattr__ = lazy_attributes(
         "evaluate_suite": "ditfuse_jax.evaluate",
         "evaluate_understanding": "ditfuse_jax.evaluate",
         "fuse": "ditfuse_jax.sample",
+        "list_runs": "ditfuse_jax.train.list_runs",
         "prepare_instructions": "ditfuse_jax.pipeline.instruct",
         "push": "ditfuse_jax.convert",
         "submit_prepare": "ditfuse_jax.pipeline.submit",

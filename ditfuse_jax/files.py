@@ -194,6 +194,14 @@ def list_folder(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if is_remote(folder) or folder.is_dir() else []
 
 
+def list_kinds(folder: Path) -> list[tuple[Path, bool]]:
+    """Returns what a folder holds, sorted, each with whether it is a folder."""
+    if is_remote(folder):
+        remote: Any = folder
+        return sorted(remote.entries())
+    return [(path, path.is_dir()) for path in list_folder(folder)]
+
+
 def reason(error: BaseException) -> str:
     """Returns why a file could not be read or written, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

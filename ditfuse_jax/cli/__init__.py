@@ -23,6 +23,7 @@ from ditfuse_jax.working_memory import keep_working_memory
 # Name -> help line.  The module of a command is imported when the command is chosen.
 COMMANDS = {
     "train": "train a model from a recipe",
+    "runs": "list the runs in a folder and how each is doing",
     "fuse": "fuse images with a trained model",
     "app": "fuse images in the browser",
     "serve": "serve a model over HTTP",

@@ -83,10 +83,14 @@ class RemotePath(PosixGPath):
 
     def iterdir(self) -> Iterator[Self]:
         """Iterates over a folder; one that is missing is empty, as there are no others."""
+        return (path for path, _ in self.entries())
+
+    def entries(self) -> Iterator[tuple[Self, bool]]:
+        """Iterates over a folder in one request; also tells which entries are folders."""
         for found in self._list():
             name = found["name"].rstrip("/").rpartition("/")[2]
             if f"{self._key}/{name}" == found["name"].rstrip("/"):
-                yield self / name
+                yield self / name, found["type"] == "directory"
 
     def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
         scheme = self.parts[1]

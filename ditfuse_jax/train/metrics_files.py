@@ -15,7 +15,7 @@ from typing import Any
 
 import tqdm
 
-from ditfuse_jax.files import list_folder, new_file, write_text
+from ditfuse_jax.files import list_folder, new_file, read_range, write_text
 
 _READERS = 16  # parts that are read at a time
 
@@ -49,6 +49,34 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             )
         found += sound
     return found
+
+
+def last_records(path: Path, size: int = 1 << 17) -> tuple[list[dict[str, Any]], int]:
+    """Returns the newest records of a run's metrics, however long they are.
+
+    Args:
+      path: `metrics.jsonl` in the run folder, which need not exist.
+      size: number of bytes to read from the end.
+
+    Returns:
+      The records, the oldest first, and the number of damaged lines among them.
+
+    Raises:
+      OSError: the metrics cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    damaged = 0
+    for file in reversed(metrics_files(path)):
+        stop = file.stat().st_size
+        start = max(stop - size, 0)
+        text = read_range(file, start, stop).decode("utf-8", errors="replace")
+        lines = _complete_lines(text)[1 if start else 0 :]  # the first one may be cut
+        records = [record for record in map(_parse, lines) if record is not None]
+        found, damaged = records + found, damaged + len(lines) - len(records)
+        size -= stop - start
+        if size <= 0:
+            break
+    return found, damaged
 
 
 def metrics_files(path: Path) -> list[Path]:

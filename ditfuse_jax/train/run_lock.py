@@ -54,6 +54,7 @@ class Owner:
       token: unique.
       renewals: how often it has rewritten its file.
       released: whether it has ended.
+      failure: the error that it ended with, in one line; empty for none.
     """
 
     host: str
@@ -64,6 +65,7 @@ class Owner:
     token: str
     renewals: int = 0
     released: bool = False
+    failure: str = ""
 
     @classmethod
     def current(cls) -> "Owner":
@@ -133,6 +135,7 @@ class RunLock:
         self.number = number
         self._folder, self._owner = folder, owner
         self._successor: Owner | None = None
+        self._failure = ""
         self._renewed = _now()
         self._renewing, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="ditfuse-lock")
@@ -164,8 +167,13 @@ class RunLock:
                 f"not renew its lock for more than {EXPIRES_AFTER:.0f} s and writes nothing more"
             )
 
-    def release(self) -> None:
-        """Lets the next process have the folder at once."""
+    def release(self, failure: str = "") -> None:
+        """Lets the next process have the folder at once.
+
+        Args:
+          failure: the error that the training ended with, in one line; empty for none.
+        """
+        self._failure = failure
         self._ended.set()
         self._thread.join(RELEASE_WITHIN)  # not for ever, if the storage does not answer
         _held.discard(self._owner.token)
@@ -188,7 +196,10 @@ class RunLock:
             self._successor = self._find_successor()
             if self._successor is None:
                 self._owner = dataclasses.replace(
-                    self._owner, renewals=self._owner.renewals + 1, released=released
+                    self._owner,
+                    renewals=self._owner.renewals + 1,
+                    released=released,
+                    failure=self._failure,
                 )
                 write_text(_file(self._folder, self.number), _to_json(self._owner))
                 self._renewed = before
@@ -242,6 +253,24 @@ def acquire(run: Path, say: Callable[[str], None]) -> RunLock:
             # created it again.  Such a file is older than the newest and removed by the next owner.
             _held.discard(current.token)
         time.sleep(_POLL_EVERY)
+
+
+def last_owner(run: Path) -> tuple[Path, Owner | None] | None:
+    """Finds the present or last owner of a run folder, without waiting or writing.
+
+    Args:
+      run: the folder.
+
+    Returns:
+      The owner's file and the owner, None instead of one that is damaged; None if there is no file.
+
+    Raises:
+      OSError: the folder cannot be listed.
+    """
+    folder = run / FOLDER
+    number = _newest(folder)
+    path = _file(folder, number)
+    return (path, _read(path)) if number else None
 
 
 # In place of an owner whose file cannot be read, and of the first one's predecessor.
@@ -301,8 +330,9 @@ def _read(path: Path) -> Owner | None:
     """Reads an owner; None if the file is missing or damaged."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Owner(**values)
-    except (OSError, ValueError, TypeError):
+        known = {field.name for field in dataclasses.fields(Owner)}  # later versions may add some
+        return Owner(**{name: value for name, value in values.items() if name in known})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

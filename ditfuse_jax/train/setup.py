@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import optax
 from flax import nnx
 from jax.experimental import multihost_utils
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.network import make_graph
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner, make_mesh
@@ -23,12 +25,15 @@ from ditfuse_jax.train.initial import check_inputs, check_same_weights, load_fro
 from ditfuse_jax.train.optimizer import make_optimizer
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.run_folder import RunFolder
-from ditfuse_jax.train.run_lock import acquire
+from ditfuse_jax.train.run_lock import RunLock, acquire
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.start import Found, record_start, start_line
 from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state
 from ditfuse_jax.train.step import TrainStep, make_train_step
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
+
+# Characters of an error that the lock keeps.
+_FAILURE_LENGTH = 1000
 
 
 @dataclasses.dataclass
@@ -175,12 +180,22 @@ def _take(run: RunFolder, stack: contextlib.ExitStack, say: Callable[[str], None
         run.check_writable()
         found = Found.look(run)
         run.lock = acquire(run.path, say)
-        stack.callback(run.lock.release)
+        stack.push(functools.partial(_release, run.lock))
         if not found.is_new:  # an owner that was waited for may have saved
             found = Found.look(run)
     # The others read the folder only when nobody else writes there.
     multihost_utils.sync_global_devices("run folder is taken")
     return found
+
+
+def _release(lock: RunLock, kind: object, error: BaseException | None, trace: object) -> None:
+    """Releases the folder at the end of a training, with the error that it ended with."""
+    del kind, trace
+    failure = ""
+    if isinstance(error, Exception):  # not Ctrl-C
+        text = " ".join(str(error).split())[:_FAILURE_LENGTH]
+        failure = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    lock.release(failure)
 
 
 def _open_best(
