@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure flicker: --a, --b and --fused are videos or folders of frames",
     )
+    add("--fps", type=float, metavar="RATE", help="with --sequence: frames per second of folders")
+    add(
+        "--pairing",
+        choices=("number", "shortest", "time"),
+        default="number",
+        help="with --sequence: which frames of the sources belong together, as in `ditfuse fuse`",
+    )
     capabilities.add_arguments(parser)
     add_sampling_options(parser)
 
@@ -77,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.sequence:
         return _run_sequence(args)
+    refuse_unused(args, ["--fps", "--pairing"], "without --sequence")
     if capabilities.is_requested(args):
         return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
@@ -139,8 +147,8 @@ def _run_sequence(args: argparse.Namespace) -> None:
     from ditfuse_jax.evaluate import parse_methods
 
     unused = ["--data", "--count", "--clean", "--suite", "--root", "--metrics", "--preset", "-o"]
-    unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--segmentation"]
-    unused += ["--understanding", "--classes", "--without-tags"]
+    unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--regions"]
+    unused += ["--segmentation", "--understanding", "--classes", "--without-tags"]
     refuse_unused(args, unused, "with --sequence")
     if not args.checkpoint:
         unused = (*MODEL_OPTIONS, *sampling_options(), "--task")
@@ -158,6 +166,8 @@ def _run_sequence(args: argparse.Namespace) -> None:
         task=args.task,
         sampling=sampling_overrides(args),
         value_range=args.range or "auto",
+        pairing=args.pairing,
+        fps=args.fps,
         json_file=args.json,
     )
 

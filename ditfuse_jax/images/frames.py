@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -12,17 +13,19 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import sha256
-from ditfuse_jax.images.decode import IMAGE_SUFFIXES, image_size, list_images, read_samples
+from ditfuse_jax.images.decode import IMAGE_SUFFIXES, image_size, read_samples
 from ditfuse_jax.images.in_memory import LoadedImage
-from ditfuse_jax.images.pairs import paired_files
+from ditfuse_jax.images.pairs import files_by_stem, paired_files
 from ditfuse_jax.images.ranges import SampleStatistics, measure_samples
 from ditfuse_jax.images.video import (
     VIDEO_SUFFIXES,
     VideoInfo,
+    frames_at,
     is_video,
     probe_video,
     read_frames,
     sample_frames,
+    spread_places,
 )
 from ditfuse_jax.paths import as_path
 
@@ -89,12 +92,21 @@ class FrameSource:
         if self.video is not None:
             yield from sample_frames(self.path, count)
             return
-        places = np.linspace(0, self.count - 1, min(count, self.count)).round().astype(int)
-        for place in np.unique(places).tolist():
+        for _, frame in self.at(spread_places(self.count, count)):
+            yield frame
+
+    def at(self, numbers: Iterable[int]) -> Iterator[tuple[int, LoadedImage]]:
+        """Yields the frames of some numbers, with these, ascending; unreadable ones are missing."""
+        if self.video is not None:
+            yield from frames_at(self.path, numbers)
+            return
+        for number in sorted({int(number) for number in numbers}):
+            path = self.files[number]
             try:
-                yield LoadedImage(read_samples(self.files[place]), str(self.files[place]))
+                samples = read_samples(path)
             except UserError:
                 continue
+            yield number, LoadedImage(samples, str(path))
 
     def digest(self) -> str:
         """Returns a digest of the files' contents."""
@@ -119,8 +131,11 @@ def open_sources(
       rate: frames per second of the folders.
 
     Raises:
-      UserError: one is neither, cannot be read, or folders hold different names.
+      UserError: one is neither, cannot be read, folders hold different names or one holds a name
+        twice, or the rate is not a number above 0 or no source is a folder.
     """
+    if rate is not None and not (math.isfinite(rate) and 1e-5 <= rate <= 1e6):
+        raise UserError(f"--fps {rate}: give frames per second, a number above 0 like 25")
     places = [as_path(path) for path in paths]
     for place in places:
         if is_video(place) or place.is_dir():
@@ -136,10 +151,12 @@ def open_sources(
         stacks = sorted(paired_files(*folders), key=lambda stack: _natural(stack[0]))
         listed = dict(zip(folders, zip(*stacks, strict=True), strict=True))
     elif folders:
-        listed = {folders[0]: tuple(sorted(list_images(folders[0]), key=_natural))}
+        listed = {folders[0]: tuple(sorted(files_by_stem(folders[0]).values(), key=_natural))}
     fps = None if rate is None else Fraction(rate).limit_denominator(100_000)
-    if fps is not None and fps <= 0:
-        raise UserError(f"the rate of frames must be above 0, not {rate}")
+    if fps is not None and not folders:
+        raise UserError(
+            "--fps is the rate of folders' frames, and no source is a folder: leave it out"
+        )
     sources = []
     for place in places:
         if is_video(place):
@@ -195,8 +212,17 @@ def pair_frames(sources: Sequence[FrameSource], pairing: str = "number") -> Pair
                 f"{source.path}: is cut off: it has {source.count} frames ({source.seconds[-1]:.1f}"
                 f" s) of the {seconds:.1f} s that it names; --pairing shortest or time fuses those"
             )
-    if pairing == "time":
-        return _by_time(sources)
+    cut = tuple(
+        f"left out: the first {source.video.undecodable} frames of {source.path}: they cannot be "
+        "decoded, since what they refer to was cut off"
+        for source in sources
+        if source.video is not None and source.video.undecodable
+    )
+    pairs = _by_time(sources) if pairing == "time" else _by_number(sources, pairing)
+    return PairedFrames(pairs.numbers, (*cut, *pairs.notes))
+
+
+def _by_number(sources: Sequence[FrameSource], pairing: str) -> PairedFrames:
     first = sources[0]
     for other in sources[1:]:
         if first.rate and other.rate and abs(other.rate / first.rate - 1) > _SAME_RATE:
@@ -217,7 +243,23 @@ def pair_frames(sources: Sequence[FrameSource], pairing: str = "number") -> Pair
         for source in sources
         if source.count > least
     ]
+    notes += [note for other in sources[1:] if (note := _uneven(first, other, least))]
     return PairedFrames(tuple(np.arange(least) for _ in sources), tuple(notes))
+
+
+def _uneven(first: FrameSource, other: FrameSource, count: int) -> str | None:
+    """A line on frames of equal number that are not shown at the same time; None if they are."""
+    if first.rate is None or other.rate is None or count < 2:
+        return None
+    if not any(source.video is not None and source.video.variable for source in (first, other)):
+        return None
+    apart = float(np.abs(first.seconds[:count] - other.seconds[:count]).max())
+    if apart <= 0.5 / float(first.rate):
+        return None
+    return (
+        f"{first.path} and {other.path} show frames of equal number up to {apart:.3g} s apart: they"
+        " are paired by number; --pairing time pairs by time"
+    )
 
 
 def _by_time(sources: Sequence[FrameSource]) -> PairedFrames:

@@ -94,12 +94,15 @@ class SourceRanges:
         samples = read.values
         if samples.dtype == np.uint8:
             return with_depth(samples, depth or 8)
-        if source not in self._ranges:
+        chosen = self._ranges.get(source)
+        named = self.choices[source] if source < len(self.choices) else "auto"
+        if chosen is None and isinstance(named, tuple):  # for which nothing need be measured
+            chosen = self._ranges[source] = ValueRange(*named)
+        if chosen is None:
             raise UserError(
                 f"{path}: has more than 8 bits per channel, but no image by which the range of its"
-                " source was chosen has: give a range"
+                " source was chosen has: give a range (--range LOW,HIGH)"
             )
-        chosen = self._ranges[source]
         return as_rgb(apply_range(samples, chosen, depth=depth or 16, linear=read.linear))
 
     def _tell(self, path: ImageSource, source: int, notes: Sequence[str]) -> None:

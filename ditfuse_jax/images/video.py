@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
+from ditfuse_jax.images.colours import encoding_notes
 from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.samples import Samples
 from ditfuse_jax.optional import import_optional
@@ -52,6 +53,9 @@ class VideoInfo:
       audio: number of audio tracks.
       pixel_aspect: width of a pixel divided by its height.
       cut_off: seconds that the header names, if the frames end much earlier; else None.
+      undecodable: frames before the first that can be decoded, which are not counted: what they
+        refer to was cut off.
+      stamped: whether the file says when each frame is shown; else `times` are in order only.
     """
 
     path: Path
@@ -65,6 +69,8 @@ class VideoInfo:
     audio: int
     pixel_aspect: Fraction
     cut_off: float | None
+    undecodable: int = 0
+    stamped: bool = True
 
     @property
     def frames(self) -> int:
@@ -91,39 +97,63 @@ def pyav() -> Any:
     return import_optional("av", "video")
 
 
-@functools.lru_cache(maxsize=16)
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Reads the packets of a video without decoding them, all but the first frame.
 
+    A file that has not changed is read once.
+
     Raises:
-      UserError: no such file, or it is no video, is damaged, or holds no frame.
+      UserError: no such file, or it is no video, is damaged, has HDR brightness, or holds no frame.
     """
     path = as_path(path)
+    try:
+        stat = None if is_remote(path) else path.stat()
+    except OSError:  # the reader says what is wrong
+        stat = None
+    return _probe(path, (stat.st_mtime_ns, stat.st_size) if stat else None)
+
+
+@functools.lru_cache(maxsize=16)
+def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
+    del version  # a key: another one reads the file again
     with _opened(path) as container:
         stream = container.streams.video[0]
         first = next(iter(container.decode(stream)), None)
         if first is None:
             raise UserError(f"{path}: holds no frame that can be decoded")
+        _colour_notes(first, str(path))
         height, width = first.height, first.width
+        aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
         if _quarter_turns(first) % 2:
-            height, width = width, height
-        container.seek(0)
+            height, width, aspect = width, height, 1 / aspect
     with _opened(path) as container:  # `seek` is not exact in every container
         stream = container.streams.video[0]
         packets = [
-            (packet.pts if packet.pts is not None else packet.dts, packet.is_keyframe)
+            (packet.pts, packet.dts, packet.is_keyframe)
             for packet in container.demux(stream)
             if packet.size and not packet.is_discard
         ]
-        stamps, starts = map(list, zip(*packets, strict=True)) if packets else ([], [])
+        starts = [is_key for _, _, is_key in packets]
+        # AVI holds no times of showing but those of decoding, which may be in another order.
+        stamped = all(starts) or (
+            container.format.name != "avi" and all(pts is not None for pts, _, _ in packets)
+        )
+        stamps: list[Any] = [dts if pts is None else pts for pts, dts, _ in packets]
         nominal = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
         base = Fraction(stream.time_base)
         if any(stamp is None for stamp in stamps):  # raw streams carry no times
+            stamped = False
             base = 1 / Fraction(nominal)
             stamps = list(range(len(stamps)))
         if not stamps:
             raise UserError(f"{path}: holds no frame that can be decoded")
         times = np.sort(np.array(stamps, np.int64))
+        begin = _stamp(first, base) if stamped else None
+        undecodable = 0 if begin is None else int(np.sum(times < begin))
+        if 0 < undecodable < len(times):
+            times = times[undecodable:]
+        else:
+            undecodable = 0
         rate, variable = _steady_rate(times, base, Fraction(nominal))
         named = _named_seconds(stream)
         end = float((times[-1] - times[0]) * base + 1 / rate)
@@ -137,8 +167,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
             variable,
             _is_deep(first),
             len(container.streams.audio),
-            Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+            aspect,
             named if named and end < _CUT_OFF * named - float(1 / rate) else None,
+            undecodable,
+            stamped,
         )
 
 
@@ -153,10 +185,12 @@ def read_frames(path: str | os.PathLike[str], start: int = 0) -> Iterator[Loaded
       start: frames before this one are decoded and passed over.
 
     Raises:
-      UserError: the file cannot be read, or a frame is damaged; the message has its number.
+      UserError: the file cannot be read, or a frame is damaged or missing; the message has its
+        number.
     """
     path = as_path(path)
     number = start
+    info = probe_video(path)
     with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -174,6 +208,7 @@ def read_frames(path: str | os.PathLike[str], start: int = 0) -> Iterator[Loaded
                 return
             if frame.is_corrupt:
                 raise UserError(f"{path}: frame {number} is damaged")
+            _check_time(info, number, frame)
             size = size or (frame.height, frame.width)
             if (frame.height, frame.width) != size:
                 raise UserError(
@@ -181,7 +216,7 @@ def read_frames(path: str | os.PathLike[str], start: int = 0) -> Iterator[Loaded
                     f"{size[1]}x{size[0]}: a video with frames of one size is needed"
                 )
             if number >= start:
-                yield LoadedImage(_samples(frame), f"{path} frame {number}")
+                yield _loaded(path, number, frame)
 
 
 def sample_frames(path: str | os.PathLike[str], count: int) -> Iterator[LoadedImage]:
@@ -190,25 +225,81 @@ def sample_frames(path: str | os.PathLike[str], count: int) -> Iterator[LoadedIm
     Raises:
       UserError: see `read_frames`; frames that cannot be decoded are passed over.
     """
+    for _, frame in frames_at(path, spread_places(probe_video(path).frames, count)):
+        yield frame
+
+
+def spread_places(total: int, count: int) -> np.ndarray:
+    """Up to `count` different numbers from 0 to below `total`, ascending and spread evenly."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+
+
+def frames_at(
+    path: str | os.PathLike[str], numbers: Iterable[int]
+) -> Iterator[tuple[int, LoadedImage]]:
+    """Yields frames of a video with their numbers, ascending, without decoding all of it.
+
+    All of it is decoded where the container cannot be searched exactly (MPEG transport and program
+    streams) or does not say when frames are shown.
+
+    Raises:
+      UserError: see `read_frames`; frames that cannot be decoded are passed over.
+    """
     info = probe_video(path)
-    places = np.linspace(0, info.frames - 1, min(count, info.frames)).round().astype(int)
+    left = sorted({int(number) for number in numbers})
+    if info.stamped:
+        with _opened(info.path) as container:
+            stream = container.streams.video[0]
+            reached = float(info.times[0])
+            while left:
+                wanted = int(info.times[left[0]])
+                before = info.keys[info.keys <= wanted]
+                searched = len(before) > 0 and before[-1] > reached  # else it is nearer to go on
+                found = None
+                try:
+                    if searched:
+                        container.seek(int(before[-1]), stream=stream)
+                    skipped, frame = -1, None
+                    for skipped, frame in enumerate(container.decode(stream)):  # noqa: B007
+                        found = _nearest_time(info, _stamp(frame, info.time_base) or 0.0)
+                        if found >= wanted:
+                            break
+                    if found is None or (found > wanted and searched and not skipped):
+                        break  # the search led elsewhere
+                except pyav().FFmpegError:
+                    left.pop(0)
+                    continue
+                reached = found
+                number = left.pop(0)
+                if found == wanted and frame is not None and not frame.is_corrupt:
+                    yield number, _loaded(info.path, number, frame)
+    if left:
+        yield from _in_order(info, set(left))
+
+
+def _in_order(info: VideoInfo, numbers: Collection[int]) -> Iterator[tuple[int, LoadedImage]]:
+    """Decodes a video up to the last of some frames, and yields these."""
     with _opened(info.path) as container:
-        stream = container.streams.video[0]
-        reached = np.int64(-1)
-        for place in np.unique(places).tolist():
-            wanted = info.times[place]
-            before = info.keys[info.keys <= wanted]
+        frames = container.decode(container.streams.video[0])
+        for count in range(max(numbers) + 1):
             try:
-                if len(before) and before[-1] > reached:  # else it is nearer to go on
-                    container.seek(int(before[-1]), stream=stream)
-                for frame in container.decode(stream):
-                    reached = frame.pts if frame.pts is not None else reached + 1
-                    if reached >= wanted:
-                        if not frame.is_corrupt:
-                            yield LoadedImage(_samples(frame), f"{info.path} frame {place}")
-                        break
+                frame = next(frames, None)
             except pyav().FFmpegError:
-                continue
+                return
+            if frame is None:
+                return
+            number, stamp = count, _stamp(frame, info.time_base)
+            if info.stamped and stamp is not None:
+                time = _nearest_time(info, stamp)
+                if time != info.times[count]:
+                    number = int(np.searchsorted(info.times, time))
+            if number in numbers and not frame.is_corrupt:
+                yield number, _loaded(info.path, number, frame)
+
+
+def _loaded(path: Path, number: int, frame: Any) -> LoadedImage:
+    name = f"{path} frame {number}"
+    return LoadedImage(_samples(frame, name), name)
 
 
 @contextlib.contextmanager
@@ -237,6 +328,38 @@ def accurate() -> int:
     """FFmpeg's flags of a conversion that rounds: its fastest one darkens by more than a value."""
     kinds = pyav().video.reformatter.Interpolation
     return kinds.BICUBIC | kinds.ACCURATE_RND | kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP
+
+
+def _stamp(frame: Any, base: Fraction) -> float | None:
+    """When a frame is shown, in units of `base`; None if it does not say."""
+    if frame.pts is None:
+        return None
+    return float(frame.pts * Fraction(frame.time_base or base) / base)
+
+
+def _nearest_time(info: VideoInfo, stamp: float) -> int:
+    """That of the video's times which is nearest; some decoders round theirs."""
+    after = int(np.searchsorted(info.times, stamp))
+    near = info.times[max(0, after - 1) : after + 1]
+    return int(near[np.abs(near - stamp).argmin()])
+
+
+def _check_time(info: VideoInfo, number: int, frame: Any) -> None:
+    """Checks that a decoded frame is the one of its number.
+
+    Raises:
+      UserError: the decoder left out frames before it, which would move all others.
+    """
+    stamp = _stamp(frame, info.time_base)
+    if not info.stamped or stamp is None or number >= info.frames:
+        return
+    if _nearest_time(info, stamp) != info.times[number]:
+        seconds = float((stamp - info.times[0]) * info.time_base)
+        raise UserError(
+            f"{info.path}: frame {number} should be shown at {info.seconds[number]:.3f} s, but the "
+            f"next that can be decoded is that of {seconds:.3f} s: the file is damaged or was cut "
+            "without encoding it again; encode it again"
+        )
 
 
 def _steady_rate(times: np.ndarray, base: Fraction, nominal: Fraction) -> tuple[Fraction, bool]:
@@ -278,12 +401,26 @@ def _quarter_turns(frame: Any) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _samples(frame: Any) -> Samples:
-    deep, name = _is_deep(frame), frame.format.name
+def _colour_notes(frame: Any, name: str) -> tuple[str, ...]:
+    """What to say of a frame's colours.
+
+    Raises:
+      UserError: HDR.
+    """
+    if _is_grey(frame):
+        return ()
+    # 0 is reserved, and means the same as "unspecified" where it is found.
+    primaries = int(frame.color_primaries or _UNSPECIFIED)
+    return encoding_notes(primaries, int(frame.color_trc), has_icc=False, name=name)
+
+
+def _samples(frame: Any, name: str) -> Samples:
+    notes = _colour_notes(frame, name)
+    deep, format_name = _is_deep(frame), frame.format.name
     if deep and _is_grey(frame):
-        dtype = np.dtype(np.float32 if "f32" in name else np.uint16)
+        dtype = np.dtype(np.float32 if "f32" in format_name else np.uint16)
         plane = frame.planes[0]
-        rows = np.frombuffer(plane, dtype.newbyteorder(">" if name.endswith("be") else "<"))
+        rows = np.frombuffer(plane, dtype.newbyteorder(">" if format_name.endswith("be") else "<"))
         rows = rows.reshape(-1, plane.line_size // dtype.itemsize)
         values = rows[: frame.height, : frame.width].astype(dtype)
     else:
@@ -297,4 +434,4 @@ def _samples(frame: Any) -> Samples:
         ).to_ndarray()
     values = np.ascontiguousarray(np.rot90(values, _quarter_turns(frame)))
     # Colour is scaled to the whole range; counts of grey video are left as they are.
-    return Samples(values, full_range=deep and not _is_grey(frame))
+    return Samples(values, full_range=deep and not _is_grey(frame), notes=notes)

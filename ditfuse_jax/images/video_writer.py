@@ -1,10 +1,12 @@
-"""Writing video files: encoding frames, and joining parts that were encoded one after the other."""
+"""Writing video files, frame by frame; `video_parts` joins those that were written in turn."""
 
 import dataclasses
 import json
 import os
+import signal
+import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -88,7 +90,8 @@ class VideoWriter:
         with VideoWriter("fused.mp4", 25) as video:
             video.write(image)
 
-    If the block ends by an exception, nothing is left.
+    If the block ends by an exception, nothing is left.  Ctrl-C waits for the end of a call, so that
+    no frame is written by half.
     """
 
     def __init__(
@@ -132,6 +135,15 @@ class VideoWriter:
           UserError: it has another size than the first, or cannot be written.
         """
         check_rgb(image, str(self.path), deep=True)
+        with interrupted_later():
+            self._write(image)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames were written and neither finished nor removed."""
+        return self._opened is not None
+
+    def _write(self, image: np.ndarray) -> None:
         if self._size is None:
             self._open(image)
         elif image.shape[:2] != self._size:
@@ -151,17 +163,19 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finishes the file and gives it its name.
+        """Finishes the file and gives it its name; does nothing if that or a removal happened.
 
         Raises:
           UserError: no frame was written, or the file cannot be.
         """
         if self._size is None:
             raise UserError(f"{self.path}: no frames to write")
-        with self._failures():
+        if self._opened is None:
+            return
+        with interrupted_later(), self._failures():
             self._container.mux(self._stream.encode(None))
             self._opened.__exit__(None, None, None)
-        self._opened = None
+            self._opened = None
 
     def discard(self) -> None:
         """Removes what was written."""
@@ -176,7 +190,7 @@ class VideoWriter:
         self._depth = 16 if image.dtype == np.uint16 and is_deep_video(self.path) else 8
         encoding = choose_encoding(self.path, size, self._depth)
         with self._failures():
-            self._opened = _new_file(self.path, encoding.container, self._metadata)
+            self._opened = new_video_file(self.path, encoding.container, self._metadata)
             self._container = self._opened.__enter__()
             stream = self._container.add_stream(
                 encoding.codec, rate=self._rate, options=dict(encoding.options)
@@ -201,8 +215,25 @@ class VideoWriter:
         except BaseException as error:
             self.discard()
             if isinstance(error, OSError | pyav().FFmpegError):
-                raise _write_error(self.path, error) from error
+                raise write_error(self.path, error) from error
             raise
+
+
+@contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Lets Ctrl-C wait until the block has ended: no block is left half done."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is None:  # a handler that is not Python's
+        yield
+        return
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _Discarded(Exception):
@@ -210,7 +241,7 @@ class _Discarded(Exception):
 
 
 @contextmanager
-def _new_file(path: Path, container: str, metadata: Mapping[str, str] | None) -> Iterator[Any]:
+def new_video_file(path: Path, container: str, metadata: Mapping[str, str] | None) -> Iterator[Any]:
     """Opens a container under a temporary name; it is renamed if the block ends well.
 
     Python writes the file: FFmpeg itself does not report a disk that is full when it closes one.
@@ -248,68 +279,6 @@ def _converted(frame: Any, pixel_format: str) -> Any:
     )
 
 
-def join_videos(
-    parts: Sequence[Path],
-    path: Path,
-    times: np.ndarray,
-    time_base: Fraction,
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Joins videos of `VideoWriter` without encoding them again.
-
-    Args:
-      parts: files of the format of `path`, in order.
-      path: the file to write.
-      times: (N,) int64, when each frame is shown, in units of `time_base`.
-      time_base: seconds.
-      metadata: see `VideoWriter`.
-
-    Raises:
-      UserError: a part is damaged, they do not hold N frames, or the file cannot be written.
-    """
-    av = pyav()
-    steps = np.diff(times)
-    steps = np.append(steps, int(np.median(steps)) if len(steps) else 1)
-    container = choose_encoding(path, (2, 2), 8).container
-    done, stream, header = 0, None, None
-    try:
-        with _new_file(path, container, metadata) as output:
-            for part in parts:
-                with av.open(str(part)) as read:
-                    source = read.streams.video[0]
-                    if stream is None:
-                        stream = output.add_stream_from_template(source)
-                        stream.time_base = time_base
-                        header = source.codec_context.extradata
-                    if source.codec_context.extradata != header:
-                        raise UserError(f"{part}: was encoded otherwise than {parts[0]}: remove it")
-                    for packet in read.demux(source):
-                        if not packet.size:
-                            continue
-                        if done == len(times):
-                            raise UserError(f"{part}: holds more frames than it should: remove it")
-                        packet.stream = stream
-                        packet.time_base = time_base
-                        packet.pts = packet.dts = int(times[done] - times[0])
-                        packet.duration = int(steps[done])
-                        output.mux(packet)
-                        done += 1
-            if done != len(times):
-                raise UserError(f"{path}: its parts hold {done} frames instead of {len(times)}")
-    except (OSError, av.FFmpegError) as error:
-        raise _write_error(path, error) from error
-
-
-def count_packets(path: Path) -> int:
-    """Returns the number of frames in a video of `VideoWriter`; 0 if it cannot be read."""
-    av = pyav()
-    try:
-        with av.open(str(path)) as container:
-            return sum(packet.size > 0 for packet in container.demux(video=0))
-    except (OSError, av.FFmpegError):
-        return 0
-
-
 def read_video_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Returns the metadata that `VideoWriter` stored; nothing of any other file."""
     av = pyav()
@@ -322,7 +291,7 @@ def read_video_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     return values if isinstance(values, dict) else {}
 
 
-def _write_error(path: Path, error: BaseException) -> UserError:
+def write_error(path: Path, error: BaseException) -> UserError:
     return UserError(
         f"{path}: cannot be written ({reason(error)}); free space or choose another folder"
     )

@@ -113,8 +113,9 @@ def fuse(
         them) or of a calibration file.
       align_save: estimate one warp over all stacks, use it for all, and save it in this file.
       region: where the request applies: a mask of the first image's size, white there; a folder
-        of masks with the names of the stacks; or a class that the model marks.  Outside, the image
-        is to the bit the fusion without the request.
+        of masks with the names of the stacks; or a class that the model marks.  Outside, an
+        image is to the bit the fusion without the request; a frame of a sequence is it by rounding,
+        and by what `reuse` and `smoothing` change.
       feather: width of the region's border in pixels; by default 2 % of the shorter side.
       fps: of sequences: frames per second of folders.
       pairing: of sequences: which frames belong together; see `images.frames.pair_frames`.
@@ -156,6 +157,7 @@ def fuse(
             fps=fps,
             pairing=pairing,
             settings=SequenceSettings(**used),
+            reuse_given=reuse is not None,
             quiet=quiet,
         )
         return fuse_sequence(inputs, output, checkpoint, adapters, base, options)

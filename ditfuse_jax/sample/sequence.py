@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.align import MODELS, calibrate_stacks, read_calibration, write_calibration
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, sha256
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import IMAGE_SUFFIXES, RangeOption, SourceRanges, numbered_folders
+from ditfuse_jax.images import RangeOption, SourceRanges, numbered_folders
 from ditfuse_jax.images.decode import list_images
 from ditfuse_jax.images.frames import (
     FrameSource,
@@ -34,22 +33,30 @@ from ditfuse_jax.images.frames import (
 )
 from ditfuse_jax.images.pairs import MAX_STACK
 from ditfuse_jax.images.video import is_video, pyav
-from ditfuse_jax.images.video_writer import WRITTEN_VIDEO_SUFFIXES, is_deep_video
-from ditfuse_jax.paths import as_path, is_remote
+from ditfuse_jax.images.video_writer import is_deep_video
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
+from ditfuse_jax.sample.sequence_calibration import sequence_calibration
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.sequence_output import FrameFolder, Opened, SequenceOutput, VideoFile
+from ditfuse_jax.sample.sequence_plan import (
+    check_output,
+    choose_bits,
+    frame_names,
+    holds_deep_frames,
+    output_times,
+    source_notes,
+)
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 
-_ALIGNED_FRAMES = 8  # by which the warp between the cameras is estimated
 _SECONDS_BETWEEN_LINES = 30.0  # of the progress where no terminal shows it
 
 
@@ -71,6 +78,7 @@ class SequenceOptions:
     fps: float | Fraction | None = None
     pairing: str = "number"
     settings: SequenceSettings = dataclasses.field(default_factory=SequenceSettings)
+    reuse_given: bool = False
     quiet: bool = False
 
 
@@ -90,9 +98,9 @@ def fuse_sequence(
     """
     output = as_path(output)
     sources = open_sources(_inputs(inputs), options.fps)
-    _check_output(output, sources)
+    check_output(output, sources)
     pairs = pair_frames(sources, options.pairing)
-    times, time_base = _output_times(sources, pairs, output)
+    times, time_base = output_times(sources, pairs, output)
     if len(options.prompts) > 1:
         raise UserError(f"{len(options.prompts)} prompts: a sequence is fused with one")
     if options.depth == 16 and is_video(output) and not is_deep_video(output):
@@ -109,19 +117,34 @@ def fuse_sequence(
     if options.region is not None:
         regions = Regions(options.region, options.feather, config, options.task)
         regions.check(instruction, len(sources))
+    several = bool(instruction.requests) or marks_classes(instruction.prompt)
+    plain = regions is None and not several  # else there may be other prompts and sources
+    if options.reuse_given and options.settings.reuse > 1:
+        _check_reuse(plain, config)
     if not options.quiet:
         if instruction.understood is not None:
             print(instruction)
-        for note in (*pairs.notes, *_notes(sources, output)):
+        for note in (*pairs.notes, *source_notes(sources, output)):
             print(note, file=sys.stderr)
+    measured = measure_frames(sources)
+    bits = choose_bits(sources, measured, output, options.depth)
     ranges = SourceRanges(
         [tuple(source.path for source in sources)],
         options.value_range,
         one_camera=options.task in ONE_CAMERA_TASKS,
         quiet=options.quiet,
-        measured=measure_frames(sources),
+        measured=measured,
     )
-    calibration = _calibration(sources, options, ranges)
+    if options.resize and (options.align is not None or options.align_save is not None):
+        raise UserError("--resize and --align exclude each other: aligned images have one size")
+    calibration = sequence_calibration(
+        sources,
+        pairs,
+        ranges,
+        align=options.align,
+        align_save=options.align_save,
+        quiet=options.quiet,
+    )
     reader = StackReader(
         [],
         ranges,
@@ -130,28 +153,31 @@ def fuse_sequence(
         calibration=calibration,
         quiet=True,
     )
-    job = _job_digest(sources, fuser, instruction, calibration, options, output)
+    prompts = [instruction.prompt] if plain else []
+    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
+    size = sources[0].size if is_video(output) else None
+    work = _Work(
+        sources, pairs, frames, instruction, reader, ranges, regions, options, config, size, bits
+    )
+    job = _job_digest(sources, fuser, instruction, calibration, options, output, bits)
+    # Last: what a video locks is released by `_run`.
     target: SequenceOutput
     if is_video(output):
         video = sources[0].video
         aspect = Fraction(1) if video is None else video.pixel_aspect
         target = VideoFile(output, job, times, time_base, aspect, quiet=options.quiet)
     else:
-        target = FrameFolder(output, _names(sources[0], pairs), job)
-    several = bool(instruction.requests) or marks_classes(instruction.prompt)
-    plain = regions is None and not several  # else there may be other prompts and sources
-    prompts = [instruction.prompt] if plain else []
-    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
-    size = sources[0].size if is_video(output) else None
-    work = _Work(
-        sources, pairs, frames, instruction, reader, ranges, regions, options, config, size
-    )
-    return _run(work, target, output)
+        target = FrameFolder(output, frame_names(sources[0], pairs), job)
+    with Opened(target):
+        return _run(work, target, output)
 
 
 @dataclasses.dataclass
 class _Work:
-    """All that the frames are made with; `size` is the one that all must have, if any."""
+    """All that the frames are made with; `size` is the one that all must have, if any.
+
+    All fused frames have the same number of `bits`.
+    """
 
     sources: Sequence[FrameSource]
     pairs: PairedFrames
@@ -163,8 +189,9 @@ class _Work:
     options: SequenceOptions
     config: SamplingConfig
     size: tuple[int, int] | None
+    bits: int
 
-    def inputs(self, missing: Sequence[int], bits: int | None) -> Iterator[tuple[int, FusionInput]]:
+    def inputs(self, missing: Sequence[int], output: Path) -> Iterator[tuple[int, FusionInput]]:
         """Reads the frames that are missing, with their numbers."""
         wanted = set(missing)
         start = missing[0]
@@ -177,8 +204,15 @@ class _Work:
                     f"{stack[0]} is {width}x{height}, the first frame {self.size[1]}x"
                     f"{self.size[0]}: all frames of a video have one size"
                 )
+            if self.bits == 8 and self.options.depth is None and holds_deep_frames(output):
+                deep = [image for image in stack if image.samples.values.dtype != np.uint8]
+                if deep:
+                    raise UserError(
+                        f"{deep[0]}: has more than 8 bits per channel, unlike the frames by which "
+                        f"the depth of {output} was chosen: give --depth 16, or 8"
+                    )
             name = Path(stack[0].name).stem if self.sources[0].files else f"{number:06d}"
-            item = self.instruction.fusion_input(self.reader.read(stack), bits, name)
+            item = self.instruction.fusion_input(self.reader.read(stack), self.bits, name)
             if self.regions is not None:
                 item = self.regions.limit(item, name, self.reader.cut)
             yield number, item
@@ -201,9 +235,6 @@ class _Work:
 def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
     quiet, total = work.options.quiet, work.pairs.count
     missing = [number for number in range(total) if not target.done(number)]
-    depth = work.options.depth
-    deep = not is_video(output) or is_deep_video(output)
-    bits = depth or (None if deep else 8)
     kept, started, size = total - len(missing), time.monotonic(), None
     steady = sys.stderr.isatty()
     bar = tqdm.tqdm(
@@ -215,8 +246,8 @@ def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
         mininterval=0.1 if steady else _SECONDS_BETWEEN_LINES,
         disable=quiet,
     )
-    with bar, Opened(target):
-        for number, image in work.frames(_read_ahead(work, missing, bits, output)):
+    with bar:
+        for number, image in work.frames(_read_ahead(work, missing, output)):
             size = image.shape[0], image.shape[1]
             target.write(number, image, work.metadata(size) if not is_video(output) else {})
             bar.update()
@@ -227,12 +258,12 @@ def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
 
 
 def _read_ahead(
-    work: _Work, missing: Sequence[int], bits: int | None, output: Path
+    work: _Work, missing: Sequence[int], output: Path
 ) -> Iterator[tuple[int, FusionInput]]:
     """Passes the frames on; the first one makes the output's folder and may print a warning."""
     if not missing:
         return
-    for place, (number, item) in enumerate(work.inputs(missing, bits)):
+    for place, (number, item) in enumerate(work.inputs(missing, output)):
         if place == 0:
             make_folder(output.parent if is_video(output) else output)
             height, width = item.sources[0].shape[:2]
@@ -260,103 +291,19 @@ def _inputs(inputs: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _check_output(output: Path, sources: Sequence[FrameSource]) -> None:
-    suffix, is_folder = output.suffix.lower(), output.is_dir()
-    known = " ".join(sorted(WRITTEN_VIDEO_SUFFIXES))
-    if is_remote(output):
-        raise UserError(f"{output}: sequences are written to local disks: copy it afterwards")
-    if is_video(output):
-        pyav()
-        if is_folder:
-            raise UserError(f"{output} is a folder: name a video, or another folder for frames")
-        if suffix not in WRITTEN_VIDEO_SUFFIXES:
-            raise UserError(f"{output}: videos are written as {known}")
-    elif not is_folder:
-        if suffix in IMAGE_SUFFIXES or suffix == ".gif":
-            raise UserError(
-                f"{output}: a sequence needs a folder for its frames, or a video ({known})"
-            )
-        if output.exists():
-            raise UserError(f"{output} is a file: frames need a folder as output")
-    for source in sources:
-        if output.exists() and output.samefile(source.path):
-            raise UserError(f"{output} is one of the sources: choose another output")
-        if source.files and output.resolve() == source.path.resolve():
-            raise UserError(f"{output} holds frames to fuse: choose another output")
+def _check_reuse(plain: bool, config: SamplingConfig) -> None:
+    """Checks that what the user set with --reuse has an effect.
 
-
-def _output_times(
-    sources: Sequence[FrameSource], pairs: PairedFrames, output: Path
-) -> tuple[np.ndarray, Fraction]:
-    """When the fused frames are shown, and the unit of these times in seconds."""
-    numbers, first = pairs.numbers[0], sources[0]
-    if first.video is not None and first.video.variable:
-        if is_video(output) and output.suffix.lower() == ".avi":
-            raise UserError(
-                f"{first.path} shows its frames at uneven times, which .avi does not hold: use "
-                ".mp4, .mov or .mkv"
-            )
-        return first.video.times[numbers], first.video.time_base
-    rate = next((source.rate for source in sources if source.rate is not None), None)
-    if rate is None:
-        if is_video(output):
-            raise UserError(f"{output}: give the rate of the folders' frames with --fps")
-        rate = Fraction(1)
-    return np.arange(pairs.count), 1 / rate
-
-
-def _notes(sources: Sequence[FrameSource], output: Path) -> Iterator[str]:
-    """What a user should know of the sources."""
-    for source in sources:
-        video = source.video
-        if video is not None and video.audio:
-            tracks = f"{video.audio} audio track{'s' if video.audio > 1 else ''}"
-            yield f"left out: {tracks} of {source.path}"
-    video = sources[0].video
-    if video is not None and video.variable and is_video(output):
-        yield (
-            f"{video.path} shows its frames at uneven times ({float(video.rate):.4g} per second on"
-            f" average), which {output} keeps"
-        )
-
-
-def _names(first: FrameSource, pairs: PairedFrames) -> list[str]:
-    """File names of the fused frames: those of a folder, or numbers."""
-    if first.files:
-        return [f"{first.files[number].stem}.png" for number in pairs.numbers[0]]
-    width = max(6, len(str(pairs.count)))
-    return [f"{number:0{width}d}.png" for number in range(pairs.count)]
-
-
-def _calibration(
-    sources: Sequence[FrameSource], options: SequenceOptions, ranges: SourceRanges
-) -> Calibration | None:
-    """One warp for the whole sequence: warps of single frames would make the image tremble."""
-    if options.align is None and options.align_save is None:
-        return None
-    if options.resize:
-        raise UserError("--resize and --align exclude each other: aligned images have one size")
-    model = "auto" if options.align is None else str(options.align)
-    if model not in ("auto", *MODELS):
-        if options.align_save is not None:
-            raise UserError(
-                f"--align {model} names a calibration, so there is none to save: give a model "
-                f"({', '.join(('auto', *MODELS))}) with --align-save"
-            )
-        return read_calibration(model)
-    stacks = zip(*(source.sample(_ALIGNED_FRAMES) for source in sources), strict=False)
-
-    def read(image: Any, source: int) -> np.ndarray:
-        return ranges.read(image, source)
-
-    loaded: list[Sequence[Any]] = [tuple(stack) for stack in stacks]
-    calibration = calibrate_stacks(loaded, model, read)
-    if options.align_save is not None:
-        write_calibration(options.align_save, calibration)
-    if not options.quiet:
-        where = f" {options.align_save}" if options.align_save else ""
-        print(f"calibration{where}: {calibration}")
-    return calibration
+    Raises:
+      UserError: every frame is computed afresh.
+    """
+    why = None
+    if not plain:
+        why = "a region, with requests that image operations do, or where classes are marked"
+    elif config.batch_size != 1:
+        why = f"--batch-size {config.batch_size}"
+    if why:
+        raise UserError(f"--reuse has no effect with {why}: leave it out")
 
 
 def _job_digest(
@@ -366,6 +313,7 @@ def _job_digest(
     calibration: Calibration | None,
     options: SequenceOptions,
     output: Path,
+    bits: int,
 ) -> str:
     """Tells jobs apart whose frames would differ."""
     region = ""
@@ -382,7 +330,7 @@ def _job_digest(
         options.pairing,
         str(options.settings),
         str(options.value_range),
-        options.depth,
+        bits,
         options.resize,
         json.dumps(warps),
         region,

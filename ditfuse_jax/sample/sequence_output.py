@@ -4,6 +4,7 @@ Either can be interrupted at any moment: what is finished stays, and the same jo
 a fingerprint.
 """
 
+import glob
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,12 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder, remove_folder
+from ditfuse_jax.files import make_folder, reason, remove_folder
 from ditfuse_jax.images import write_image
-from ditfuse_jax.images.video_writer import (
-    VideoWriter,
-    choose_encoding,
-    count_packets,
-    join_videos,
-    read_video_metadata,
-)
+from ditfuse_jax.images.video_parts import count_packets, join_videos
+from ditfuse_jax.images.video_writer import VideoWriter, choose_encoding, read_video_metadata
 from ditfuse_jax.sample.fingerprints import KEY, has_fingerprint, text_digest
+from ditfuse_jax.sample.folder_lock import FolderLock
 
 _PART_SECONDS = 30.0  # of work that a kill may lose
 _PART_FRAMES = 500
@@ -98,6 +95,9 @@ class VideoFile:
           time_base: seconds.
           pixel_aspect: width of a pixel divided by its height.
           quiet: print nothing.
+
+        Raises:
+          UserError: another process works on the same parts, or one of them cannot be removed.
         """
         self._path, self._job = path, job
         self._times, self._base, self._aspect = times, time_base, pixel_aspect
@@ -107,13 +107,21 @@ class VideoFile:
         self.folder = path.with_name(f"{path.name}.parts-{job[:12]}")
         self._parts: list[Path] = []
         self._writer: VideoWriter | None = None
+        self._lock: FolderLock | None = None
         self._opened_at = 0.0
         self.count = 0
         self._complete = path.is_file() and read_video_metadata(path).get(KEY) == job
         if self._complete:
             self.count = len(times)
         elif self.folder.is_dir():
-            self._find_parts()
+            self._lock = FolderLock(self.folder)
+            try:
+                self._find_parts()
+            except UserError:
+                self._release()
+                raise
+        if not quiet:
+            self._tell_others()
 
     def done(self, number: int) -> bool:
         return number < self.count
@@ -129,14 +137,19 @@ class VideoFile:
                 if note:
                     tqdm.tqdm.write(f"{self._path}: {note}", file=sys.stderr)
             make_folder(self.folder)
+            if self._lock is None:
+                self._lock = FolderLock(self.folder)
             part = self.folder / f"{number:08d}{self._path.suffix.lower()}"
             self._writer = VideoWriter(part, self._rate, pixel_aspect=self._aspect)
             self._opened_at = time.monotonic()
         try:
             self._writer.write(image)
-        except UserError as error:
-            self._writer = None
-            raise self._with_hint(error) from error
+        except BaseException as error:
+            if not self._writer.is_open:  # the part was removed
+                self._writer = None
+            if isinstance(error, UserError):
+                raise self._with_hint(error) from error
+            raise
         long = time.monotonic() - self._opened_at > _PART_SECONDS
         if long or self._writer.count >= _PART_FRAMES:
             self._end_part()
@@ -150,11 +163,32 @@ class VideoFile:
             except UserError as error:
                 raise self._with_hint(error) from error
             remove_folder(self.folder)
+            self._release()
         return [self._path]
 
     def stop(self) -> None:
-        with suppress(UserError):
-            self._end_part()
+        try:
+            with suppress(UserError):
+                self._end_part()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _tell_others(self) -> None:
+        """Names the parts that other settings or sources have left."""
+        pattern = f"{glob.escape(self._path.name)}.parts-*"
+        others = sorted(set(self._path.parent.glob(pattern)) - {self.folder})
+        if others:
+            names = " ".join(map(str, others))
+            tqdm.tqdm.write(
+                f"{names}: finished parts of this video with other settings or sources, which are "
+                "not used: remove them if you do not go on with those",
+                file=sys.stderr,
+            )
 
     def _find_parts(self) -> None:
         """Takes the parts that follow each other from the first frame on; removes the rest."""
@@ -164,9 +198,9 @@ class VideoFile:
                 self._parts.append(part)
                 self.count += frames
             else:
-                part.unlink()
+                _remove(part)
         for left in self.folder.glob(".*.tmp"):  # of a call that was killed
-            left.unlink()
+            _remove(left)
 
     def _end_part(self) -> None:
         writer, self._writer = self._writer, None
@@ -185,6 +219,15 @@ class VideoFile:
             f"{error}; {self.count} frames are kept in {self.folder}, with which the same command "
             "goes on"
         )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be removed ({reason(error)}), and is not a whole part: remove it"
+        ) from error
 
 
 class Opened:

@@ -154,6 +154,13 @@ def test_the_command_measures_folders_and_writes_json(folders, capsys):
     assert found["methods"]["fused"]["flicker"] == pytest.approx(vis)
 
 
+def test_the_sources_may_be_paired_by_time(folders):
+    paths = [folders / name for name in ("vis", "ir", "fused")]
+    words = ["--a", paths[0], "--b", paths[1], "--fused", paths[2], "--fps", "10"]
+    assert main(["evaluate", "--sequence", *map(str, words), "--pairing", "time"]) == 0
+    assert main(["evaluate", *map(str, words)]) == 2
+
+
 def test_what_does_not_fit_is_refused(folders, capsys):
     vis, ir, fused = (folders / name for name in ("vis", "ir", "fused"))
     (fused / "2.png").unlink()
@@ -166,6 +173,9 @@ def test_what_does_not_fit_is_refused(folders, capsys):
             "no effect without --checkpoint",
         ),
         (["--a", vis, "--b", ir, "--fused", fused, "--metrics", "EN"], "no effect with --sequence"),
+        (["--a", vis, "--b", ir, "--fused", fused, "--regions"], "no effect with --sequence"),
+        (["--a", vis, "--b", ir, "--fused", fused, "--fps", "nan"], "--fps nan: give frames"),
+        (["--a", vis, "--b", ir, "--fused", fused, "--pairing", "time"], "give --fps"),
     ):
         assert main(["evaluate", "--sequence", *map(str, words)]) == 2
         assert line in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Sources of frames, and which frames belong together."""
 
+import dataclasses
 from fractions import Fraction
 
 import cv2
@@ -158,3 +159,33 @@ def test_one_range_is_chosen_from_frames_of_the_whole_sequence(tmp_path):
     assert isinstance(chosen, ValueRange) and chosen.low < 7100 and chosen.high > 8700
     # 7200 counts in either frame.
     assert early[20, 0, 0] == late[0, 0, 0] > 0
+
+
+def test_two_frames_of_one_name_in_a_folder_are_refused(tmp_path):
+    path = folder(tmp_path / "a", ["f1", "f2"])
+    write_image(path / "f1.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(UserError, match=r"a: f1.jpg and f1.png have the same stem"):
+        open_sources([path])
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0, -1])
+def test_a_rate_that_is_none_has_one_line(tmp_path, rate):
+    with pytest.raises(UserError, match=rf"--fps {rate}: give frames per second"):
+        open_sources([folder(tmp_path / "a", "12")], rate)
+
+
+def test_a_rate_without_a_folder_is_refused(tmp_path):
+    pytest.importorskip("av")
+    with pytest.raises(UserError, match="no source is a folder: leave it out"):
+        open_sources([tmp_path / "a.mp4", tmp_path / "b.mp4"], 30)
+
+
+def test_uneven_times_paired_by_number_are_told():
+    uneven = video("a", 4, 1, [0, 1, 2, 3])
+    other = video("b", 4, 1, [0, 2, 2.5, 3])
+    assert not pair_frames([uneven, other]).notes
+    info = dataclasses.replace(other.video, variable=True)
+    other = dataclasses.replace(other, video=info)
+    (note,) = pair_frames([uneven, other]).notes
+    assert "a and b show frames of equal number up to 1 s apart" in note
+    assert "--pairing time" in note

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import SourceRanges, read_stack, write_image
+from ditfuse_jax.images import LoadedImage, SourceRanges, ValueRange, read_stack, write_image
+from ditfuse_jax.images.samples import Samples
 
 STATIC = np.s_[20:, 20:]
 
@@ -82,3 +83,12 @@ def test_a_damaged_file_is_named_when_it_is_read_itself(sequence):
 def test_the_depth_can_be_chosen(sequence, depth, dtype):
     thermal = SourceRanges(sequence, quiet=True).read(sequence[0][1], 1, depth)
     assert thermal.dtype == dtype and thermal.shape == (64, 96, 3)
+
+
+def test_a_given_range_needs_no_measured_image():
+    image = LoadedImage(Samples(np.full((4, 4), 8000, np.uint16)), "x.png")
+    given = SourceRanges([("a", "b")], "7000,9000", measured={}, quiet=True)
+    assert given.read(image, 1)[0, 0, 0] in (127, 128)
+    assert given.chosen[1] == ValueRange(7000, 9000)
+    with pytest.raises(UserError, match=r"x.png: has more than 8 bits .*--range LOW,HIGH"):
+        SourceRanges([("a", "b")], measured={}, quiet=True).read(image, 1)

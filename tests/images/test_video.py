@@ -1,21 +1,27 @@
 """Video files: what is read is what was written, and damage has one clear line."""
 
+import dataclasses
 import errno
 import io
 import pathlib
+import signal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.video import probe_video, read_frames, sample_frames
-from ditfuse_jax.images.video_writer import (
-    VideoWriter,
-    count_packets,
-    join_videos,
-    read_video_metadata,
+from ditfuse_jax.images import video, video_writer
+from ditfuse_jax.images.frames import open_sources, pair_frames
+from ditfuse_jax.images.video import (
+    frames_at,
+    probe_video,
+    read_frames,
+    sample_frames,
+    spread_places,
 )
+from ditfuse_jax.images.video_parts import count_packets, join_videos
+from ditfuse_jax.images.video_writer import VideoWriter, read_video_metadata
 
 av = pytest.importorskip("av")
 
@@ -31,9 +37,9 @@ def picture(height=48, width=64, shift=0):
 
 
 def write(path, frames, rate=NTSC, **options):
-    with VideoWriter(path, rate, **options) as video:
+    with VideoWriter(path, rate, **options) as writer:
         for frame in frames:
-            video.write(frame)
+            writer.write(frame)
     return path
 
 
@@ -235,3 +241,136 @@ def test_a_failure_between_frames_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"no video is written with the suffix '.gif'"):
         write(tmp_path / "y.gif", [picture()])
     assert not list(tmp_path.iterdir())
+
+
+def open_group(path, kept_from=0, dropped=()):
+    """MPEG-2 with B-frames; packets before a key frame or of some numbers are left out."""
+    whole = path.with_name("whole.mkv")
+    options = {"g": "6", "bf": "2", "flags": "-cgop", "sc_threshold": "1000000000", "b": "4M"}
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for k in range(20):
+            flat = np.full((48, 64, 3), 20 + 10 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(flat, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(whole)) as read, av.open(str(path), "w") as container:
+        source = read.streams.video[0]
+        stream = container.add_stream_from_template(source)
+        for number, packet in enumerate(read.demux(source)):
+            if packet.size and number >= kept_from and number not in dropped:
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def test_frames_before_the_first_that_can_be_decoded_are_not_counted(tmp_path):
+    with av.open(str(open_group(tmp_path / "all.mkv"))) as container:
+        keys = [k for k, p in enumerate(container.demux(video=0)) if p.size and p.is_keyframe]
+    info = probe_video(open_group(tmp_path / "cut.mkv", kept_from=keys[1]))
+    found = values(tmp_path / "cut.mkv")
+    assert info.undecodable == 2 and info.frames == len(found)
+    sampled = list(sample_frames(tmp_path / "cut.mkv", 3))
+    for frame, place in zip(sampled, spread_places(info.frames, 3), strict=True):
+        np.testing.assert_array_equal(frame.samples.values, found[place])
+    source = open_sources([tmp_path / "cut.mkv"])[0]
+    assert len(list(source.frames())) == source.count
+    assert "left out: the first 2 frames of" in pair_frames([source, source], "shortest").notes[0]
+
+
+def test_a_frame_that_the_decoder_leaves_out_does_not_move_the_others(tmp_path, monkeypatch):
+    path = write(tmp_path / "x.mp4", [picture(shift=k) for k in range(6)], 25)
+    info = probe_video(path)
+    assert len(values(path)) == 6
+    times = np.insert(info.times, 3, (info.times[2] + info.times[3]) // 2)
+    damaged = dataclasses.replace(info, times=times)
+    monkeypatch.setattr(video, "probe_video", lambda _: damaged)
+    with pytest.raises(UserError, match=r"frame 3 should be shown at 0.100 s, .* of 0.120 s"):
+        values(path)
+
+
+def test_a_file_that_was_replaced_is_read_again(tmp_path):
+    path = write(tmp_path / "x.mp4", [picture()] * 2)
+    assert probe_video(path) is probe_video(path) and probe_video(path).frames == 2
+    write(path, [picture()] * 3)
+    assert probe_video(path).frames == 3
+
+
+def colour_video(path, **colours):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for name, value in colours.items():
+            setattr(stream.codec_context, name, value)
+        frame = av.VideoFrame.from_ndarray(picture(), format="rgb24").reformat(format="yuv420p")
+        for name, value in colours.items():
+            setattr(frame, name, value)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_video_is_refused_by_name(tmp_path, transfer, name):
+    path = colour_video(tmp_path / "x.mp4", color_trc=transfer, color_primaries=9)
+    for read in (probe_video, values):
+        with pytest.raises(UserError, match=rf"x.mp4: has HDR brightness \({name}\)"):
+            read(path)
+
+
+def test_wide_colours_of_a_video_are_told(tmp_path):
+    path = colour_video(tmp_path / "x.mp4", color_trc=1, color_primaries=9)
+    assert "of Rec. 2020" in next(read_frames(path)).samples.notes[0]
+    plain = write(tmp_path / "y.mp4", [picture()])
+    assert next(read_frames(plain)).samples.notes == ()
+
+
+def test_pixels_of_a_turned_video_are_turned_too(tmp_path):
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(), format="rgb24")))
+        container.mux(stream.encode(None))
+    info = probe_video(path)
+    assert (info.size, info.pixel_aspect) == ((64, 48), Fraction(3, 4))
+
+
+def test_ctrl_c_keeps_whole_frames_and_closing_again_does_nothing(tmp_path, monkeypatch):
+    writer = VideoWriter(tmp_path / "x.mp4", 25)
+    writer.write(picture())
+    converted = video_writer._converted
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return converted(*arguments)
+
+    monkeypatch.setattr(video_writer, "_converted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(picture())
+    assert writer.count == 2 and writer.is_open
+    writer.close()
+    writer.close()
+    assert len(values(tmp_path / "x.mp4")) == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".avi", "libx264"), (".ts", "libx264"), (".mpg", "mpeg2video")]
+)
+def test_containers_that_cannot_be_searched_exactly_give_the_frames_of_their_numbers(
+    tmp_path, suffix, codec
+):
+    path = tmp_path / f"x{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"bf": "2", "g": "8", "b": "8M"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for k in range(20):
+            flat = np.full((48, 64, 3), 20 + 10 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(flat, format="rgb24")))
+        container.mux(stream.encode(None))
+    every = [frame.mean() for frame in values(path)]
+    np.testing.assert_allclose(every, 20 + 10 * np.arange(20), atol=3)
+    found = {number: frame.samples.values.mean() for number, frame in frames_at(path, [9, 2, 17])}
+    assert found == {number: every[number] for number in (2, 9, 17)}

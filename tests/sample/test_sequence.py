@@ -154,6 +154,36 @@ def test_thermal_counts_keep_sixteen_bits_and_one_range(fused_frames, tmp_path, 
     assert error.count("becomes black..white") == 1 and str(tmp_path / "ir") in error
 
 
+@pytest.fixture
+def mixed(tmp_path):
+    """Folders of three frames; of the second source only the middle one has 16 bits."""
+    for k in range(3):
+        for name in ("vis", "ir"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_image(tmp_path / name / f"{k}.png", frame(k))
+    counts = (7000 + np.indices((32, 48))[0] * 40).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "ir" / "1.png"), counts)
+    return tmp_path / "vis", tmp_path / "ir"
+
+
+def test_all_frames_have_the_depth_of_the_deepest(fused_frames, mixed, tmp_path):
+    fuse_to(tmp_path / "x.mkv", *mixed, fps=25, quiet=True)
+    assert probe_video(tmp_path / "x.mkv").deep
+
+
+def test_a_deep_frame_that_was_not_measured_needs_a_range_and_a_depth(
+    fused_frames, mixed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ditfuse_jax.images.frames.MEASURED_FRAMES", 2)
+    options = {"fps": 25, "quiet": True}
+    with pytest.raises(UserError, match=r"ir/1.png: has more than 8 bits .* give --depth 16, or 8"):
+        fuse_to(tmp_path / "x.mkv", *mixed, **options)
+    with pytest.raises(UserError, match=r"ir/1.png: has more than 8 bits .*--range LOW,HIGH"):
+        fuse_to(tmp_path / "x.mp4", *mixed, **options)
+    fuse_to(tmp_path / "y.mkv", *mixed, depth=16, value_range="7000,8500", **options)
+    assert probe_video(tmp_path / "y.mkv").deep
+
+
 def stop_after(monkeypatch, frames, error):
     """Lets fusing fail after some frames."""
     original = StackFuser.fuse_iter
@@ -285,6 +315,12 @@ def test_an_odd_size_says_how_it_is_kept(fused_frames, make, tmp_path, capsys):
         ("vis.mp4", {}, "vis.mp4 is one of the sources: choose another output"),
         ("x.mp4", {"depth": 16}, "x.mp4: this format has 8 bits: use .mkv"),
         ("x.mp4", {"prompts": ["One.", "Two."]}, "2 prompts: a sequence is fused with one"),
+        ("x.mp4", {"fps": 30}, "no source is a folder: leave it out"),
+        (
+            "x.mp4",
+            {"reuse": 4, "sampling": {"batch_size": 2}},
+            "--reuse has no effect with --batch",
+        ),
         ("x.mp4", {"recursive": True}, "--recursive has no effect on sequences"),
         ("x.mp4", {"pairing": "time", "resize": True, "align": "auto"}, "exclude each other"),
     ],
@@ -296,6 +332,14 @@ def test_what_a_sequence_cannot_do_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=line):
         fuse_to(tmp_path / output, vis, ir, **options)
     assert {path.name for path in tmp_path.iterdir()} == {"vis.mp4", "ir.mp4"}
+    assert fused_frames == [0]
+
+
+def test_reuse_that_a_region_prevents_is_refused(fused_frames, make, tmp_path):
+    vis, ir, mask = make("vis.mp4"), make("ir.mp4"), tmp_path / "mask.png"
+    write_image(mask, np.full((32, 48, 3), 255, np.uint8))
+    with pytest.raises(UserError, match="--reuse has no effect with a region"):
+        fuse_to(tmp_path / "x.mp4", vis, ir, region=mask, reuse=4, prompts=["Make it brighter."])
     assert fused_frames == [0]
 
 

@@ -160,23 +160,29 @@ def _evaluate_set(
     excluded = dict(opened.excluded)
     cases = [(c, strength) for c in suite.conditions for strength in c.strengths]
     variants: dict[str, dict[Case, Callable[[], Scene]]] = {}
+    # All variants of a scene are read after each other: one of the set is in memory.
+    read_clean = functools.lru_cache(maxsize=1)(lambda stem: opened.readers[stem]())
     for stem in stems:
-        read = functools.lru_cache(maxsize=1)(opened.readers[stem])
+        read = functools.partial(read_clean, stem)
         variants[stem] = {(_CLEAN, 0.0): read}
         for c, strength in cases:
             variants[stem][c.defect, strength] = functools.partial(
                 _damaged, read, c, strength, s, stem
             )
     files: dict[str, Path] = {}
+    reasons: dict[str, str] = {}
     if fuser:
         readers = {_name(t, case): read for t, of in variants.items() for case, read in of.items()}
         fused = fuse_scenes(fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet)
-        files = fused.files
+        files, reasons = fused.files, fused.excluded
     cache = ScoreCache(folder / "scores", names=METRICS_OF_CHANGE)
     values: Values = {}
     for stem in tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet):
         free_compiled_programs()
         try:
+            for case in variants[stem]:
+                if why := reasons.get(_name(stem, case)):
+                    raise UserError(why)
             values[stem] = _score(stem, variants[stem], files, bool(fuser), cache)
         except UserError as error:
             excluded[stem] = str(error)

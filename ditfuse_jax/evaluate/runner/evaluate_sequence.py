@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,25 +109,31 @@ def evaluate_sequence(
     base: Path | None = None,
     value_range: RangeOption = "auto",
     settings: SequenceSettings | None = None,
+    pairing: str = "number",
+    fps: float | None = None,
     json_file: Path | None = None,
     quiet: bool = False,
 ) -> SequenceResults:
     """Measures fused sequences, or a model that fuses the sources, frame by frame.
 
     Args:
-      sources: two to four videos or folders of frames, all of as many frames.
-      fused: method -> video or folder of fused frames.
+      sources: two to four videos or folders of frames.
+      fused: method -> video or folder of fused frames, one for each pair of the sources.
       checkpoint: a model that fuses the sources too; see `load_trained`.
       task, sampling, adapters, base, value_range: see `fuse`.
       settings: how the model uses neighbouring frames.
+      pairing: which frames of the sources belong together; see `images.frames.pair_frames`.
+      fps: frames per second of folders.
       json_file: also write the results there.
       quiet: no progress bar and no table.
 
     Raises:
       UserError: sequences that cannot be read or differ in size or number of frames.
     """
-    opened = open_sources(sources)
-    pairs = pair_frames(opened)
+    opened = open_sources(sources, fps)
+    pairs = pair_frames(opened, pairing)
+    for note in () if quiet else pairs.notes:
+        print(note, file=sys.stderr)
     methods = {name: _open_one(path) for name, path in (fused or {}).items()}
     for name, one in methods.items():
         if one.count != pairs.count:

@@ -65,7 +65,11 @@ def _measured(dataset: Any, stored: np.ndarray, name: str, *, inverted: bool) ->
     offset = float(dataset.get("RescaleIntercept", 0) or 0)
     if "ModalityLUTSequence" in dataset:
         pixels = import_library("pydicom.pixels", name)
-        return np.asarray(pixels.apply_modality_lut(stored, dataset), np.float32)
+        values = np.asarray(pixels.apply_modality_lut(stored, dataset), np.float32)
+        if inverted:
+            entry_bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+            values = np.float32(2**entry_bits - 1) - values
+        return values
     least, largest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if (bits, signed, slope, offset) == (8, False, 1, 0):
         grey = (largest - stored if inverted else stored).astype(np.uint8)

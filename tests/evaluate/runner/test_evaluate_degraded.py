@@ -1,7 +1,9 @@
 """`evaluate --suite degraded`: the fusion of degraded sources against that of clean ones."""
 
+import dataclasses
 import json
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
+from ditfuse_jax.evaluate.runner import evaluate_degraded as degraded
 from ditfuse_jax.evaluate.runner.evaluate_degraded import degraded_sources, evaluate_degraded
 from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
@@ -130,3 +133,43 @@ def test_the_suite_names_known_defects_at_three_strengths():
     suite = SUITES["degraded"]
     assert len(suite.conditions) == 9 and len(suite.sets) == 4
     assert all(len(condition.strengths) == 3 for condition in suite.conditions)
+
+
+def test_the_reason_of_an_image_that_was_not_fused_is_kept(
+    run, root, first_source_model, tmp_path, monkeypatch
+):
+    module = "ditfuse_jax.evaluate.runner.evaluate_suite"
+    monkeypatch.setattr(f"{module}.load_trained", lambda *_: first_source_model)
+    (root / "focus" / "a" / "y.png").write_bytes(b"no image")
+    results = run((Condition("dark", (1.0,)),), checkpoint=tmp_path / "run")
+    assert "y.png: is not an image" in results.excluded["focus"]["y"]
+
+
+def test_one_scene_of_a_set_is_in_memory(run, monkeypatch):
+    alive: list[weakref.ref] = []
+    counts = []
+    opened, score = degraded.open_scenes, degraded._score
+
+    def tracked(read):
+        def run():
+            scene = read()
+            alive.append(weakref.ref(scene.sources[0]))
+            return scene
+
+        return run
+
+    def open_tracked(*arguments):
+        found = opened(*arguments)
+        return dataclasses.replace(
+            found, readers={stem: tracked(read) for stem, read in found.readers.items()}
+        )
+
+    def counted(*arguments):
+        scores = score(*arguments)
+        counts.append(sum(one() is not None for one in alive))
+        return scores
+
+    monkeypatch.setattr(degraded, "open_scenes", open_tracked)
+    monkeypatch.setattr(degraded, "_score", counted)
+    run((Condition("dark", (1.0,)),), count=2)
+    assert counts == [1] * 4

@@ -109,3 +109,17 @@ def test_a_truncated_file_is_refused(pictures, share):
     data = dicom(pictures.whole(pictures.picture(1), 12), bits=12)
     with pytest.raises(UserError, match="x: is "):
         decode_samples(data[: int(share * len(data))], "x")
+
+
+def test_a_table_of_values_is_inverted_where_the_smallest_is_white():
+    stored = np.arange(16, dtype=np.uint16).reshape(4, 4)
+    table = dataset.Dataset()
+    table.add_new("LUTDescriptor", "US", [16, 0, 16])
+    table.add_new("ModalityLUTType", "LO", "US")
+    table.add_new("LUTData", "OW", (np.arange(16, dtype=np.uint16) ** 2).tobytes())
+    plain, inverted = (
+        decode_samples(dicom(stored, photometric=kind, ModalityLUTSequence=[table]), "x").values
+        for kind in ("MONOCHROME2", "MONOCHROME1")
+    )
+    np.testing.assert_array_equal(plain, stored.astype(np.float32) ** 2)
+    np.testing.assert_array_equal(inverted, 65535 - plain)

@@ -1,0 +1,22 @@
+"""By which frames of a sequence the cameras are aligned."""
+
+import numpy as np
+
+from ditfuse_jax.images import write_image
+from ditfuse_jax.images.frames import PairedFrames, open_sources
+from ditfuse_jax.sample.sequence_calibration import sample_pairs
+
+
+def test_only_frames_that_are_fused_with_each_other_align_the_cameras(tmp_path):
+    for name in ("vis", "ir"):
+        (tmp_path / name).mkdir()
+        for k in range(6):
+            write_image(tmp_path / name / f"{k}.png", np.full((4, 4, 3), k, np.uint8))
+    (tmp_path / "ir" / "2.png").write_bytes(b"damaged")
+    sources = open_sources([tmp_path / "vis", tmp_path / "ir"])
+    # The second camera is slower: frame n of it belongs to the frames 2 n and 2 n + 1.
+    pairs = PairedFrames((np.arange(6), np.arange(6) // 2))
+    stacks = sample_pairs(sources, pairs, 8)
+    found = [tuple(int(frame.samples.values[0, 0, 0]) for frame in stack) for stack in stacks]
+    assert found == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    assert len(sample_pairs(sources, PairedFrames((np.arange(2), np.arange(2))), 8)) == 2
