@@ -160,7 +160,8 @@ def test_upload_sentence_slider_download_and_the_command_that_does_the_same(
     page.upload(*files)
     page.say("Make it a little brighter.")
     status = page.fuse()
-    assert re.fullmatch(r"understood: brightness \+1 · \d+\.\d s", status), status
+    said = r"understood: brightness \+1 \(by image operations\) · \d+\.\d s"
+    assert re.fullmatch(said, status), status
     page.say("")
     page.page.locator("#brightness input[type=number]").fill("-2")
     page.page.locator("#brightness input[type=number]").press("Tab")
