@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=as_path, help="folder of the report (default: the run folder)")
     for kind in ("json", "csv", "markdown", "latex"):
         add(f"--{kind}", type=as_path, metavar="FILE", help=f"also write the scores as {kind}")
+    add(
+        "--full-pictures",
+        action="store_true",
+        help="also write the report's pictures at full size, beside it",
+    )
     add_range_option(parser)
     add(
         "--sequence",
@@ -88,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     if capabilities.is_requested(args):
         return capabilities.run(args)
     exports = Exports(args.json, args.csv, args.markdown, args.latex)
-    options = EvaluationOptions(args.metrics, args.preset, exports)
+    options = EvaluationOptions(args.metrics, args.preset, exports, args.full_pictures)
     folders = [folder for folder in (args.a, args.b, args.c, args.d) if folder]
     model = {**model_arguments(args), "sampling": sampling_overrides(args)}
     _check(args, folders)
@@ -124,6 +129,7 @@ def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
 
     places = {"root": args.root, "output": args.output}
     if SUITES.find(args.suite).conditions:
+        refuse_unused(args, ["--full-pictures"], "with this suite, whose report has no pictures")
         if args.metrics or args.preset != "canonical":
             raise UserError(
                 f"--suite {args.suite} has its own metrics: leave --metrics and --preset out"
@@ -134,7 +140,8 @@ def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
         raise UserError(
             f"--suite {args.suite} has its own data, methods and tables: leave those options out"
         )
-    evaluate_suite(args.suite, metrics=args.metrics, preset=args.preset, **places, **model)
+    options = {"metrics": args.metrics, "preset": args.preset}
+    evaluate_suite(args.suite, **options, full_pictures=args.full_pictures, **places, **model)
 
 
 def _run_sequence(args: argparse.Namespace) -> None:
@@ -149,6 +156,7 @@ def _run_sequence(args: argparse.Namespace) -> None:
     unused = ["--data", "--count", "--clean", "--suite", "--root", "--metrics", "--preset", "-o"]
     unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--regions"]
     unused += ["--segmentation", "--understanding", "--classes", "--without-tags"]
+    unused += ["--full-pictures"]
     refuse_unused(args, unused, "with --sequence")
     if not args.checkpoint:
         unused = (*MODEL_OPTIONS, *sampling_options(), "--task")
@@ -207,5 +215,7 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
                 "--fused needs --a, --b and --output or a file for the scores (--json FILE), or "
                 "--checkpoint"
             )
+        if args.full_pictures and not args.output:
+            raise UserError("--full-pictures needs --output, the folder of the report")
         if has_data or args.count:
             raise UserError("--data and --count need --checkpoint")

@@ -1,8 +1,6 @@
 """The HTML page of a report: the values that its templates show."""
 
-import base64
 import functools
-import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,21 +9,18 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import is_baseline, method_title
 from ditfuse_jax.evaluate.bootstrap import best_methods
+from ditfuse_jax.evaluate.reports.page_pictures import PagePicture, embed_pictures
 from ditfuse_jax.evaluate.reports.plots import DrawnPlot, Plot, draw_plots
 from ditfuse_jax.evaluate.reports.tables import MEANINGS, format_row, interval_text, marked
 from ditfuse_jax.evaluate.reports.training_curves import training_curves
 from ditfuse_jax.evaluate.results import Results
-from ditfuse_jax.images import check_rgb
 from ditfuse_jax.registry import Registry
 
 _FOLDER = Path(__file__).with_name("templates")
-_LONGEST_SIDE = 1024  # of embedded pictures, pixels
-_LOSSLESS_BELOW = 160 * 160  # pixels: small pictures are enlarged, which would show JPEG blocks
 _MOST_SCENES = 40  # whose pictures a page embeds
 
 
@@ -58,8 +53,15 @@ def report_page(
     results: Results,
     pictures: Iterable[tuple[str, Mapping[str, np.ndarray]]],
     run: RunInfo,
+    full_pictures: Path | None = None,
 ) -> str:
-    """Returns the text of `report.html`; see `report.write_report`."""
+    """Returns the text of `report.html`; see `report.write_report`.
+
+    Args:
+      results, pictures, run: see there.
+      full_pictures: folder of the page, if the pictures are also to be written at full size.
+    """
+    shown = embed_pictures(pictures, full_pictures)
     wanted = [plot for make in PLOTS.values() for plot in make(results, run)]
     plots, no_plots = draw_or_explain(wanted)
     return render(
@@ -72,7 +74,9 @@ def report_page(
         preset=results.preset,
         table=score_table(results),
         highlights=_highlights(results),
-        gallery=[_gallery_row(stem, row, results) for stem, row in pictures],
+        gallery=[_gallery_row(stem, row, results) for stem, row in shown.rows],
+        picture_side=shown.longest_side,
+        full_pictures=full_pictures is not None,
         per_image=_per_image(results),
         script_data=_scores_for_script(results),
         plots=plots,
@@ -211,7 +215,7 @@ def _highlights(results: Results) -> list[dict[str, object]]:
     return highlights
 
 
-def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> dict[str, object]:
+def _gallery_row(stem: str, row: Sequence[PagePicture], results: Results) -> dict[str, object]:
     scores = results.images.get(stem, {})
     shown = {
         results.metric(n): values[results.primary]
@@ -224,14 +228,7 @@ def _gallery_row(stem: str, row: Mapping[str, np.ndarray], results: Results) -> 
         "scores": [
             (metric, format_row([value])[0]) for metric, value in (against_clean or shown).items()
         ][:3],
-        "pictures": [
-            {
-                "title": title,
-                "uri": _data_uri(image, f"{stem}, {title}"),
-                "size": image.shape[1::-1],
-            }
-            for title, image in row.items()
-        ],
+        "pictures": row,
     }
 
 
@@ -306,18 +303,3 @@ def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = str(value)
     return flat
-
-
-def _data_uri(image: np.ndarray, name: str) -> str:
-    check_rgb(image, name)
-    picture = Image.fromarray(image)
-    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
-    encoded = io.BytesIO()
-    if picture.width * picture.height < _LOSSLESS_BELOW:
-        kind = "png"
-        picture.save(encoded, "PNG")
-    else:
-        kind = "jpeg"
-        # Not `optimize`: noise does not fit into Pillow's buffer for it.
-        picture.save(encoded, "JPEG", quality=90, subsampling="4:4:4")
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"

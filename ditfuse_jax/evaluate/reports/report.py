@@ -18,6 +18,8 @@ def write_report(
     results: Results,
     pictures: Iterable[tuple[str, Mapping[str, np.ndarray]]],
     run: RunInfo,
+    *,
+    full_pictures: bool = False,
 ) -> Path:
     """Writes `report.html`, which needs no other file and no network, and `report.json`.
 
@@ -30,8 +32,11 @@ def write_report(
       folder: created if it does not exist.
       results: scores; the report is about the first method.
       pictures: stems with title -> uint8 RGB `(H, W, 3)`, e.g. View A, View B, Fused, Clean: one
-        row of pictures per stem.  Those larger than 1024 pixels are embedded at a smaller size.
+        row of pictures per stem.  They are embedded with at most 1024 pixels, many of them with
+        less, so that the page stays below 10 MB.
       run: what was evaluated.
+      full_pictures: also write the pictures at full size to `report_pictures` beside the page,
+        which links to them and enlarges them if they are there.
 
     Returns:
       The path of `report.html`.
@@ -40,7 +45,7 @@ def write_report(
       UserError: a picture is not uint8 RGB, or the folder cannot be written.
     """
     folder = as_path(folder)
-    page = report_page(results, pictures, run)
+    page = report_page(results, pictures, run, folder if full_pictures else None)
     make_folder(folder)
     write_text(folder / "report.json", report_json(results, run))
     write_text(folder / "report.html", page)

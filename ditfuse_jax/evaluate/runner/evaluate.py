@@ -52,11 +52,13 @@ class EvaluationOptions:
       metrics: keys of `METRICS`, or "all"; by default those of the task.
       preset: a key of `METRIC_PRESETS`: the conventions of the code behind a published table.
       exports: files besides the report.
+      full_pictures: write the report's pictures at full size beside it too.
     """
 
     metrics: Sequence[str] | None = None
     preset: str = "canonical"
     exports: Exports = dataclasses.field(default_factory=Exports)
+    full_pictures: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +247,7 @@ def evaluate_scenes(
     shown = (
         (stem, pictures(*read_outputs(scenes, files, stem))) for stem in pictured_scenes(results)
     )
-    report = write_report(folder, results, shown, run)
+    report = write_report(folder, results, shown, run, full_pictures=options.full_pictures)
     options.exports.write(results)
     print_excluded(results)
     if not quiet:

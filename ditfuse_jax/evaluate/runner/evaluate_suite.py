@@ -32,6 +32,7 @@ def evaluate_suite(
     sampling: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
     preset: str = "canonical",
+    full_pictures: bool = False,
     quiet: bool = False,
 ) -> dict[str, Results]:
     """Scores a model and published fused images on a suite's sets, on luminance.
@@ -48,7 +49,7 @@ def evaluate_suite(
       adapters, base: see `load_trained`.
       sampling: see `SamplingConfig.override`.
       metrics: on all sets, instead of those of each set's task.
-      preset: see `EvaluationOptions`.
+      preset, full_pictures: see `EvaluationOptions`.
       quiet: no progress bar and no tables.
 
     Returns:
@@ -64,7 +65,7 @@ def evaluate_suite(
     root, present, missing = present_sets(suite, root)
     fuser = open_fuser(checkpoint, adapters, base, sampling)
     make_folder(output)
-    options, results = EvaluationOptions(metrics, preset), {}
+    options, results = EvaluationOptions(metrics, preset, full_pictures=full_pictures), {}
     for s in present:
         if not quiet:
             print(f"\n{s.title}", flush=True)

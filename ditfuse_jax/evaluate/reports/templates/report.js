@@ -145,7 +145,9 @@ if (document.querySelector(".viewer")) {
     if (newRow !== row) reset();
     row = newRow; column = Math.min(newColumn, rows[row].images.length - 1);
     const { stem, images } = rows[row], chosen = images[column];
-    picture.src = chosen.src; picture.alt = chosen.alt;
+    // Without the file at full size, the picture of the page.
+    picture.onerror = () => { picture.onerror = null; picture.src = chosen.src; };
+    picture.src = chosen.dataset.full ?? chosen.src; picture.alt = chosen.alt;
     picture.classList.toggle("small", chosen.classList.contains("small"));
     viewer.querySelector(".bar b").textContent = stem;
     viewer.querySelector(".bar span").textContent =
