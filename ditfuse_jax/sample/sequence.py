@@ -41,7 +41,7 @@ from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
-from ditfuse_jax.sample.sequence_calibration import sequence_calibration
+from ditfuse_jax.sample.sequence_calibration import calibration_key, sequence_calibration
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.sequence_output import FrameFolder, Opened, SequenceOutput, VideoFile
 from ditfuse_jax.sample.sequence_plan import (
@@ -321,7 +321,6 @@ def _job_digest(
         path = as_path(options.region)
         files = list_images(path) if path.is_dir() else [path] if path.is_file() else []
         region = f"{options.region} {[sha256(file) for file in files]} {options.feather}"
-    warps = [warp.to_dict() for warp in calibration.warps] if calibration else None
     parts = [
         fuser_digest(fuser),
         [instruction.prompt, instruction.plain, instruction.applied],
@@ -332,7 +331,7 @@ def _job_digest(
         str(options.value_range),
         bits,
         options.resize,
-        json.dumps(warps),
+        calibration_key(calibration) if calibration else "",
         region,
         pyav().__version__ if is_video(output) else "",
     ]

@@ -15,6 +15,7 @@ from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.video import spread_places
 
 _FRAMES = 8  # by which a warp is estimated
+_DECIMALS = 3  # of a pixel, by which two warps are told apart
 
 
 def sequence_calibration(
@@ -64,6 +65,22 @@ def sequence_calibration(
         where = f" {align_save}" if align_save else ""
         print(f"calibration{where}: {calibration}")
     return calibration
+
+
+def calibration_key(calibration: Calibration) -> str:
+    """Returns a text that differs between calibrations: where the corners of the images go.
+
+    Two estimates from the same frames are one: they differ by rounding, since threads add up in any
+    order.
+    """
+    texts = []
+    for warp in calibration.warps:
+        height, width = (side - 1 for side in warp.reference_size)
+        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
+        moved = corners @ np.asarray(warp.matrix, np.float64).T
+        places = np.round(moved[:, :2] / moved[:, 2:], _DECIMALS) + 0.0  # without -0
+        texts.append(f"{warp.reference_size} {warp.moving_size} {places.tolist()}")
+    return "; ".join(texts)
 
 
 def sample_pairs(

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from ditfuse_jax.align.calibration import Calibration
+from ditfuse_jax.align.warp import Warp
 from ditfuse_jax.images import write_image
 from ditfuse_jax.images.frames import PairedFrames, open_sources
-from ditfuse_jax.sample.sequence_calibration import sample_pairs
+from ditfuse_jax.sample.sequence_calibration import calibration_key, sample_pairs
 
 
 def test_only_frames_that_are_fused_with_each_other_align_the_cameras(tmp_path):
@@ -20,3 +22,16 @@ def test_only_frames_that_are_fused_with_each_other_align_the_cameras(tmp_path):
     found = [tuple(int(frame.samples.values[0, 0, 0]) for frame in stack) for stack in stacks]
     assert found == [(0, 0), (1, 0), (2, 1), (3, 1)]
     assert len(sample_pairs(sources, PairedFrames((np.arange(2), np.arange(2))), 8)) == 2
+
+
+def test_estimates_that_differ_by_rounding_are_one_calibration():
+    def key(change, place=(0, 2)):
+        matrix = np.eye(3)
+        matrix[0, 2] = 7.73
+        matrix[place] += change
+        return calibration_key(
+            Calibration((Warp("homography", matrix, (240, 320), (240, 320)),), 8, 1)
+        )
+
+    assert key(1e-9) == key(-1e-9) == key(0)
+    assert key(0.01) != key(0) and key(1e-6, (2, 0)) != key(0)
