@@ -5,7 +5,9 @@ the tokenizer, the weights' licence and `example.py`, which needs NumPy, Pillow 
 """
 
 import dataclasses
+import importlib
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -51,8 +53,16 @@ def write_onnx(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
     """
     del quiet
     _check(checkpoint)
-    to_onnx = import_optional("jax2onnx", "onnx").to_onnx
     onnx = import_optional("onnx", "onnx")
+    # They warn of values without a type, and of plugins for libraries that are not used here.
+    for name in ("onnx_ir", "jax2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        to_onnx = importlib.import_module("jax2onnx").to_onnx
+    except ImportError as error:
+        raise UserError(
+            f"{error}: install the extra onnx, and `pip install --no-deps jax2onnx`"
+        ) from error
     # Few processors' runtimes compute in bfloat16.
     model = dataclasses.replace(checkpoint.model, dtype="float32")
     trained = load_checkpoint(dataclasses.replace(checkpoint, model=model))
