@@ -63,6 +63,7 @@ def test_a_signal_to_one_makes_all_save_the_same_step_and_end(start_group, losse
     assert sorted(losses(run)) == list(range(1, step + 1))
 
 
+@pytest.mark.slow
 def test_bad_data_of_one_ends_all_with_its_message(start_group, tmp_path):
     sources = [photos(tmp_path / "good"), photos(tmp_path / "bad", good=False)]
     pair = start_group(tmp_path / "run", 2, own=lambda index: sources[index])
