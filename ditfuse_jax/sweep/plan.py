@@ -31,7 +31,7 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complet
 
 # A run may be continued with other values of these keys.
 # How a run is computed: `auto` is recorded as what it chose.
-_CHANGEABLE = ("mesh", "data.workers", "model.attention", "model.remat")
+_CHANGEABLE = ("mesh", "data.workers", "model.attention", "model.remat", "train.writers")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ class TrainConfig:
     hang_timeout: float = 3600.0
     profile_steps: tuple[int, ...] = ()
     dump_hlo: bool = False
-    writers: tuple[str, ...] = ("jsonl", "tensorboard")
+    writers: tuple[str, ...] = ("jsonl", "tensorboard", "html")
     callbacks: tuple[str, ...] = ()
     compiler_options: tuple[str, ...] = ("auto",)
 

@@ -7,6 +7,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.registry import Registry
 from ditfuse_jax.train.console import write_line
 from ditfuse_jax.train.run_folder import RunFolder
+from ditfuse_jax.train.writers.html import open_html
 from ditfuse_jax.train.writers.jsonl import open_jsonl
 from ditfuse_jax.train.writers.mlflow_run import open_mlflow
 from ditfuse_jax.train.writers.multi import MultiWriter, report
@@ -22,6 +23,7 @@ WRITERS: Registry[Callable[[RunFolder, Mapping[str, Any]], Writer]] = Registry(
         "tensorboard": open_tensorboard,
         "wandb": open_wandb,
         "mlflow": open_mlflow,
+        "html": open_html,
     },
 )
 
