@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.images import read_image, resize_image, write_image
-from ditfuse_jax.images.video import pyav
+from ditfuse_jax.images.video_pixels import pyav
 
 _OBJECT = 0.12  # side of the moving object, in shares of the height
 _HOT = 235  # its value in the infrared image

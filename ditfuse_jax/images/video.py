@@ -1,4 +1,4 @@
-"""Video files: what one holds, its frames one by one, and writing one.
+"""Video files: what one holds, and its frames one by one.
 
 Read with all of their bits: grey video with more than 8 bits (gray10le ... gray16le, grayf32le, as
 thermal cameras record it) keeps its counts, whose range is chosen as that of images is; colour with
@@ -21,18 +21,20 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
-from ditfuse_jax.images.colours import encoding_notes
 from ditfuse_jax.images.in_memory import LoadedImage
-from ditfuse_jax.images.samples import Samples
-from ditfuse_jax.optional import import_optional
+from ditfuse_jax.images.video_pixels import (
+    colour_notes,
+    frame_samples,
+    is_deep,
+    pyav,
+    quarter_turns,
+)
 from ditfuse_jax.paths import as_path, is_remote
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 )
 
-_UNSPECIFIED = 2  # colour space of a frame whose file names none
-_HD_LINES = 720  # such frames with as many lines are taken as BT.709, smaller ones as BT.601
 _DEFAULT_RATE = Fraction(25)  # of a video with a single frame and no rate
 _CUT_OFF = 0.95  # of the length that the header names; a video that ends before is cut off
 
@@ -88,15 +90,6 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     return Path(str(path)).suffix.lower() in VIDEO_SUFFIXES
 
 
-def pyav() -> Any:
-    """Returns the module `av`.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    return import_optional("av", "video")
-
-
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Reads the packets of a video without decoding them, all but the first frame.
 
@@ -121,10 +114,10 @@ def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
         first = next(iter(container.decode(stream)), None)
         if first is None:
             raise UserError(f"{path}: holds no frame that can be decoded")
-        _colour_notes(first, str(path))
+        colour_notes(first, str(path))
         height, width = first.height, first.width
         aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-        if _quarter_turns(first) % 2:
+        if quarter_turns(first) % 2:
             height, width, aspect = width, height, 1 / aspect
     with _opened(path) as container:  # `seek` is not exact in every container
         stream = container.streams.video[0]
@@ -165,7 +158,7 @@ def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
             np.sort(np.array(stamps, np.int64)[np.array(starts, bool)]),
             base,
             variable,
-            _is_deep(first),
+            is_deep(first),
             len(container.streams.audio),
             aspect,
             named if named and end < _CUT_OFF * named - float(1 / rate) else None,
@@ -299,7 +292,7 @@ def _in_order(info: VideoInfo, numbers: Collection[int]) -> Iterator[tuple[int, 
 
 def _loaded(path: Path, number: int, frame: Any) -> LoadedImage:
     name = f"{path} frame {number}"
-    return LoadedImage(_samples(frame, name), name)
+    return LoadedImage(frame_samples(frame, name), name)
 
 
 @contextlib.contextmanager
@@ -322,12 +315,6 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path}: cannot be read as a video ({reason(error)}): it is damaged, cut off or of "
             "another kind"
         ) from error
-
-
-def accurate() -> int:
-    """FFmpeg's flags of a conversion that rounds: its fastest one darkens by more than a value."""
-    kinds = pyav().video.reformatter.Interpolation
-    return kinds.BICUBIC | kinds.ACCURATE_RND | kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP
 
 
 def _stamp(frame: Any, base: Fraction) -> float | None:
@@ -386,52 +373,3 @@ def _named_seconds(stream: Any) -> float | None:
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     except ValueError:
         return None
-
-
-def _is_grey(frame: Any) -> bool:
-    return frame.format.name.startswith("gray")
-
-
-def _is_deep(frame: Any) -> bool:
-    return max(component.bits for component in frame.format.components) > 8
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Counterclockwise quarter turns that bring a frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _colour_notes(frame: Any, name: str) -> tuple[str, ...]:
-    """What to say of a frame's colours.
-
-    Raises:
-      UserError: HDR.
-    """
-    if _is_grey(frame):
-        return ()
-    # 0 is reserved, and means the same as "unspecified" where it is found.
-    primaries = int(frame.color_primaries or _UNSPECIFIED)
-    return encoding_notes(primaries, int(frame.color_trc), has_icc=False, name=name)
-
-
-def _samples(frame: Any, name: str) -> Samples:
-    notes = _colour_notes(frame, name)
-    deep, format_name = _is_deep(frame), frame.format.name
-    if deep and _is_grey(frame):
-        dtype = np.dtype(np.float32 if "f32" in format_name else np.uint16)
-        plane = frame.planes[0]
-        rows = np.frombuffer(plane, dtype.newbyteorder(">" if format_name.endswith("be") else "<"))
-        rows = rows.reshape(-1, plane.line_size // dtype.itemsize)
-        values = rows[: frame.height, : frame.width].astype(dtype)
-    else:
-        source = None
-        if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
-            spaces = pyav().video.reformatter.Colorspace
-            source = spaces.ITU709 if frame.height >= _HD_LINES else spaces.ITU601
-        target = "rgb48le" if deep else "rgb24"
-        values = frame.reformat(
-            format=target, src_colorspace=source, interpolation=accurate()
-        ).to_ndarray()
-    values = np.ascontiguousarray(np.rot90(values, _quarter_turns(frame)))
-    # Colour is scaled to the whole range; counts of grey video are left as they are.
-    return Samples(values, full_range=deep and not _is_grey(frame), notes=notes)

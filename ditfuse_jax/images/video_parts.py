@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.video import pyav
+from ditfuse_jax.images.video_pixels import pyav
 from ditfuse_jax.images.video_writer import choose_encoding, new_video_file, write_error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
 from ditfuse_jax.images.values import check_rgb, with_depth
-from ditfuse_jax.images.video import accurate, pyav
+from ditfuse_jax.images.video_pixels import accurate, pyav
 from ditfuse_jax.paths import as_path, is_remote
 
 _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}

@@ -32,7 +32,8 @@ from ditfuse_jax.images.frames import (
     read_pairs,
 )
 from ditfuse_jax.images.pairs import MAX_STACK
-from ditfuse_jax.images.video import is_video, pyav
+from ditfuse_jax.images.video import is_video
+from ditfuse_jax.images.video_pixels import pyav
 from ditfuse_jax.images.video_writer import is_deep_video
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request

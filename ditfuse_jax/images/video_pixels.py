@@ -1,0 +1,83 @@
+"""The pixels of decoded frames: bits, colours and rotation."""
+
+from typing import Any
+
+import numpy as np
+
+from ditfuse_jax.images.colours import encoding_notes
+from ditfuse_jax.images.samples import Samples
+from ditfuse_jax.optional import import_optional
+
+_UNSPECIFIED = 2  # colour space of a frame whose file names none
+_HD_LINES = 720  # such frames with as many lines are taken as BT.709, smaller ones as BT.601
+
+
+def pyav() -> Any:
+    """Returns the module `av`.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    return import_optional("av", "video")
+
+
+def accurate() -> int:
+    """FFmpeg's flags of a conversion that rounds: its fastest one darkens by more than a value."""
+    kinds = pyav().video.reformatter.Interpolation
+    return kinds.BICUBIC | kinds.ACCURATE_RND | kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP
+
+
+def is_grey(frame: Any) -> bool:
+    """Whether a frame has no colours."""
+    return frame.format.name.startswith("gray")
+
+
+def is_deep(frame: Any) -> bool:
+    """Whether a frame has more than 8 bits per channel."""
+    return max(component.bits for component in frame.format.components) > 8
+
+
+def quarter_turns(frame: Any) -> int:
+    """Returns the counterclockwise quarter turns that bring a frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def colour_notes(frame: Any, name: str) -> tuple[str, ...]:
+    """Returns what to say of a frame's colours.
+
+    Raises:
+      UserError: HDR.
+    """
+    if is_grey(frame):
+        return ()
+    # 0 is reserved, and means the same as "unspecified" where it is found.
+    primaries = int(frame.color_primaries or _UNSPECIFIED)
+    return encoding_notes(primaries, int(frame.color_trc), has_icc=False, name=name)
+
+
+def frame_samples(frame: Any, name: str) -> Samples:
+    """Returns the samples of a frame, upright; grey counts as they are, colour as RGB.
+
+    Raises:
+      UserError: HDR.
+    """
+    notes = colour_notes(frame, name)
+    deep, format_name = is_deep(frame), frame.format.name
+    if deep and is_grey(frame):
+        dtype = np.dtype(np.float32 if "f32" in format_name else np.uint16)
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, dtype.newbyteorder(">" if format_name.endswith("be") else "<"))
+        rows = rows.reshape(-1, plane.line_size // dtype.itemsize)
+        values = rows[: frame.height, : frame.width].astype(dtype)
+    else:
+        source = None
+        if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+            spaces = pyav().video.reformatter.Colorspace
+            source = spaces.ITU709 if frame.height >= _HD_LINES else spaces.ITU601
+        target = "rgb48le" if deep else "rgb24"
+        values = frame.reformat(
+            format=target, src_colorspace=source, interpolation=accurate()
+        ).to_ndarray()
+    values = np.ascontiguousarray(np.rot90(values, quarter_turns(frame)))
+    # Colour is scaled to the whole range; counts of grey video are left as they are.
+    return Samples(values, full_range=deep and not is_grey(frame), notes=notes)
