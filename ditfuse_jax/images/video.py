@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,9 @@ def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
             for packet in container.demux(stream)
             if packet.size and not packet.is_discard
         ]
+        # A cut may leave frames of before the beginning, for which Matroska has no time.
+        before = _without_time(packets)
+        packets = [packet for place, packet in enumerate(packets) if place not in before]
         starts = [is_key for _, _, is_key in packets]
         # AVI holds no times of showing but those of decoding, which may be in another order.
         stamped = all(starts) or (
@@ -147,6 +150,7 @@ def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
             times = times[undecodable:]
         else:
             undecodable = 0
+        undecodable += len(before)
         rate, variable = _steady_rate(times, base, Fraction(nominal))
         named = _named_seconds(stream)
         end = float((times[-1] - times[0]) * base + 1 / rate)
@@ -315,6 +319,14 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path}: cannot be read as a video ({reason(error)}): it is damaged, cut off or of "
             "another kind"
         ) from error
+
+
+def _without_time(packets: Sequence[tuple[Any, Any, bool]]) -> set[int]:
+    """Places of packets (pts, dts, key) without any time, if all are in the first group."""
+    keys = [place for place, (_, _, is_key) in enumerate(packets) if is_key]
+    end = keys[1] if len(keys) > 1 else len(packets)
+    lacking = {k for k, (pts, dts, _) in enumerate(packets) if pts is None and dts is None}
+    return lacking if 0 < len(lacking) < end and max(lacking) < end else set()
 
 
 def _stamp(frame: Any, base: Fraction) -> float | None:

@@ -278,6 +278,13 @@ def test_frames_before_the_first_that_can_be_decoded_are_not_counted(tmp_path):
     assert "left out: the first 2 frames of" in pair_frames([source, source], "shortest").notes[0]
 
 
+def test_a_frame_before_the_beginning_without_a_time_is_not_counted():
+    first = [(0, None, True), (None, None, False), (160, None, False), (80, 0, False)]
+    assert video._without_time(first) == {1}
+    assert video._without_time([*first, (200, 160, True), (None, None, False)]) == set()
+    assert video._without_time([(None, None, True)] * 3) == set()  # raw streams
+
+
 def test_a_frame_that_the_decoder_leaves_out_does_not_move_the_others(tmp_path, monkeypatch):
     path = write(tmp_path / "x.mp4", [picture(shift=k) for k in range(6)], 25)
     info = probe_video(path)
