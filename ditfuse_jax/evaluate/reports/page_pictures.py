@@ -20,7 +20,10 @@ FOLDER = "report_pictures"
 
 MOST_BYTES = 7_000_000  # of all embedded pictures; a third more as text
 # Longest side in pixels and JPEG quality, tried in turn until the pictures of a page are small.
-_LEVELS = ((1024, 90), (640, 85), (480, 85), (400, 80), (320, 80), (240, 75), (160, 70))
+_LEVELS = (
+    *((1024, 90), (640, 85), (480, 85), (400, 80), (320, 80)),
+    *((280, 75), (240, 75), (200, 75), (160, 70)),
+)
 _LOSSLESS_BELOW = 160 * 160  # pixels: small pictures are enlarged, which would show JPEG blocks
 _SAMPLED = 16  # pictures by which the sizes of all are estimated
 _OURS = re.compile(r"\d{3}-\d{2}-[A-Za-z0-9-]*\.png")  # names in the folder

@@ -2,19 +2,38 @@
 
 import base64
 import io
+import json
+import re
 import shutil
+import subprocess
 import urllib.parse
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports import page_pictures
 from ditfuse_jax.evaluate.reports.page import RunInfo
 from ditfuse_jax.evaluate.reports.page_pictures import FOLDER, MOST_BYTES, embed_pictures
 from ditfuse_jax.evaluate.reports.report import write_report
 from ditfuse_jax.evaluate.results import Results
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+# Enlarges the first picture and records what is shown.
+READER = """<script>
+window.onload = () => {
+  document.querySelector(".row button").click();
+  setTimeout(() => {
+    const shown = document.querySelector(".stage img"), output = document.createElement("pre");
+    output.id = "seen";
+    output.textContent = JSON.stringify([shown.naturalWidth, shown.naturalHeight]);
+    document.body.append(output);
+  }, 500);
+};
+</script>"""
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -63,7 +82,7 @@ def test_many_pictures_are_reduced_until_they_are_small_together(monkeypatch):
     rows = [(f"s{i}", {t: texture(300, 400, i) for t in "AB"}) for i in range(12)]
     found = embed_pictures(rows)
     assert embedded_bytes(found) <= 400_000
-    assert found.longest_side in (160, 240, 320)
+    assert 160 <= found.longest_side <= 320
     for _, row in found.rows:
         for picture in row:
             assert max(decoded(picture.uri).size) == found.longest_side
@@ -129,3 +148,42 @@ def test_full_pictures_of_an_earlier_page_are_removed_and_other_files_kept(tmp_p
 def test_a_picture_that_is_not_rgb_is_refused_with_its_name(tmp_path):
     with pytest.raises(UserError, match="scene 1, Mask"):
         embed_pictures([("scene 1", {"Mask": np.zeros((4, 4), np.uint8)})])
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_an_enlarged_picture_is_the_file_or_without_it_the_embedded_one(
+    write, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(page_pictures, "MOST_BYTES", 1000)
+    write({"s": {"A": texture(300, 420)}}, full_pictures=True)
+    path = tmp_path / "report.html"
+    page = path.read_text(encoding="utf-8").replace("<main>", f"{READER}<main>", 1)
+    path.write_text(page, encoding="utf-8")
+
+    def enlarged():
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [BROWSER, *options, profile, "--dump-dom", path.as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        output = re.search(r'<pre id="seen">(.*?)</pre>', dom)
+        assert output, "the page's script did not run to its end"
+        return json.loads(output[1])
+
+    assert enlarged() == [420, 300]
+    shutil.rmtree(tmp_path / FOLDER)
+    assert enlarged() == [160, 114]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--a", "x", "--b", "y", "--fused", "z", "--json", "s.json"], "needs --output"),
+        (["--sequence", "--a", "x", "--b", "y", "--fused", "z"], "with --sequence"),
+        (["--understanding"], "with --understanding"),
+        (["--suite", "degraded", "--output", "o"], "whose report has no pictures"),
+    ],
+)
+def test_full_pictures_are_refused_where_no_report_has_them(capsys, options, message):
+    assert main(["evaluate", *options, "--full-pictures"]) == 2
+    assert message in capsys.readouterr().err
