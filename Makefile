@@ -12,7 +12,7 @@ PIP := $(BIN) -m pip install --quiet --disable-pip-version-check --constraint co
 help:
 	@echo "make demo     train nano on sample photographs, fuse held-out ones, write $(RUN)/report.html"
 	@echo "make check    formatting, lint, types and the quick tests (2 minutes on two cores)"
-	@echo "make test     all tests but the slow ones (10 minutes on two cores)"
+	@echo "make test     all tests but the slow ones (9 minutes on two cores)"
 	@echo "make test-slow the slow tests"
 	@echo "make test-all all tests, with optimised programs"
 	@echo "make parity   compare with PyTorch, peft and diffusers (installs them)"

@@ -7,6 +7,7 @@ import json
 import multiprocessing.process
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,11 @@ gc.set_threshold(50_000, 20, 20)
 # The first example of a property often compiles a program, so time limits per example are useless.
 hypothesis.settings.register_profile("ditfuse", deadline=None)
 hypothesis.settings.load_profile("ditfuse")
+
+
+# A shell ignores Ctrl-C for what it starts in the background: tests of Ctrl-C need Python's handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Processes that the current test has started, except `git`, which reports a run's commit, and

@@ -1,6 +1,7 @@
 """Weights & Biases and MLflow, without their servers: all starts of a run are one run there."""
 
 import json
+import time
 import struct
 
 import pytest
@@ -46,13 +47,8 @@ def wandb_records(data):
 
 
 @pytest.mark.processes
-def test_wandb_resumes_one_run_whose_steps_may_go_back(two_starts, monkeypatch):
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    folder = two_starts("wandb")
-    run_id = (folder / "wandb_run_id").read_text().strip()
-    files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
-    assert [file.name for file in files] == [f"run-{run_id}.wandb"] * 2
+def wandb_history(files):
+    """Returns (step, loss, PSNR) of every record of files, and the names of their runs."""
     found, names = [], set()
     for file in files:
         for record in wandb_records(file.read_bytes()):
@@ -64,6 +60,22 @@ def test_wandb_resumes_one_run_whose_steps_may_go_back(two_starts, monkeypatch):
                     for item in record.history.item
                 }
                 found.append((items["step"], items["loss"], items["eval/PSNR_clean"]))
+    return found, names
+
+
+def test_wandb_resumes_one_run_whose_steps_may_go_back(two_starts, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = two_starts("wandb")
+    run_id = (folder / "wandb_run_id").read_text().strip()
+    files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert [file.name for file in files] == [f"run-{run_id}.wandb"] * 2
+    # The service writes the end of a file after `finish` has returned.
+    end = time.monotonic() + 20
+    found, names = wandb_history(files)
+    while len(found) < 5 and time.monotonic() < end:
+        time.sleep(0.2)
+        found, names = wandb_history(files)
     assert found == [(s, 1.0 / s, 20.0) for s in (1, 2, 3, 3, 4)]
     assert names == {"my run"}
 
