@@ -48,7 +48,7 @@ hypothesis.settings.register_profile("ditfuse", deadline=None)
 hypothesis.settings.load_profile("ditfuse")
 
 
-# A shell ignores Ctrl-C for what it starts in the background: tests of Ctrl-C need Python's handler.
+# A shell ignores Ctrl-C for what it starts in the background; tests of it need Python's handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

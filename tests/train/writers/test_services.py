@@ -1,8 +1,8 @@
 """Weights & Biases and MLflow, without their servers: all starts of a run are one run there."""
 
 import json
-import time
 import struct
+import time
 
 import pytest
 
@@ -46,7 +46,6 @@ def wandb_records(data):
         data = data[7 + length :]
 
 
-@pytest.mark.processes
 def wandb_history(files):
     """Returns (step, loss, PSNR) of every record of files, and the names of their runs."""
     found, names = [], set()
@@ -63,6 +62,7 @@ def wandb_history(files):
     return found, names
 
 
+@pytest.mark.processes
 def test_wandb_resumes_one_run_whose_steps_may_go_back(two_starts, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
