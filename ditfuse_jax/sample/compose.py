@@ -48,10 +48,9 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
       UserError: a region is of another size than its sources, or there is no source of a role.
     """
     waiting: dict[int, tuple[FusionInput, dict[str, FusionInput]]] = {}
-    places: dict[int, _Key] = {}  # of the fusions that are not done yet
+    running: dict[int, FusionInput] = {}  # the fusions that are not done yet
     # With the parts, whose sources stay alive: a scene is known by the identity of its arrays.
     images: dict[_Key, tuple[FusionInput, np.ndarray]] = {}
-    fused: dict[int, FusionInput] = {}  # the part of each place
     latest: dict[str, FusionInput] = {}
     numbers = itertools.count()
     warned: set[str] = set()
@@ -64,10 +63,10 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
             waiting[number] = item, latest
             for part in latest.values():
                 key = _key(part)
-                if key in images or key in places.values():
+                if key in images or key in map(_key, running.values()):
                     continue
                 place = next(numbers)
-                places[place], fused[place] = key, part
+                running[place] = part
                 yield place, part
 
     def complete() -> Iterator[dict[int, np.ndarray]]:
@@ -83,7 +82,8 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
 
     for finished in fuse(fusions()):
         for place, image in finished.items():
-            images[places.pop(place)] = fused.pop(place), image
+            part = running.pop(place)
+            images[_key(part)] = part, image
         yield from complete()
     yield from complete()  # those that needed no fusion of their own
 
