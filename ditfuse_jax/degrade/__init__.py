@@ -3,6 +3,7 @@
 from ditfuse_jax.degrade.camera import ExposurePair, exposure_pair
 from ditfuse_jax.degrade.defocus import FocusPair, focus_pair
 from ditfuse_jax.degrade.m3 import M3_PRESETS, Block, M3Config, M3Views, degrade_views
+from ditfuse_jax.degrade.misalign import misalign
 from ditfuse_jax.degrade.overlay import overlay, overlay_all, overlay_mask
 from ditfuse_jax.degrade.pseudo_target import PSEUDO_TARGETS
 from ditfuse_jax.degrade.registry import DEGRADATIONS
@@ -24,6 +25,7 @@ __all__ = [
     "degrade_views",
     "exposure_pair",
     "focus_pair",
+    "misalign",
     "overlay",
     "overlay_all",
     "overlay_mask",

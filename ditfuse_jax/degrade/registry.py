@@ -4,6 +4,7 @@ from ditfuse_jax.degrade.blur import box_blur, gaussian_blur, median_blur
 from ditfuse_jax.degrade.degradation import Degradation, one_of
 from ditfuse_jax.degrade.exposure import colour_shift, exposure_imbalance, low_light
 from ditfuse_jax.degrade.mask import mask
+from ditfuse_jax.degrade.misalign import misalign
 from ditfuse_jax.degrade.noise import gaussian_noise, salt_and_pepper
 from ditfuse_jax.registry import Registry
 
@@ -21,5 +22,6 @@ DEGRADATIONS: Registry[Degradation] = Registry(
         "low_light": low_light,
         "colour_shift": colour_shift,
         "exposure_imbalance": exposure_imbalance,
+        "misalign": misalign,
     },
 )

@@ -17,7 +17,11 @@ from ditfuse_jax.tasks.options import parse_options, replace_options
 from ditfuse_jax.tasks.records import Records
 from ditfuse_jax.tasks.requested import Requested
 from ditfuse_jax.tasks.segmentation import SceneMap, Segmentation
+from ditfuse_jax.tasks.street_views import StreetViews
 from ditfuse_jax.tasks.streets import Streets
+
+# Photographs by day and night, with and without infrared, in varied light and weather.
+_VARIED = StreetViews({"clean": 1.0, "m3": 2.0, "infrared": 2.0}, augment=0.6)
 
 # An entry is a task with its default options, or a class of tasks that needs no arguments.
 TASKS: Registry[Task] = Registry(
@@ -25,10 +29,12 @@ TASKS: Registry[Task] = Registry(
     {
         "m3": M3(),
         "m3_extended": M3(M3_PRESETS["extended"], ("fusion", "restoration")),
+        "m3_misaligned": M3(misalign=0.5),
         "ivif": IVIF(),
         "ivif_pyramid": IVIF("pyramid"),
         "ivif_gradient": IVIF("gradient"),
         "ivif_detail": IVIF("detail"),
+        "ivif_misaligned": IVIF("detail", misalign=0.5),
         "mff": MFF(),
         "mef": MEF(),
         "mef_detail": MEF("detail"),
@@ -43,7 +49,9 @@ TASKS: Registry[Task] = Registry(
         "requested_streets": Requested(Streets()),
         "streets": Streets(),
         "segmentation": Segmentation(),
+        "segmentation_varied": Segmentation(_VARIED),
         "scene": SceneMap(),
+        "scene_varied": SceneMap(_VARIED),
         "records": Records(),
         "records_1": Records(1),
         "records_3": Records(3),

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ditfuse_jax.degrade import M3_PRESETS, M3Config, degrade_views, overlay, overlay_all
+from ditfuse_jax.degrade import overlay, overlay_all
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import check_same_size
 from ditfuse_jax.prompts import instructions, task_prompt
 from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.tasks.example import Example, draw_instruction, shuffled
+from ditfuse_jax.tasks.street_views import StreetViews
 
 # The usual eleven classes of CamVid by label, each with its names.
 STREET_CLASSES: tuple[tuple[str, ...], ...] = (
@@ -26,6 +27,7 @@ STREET_CLASSES: tuple[tuple[str, ...], ...] = (
     ("pedestrian", "pedestrians", "people"),
     ("cyclist", "bicycle"),
 )
+_VIEWS = StreetViews({"clean": 1.0, "m3": 1.0})
 _MIN_AREA = 0.005  # fraction of the image below which a class is not asked for
 _IGNORED = 255
 _ABSENT = 0.08  # probability of asking for a class that is absent
@@ -34,20 +36,18 @@ _FULL_SCENE = 0.5  # probability of a crop that covers as much of the scene as p
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """Sources: two M3 views of a labelled image; target: the image with the class overlaid.
+    """Sources: two views of a labelled image; target: their fusion with the class overlaid.
 
-    If the class is not in the crop, the target is the image.  The label after the last class, and
+    If the class is not in the crop, the target is the fusion.  The label after the last class, and
     255, are void.
 
     Attributes:
+      views: how the views are drawn; by default the image itself twice or two M3 views.
       classes: the names of each class, by label.
-      config: how the views are degraded.
-      clean_probability: probability that both views are the clean image.
     """
 
+    views: StreetViews = _VIEWS
     classes: tuple[tuple[str, ...], ...] = STREET_CLASSES
-    config: M3Config = M3_PRESETS["paper"]
-    clean_probability: float = 0.5
     num_images: int = dataclasses.field(default=2, init=False)
 
     def __call__(
@@ -59,12 +59,10 @@ class Segmentation:
         check_labels(coded[..., 0], self.classes)
         wanted = self._draw_class(coded[..., 0], rng)
         # Degraded before downscaling, like a downscaled photograph of a degraded scene.
-        views = (scene, scene)
-        if rng.random() >= self.clean_probability:
-            degraded = degrade_views(scene, rng, self.config)
-            views = (degraded.view_a, degraded.view_b)
-        *views, clean, coded = random_crop_and_flip(
-            (*views, scene, coded),
+        names = [names[0] for names in self.classes]
+        views, _, fused = self.views.draw(scene, coded[..., 0], names, rng)
+        *views, fused, coded = random_crop_and_flip(
+            (*views, fused, coded),
             rng,
             crop,
             vertical_flip=False,
@@ -73,17 +71,17 @@ class Segmentation:
             containing=_some_pixel(coded[..., 0] == wanted, rng),
         )
         sources = shuffled(views, rng)
-        sentence, target = self._show(clean, coded[..., 0], wanted, rng)
+        sentence, target = self._show(fused, coded[..., 0], wanted, rng)
         return Example(sources, task_prompt("SEG", None, sentence), target)
 
     def _show(
-        self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
+        self, fused: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
     ) -> tuple[str, np.ndarray]:
         """Returns the instruction and the target."""
         names = self.classes[wanted]
         sentence = draw_instruction(instructions("segmentation"), rng)
         sentence = sentence.replace("{class}", names[int(rng.integers(len(names)))])
-        return sentence, overlay(clean, labels == wanted)
+        return sentence, overlay(fused, labels == wanted)
 
     def _draw_class(self, labels: np.ndarray, rng: np.random.Generator) -> int:
         counts = np.bincount(labels.ravel(), minlength=256)[: len(self.classes)]
@@ -103,9 +101,9 @@ class SceneMap(Segmentation):
     """Marks every class with its colour, so that all labels of a scene are used."""
 
     def _show(
-        self, clean: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
+        self, fused: np.ndarray, labels: np.ndarray, wanted: int, rng: np.random.Generator
     ) -> tuple[str, np.ndarray]:
-        return draw_instruction(instructions("scene"), rng), overlay_all(clean, labels)
+        return draw_instruction(instructions("scene"), rng), overlay_all(fused, labels)
 
 
 def _some_pixel(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:

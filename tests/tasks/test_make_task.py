@@ -20,6 +20,7 @@ from ditfuse_jax.tasks import (
     Task,
     make_task,
 )
+from ditfuse_jax.tasks.street_views import StreetViews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def test_text_and_dict_describe_the_same_task():
         ("ivif:target=detail", IVIF("detail")),
         ("mef_detail:target=none", MEF(None)),
         ({"name": "mef_detail", "target": None}, MEF(None)),
-        ("segmentation:clean_probability=1", Segmentation(clean_probability=1.0)),
+        ("segmentation:kinds=m3", Segmentation(StreetViews({"m3": 1.0}))),
         ("records:num_sources=4", Records(4)),
         ("control_m3:overlap_fraction=1", Control(M3(M3Config(overlap_fraction=1.0)))),
         ({"name": "control_m3", "base": "ivif"}, Control(IVIF())),
@@ -138,7 +139,7 @@ def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
         ("m3:overlap_fraction=1,overlap_fraction=0", "'overlap_fraction' is given twice"),
         (
             "m3:blocks=32",
-            "task 'm3': option 'blocks' is unknown; choose from config, pools, block_sides, "
+            "task 'm3': option 'blocks' is unknown; choose from config, pools, misalign, block_sides, "
             "overlap_fraction, degradations",
         ),
         ("m3:num_images=2", "option 'num_images' is unknown"),

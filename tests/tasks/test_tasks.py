@@ -19,6 +19,7 @@ from ditfuse_jax.tasks import (
     Segmentation,
 )
 from ditfuse_jax.tasks.crop import random_crop
+from ditfuse_jax.tasks.street_views import StreetViews
 
 IMAGES = "This is the first image <img><|image_1|></img>, and this is the second image"
 
@@ -216,9 +217,8 @@ class TestSegmentation:
     def test_many_crops_show_the_downscaled_full_scene_and_its_degradation(self):
         """Random blocks, downscaled to a third, are grey: no pixel is as bright any more."""
         coded = np.full((288, 288, 3), 3, np.uint8)
-        task = Segmentation(
-            config=M3Config(degradations={"mask": 1}, overlap_fraction=1), clean_probability=0
-        )
+        masked = M3Config(degradations={"mask": 1}, overlap_fraction=1)
+        task = Segmentation(StreetViews({"m3": 1.0}, m3=masked))
         grey = np.full((288, 288, 3), 128, np.uint8)
         deviations = [
             task((grey, coded), np.random.default_rng(seed), (96, 96)).sources[0].std()
@@ -237,7 +237,7 @@ class TestSegmentation:
     def test_crops_that_are_not_of_the_full_scene_contain_the_class(self):
         coded = np.full((400, 400, 3), 3, np.uint8)
         coded[20:60, 320:380] = 8
-        task = Segmentation(clean_probability=1)
+        task = Segmentation(StreetViews({"clean": 1.0}))
         shown = []
         for seed in range(60):
             scene = np.full((400, 400, 3), 128, np.uint8)
