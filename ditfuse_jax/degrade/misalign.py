@@ -22,7 +22,7 @@ def misalign(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, P
       rng: draws the displacement.
 
     Returns:
-      The moved image, and `{"shift": (x, y)}` in pixels.
+      The moved image, and `shift_x` and `shift_y` in pixels, right and down.
     """
     height, width = image.shape[:2]
     length, angle = rng.uniform(0, MAX_SHIFT), rng.uniform(0, 2 * np.pi)
@@ -37,4 +37,4 @@ def misalign(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, P
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return moved, {"shift": (float(shift[0]), float(shift[1]))}
+    return moved, {"shift_x": float(shift[0]), "shift_y": float(shift[1])}

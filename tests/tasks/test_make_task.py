@@ -139,8 +139,8 @@ def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
         ("m3:overlap_fraction=1,overlap_fraction=0", "'overlap_fraction' is given twice"),
         (
             "m3:blocks=32",
-            "task 'm3': option 'blocks' is unknown; choose from config, pools, misalign, block_sides, "
-            "overlap_fraction, degradations",
+            "task 'm3': option 'blocks' is unknown; choose from config, pools, misalign, "
+            "block_sides, overlap_fraction, degradations",
         ),
         ("m3:num_images=2", "option 'num_images' is unknown"),
         ("m3:block_sides=wide", "task 'm3': option block_sides cannot be 'wide'"),

@@ -17,6 +17,7 @@ from ditfuse_jax.tasks import (
     PromptedImages,
     Records,
     Segmentation,
+    make_task,
 )
 from ditfuse_jax.tasks.crop import random_crop
 from ditfuse_jax.tasks.street_views import StreetViews
@@ -39,7 +40,7 @@ def labels(height=100, width=120):
 
 def example_of(name, seed, crop=(48, 64)):
     images = [picture(seed=seed) for seed in range(TASKS[name].num_images)]
-    if name in ("segmentation", "scene", "streets", "requested_streets"):
+    if name.startswith(("segmentation", "scene", "streets", "requested_streets")):
         images[1] = labels()
     if name.startswith("records"):
         images = PromptedImages(images, task_prompt("FUSION", None, "Merge.", len(images) - 1))
@@ -182,8 +183,9 @@ def test_control_asks_for_a_level_and_shows_it(name):
 class TestSegmentation:
     """The class that the instruction names is the one that is overlaid."""
 
-    def examples(self, coded, count=60, **changes):
-        task = Segmentation(config=M3Config(degradations={"mask": 1}), **changes)
+    def examples(self, coded, count=60):
+        masked = M3Config(degradations={"mask": 1})
+        task = Segmentation(StreetViews({"clean": 1.0, "m3": 1.0}, m3=masked))
         image = picture(96, 96)[..., :1].repeat(3, axis=2)  # grey: nothing has the overlay's colour
         return [task((image, coded), np.random.default_rng(s), (96, 96)) for s in range(count)]
 
@@ -303,3 +305,59 @@ class TestRecords:
     def test_images_without_a_prompt_are_refused(self):
         with pytest.raises(UserError, match="give records:FILE"):
             Records()(tuple(self.images()), np.random.default_rng(0), (32, 48))
+
+
+@pytest.mark.parametrize(("name", "moved"), [("m3", 1), ("ivif", None)])
+def test_a_misaligned_source_is_moved_and_the_target_is_that_of_the_registered_pair(name, moved):
+    still, shifted = make_task(f"{name}:misalign=0"), make_task(f"{name}:misalign=1")
+    images = [picture(seed=seed) for seed in range(still.num_images)]
+    for seed in range(8):
+        plain, example = (
+            task(images, np.random.default_rng(seed), (48, 64)) for task in (still, shifted)
+        )
+        np.testing.assert_array_equal(example.target, plain.target)
+        if moved is not None:
+            np.testing.assert_array_equal(example.sources[0], plain.sources[0])
+            assert (example.sources[1] != plain.sources[1]).any()
+        else:
+            visible = example.roles.index("visible")
+            (expected,) = (
+                one
+                for one, role in zip(plain.sources, plain.roles, strict=True)
+                if role == "visible"
+            )
+            np.testing.assert_array_equal(example.sources[visible], expected)
+            assert not any((example.sources[1 - visible] == one).all() for one in plain.sources)
+
+
+class TestStreetViews:
+    """Views of labelled scenes, as each of the fusion tasks would show them."""
+
+    def test_an_unknown_kind_is_refused_by_name(self):
+        with pytest.raises(UserError, match="kind of views 'rain' is unknown; choose from"):
+            StreetViews({"rain": 1.0})
+
+    def test_frequencies_that_are_all_zero_are_refused(self):
+        with pytest.raises(UserError, match="kinds of views need positive frequencies"):
+            StreetViews({"clean": 0.0})
+
+    def test_infrared_views_name_their_roles_and_their_fusion_is_neither_of_them(self):
+        scene, labels = picture(48, 64), np.full((48, 64), 9)
+        names = [names[0] for names in STREET_CLASSES]
+        views, roles, fused = StreetViews({"infrared": 1.0}).draw(
+            scene, labels, names, np.random.default_rng(0)
+        )
+        assert roles == ("visible", "infrared") and (views[1] == views[1][..., :1]).all()
+        assert all((fused != view).any() for view in views)
+
+    def test_a_class_is_marked_in_the_fusion_of_a_photograph_and_its_infrared_image(self):
+        """The overlay's colour lies on the class, however the views differ."""
+        task = Segmentation(StreetViews({"infrared": 1.0}))
+        coded = np.full((96, 96, 3), 3, np.uint8)
+        coded[:48] = 0
+        grey = np.full((96, 96, 3), 128, np.uint8)
+        shares = [
+            overlay_mask(task((grey, coded), np.random.default_rng(s), (96, 96)).target).mean()
+            for s in range(30)
+        ]
+        assert np.mean(np.isclose(shares, 0.5, atol=0.02)) > 0.6
