@@ -23,7 +23,10 @@ from ditfuse_jax.sample.prepared import (
     run,
     split_arguments,
 )
+from ditfuse_jax.sample.sequence_fuser import REUSE, SequenceSettings
 from ditfuse_jax.sample.stack_fuser import StackFuser
+from ditfuse_jax.sample.static_smoothing import SHARE
+from ditfuse_jax.sample.stream import stream
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 from ditfuse_jax.weights import SHIPPED
 
@@ -158,23 +161,32 @@ class Fuser:
         return run([prepare(*pair) for pair in zip(loaded, prompts, strict=True)])
 
     def stream(
-        self, frames: Iterable[Sequence[Any]], prompt: str | None = None, **options: Any
+        self,
+        frames: Iterable[Sequence[Any]],
+        prompt: str | None = None,
+        *,
+        reuse: int = REUSE,
+        smoothing: float = SHARE,
+        **options: Any,
     ) -> Iterator[Fused]:
-        """Fuses the frames of a sequence as they come, in their order.
+        """Fuses the frames of a sequence as they come, in their order, as `ditfuse fuse` does.
 
         The range of samples with more than 8 bits is chosen by the first frame and kept, so that a
         video does not flicker.  At most `batch_size` frames wait in memory.
 
         Args:
-          frames: the images of each frame.
+          frames: the images of each frame, of equally many sources.
           prompt: for all frames.
+          reuse, smoothing: how neighbouring frames are used, see `SequenceSettings`; with 1 and 0
+            every frame is fused for itself.
           options: further arguments of a call.
 
         Raises:
           UserError: see `__call__`.
         """
+        settings = SequenceSettings(reuse, smoothing)
         chosen, sampling = Options.split(options)
-        return self._stream(frames, prompt, chosen, self.sampler(**sampling))
+        return stream(frames, prompt, chosen, self.sampler(**sampling), settings)
 
     def prepare(self, images: Sequence[Any], prompt: str | None = None, **options: Any) -> Prepared:
         """Reads and checks what a call gets, without computing anything; see `run`."""
@@ -210,25 +222,3 @@ class Fuser:
             while len(self._samplers) > _KEPT_SETTINGS:
                 del self._samplers[next(iter(self._samplers))]
         return found
-
-    def _stream(
-        self,
-        frames: Iterable[Sequence[Any]],
-        prompt: str | None,
-        options: Options,
-        sampler: StackFuser,
-    ) -> Iterator[Fused]:
-        prepare = None
-        waiting: list[Prepared] = []
-        for number, images in enumerate(frames, start=1):
-            stack = load_stack(images, f"frame {number}, ")
-            prepare = prepare or Preparer(sampler, options, [stack])
-            item = prepare(stack, prompt)
-            if waiting and item.size != waiting[0].size:
-                yield from run(waiting)
-                waiting.clear()
-            waiting.append(item)
-            if len(waiting) == sampler.sampling.batch_size:
-                yield from run(waiting)
-                waiting.clear()
-        yield from run(waiting)

@@ -78,6 +78,19 @@ class Prepared:
         """Stacks with equal keys can be fused in one batch; computed once."""
         return self.sampler.sampling, *self.sampler.batch_key(self.input)
 
+    def fused(self, image: np.ndarray) -> Fused:
+        """Returns the fused image (H, W, 3) with what is known of it."""
+        return Fused(
+            image,
+            tuple(self.input.sources),
+            self.instruction.prompt,
+            self.instruction.understood,
+            self.instruction.left_out,
+            self.instruction.applied,
+            self.sampler.sampling.to_dict(),
+            self.metadata,
+        )
+
 
 class Preparer:
     """Prepares stacks whose sources share the ranges of their samples."""
@@ -149,19 +162,7 @@ def run(prepared: Sequence[Prepared], sampler: StackFuser | None = None) -> list
     sampler = sampler or prepared[0].sampler
     for done in sampler.fuse_iter(enumerate(item.input for item in prepared)):
         images.update(done)
-    return [
-        Fused(
-            images[number],
-            tuple(item.input.sources),
-            item.instruction.prompt,
-            item.instruction.understood,
-            item.instruction.left_out,
-            item.instruction.applied,
-            item.sampler.sampling.to_dict(),
-            item.metadata,
-        )
-        for number, item in enumerate(prepared)
-    ]
+    return [item.fused(images[number]) for number, item in enumerate(prepared)]
 
 
 def load_stack(images: Sequence[Any], where: str = "") -> tuple[LoadedImage, ...]:

@@ -34,9 +34,9 @@ class SequenceSettings:
 
     def __post_init__(self) -> None:
         if self.reuse < 1:
-            raise UserError(f"--reuse counts frames, from 1, not {self.reuse}")
+            raise UserError(f"reuse counts frames, from 1, not {self.reuse}")
         if not 0 <= self.smoothing < 1:
-            raise UserError(f"--smoothing must be from 0 to below 1, not {self.smoothing}")
+            raise UserError(f"smoothing must be from 0 to below 1, not {self.smoothing}")
 
 
 class SequenceFuser:

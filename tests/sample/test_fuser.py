@@ -142,7 +142,7 @@ def test_a_stream_is_fused_frame_by_frame_in_order(fuser, images):
             taken.append(k)
             yield [np.roll(image, k, axis=1) for image in images]
 
-    stream = fuser.stream(frames(), batch_size=2)
+    stream = fuser.stream(frames(), batch_size=2, smoothing=0)
     assert taken == []
     first = next(stream)
     assert taken == [0, 1]
@@ -162,10 +162,40 @@ def test_frames_in_one_buffer_are_fused_each_for_itself(fuser, images):
                 place[:] = image
             yield buffer
 
-    fused = list(fuser.stream(source(), batch_size=2))
+    fused = list(fuser.stream(source(), batch_size=2, smoothing=0))
     expected = fuser.batch(frames, batch_size=2)
     for one, other in zip(fused, expected, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_a_stream_gives_the_frames_of_the_command(fuser, images, tmp_path):
+    """Keys and values are reused and static regions smoothed, by the same settings."""
+    pytest.importorskip("av")
+    from ditfuse_jax.images.video import read_frames
+
+    rng = np.random.default_rng(0)
+    frames = []
+    for k in range(3):
+        noisy = [np.clip(x + rng.normal(0, 2, x.shape), 0, 255).astype(np.uint8) for x in images]
+        for name, image in zip(("vis", "ir"), noisy, strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_image(tmp_path / name / f"{k}.png", image)
+        frames.append(noisy)
+    video = tmp_path / "fused.mkv"  # lossless with 16 bits
+    words = ["--fps", "25", "--steps", "1", "--depth", "16", "-o", str(video)]
+    assert main(["fuse", str(tmp_path / "vis"), str(tmp_path / "ir"), *words]) == 0
+    streamed = [fused.image for fused in fuser.stream(frames, depth=16)]
+    for image, frame in zip(streamed, read_frames(video), strict=True):
+        np.testing.assert_array_equal(image, frame.samples.values)
+    alone = [fuser(*frame, depth=16).image for frame in frames]
+    assert np.abs(streamed[2].astype(int) - alone[2]).max() > 257
+
+
+def test_frames_of_another_size_begin_a_stream_anew(fuser, images):
+    smaller = [image[:40, :56] for image in images]
+    fused = list(fuser.stream([images, images, smaller, images]))
+    assert [one.image.shape[:2] for one in fused] == [(48, 64), (48, 64), (40, 56), (48, 64)]
+    np.testing.assert_array_equal(fused[3].image, fused[0].image)
 
 
 def test_prepared_stacks_are_fused_with_settings_that_nobody_repeats(images):
@@ -237,6 +267,8 @@ def test_encoded_bytes_are_those_of_the_file(fuser, images, tmp_path):
         (lambda f, a, b: f(a, b, task="paint"), "standard task 'paint' is unknown"),
         (lambda f, a, b: f.batch([(a, b), (a,)]), "stack 2, 1 images"),
         (lambda f, a, b: list(f.stream([(a, b), (a, a / 9)])), "frame 2, image 2: float values"),
+        (lambda f, a, b: list(f.stream([(a, b), (a, b, a)])), "frame 2 has 3 images, the first"),
+        (lambda f, a, b: f.stream([(a, b)], reuse=0), "reuse counts frames, from 1, not 0"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(fuser, images, call, part):

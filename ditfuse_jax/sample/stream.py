@@ -1,0 +1,63 @@
+"""Fuses frames that come one by one, with what neighbouring frames have in common."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.sample.fused import Fused
+from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
+from ditfuse_jax.sample.prepared import Options, Prepared, Preparer, load_stack
+from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
+from ditfuse_jax.sample.stack_fuser import StackFuser
+
+
+def stream(
+    frames: Iterable[Sequence[Any]],
+    prompt: str | None,
+    options: Options,
+    sampler: StackFuser,
+    settings: SequenceSettings,
+) -> Iterator[Fused]:
+    """Yields the fused frames in their order; see `Fuser.stream`.
+
+    Where frames change their size, what is kept of earlier frames begins anew.
+    """
+    prepared = _prepare(frames, prompt, options, sampler)
+    first = next(prepared, None)
+    if first is None:
+        return
+    plain = options.region is None and not (
+        first.instruction.requests or marks_classes(first.instruction.prompt)
+    )
+    prompts = [first.instruction.prompt] if plain else []
+    count = len(first.input.sources)
+    everything = itertools.chain([first], prepared)
+    for _, group in itertools.groupby(everything, key=lambda item: item.size):
+        fuser = SequenceFuser(sampler.trained, sampler.sampling, prompts, count, settings)
+        yield from _fuse(fuser, group)
+
+
+def _prepare(
+    frames: Iterable[Sequence[Any]], prompt: str | None, options: Options, sampler: StackFuser
+) -> Iterator[Prepared]:
+    """Reads and checks frames; the first one decides the ranges and the number of sources."""
+    prepare, count = None, 0
+    for number, images in enumerate(frames, start=1):
+        stack = load_stack(images, f"frame {number}, ")
+        prepare, count = prepare or Preparer(sampler, options, [stack]), count or len(stack)
+        if len(stack) != count:
+            raise UserError(f"frame {number} has {len(stack)} images, the first one {count}")
+        yield prepare(stack, prompt)
+
+
+def _fuse(fuser: SequenceFuser, group: Iterator[Prepared]) -> Iterator[Fused]:
+    waiting: dict[int, Prepared] = {}
+
+    def inputs() -> Iterator[tuple[int, FusionInput]]:
+        for number, item in enumerate(group):
+            waiting[number] = item
+            yield number, item.input
+
+    for number, image in fuser(inputs()):
+        yield waiting.pop(number).fused(image)
