@@ -5,6 +5,7 @@ import gc
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -157,8 +158,13 @@ def command() -> NoReturn:
         if "://" not in os.environ.get(CACHE_VARIABLE, ""):
             os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
         code = main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         ctrl_c.end()
+    except BrokenPipeError:
+        # Who reads the output has seen enough, such as `head`.  Nothing can be written any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        exit_now(128 + signal.SIGPIPE)
     if code == EXIT_USER_ERROR:
         # At a normal exit, threads of a failed read may still print messages or block forever.
         exit_now(code)

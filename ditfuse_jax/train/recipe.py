@@ -187,8 +187,7 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         config_flags.DEFINE_config_dict("config", config, flag_values=parser, sys_argv=arguments)
         parser(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        # str() of a KeyError is its representation, quotes and escapes included.
-        reason = " ".join(str(error.args[0] if error.args else error).split())
+        reason = " ".join(_message(error).split())
         what = "no such key: " if isinstance(error, AttributeError | KeyError) else ""
         renamed = [
             f"{old} is now {new}" for old, new in RENAMED.items() if f"--config.{old}" in last
@@ -198,6 +197,20 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     config = parser["config"].value
     config.lock()
     return config
+
+
+def _message(error: Exception) -> str:
+    """Returns what an error says.
+
+    str() of a KeyError is the representation of its message, with quotes and escapes;
+    ml_collections also puts such a text into an AttributeError.
+    """
+    text = str(error.args[0] if error.args else error)
+    try:
+        literal = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return literal if isinstance(literal, str) else text
 
 
 # Keys whose value is a name, or a dict of `name` and settings.

@@ -78,7 +78,10 @@ def test_a_checkpoint_can_be_sampled_but_not_trained(plan):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.flow.drwas=2", "slip, seed 0: cannot apply .*no such key"),
+        (
+            "--config.flow.drwas=2",
+            "slip, seed 0: cannot apply .*no such key: 'drwas' Did you mean \"draws\"",
+        ),
         ("--config.flow.draws=many", "slip, seed 0: cannot apply"),
         ("--config.train.steps=0", "slip, seed 0: train.steps must be at least 1"),
         (
