@@ -1,9 +1,11 @@
 import dataclasses
+import json
 
 import pytest
 
 from ditfuse_jax.resources import resource
 from ditfuse_jax.weights import SHIPPED, open_checkpoint
+from ditfuse_jax.weights.best_step import FILE
 from ditfuse_jax.weights.license import LICENSE, find_license
 
 OF_SHIPPED = resource("data", SHIPPED) / LICENSE
@@ -30,3 +32,13 @@ def test_a_run_has_the_licence_of_the_weights_that_it_started_from(checkpoint, t
     assert find_license(run) == OF_SHIPPED
     (project / "runs" / "run" / LICENSE).write_text("of the run")
     assert find_license(run) == project / "runs" / "run" / LICENSE
+
+
+def test_the_best_step_of_a_run_has_the_licence_of_the_run(checkpoint, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "checkpoints" / "7").mkdir(parents=True)
+    (folder / LICENSE).write_text("of the run")
+    best = {"metric": "eval/PSNR_clean", "direction": "higher", "values": {"7": 30.0}}
+    (folder / FILE).write_text(json.dumps(best))
+    run = dataclasses.replace(checkpoint, path=f"{folder}@best", config={"weights": SHIPPED})
+    assert find_license(run) == folder / LICENSE
