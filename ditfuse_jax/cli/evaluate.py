@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]DIR",
         help="folder of fused images; repeat it to compare methods",
     )
-    add("--suite", help="score on the data sets of a suite: dev, degraded")
+    add("--suite", help="score on the data sets of a suite: dev, degraded, misaligned")
     add("--root", type=as_path, help="folder of the suite's data (default: the suite's own)")
     add("--metrics", nargs="+", metavar="NAME", help="metrics, or all (default: the task's)")
     add(

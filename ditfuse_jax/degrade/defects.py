@@ -12,6 +12,7 @@ import numpy as np
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.deblur import motion_line
 from ditfuse_jax.degrade.defocus import disc
+from ditfuse_jax.degrade.misalign import MAX_SHIFT
 from ditfuse_jax.registry import Registry
 
 _DISPLAY_GAMMA = 2.2
@@ -116,6 +117,20 @@ def overexposed(image: np.ndarray, strength: float, rng: np.random.Generator) ->
 def underexposed(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Too short an exposure, by 0.75 to 2.5 stops, rounded to whole levels."""
     return _exposed(image, -0.75 - 1.75 * strength)
+
+
+@IMAGE_DEFECTS.register("shifted")
+def shifted(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A shift by up to 4 pixels in a random direction, as registration leaves it."""
+    angle = rng.uniform(0, 2 * np.pi)
+    x, y = MAX_SHIFT * strength * np.cos(angle), MAX_SHIFT * strength * np.sin(angle)
+    return cv2.warpAffine(
+        image,
+        np.array([[1, 0, x], [0, 1, y]], np.float32),
+        image.shape[1::-1],
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
 
 
 def _exposed(image: np.ndarray, stops: float) -> np.ndarray:

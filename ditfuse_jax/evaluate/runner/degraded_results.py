@@ -1,4 +1,4 @@
-"""The results of `evaluate --suite degraded`: means, tables, JSON."""
+"""The results of `evaluate --suite degraded` and `misaligned`: means, tables, JSON."""
 
 import dataclasses
 import functools
@@ -9,13 +9,24 @@ from typing import Any
 from ditfuse_jax.evaluate.baselines import method_title
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
-from ditfuse_jax.evaluate.runner.suites import Condition, Suite
-
-METRICS_OF_CHANGE = ("PSNR_clean", "SSIM_clean", "VIF")
-_TITLES = {"PSNR_clean": "PSNR", "SSIM_clean": "SSIM", "VIF": "VIF"}
+from ditfuse_jax.evaluate.runner.suites import Suite
 
 Case = tuple[str, float]  # defect, strength
+CLEAN: Case = ("clean", 0.0)
 Values = dict[str, dict[Case, dict[str, dict[str, float]]]]  # image, case, metric, method
+
+# What is computed of a suite, by its `against`.
+METRICS_AGAINST = {
+    "fusion": ("PSNR_clean", "SSIM_clean", "VIF"),
+    "sources": ("Qabf", "VIF", "SSIM"),
+}
+_TITLES = {"PSNR_clean": "PSNR", "SSIM_clean": "SSIM"}
+_EXPLANATIONS = {
+    "fusion": "Each method's fused image of degraded sources, compared on luminance with its own"
+    " fused image of the clean sources: higher is closer; ∞: equal on an image.",
+    "sources": "Fused images of the clean and of degraded sources, scored on luminance against the"
+    " clean sources: what falls from the first row is lost.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +66,19 @@ def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
     """Markdown: for each metric the mean by kind and strength, over all sets and for each."""
     methods = results.methods
     first = f"`{DEFAULT_METHOD}` is {model}. " if model else ""
-    parts = [
-        f"# {suite.title}\n\n{first}Each method's fused image of degraded sources, compared on"
-        " luminance with its own fused image of the clean sources: higher is closer; ∞: equal on an"
-        " image."
-    ]
+    parts = [f"# {suite.title}\n\n{first}{_EXPLANATIONS[suite.against]}"]
     names = list(results.values)
     for name in [None, *names] if len(names) > 1 else names:
         count = sum(len(of) for key, of in results.values.items() if name in (None, key))
         title = next((s.title for s in suite.sets if s.name == name), "All sets")
         parts.append(f"## {title}, {count} {'image' if count == 1 else 'images'}")
-        for metric in METRICS_OF_CHANGE:
-            head = [_TITLES[metric], "strength", *map(method_title, methods)]
+        for metric in METRICS_AGAINST[suite.against]:
+            head = [_TITLES.get(metric, metric), "strength", *map(method_title, methods)]
             lines = ["| " + " | ".join(head) + " |", "|---|---" + "|---:" * len(methods) + "|"]
-            for condition, strength in _cases(suite):
-                case = condition.defect, strength
+            for case in scored_cases(suite):
                 means = [results.mean(case, metric, m, name) for m in methods]
-                cells = [case[0], f"{strength:g}", *(_number(mean, metric) for mean in means)]
+                strength = "" if case == CLEAN else f"{case[1]:g}"
+                cells = [case[0], strength, *(_number(mean, metric) for mean in means)]
                 lines.append("| " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
     for name, of in results.excluded.items():
@@ -79,8 +86,13 @@ def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _cases(suite: Suite) -> Iterator[tuple[Condition, float]]:
-    return ((c, strength) for c in suite.conditions for strength in c.strengths)
+def degraded_cases(suite: Suite) -> list[Case]:
+    return [(c.defect, strength) for c in suite.conditions for strength in c.strengths]
+
+
+def scored_cases(suite: Suite) -> list[Case]:
+    """Those that have scores: clean sources too, unless everything is compared with them."""
+    return [*([CLEAN] if suite.against == "sources" else []), *degraded_cases(suite)]
 
 
 def _number(mean: float, metric: str) -> str:
@@ -90,21 +102,20 @@ def _number(mean: float, metric: str) -> str:
 
 
 def as_json(results: DegradedResults, suite: Suite, facts: dict[str, Any]) -> dict[str, Any]:
+    metrics = METRICS_AGAINST[suite.against]
+
     def nested(value: Callable[[Case, str, str], float]) -> dict[str, Any]:
-        return {
-            c.defect: {
-                f"{strength:g}": {
-                    metric: {m: value((c.defect, strength), metric, m) for m in results.methods}
-                    for metric in METRICS_OF_CHANGE
-                }
-                for strength in c.strengths
+        of_defects: dict[str, Any] = {}
+        for defect, strength in scored_cases(suite):
+            of_defects.setdefault(defect, {})[f"{strength:g}"] = {
+                metric: {m: value((defect, strength), metric, m) for m in results.methods}
+                for metric in metrics
             }
-            for c in suite.conditions
-        }
+        return of_defects
 
     return {
         "run": facts,
-        "metrics": {metric: METRICS[metric].title for metric in METRICS_OF_CHANGE},
+        "metrics": {metric: METRICS[metric].title for metric in metrics},
         "sets": {
             name: {
                 "count": len(images),

@@ -1,8 +1,9 @@
-"""`ditfuse evaluate --suite degraded`: the fusion of degraded sources against that of clean ones.
+"""`ditfuse evaluate --suite degraded` and `misaligned`: the fusion of degraded sources.
 
-Each method is compared with itself: its fused image of the degraded sources with its fused image of
-the clean ones.  A method that ignores its sources would be best, so the numbers belong beside those
-of the suite `dev`.
+In `degraded` each method is compared with itself: its fused image of the degraded sources with its
+fused image of the clean ones.  A method that ignores its sources would be best, so the numbers
+belong beside those of the suite `dev`.  In `misaligned` fused images are scored against the clean
+sources.
 """
 
 import functools
@@ -21,11 +22,13 @@ from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.evaluate.runner.degraded_results import (
-    METRICS_OF_CHANGE,
+    CLEAN,
+    METRICS_AGAINST,
     Case,
     DegradedResults,
     Values,
     as_json,
+    degraded_cases,
     tables,
 )
 from ditfuse_jax.evaluate.runner.evaluate_suite import open_fuser, present_sets
@@ -42,8 +45,6 @@ from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.train.run_folder import package_versions
-
-_CLEAN = "clean"
 
 
 def evaluate_degraded(
@@ -159,12 +160,13 @@ def _evaluate_set(
     stems = _spread(list(opened.readers), count)
     excluded = dict(opened.excluded)
     cases = [(c, strength) for c in suite.conditions for strength in c.strengths]
+    metrics = METRICS_AGAINST[suite.against]
     variants: dict[str, dict[Case, Callable[[], Scene]]] = {}
     # All variants of a scene are read after each other: one of the set is in memory.
     read_clean = functools.lru_cache(maxsize=1)(lambda stem: opened.readers[stem]())
     for stem in stems:
         read = functools.partial(read_clean, stem)
-        variants[stem] = {(_CLEAN, 0.0): read}
+        variants[stem] = {CLEAN: read}
         for c, strength in cases:
             variants[stem][c.defect, strength] = functools.partial(
                 _damaged, read, c, strength, s, stem
@@ -175,7 +177,7 @@ def _evaluate_set(
         readers = {_name(t, case): read for t, of in variants.items() for case, read in of.items()}
         fused = fuse_scenes(fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet)
         files, reasons = fused.files, fused.excluded
-    cache = ScoreCache(folder / "scores", names=METRICS_OF_CHANGE)
+    cache = ScoreCache(folder / "scores", names=metrics)
     values: Values = {}
     for stem in tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet):
         free_compiled_programs()
@@ -183,11 +185,11 @@ def _evaluate_set(
             for case in variants[stem]:
                 if why := reasons.get(_name(stem, case)):
                     raise UserError(why)
-            values[stem] = _score(stem, variants[stem], files, bool(fuser), cache)
+            values[stem] = _score(stem, variants[stem], files, bool(fuser), cache, suite.against)
         except UserError as error:
             excluded[stem] = str(error)
     if values:
-        _write_sheet(folder / "sheet.png", next(iter(values)), variants, files, cases)
+        _write_sheet(folder / "sheet.png", next(iter(values)), variants, files, suite)
     return values, excluded
 
 
@@ -212,7 +214,7 @@ def _damaged(
 
 
 def _name(stem: str, case: Case) -> str:
-    return f"{stem}-{case[0]}" if case[0] == _CLEAN else f"{stem}-{case[0]}-{case[1]:g}"
+    return f"{stem}-{case[0]}" if case == CLEAN else f"{stem}-{case[0]}-{case[1]:g}"
 
 
 def _outputs(
@@ -235,31 +237,42 @@ def _score(
     files: Mapping[str, Path],
     model: bool,
     cache: ScoreCache,
+    against: str,
 ) -> dict[Case, dict[str, dict[str, float]]]:
+    """Returns case -> metric -> method -> value; see `Suite.against`."""
+    metrics = METRICS_AGAINST[against]
     by_case = {case: _outputs(stem, case, read, files, model) for case, read in variants.items()}
-    clean = by_case.pop((_CLEAN, 0.0))
-    rows = {f"{m} {_name('', case)}": (m, case) for case in by_case for m in clean}
+    methods = list(by_case[CLEAN])
+    references: dict[str, tuple[np.ndarray, ...]]
+    if against == "sources":
+        references = dict.fromkeys(methods, variants[CLEAN]().sources)
+    else:
+        references = {m: (image,) for m, image in by_case.pop(CLEAN).items()}
+    rows = {f"{m} {_name('', case)}": (m, case) for case in by_case for m in methods}
     fingerprints = {
-        row: cache.fingerprint(pixels_digest(clean[m]), pixels_digest(by_case[case][m]))
+        row: cache.fingerprint(
+            " ".join(map(pixels_digest, references[m])), pixels_digest(by_case[case][m])
+        )
         for row, (m, case) in rows.items()
     }
     scores: MethodScores = cache.read(stem, fingerprints)
     lacking = [
-        m for m in clean if any(of == m and not scores.get(row) for row, (of, _) in rows.items())
+        m for m in methods if any(of == m and not scores.get(row) for row, (of, _) in rows.items())
     ]
     for m in lacking:  # all cases of a method in one program, the same for all methods
+        clean = references[m][0] if against == "fusion" else None
         new = compute_metrics_of_candidates(
-            [by_case[case][m] for case in by_case], [clean[m]], clean[m], METRICS_OF_CHANGE
+            [by_case[case][m] for case in by_case], references[m], clean, metrics
         )
         for place, case in enumerate(by_case):
             row = f"{m} {_name('', case)}"
-            scores[row] = {metric: float(new[metric][place]) for metric in METRICS_OF_CHANGE}
+            scores[row] = {metric: float(new[metric][place]) for metric in metrics}
     if lacking:
         cache.write(stem, fingerprints, scores)
     return {
         case: {
-            metric: {m: scores[f"{m} {_name('', case)}"][metric] for m in clean}
-            for metric in METRICS_OF_CHANGE
+            metric: {m: scores[f"{m} {_name('', case)}"][metric] for m in methods}
+            for metric in metrics
         }
         for case in by_case
     }
@@ -270,16 +283,16 @@ def _write_sheet(
     stem: str,
     variants: Mapping[str, Mapping[Case, Callable[[], Scene]]],
     files: Mapping[str, Path],
-    cases: Sequence[tuple[Condition, float]],
+    suite: Suite,
 ) -> None:
     """The strongest degradation of each kind of one image: sources and fused images."""
-    strongest = {c.defect: (c.defect, strength) for c, strength in cases}
+    strongest = {case[0]: case for case in degraded_cases(suite)}
     rows, titles = [], []
-    for case in [(_CLEAN, 0.0), *strongest.values()]:
+    for case in [CLEAN, *strongest.values()]:
         read = variants[stem][case]
         outputs = _outputs(stem, case, read, files, bool(files))
         shown = [m for m in (DEFAULT_METHOD, "mean", "max") if m in outputs]
         rows.append([*read().sources, *(outputs[m] for m in shown)])
-        titles.append(case[0] if case[0] == _CLEAN else f"{case[0]} {case[1]:g}")
+        titles.append(case[0] if case == CLEAN else f"{case[0]} {case[1]:g}")
     letters = [f"Source {letter}" for letter in "ABCD"[: len(rows[0]) - len(shown)]]
     write_sheet(path, rows, [*letters, *map(method_title, shown)], titles)

@@ -6,10 +6,12 @@ import math
 import weakref
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from ditfuse_jax.cli import main
+from ditfuse_jax.degrade.defects import apply_defect
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
 from ditfuse_jax.evaluate.runner import evaluate_degraded as degraded
@@ -173,3 +175,50 @@ def test_one_scene_of_a_set_is_in_memory(run, monkeypatch):
     monkeypatch.setattr(degraded, "_score", counted)
     run((Condition("dark", (1.0,)),), count=2)
     assert counts == [1] * 4
+
+
+class TestMisaligned:
+    """`--suite misaligned`: fusions of shifted sources against the registered sources."""
+
+    @pytest.fixture
+    def results(self, root, tmp_path):
+        rng = np.random.default_rng(0)
+        for folder in ("vi", "ir"):
+            for stem in ("x", "y", "z"):
+                texture = cv2.GaussianBlur(rng.random((64, 64), np.float32), (0, 0), 1.5)
+                grey = np.uint8(255 * (texture - texture.min()) / np.ptp(texture))
+                write_image(root / "cameras" / folder / f"{stem}.png", np.dstack([grey] * 3))
+        suite = Suite(
+            "Shifts", root, SETS[:1], (Condition("shifted", (0.5, 1.0), "infrared"),), "sources"
+        )
+        return evaluate_degraded(suite, output=tmp_path / "out", quiet=True)
+
+    def test_an_image_of_the_shifted_source_loses_and_one_of_the_other_does_not(self, results):
+        clean, shifted = (("clean", 0.0), ("shifted", 1.0))
+        for metric in ("Qabf", "VIF", "SSIM"):
+            a, b = (
+                [results.mean(case, metric, m) for case in (clean, shifted)]
+                for m in ("copy_a", "copy_b")
+            )
+            assert a[0] == a[1]
+            assert b[1] < b[0] - 0.1
+        means = [results.mean(c, "VIF", "mean") for c in (clean, ("shifted", 0.5), shifted)]
+        assert means == sorted(means, reverse=True)
+
+    def test_the_first_row_of_the_table_is_that_of_the_registered_sources(self, results, tmp_path):
+        table = (tmp_path / "out" / "degraded.md").read_text()
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert rows[0].startswith("| Qabf | strength |")
+        assert rows[2].startswith("| clean |  |") and rows[3].startswith("| shifted | 0.5 |")
+        written = json.loads((tmp_path / "out" / "degraded.json").read_text())
+        assert list(written["summary"]) == ["clean", "shifted"]
+
+
+def test_a_shift_has_the_length_that_its_strength_says(root):
+    rng = np.random.default_rng(3)
+    texture = cv2.GaussianBlur(rng.random((128, 128), np.float32), (0, 0), 2)
+    image = np.dstack([np.uint8(255 * (texture - texture.min()) / np.ptp(texture))] * 3)
+    for strength in (0.25, 1.0):
+        moved = apply_defect(image, "shifted", strength, np.random.default_rng(1))
+        found, _ = cv2.phaseCorrelate(np.float32(image[..., 0]), np.float32(moved[..., 0]))
+        assert np.hypot(*found) == pytest.approx(4 * strength, abs=0.3)

@@ -54,11 +54,13 @@ class Suite:
       title: of the overview.
       root: the default folder of the data.
       sets: in the order of the overview.
-      conditions: if there are any, methods are not scored against the sources: fused images of
-        degraded sources are compared with those of the clean ones.
+      conditions: if there are any, degraded sources are fused too.
+      against: what fused images of degraded sources are compared with: each method's own fusion of
+        the clean sources, or the clean sources, as the fusion of these is too.
     """
 
     title: str
     root: Path
     sets: tuple[EvaluationSet, ...]
     conditions: tuple[Condition, ...] = ()
+    against: Literal["fusion", "sources"] = "fusion"
