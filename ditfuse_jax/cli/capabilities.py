@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         if getattr(args, name, None):
             raise UserError(f"--{name} cannot be used with {flag}: name the scenes with --data")
     refuse_unused(args, ["--preset"], f"with {flag}, which computes no metrics of fusion")
+    refuse_unused(args, ["--align"], f"with {flag}, whose scenes are registered")
     refuse_unused(args, ["--full-pictures"], f"with {flag}, whose report has no such pictures")
     if args.understanding is not None:
         unused = (*MODEL_OPTIONS, "--data", "--count", "--task", *sampling_options())

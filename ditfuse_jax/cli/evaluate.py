@@ -5,6 +5,7 @@ ditfuse evaluate --checkpoint runs/nano --data DIR      (photographs, or image1/
 ditfuse evaluate --a VIS --b IR --fused FUSED -o OUT    (folders with equal names)
 ditfuse evaluate --a VIS --b IR --fused Mine=DIR1 --fused Theirs=DIR2 -o OUT
 ditfuse evaluate --checkpoint runs/nano --a VIS --b IR --fused Theirs=DIR -o OUT
+ditfuse evaluate --checkpoint runs/nano --a VIS --b IR --align -o OUT  (not registered)
 ditfuse evaluate --suite dev --root ../shared/data -o OUT [--checkpoint runs/nano]
 ditfuse evaluate --suite degraded --root ../shared/data -o OUT --checkpoint runs/nano --count 5
 ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightness and contrast)
@@ -21,6 +22,7 @@ from typing import Any
 
 from ditfuse_jax.cli import capabilities
 from ditfuse_jax.cli.model_options import (
+    add_align_option,
     add_model_options,
     add_range_option,
     add_sampling_options,
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the report's pictures at full size, beside it",
     )
     add_range_option(parser)
+    add_align_option(parser)
     add(
         "--sequence",
         action="store_true",
@@ -110,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
             task=args.task,
             options=options,
             value_range=args.range or "auto",
+            align=args.align,
         )
     else:
         evaluate_files(
@@ -120,6 +124,7 @@ def run(args: argparse.Namespace) -> None:
             task=args.task,
             options=options,
             value_range=args.range or "auto",
+            align=args.align,
         )
 
 
@@ -156,7 +161,7 @@ def _run_sequence(args: argparse.Namespace) -> None:
     unused = ["--data", "--count", "--clean", "--suite", "--root", "--metrics", "--preset", "-o"]
     unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--regions"]
     unused += ["--segmentation", "--understanding", "--classes", "--without-tags"]
-    unused += ["--full-pictures"]
+    unused += ["--full-pictures", "--align"]
     refuse_unused(args, unused, "with --sequence")
     if not args.checkpoint:
         unused = (*MODEL_OPTIONS, *sampling_options(), "--task")
@@ -193,6 +198,7 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     has_data = args.data != _DATA
     if args.suite:
         refuse_unused(args, ["--range"], "with --suite, whose data has 8 bits")
+        refuse_unused(args, ["--align"], "with --suite, whose data is scored as it is")
         refuse_unused(args, ["--task"], "with --suite, whose data sets have their own tasks")
         if folders or args.fused or has_data or args.clean or any(exports[1:]):
             raise UserError("--suite has its own data, methods and tables: leave those options out")

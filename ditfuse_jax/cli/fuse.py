@@ -20,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from ditfuse_jax.cli.model_options import (
+    add_align_option,
     add_model_options,
     add_range_option,
     add_sampling_options,
@@ -106,14 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of videos: share of the frame before where nothing moves (default: 0.3; 0: none)",
     )
-    add(
-        "--align",
-        nargs="?",
-        const="auto",
-        metavar="MODEL|FILE",
-        help="bring the images onto the first one's pixels: the simplest model that explains them, "
-        "or translation, similarity, affine, homography, or a file of --align-save",
-    )
+    add_align_option(parser)
     add(
         "--align-save",
         type=as_path,

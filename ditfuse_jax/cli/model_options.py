@@ -32,6 +32,19 @@ def add_range_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_align_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --align."""
+    parser.add_argument(
+        "--align",
+        nargs="?",
+        const="auto",
+        metavar="MODEL|FILE",
+        help="bring images onto the pixels of the first of their stack and cut off what any lacks, "
+        "by the simplest warp that explains them (auto, also without a value), or by a "
+        "translation, similarity, affine, homography, or a file of --align-save",
+    )
+
+
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `api` functions that choose the model."""
     from ditfuse_jax.sample import WeightedAdapter

@@ -91,6 +91,7 @@ def evaluate(
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
     value_range: RangeOption = "auto",
+    align: str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
     """Fuses the scenes of a data source with a model and scores them.
@@ -111,6 +112,7 @@ def evaluate(
       adapters: merged into the weights.
       base: the present place of the weights under a run's adapters, if they were moved.
       value_range: of sources with more than 8 bits; see `images.SourceRanges`.
+      align: align the sources of each scene first; see `open_scenes`.
       quiet: no progress bar and no table.
 
     Raises:
@@ -125,10 +127,11 @@ def evaluate(
         evaluated.fuser.sampling.seed,
         value_range=value_range,
         one_camera=task in ONE_CAMERA_TASKS,
+        align=align,
     )
     run = RunInfo(
         title=f"{trained.name} on {data}",
-        facts=evaluated.facts(str(data)),
+        facts=evaluated.facts(str(data)) | _facts_of_alignment(align),
         config=_config(trained),
         versions=package_versions(),
         records=_records(checkpoint),
@@ -154,6 +157,7 @@ def evaluate_files(
     task: str = "fuse",
     options: EvaluationOptions | None = None,
     value_range: RangeOption = "auto",
+    align: str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
     """Scores existing fused images.  After an interruption the same call continues.
@@ -167,6 +171,7 @@ def evaluate_files(
       task: a key of `TASK_METRICS`: whose metrics are computed by default.
       options: metrics and further files.
       value_range: of sources with more than 8 bits; see `images.SourceRanges`.
+      align: as the fused images were made; see `open_scenes`.
       quiet: no progress bar and no table.
 
     Raises:
@@ -182,10 +187,11 @@ def evaluate_files(
     places = ", ".join(map(str, methods.values()))
     run = RunInfo(
         title=places if methods.keys() == {DEFAULT_METHOD} else ", ".join(methods),
-        facts={"sources": str(folders), "fused": places},
+        facts={"sources": str(folders), "fused": places} | _facts_of_alignment(align),
         versions=package_versions(),
     )
-    scenes = open_scenes(folders, value_range=value_range, one_camera=task in ONE_CAMERA_TASKS)
+    one_camera = task in ONE_CAMERA_TASKS
+    scenes = open_scenes(folders, value_range=value_range, one_camera=one_camera, align=align)
     if output is not None:
         return evaluate_scenes(
             scenes, methods, as_path(output), run, task=task, options=options, quiet=quiet
@@ -313,6 +319,10 @@ def _records(checkpoint: Path) -> list[dict[str, Any]]:
     """Returns the metrics of the run that a checkpoint belongs to, if it belongs to one."""
     path = model_path(checkpoint)
     return read_metrics(RunFolder(find_checkpoint(path)[0]).metrics) if is_run(path) else []
+
+
+def _facts_of_alignment(align: str | Path | None) -> dict[str, str]:
+    return {} if align is None else {"sources aligned by": str(align)}
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:

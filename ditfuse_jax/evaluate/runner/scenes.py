@@ -9,6 +9,7 @@ import numpy as np
 
 from ditfuse_jax.degrade import degrade_views
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.runner.align_scenes import SceneAligner
 from ditfuse_jax.images import (
     RangeOption,
     SourceRanges,
@@ -68,6 +69,7 @@ def open_scenes(
     *,
     value_range: RangeOption = "auto",
     one_camera: bool = False,
+    align: str | Path | None = None,
 ) -> Scenes:
     """Opens the scenes of a data source, or of folders.
 
@@ -82,15 +84,20 @@ def open_scenes(
       count: at most this many scenes.
       seed: of the degradations.
       value_range, one_camera: of files with more than 8 bits; see `images.SourceRanges`.
+      align: bring the sources onto the pixels of the first one of their scene; see `fuse`.
 
     Raises:
-      UserError: the source does not exist, an image of a stack is missing, or `count` is below 1.
+      UserError: the source does not exist, an image of a stack is missing, `count` is below 1, or
+        photographs are to be aligned.
     """
+    aligner = None if align is None else SceneAligner(align)
     if isinstance(data, Folders):
-        return _open_folders(data, count, value_range, one_camera)
+        return _open_folders(data, count, value_range, one_camera, aligner)
     source = open_source(data)
     stems = scene_stems(data, count)
     if source.num_images == 1:
+        if aligner:
+            raise UserError(f"{data} holds photographs, whose views are aligned: leave align out")
         return Scenes(
             {
                 stem: functools.partial(_damaged_photograph, source, number, seed, stem)
@@ -103,7 +110,7 @@ def open_scenes(
         ranges = SourceRanges(source.stacks, value_range, one_camera=one_camera)
     return Scenes(
         {
-            stem: functools.partial(_stack, source, number, stem, clean.get(stem), ranges)
+            stem: functools.partial(_stack, source, number, stem, clean.get(stem), ranges, aligner)
             for number, stem in enumerate(stems)
         }
     )
@@ -134,7 +141,11 @@ def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[
 
 
 def _open_folders(
-    folders: Folders, count: int | None, value_range: RangeOption, one_camera: bool
+    folders: Folders,
+    count: int | None,
+    value_range: RangeOption,
+    one_camera: bool,
+    aligner: SceneAligner | None,
 ) -> Scenes:
     _check_count(count)
     places = [*folders.sources, *([folders.clean] if folders.clean else [])]
@@ -151,7 +162,7 @@ def _open_folders(
     sources = [paths[: len(folders.sources)] for paths in complete.values()]
     ranges = SourceRanges(sources, value_range, one_camera=one_camera)
     readers = {
-        stem: functools.partial(_read_files, stem, paths, len(folders.sources), ranges)
+        stem: functools.partial(_read_files, stem, paths, len(folders.sources), ranges, aligner)
         for stem, paths in complete.items()
     }
     return Scenes(readers, excluded)
@@ -169,7 +180,12 @@ def _damaged_photograph(source: Source, number: int, seed: int, stem: str) -> Sc
 
 
 def _stack(
-    source: Source, number: int, stem: str, clean: Path | None, ranges: SourceRanges | None
+    source: Source,
+    number: int,
+    stem: str,
+    clean: Path | None,
+    ranges: SourceRanges | None,
+    aligner: SceneAligner | None,
 ) -> Scene:
     if isinstance(source, FileSource) and ranges:
         images = [ranges.read(path, k) for k, path in enumerate(source.stacks[number])]
@@ -177,17 +193,35 @@ def _stack(
         images = source[number]
     reference = read_image(clean) if clean else None
     names = [f"{stem} image {i + 1}" for i in range(len(images))]
-    everything = [*images, *([] if reference is None else [reference])]
-    check_same_size(everything, [*names, *([clean] if clean else [])])
-    return Scene(stem, tuple(images), reference)
+    return _scene(stem, images, names, reference, clean, aligner)
 
 
-def _read_files(stem: str, paths: Sequence[Path], sources: int, ranges: SourceRanges) -> Scene:
-    images = [
-        ranges.read(path, k) if k < sources else read_image(path) for k, path in enumerate(paths)
-    ]
-    check_same_size(images, paths)
-    clean = images.pop() if len(images) > sources else None
+def _read_files(
+    stem: str,
+    paths: Sequence[Path],
+    sources: int,
+    ranges: SourceRanges,
+    aligner: SceneAligner | None,
+) -> Scene:
+    images = [ranges.read(path, k) for k, path in enumerate(paths[:sources])]
+    place = paths[sources] if len(paths) > sources else None
+    clean = read_image(place) if place else None
+    return _scene(stem, images, paths[:sources], clean, place, aligner)
+
+
+def _scene(
+    stem: str,
+    images: Sequence[np.ndarray],
+    names: Sequence[Path | str],
+    clean: np.ndarray | None,
+    place: Path | None,
+    aligner: SceneAligner | None,
+) -> Scene:
+    """Checks the sizes, and aligns the sources if asked; `place` is that of the clean image."""
+    if aligner:
+        return Scene(stem, *aligner(stem, images, names, clean))
+    everything = [*images, *([] if clean is None else [clean])]
+    check_same_size(everything, [*names, *([place] if place else [])])
     return Scene(stem, tuple(images), clean)
 
 
