@@ -8,6 +8,8 @@ from typing import Any
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.flow.sampling_config import option_name
 
+SMALLER = 1024  # pixels of the longer side at which images are computed if not in full size
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
@@ -81,6 +83,23 @@ def changed_settings(own: SamplingConfig, of_model: SamplingConfig) -> dict[str,
     """Returns the settings with which a server was started, where they are not the model's."""
     before = of_model.to_dict()
     return {name: value for name, value in own.to_dict().items() if value != before[name]}
+
+
+def size_settings(own: SamplingConfig, full: bool, multiple: int) -> dict[str, Any]:
+    """Returns the settings that compute an image in full size, or not, if the server's differ.
+
+    Args:
+      own: the server's settings.
+      full: the switch; off, larger images are computed at `SMALLER` pixels.
+      multiple: of pixels, of which the sides of tiles must be.
+    """
+    if full == (own.max_side == 0):
+        return {}
+    if not full:
+        return {"max_side": SMALLER}
+    # In tiles, the memory does not grow with the image.
+    tile = own.tile or own.max_side // multiple * multiple
+    return {"max_side": 0} | ({} if own.tile else {"tile": tile})
 
 
 def _word(value: Any) -> str:

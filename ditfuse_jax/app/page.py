@@ -8,7 +8,15 @@ from typing import Any
 import gradio as gr
 from gradio import themes
 
-from ditfuse_jax.app.equivalents import ModelChoice, changed_arguments, changed_number
+from ditfuse_jax.app import drawing
+from ditfuse_jax.app.brush import brush
+from ditfuse_jax.app.equivalents import (
+    SMALLER,
+    ModelChoice,
+    changed_arguments,
+    changed_number,
+    size_settings,
+)
 from ditfuse_jax.app.sessions import Sessions
 from ditfuse_jax.app.work import Result, fuse_files
 from ditfuse_jax.errors import UserError
@@ -16,6 +24,8 @@ from ditfuse_jax.images import IMAGE_SUFFIXES
 from ditfuse_jax.prompts.requests import CLASSES, TONE_AXES
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.region import DEFAULT_FEATHER
+from ditfuse_jax.sample.stack_fuser import padding_multiple
 from ditfuse_jax.serve.limits import Limits
 
 TASKS = {
@@ -63,8 +73,8 @@ def build_page(
         strongest[_FIRST] = possible.levels["emphasis"]
     tasks = {task: title for title, task in TASKS.items()}
 
-    def fuse(request: gr.Request, files, prompt, task, align, deep, steps, seed, *rest):
-        place, *levels, history = rest
+    def fuse(request: gr.Request, files, prompt, task, drawn, feather, align, deep, full, *rest):
+        steps, seed, place, *levels, history = rest
         limit = "" if place == _EVERYWHERE else f"{place}:"
         adjust = [
             f"{limit}{axis}={level:+d}"
@@ -72,6 +82,7 @@ def build_page(
             if level
         ]
         own = fuser.sampling
+        multiple = padding_multiple(fuser.trained.model)
         arguments = changed_arguments(
             prompt=(prompt or "").strip(),
             task=TASKS[task],
@@ -80,18 +91,22 @@ def build_page(
             depth=16 if deep else None,
             steps=changed_number(steps, own.steps),
             seed=changed_number(seed, own.seed),
+            **size_settings(own, full, multiple),
         )
         session = str(request.session_hash)
         try:
             sessions.check(session)
             limits.check_sampling({"steps": arguments.get("steps", 1)}, own)
             new_folder = functools.partial(sessions.new_result, session)
-            result = fuse_files(fuser, choice, files or [], arguments, new_folder, limits)
+            region = (drawn, DEFAULT_FEATHER if feather is None else feather / 100)
+            result = fuse_files(fuser, choice, files or [], arguments, new_folder, limits, *region)
         except UserError as error:
-            return [f"**{error}**", *[gr.skip()] * 7]
+            return [f"**{error}**", *[gr.skip()] * 8]
         history = [*history, result][-4:]
         before = _choices(history)
-        status = f"{result.understood or 'done'} · {result.seconds:.1f} s"
+        where = " · in the region" if result.region else ""
+        smaller = f" · computed at {result.computed} and enlarged" if result.computed else ""
+        status = f"{result.understood or 'done'}{where}{smaller} · {result.seconds:.1f} s"
         return [
             status,
             gr.update(value=(result.sources[0], result.shown)),
@@ -99,6 +114,7 @@ def build_page(
             gr.update(value=result.fused, interactive=True),
             result.command,
             result.python,
+            gr.update(value=result.region, visible=result.region is not None),
             gr.update(value=[(r.shown, r.title) for r in history], visible=len(history) > 1),
             history,
         ]
@@ -110,6 +126,9 @@ def build_page(
         if before == PREVIOUS:
             return (history[-2].shown, last.shown)
         return (last.sources[_choices(history).index(before)], last.shown)
+
+    def draw_over(files) -> dict[str, str]:
+        return drawing.start(files[0] if files else None, limits.pixels)
 
     def keep(files, request: gr.Request) -> None:
         sessions.add_uploads(str(request.session_hash), files or [])
@@ -159,9 +178,25 @@ def build_page(
                     elem_id="place",
                     visible=possible.regions,
                 )
+                with gr.Accordion("Draw a region", open=False):
+                    drawn = brush()
+                    feather = gr.Slider(
+                        0,
+                        20,
+                        100 * DEFAULT_FEATHER,
+                        step=0.5,
+                        label="Soft border, % of the shorter side",
+                        elem_id="feather",
+                    )
                 with gr.Accordion("More", open=False):
                     align = gr.Checkbox(label="Align the images to the first one")
                     deep = gr.Checkbox(label="16 bits per channel")
+                    full = gr.Checkbox(
+                        fuser.sampling.max_side == 0,
+                        label="Full size",
+                        info=f"otherwise computed at up to {fuser.sampling.max_side or SMALLER} "
+                        "pixels and enlarged, which is quicker",
+                    )
                     own_steps = fuser.sampling.steps
                     most_steps = max(own_steps, min(50, limits.steps))
                     steps = gr.Slider(1, most_steps, own_steps, step=1, label="Steps")
@@ -204,16 +239,22 @@ def build_page(
                         interactive=False,
                         wrap_lines=True,
                     )
+                    region = gr.DownloadButton(
+                        "Download the region", visible=False, size="sm", elem_id="region"
+                    )
         gr.Markdown(
             f"Images may have up to {limits.pixels / 1e6:g} megapixels. "
             "Files stay with this server and are deleted when the page is closed. "
             "The bundled model's weights are for research and non-commercial use."
         )
-        inputs = [files, prompt, task, align, deep, steps, seed, place, *sliders, history]
-        outputs = [status, slider, before, download, command, python, gallery, history]
+        switches = [align, deep, full]
+        inputs = [files, prompt, task, drawn, feather, *switches, steps, seed, place]
+        inputs += [*sliders, history]
+        outputs = [status, slider, before, download, command, python, region, gallery, history]
         for start in (button.click, prompt.submit):
             start(fuse, inputs, outputs, api_visibility="private", concurrency_id="fuse")
         before.input(compare, [before, history], slider, api_visibility="private")
+        files.change(draw_over, files, drawn, api_visibility="private", show_progress="hidden")
         files.upload(keep, files, None, api_visibility="private", queue=False)
         for title, example in examples.items():
             paths, name = list(example[0]), tasks[example[1]]

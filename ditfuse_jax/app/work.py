@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ditfuse_jax.app.drawing import NAME, drawn_mask
 from ditfuse_jax.app.equivalents import (
     ModelChoice,
     changed_settings,
@@ -15,6 +16,7 @@ from ditfuse_jax.app.equivalents import (
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import with_depth, write_image
 from ditfuse_jax.sample.fuser import Fuser
+from ditfuse_jax.sample.region import DEFAULT_FEATHER
 from ditfuse_jax.serve.limits import Limits
 from ditfuse_jax.serve.uploads import decode_upload
 
@@ -27,7 +29,9 @@ class Result:
       fused: file with all bits and the metadata.
       shown: file with 8 bits.
       sources: files with 8 bits, aligned.
+      region: file of the region that was drawn, of the first source's size; None without one.
       understood: one line, with what was left out; "" without a sentence.
+      computed: size at which a larger image was computed, such as `1024x768`; or "".
       seconds: that it took.
       command, python: what does the same.
       title: for the list of results.
@@ -36,7 +40,9 @@ class Result:
     fused: str
     shown: str
     sources: tuple[str, ...]
+    region: str | None
     understood: str
+    computed: str
     seconds: float
     command: str
     python: str
@@ -50,6 +56,8 @@ def fuse_files(
     arguments: Mapping[str, Any],
     new_folder: Callable[[], Path],
     limits: Limits,
+    drawing: Any = None,
+    feather: float = DEFAULT_FEATHER,
 ) -> Result:
     """Fuses uploaded files.
 
@@ -61,9 +69,11 @@ def fuse_files(
       new_folder: returns an empty folder for the files of the result; called after the fusion, so
         that what fails leaves none.
       limits: of the server.
+      drawing: the region that was drawn over the first image; see `drawn_mask`.
+      feather: width of the region's border as a share of the shorter side.
 
     Raises:
-      UserError: see `Fuser.__call__` and `decode_upload`.
+      UserError: see `Fuser.__call__`, `decode_upload` and `drawn_mask`.
     """
     if len(files) < 2:
         raise UserError("choose two to four images of one scene, or an example")
@@ -76,7 +86,11 @@ def fuse_files(
         decode_upload(Path(file).read_bytes(), name, limits.pixels)
         for file, name in zip(files, names, strict=True)
     ]
-    (fused,) = fuser.run([fuser.prepare(images, **arguments)])
+    region = drawn_mask(drawing, images[0].samples.values.shape[:2], limits.pixels)
+    limited: dict[str, Any] = {} if region is None else {"region": region}
+    if region is not None and feather != DEFAULT_FEATHER:
+        limited["feather"] = round(feather * min(region.shape), 1)
+    (fused,) = fuser.run([fuser.prepare(images, **arguments, **limited)])
     seconds = time.monotonic() - started
     folder = new_folder()
     shown = folder / "shown.png"
@@ -86,18 +100,24 @@ def fuse_files(
         path = folder / f"image{number}.png"
         write_image(path, with_depth(source, 8))
         sources.append(str(path))
+    if region is not None:
+        write_image(folder / NAME, region[..., None].repeat(3, axis=2))
     understood = ""
     if fused.understood is not None:
         understood = f"understood: {fused.understood}"
         understood += f" ({fused.remarks})" if fused.remarks else ""
     started_with = changed_settings(fuser.sampling, fuser.trained.sampling)
     complete = {**arguments, **{k: v for k, v in started_with.items() if k not in arguments}}
-    changes = [prompt, *arguments.get("adjust", ())]
+    if region is not None:
+        complete |= limited | {"region": NAME}
+    changes = [prompt, *arguments.get("adjust", ()), "in the region" if region is not None else ""]
     return Result(
         str(fused.save(folder / "fused.png")),
         str(shown),
         tuple(sources),
+        None if region is None else str(folder / NAME),
         understood,
+        fused.metadata.get("computed at", ""),
         seconds,
         command_line(choice, names, complete),
         python_call(choice, names, complete),

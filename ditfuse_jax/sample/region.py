@@ -22,7 +22,7 @@ from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
 
-_FEATHER = 0.02  # of the shorter side
+DEFAULT_FEATHER = 0.02  # of the shorter side
 _BLACK, _WHITE = 13, 242  # grey levels of a mask up to which, and from which; JPEG keeps neither
 
 
@@ -43,7 +43,7 @@ def region_weights(mask: np.ndarray, feather: float | None = None) -> np.ndarray
     Raises:
       UserError: `feather` is negative or not finite, or nothing of the mask is white.
     """
-    width = _FEATHER * min(mask.shape) if feather is None else _check_feather(feather)
+    width = DEFAULT_FEATHER * min(mask.shape) if feather is None else _check_feather(feather)
     weights = np.clip((mask.astype(np.float32) - _BLACK) / (_WHITE - _BLACK), 0, 1)
     inside = weights > 0
     if not inside.any():

@@ -115,9 +115,28 @@ class Page:
             self.page.wait_for_timeout(100)
         raise AssertionError(f"nothing but {text!r}")
 
-    def download(self, folder):
+    def canvas(self):
+        """Opens the drawing; returns the surface that is painted on."""
+        canvas = self.page.locator("#drawing canvas")
+        if not canvas.is_visible():
+            self.page.get_by_text("Draw a region").click()
+        canvas.wait_for()
+        canvas.scroll_into_view_if_needed()
+        return canvas
+
+    def paint(self, *places):
+        """Moves the pressed mouse over places, shares of width and height."""
+        box, mouse = self.canvas().bounding_box(), self.page.mouse
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+        mouse.move(*points[0])
+        mouse.down()
+        for point in points[1:]:
+            mouse.move(*point, steps=5)
+        mouse.up()
+
+    def download(self, folder, button="Download with metadata"):
         with self.page.expect_download() as started:
-            self.page.get_by_role("button", name="Download with metadata").click()
+            self.page.get_by_role("button", name=button).click()
         path = folder / started.value.suggested_filename
         started.value.save_as(path)
         return path
@@ -177,6 +196,94 @@ def test_upload_sentence_slider_download_and_the_command_that_does_the_same(
     np.testing.assert_array_equal(read_image("fused.png"), read_image(path))
     assert "fuser('visible.png', 'infrared.png'" in page.code("python")
     assert not page.errors
+
+
+class TestDrawing:
+    """The region that is drawn over the first image."""
+
+    def test_a_painted_region_limits_the_request_and_the_command_does_the_same(
+        self, opened, files, tmp_path, monkeypatch
+    ):
+        page = opened()
+        page.upload(*files)
+        page.say("much brighter")
+        page.paint((0.1, 0.5), (0.4, 0.5))
+        assert "understood: brightness +2 (by image operations) · in the region" in page.fuse()
+        path = page.download(tmp_path)
+        page.page.get_by_text("The same elsewhere").click()
+        mask = page.download(tmp_path, "Download the region")
+        drawn = read_image(mask)[..., 0]
+        assert drawn.shape == (48, 64) and drawn[24, 16] == 255 and not drawn[:, 40:].any()
+        words = shlex.split(page.code("command"))
+        assert words[-2:] == ["--region", "region.png"]
+        monkeypatch.chdir(tmp_path)
+        assert main(words[1:]) == 0
+        np.testing.assert_array_equal(read_image("fused.png"), read_image(path))
+        assert main(["fuse", *map(str, files), "-o", "plain.png", "--steps", "1"]) == 0
+        differs = (read_image("plain.png") != read_image(path)).any(axis=-1)
+        assert differs[24, 8:24].all() and not differs[:, 40:].any()
+        assert not page.errors
+
+    def test_what_is_erased_undone_or_cleared_is_not_in_the_region(self, opened, files):
+        page = opened()
+        page.upload(*files)
+        page.paint((0.3, 0.3), (0.6, 0.6))
+        hint = page.page.locator("#drawing .hint")
+        painted = "What you ask for applies where it is painted."
+        nothing = "Paint where it is to apply."
+        assert hint.inner_text() == painted
+        page.page.get_by_role("button", name="Undo").click()
+        assert hint.inner_text() == nothing
+        page.paint((0.3, 0.3), (0.6, 0.6))
+        page.page.get_by_role("button", name="Erase").click()
+        page.page.get_by_label("Size of the brush").fill("40")
+        page.paint((0.3, 0.3), (0.6, 0.6))
+        assert hint.inner_text() == nothing
+        page.page.get_by_role("button", name="Undo").click()
+        assert hint.inner_text() == painted
+        page.page.locator("#drawing .clear").click()
+        assert hint.inner_text() == nothing
+        page.say("much brighter")
+        assert "in the region" not in page.fuse()
+
+    def test_other_images_begin_without_a_region(self, opened, files):
+        page = opened()
+        page.upload(*files)
+        page.paint((0.3, 0.3), (0.6, 0.6))
+        page.page.get_by_label("Clear").first.click()
+        hint = page.page.locator("#drawing .hint")
+        hint.get_by_text("Choose images first.").wait_for()
+        page.upload(*reversed(files))
+        hint.get_by_text("Paint where it is to apply.").wait_for()
+
+    def test_the_arrow_keys_and_the_space_bar_paint(self, opened, files, tmp_path):
+        page = opened()
+        page.upload(*files)
+        page.say("much darker")
+        canvas = page.canvas()
+        canvas.focus()
+        keyboard = page.page.keyboard
+        for _ in range(4):
+            keyboard.press("ArrowLeft")
+        keyboard.down("Space")
+        for _ in range(4):
+            keyboard.press("ArrowUp")
+        keyboard.up("Space")
+        assert "brightness -2 (by image operations) · in the region" in page.fuse()
+        page.page.get_by_text("The same elsewhere").click()
+        drawn = read_image(page.download(tmp_path, "Download the region"))[..., 0]
+        rows, columns = np.nonzero(drawn)
+        assert 0 < rows.min() < rows.max() < 30 and columns.max() < 32
+
+    def test_a_finger_paints_on_a_phone(self, opened, files):
+        page = opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        page.upload(*files)
+        canvas = page.canvas()
+        canvas.tap()
+        hint = page.page.locator("#drawing .hint")
+        hint.get_by_text("What you ask for applies where it is painted.").wait_for()
+        box = canvas.bounding_box()
+        assert box["width"] > 250 and box["height"] < 0.6 * 844 + 1
 
 
 def test_an_example_is_fused_and_compared_with_the_result_before(opened):
