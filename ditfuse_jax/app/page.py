@@ -12,21 +12,18 @@ from ditfuse_jax.app import drawing
 from ditfuse_jax.app.brush import brush
 from ditfuse_jax.app.equivalents import (
     SMALLER,
-    ModelChoice,
     changed_arguments,
     changed_number,
     size_settings,
 )
 from ditfuse_jax.app.sessions import Sessions
-from ditfuse_jax.app.work import Result, fuse_files
+from ditfuse_jax.app.work import Result, Work
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES
 from ditfuse_jax.prompts.requests import CLASSES, TONE_AXES
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
-from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.region import DEFAULT_FEATHER
 from ditfuse_jax.sample.stack_fuser import padding_multiple
-from ditfuse_jax.serve.limits import Limits
 
 TASKS = {
     "any images": "fuse",
@@ -51,21 +48,20 @@ def make_theme() -> themes.Base:
 
 
 def build_page(
-    fuser: Fuser,
-    choice: ModelChoice,
+    work: Work,
     sessions: Sessions,
-    limits: Limits,
     examples: Mapping[str, tuple[Sequence[str], str]],
+    together: int = 1,
 ) -> gr.Blocks:
     """Builds the page.
 
     Args:
-      fuser: the model.
-      choice: how the command line names it.
+      work: fuses.
       sessions: keeps the files.
-      limits: of the server; requests are computed one by one.
       examples: see `write_examples`.
+      together: most stacks that are fused at the same time.
     """
+    fuser, limits = work.fuser, work.limits
     sampling = fuser.sampling
     possible = TaughtRequests.parse(sampling.requests).with_applied(sampling.apply_requests)
     strongest = {axis: possible.levels[axis] for axis in TONE_AXES if axis in possible.levels}
@@ -99,7 +95,7 @@ def build_page(
             limits.check_sampling({"steps": arguments.get("steps", 1)}, own)
             new_folder = functools.partial(sessions.new_result, session)
             region = (drawn, DEFAULT_FEATHER if feather is None else feather / 100)
-            result = fuse_files(fuser, choice, files or [], arguments, new_folder, limits, *region)
+            result = work(files or [], arguments, new_folder, *region)
         except UserError as error:
             return [f"**{error}**", *[gr.skip()] * 8]
         history = [*history, result][-4:]
@@ -252,7 +248,14 @@ def build_page(
         inputs += [*sliders, history]
         outputs = [status, slider, before, download, command, python, region, gallery, history]
         for start in (button.click, prompt.submit):
-            start(fuse, inputs, outputs, api_visibility="private", concurrency_id="fuse")
+            start(
+                fuse,
+                inputs,
+                outputs,
+                api_visibility="private",
+                concurrency_id="fuse",
+                concurrency_limit=together,
+            )
         before.input(compare, [before, history], slider, api_visibility="private")
         files.change(draw_over, files, drawn, api_visibility="private", show_progress="hidden")
         files.upload(keep, files, None, api_visibility="private", queue=False)

@@ -1,18 +1,13 @@
 """Runs the page until a signal ends it."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from ditfuse_jax.optional import import_optional
+from ditfuse_jax.app.equivalents import ModelChoice
+from ditfuse_jax.app.host import page_maker
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.serve.guard import LOOPBACK, Guard
 from ditfuse_jax.serve.limits import Limits
 from ditfuse_jax.serve.run import access_key, bound, run_app
-
-USER = "ditfuse"
 
 
 def app(
@@ -44,48 +39,14 @@ def app(
     """
     key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
-    folder = Path(tempfile.mkdtemp(prefix="ditfuse-app-"))
-    # Gradio reads these when it is imported.
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(folder),
-        "GRADIO_MCP_SERVER": "False",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    try:
-        gradio = import_optional("gradio", "app")
-        starlette = import_optional("fastapi", "app")
-        with bound(host, port) as listener:
-            from ditfuse_jax.app.equivalents import ModelChoice
-            from ditfuse_jax.app.examples import write_examples
-            from ditfuse_jax.app.offline import offline
-            from ditfuse_jax.app.page import CSS, build_page, make_theme
-            from ditfuse_jax.app.sessions import Sessions
-
-            fuser = load() if load else Fuser.load(model, adapters=adapters, base=base)
-            (folder / "examples").mkdir()
-            examples = write_examples(folder / "examples")
-            choice = ModelChoice(model, tuple(adapters), base)
-            page = build_page(fuser, choice, Sessions(folder), limits, examples)
-            mounted = gradio.mount_gradio_app(
-                starlette.FastAPI(openapi_url=None),
-                page,
-                path="/",
-                auth=(USER, key) if key else None,
-                max_file_size=limits.request_bytes,
-                ssr_mode=False,
-                enable_monitoring=False,
-                footer_links=[],
-                show_error=False,
-                theme=make_theme(),
-                css=CSS,
-            )
-            guarded = Guard(
-                offline(mounted),
-                key="",
-                request_bytes=limits.request_bytes,
-                hosts=sorted(LOOPBACK) if local else (),
-            )
-            run_app(guarded, listener, limits, f"{fuser.trained.name}: open")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    choice = ModelChoice(model, tuple(adapters), base)
+    with page_maker(choice, limits) as make, bound(host, port) as listener:
+        fuser = load() if load else Fuser.load(model, adapters=adapters, base=base)
+        page = make(fuser, key, lambda prepared: fuser.run([prepared])[0])
+        guarded = Guard(
+            page.app,
+            key="",
+            request_bytes=limits.request_bytes,
+            hosts=sorted(LOOPBACK) if local else (),
+        )
+        run_app(guarded, listener, limits, f"{fuser.trained.name}: open")

@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import functools
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -25,8 +26,17 @@ from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.sample.prepared import Prepared
 from ditfuse_jax.serve.batcher import Batcher
 from ditfuse_jax.serve.fields import MEDIA_TYPES, Asked, read_edit, read_fuse
-from ditfuse_jax.serve.guard import App, BodyTooLarge, Guard, error_body, too_large
+from ditfuse_jax.serve.guard import (
+    App,
+    BodyTooLarge,
+    Guard,
+    Receive,
+    Send,
+    error_body,
+    too_large,
+)
 from ditfuse_jax.serve.limits import Limits
+from ditfuse_jax.serve.pages import Page
 from ditfuse_jax.serve.telemetry import Telemetry
 from ditfuse_jax.serve.uploads import decode_mask, decode_upload
 
@@ -57,13 +67,19 @@ class Server:
         self._admitted = 0
         self._last_seconds = 1.0
 
-    def app(self, *, key: str = "", hosts: Sequence[str] = ()) -> App:
-        """Returns the ASGI application; see `Guard` for the arguments."""
+    def app(self, *, key: str = "", hosts: Sequence[str] = (), page: Page | None = None) -> App:
+        """Returns the ASGI application.
+
+        Args:
+          key, hosts: see `Guard`; a page asks for the key itself.
+          page: what is shown at all other addresses.
+        """
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            yield
-            await asyncio.to_thread(self._batcher.close)
+            async with page.lifespan() if page else contextlib.nullcontext():
+                yield
+                await asyncio.to_thread(self._batcher.close)
 
         routes = [
             Route("/healthz", self._health),
@@ -76,7 +92,34 @@ class Server:
             HTTPException: self._http_error,
             Exception: self._bug,
         })  # fmt: skip
-        return Guard(app, key=key, request_bytes=self._limits.request_bytes, hosts=hosts)
+        limits = {"request_bytes": self._limits.request_bytes, "hosts": hosts}
+        routed = Guard(app, key=key, **limits)
+        if page is None:
+            return routed
+        shown, paths = Guard(page.app, key="", **limits), {route.path for route in routes}
+
+        async def either(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+            path = scope.get("path", "")
+            own = scope["type"] == "lifespan" or path in paths or path.startswith("/v1/")
+            await (routed if own else shown)(scope, receive, send)
+
+        return either
+
+    def run(self, prepared: Prepared) -> Fused:
+        """Fuses one stack, in a batch with the requests that wait; for threads.
+
+        Raises:
+          UserError: it takes too long, or the server stops.
+        """
+        future = self._batcher.submit(prepared)
+        try:
+            return future.result(self._limits.seconds)
+        except TimeoutError as error:
+            raise UserError(_too_long(self._limits)) from error
+        except concurrent.futures.CancelledError as error:
+            raise UserError("the server is stopping") from error
+        finally:
+            future.cancel()
 
     async def _health(self, request: Request) -> Response:
         alive = self._batcher.alive
@@ -115,8 +158,7 @@ class Server:
                 async with asyncio.timeout(self._limits.seconds):
                     response = await self._image(request, read, transparent)
         except TimeoutError:
-            message = f"the request took more than {self._limits.seconds:g} seconds"
-            response = _error(message, 504)
+            response = _error(_too_long(self._limits), 504)
         except BodyTooLarge:
             response = _error(too_large(self._limits.request_bytes), 413)
         except UserError as error:
@@ -253,6 +295,10 @@ def _response(fused: Fused, asked: Asked) -> Response:
             "settings": fused.settings,
         }
     )
+
+
+def _too_long(limits: Limits) -> str:
+    return f"the request took more than {limits.seconds:g} seconds"
 
 
 def _error(message: str, status: int, headers: Mapping[str, Any] | None = None) -> Response:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ditfuse_jax.optional import import_optional
 from ditfuse_jax.sample.fuser import Fuser
 from ditfuse_jax.serve.guard import LOOPBACK
 from ditfuse_jax.serve.limits import Limits
+from ditfuse_jax.serve.pages import MakePage
 
 KEY_VARIABLE = "DITFUSE_API_KEY"
 _WARM_UP_SIDE = 256
@@ -30,6 +32,7 @@ def serve(
     batch_size: int | None = None,
     warm_up: bool = True,
     load: Callable[[], Fuser] | None = None,
+    page: AbstractContextManager[MakePage] | None = None,
 ) -> None:
     """Serves a model over HTTP until SIGTERM or SIGINT: then running requests are finished.
 
@@ -46,6 +49,8 @@ def serve(
       warm_up: fuse a grey pair first, so that clients who send two images and the model's own
         settings do not wait for the compiler, if images are cut into tiles.
       load: loads the model instead of `Fuser.load(model)`.
+      page: makes a page that is shown beside the routes; see `ditfuse_jax.app.page_maker`.  It asks
+        for the same key.
 
     Raises:
       UserError: the extra `serve` is not installed, the address is not free or open without a key,
@@ -57,7 +62,7 @@ def serve(
         import_optional(module, "serve")
     key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
-    with bound(host, port) as listener:
+    with bound(host, port) as listener, page or contextlib.nullcontext() as make_page:
         fuser = load() if load else Fuser.load(model)
         size = _power_of_two(batch_size or _default_batch_size())
         if warm_up:
@@ -67,8 +72,10 @@ def serve(
         from ditfuse_jax.serve.http import Server
 
         hosts = sorted(LOOPBACK) if local else ()
-        served = Server(fuser, limits, batch_size=size).app(key=key, hosts=hosts)
-        run_app(served, listener, limits, f"serving {fuser.trained.name} at")
+        server = Server(fuser, limits, batch_size=size)
+        shown = make_page(fuser, key, server.run, size) if make_page else None
+        what = f"serving {fuser.trained.name}{' and its page' if shown else ''} at"
+        run_app(server.app(key=key, hosts=hosts, page=shown), listener, limits, what)
 
 
 def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> None:

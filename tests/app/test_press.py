@@ -20,6 +20,7 @@ from ditfuse_jax.serve.limits import Limits
 
 pytest.importorskip("gradio")
 from ditfuse_jax.app.page import build_page
+from ditfuse_jax.app.work import Work
 
 pytestmark = pytest.mark.medium
 
@@ -42,9 +43,10 @@ class Page:
 
     def __init__(self, fuser, folder, *adapters):
         self.sessions = Sessions(folder)
-        self.built: Any = build_page(
-            fuser, ModelChoice(adapters=adapters), self.sessions, Limits(), {}
+        work = Work(
+            fuser, lambda item: fuser.run([item])[0], ModelChoice(adapters=adapters), Limits()
         )
+        self.built: Any = build_page(work, self.sessions, {})
         self.history = []
         self.levels = sum(
             block.elem_id in ("brightness", "contrast", "saturation", "detail", "first")
