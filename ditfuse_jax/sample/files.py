@@ -1,7 +1,7 @@
 """Fuses image files: a pair or folders of pairs, with one prompt or many."""
 
-import dataclasses
 import itertools
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +12,13 @@ import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder
-from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import (
-    WRITTEN_SUFFIXES,
     RangeOption,
     SourceRanges,
     is_deep_format,
     write_image,
 )
 from ditfuse_jax.images.video import is_video
-from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
     KEY,
@@ -30,32 +27,16 @@ from ditfuse_jax.sample.fingerprints import (
     pixels_digest,
     text_digest,
 )
-from ditfuse_jax.sample.folder_job import Inputs, find_inputs, print_left_out, raise_failures
+from ditfuse_jax.sample.folder_job import find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
-from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.planned_outputs import PlannedOutput, plan_outputs
 from ditfuse_jax.sample.region import Regions
+from ditfuse_jax.sample.source_roles import GUESS
 from ditfuse_jax.sample.stack_fuser import StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedOutput:
-    """An image to write.
-
-    Attributes:
-      sources: the files that are fused.
-      instruction: the full prompt, and what it asks for.
-      path: the file to write.
-      name: of the stack.
-    """
-
-    sources: tuple[Path, ...]
-    instruction: Instruction
-    path: Path
-    name: str = ""
 
 
 def fuse(
@@ -194,6 +175,8 @@ def fuse(
         stacks, ranges, resize=resize, align=align, align_save=align_save, quiet=quiet
     )
     alignments: dict[int, str] = {}
+    roles: dict[int, str] = {}
+    guessed = 0
     failures = dict(job.found.unusable)
     kept: list[Path] = []
     fingerprints: dict[int, str] = {}
@@ -202,6 +185,7 @@ def fuse(
     model = fuser_digest(fuser) if job.folders else ""
 
     def read() -> Iterator[tuple[int, FusionInput]]:
+        nonlocal guessed
         for number, (planned, sources) in enumerate(_read(outputs, reader)):
             prompt = planned.instruction.prompt
             bits = depth or (None if is_deep_format(planned.path) else 8)
@@ -226,6 +210,8 @@ def fuse(
                     kept.append(planned.path)
                     bar.update()
                     continue
+            roles[number] = item.source_roles
+            guessed += GUESS in roles[number]
             yield number, item
 
     images = with_size_warning(read(), fuser, outputs[0].sources[0].name, quiet)
@@ -245,12 +231,19 @@ def fuse(
                     alignment=alignments.pop(number, None),
                     region=None if regions is None else regions.description,
                     computed=fuser.computed_size(*image.shape[:2]),
+                    roles=roles.pop(number),
                 )
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)
                 write_image(planned.path, image, metadata)
                 written.append(planned.path)
                 bar.update()
+    if guessed > 1:
+        print(
+            f"warning: in {guessed} images it was guessed which one a request means: see `source"
+            " roles` in their metadata",
+            file=sys.stderr,
+        )
     if not quiet:
         _print_done(written, kept, output, time.monotonic() - started)
     raise_failures(failures, len(job.found.stacks) + len(job.found.unusable))
@@ -284,69 +277,3 @@ def _print_done(
         print(f"{len(kept)} images in {output} were made before and have not changed")
     else:
         print(f"{where} ({seconds:.1f} s), beside {len(kept)} that were made before")
-
-
-def plan_outputs(
-    inputs: Sequence[Path] | Inputs,
-    output: Path,
-    prompts: Sequence[str],
-    task: str,
-    sampling: SamplingConfig | None = None,
-    adjustments: Sequence[Request] = (),
-) -> list[PlannedOutput]:
-    """Returns the files to write and what each is made from; see `fuse`.
-
-    With several prompts the files are numbered: `name-1.png`, `name-2.png`, ...
-
-    Raises:
-      UserError: the inputs do not belong together, the task is unknown, a prompt is bad, or the
-        output is not an image file or is one of the inputs.
-    """
-    job = inputs if isinstance(inputs, Inputs) else find_inputs(inputs)
-    output = as_path(output)
-    stacks = list(job.found.stacks.items())
-    as_folder = bool(job.folders) or len(prompts) > 1 or output.is_dir()
-    count = len(stacks[0][1])
-    sampling = sampling or SamplingConfig()
-    texts = [
-        make_instruction(text, count, sampling, task, adjustments) for text in prompts or [None]
-    ]
-    outputs = []
-    for stem, paths in stacks:
-        for number, instruction in enumerate(texts, start=1):
-            name = stem if len(texts) == 1 else f"{stem}-{number}"
-            path = output / f"{name}.png" if as_folder else output
-            outputs.append(PlannedOutput(paths, instruction, path, stem))
-    if as_folder and output.is_file():
-        raise UserError(f"{output} is a file: several images need a folder as output")
-    if not as_folder and output.suffix.lower() not in WRITTEN_SUFFIXES:
-        known = " ".join(sorted(WRITTEN_SUFFIXES))
-        raise UserError(f"{output}: no image format has the suffix {output.suffix!r} ({known})")
-    for planned in outputs:
-        existing = [source for source in planned.sources if source.exists()]
-        if planned.path.exists() and any(map(planned.path.samefile, existing)):
-            raise UserError(f"{planned.path} is one of the images to fuse: choose another output")
-    for folder in job.folders:
-        if output.exists() and folder.exists() and output.samefile(folder):
-            raise UserError(f"{output} holds images to fuse: choose another output")
-    return outputs
-
-
-def read_prompts(path: Path) -> list[str]:
-    """Reads a prompt file: one prompt per line; empty lines and lines starting with # are skipped.
-
-    Raises:
-      UserError: the file is missing, not UTF-8 or without a prompt.
-    """
-    try:
-        lines = as_path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 (byte {error.start}): save the prompts as UTF-8 text"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read the prompts in {path}: {error.strerror}") from error
-    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not prompts:
-        raise UserError(f"{path} holds no prompt: write one per line")
-    return prompts

@@ -119,6 +119,7 @@ def image_metadata(
     alignment: str | None = None,
     region: str | None = None,
     computed: tuple[int, int] | None = None,
+    roles: str = "",
 ) -> dict[str, str]:
     """Returns what a fused image records.
 
@@ -130,6 +131,7 @@ def image_metadata(
       alignment: see `StackReader.alignment`.
       region: where the request applies; see `Regions.description`.
       computed: (height, width), if it was computed smaller and enlarged.
+      roles: see `FusionInput.source_roles`.
     """
     stretched = ranges or {}
     metadata = {"Software": "ditfuse_jax", "prompt": instruction.prompt}
@@ -147,6 +149,8 @@ def image_metadata(
         metadata["alignment"] = alignment
     if region is not None:
         metadata["region"] = region
+    if roles:
+        metadata["source roles"] = roles
     if computed:
         metadata["computed at"] = f"{computed[1]}x{computed[0]}"
     return metadata

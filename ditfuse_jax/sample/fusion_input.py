@@ -8,6 +8,7 @@ import numpy as np
 from ditfuse_jax.prompts import prompt_tags
 from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
+from ditfuse_jax.sample.source_roles import describe_roles
 
 
 def marks_classes(prompt: str) -> bool:
@@ -42,6 +43,12 @@ class FusionInput:
     def output_depth(self) -> int:
         """Bits per channel of the fused image."""
         return self.depth or max(image.dtype.itemsize * 8 for image in self.sources)
+
+    @property
+    def source_roles(self) -> str:
+        """Which images are taken as those that applied requests name; see `describe_roles`."""
+        roles = dict.fromkeys(one.role for one in self.applied if one.role)
+        return describe_roles(roles, self.sources) if roles else ""
 
     @property
     def digest(self) -> str:

@@ -147,6 +147,7 @@ class Preparer:
             alignment=self._reader.alignment,
             region=None if self._regions is None else self._regions.description,
             computed=sampler.computed_size(*images[0].shape[:2]),
+            roles=item.source_roles,
         )
         return Prepared(sampler, item, instruction, metadata)
 

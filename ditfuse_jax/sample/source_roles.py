@@ -3,7 +3,7 @@
 Whoever asks for "more infrared" does not say which image that is, so the images decide.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ _SIDE = 256  # pixels of the longer side of the images that are compared
 _LEVELS_APART = 3.0  # of mean luma between two exposures
 _NEAR_APART = 0.3  # correlation of the lead in sharpness with the height in the image
 _SHARPNESS_SIGMA = 6.0  # pixels
+
+GUESS = "a guess"
+_PLACES = ("first", "second")
 
 # Index of the source, and whether the images show it clearly.
 Found = tuple[int, bool]
@@ -36,8 +39,8 @@ def find_source(role: str, sources: Sequence[np.ndarray]) -> tuple[int, str]:
     Raises:
       UserError: there are too few sources.
     """
-    if role in ("first", "second"):
-        index = ("first", "second").index(role)
+    if role in _PLACES:
+        index = _PLACES.index(role)
         if index >= len(sources):
             raise UserError(f"there is no {role} image")
         return index, ""
@@ -47,6 +50,20 @@ def find_source(role: str, sources: Sequence[np.ndarray]) -> tuple[int, str]:
     return index, (
         f"the images do not show which one is the {role} image: image {index + 1} is taken as it;"
         " `first` and `second` name the images by their places"
+    )
+
+
+def describe_roles(roles: Iterable[str], sources: Sequence[np.ndarray]) -> str:
+    """Returns which image is taken as which, such as `infrared: image 2 (a guess)`.
+
+    Args:
+      roles: those that requests name; `first` and `second` say it themselves.
+      sources: uint8 or uint16 (H, W, 3).
+    """
+    found = {role: find_source(role, sources) for role in roles if role not in _PLACES}
+    return ", ".join(
+        f"{role}: image {index + 1}{f' ({GUESS})' if warning else ''}"
+        for role, (index, warning) in found.items()
     )
 
 

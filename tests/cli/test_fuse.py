@@ -161,6 +161,18 @@ def test_what_is_left_out_of_a_folder_is_named(job, stacks, tmp_path):
     assert names(tmp_path / "out") == ["more/four.png", "one.png"]
 
 
+def test_images_whose_roles_were_guessed_are_counted_and_each_says_what_was_taken(
+    job, stacks, tmp_path
+):
+    """All images are in colour: none of them is seen to be the infrared one."""
+    code, _, errors = job(stacks, options=["--emphasis", "infrared=+1"])
+    assert code == 0
+    assert errors.count("the images do not show which one is the infrared image") == 1
+    assert "in 3 images it was guessed which one a request means" in errors
+    for path in (tmp_path / "out").iterdir():
+        assert read_metadata(path)["source roles"] == "infrared: image 2 (a guess)"
+
+
 def test_two_folders_are_fused_by_equal_names(job, stacks, tmp_path):
     code, _, errors = job(stacks / "image1", stacks / "image2")
     assert (code, names(tmp_path / "out")) == (0, ["one.png", "three.png", "two.png"]), errors

@@ -6,7 +6,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.prompts.requests import ROLES
-from ditfuse_jax.sample.source_roles import find_source
+from ditfuse_jax.sample.source_roles import describe_roles, find_source
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -81,3 +81,10 @@ def test_every_role_is_found_in_flat_and_tiny_images(role):
     for shape in ((1, 1, 3), (1, 9, 3), (64, 64, 3)):
         flat = np.full(shape, 90, np.uint8)
         assert find_source(role, [flat, flat])[0] in (0, 1)
+
+
+def test_the_images_that_were_taken_are_described_and_guesses_are_marked():
+    assert describe_roles(["infrared"], [COLOUR, GREY]) == "infrared: image 2"
+    guessed = describe_roles(["near", "second", "visible"], [GREY, GREY])
+    assert guessed == "near: image 1 (a guess), visible: image 1 (a guess)"
+    assert describe_roles([], [GREY, GREY]) == ""

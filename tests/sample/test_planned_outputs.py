@@ -8,8 +8,8 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import write_image
 from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.sample import read_prompts
-from ditfuse_jax.sample.files import plan_outputs
 from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.planned_outputs import plan_outputs
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 
 PLACED = "<|image_2|> then <|image_1|>"
