@@ -4,8 +4,8 @@ import bisect
 
 import numpy as np
 
-# Pixels.  Between two there is at most a factor of 2; 480 and 640 are those of many images.  All are
-# divisible by 32: blocks of 16 pixels and four halvings fit.
+# Pixels.  Between two there is at most a factor of 2; 480 and 640 are those of many images.  All
+# are divisible by 32: blocks of 16 pixels and four halvings fit.
 SIDES = (128, 256, 480, 544, 640, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 _STEP = 2048  # beyond the largest
 
