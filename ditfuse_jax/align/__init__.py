@@ -6,6 +6,7 @@ from ditfuse_jax.align.calibration import (
     read_calibration,
     write_calibration,
 )
+from ditfuse_jax.align.estimate import AUTO
 from ditfuse_jax.align.geometry import MODELS
 from ditfuse_jax.align.pair import (
     MIN_CONFIDENCE,
@@ -17,6 +18,7 @@ from ditfuse_jax.align.stack import AlignedStack, align_stack, calibrate_stacks
 from ditfuse_jax.align.warp import Warp, common_rectangle, resample
 
 __all__ = [
+    "AUTO",
     "MIN_CONFIDENCE",
     "MODELS",
     "AlignedStack",

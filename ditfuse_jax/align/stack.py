@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,16 +107,16 @@ def align_stack(
 
 
 def calibrate_stacks(
-    stacks: Sequence[Sequence[Path]],
+    stacks: Sequence[Sequence[Any]],
     model: str = AUTO,
-    read: Callable[[Path, int], np.ndarray] | None = None,
+    read: Callable[[Any, int], np.ndarray] | None = None,
 ) -> Calibration:
     """Estimates one calibration over all stacks of a folder; see `calibrate`.
 
     Args:
-      stacks: the files of each stack.
+      stacks: the files of each stack, or what `read` takes.
       model: see `estimate_alignment`.
-      read: reads a file, uint8 (H, W, 3), of this position in its stack; `read_image` by default.
+      read: reads one, uint8 (H, W, 3), of this position in its stack; `read_image` by default.
 
     Raises:
       UserError: see `calibrate`; stacks that cannot be read are passed over.

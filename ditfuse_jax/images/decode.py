@@ -230,9 +230,16 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Samples:
     opened = _open_format(stream, name, max_pixels)
     if opened:
         with _damage_named(name):
-            return opened.decode()
-    with _opened(stream, name, max_pixels) as image:
-        return stored_samples(image, name)
+            samples = opened.decode()
+    else:
+        with _opened(stream, name, max_pixels) as image:
+            samples = stored_samples(image, name)
+    values = samples.values
+    if values.dtype == np.float32:
+        pixels = values if values.ndim == 2 else values.max(axis=2)
+        if not np.isfinite(pixels).any():
+            raise UserError(f"{name}: no pixel is a finite number")
+    return samples
 
 
 def _open_format(stream: IO[bytes], name: str, max_pixels: int) -> OpenedFile | None:

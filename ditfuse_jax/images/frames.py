@@ -1,5 +1,6 @@
 """The frames of a sequence, from video files or folders, and which of them belong together."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -336,7 +337,9 @@ def measure_frames(sources: Sequence[FrameSource]) -> dict[int, list[SampleStati
             continue
         for frame in source.sample(MEASURED_FRAMES):
             samples = frame.samples
-            if samples.values.dtype != np.uint8:
+            if samples.values.dtype == np.uint8:
+                continue
+            with contextlib.suppress(UserError):  # a frame without a finite sample
                 statistics = measure_samples(samples.values, samples.full_range)
                 measured.setdefault(number, []).append(statistics)
     return measured

@@ -99,11 +99,16 @@ def measure_samples(samples: np.ndarray, full_range: bool = False) -> SampleStat
     """Returns the statistics of samples, uint16 or float32, (H, W) grey or (H, W, 3) colour.
 
     `full_range`: the file says that white is its largest value.
+
+    Raises:
+      UserError: no sample is finite.
     """
     colour, whole = samples.ndim == 3, samples.dtype == np.uint16
     top = _UINT16_MAX if whole else 1.0
     finite = samples if whole else np.nan_to_num(samples, nan=0, posinf=0, neginf=0)
     valid = _valid(samples, top)
+    if not valid.any():
+        raise UserError("no sample is a finite number")
     kept = finite[valid]
     steady = cv2.medianBlur(np.ascontiguousarray(finite), 3)[valid]  # no dead pixels and lines
     least, largest = float(steady.min()), float(steady.max())

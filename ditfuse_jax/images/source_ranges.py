@@ -128,11 +128,12 @@ class SourceRanges:
                 for source, path in enumerate(stack):
                     try:
                         samples = _samples(path)
+                        if samples.values.dtype == np.uint8:
+                            continue
+                        statistics = measure_samples(samples.values, samples.full_range)
                     except UserError:
                         continue  # named when it is read itself
-                    if samples.values.dtype != np.uint8:
-                        statistics = measure_samples(samples.values, samples.full_range)
-                        measured.setdefault(source, []).append(statistics)
+                    measured.setdefault(source, []).append(statistics)
         return measured
 
     @functools.cached_property

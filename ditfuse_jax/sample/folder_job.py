@@ -20,10 +20,12 @@ class Inputs:
     Attributes:
       found: the stacks, and what was left out.
       folders: the folders that were searched; none if the images were named one by one.
+      recursive: whether the folders inside them were searched too.
     """
 
     found: FoundStacks
     folders: tuple[Path, ...] = ()
+    recursive: bool = False
 
 
 def find_inputs(inputs: Sequence[Path | str], *, recursive: bool = False) -> Inputs:
@@ -55,7 +57,7 @@ def find_inputs(inputs: Sequence[Path | str], *, recursive: bool = False) -> Inp
         if recursive:
             raise UserError("--recursive needs folders")
         return Inputs(FoundStacks({paths[0].stem: tuple(paths)}))
-    return Inputs(find_stacks(paths, recursive=recursive), tuple(paths))
+    return Inputs(find_stacks(paths, recursive=recursive), tuple(paths), recursive)
 
 
 def print_left_out(found: FoundStacks) -> None:

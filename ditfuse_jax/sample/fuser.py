@@ -171,8 +171,9 @@ class Fuser:
     ) -> Iterator[Fused]:
         """Fuses the frames of a sequence as they come, in their order, as `ditfuse fuse` does.
 
-        The range of samples with more than 8 bits is chosen by the first frame and kept, so that a
-        video does not flicker.  At most `batch_size` frames wait in memory.
+        The range of samples with more than 8 bits, the warp of `align` and the sources that
+        requests mean are chosen by the first frame and kept, so that a video neither flickers nor
+        trembles.  At most `batch_size` frames wait in memory.
 
         Args:
           frames: the images of each frame, of equally many sources.
@@ -199,9 +200,15 @@ class Fuser:
 
         Batches have 1, 2, 4, 8, ... rows, whatever `batch_size` says, so that few programs serve
         any number of stacks.
+
+        Raises:
+          UserError: the settings differ.
         """
         if not prepared:
             return []
+        settings = {item.sampler.sampling for item in prepared}
+        if len(settings) > 1:
+            raise UserError("the stacks were prepared with other settings: run them in turn")
         rows = 1 << (len(prepared) - 1).bit_length()
         # The settings were checked when the stacks were prepared; only the rows are others.
         config = dataclasses.replace(prepared[0].sampler.sampling, batch_size=rows)

@@ -1,13 +1,14 @@
 """Which files `ditfuse fuse` writes, and what each is made from."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import WRITTEN_SUFFIXES
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.paths import as_path, is_remote
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.folder_job import Inputs, find_inputs
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
@@ -66,14 +67,24 @@ def plan_outputs(
     if not as_folder and output.suffix.lower() not in WRITTEN_SUFFIXES:
         known = " ".join(sorted(WRITTEN_SUFFIXES))
         raise UserError(f"{output}: no image format has the suffix {output.suffix!r} ({known})")
+    sources = {_real(path) for planned in outputs for path in planned.sources}
     for planned in outputs:
-        existing = [source for source in planned.sources if source.exists()]
-        if planned.path.exists() and any(map(planned.path.samefile, existing)):
+        if _real(planned.path) in sources:
             raise UserError(f"{planned.path} is one of the images to fuse: choose another output")
     for folder in job.folders:
-        if output.exists() and folder.exists() and output.samefile(folder):
+        if _real(output) == _real(folder):
             raise UserError(f"{output} holds images to fuse: choose another output")
+        if job.recursive and Path(_real(folder)) in Path(_real(output)).parents:
+            raise UserError(
+                f"{output} lies in {folder}, whose folders are searched too (--recursive): choose"
+                " an output elsewhere"
+            )
     return outputs
+
+
+def _real(path: Path) -> str:
+    """Returns the path without links, by which files are compared."""
+    return str(path) if is_remote(path) else os.path.realpath(path)
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ditfuse_jax.align import AUTO, MODELS, calibrate_stacks
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES, LoadedImage, RangeOption, SourceRanges, load_image
 from ditfuse_jax.images.pairs import MAX_STACK
@@ -96,7 +97,12 @@ class Preparer:
     """Prepares stacks whose sources share the ranges of their samples."""
 
     def __init__(
-        self, sampler: StackFuser, options: Options, measured: Sequence[Sequence[LoadedImage]]
+        self,
+        sampler: StackFuser,
+        options: Options,
+        measured: Sequence[Sequence[LoadedImage]],
+        *,
+        one_warp: bool = False,
     ):
         """Creates a preparer.
 
@@ -104,9 +110,10 @@ class Preparer:
           sampler: the model with its settings.
           options: of the call.
           measured: the stacks by which the ranges are chosen.
+          one_warp: align all stacks by the warps between the images of those.
 
         Raises:
-          UserError: bad or contradicting options.
+          UserError: bad or contradicting options, or no warp is sure.
         """
         self._sampler, self._options = sampler, options
         one_camera = options.task in ONE_CAMERA_TASKS
@@ -114,7 +121,17 @@ class Preparer:
             measured, options.value_range, one_camera=one_camera, quiet=True
         )
         align = options.align if options.align is None else os.fspath(options.align)
-        self._reader = StackReader([], self._ranges, resize=options.resize, align=align, quiet=True)
+        calibration = None
+        if one_warp and align in (AUTO, *MODELS):
+            calibration = calibrate_stacks(measured, align, self._ranges.read)
+        self._reader = StackReader(
+            [],
+            self._ranges,
+            resize=options.resize,
+            align=align,
+            calibration=calibration,
+            quiet=True,
+        )
         self._regions = None
         if options.region is not None:
             region = options.region

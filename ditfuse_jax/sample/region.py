@@ -6,6 +6,7 @@ border is feathered inside the region.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,9 @@ class Regions:
 
         Args:
           region: an image file, white where the request applies; a folder of such files with the
-            names of the stacks; a mask in memory, uint8 or bool (H, W); or one of `CLASSES`, which
-            the model marks, if there is no such file or it is a `MarkedClass`.
+            names of the stacks, those of nested stacks in nested folders; a mask in memory, uint8
+            or bool (H, W); or one of `CLASSES`, which the model marks, if there is no such file or
+            it is a `MarkedClass`.
           feather: see `region_weights`.
           sampling: whose `requests` say whether the model marks classes.
           task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
@@ -105,7 +107,8 @@ class Regions:
         self._sampling = sampling
         self._task = task if task in STANDARD_TASKS else "fuse"
         self._class = ""
-        self._masks: dict[str, Path] | None = None
+        self._is_stored = False  # in files
+        self._masks: dict[str, dict[str, Path]] | None = None  # folder in it -> stem -> mask
         self._read: tuple[Path, np.ndarray] | None = None
         if isinstance(region, np.ndarray):
             self._path = Path("mask")
@@ -117,10 +120,20 @@ class Regions:
             return
         self._path = as_path(region)
         self.description = self._path.name
+        self._is_stored = self._path.exists()
         if self._path.is_dir():
-            self._masks = files_by_stem(self._path)
+            self._masks = {}
         elif not self._path.exists():
             self._class = self.description = _checked_class(str(region), sampling)
+
+    def check_output(self, output: Path) -> None:
+        """Checks that an output is no mask.
+
+        Raises:
+          UserError: it is the mask, or the folder of the masks.
+        """
+        if self._is_stored and os.path.realpath(output) == os.path.realpath(self._path):
+            raise UserError(f"{output} is the region: choose another output")
 
     def check(self, instruction: Instruction, count: int) -> None:
         """Checks that an instruction for `count` images asks for more than the plain fusion.
@@ -175,12 +188,17 @@ class Regions:
         return make_instruction(None, count, self._sampling, self._task).prompt
 
     def _mask_of(self, name: str) -> Path:
+        """Returns the mask of a stack, whose name holds the folders in which it lies."""
         if self._masks is None:
             return self._path
-        stem = name.rpartition("/")[2]
-        if stem not in self._masks:
-            raise UserError(f"{self._path}: no mask named {stem}")
-        return self._masks[stem]
+        folder, _, stem = name.rpartition("/")
+        if folder not in self._masks:
+            place = self._path / folder
+            self._masks[folder] = files_by_stem(place) if place.is_dir() else {}
+        if stem not in self._masks[folder]:
+            nested = "; those of images in folders lie in folders of these names" if folder else ""
+            raise UserError(f"{self._path}: no mask named {name}{nested}")
+        return self._masks[folder][stem]
 
     def _mask(self, path: Path) -> np.ndarray:
         """Reads a mask, uint8 (H, W); the one that was read last is kept."""

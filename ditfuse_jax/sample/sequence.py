@@ -5,6 +5,7 @@ cameras, so that nothing but the sources changes from frame to frame.  Frames ar
 written one after the other.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -38,11 +39,16 @@ from ditfuse_jax.images.video_writer import is_deep_video
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
+from ditfuse_jax.sample.fixed_roles import fix_roles
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
-from ditfuse_jax.sample.sequence_calibration import calibration_key, sequence_calibration
+from ditfuse_jax.sample.sequence_calibration import (
+    calibration_key,
+    sample_pairs,
+    sequence_calibration,
+)
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.sequence_output import FrameFolder, Opened, SequenceOutput, VideoFile
 from ditfuse_jax.sample.sequence_plan import (
@@ -58,6 +64,7 @@ from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 
+_FRAMES_FOR_ROLES = 8  # by which it is decided which source a request means
 _SECONDS_BETWEEN_LINES = 30.0  # of the progress where no terminal shows it
 
 
@@ -117,6 +124,7 @@ def fuse_sequence(
     regions = None
     if options.region is not None:
         regions = Regions(options.region, options.feather, config, options.task)
+        regions.check_output(output)
         regions.check(instruction, len(sources))
     several = bool(instruction.requests) or marks_classes(instruction.prompt)
     plain = regions is None and not several  # else there may be other prompts and sources
@@ -154,11 +162,26 @@ def fuse_sequence(
         calibration=calibration,
         quiet=True,
     )
+    requests, roles = fix_roles(
+        instruction.requests, _sampled_stacks(sources, pairs, reader, instruction.requests)
+    )
     prompts = [instruction.prompt] if plain else []
     frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
     size = sources[0].size if is_video(output) else None
     work = _Work(
-        sources, pairs, frames, instruction, reader, ranges, regions, options, config, size, bits
+        sources,
+        pairs,
+        frames,
+        instruction,
+        requests,
+        roles,
+        reader,
+        ranges,
+        regions,
+        options,
+        config,
+        size,
+        bits,
     )
     job = _job_digest(sources, fuser, instruction, calibration, options, output, bits)
     # Last: what a video locks is released by `_run`.
@@ -177,13 +200,16 @@ def fuse_sequence(
 class _Work:
     """All that the frames are made with; `size` is the one that all must have, if any.
 
-    All fused frames have the same number of `bits`.
+    All fused frames have the same number of `bits`.  `requests` are those of the instruction, which
+    name sources by their places, and `roles` says which these are.
     """
 
     sources: Sequence[FrameSource]
     pairs: PairedFrames
     frames: SequenceFuser
     instruction: Instruction
+    requests: tuple[Request, ...]
+    roles: str
     reader: StackReader
     ranges: SourceRanges
     regions: Regions | None
@@ -214,6 +240,7 @@ class _Work:
                     )
             name = Path(stack[0].name).stem if self.sources[0].files else f"{number:06d}"
             item = self.instruction.fusion_input(self.reader.read(stack), self.bits, name)
+            item = dataclasses.replace(item, applied=self.requests)
             if self.regions is not None:
                 item = self.regions.limit(item, name, self.reader.cut)
             yield number, item
@@ -228,6 +255,7 @@ class _Work:
             alignment=self.reader.alignment,
             region=None if self.regions is None else self.regions.description,
             computed=None if size is None else self.frames.stack_fuser.computed_size(*size),
+            roles=self.roles,
         )
         settings = self.config.to_dict() | dataclasses.asdict(self.options.settings)
         return metadata | {name: str(value) for name, value in settings.items()}
@@ -290,6 +318,20 @@ def _inputs(inputs: Sequence[Path]) -> list[Path]:
     if not 2 <= len(paths) <= MAX_STACK:
         raise UserError(f"{len(paths)} sources: give two to four videos or folders of frames")
     return paths
+
+
+def _sampled_stacks(
+    sources: Sequence[FrameSource],
+    pairs: PairedFrames,
+    reader: StackReader,
+    requests: Sequence[Request],
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Reads some frames spread over the sequence, by which roles are decided, if any is named."""
+    if not any(one.role for one in requests):
+        return
+    for stack in sample_pairs(sources, pairs, _FRAMES_FOR_ROLES):
+        with contextlib.suppress(UserError):  # named when the frame is fused
+            yield reader.read(stack)
 
 
 def _check_reuse(plain: bool, config: SamplingConfig) -> None:

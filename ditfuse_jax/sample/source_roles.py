@@ -3,7 +3,7 @@
 Whoever asks for "more infrared" does not say which image that is, so the images decide.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ _NEAR_APART = 0.3  # correlation of the lead in sharpness with the height in the
 _SHARPNESS_SIGMA = 6.0  # pixels
 
 GUESS = "a guess"
-_PLACES = ("first", "second")
+PLACES = ("first", "second")
 
 # Index of the source, and whether the images show it clearly.
 Found = tuple[int, bool]
@@ -39,8 +39,8 @@ def find_source(role: str, sources: Sequence[np.ndarray]) -> tuple[int, str]:
     Raises:
       UserError: there are too few sources.
     """
-    if role in _PLACES:
-        index = _PLACES.index(role)
+    if role in PLACES:
+        index = PLACES.index(role)
         if index >= len(sources):
             raise UserError(f"there is no {role} image")
         return index, ""
@@ -60,7 +60,13 @@ def describe_roles(roles: Iterable[str], sources: Sequence[np.ndarray]) -> str:
       roles: those that requests name; `first` and `second` say it themselves.
       sources: uint8 or uint16 (H, W, 3).
     """
-    found = {role: find_source(role, sources) for role in roles if role not in _PLACES}
+    return describe_found(
+        {role: find_source(role, sources) for role in roles if role not in PLACES}
+    )
+
+
+def describe_found(found: Mapping[str, tuple[int, str]]) -> str:
+    """Describes what `find_source` returned for each role."""
     return ", ".join(
         f"{role}: image {index + 1}{f' ({GUESS})' if warning else ''}"
         for role, (index, warning) in found.items()

@@ -7,6 +7,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.align import (
+    AUTO,
     MODELS,
     align_stack,
     calibrate_stacks,
@@ -16,8 +17,6 @@ from ditfuse_jax.align import (
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import ImageSource, SourceRanges, read_stack
-
-_AUTO = "auto"
 
 
 class StackReader:
@@ -58,14 +57,14 @@ class StackReader:
         self._resize = resize
         self._quiet = quiet
         self._align = align is not None or align_save is not None
-        self._model = _AUTO if align is None else str(align)
+        self._model = AUTO if align is None else str(align)
         self._calibration = calibration
-        names_model = self._model in (_AUTO, *MODELS)
+        names_model = self._model in (AUTO, *MODELS)
         if align_save is not None:
             if not names_model:
                 raise UserError(
                     f"--align {align} names a calibration, so there is none to save: give a model "
-                    f"({', '.join((_AUTO, *MODELS))}) with --align-save"
+                    f"({', '.join((AUTO, *MODELS))}) with --align-save"
                 )
             self._calibration = calibrate_stacks(stacks, self._model, ranges.read)
             write_calibration(align_save, self._calibration)

@@ -1,10 +1,13 @@
 """Fuses frames that come one by one, with what neighbouring frames have in common."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts.requests import Request
+from ditfuse_jax.sample.fixed_roles import fix_roles
 from ditfuse_jax.sample.fused import Fused
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.prepared import Options, Prepared, Preparer, load_stack
@@ -41,14 +44,26 @@ def stream(
 def _prepare(
     frames: Iterable[Sequence[Any]], prompt: str | None, options: Options, sampler: StackFuser
 ) -> Iterator[Prepared]:
-    """Reads and checks frames; the first one decides the ranges and the number of sources."""
+    """Reads and checks frames; the first one decides ranges, warps, roles and number of sources."""
     prepare, count = None, 0
+    fixed: tuple[tuple[Request, ...], str] | None = None
     for number, images in enumerate(frames, start=1):
         stack = load_stack(images, f"frame {number}, ")
-        prepare, count = prepare or Preparer(sampler, options, [stack]), count or len(stack)
+        if prepare is None:
+            prepare, count = Preparer(sampler, options, [stack], one_warp=True), len(stack)
         if len(stack) != count:
             raise UserError(f"frame {number} has {len(stack)} images, the first one {count}")
-        yield prepare(stack, prompt)
+        item = prepare(stack, prompt)
+        if not fixed:
+            fixed = fix_roles(item.input.applied, [item.input.sources])
+        yield _with_roles(item, *fixed)
+
+
+def _with_roles(item: Prepared, requests: tuple[Request, ...], roles: str) -> Prepared:
+    """Returns a frame whose requests name the sources that those of the first frame name."""
+    metadata = item.metadata | ({"source roles": roles} if roles else {})
+    changed = dataclasses.replace(item.input, applied=requests)
+    return dataclasses.replace(item, input=changed, metadata=metadata)
 
 
 def _fuse(fuser: SequenceFuser, group: Iterator[Prepared]) -> Iterator[Fused]:

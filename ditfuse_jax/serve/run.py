@@ -133,13 +133,14 @@ def access_key(host: str) -> str:
 
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Takes the address before the model is loaded; connections are accepted afterwards."""
+    """Takes the address before the model is loaded; connections wait until it is."""
     with contextlib.ExitStack() as held:
         try:
             family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = held.enter_context(socket.socket(family, kind))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen()  # else a second server could bind the address too
         except (OSError, OverflowError, UnicodeError) as error:  # a name that is no host name
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(

@@ -58,6 +58,8 @@ class Requested:
 
     def __post_init__(self) -> None:
         check_fraction("in_region", self.in_region)
+        if getattr(self.base, "misalign", 0):
+            raise UserError("misalign: emphasis needs registered sources: use the task without it")
         if self.wording not in WORDINGS:
             raise UserError(f"wording {self.wording!r} is unknown: choose tags or sentences")
         for axis in self.axes:

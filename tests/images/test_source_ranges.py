@@ -79,6 +79,16 @@ def test_a_damaged_file_is_named_when_it_is_read_itself(sequence):
         read_stack(sequence[2], ranges=ranges)
 
 
+def test_a_file_without_a_finite_pixel_is_named_and_stops_no_other(sequence):
+    stacks = [(sequence[k][0], sequence[k][1].with_suffix(".tif")) for k in (0, 1)]
+    cv2.imwrite(str(stacks[0][1]), np.full((64, 96), np.nan, np.float32))
+    cv2.imwrite(str(stacks[1][1]), np.linspace(0, 1, 64 * 96, dtype=np.float32).reshape(64, 96))
+    ranges = SourceRanges(stacks, quiet=True)
+    assert ranges.read(stacks[1][1], 1)[-1, -1, 0] > 250
+    with pytest.raises(UserError, match=r"t0\.tif: no pixel is a finite number"):
+        ranges.read(stacks[0][1], 1)
+
+
 @pytest.mark.parametrize("depth, dtype", [(8, np.uint8), (16, np.uint16), (None, np.uint16)])
 def test_the_depth_can_be_chosen(sequence, depth, dtype):
     thermal = SourceRanges(sequence, quiet=True).read(sequence[0][1], 1, depth)

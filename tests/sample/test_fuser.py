@@ -191,6 +191,26 @@ def test_a_stream_gives_the_frames_of_the_command(fuser, images, tmp_path):
     assert np.abs(streamed[2].astype(int) - alone[2]).max() > 257
 
 
+def test_all_frames_of_a_stream_are_aligned_by_the_warp_of_the_first(fuser):
+    rng = np.random.default_rng(0)
+    texture = rng.random((40, 56), np.float32)
+    texture = np.kron(texture, np.ones((5, 5), np.float32))
+    scene = np.repeat(np.uint8(255 * texture)[..., None], 3, axis=2)
+    first, flat = scene[8:168, 8:248], np.full((160, 240, 3), 90, np.uint8)
+    pair = (np.ascontiguousarray(first), np.ascontiguousarray(scene[8:168, 14:254]))
+    fused = list(fuser.stream([pair, (flat, flat), pair], align="translation"))
+    assert len({one.image.shape for one in fused}) == 1
+    assert len({one.metadata["alignment"] for one in fused}) == 1
+    with pytest.raises(UserError, match="could be aligned"):
+        next(fuser.stream([(flat, flat)], align="auto"))
+
+
+def test_stacks_prepared_with_other_settings_are_not_mixed(fuser, images):
+    prepared = [fuser.prepare(images, steps=1), fuser.prepare(images, steps=3)]
+    with pytest.raises(UserError, match="were prepared with other settings"):
+        fuser.run(prepared)
+
+
 def test_frames_of_another_size_begin_a_stream_anew(fuser, images):
     smaller = [image[:40, :56] for image in images]
     fused = list(fuser.stream([images, images, smaller, images]))

@@ -8,6 +8,7 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import write_image
 from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.sample import read_prompts
+from ditfuse_jax.sample.folder_job import find_inputs
 from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.planned_outputs import plan_outputs
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
@@ -76,6 +77,22 @@ class TestPlan:
         ):
             with pytest.raises(UserError, match="is one of the images to fuse"):
                 plan_outputs(inputs, output, [], "fuse")
+
+    def test_the_source_of_another_stack_is_never_overwritten(self, folder, tmp_path):
+        for side in ("image1", "image2", "image3"):
+            (folder / side / "sub").mkdir()
+            write_image(folder / side / "sub" / "x.png", np.zeros((4, 4, 3), np.uint8))
+        inputs = find_inputs([folder], recursive=True)
+        assert sorted(inputs.found.stacks) == ["sub/x", "x", "y"]
+        with pytest.raises(UserError, match=r"sub.x\.png is one of the images to fuse"):
+            plan_outputs(inputs, folder / "image1" / "sub", [], "fuse")
+
+    def test_an_output_in_a_folder_that_is_searched_is_refused(self, folder):
+        """Its images would be taken as images without a partner the next time."""
+        inputs = find_inputs([folder], recursive=True)
+        with pytest.raises(UserError, match="whose folders are searched too"):
+            plan_outputs(inputs, folder / "image2" / "out", [], "fuse")
+        assert plan_outputs([folder], folder / "image2" / "out", [], "fuse")
 
     @pytest.mark.parametrize("name", ["out", "out.gif", "out.png.txt"])
     def test_an_output_without_an_image_suffix_is_refused(self, pair, tmp_path, name):

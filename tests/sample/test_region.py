@@ -191,16 +191,30 @@ class TestRegions:
             Regions("road", -2, sampling, "ivif")
 
     def test_each_stack_has_the_mask_of_its_name(self, tmp_path, sampling):
-        for name, rows in (("one", slice(0, 8)), ("two", slice(8, 32))):
+        named = (("one", slice(0, 8)), ("day/one", slice(8, 32)), ("night/one", slice(4, 8)))
+        for name, rows in named:
             picture = np.repeat(mask(rows)[..., None], 3, axis=2)
+            (tmp_path / name).parent.mkdir(exist_ok=True)
             write_image(tmp_path / f"{name}.png", picture)
         regions = Regions(tmp_path, 0, sampling, "ivif")
-        for name, rows in (("one", slice(0, 8)), ("day/two", slice(8, 32))):
+        for name, rows in named:
             found = regions.limit(self.item(), name)
             np.testing.assert_array_equal(found.weights, mask(rows) / 255)
             assert found.plain == standard_prompt("ivif", 2) and found.depth == 8
-        with pytest.raises(UserError, match="no mask named three"):
+        with pytest.raises(UserError, match=r"no mask named three$"):
             regions.limit(self.item(), "three")
+        with pytest.raises(UserError, match="no mask named dusk/one; those of images in folders"):
+            regions.limit(self.item(), "dusk/one")
+
+    def test_a_mask_and_a_folder_of_masks_are_never_overwritten(self, tmp_path, sampling):
+        write_image(tmp_path / "m.png", np.full((32, 32, 3), 255, np.uint8))
+        (tmp_path / "link.png").symlink_to(tmp_path / "m.png")
+        one, many = (Regions(path, 0, sampling, "ivif") for path in (tmp_path / "m.png", tmp_path))
+        for regions, output in ((one, tmp_path / "link.png"), (many, tmp_path)):
+            with pytest.raises(UserError, match="is the region: choose another output"):
+                regions.check_output(output)
+        one.check_output(tmp_path / "other.png")
+        Regions(mask(), 0, sampling, "ivif").check_output(tmp_path / "mask")
 
     def test_alignment_cuts_the_mask_as_the_images(self, tmp_path, sampling):
         write_image(tmp_path / "m.png", np.repeat(mask()[..., None], 3, axis=2))

@@ -33,6 +33,14 @@ def test_a_port_in_use_is_named():
             pass
 
 
+def test_a_second_server_that_starts_while_the_first_loads_its_model_is_refused():
+    with bound("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        said = f"cannot listen at 127.0.0.1:{port}"
+        with pytest.raises(UserError, match=said), bound("127.0.0.1", port):
+            pass
+
+
 @pytest.mark.parametrize("size", ["0", "-1"])
 def test_a_batch_size_below_one_is_refused_before_the_model_is_loaded(size, capsys):
     assert main(["serve", "--batch-size", size]) == 2

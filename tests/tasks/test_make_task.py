@@ -154,6 +154,7 @@ def test_a_task_that_is_not_a_dataclass_has_no_options(monkeypatch):
         ({"name": "stripes", "width": 1.5}, r"option width cannot be 1\.5 \(expected int\)"),
         ({"name": "stripes", "width": True}, r"option width cannot be True \(expected int\)"),
         ({"name": "stripes", "colours": 3}, r"cannot be 3 \(expected several values\)"),
+        ("requested_ivif:misalign=0.5", "misalign: emphasis needs registered sources"),
         ("stripes:soft=maybe", "option soft cannot be 'maybe'"),
         ("stripes:sizes=1+2", "option sizes cannot be '1.2' .this option cannot be given as text"),
     ],

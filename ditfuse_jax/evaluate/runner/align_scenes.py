@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ditfuse_jax.align import MODELS, align_stack, read_calibration
+from ditfuse_jax.align import AUTO, MODELS, align_stack, read_calibration
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
-
-AUTO = "auto"
 
 
 class SceneAligner:
