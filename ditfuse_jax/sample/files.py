@@ -116,8 +116,9 @@ def fuse(
     if feather is not None and region is None:
         raise UserError("--feather is the width of a region's border: give --region too")
     if any(map(is_video, (*inputs, output))):
-        from ditfuse_jax.sample.sequence import SequenceOptions, fuse_sequence
+        from ditfuse_jax.sample.sequence import fuse_sequence
         from ditfuse_jax.sample.sequence_fuser import SequenceSettings
+        from ditfuse_jax.sample.sequence_work import SequenceOptions
 
         given = {"reuse": reuse, "smoothing": smoothing}
         used: dict[str, Any] = {name: x for name, x in given.items() if x is not None}

@@ -6,23 +6,19 @@ written one after the other.
 """
 
 import contextlib
-import dataclasses
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tqdm
 
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder, sha256
+from ditfuse_jax.files import sha256
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import RangeOption, SourceRanges, numbered_folders
+from ditfuse_jax.images import SourceRanges, numbered_folders
 from ditfuse_jax.images.decode import list_images
 from ditfuse_jax.images.frames import (
     FrameSource,
@@ -30,7 +26,6 @@ from ditfuse_jax.images.frames import (
     measure_frames,
     open_sources,
     pair_frames,
-    read_pairs,
 )
 from ditfuse_jax.images.pairs import MAX_STACK
 from ditfuse_jax.images.video import is_video
@@ -40,8 +35,7 @@ from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
 from ditfuse_jax.sample.fixed_roles import fix_roles
-from ditfuse_jax.sample.fused import image_metadata
-from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
+from ditfuse_jax.sample.fusion_input import marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.sequence_calibration import (
@@ -49,45 +43,22 @@ from ditfuse_jax.sample.sequence_calibration import (
     sample_pairs,
     sequence_calibration,
 )
-from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
+from ditfuse_jax.sample.sequence_fuser import SequenceFuser
 from ditfuse_jax.sample.sequence_output import FrameFolder, Opened, SequenceOutput, VideoFile
 from ditfuse_jax.sample.sequence_plan import (
     check_output,
     choose_bits,
     frame_names,
-    holds_deep_frames,
     output_times,
     source_notes,
 )
+from ditfuse_jax.sample.sequence_work import SequenceOptions, SequenceWork, run_sequence
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 
 _FRAMES_FOR_ROLES = 8  # by which it is decided which source a request means
-_SECONDS_BETWEEN_LINES = 30.0  # of the progress where no terminal shows it
-
-
-@dataclasses.dataclass(frozen=True)
-class SequenceOptions:
-    """What a call of `fuse` asks for; see there."""
-
-    prompts: Sequence[str] = ()
-    task: str = "fuse"
-    adjustments: Sequence[Request] = ()
-    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    resize: bool = False
-    value_range: RangeOption = "auto"
-    depth: int | None = None
-    align: str | Path | None = None
-    align_save: Path | None = None
-    region: str | Path | None = None
-    feather: float | None = None
-    fps: float | Fraction | None = None
-    pairing: str = "number"
-    settings: SequenceSettings = dataclasses.field(default_factory=SequenceSettings)
-    reuse_given: bool = False
-    quiet: bool = False
 
 
 def fuse_sequence(
@@ -168,23 +139,23 @@ def fuse_sequence(
     prompts = [instruction.prompt] if plain else []
     frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
     size = sources[0].size if is_video(output) else None
-    work = _Work(
-        sources,
-        pairs,
-        frames,
-        instruction,
-        requests,
-        roles,
-        reader,
-        ranges,
-        regions,
-        options,
-        config,
-        size,
-        bits,
+    work = SequenceWork(
+        sources=sources,
+        pairs=pairs,
+        frames=frames,
+        instruction=instruction,
+        requests=requests,
+        roles=roles,
+        reader=reader,
+        ranges=ranges,
+        regions=regions,
+        options=options,
+        config=config,
+        size=size,
+        bits=bits,
     )
     job = _job_digest(sources, fuser, instruction, calibration, options, output, bits)
-    # Last: what a video locks is released by `_run`.
+    # Last: what a video locks is released by `run_sequence`.
     target: SequenceOutput
     if is_video(output):
         video = sources[0].video
@@ -193,121 +164,7 @@ def fuse_sequence(
     else:
         target = FrameFolder(output, frame_names(sources[0], pairs), job)
     with Opened(target):
-        return _run(work, target, output)
-
-
-@dataclasses.dataclass
-class _Work:
-    """All that the frames are made with; `size` is the one that all must have, if any.
-
-    All fused frames have the same number of `bits`.  `requests` are those of the instruction, which
-    name sources by their places, and `roles` says which these are.
-    """
-
-    sources: Sequence[FrameSource]
-    pairs: PairedFrames
-    frames: SequenceFuser
-    instruction: Instruction
-    requests: tuple[Request, ...]
-    roles: str
-    reader: StackReader
-    ranges: SourceRanges
-    regions: Regions | None
-    options: SequenceOptions
-    config: SamplingConfig
-    size: tuple[int, int] | None
-    bits: int
-
-    def inputs(self, missing: Sequence[int], output: Path) -> Iterator[tuple[int, FusionInput]]:
-        """Reads the frames that are missing, with their numbers."""
-        wanted = set(missing)
-        start = missing[0]
-        for number, stack in enumerate(read_pairs(self.sources, self.pairs, start), start=start):
-            if number not in wanted:
-                continue
-            if self.size is not None and stack[0].samples.values.shape[:2] != self.size:
-                height, width = stack[0].samples.values.shape[:2]
-                raise UserError(
-                    f"{stack[0]} is {width}x{height}, the first frame {self.size[1]}x"
-                    f"{self.size[0]}: all frames of a video have one size"
-                )
-            if self.bits == 8 and self.options.depth is None and holds_deep_frames(output):
-                deep = [image for image in stack if image.samples.values.dtype != np.uint8]
-                if deep:
-                    raise UserError(
-                        f"{deep[0]}: has more than 8 bits per channel, unlike the frames by which "
-                        f"the depth of {output} was chosen: give --depth 16, or 8"
-                    )
-            name = Path(stack[0].name).stem if self.sources[0].files else f"{number:06d}"
-            item = self.instruction.fusion_input(self.reader.read(stack), self.bits, name)
-            item = dataclasses.replace(item, applied=self.requests)
-            if self.regions is not None:
-                item = self.regions.limit(item, name, self.reader.cut)
-            yield number, item
-
-    def metadata(self, size: tuple[int, int] | None) -> dict[str, str]:
-        """What the output records; `size` (height, width) of the frames, if any was fused."""
-        metadata = image_metadata(
-            self.instruction,
-            [source.path for source in self.sources],
-            self.frames.stack_fuser,
-            ranges=self.ranges.chosen,
-            alignment=self.reader.alignment,
-            region=None if self.regions is None else self.regions.description,
-            computed=None if size is None else self.frames.stack_fuser.computed_size(*size),
-            roles=self.roles,
-        )
-        settings = self.config.to_dict() | dataclasses.asdict(self.options.settings)
-        return metadata | {name: str(value) for name, value in settings.items()}
-
-
-def _run(work: _Work, target: SequenceOutput, output: Path) -> list[Path]:
-    quiet, total = work.options.quiet, work.pairs.count
-    missing = [number for number in range(total) if not target.done(number)]
-    kept, started, size = total - len(missing), time.monotonic(), None
-    steady = sys.stderr.isatty()
-    bar = tqdm.tqdm(
-        total=total,
-        initial=kept,
-        unit="frame",
-        desc="fusing",
-        delay=0.5,
-        mininterval=0.1 if steady else _SECONDS_BETWEEN_LINES,
-        disable=quiet,
-    )
-    with bar:
-        for number, image in work.frames(_read_ahead(work, missing, output)):
-            size = image.shape[0], image.shape[1]
-            target.write(number, image, work.metadata(size) if not is_video(output) else {})
-            bar.update()
-        paths = target.finish(work.metadata(size))
-    if not quiet:
-        _print_done(output, total, kept, time.monotonic() - started)
-    return paths
-
-
-def _read_ahead(
-    work: _Work, missing: Sequence[int], output: Path
-) -> Iterator[tuple[int, FusionInput]]:
-    """Passes the frames on; the first one makes the output's folder and may print a warning."""
-    if not missing:
-        return
-    for place, (number, item) in enumerate(work.inputs(missing, output)):
-        if place == 0:
-            make_folder(output.parent if is_video(output) else output)
-            height, width = item.sources[0].shape[:2]
-            line = work.frames.stack_fuser.describe_limit(height, width, str(work.sources[0].path))
-            if line and not work.options.quiet:
-                tqdm.tqdm.write(line, file=sys.stderr)
-        yield number, item
-
-
-def _print_done(output: Path, total: int, kept: int, seconds: float) -> None:
-    if kept == total:
-        print(f"{output}: its {total} frames were made before and have not changed")
-        return
-    speed = f"{total - kept} frames in {seconds:.1f} s, {(total - kept) / seconds:.2f} frames/s"
-    print(f"{output} ({speed}){f', beside {kept} that were made before' if kept else ''}")
+        return run_sequence(work, target, output)
 
 
 def _inputs(inputs: Sequence[Path]) -> list[Path]:
