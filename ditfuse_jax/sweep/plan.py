@@ -10,12 +10,11 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ditfuse_jax import flow
-from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.extensions import load_extensions
@@ -23,8 +22,9 @@ from ditfuse_jax.files import write_text
 from ditfuse_jax.flow.sampling_config import option_name
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.sweep.definition import Arguments, Sweep
+from ditfuse_jax.train.changes import changed_settings, value_text
 from ditfuse_jax.train.metrics_files import read_metrics
-from ditfuse_jax.train.recipe import Config, load_recipe, to_json
+from ditfuse_jax.train.recipe import Config, load_recipe
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complete
@@ -118,16 +118,16 @@ class Training:
         Raises:
           UserError: an override is wrong, or a key differs; the message names it.
         """
-        current = _flat(json.loads(to_json(self.config)))
+        current = self.config.to_dict()
         path = self.folder / "config.json"
         if not path.is_file():
             return
-        started = _flat(with_current_names(json.loads(path.read_text(encoding="utf-8"))))
-        for key, value in current.items():
-            if key in started and started[key] != value and not key.startswith(_CHANGEABLE):
+        started = json.loads(path.read_text(encoding="utf-8"))
+        for key, (old, new) in changed_settings(started, current).items():
+            if not key.startswith(_CHANGEABLE):
                 raise UserError(
-                    f"{self.folder} was started with {key} = {started[key]!r}, now it is "
-                    f"{value!r}: choose another --workdir, or remove that folder"
+                    f"{self.folder} was started with {key} = {value_text(old)}, now it is "
+                    f"{value_text(new)}: choose another --workdir, or remove that folder"
                 )
 
 
@@ -308,13 +308,3 @@ def _split(overrides: Arguments) -> tuple[Arguments, Arguments]:
 def _slug(name: str) -> str:
     """Returns a folder name: `2.5 / 2.0` becomes `2.5-2.0`."""
     return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-.") or "setting"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

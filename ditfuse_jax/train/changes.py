@@ -73,7 +73,9 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str
 
 def describe_changes(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """Returns a line per changed setting; of many, the first dozen and how many there are more."""
-    lines = [f"  {key}: {_text(old)} -> {_text(new)}" for key, (old, new) in changes.items()]
+    lines = [
+        f"  {key}: {value_text(old)} -> {value_text(new)}" for key, (old, new) in changes.items()
+    ]
     more = len(lines) - _MOST_LINES
     if more > 0:
         lines[_MOST_LINES:] = [f"  and {more} more, see the last line of runs.jsonl"]
@@ -125,7 +127,8 @@ def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values))
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Returns a value of `changed_settings` for a message, in JSON; a long one is cut."""
     text = value if value == _ABSENT else json.dumps(value)
     short = text[: _MOST_CHARACTERS - 3] + "..."
     return text if len(text) <= _MOST_CHARACTERS else short

@@ -156,6 +156,48 @@ def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(p
         plan()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ((), ("task.overlap_fraction=0.9",), r"task\.overlap_fraction = \(none\), now it is 0\.9"),
+        (("task.overlap_fraction=0.9",), (), r"task\.overlap_fraction = 0\.9, now it is \(none\)"),
+        (("task.overlap_fraction=0.9",), ("task=mff",), r'photos\.task = "m3", now it is "mff"'),
+        ((), ("task={'name': 'm3'}",), None),
+    ],
+)
+def test_the_options_of_a_task_are_compared_however_they_are_written(plan, before, now, message):
+    def made(words):
+        return plan({"a": tuple(f"--config.data.mixture.photos.{word}" for word in words)})
+
+    training = made(before).trainings[0]
+    training.folder.mkdir(parents=True)
+    (training.folder / "config.json").write_text(to_json(training.config))
+    if message is None:
+        made(now)
+        return
+    with pytest.raises(UserError, match=f"a-seed0 was started with data\\.mixture\\..*{message}"):
+        made(now)
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+def test_a_mixture_with_one_component_more_or_less_is_another_training(plan, tmp_path, before, now):
+    recipe = tmp_path / "mixed.py"
+    recipe.write_text(
+        "from ditfuse_jax.train.recipe import load_recipe\n"
+        "def get_config(count):\n"
+        "    config = load_recipe('nano_m3').unlock()\n"
+        "    part = config.data.mixture.photos.to_dict()\n"
+        "    config.data.mixture = {f'part{i}': part for i in range(int(count))}\n"
+        "    return config\n"
+    )
+    training = plan(recipe=f"{recipe}:{before}").trainings[0]
+    training.folder.mkdir(parents=True)
+    (training.folder / "config.json").write_text(to_json(training.config))
+    plan(recipe=f"{recipe}:{before}")
+    with pytest.raises(UserError, match=r"was started with data\.mixture\.part1\."):
+        plan(recipe=f"{recipe}:{now}")
+
+
 def test_a_setting_is_compared_with_an_older_folders_name_of_it(plan):
     training = plan().trainings[0]
     training.folder.mkdir(parents=True)
