@@ -19,6 +19,7 @@ PALETTE = np.array(
 
 # A pixel nearer to the colour than this (levels, Euclidean) hardly changes by the overlay.
 _NEAR = 32.0
+_FAINTEST = 0.6  # of the opacity, at the border of a smooth overlay
 _NEIGHBOURHOOD = 7  # pixels, side of the square that decides about such a pixel
 
 
@@ -47,6 +48,28 @@ def overlay_classes(image: np.ndarray, labels: np.ndarray, numbers: Sequence[int
     if len(numbers) == 1:
         return overlay(image, labels == numbers[0])
     return overlay_all(image, np.where(np.isin(labels, numbers), labels, len(PALETTE)))
+
+
+def smooth_overlay(image: np.ndarray, labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """`overlay_classes` without stairs: its outermost pixels are fainter, but still covered.
+
+    Args:
+      image: uint8 or uint16 (H, W, 3).
+      labels: (H, W) class numbers.
+      numbers: those to mark.
+
+    Returns:
+      (H, W, 3) of the image's type, equal to it outside the classes; `overlay_mask` finds them.
+    """
+    where = np.isin(labels, numbers)
+    inside = cv2.GaussianBlur(where.astype(np.float32), (3, 3), 0)
+    opacity = OPACITY * np.where(where, np.maximum(inside, _FAINTEST), 0)[..., None]
+    colours: np.ndarray = np.array(COLOUR, np.float32)
+    if len(numbers) > 1:
+        colours = PALETTE[np.where(where, labels, 0)]
+    largest = np.iinfo(image.dtype).max
+    mixed = image + opacity * (colours * np.float32(largest / 255) - image)
+    return np.clip(np.rint(mixed), 0, largest).astype(image.dtype)
 
 
 def _mixed(image: np.ndarray, colour: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -95,6 +95,11 @@ class SamplingConfig:
         False,
         "true: no more chroma than the sources have, unless the prompt's tags ask for it",
     )
+    class_map: bool = _setting(
+        False,
+        "true: classes are found by one fusion in which the model marks all of them, and their "
+        "borders follow the image; false: as the model marks each class alone",
+    )
     seed: int = _setting(0, "of the noise; images of one size start from the same noise", 0)
     batch_size: int = _setting(1, "images that are computed at a time", 1)
 

@@ -12,14 +12,10 @@ import numpy as np
 
 from ditfuse_jax.degrade.adjust import AXIS_OPERATIONS, LUMA_WEIGHTS, feather, towards_source
 from ditfuse_jax.degrade.deblur import SMALLEST_SIDE
-from ditfuse_jax.degrade.overlay import OPACITY
 from ditfuse_jax.degrade.restore import RESTORATIONS
 from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.source_roles import find_source
-
-# Grey levels of difference up to which a pixel is not marked, and from which it is fully.
-_MARKED = (8.0, 32.0)
 
 
 def apply_requests(
@@ -114,36 +110,6 @@ def request_warnings(requests: Sequence[Request], sources: Sequence[np.ndarray])
         blurred = [one for one in requests if one.defect == "blurred"]
         warnings += [f"{one} changes nothing: a side has only {side} pixels" for one in blurred]
     return [warning for warning in warnings if warning]
-
-
-def overlaid(image: np.ndarray, marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Moves the overlay of a marked fusion to an image that other requests have changed.
-
-    The overlay is `marked = (1 - opacity) plain + opacity colour`, so the moved one is
-    `marked + (1 - opacity) (image - plain)`.  What the model changed only a little is no overlay.
-
-    Args:
-      image: the fused image with other requests, uint8 or uint16 (H, W, 3).
-      marked: the fusion with the overlay, of the same type.
-      plain: the fusion without requests, of the same type.
-    """
-    low, high = (level * np.float32(np.iinfo(image.dtype).max / 255) for level in _MARKED)
-    change = marked.astype(np.float32) - plain
-    covered = np.clip((np.abs(change).max(axis=-1, keepdims=True) - low) / (high - low), 0, 1)
-    moved = image + covered * (change - OPACITY * (image.astype(np.float32) - plain))
-    return np.clip(np.rint(moved), 0, np.iinfo(image.dtype).max).astype(image.dtype)
-
-
-def marking_sources(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """Returns the sources in which classes are marked: without infrared beside colour images.
-
-    Models learn classes from photographs.  The infrared image is replaced by the first colour one;
-    `sources` itself is returned if all are grey or none is.
-    """
-    coloured = [image for image in sources if not is_grey(image)]
-    if len(coloured) in (0, len(sources)):
-        return sources
-    return [coloured[0] if is_grey(image) else image for image in sources]
 
 
 def _float(image: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Images that need several fusions of one scene, or operations on the fused one.
 
 A request that is limited to a region needs the fusion without it too; classes that a request is
-limited to are marked by the model, in the sources that look like photographs.  All are fused from
-the same noise.
+limited to are marked by the model, in the sources that look like photographs (`marking.py`).  All
+are fused from the same noise.
 """
 
 import itertools
@@ -12,18 +12,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import tqdm
 
-from ditfuse_jax.degrade.overlay import overlay_mask
-from ditfuse_jax.images import with_depth
-from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.applied_requests import (
     apply_requests,
-    marking_sources,
-    overlaid,
     request_warnings,
     restore_sources,
 )
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput, marks_classes
+from ditfuse_jax.sample.marking import MapMarks, OverlayMarks, moved_overlay
 from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
@@ -33,9 +29,12 @@ _Key = tuple[Hashable, str]  # of a fusion: the scene and the prompt
 # The parts of an image: the fusion that is asked for, the one without a request, and the one of the
 # sources in which classes are marked.
 _ASKED, _PLAIN, _UNMARKED = "asked", "plain", "unmarked"
+_MARKED = "mark"  # the group of the fusions that mark classes
 
 
-def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
+def compose(
+    fuse: Fuse, inputs: Numbered, class_map: bool = False
+) -> Iterator[dict[int, np.ndarray]]:
     """Fuses a stream of numbered inputs, each by as many fusions as it needs.
 
     Inputs that follow each other and share sources (the same arrays) share their fusions too.
@@ -43,6 +42,7 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
     Args:
       fuse: fuses inputs by their prompts alone, as a stream of number -> image.
       inputs: fused in order; only those whose fusions are not complete stay in memory.
+      class_map: see `SamplingConfig`.
 
     Raises:
       UserError: a region is of another size than its sources, or there is no source of a role.
@@ -54,12 +54,13 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
     latest: dict[str, FusionInput] = {}
     numbers = itertools.count()
     warned: set[str] = set()
+    marks = MapMarks() if class_map else OverlayMarks()
 
     def fusions() -> Iterator[tuple[int, FusionInput]]:
         nonlocal latest
         for number, item in inputs:
             _check(item, warned)
-            latest = _parts(item)
+            latest = _parts(item, marks)
             waiting[number] = item, latest
             for part in latest.values():
                 key = _key(part)
@@ -73,8 +74,11 @@ def compose(fuse: Fuse, inputs: Numbered) -> Iterator[dict[int, np.ndarray]]:
         for number, (item, parts) in list(waiting.items()):
             if all(_key(part) in images for part in parts.values()):
                 own = {name: images[_key(part)][1] for name, part in parts.items()}
+                for part in parts.values():
+                    if part.group == _MARKED:  # without a plain fusion: see `_parts`
+                        own.setdefault(_UNMARKED, part.sources[0])
                 del waiting[number]
-                yield {number: _finish(item, own)}
+                yield {number: _finish(item, own, marks)}
         alive = [*(parts for _, parts in waiting.values()), latest]
         needed = {_key(part) for parts in alive for part in parts.values()}
         for key in [key for key in images if key not in needed]:
@@ -92,55 +96,52 @@ def _key(part: FusionInput) -> _Key:
     return (tuple(map(id, part.sources)), part.output_depth), part.prompt
 
 
-def _parts(item: FusionInput) -> dict[str, FusionInput]:
+def _parts(item: FusionInput, marks: OverlayMarks) -> dict[str, FusionInput]:
     """Returns the fusions that an input is made from, by the names by which `_finish` knows them.
 
     Each has a group of its own, so that plain fusions form the batches that they would form alone.
     """
     sources = restore_sources(item.sources, item.applied)
-    marking = marking_sources(sources)
 
     def part(prompt: str, group: str, shown: Sequence[np.ndarray] = sources) -> FusionInput:
         return FusionInput(shown, prompt, item.output_depth, group=group)
 
-    marks = {_mark_prompt(name, item) for name in _limiting_classes(item)}
-    marks |= {_overlay_prompt(one, item) for one in item.applied if one.axis == "segment"}
-    if isinstance(item, RegionInput) and item.weights is None:
-        marks.add(item.mark)
-    asked = item.prompt
-    if _is_moved_overlay(item):
-        marks.add(item.prompt)
-        asked = item.plain
-    if not marks and not isinstance(item, RegionInput):
-        return {_ASKED: part(asked, item.group)}
-    parts = {_ASKED: part(asked, _ASKED)}
+    drawn = _drawn_overlay(item, marks)
+    wanted = [*_limiting(item), *(one for one in item.applied if one.axis == "segment")]
+    if isinstance(item, RegionInput) and item.mark is not None:
+        wanted.append(item.mark)
+    prompts = {marks.prompt(request, len(sources)) for request in wanted}
+    prompts |= {drawn} - {""}
+    if not prompts and not isinstance(item, RegionInput):
+        return {_ASKED: part(item.prompt, item.group)}
+    parts = {_ASKED: part(item.plain if drawn else item.prompt, _ASKED)}
     if isinstance(item, RegionInput):
         parts[_PLAIN] = part(item.plain, _PLAIN)
-    if marks:
-        parts[_UNMARKED] = part(item.plain, _PLAIN, marking)
-        parts |= {prompt: part(prompt, "mark", marking) for prompt in sorted(marks)}
+    if prompts:
+        marking = marks.sources(sources)
+        if marks.needs_plain(marking):
+            parts[_UNMARKED] = part(item.plain, _PLAIN, marking)
+        parts |= {prompt: part(prompt, _MARKED, marking) for prompt in sorted(prompts)}
     return parts
 
 
-def _is_moved_overlay(item: FusionInput) -> bool:
-    """Whether a model that is asked to mark classes marks them in other sources than these."""
+def _drawn_overlay(item: FusionInput, marks: OverlayMarks) -> str:
+    """Returns the prompt of the overlay that is drawn over the plain fusion; "" if there is none.
+
+    The fusion of the input's own prompt shows the overlay otherwise.
+    """
     if not item.plain or not marks_classes(item.prompt):
-        return False
-    return marking_sources(item.sources) is not item.sources
+        return ""
+    if item.segment is not None and marks.draws(item.segment):
+        return marks.prompt(item.segment, len(item.sources))
+    # The model marks classes in other sources than these.
+    return item.prompt if marks.sources(item.sources) is not item.sources else ""
 
 
-def _limiting_classes(item: FusionInput) -> list[str]:
-    """Returns the classes that applied requests are limited to."""
+def _limiting(item: FusionInput) -> list[Request]:
+    """Returns requests to mark each of the classes that applied requests are limited to."""
     names = [name for one in item.applied if one.axis != "segment" for name in one.classes]
-    return list(dict.fromkeys(names))
-
-
-def _mark_prompt(name: str, item: FusionInput) -> str:
-    return _overlay_prompt(Request("segment", classes=(name,)), item)
-
-
-def _overlay_prompt(request: Request, item: FusionInput) -> str:
-    return requests_prompt((request,), len(item.sources))
+    return [Request("segment", classes=(name,)) for name in dict.fromkeys(names)]
 
 
 def _check(item: FusionInput, warned: set[str]) -> None:
@@ -157,18 +158,21 @@ def _warn(line: str) -> None:
     tqdm.tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-def _finish(item: FusionInput, images: Mapping[str, np.ndarray]) -> np.ndarray:
+def _finish(item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayMarks) -> np.ndarray:
     """Returns the image that an input asks for, from the images of its parts."""
     image = images[_ASKED]
-    if _is_moved_overlay(item):
-        image = overlaid(image, images[item.prompt], images[_UNMARKED])
+    drawn = _drawn_overlay(item, marks)
+    if drawn and marks.draws(item.segment):
+        image = marks.draw(image, item.segment, images[drawn], images[_UNMARKED])
+    elif drawn:
+        image = moved_overlay(image, images[drawn], images[_UNMARKED])
     if item.applied:
-        image = _applied(item, image, images)
+        image = _applied(item, image, images, marks)
     if not isinstance(item, RegionInput):
         return image.copy() if image is images[_ASKED] else image  # another input may share it
     plain, weights = images[_PLAIN], item.weights
-    if weights is None:
-        marked = _marked(images[item.mark], images[_UNMARKED])
+    if item.mark is not None:
+        marked = _found(item.mark, item, images, marks)
         if not marked.any():
             _warn(f"{item.name} was not found: the request changes nothing")
             return plain.copy()
@@ -177,10 +181,13 @@ def _finish(item: FusionInput, images: Mapping[str, np.ndarray]) -> np.ndarray:
     return (plain + np.rint(moved)).astype(plain.dtype)
 
 
-def _applied(item: FusionInput, image: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
+def _applied(
+    item: FusionInput, image: np.ndarray, images: Mapping[str, np.ndarray], marks: OverlayMarks
+) -> np.ndarray:
     found = {}
-    for name in _limiting_classes(item):
-        found[name] = _marked(images[_mark_prompt(name, item)], images[_UNMARKED])
+    for request in _limiting(item):
+        (name,) = request.classes
+        found[name] = _found(request, item, images, marks)
         if not found[name].any():
             _warn(f"{name} was not found in {item.name}: what is asked for it changes nothing")
     regions = {
@@ -191,11 +198,14 @@ def _applied(item: FusionInput, image: np.ndarray, images: Mapping[str, np.ndarr
     changed = apply_requests(image, item.sources, item.applied, regions)
     for request in item.applied:
         if request.axis == "segment":
-            marked = images[_overlay_prompt(request, item)]
-            changed = overlaid(changed, marked, images[_UNMARKED])
+            marked = images[marks.prompt(request, len(item.sources))]
+            changed = marks.draw(changed, request, marked, images[_UNMARKED])
     return changed
 
 
-def _marked(image: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Returns where the model marked a class, bool (H, W)."""
-    return overlay_mask(with_depth(image, 8), with_depth(plain, 8))
+def _found(
+    request: Request, item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayMarks
+) -> np.ndarray:
+    """Returns where the model marks the classes of a request, bool (H, W)."""
+    marked = images[marks.prompt(request, len(item.sources))]
+    return marks.find(request, marked, images[_UNMARKED])

@@ -28,6 +28,7 @@ class FusionInput:
       applied: requests that image operations do; see `applied_requests.py`.
       plain: the full prompt without a request; needed where a request is limited to a region or
         marks classes.
+      segment: what the prompt asks to mark, if it asks for that and the classes are known.
       name: what a warning calls the image.
     """
 
@@ -37,6 +38,7 @@ class FusionInput:
     group: str = ""
     applied: tuple[Request, ...] = ()
     plain: str = ""
+    segment: Request | None = None
     name: str = "an image"
 
     @property
@@ -65,13 +67,13 @@ class RegionInput(FusionInput):
     Attributes:
       weights: float (H, W), 0 outside the region, 1 where the request applies fully; None for the
         region that the model marks for `mark`.
-      mark: a full prompt that asks the model to mark the region; "" with `weights`.
+      mark: the request to mark the region; None with `weights`.
       feather: width of the border in pixels of a region that the model marks; None for
         2 % of the shorter side.
     """
 
     weights: np.ndarray | None = None
-    mark: str = ""
+    mark: Request | None = None
     feather: float | None = None
 
     @property

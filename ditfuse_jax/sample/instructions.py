@@ -34,6 +34,7 @@ class Instruction:
       left_out: what the sentence asks for and nobody can do, with the reason; empty if none.
       requests: those that image operations do; see `applied_requests.py`.
       plain: the prompt of the fusion without requests.
+      segment: what the prompt asks to mark, if it asks for that and the classes are known.
     """
 
     prompt: str
@@ -41,6 +42,7 @@ class Instruction:
     left_out: str = ""
     requests: tuple[Request, ...] = ()
     plain: str = ""
+    segment: Request | None = None
 
     @property
     def applied(self) -> str:
@@ -60,7 +62,13 @@ class Instruction:
     ) -> FusionInput:
         """Returns what is fused from sources, uint8 or uint16 (H, W, 3)."""
         return FusionInput(
-            sources, self.prompt, depth, applied=self.requests, plain=self.plain, name=name
+            sources,
+            self.prompt,
+            depth,
+            applied=self.requests,
+            plain=self.plain,
+            segment=self.segment,
+            name=name,
         )
 
 
@@ -99,12 +107,14 @@ def make_instruction(
             f"task {task} has no effect: the prompt places the images itself, so no tag is written;"
             " leave the task out"
         )
+    segment = None
     if taught.levels.get("segment"):
-        _check_class(task)
+        segment = _segment_request(task)
     plain = standard_prompt(task if task in STANDARD_TASKS else "fuse", num_images)
     reads_sentences = not taught.levels or full or task not in STANDARD_TASKS
     if (reads_sentences or not text) and not adjustments:
-        return Instruction(standard_prompt(task, num_images, text), plain=plain)
+        shown = segment if text is None or "{class}" in text else None
+        return Instruction(standard_prompt(task, num_images, text), plain=plain, segment=shown)
     parsed = _parse(text) if text and not reads_sentences else ()
     requests = check_requests((*adjustments, *parsed))
     divided = taught.divide(requests, apply=sampling.apply_requests)
@@ -120,24 +130,30 @@ def make_instruction(
     done = {subject(one): one for one in (*divided.asked, *divided.applied)}
     understood = describe(done[subject(one)] for one in requests if subject(one) in done)
     reasons = "; ".join(f"left out: {request}, {reason}" for request, reason in divided.left_out)
-    return Instruction(prompt, understood, reasons, divided.applied, plain)
+    (segment, *_) = [one for one in divided.asked if one.axis == "segment"] or [None]
+    return Instruction(prompt, understood, reasons, divided.applied, plain, segment)
 
 
-def _check_class(task: str) -> None:
-    """Checks that a model that was taught to mark classes knows the task's class."""
+def _segment_request(task: str) -> Request | None:
+    """Returns what a task asks a model to mark that was taught to mark classes.
+
+    Raises:
+      UserError: it names a class that the model does not know.
+    """
     from ditfuse_jax.tasks.segmentation import STREET_CLASSES
 
     name, _, wanted = task.partition(":")
-    if name != SEGMENT or not wanted.strip():
-        return
-    known = [synonym for synonyms in STREET_CLASSES for synonym in synonyms]
-    unknown = [one for one in wanted.strip().split(" and ") if one.strip() not in known]
+    if name != SEGMENT:
+        return None
+    standard = {synonym: synonyms[0] for synonyms in STREET_CLASSES for synonym in synonyms}
+    asked = [one.strip() for one in wanted.split(" and ")] if wanted.strip() else []
+    unknown = [one for one in asked if one not in standard]
     if unknown:
-        standard = ", ".join(synonyms[0] for synonyms in STREET_CLASSES)
+        names = ", ".join(synonyms[0] for synonyms in STREET_CLASSES)
         raise UserError(
-            f"task {task}: this model was not taught the class {unknown[0]!r}: choose from"
-            f" {standard}"
+            f"task {task}: this model was not taught the class {unknown[0]!r}: choose from {names}"
         )
+    return Request("segment", classes=tuple(standard[one] for one in asked))
 
 
 def _parse(text: str) -> tuple[Request, ...]:

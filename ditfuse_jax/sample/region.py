@@ -17,11 +17,11 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import files_by_stem, read_image
 from ditfuse_jax.paths import as_path
-from ditfuse_jax.prompts.requests import CLASSES
+from ditfuse_jax.prompts.requests import CLASSES, Request
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
-from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS, standard_prompt
+from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS
 
 DEFAULT_FEATHER = 0.02  # of the shorter side
 _BLACK, _WHITE = 13, 242  # grey levels of a mask up to which, and from which; JPEG keeps neither
@@ -171,7 +171,7 @@ class Regions:
         }
         fields |= {"plain": self._plain(count), "name": name}
         if self._class:
-            mark = standard_prompt(f"segment:{self._class}", count)
+            mark = Request("segment", classes=(self._class,))
             fields["name"] = f"{self._class} in {name}"
             return RegionInput(**fields, mark=mark, feather=self._feather)
         path = self._mask_of(name)

@@ -132,7 +132,7 @@ class StackFuser:
         Raises:
           UserError: the sources of an input have different sizes, or see `compose`.
         """
-        return compose(self._fuse_prompts, inputs)
+        return compose(self._fuse_prompts, inputs, self.sampling.class_map)
 
     def _fuse_prompts(
         self, inputs: Iterable[tuple[int, FusionInput]]

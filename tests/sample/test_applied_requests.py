@@ -8,8 +8,9 @@ from ditfuse_jax.degrade.adjust import adjust, emphasise
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request, parse_requests
 from ditfuse_jax.sample import FusionInput, RegionInput
-from ditfuse_jax.sample.applied_requests import apply_requests, overlaid
+from ditfuse_jax.sample.applied_requests import apply_requests
 from ditfuse_jax.sample.compose import compose
+from ditfuse_jax.sample.marking import moved_overlay
 
 PLAIN = "<img><|image_1|></img> plain"
 LEFT = np.zeros((40, 60), bool)
@@ -71,7 +72,7 @@ def test_a_class_that_is_nowhere_changes_nothing():
 def test_an_overlay_is_the_same_on_the_changed_image():
     plain = photograph()
     changed = adjust(plain, "brightness", -1)
-    moved = overlaid(changed, overlay(plain, LEFT), plain)
+    moved = moved_overlay(changed, overlay(plain, LEFT), plain)
     np.testing.assert_allclose(moved, overlay(changed, LEFT), atol=2)
     np.testing.assert_array_equal(moved[~LEFT], changed[~LEFT])
 

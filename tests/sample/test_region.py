@@ -12,6 +12,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import from_uint8, write_image
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
+from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample import (
     FusionInput,
     RegionInput,
@@ -25,6 +26,8 @@ from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.train import load_recipe, resolve
 
 PLAIN, BRIGHTER, MARK = (standard_prompt(task, 2) for task in ("fuse", "light++", "segment:car"))
+MARK_SKY = standard_prompt("segment:sky", 2)  # which is nowhere
+CAR_MARK, SKY_MARK = (Request("segment", classes=(name,)) for name in ("car", "sky"))
 CAR = np.zeros((32, 32), bool)
 CAR[10:20, 5:25] = True
 
@@ -45,7 +48,7 @@ def fuser(monkeypatch, trained):
     settings = settings.override({"image_guidance_scale": 1.0})
     known = {
         prompt: encode_prompt(load_tokenizer(), prompt, 2, slots).tokens
-        for prompt in (PLAIN, BRIGHTER, MARK)
+        for prompt in (PLAIN, BRIGHTER, MARK, MARK_SKY)
     }
     calls = []
 
@@ -122,18 +125,18 @@ def test_inputs_without_a_region_pass_unchanged(fuser):
 
 def test_a_class_is_where_the_model_marks_it(fuser):
     image = sources()
-    (fused,) = results(fuser, RegionInput(image, BRIGHTER, plain=PLAIN, mark=MARK, feather=0))
+    (fused,) = results(fuser, RegionInput(image, BRIGHTER, plain=PLAIN, mark=CAR_MARK, feather=0))
     np.testing.assert_array_equal((fused != image[0]).any(-1), CAR)
 
 
 def test_a_class_that_the_model_does_not_find_is_said_and_changes_nothing(fuser, capsys):
     image = sources()
     (fused,) = results(
-        fuser, RegionInput(image, BRIGHTER, plain=PLAIN, mark=PLAIN, name="car in x")
+        fuser, RegionInput(image, BRIGHTER, plain=PLAIN, mark=SKY_MARK, name="sky in x")
     )
     np.testing.assert_array_equal(fused, image[0])
     assert capsys.readouterr().err.strip() == (
-        "warning: car in x was not found: the request changes nothing"
+        "warning: sky in x was not found: the request changes nothing"
     )
 
 
@@ -231,7 +234,7 @@ class TestRegions:
 
     def test_a_class_needs_a_model_that_marks_classes(self, sampling, trained):
         found = Regions("car", None, sampling, "light+").limit(self.item(), "x")
-        assert (found.plain, found.mark, found.weights) == (PLAIN, MARK, None)
+        assert (found.plain, found.mark, found.weights) == (PLAIN, CAR_MARK, None)
         with pytest.raises(UserError, match="was not taught to mark classes: give a mask"):
             Regions("car", None, trained.sampling, "fuse")
         with pytest.raises(UserError, match="region 'cat': no such file, and no class"):

@@ -20,8 +20,8 @@ from ditfuse_jax.evaluate.reports.tables import format_number
 from ditfuse_jax.evaluate.runner.evaluated_model import EvaluatedModel, open_model
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.prompts import without_tags
+from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
-from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks import STREET_CLASSES, check_labels
 
@@ -43,10 +43,10 @@ def evaluate_segmentation(
 ) -> SegmentationResults:
     """Segments classes in labelled scenes with a model and reads the masks from its outputs.
 
-    A photograph with labels becomes two M3 views; the photograph itself is the scene below the
-    overlay.  For several images with labels, e.g. visible and infrared, the scene is the model's
-    plain fusion of them.  Writes `segmentation.json`, and `segmentation.png`, which shows outputs
-    and masks.
+    The outputs are those of `ditfuse fuse`.  A photograph with labels becomes two M3 views; the
+    photograph itself is the scene below the overlay.  For several images with labels, e.g. visible
+    and infrared, and with `sample.class_map`, the scene is the model's plain fusion.
+    Writes `segmentation.json`, and `segmentation.png`, which shows outputs and masks.
 
     Args:
       checkpoint, output, sampling, adapters, base: see `evaluate`.
@@ -144,13 +144,17 @@ def _segment(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yields class name, mask read from the output, and output for each class."""
     count = len(scene.sources)
-    prompts = [standard_prompt(f"segment:{name}", count) for name in numbers]
-    if scene.clean is None:
-        prompts.append(standard_prompt("fuse", count))
-    if not tags:
-        prompts = [without_tags(prompt) for prompt in prompts]
-    outputs = fuser.fuse([FusionInput(scene.sources, prompt) for prompt in prompts])
-    clean = outputs[-1] if scene.clean is None else scene.clean
+    tasks = [*(f"segment:{name}" for name in numbers), "fuse"]
+    asked = [make_instruction(None, count, fuser.sampling, task) for task in tasks]
+    if tags:
+        inputs = [one.fusion_input(scene.sources) for one in asked]
+    else:
+        inputs = [FusionInput(scene.sources, without_tags(one.prompt)) for one in asked]
+    drawn = tags and fuser.sampling.class_map  # over the plain fusion
+    if scene.clean is not None and not drawn:
+        inputs.pop()
+    outputs = fuser.fuse(inputs)
+    clean = outputs[-1] if len(outputs) > len(numbers) else scene.clean
     for name, fused in zip(numbers, outputs, strict=False):
         yield name, overlay_mask(fused, clean), fused
 
