@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --segmentation (default: all)",
     )
     parser.add_argument(
+        "--views",
+        metavar="KIND",
+        help="of --segmentation: what a photograph becomes: m3 views (default), or day or night, "
+        "the photograph beside simulated infrared",
+    )
+    parser.add_argument(
         "--without-tags",
         action="store_true",
         help="with --control and --segmentation: prompts without tags, as users type them",
@@ -54,10 +60,12 @@ def is_requested(args: argparse.Namespace) -> bool:
     """Returns whether one of these is to be measured.
 
     Raises:
-      UserError: --classes without --segmentation, or --without-tags without either.
+      UserError: --classes or --views without --segmentation, or --without-tags without either.
     """
     if args.classes is not None and not args.segmentation:
         raise UserError("--classes needs --segmentation")
+    if args.views is not None and not args.segmentation:
+        raise UserError("--views needs --segmentation")
     if args.without_tags and not (args.control or args.segmentation):
         raise UserError("--without-tags needs --control or --segmentation")
     return args.control or args.regions or args.segmentation or args.understanding is not None
@@ -112,4 +120,6 @@ def run(args: argparse.Namespace) -> None:
         evaluate_control(**common, tags=not args.without_tags, task=args.task)
     else:
         names = [name.strip() for name in (args.classes or "").split(",") if name.strip()]
-        evaluate_segmentation(**common, tags=not args.without_tags, classes=names)
+        evaluate_segmentation(
+            **common, tags=not args.without_tags, classes=names, views=args.views or "m3"
+        )

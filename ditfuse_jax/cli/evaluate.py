@@ -160,7 +160,7 @@ def _run_sequence(args: argparse.Namespace) -> None:
 
     unused = ["--data", "--count", "--clean", "--suite", "--root", "--metrics", "--preset", "-o"]
     unused += ["--output", "--csv", "--markdown", "--latex", "--control", "--regions"]
-    unused += ["--segmentation", "--understanding", "--classes", "--without-tags"]
+    unused += ["--segmentation", "--understanding", "--classes", "--without-tags", "--views"]
     unused += ["--full-pictures", "--align"]
     refuse_unused(args, unused, "with --sequence")
     if not args.checkpoint:

@@ -65,14 +65,24 @@ def brighten(image: np.ndarray) -> np.ndarray:
     Args:
       image: float32 (H, W, 3) in 0..255.
     """
-    light = denoise(image) / 255
+    return expose(denoise(image), _USUAL_LUMA)
+
+
+def expose(image: np.ndarray, level: float) -> np.ndarray:
+    """Stretches the brightest pixels to white and raises the rest by a gamma.
+
+    Args:
+      image: float32 (H, W, 3) in 0..255.
+      level: the mean luma to reach, of the range; an image is not made darker for it.
+    """
+    light = image / 255
     luma = light @ LUMA_WEIGHTS
-    white = max(float(np.percentile(luma, 99.7)), float(luma.mean()) / _USUAL_LUMA, 0.02)
+    white = max(float(np.percentile(luma, 99.7)), float(luma.mean()) / level, 0.02)
     luma = np.clip(luma / white, 0, 1)
     low, high = _GAMMAS
     for _ in range(12):  # bisection: the mean falls with the gamma
         gamma = (low + high) / 2
-        low, high = (gamma, high) if np.mean(luma**gamma) > _USUAL_LUMA else (low, gamma)
+        low, high = (gamma, high) if np.mean(luma**gamma) > level else (low, gamma)
     return 255 * np.clip(light / white, 0, 1) ** gamma
 
 

@@ -10,16 +10,16 @@ import numpy as np
 
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.overlay import OPACITY, overlay_mask, smooth_overlay
+from ditfuse_jax.degrade.restore import balance, expose
 from ditfuse_jax.images import is_grey, with_depth
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import CLASSES, Request
-from ditfuse_jax.sample.applied_requests import restore_sources
 from ditfuse_jax.sample.class_map import class_labels
 
 # Grey levels of difference up to which a pixel is not marked, and from which it is fully.
 _MARKED = (8.0, 32.0)
 _DARK = 55.0  # mean luma of a photograph below which it shows a night
-_DAYLIGHT = (Request("repair", defect="dark"), Request("repair", defect="cast"))
+_STREET_LUMA = 0.35  # mean luma that night scenes are brightened to, of the range
 
 
 class OverlayMarks:
@@ -128,11 +128,13 @@ def daylight(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     """
     if any(is_grey(image) or not _is_dark(image) for image in sources):
         return sources
-    changed: dict[int, np.ndarray] = {}
-    for image in sources:
-        if id(image) not in changed:
-            (changed[id(image)],) = restore_sources([image], _DAYLIGHT)
+    changed = {id(image): _brightened(image) for image in sources}
     return [changed[id(image)] for image in sources]
+
+
+def _brightened(image: np.ndarray) -> np.ndarray:
+    bright = balance(expose(with_depth(image, 8).astype(np.float32), _STREET_LUMA))
+    return with_depth(np.rint(np.clip(bright, 0, 255)).astype(np.uint8), 8 * image.itemsize)
 
 
 def _is_dark(image: np.ndarray) -> bool:

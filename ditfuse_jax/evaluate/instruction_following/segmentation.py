@@ -9,6 +9,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.degrade import degrade_views, overlay, overlay_mask
+from ditfuse_jax.degrade.simulated_infrared import at_night, simulated_infrared
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.instruction_following.segmentation_results import (
     Confusion,
@@ -25,6 +26,7 @@ from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.tasks import STREET_CLASSES, check_labels
 
+VIEWS = ("m3", "day", "night")  # what a photograph becomes
 _SHEET_ROWS = 8  # of the contact sheet
 
 
@@ -36,6 +38,7 @@ def evaluate_segmentation(
     count: int | None = None,
     classes: Sequence[str] = (),
     tags: bool = True,
+    views: str = "m3",
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -43,9 +46,9 @@ def evaluate_segmentation(
 ) -> SegmentationResults:
     """Segments classes in labelled scenes with a model and reads the masks from its outputs.
 
-    The outputs are those of `ditfuse fuse`.  A photograph with labels becomes two M3 views; the
-    photograph itself is the scene below the overlay.  For several images with labels, e.g. visible
-    and infrared, and with `sample.class_map`, the scene is the model's plain fusion.
+    The outputs are those of `ditfuse fuse`.  A photograph with labels becomes two views; of M3
+    views, the photograph itself is the scene below the overlay.  For several images with labels,
+    e.g. visible and infrared, and with `sample.class_map`, the scene is the model's plain fusion.
     Writes `segmentation.json`, and `segmentation.png`, which shows outputs and masks.
 
     Args:
@@ -54,14 +57,18 @@ def evaluate_segmentation(
       count: at most this many scenes.
       classes: to segment in every scene; by default all.
       tags: False leaves the tags out of the prompts, as a user does who types only a sentence.
+      views: what a photograph becomes: `m3`; `day` or `night`, the photograph at that time beside
+        an infrared image that is simulated from the labels.
       quiet: no progress bar and no table.
 
     Returns:
       The pixel counts.
 
     Raises:
-      UserError: bad checkpoint, data, classes or output.
+      UserError: bad checkpoint, data, classes, views or output.
     """
+    if views not in VIEWS:
+        raise UserError(f"views {views!r} are unknown: choose from {', '.join(VIEWS)}")
     numbers = class_numbers(classes)
     source = labelled_source(data)
     if count is not None and count < 1:
@@ -73,7 +80,7 @@ def evaluate_segmentation(
     progress = tqdm.tqdm(names, unit="scene", desc="segmenting", disable=quiet)
     with progress:
         for index, stem in enumerate(progress):
-            scene = _read(source, index, evaluated.fuser.sampling.seed)
+            scene = _read(source, index, evaluated.fuser.sampling.seed, views)
             images[stem] = {}
             for name, mask, fused in _segment(evaluated.fuser, scene, numbers, tags):
                 counts = confusion(mask, scene.labels, numbers[name], len(STREET_CLASSES))
@@ -82,7 +89,7 @@ def evaluate_segmentation(
                     title = f"{name}, {format_number(counts.iou, 2)}"
                     pictures[title] = _row(scene, fused, mask, scene.labels == numbers[name])
     results = SegmentationResults(images)
-    _write(evaluated, data, tags, results, pictures, quiet)
+    _write(evaluated, data, {"tags": tags, "views": views}, results, pictures, quiet)
     return results
 
 
@@ -126,7 +133,7 @@ def labelled_source(data: str) -> Source:
     return source
 
 
-def _read(source: Source, index: int, seed: int) -> _Scene:
+def _read(source: Source, index: int, seed: int, kind: str) -> _Scene:
     *images, coded = source[index]
     labels = coded[..., 0]
     try:
@@ -135,8 +142,12 @@ def _read(source: Source, index: int, seed: int) -> _Scene:
         raise UserError(f"{source.names[index]}: {error}") from error
     if len(images) > 1:
         return _Scene(tuple(images), labels, None)
-    views = degrade_views(images[0], np.random.default_rng((seed, index)))
-    return _Scene((views.view_a, views.view_b), labels, images[0])
+    (image,), rng = images, np.random.default_rng((seed, index))
+    if kind == "m3":
+        views = degrade_views(image, rng)
+        return _Scene((views.view_a, views.view_b), labels, image)
+    infrared = simulated_infrared(image, labels, [names[0] for names in STREET_CLASSES], rng)
+    return _Scene((at_night(image, rng) if kind == "night" else image, infrared), labels, None)
 
 
 def _segment(
@@ -172,7 +183,7 @@ def _row(scene: _Scene, fused: np.ndarray, mask: np.ndarray, truth: np.ndarray) 
 def _write(
     evaluated: EvaluatedModel,
     data: str,
-    tags: bool,
+    settings: Mapping[str, Any],
     results: SegmentationResults,
     pictures: Mapping[str, list[np.ndarray]],
     quiet: bool,
@@ -188,7 +199,7 @@ def _write(
         }
         for stem, row in results.images.items()
     }
-    content = {"tags": tags} | results.summary() | {"images": images}
+    content = {**settings} | results.summary() | {"images": images}
     path = evaluated.write("segmentation.json", data, content)
     if pictures:
         sheet = path.with_suffix(".png")

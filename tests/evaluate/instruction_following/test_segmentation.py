@@ -55,7 +55,7 @@ def measure(monkeypatch, tmp_path):
     Scenes are fused in order, so the stand-in can look up its scene.
     """
 
-    def run(behave, data, **options):
+    def run(behave, data, class_map=False, **options):
         source = open_source(data)
         turn = iter(range(len(source)))
 
@@ -63,7 +63,9 @@ def measure(monkeypatch, tmp_path):
             *images, coded = source[next(turn)]
             return [behave(images[0], coded[..., 0], requested_class(job.prompt)) for job in jobs]
 
-        sampling = SamplingConfig(steps=1, guidance_scale=1.0, image_guidance_scale=1.0)
+        sampling = SamplingConfig(
+            steps=1, guidance_scale=1.0, image_guidance_scale=1.0, class_map=class_map
+        )
         fuser = SimpleNamespace(
             fuse=fuse, sampling=sampling, trained=SimpleNamespace(name="stand-in")
         )
@@ -229,3 +231,42 @@ def test_masks_of_street_scenes_are_read_back_exactly(measure):
     for number, (name, *_) in enumerate(STREET_CLASSES):
         one = scores.images[stem][name]
         assert one.true_positives == (labels == number).sum()
+
+
+@pytest.mark.parametrize(("views", "darker"), [("day", False), ("night", True)])
+def test_photographs_become_pairs_with_infrared_by_day_and_night(
+    measure, scenes, views, darker, monkeypatch
+):
+    seen = []
+
+    def read(*args):
+        seen.append(real(*args))
+        return seen[-1]
+
+    real = segmentation._read
+    monkeypatch.setattr(segmentation, "_read", read)
+    scores = measure(perfect, f"labelled:{scenes}", views=views).summary()
+    assert scores["miou"] == 1 and scores["classes"]["car"]["present"] == 1
+    source = open_source(f"labelled:{scenes}")
+    for index, scene in enumerate(seen):
+        visible, infrared = scene.sources
+        assert (infrared == infrared[..., :1]).all() and scene.clean is None
+        assert (visible.mean() < 0.8 * source[index][0].mean()) == darker
+        assert darker or (visible == source[index][0]).all()
+
+
+def test_unknown_views_are_refused(measure, scenes):
+    with pytest.raises(UserError, match="views 'dusk' are unknown: choose from m3, day, night"):
+        measure(perfect, f"labelled:{scenes}", views="dusk")
+
+
+def test_with_a_class_map_the_plain_output_is_the_scene(measure, scenes):
+    """The overlay is drawn over it, so the mask is exact whatever the fusion looks like."""
+
+    def behave(clean, labels, wanted):
+        fused = 255 - clean
+        return fused if wanted is None else overlay(fused, labels == wanted)
+
+    exact = measure(behave, f"labelled:{scenes}", class_map=True).summary()
+    assert exact["miou"] == 1
+    assert measure(behave, f"labelled:{scenes}").summary()["miou"] < 0.9
