@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import jax
+
     from ditfuse_jax.sample import Fuser
     from ditfuse_jax.serve import serve
     from ditfuse_jax.weights import SHIPPED
@@ -56,7 +58,11 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         warm_up=not args.no_warm_up,
         load=lambda: Fuser.load(
-            checkpoint, adapters=model["adapters"], base=model["base"], **sampling
+            checkpoint,
+            adapters=model["adapters"],
+            base=model["base"],
+            devices=jax.local_devices(),
+            **sampling,
         ),
         page=page,
     )

@@ -1,6 +1,6 @@
 """Meshes, sharding rules, processes and accelerators."""
 
-from ditfuse_jax.parallel.arrays import distribute, gather
+from ditfuse_jax.parallel.arrays import distribute, gather, missing_rows
 from ditfuse_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from ditfuse_jax.parallel.rules import RULES, Partitioner, shard_like
 
@@ -12,5 +12,6 @@ __all__ = [
     "distribute",
     "gather",
     "make_mesh",
+    "missing_rows",
     "shard_like",
 ]

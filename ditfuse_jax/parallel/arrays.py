@@ -22,6 +22,14 @@ def distribute(
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def missing_rows(count: int, partitioner: Partitioner | None) -> int:
+    """Returns how many rows a batch lacks to be divisible by the devices that share it.
+
+    A single row lacks none: all devices compute it, in the time of one.
+    """
+    return 0 if partitioner is None or count == 1 else -count % partitioner.data_parallel
+
+
 def gather(array: jax.Array, partitioner: Partitioner) -> np.ndarray:
     """Returns the whole array in every process; all processes must call it."""
     whole = jax.jit(lambda x: x, out_shardings=partitioner.replicated())(array)

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from ditfuse_jax.sample.static_smoothing import SHARE
 from ditfuse_jax.sample.stream import stream
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 from ditfuse_jax.weights import SHIPPED
+
+if TYPE_CHECKING:
+    import jax
 
 _KEPT_SETTINGS = 16  # choices of sampling settings whose samplers are kept
 
@@ -71,6 +74,7 @@ class Fuser:
         *,
         adapters: Sequence[str | os.PathLike[str] | WeightedAdapter] = (),
         base: str | os.PathLike[str] | None = None,
+        devices: "Sequence[jax.Device] | None" = None,
         **sampling: Any,
     ) -> "Fuser":
         """Loads a model.
@@ -80,6 +84,7 @@ class Fuser:
             or diffusers' layout; or `hf://OWNER/NAME[@REVISION]`.
           adapters: adapters to merge: `FOLDER` or `FOLDER=WEIGHT`.
           base: the weights under a run's adapters, if they were moved.
+          devices: share every batch, such as `jax.local_devices()`; by default the first one only.
           sampling: fields of `SamplingConfig` that differ from the model's own, such as `steps=8`.
 
         Raises:
@@ -90,7 +95,7 @@ class Fuser:
             for adapter in adapters
         ]
         below = None if base is None else model_path(base)
-        trained = load_trained(model_path(model), merged, below)
+        trained = load_trained(model_path(model), merged, below, devices)
         return cls(trained, trained.sampling.override(sampling))
 
     def __call__(
@@ -224,7 +229,9 @@ class Fuser:
 
     def _kept_sampler(self, config: SamplingConfig) -> StackFuser:
         with self._lock:
-            found = self._samplers.pop(config, None) or StackFuser(self.trained, config)
+            found = self._samplers.pop(config, None) or StackFuser(
+                self.trained, config, self.trained.partitioner
+            )
             self._samplers[config] = found  # the last one is the one used last
             while len(self._samplers) > _KEPT_SETTINGS:
                 del self._samplers[next(iter(self._samplers))]

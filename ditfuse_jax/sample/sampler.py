@@ -19,7 +19,7 @@ from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
-from ditfuse_jax.parallel import Partitioner
+from ditfuse_jax.parallel import Partitioner, missing_rows
 from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
@@ -97,9 +97,13 @@ def make_sampler(
 
     def whole(parameters, branches, noise, weights, reuse=None):
         del reuse  # a whole image is encoded afresh
-        branches = jax.tree.map(functools.partial(put, partitioner=partitioner, axis=1), branches)
-        noise = put(noise, partitioner, 0)
-        return fetch(at_once(parameters, branches, noise, put(weights, partitioner)), partitioner)
+        count = len(noise)
+        branches = jax.tree.map(
+            functools.partial(_put_rows, partitioner=partitioner, axis=1), branches
+        )
+        noise = _put_rows(noise, partitioner)
+        images = at_once(parameters, branches, noise, put(weights, partitioner))
+        return fetch(images, partitioner)[:count]
 
     if not sampling.tile:
         return whole
@@ -176,13 +180,23 @@ def make_codec(space: Space, partitioner: Partitioner | None = None) -> tuple[Ca
     encode, decode = jitted_codec(space)
 
     def encoded(autoencoder, images, noise):
-        images, noise = (put(array, partitioner, 0) for array in (images, noise))
-        return fetch(encode(autoencoder, images, noise), partitioner)
+        count = len(images)
+        images, noise = (_put_rows(array, partitioner) for array in (images, noise))
+        return fetch(encode(autoencoder, images, noise), partitioner)[:count]
 
     def decoded(autoencoder, x):
-        return fetch(decode(autoencoder, put(x, partitioner, 0)), partitioner)
+        return fetch(decode(autoencoder, _put_rows(x, partitioner)), partitioner)[: len(x)]
 
     return encoded, decoded
+
+
+def _put_rows(array: np.ndarray, partitioner: Partitioner | None, axis: int = 0) -> Any:
+    """Puts rows on the devices, with copies of the last one if they do not divide evenly."""
+    missing = missing_rows(array.shape[axis], partitioner)
+    if missing:
+        widths = [(0, missing if k == axis else 0) for k in range(array.ndim)]
+        array = np.pad(array, widths, mode="edge")
+    return put(array, partitioner, axis)
 
 
 @functools.cache

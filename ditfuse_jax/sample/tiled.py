@@ -8,6 +8,7 @@ new program and no memory that stays in use, and global steps need none either.
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ class TiledSampler:
             whole = self(parameters, downscaled, start, weights, times, reuse=reuse)
             x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
-        groups = self._groups(tiles)
+        groups = self._groups(tiles, len(noise))
         cache: list[EncodedCondition | None] = [None] * len(groups)
         average = self.rule.start(len(weights), x)
 
@@ -142,12 +143,16 @@ class TiledSampler:
         with tqdm.tqdm(unit="tile", desc="tiles", delay=_SLOW, leave=False, disable=None) as bar:
             return np.asarray(self.solver(velocity, x, times))
 
-    def _groups(self, tiles: Tiles) -> list[np.ndarray]:
-        """Corners (T, 2) of the tiles that are computed together.
+    def _groups(self, tiles: Tiles, rows: int) -> list[np.ndarray]:
+        """Corners (T, 2) of the tiles that are computed together, for a batch of `rows` images.
 
-        All groups have the same size; the last one is filled up with copies of its last tile.
+        All groups have the same size, with which the devices of a mesh share their T * B rows
+        evenly; the last one is filled up with copies of its last tile.
         """
         size = _TILES_PER_GROUP_CPU if self._on_cpu else _TILES_PER_GROUP
+        if self.partitioner is not None:
+            parts = self.partitioner.data_parallel
+            size += -size % (parts // math.gcd(parts, rows))
         padding = -len(tiles.corners) % size
         corners = np.pad(tiles.corners, ((0, padding), (0, 0)), mode="edge")
         return list(corners.reshape(-1, size, 2))

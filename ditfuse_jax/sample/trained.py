@@ -40,6 +40,7 @@ class TrainedModel:
     config: the resolved config it was trained with; None for weights that were not trained here.
     name: where it comes from, for metadata and reports.
     lora: the adapters around the model, if there are any.
+    partitioner: of the devices that share every batch; None for a single one.
     """
 
     structure: Structure
@@ -52,6 +53,7 @@ class TrainedModel:
     config: dict[str, Any] | None
     name: str
     lora: LoRAConfig | None = None
+    partitioner: Partitioner | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,32 +89,39 @@ class WeightedAdapter:
 
 
 def load_trained(
-    path: Path | str, adapters: Sequence[WeightedAdapter] = (), base: Path | str | None = None
+    path: Path | str,
+    adapters: Sequence[WeightedAdapter] = (),
+    base: Path | str | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> TrainedModel:
-    """Loads a model to be used, onto the first device.
+    """Loads a model to be used.
 
     Args:
       path: see `weights.open_checkpoint`.  Averaged parameters are used if a run kept them.
       adapters: merged into the weights, each times its weight.
       base: the weights under an adapter; see `open_checkpoint`.
+      devices: each gets the whole model, and a share of every batch; by default the first device of
+        this process has both.
 
     Raises:
       UserError: there is no model, or it does not fit its config, its tokenizer or the adapters.
     """
-    return load_checkpoint(open_checkpoint(path, base=base), adapters)
+    return load_checkpoint(open_checkpoint(path, base=base), adapters, devices)
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, adapters: Sequence[WeightedAdapter] = ()
+    checkpoint: Checkpoint,
+    adapters: Sequence[WeightedAdapter] = (),
+    devices: Sequence[jax.Device] | None = None,
 ) -> TrainedModel:
     """Loads an opened checkpoint; see `load_trained`."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     if checkpoint.lora:
         checkpoint.shapes()  # opens the weights under the adapters, whose folder may be missing
     check_tokenizer(tokenizer, checkpoint.tokenizer_fingerprint, model.vocab_size, checkpoint.name)
-    device = jax.local_devices()[0]
-    partitioner = Partitioner(make_mesh(MeshConfig(), [device]))
-    model = dataclasses.replace(model, attention=auto.for_device(model.attention, device))
+    devices = devices or jax.local_devices()[:1]
+    partitioner = Partitioner(make_mesh(MeshConfig(), devices))
+    model = dataclasses.replace(model, attention=auto.for_device(model.attention, devices[0]))
     network = Network(model, checkpoint.lora)
     abstract = frozen_shapes(model, partitioner)
     if network.lora:
@@ -123,6 +132,8 @@ def load_checkpoint(
         check_adapter_tokenizer(found, adapter.folder, tokenizer, model.vocab_size)
         parameters = merge_lora(parameters, found.leaves, found.lora.scaling * adapter.weight)
     space, autoencoder = load_space(model, checkpoint.autoencoder)
+    if len(devices) > 1:
+        autoencoder = jax.device_put(autoencoder, partitioner.replicated())
     return TrainedModel(
         for_sampling(network, checkpoint.sampling),
         parameters,
@@ -134,6 +145,7 @@ def load_checkpoint(
         checkpoint.config,
         " + ".join([checkpoint.name, *map(str, adapters)]),
         checkpoint.lora,
+        partitioner if len(devices) > 1 else None,
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ditfuse_jax.errors import UserError
@@ -45,10 +46,10 @@ def serve(
       port: 0 for a free one.
       limits: of a request.
       batch_size: most requests of one size that are fused together, rounded down to a power of two;
-        by default 1 on a CPU, 8 on accelerators.
+        by default 1 on a CPU, 8 on accelerators, times the number of devices.
       warm_up: fuse a grey pair first, so that clients who send two images and the model's own
         settings do not wait for the compiler, if images are cut into tiles.
-      load: loads the model instead of `Fuser.load(model)`.
+      load: loads the model instead of `Fuser.load(model)`, on all devices of this process.
       page: makes a page that is shown beside the routes; see `ditfuse_jax.app.page_maker`.  It asks
         for the same key.
 
@@ -63,8 +64,10 @@ def serve(
     key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
     with bound(host, port) as listener, page or contextlib.nullcontext() as make_page:
-        fuser = load() if load else Fuser.load(model)
-        size = _power_of_two(batch_size or _default_batch_size())
+        fuser = load() if load else Fuser.load(model, devices=jax.local_devices())
+        shared = fuser.trained.partitioner
+        devices = shared.data_parallel if shared else 1
+        size = _power_of_two(batch_size or devices * _default_batch_size())
         if warm_up:
             grey = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8)
             for rows in (1 << k for k in range(size.bit_length())):
@@ -74,7 +77,8 @@ def serve(
         hosts = sorted(LOOPBACK) if local else ()
         server = Server(fuser, limits, batch_size=size)
         shown = make_page(fuser, key, server.run, size) if make_page else None
-        what = f"serving {fuser.trained.name}{' and its page' if shown else ''} at"
+        on = f" on {devices} devices" if devices > 1 else ""
+        what = f"serving {fuser.trained.name}{' and its page' if shown else ''}{on} at"
         run_app(server.app(key=key, hosts=hosts, page=shown), listener, limits, what)
 
 
@@ -155,6 +159,4 @@ def _power_of_two(number: int) -> int:
 
 
 def _default_batch_size() -> int:
-    import jax
-
     return 1 if jax.default_backend() == "cpu" else 8

@@ -58,7 +58,7 @@ class Served:
     port: int
 
     def send(self, method: str, path: str, body: Any = None, headers: Any = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -109,7 +109,7 @@ def running(
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.match(r"serving small at http://127\.0\.0\.1:(\d+)\n", line)
+        found = re.match(r"serving small(?: on \d+ devices)? at http://127\.0\.0\.1:(\d+)\n", line)
         assert found, (line, process.poll())
         yield Served(process, int(found[1]))
     finally:
