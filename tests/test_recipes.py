@@ -20,7 +20,7 @@ from ditfuse_jax.model import PRESETS
 from ditfuse_jax.resources import resource
 from ditfuse_jax.train import default_config, load_recipe, resolve
 from ditfuse_jax.train import recipe as recipe_module
-from ditfuse_jax.train.recipe import to_json
+from ditfuse_jax.train.recipe import shared_mixture, to_json
 
 RECIPES = sorted(path.stem for path in resource("configs").glob("[!_]*.py"))
 GOLDEN = Path(__file__).parent / "golden" / "recipes"
@@ -206,3 +206,26 @@ def test_a_recipe_loads_the_extension_that_registers_its_preset(tmp_path):
         sys.modules.pop("ditfuse_extension_femto", None)
     assert config.model.num_layers == 1
     assert config.imports == (str(tmp_path / "femto.py"),)
+
+
+class TestSharedMixture:
+    """Every source has its share of the weight of each task."""
+
+    def test_folders_of_one_name_each_have_a_component(self):
+        mixture = shared_mixture((["/a/photos", "/b/photos"], {"m3": 1.0, "mff": 3.0}))
+        assert {key: (part["source"], part["weight"]) for key, part in mixture.items()} == {
+            "photos_m3": ("/a/photos", 0.5),
+            "b_photos_m3": ("/b/photos", 0.5),
+            "photos_mff": ("/a/photos", 1.5),
+            "b_photos_mff": ("/b/photos", 1.5),
+        }
+
+    def test_so_do_folders_of_one_name_in_two_groups(self):
+        mixture = shared_mixture((["/a/x"], {"m3": 1.0}), (["/b/x"], {"m3": 2.0}))
+        assert [part["weight"] for part in mixture.values()] == [1.0, 2.0]
+
+    @pytest.mark.parametrize("other", ["/a/photos", "/other/a/photos"])
+    def test_what_cannot_be_told_apart_is_refused(self, other):
+        sources = ["/b/photos", "/a/photos", other]
+        with pytest.raises(UserError, match=r"two .* called a_photos_m3, those of /a/photos and"):
+            shared_mixture((sources, {"m3": 1.0}))

@@ -95,18 +95,28 @@ def shared_mixture(
       groups: pairs of sources, and task -> weight.
 
     Returns:
-      `FOLDER_TASK` -> a component, for every source with every task of its group.
+      `FOLDER_TASK` -> a component, for every source with every task of its group; of several
+      folders of one name, all but the first have their parent's before it: `PARENT_FOLDER_TASK`.
+
+    Raises:
+      UserError: two components have the same name even so.
     """
-    return {
-        f"{Path(source).name}_{task}": {
-            "source": source,
-            "task": task,
-            "weight": weight / len(sources),
-        }
-        for sources, tasks in groups
-        for task, weight in tasks.items()
-        for source in sources
-    }
+    mixture: dict[str, dict[str, str | float]] = {}
+    for sources, tasks in groups:
+        for task, weight in tasks.items():
+            for source in sources:
+                key = f"{Path(source).name}_{task}"
+                if key in mixture:
+                    key = f"{Path(source).parent.name}_{key}"
+                if key in mixture:
+                    raise UserError(
+                        f"two components of a mixture would be called {key}, those of "
+                        f"{mixture[key]['source']} and of {source}: rename one of the folders, or "
+                        "remove what is named twice"
+                    )
+                share = weight / len(sources)
+                mixture[key] = {"source": source, "task": task, "weight": share}
+    return mixture
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Config:
