@@ -36,6 +36,7 @@ __all__ = [
     "align_stack",
     "bench",
     "convert",
+    "distill",
     "estimate_alignment",
     "evaluate",
     "evaluate_control",
@@ -118,6 +119,42 @@ def train(
 
     loaded = load_recipe(config, overrides) if isinstance(config, str) else config
     return run_training(loaded, workdir, writers, callbacks, quiet=quiet)
+
+
+def distill(
+    teacher: Path | str,
+    config: "str | Config",
+    workdir: Path | str,
+    writers: "Sequence[Writer]" = (),
+    callbacks: "Sequence[Callback]" = (),
+    *,
+    overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    quiet: bool = False,
+) -> "Outcome":
+    """Trains a student of a model by a recipe, or continues the run in `workdir`.
+
+    Args:
+      teacher: a model; see `weights.open_checkpoint`.
+      config: a recipe's name or file, or a config of `load_recipe`; see `train.distill_from`.
+      workdir: the run folder.
+      writers, callbacks, quiet: see `train`.
+      overrides: arguments like `--config.sample.steps=2`.
+      imports: extensions to load.
+
+    Raises:
+      UserError: bad teacher, config, data or folder.
+    """
+    from ditfuse_jax.extensions import load_extensions
+    from ditfuse_jax.train import distill_from, load_recipe
+    from ditfuse_jax.train.recipe import apply_overrides
+
+    names = load_extensions(imports)
+    loaded = load_recipe(config, (), names) if isinstance(config, str) else config
+    with loaded.unlocked():
+        distill_from(loaded, str(teacher))
+    loaded = apply_overrides(loaded, overrides)
+    return train(loaded, workdir, writers, callbacks, quiet=quiet)
 
 
 def prepare(

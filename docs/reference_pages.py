@@ -50,6 +50,9 @@ OTHER_SETTINGS = {
     "data.tag_dropout": "fraction of the prompts that lose their tags",
     "flow.time_sampler": "name, or name and settings; see [Training](../training.md)",
     "flow.draws": "noise draws for each prompt and its sources in a step",
+    "distill.loss": "what the student is trained on; empty: no distillation",
+    "distill.teacher": "the model that is distilled; `ditfuse distill` sets it",
+    "distill.sample": "how the teacher samples; its own settings, changed by these",
     "lora.adapter": "an adapter to start from, as PEFT saves it",
     "evaluations": "name -> an evaluation; see [Training](../training.md#evaluations)",
 }
@@ -155,7 +158,7 @@ def settings() -> dict[str, Any]:
     found = {}
     for section, value in default_config("nano").items():
         documented = SECTIONS.get(section)
-        if documented is None and section != "data":
+        if documented is None and section not in ("data", "distill"):
             found[section] = value.to_dict() if hasattr(value, "to_dict") else value
             continue
         for name, item in value.items():
@@ -200,6 +203,7 @@ def registries() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         "ditfuse_jax.flow": ["SOLVERS"],
         "ditfuse_jax.flow.times": ["TIME_SAMPLERS", "SHIFT_RULES"],
         "ditfuse_jax.flow.loss": ["WEIGHTINGS"],
+        "ditfuse_jax.flow.distillation": ["DISTILLATIONS"],
         "ditfuse_jax.train.optimizer": ["OPTIMIZERS", "SCHEDULES"],
         "ditfuse_jax.train": ["WRITERS", "EVALUATORS"],
         "ditfuse_jax.prompts": ["INSTRUCTION_POOLS"],

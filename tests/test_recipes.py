@@ -9,6 +9,7 @@ default therefore changes `defaults.json` only.  To accept a change, run
 import ast
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def docstring(path: Path) -> str:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_s_docstring_has_the_command_its_time_and_its_result(name):
     text = docstring(resource("configs", f"{name}.py"))
-    assert f"ditfuse train --config {name}" in text
+    assert re.search(rf"ditfuse (train|distill \S+) --config {name}\b", text)
     assert "Time and result: not measured." in text or ("Time: " in text and "Result: " in text)
 
 
@@ -158,7 +159,7 @@ def test_a_recipe_file_of_ones_own_gets_its_argument(tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("datta", r"config: unknown key 'datta'; known: .*data, evaluations"),
+        ("datta", r"config: unknown key 'datta'; known: .*data, distill, evaluations"),
         (
             "data.bucketss",
             r"data: unknown key 'bucketss'; known: .*cache_gib, condition_dropout",

@@ -11,9 +11,8 @@ from ditfuse_jax.aot.report import Report, make_report
 from ditfuse_jax.aot.topology import Topology
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import AttentionMask
-from ditfuse_jax.model.flops import condition_flops, draw_flops, training_flops
+from ditfuse_jax.model.flops import condition_flops, draw_flops
 from ditfuse_jax.model.layout import Layout
-from ditfuse_jax.model.lora_flops import lora_training_flops
 from ditfuse_jax.model.remat import AUTO
 from ditfuse_jax.parallel import Partitioner, make_mesh
 from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
@@ -23,7 +22,8 @@ from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.train.choose_remat import CANDIDATES, RESERVE
 from ditfuse_jax.train.for_devices import least_saved, with_attention
 from ditfuse_jax.train.memory import checkpoint_bytes
-from ditfuse_jax.train.recipe import Config, apply_overrides, default_config
+from ditfuse_jax.train.recipe import Config, apply_overrides, default_config, load_recipe
+from ditfuse_jax.train.recorder import step_flops
 from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.xla.memory import device_bytes
 
@@ -41,6 +41,8 @@ class CompileConfig:
       batch_size: examples over all devices; 0 for four per device in training, one per slice in
         sampling.
       lora: train adapters as in the recipe `omnigen_lora` instead of all weights.
+      config: a recipe, whose model, data, mesh and teacher count instead of the above but
+        `program` and `batch_size`; empty for none.
       overrides: configuration overrides like `--config.model.remat=full`.
     """
 
@@ -49,6 +51,7 @@ class CompileConfig:
     image_size: int = 512
     batch_size: int = 0
     lora: bool = False
+    config: str = ""
     overrides: tuple[str, ...] = ()
 
     def recipe(self, devices: int, slices: int) -> Recipe:
@@ -64,6 +67,8 @@ class CompileConfig:
             raise UserError(
                 f"program {self.program!r} is unknown; choose from {', '.join(PROGRAMS)}"
             )
+        if self.config:
+            return self._of_recipe(slices)
         config: Config = default_config(self.preset)
         config.data.crop = (self.image_size, self.image_size)
         config.data.batch_size = self.batch_size or (
@@ -79,6 +84,14 @@ class CompileConfig:
             config.lora.rank, config.lora.alpha = 8, 8.0
             config.train.ema_decay = 0.0
         config.lock()
+        return resolve(apply_overrides(config, self.overrides))
+
+    def _of_recipe(self, slices: int) -> Recipe:
+        config = load_recipe(self.config)
+        with config.unlocked():
+            config.mesh.dcn_data = slices
+            if self.batch_size:
+                config.data.batch_size = self.batch_size
         return resolve(apply_overrides(config, self.overrides))
 
 
@@ -212,9 +225,7 @@ def model_flops(recipe: Recipe, program: str) -> float:
     sizes: dict[str, Any] = {"num_text": text, "num_images": NUM_IMAGES, "patches": patches}
     if program == "train":
         sizes["draws"] = recipe.step.draws
-        if recipe.lora:
-            return size * lora_training_flops(model, recipe.lora, **sizes)
-        return size * training_flops(model, **sizes)
+        return size * step_flops(recipe, **sizes)
     if program == "sample":
         condition = text + NUM_IMAGES * patches
         steps = recipe.sampling.num_evaluations * draw_flops(model, condition, patches)

@@ -54,7 +54,10 @@ def train_program(recipe: Recipe, partitioner: Partitioner) -> Program:
     state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, partitioner)
     space, autoencoder = abstract_space(recipe, partitioner)
     base = abstract_model(recipe.model, partitioner, frozen=True) if recipe.lora else {}
-    frozen, batch = Frozen(base, autoencoder), abstract_batch(recipe, partitioner)
+    distils = recipe.step.teacher is not None and not recipe.lora
+    teacher = abstract_model(recipe.model, partitioner, frozen=True) if distils else None
+    frozen = Frozen(base, autoencoder, teacher)
+    batch = abstract_batch(recipe, partitioner)
     graph, _ = make_graph(recipe.network)
     step = make_train_step(graph, optimizer, recipe.step, partitioner, space)
     return Program(

@@ -22,11 +22,11 @@ import tqdm
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.flow import SOLVERS, combine, time_grid
+from ditfuse_jax.flow.guided_velocity import branch_velocities, encode
 from ditfuse_jax.flow.solvers import count_evaluations
 from ditfuse_jax.images import read_image
 from ditfuse_jax.model import Condition, DiTFuse
 from ditfuse_jax.paths import model_path
-from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.sample.structure import merge

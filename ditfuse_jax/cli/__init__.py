@@ -25,6 +25,7 @@ from ditfuse_jax.working_memory import keep_working_memory
 # Name -> help line.  The module of a command is imported when the command is chosen.
 COMMANDS = {
     "train": "train a model from a recipe",
+    "distill": "train a student that needs few steps and no guidance",
     "runs": "list the runs in a folder and how each is doing",
     "fuse": "fuse images with a trained model",
     "app": "fuse images in the browser",
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 
 # Commands that run few programs for long; others were not measured with memory that is kept.
-_LONG_RUNS = ("train", "bench")
+_LONG_RUNS = ("train", "distill", "bench")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,6 +3,7 @@
 ditfuse compile --preset omnigen --topology v6e:16x16 --slices 2 --json
 ditfuse compile --preset omnigen --topology v5p:4x4x4 --lora --config.model.remat=full
 ditfuse compile --preset omnigen --topology v6e:2x4 --program sample --image-size 1024
+ditfuse compile --config omnigen_distill --topology v6e:2x4
 ditfuse compile --table docs/scaling.md
 
 Needs the TPU compiler (pip install 'ditfuse-jax[compile]') and no TPU.  When a program does not
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", default="omnigen", help="of the model (default: %(default)s)")
     add("--topology", metavar="CHIP:AxB", help="v5e, v5p, v6e or v7x and a slice's chips per axis")
     add("--slices", type=int, default=1, help="default: %(default)s")
+    add("--config", default="", metavar="RECIPE", help="a recipe instead of a preset")
     add("--program", default="train", help="train or sample (default: %(default)s)")
     add("--lora", action="store_true", help="train the adapters of omnigen_lora")
     add("--image-size", type=int, default=512, help="side in pixels (default: %(default)s)")
@@ -57,12 +59,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.topology:
         raise UserError("give --topology, like v6e:16x16, or --table docs/scaling.md")
+    if args.config:
+        unused = ("--preset", "--lora", "--image-size")
+        refuse_unused(args, unused, "with --config: the recipe says it")
     config = CompileConfig(
         args.preset,
         args.program,
         args.image_size,
         args.batch_size,
         args.lora,
+        args.config,
         tuple(args.overrides),
     )
     topology = Topology.parse(args.topology, args.slices)

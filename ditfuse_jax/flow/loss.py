@@ -77,11 +77,25 @@ def flow_matching_loss(
     Returns:
       (B, K) float32.
     """
-    config = config or LossConfig()
     image = image[:, None]
     noisy = interpolate(image, noise, t)
-    predicted = to_velocity(prediction, predict(noisy, t), noisy, t)
-    error = predicted - velocity(image, noise)
+    return velocity_loss(predict, prediction, noisy, t, velocity(image, noise), config)
+
+
+def velocity_loss(
+    predict: PredictFn,
+    prediction: str,
+    noisy: jax.Array,
+    t: jax.Array,
+    target: jax.Array,
+    config: LossConfig | None = None,
+) -> jax.Array:
+    """Returns the loss (B, K) at points (B, K, H, W, C) and times (B, K), whatever the target is.
+
+    See `flow_matching_loss`.  `target`: velocities (B, K, H, W, C).
+    """
+    config = config or LossConfig()
+    error = to_velocity(prediction, predict(noisy, t), noisy, t) - target
     error *= WEIGHTINGS[config.weighting](t)[..., None, None, None]
     loss = _mean_square(error)
     if config.gradient_loss_weight:

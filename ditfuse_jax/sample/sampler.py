@@ -16,11 +16,11 @@ import numpy as np
 
 from ditfuse_jax.flow import GuidanceRule, SamplingConfig, Solver, TimeGrid, find_solver
 from ditfuse_jax.flow.guidance import PLAIN
+from ditfuse_jax.flow.guided_velocity import branch_velocities, encode
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner, missing_rows
-from ditfuse_jax.sample.guided_velocity import branch_velocities, encode
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 

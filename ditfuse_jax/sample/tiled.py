@@ -18,12 +18,12 @@ import tqdm
 
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
+from ditfuse_jax.flow.guided_velocity import branch_velocities, encode, target_bias
 from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.parallel import Partitioner, distribute, gather
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
-from ditfuse_jax.sample.guided_velocity import branch_velocities, encode, target_bias
 from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles

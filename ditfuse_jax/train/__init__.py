@@ -7,6 +7,7 @@ from ditfuse_jax.lazy import lazy_attributes
 if TYPE_CHECKING:
     from ditfuse_jax.train.best import Criterion
     from ditfuse_jax.train.checkpoint import Checkpoints
+    from ditfuse_jax.train.distill import distill_from
     from ditfuse_jax.train.evaluations import (
         CALLBACKS,
         EVALUATORS,
@@ -38,6 +39,7 @@ __all__ = [
     "TrainState",
     "Writer",
     "default_config",
+    "distill_from",
     "find_checkpoint",
     "load_recipe",
     "make_evaluations",
@@ -63,6 +65,7 @@ __getattr__ = lazy_attributes(
         "TrainState": "ditfuse_jax.train.state",
         "Writer": "ditfuse_jax.train.writers",
         "default_config": "ditfuse_jax.train.recipe",
+        "distill_from": "ditfuse_jax.train.distill",
         "find_checkpoint": "ditfuse_jax.weights.run_paths",
         "load_recipe": "ditfuse_jax.train.recipe",
         "make_evaluations": "ditfuse_jax.train.evaluations",

@@ -35,7 +35,7 @@ from ditfuse_jax.weights.run_paths import resolve_best
 _OPTIONAL = {"conv_stem": "source_stem", "adjustments": "adjustments"}
 
 
-def initialize_from(config: Config, path: str) -> None:
+def initialize_from(config: Config, path: str) -> Checkpoint:
     """Makes an unlocked recipe start from weights: sets their shape, autoencoder and tokenizer.
 
     How the model is run (`model.RUNTIME_FIELDS`) stays as the recipe has it.
@@ -44,11 +44,14 @@ def initialize_from(config: Config, path: str) -> None:
       config: the recipe.
       path: see `weights.open_checkpoint`.
 
+    Returns:
+      The opened weights.
+
     Raises:
       UserError: there are no weights, or they cannot be used.
     """
     path = _pinned(path)
-    weights = _open_weights(path)
+    weights = open_weights(path)
     kept = {name: config.model[name] for name in FREE_FIELDS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
     if path == SHIPPED and not Path(path).exists():
@@ -58,6 +61,7 @@ def initialize_from(config: Config, path: str) -> None:
         config.weights = hub.recorded(place)
     config.autoencoder = hub.recorded(weights.autoencoder) if weights.autoencoder else ""
     config.data.tokenizer = hub.recorded(weights.tokenizer) if weights.tokenizer else ""
+    return weights
 
 
 def with_pinned_addresses(config: Config) -> Config:
@@ -103,12 +107,22 @@ def check_inputs(recipe: Recipe, sources: Sequence[Source]) -> None:
             "adapters need weights under them: give the folder after the recipe's name, e.g. "
             "--config omnigen_lora:FOLDER"
         )
+    if recipe.step.teacher and not recipe.teacher:
+        raise UserError(
+            "this recipe distils a teacher: use `ditfuse distill TEACHER --config RECIPE`"
+        )
     tokenizer, vocab_size = recipe.data.encoder.tokenizer, recipe.model.vocab_size
     check_tokenizer(tokenizer, None, vocab_size, "this model")
     if recipe.weights:
         weights = _fitting_weights(recipe)
         check_tokenizer(
             tokenizer, weights.tokenizer_fingerprint, vocab_size, f"the model in {recipe.weights}"
+        )
+    if recipe.teacher:
+        teacher = open_weights(recipe.teacher)
+        teacher.check_fits(recipe.model)
+        check_tokenizer(
+            tokenizer, teacher.tokenizer_fingerprint, vocab_size, f"the teacher {recipe.teacher}"
         )
     _check_moments(recipe, sources)
 
@@ -122,9 +136,14 @@ def load_frozen(recipe: Recipe, partitioner: Partitioner) -> tuple[Space, Frozen
     space, autoencoder = load_space(recipe.model, recipe.autoencoder)
     replicated = jax.tree.map(lambda _: partitioner.replicated(), autoencoder)
     base: Parameters = {}
+    teacher: Parameters | None = None
     if recipe.lora:
         base = _fitting_weights(recipe).read(abstract_model(recipe.model, partitioner, frozen=True))
-    return space, Frozen(base, jax.device_put(autoencoder, replicated))
+    elif recipe.teacher:
+        teacher = open_weights(recipe.teacher).read(
+            abstract_model(recipe.model, partitioner, frozen=True)
+        )
+    return space, Frozen(base, jax.device_put(autoencoder, replicated), teacher)
 
 
 def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
@@ -189,7 +208,7 @@ def _addresses(config: Config) -> list[tuple[Config, str]]:
     """Returns the sections and keys whose values may be addresses on the Hub."""
     return [
         *((config, "weights"), (config, "autoencoder")),
-        *((config.lora, "adapter"), (config.data, "tokenizer")),
+        *((config.lora, "adapter"), (config.data, "tokenizer"), (config.distill, "teacher")),
     ]
 
 
@@ -219,12 +238,17 @@ def _load_weights(recipe: Recipe, abstract: Parameters) -> Parameters:
 
 
 def _fitting_weights(recipe: Recipe) -> Checkpoint:
-    weights = _open_weights(recipe.weights)
+    weights = open_weights(recipe.weights)
     weights.check_fits(recipe.model, optional=() if recipe.lora else _OPTIONAL)
     return weights
 
 
-def _open_weights(path: str) -> Checkpoint:
+def open_weights(path: str) -> Checkpoint:
+    """Opens weights without adapters; see `weights.open_checkpoint`.
+
+    Raises:
+      UserError: there are none, or only adapters.
+    """
     weights = open_checkpoint(path)
     if weights.lora:
         raise UserError(

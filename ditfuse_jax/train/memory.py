@@ -78,6 +78,7 @@ def step_arguments(state: TrainState, frozen: Frozen, batch: Mapping[str, Any]) 
         "moments": state.optimizer,
         "averaged parameters": state.ema,
         "frozen model": frozen.base,
+        "teacher": frozen.teacher,
         "autoencoder": frozen.autoencoder,
         "batch": batch,
     }

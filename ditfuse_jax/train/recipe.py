@@ -76,6 +76,7 @@ def default_config(model_preset: str, imports: Sequence[str | Path] = ()) -> Con
     config.flow = ConfigDict(
         {"time_sampler": time_sampler, "draws": 1} | dataclasses.asdict(LossConfig())
     )
+    config.distill = ConfigDict({"loss": "", "teacher": "", "sample": {}})
     config.optimizer = ConfigDict(dataclasses.asdict(OptimizerConfig()))
     config.train = ConfigDict(dataclasses.asdict(TrainConfig()))
     config.evaluations = ConfigDict(

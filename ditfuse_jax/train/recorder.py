@@ -132,6 +132,20 @@ def example_flops(recipe: Recipe, batch: Mapping[str, jax.Array]) -> float:
         "patches": height * width // recipe.model.pixels_per_token**2,
         "draws": recipe.step.draws,
     }
-    if recipe.lora:
-        return lora_training_flops(recipe.model, recipe.lora, **sizes)
-    return training_flops(recipe.model, **sizes)
+    return step_flops(recipe, **sizes)
+
+
+def step_flops(recipe: Recipe, **sizes: Any) -> float:
+    """Returns the model FLOPs of a training step for one example, its teacher's included.
+
+    Args:
+      recipe: of the run.
+      **sizes: see `training_flops`.
+    """
+    model, teacher = recipe.model, recipe.step.teacher
+    flops = (
+        lora_training_flops(model, recipe.lora, **sizes)
+        if recipe.lora
+        else training_flops(model, **sizes)
+    )
+    return flops + (teacher.flops(model, **sizes) if teacher else 0.0)

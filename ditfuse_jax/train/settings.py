@@ -11,6 +11,7 @@ from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.flow import LossConfig, SamplingConfig, make_time_sampler
+from ditfuse_jax.flow.distillation import DistillationConfig
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Network
@@ -23,6 +24,7 @@ from ditfuse_jax.train.evaluations import EvaluationConfig
 from ditfuse_jax.train.optimizer import OptimizerConfig
 from ditfuse_jax.train.recipe import Config, default_config
 from ditfuse_jax.train.step import StepConfig
+from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT, Teacher
 from ditfuse_jax.train.train_config import TrainConfig
 
 
@@ -36,6 +38,7 @@ class Recipe:
       autoencoder: folder of the autoencoder of a model on latents.
       lora: the adapters that train instead of the model, if any.
       adapter: folder of an adapter that they start from; empty for fresh ones.
+      teacher: folder of the model that is distilled; empty for training on the data.
     """
 
     seed: int
@@ -45,6 +48,7 @@ class Recipe:
     autoencoder: str
     lora: LoRAConfig | None
     adapter: str
+    teacher: str
     data: DataPipeline
     step: StepConfig
     optimizer: OptimizerConfig
@@ -96,18 +100,20 @@ def resolve(config: Config) -> Recipe:
         cache_gib=float(data.cache_gib),
     )
     flow, train = config.flow, _section("train", TrainConfig, config.train)
+    sampling = SamplingConfig.from_dict(config.sample)
+    sampling.check_model(model)
+    teacher = _teacher(config, sampling, encoder.tokenizer)
     step = StepConfig(
         seed=config.seed,
         time_sampler=make_time_sampler(_plain(flow.time_sampler)),
         loss=LossConfig(flow.weighting, float(flow.gradient_loss_weight)),
-        draws=flow.draws,
+        draws=teacher.draws(flow.draws) if teacher else flow.draws,
         accumulation=train.accumulation,
         ema_decay=train.ema_decay,
         spike_factor=train.spike_factor,
+        teacher=teacher,
     )
     optimizer = _section("optimizer", OptimizerConfig, config.optimizer)
-    sampling = SamplingConfig.from_dict(config.sample)
-    sampling.check_model(model)
     return Recipe(
         seed=config.seed,
         imports=imports,
@@ -116,6 +122,7 @@ def resolve(config: Config) -> Recipe:
         autoencoder=config.autoencoder,
         lora=_lora(config),
         adapter=config.lora.adapter,
+        teacher=config.distill.teacher,
         data=pipeline,
         step=step,
         optimizer=optimizer,
@@ -137,8 +144,8 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(values)
     defaults = default_config("nano").to_dict()
-    _check_keys("config", values, [*defaults, FINGERPRINT])
-    for name in ("data", "flow", "lora"):
+    _check_keys("config", values, [*defaults, FINGERPRINT, TEACHER_FINGERPRINT])
+    for name in ("data", "flow", "lora", "distill"):
         _check_keys(name, values.get(name, {}), defaults[name])
     for name, default in defaults.items():
         if isinstance(default, dict) and name not in ("model", "evaluations"):
@@ -182,6 +189,28 @@ def _lora(config: Config) -> LoRAConfig | None:
     return _section(
         "lora", LoRAConfig, values | {"target_modules": tuple(values["target_modules"])}
     )
+
+
+def _teacher(config: Config, student: SamplingConfig, tokenizer: str | None) -> Teacher | None:
+    """Reads `config.distill`; None if nothing is distilled."""
+    distill = config.distill
+    if not distill.loss:
+        if distill.teacher:
+            raise UserError(
+                "distill.teacher has no effect without distill.loss: use `ditfuse distill TEACHER "
+                "--config RECIPE`"
+            )
+        return None
+    if config.lora.rank and config.weights != distill.teacher:
+        raise UserError(
+            f"the teacher of adapters is the model under them: distill.teacher is "
+            f"{distill.teacher}, weights {config.weights}"
+        )
+    try:
+        teacher = SamplingConfig.from_dict(_plain(distill.sample))
+    except UserError as error:
+        raise UserError(f"distill.{error}") from error
+    return Teacher(DistillationConfig(distill.loss, teacher, student), tokenizer)
 
 
 def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from ditfuse_jax.prompts.fingerprint import FINGERPRINT, check_tokenizer, tokeni
 from ditfuse_jax.train.best import BestTracker, Criterion
 from ditfuse_jax.train.changes import check_same_model, evaluation_settings
 from ditfuse_jax.train.checkpoint import Checkpoints
+from ditfuse_jax.train.distill import check_same_teacher, parameters_fingerprint
 from ditfuse_jax.train.for_devices import record, with_attention, with_remat
 from ditfuse_jax.train.initial import check_inputs, check_same_weights, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
@@ -30,6 +31,7 @@ from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.start import Found, record_start, start_line
 from ditfuse_jax.train.state import Frozen, TrainState, abstract_state, create_state
 from ditfuse_jax.train.step import TrainStep, make_train_step
+from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 
 # Characters of an error that the lock keeps.
@@ -46,7 +48,8 @@ class Setup:
       start: number of updates that the state has seen.
       best: values of the evaluations that choose the best checkpoint, if one is kept.
       config: the recipe's config with the settings that were chosen for the devices.
-      saved_config: the config that checkpoints hold, with the tokenizer's fingerprint.
+      saved_config: the config that checkpoints hold, with the fingerprints of the tokenizer and the
+        teacher.
       notes: lines for the user: where the run starts, what changed, and which settings were chosen
         for the devices; in the main process.
       compiled: the steps that were compiled to choose, by the shape of the targets.
@@ -120,6 +123,9 @@ def set_up(
     keep_ema = recipe.step.ema_decay > 0
     abstract = abstract_state(recipe.network, optimizer, keep_ema, partitioner)
     space, frozen = load_frozen(recipe, partitioner)
+    identity = {FINGERPRINT: tokenizer_fingerprint(data.encoder.tokenizer)}
+    if recipe.teacher:
+        identity[TEACHER_FINGERPRINT] = parameters_fingerprint(frozen.teacher or frozen.base)
     recipe, more_choices, compiled = with_remat(
         recipe, partitioner, optimizer, abstract, space, frozen
     )
@@ -131,6 +137,7 @@ def set_up(
         saved = checkpoints.config(start)
         check_same_model(saved, config, run.path)
         check_same_weights(saved, config, run.path)
+        check_same_teacher(saved, identity.get(TEACHER_FINGERPRINT, ""), run.path)
         check_tokenizer(
             data.encoder.tokenizer,
             saved.get(FINGERPRINT),
@@ -166,8 +173,7 @@ def set_up(
         checkpoints=checkpoints,
         best=best,
         config=config,
-        saved_config=config.to_dict()
-        | {FINGERPRINT: tokenizer_fingerprint(data.encoder.tokenizer)},
+        saved_config=config.to_dict() | identity,
         notes=notes,
         compiled=compiled,
     )

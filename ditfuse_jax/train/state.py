@@ -50,10 +50,12 @@ class Frozen(NamedTuple):
     Attributes:
       base: the model under the adapters; empty without them.
       autoencoder: empty for a model on pixels.
+      teacher: the model that is distilled; None without distillation, and where it is `base`.
     """
 
     base: Parameters
     autoencoder: Parameters
+    teacher: Parameters | None = None
 
 
 def init_state(

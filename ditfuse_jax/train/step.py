@@ -11,6 +11,8 @@ from flax import nnx
 
 from ditfuse_jax.checks import check_at_least
 from ditfuse_jax.flow import LossConfig, flow_matching_loss
+from ditfuse_jax.flow.distillation import Draws
+from ditfuse_jax.flow.loss import velocity_loss
 from ditfuse_jax.flow.times import TimeSampler
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
@@ -19,6 +21,7 @@ from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.train.state import Frozen, TrainState
+from ditfuse_jax.train.teacher import Teacher
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
@@ -37,6 +40,7 @@ class StepConfig:
       accumulation: see `TrainConfig`.
       ema_decay: see `TrainConfig`.
       spike_factor: see `TrainConfig`.
+      teacher: whose samples the model learns to reach in few steps; None trains on the data.
     """
 
     seed: int
@@ -46,6 +50,7 @@ class StepConfig:
     accumulation: int
     ema_decay: float
     spike_factor: float
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         check_at_least("flow.draws", self.draws, 1)
@@ -63,14 +68,19 @@ def make_train_step(
     def loss_fn(parameters, frozen, batch, posterior_noise, noise, t):
         model = nnx.merge(graph, combine_trees(frozen.base, parameters))
         condition, image = model_inputs(batch, space, frozen.autoencoder, posterior_noise)
-        losses = flow_matching_loss(
-            lambda noisy, t: model(condition, noisy, t),
-            model.config.prediction,
-            image,
-            noise,
-            t,
-            config.loss,
-        )
+
+        def predict(noisy: jax.Array, t: jax.Array) -> jax.Array:
+            return model(condition, noisy, t)
+
+        prediction = model.config.prediction
+        if config.teacher is None:
+            losses = flow_matching_loss(predict, prediction, image, noise, t, config.loss)
+        else:
+            fixed = nnx.merge(graph, combine_trees(frozen.base, jax.lax.stop_gradient(parameters)))
+            points = config.teacher.points(
+                fixed, frozen.teacher or frozen.base, condition, Draws(image, noise, t)
+            )
+            losses = velocity_loss(predict, prediction, *points, config.loss)
         return jnp.mean(losses)
 
     def train_step(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:

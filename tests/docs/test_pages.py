@@ -107,7 +107,7 @@ def test_every_command_of_a_page_is_accepted(page, line):
         pytest.fail(f"{page}: {line}: {error}")
     assert not rest or getattr(arguments, "accepts_overrides", False), f"{page}: {line}"
     is_bundled = (ROOT / "configs" / f"{getattr(arguments, 'config', '')}.py").is_file()
-    if words[0] == "train" and is_bundled:
+    if words[0] in ("train", "distill") and is_bundled:
         load_recipe(arguments.config, rest)
 
 

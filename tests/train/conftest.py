@@ -87,12 +87,21 @@ def run_code():
 
 @pytest.fixture
 def start():
-    """Starts `ditfuse train` on the tiny run in a process of its own."""
+    """Starts `ditfuse train` on the tiny run in a process of its own, or a student of `distil`."""
     processes = []
 
-    def begin(folder: Path, *overrides: str, environment: dict[str, str] | None = None):
-        command = [sys.executable, "-c", PROGRAM, "train", "--config", "nano_m3"]
-        command += ["--workdir", str(folder), *TINY, *overrides]
+    def begin(
+        folder: Path,
+        *overrides: str,
+        environment: dict[str, str] | None = None,
+        distil: Path | None = None,
+    ):
+        command = [sys.executable, "-c", PROGRAM]
+        if distil is None:
+            command += ["train", "--config", "nano_m3", *TINY]
+        else:
+            command += ["distill", str(distil), "--config", "nano_distill"]
+        command += ["--workdir", str(folder), *overrides]
         process = subprocess.Popen(
             command,
             cwd=ROOT,

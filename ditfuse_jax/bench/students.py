@@ -1,0 +1,155 @@
+"""A teacher and its students: fusion scores, obedience and seconds on held-out photographs.
+
+    python -m ditfuse_jax.bench.students --teacher TEACHER --students RUN ... --source DIR
+
+Every model samples with its own settings; the teacher also with the students' steps, with and
+without guidance.  The tasks are those of the teacher's recipe, on crops of its size.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.evaluate.bootstrap import mean_interval
+from ditfuse_jax.evaluate.metrics import batch_metrics
+from ditfuse_jax.evaluate.runner.during_training import held_out_examples
+from ditfuse_jax.paths import model_path
+from ditfuse_jax.pipeline import open_source
+from ditfuse_jax.prompts.request_prompts import requests_prompt
+from ditfuse_jax.prompts.requests import Request
+from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.stack_fuser import StackFuser
+from ditfuse_jax.sample.trained import TrainedModel, load_trained
+from ditfuse_jax.tasks import Example, make_task
+
+SCORES = ("PSNR_clean", "SSIM_clean", "Qabf", "VIF")
+LEVELS = (-2, -1, 1, 2)
+_BATCH = 16
+_TIMED = 5  # fused pairs, one at a time; the median counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One model with its settings.
+
+    Attributes:
+      name: of the model.
+      evaluations: of the network for an image: the solver's times the guidance branches.
+      seconds: for one pair.
+      scores: metric -> value of every example.
+      luma: level of brightness -> mean luma of the fused images, in grey levels.
+    """
+
+    name: str
+    evaluations: int
+    seconds: float
+    scores: dict[str, np.ndarray]
+    luma: dict[int, float]
+
+
+def examples_of(
+    config: Mapping, source: str, crop: tuple[int, int], count: int
+) -> dict[str, list[Example]]:
+    """Returns `count` examples of every task of a recipe's mixture, on photographs of a source."""
+    tasks: dict[str, object] = {}
+    for part in config["data"]["mixture"].values():
+        tasks.setdefault(json.dumps(part["task"]), part["task"])
+    opened = open_source(source)
+    return {
+        name: held_out_examples(opened, make_task(task), crop, count, seed=0)
+        for name, task in tasks.items()
+        if make_task(task).num_images == opened.num_images
+    }
+
+
+def measure(name: str, trained: TrainedModel, changes: Mapping, examples: Sequence[Example]) -> Row:
+    """Scores a model with changed sampling settings."""
+    sampling = trained.sampling.override({**changes, "batch_size": _BATCH})
+    fuser = StackFuser(trained, sampling)
+    images = fuser.fuse([FusionInput(e.sources, e.prompt) for e in examples])
+    scored = jax.jit(batch_metrics, static_argnames="names")
+    found = scored(
+        np.stack(images),
+        np.stack([example.sources for example in examples]),
+        np.stack([example.target for example in examples]),
+        names=SCORES,
+    )
+    luma = {}
+    for level in LEVELS:
+        prompt = requests_prompt([Request("brightness", level)], 2)
+        fused = fuser.fuse([FusionInput(e.sources, prompt) for e in examples[: _BATCH * 2]])
+        luma[level] = float(np.mean([image @ np.array([0.299, 0.587, 0.114]) for image in fused]))
+    alone = StackFuser(trained, sampling.override({"batch_size": 1}))
+    first = [FusionInput(examples[0].sources, examples[0].prompt)]
+    alone.fuse(first)
+    seconds = []
+    for _ in range(_TIMED):
+        before = time.process_time()
+        alone.fuse(first)
+        seconds.append(time.process_time() - before)
+    branches = len(sampling.guidance.branches)
+    return Row(
+        name,
+        sampling.num_evaluations * branches,
+        float(np.median(seconds)),
+        {metric: np.asarray(values) for metric, values in found.items()},
+        luma,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: scores with the half width of their 95 % interval, seconds, luma by level."""
+    head = ["model", "evaluations", "CPU s / pair", *SCORES, *(f"luma {n:+d}" for n in LEVELS)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = [row.name, str(row.evaluations), f"{row.seconds:.3f}"]
+        for metric in SCORES:
+            values = row.scores[metric]
+            low, high = mean_interval(values.tolist())
+            digits = 2 if metric.startswith("PSNR") else 3
+            cells.append(f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+        cells += [f"{row.luma[level]:.1f}" for level in LEVELS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compares a teacher with its students.")
+    parser.add_argument("--teacher", required=True, type=model_path)
+    parser.add_argument("--students", nargs="*", default=[], type=model_path)
+    parser.add_argument("--source", required=True, help="photographs that were not trained on")
+    parser.add_argument("--count", type=int, default=24, help="examples of each task")
+    parser.add_argument("--steps", nargs="*", type=int, default=[4], help="of the teacher, too")
+    parser.add_argument("--students-only", action="store_true")
+    args = parser.parse_args()
+    teacher = load_trained(args.teacher)
+    if teacher.config is None:
+        raise UserError(f"{args.teacher} was not trained here: its tasks are not known")
+    crop = tuple(teacher.config["data"]["crop"])
+    parts = examples_of(teacher.config, args.source, crop, args.count)
+    examples = [example for part in parts.values() for example in part]
+    plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
+    plan = [("teacher", teacher, {})]
+    plan += [("teacher, no guidance", teacher, plain)]
+    for steps in args.steps:
+        plan += [("teacher", teacher, {"steps": steps})]
+        plan += [("teacher, no guidance", teacher, {"steps": steps, **plain})]
+    if args.students_only:
+        plan = []
+    for path in args.students:
+        plan.append((path.name, load_trained(path), {}))
+    rows = []
+    for name, trained, changes in plan:
+        rows.append(measure(name, trained, changes, examples))
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    print(f"\n{len(examples)} examples\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The start of a distillation: what it takes from its teacher, and the teacher's identity."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ditfuse_jax import hub
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.model.network import Parameters
+from ditfuse_jax.train.initial import initialize_from
+from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
+from ditfuse_jax.weights.bundle import SHIPPED
+
+DEFAULT_LOSS = "teacher_trajectory"
+
+# Sampling settings of a student that distillation decides; the others stay the teacher's.
+_WITHOUT_GUIDANCE = {
+    name: getattr(SamplingConfig(), name)
+    for name in (
+        "guidance_interval",
+        "guidance_rescale",
+        "apg_eta",
+        "apg_threshold",
+        "apg_momentum",
+        "negative_prompt",
+    )
+} | {"guidance_scale": 1.0, "image_guidance_scale": 1.0, "solver": "euler"}
+
+
+def distill_from(config: Config, path: str) -> None:
+    """Makes an unlocked recipe distil a teacher.
+
+    The student is the teacher's model and starts from its weights; it samples as the teacher does,
+    but with the recipe's `sample.steps` of Euler's method, without guidance.  The teacher samples
+    with its own settings, changed by those of the recipe's `distill.sample`.
+
+    Args:
+      config: the recipe.
+      path: the teacher; see `weights.open_checkpoint`.
+
+    Raises:
+      UserError: there is no such model, or it consists of adapters.
+    """
+    steps = config.sample.steps
+    teacher = initialize_from(config, path)
+    if config.weights != SHIPPED and not hub.is_address(config.weights):
+        # A path that keeps its meaning when the teacher's run goes on.
+        config.weights = str(teacher.step_path)
+    config.distill.teacher = config.weights
+    config.distill.loss = config.distill.loss or DEFAULT_LOSS
+    sampling = teacher.sampling.override(config.distill.sample.to_dict())
+    # Each of the student's steps replaces the same number of the teacher's.
+    sampling = sampling.override({"steps": -(-sampling.steps // steps) * steps})
+    config.distill.sample = ConfigDict(sampling.to_dict())
+    student = teacher.sampling.override({"steps": steps, **_WITHOUT_GUIDANCE})
+    config.sample = ConfigDict(student.to_dict())
+    config.data.condition_dropout = 0.0  # is for guidance
+
+
+def parameters_fingerprint(parameters: Parameters) -> str:
+    """Returns a digest of parameters, the same on all meshes: nothing is read again."""
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    sums = jax.device_get(jax.jit(lambda xs: [_checksum(x) for x in xs])([x for _, x in leaves]))
+    digest = hashlib.sha256()
+    for (path, leaf), value in zip(leaves, sums, strict=True):
+        name = "/".join(key.key for key in path)
+        digest.update(f"{name} {leaf.shape} {leaf.dtype} {int(value)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_same_teacher(saved: Mapping[str, Any], fingerprint: str, path: Path) -> None:
+    """Refuses to continue the distillation of another teacher.
+
+    Args:
+      saved: the checkpoint's config.
+      fingerprint: of the teacher now; empty without one.
+      path: of the run, for the message.
+
+    Raises:
+      UserError: it is another one.
+    """
+    before = saved.get(TEACHER_FINGERPRINT, "")
+    if before and fingerprint and before != fingerprint:
+        raise UserError(
+            f"{path} distils the teacher {saved['distill']['teacher']}, whose weights are not the "
+            "ones given now: name the same checkpoint (RUN/checkpoints/STEP), or use another "
+            "--workdir"
+        )
+
+
+def _checksum(x: jax.Array) -> jax.Array:
+    """Sums hashes of all numbers and their places modulo 2**32, in any order the same sum."""
+    unsigned = {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis in range(x.ndim):
+        index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        place = (place + index) * jnp.uint32(0x9E3779B1)
+    mixed = (bits ^ place) * jnp.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(0xC2B2AE35)
+    return jnp.sum(mixed, dtype=jnp.uint32)
