@@ -9,7 +9,7 @@ import numpy as np
 from ditfuse_jax.model.lora import merge_lora
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import Adapter, Checkpoint, ParameterReader, open_adapter
-from ditfuse_jax.weights.adapters import check_adapter_tokenizer
+from ditfuse_jax.weights.adapters import adapted_sampling, check_adapter_tokenizer
 from ditfuse_jax.weights.checkpoint import ParameterPath
 
 
@@ -75,4 +75,8 @@ def merge(checkpoint: Checkpoint, adapters: Sequence[WeightedAdapter]) -> Checkp
         check_adapter_tokenizer(
             found, adapter.folder, checkpoint.tokenizer, checkpoint.model.vocab_size
         )
-    return dataclasses.replace(checkpoint, reader=_Merged(checkpoint.reader, opened))
+    return dataclasses.replace(
+        checkpoint,
+        reader=_Merged(checkpoint.reader, opened),
+        sampling=adapted_sampling(checkpoint.sampling, [found for found, _ in opened]),
+    )

@@ -78,6 +78,9 @@ def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
         }
     )
     adapter = open_adapter(checkpoint.step_path, checkpoint.model)
+    config.sample = ConfigDict(checkpoint.sampling.to_dict())
+    if adapter.distilled:
+        config.distill.loss, config.distill.teacher = adapter.distilled["loss"], config.weights
     with new_folder(output) as folder:
         leaves = jax.tree.map(jax.numpy.asarray, adapter.leaves)
         _save_config(folder, config, checkpoint, leaves)
@@ -143,8 +146,12 @@ def _config(checkpoint: Checkpoint) -> Config:
     if checkpoint.config is not None:
         config: Config = ConfigDict(checkpoint.config)
         config.weights = config.autoencoder = config.data.tokenizer = ""
+        # What a student was distilled from is elsewhere, like the weights that it started from.
+        config.distill = default_config("nano").distill
+        config.sample = ConfigDict(checkpoint.sampling.to_dict())
         return config
     config = default_config("omnigen")
     kept = {name: config.model[name] for name in RUNTIME_FIELDS}
     config.model = ConfigDict(checkpoint.model.to_dict() | kept)
+    config.sample = ConfigDict(checkpoint.sampling.to_dict())
     return config

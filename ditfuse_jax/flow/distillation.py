@@ -78,10 +78,11 @@ class Plan(NamedTuple):
     steps: int
     solver: str
 
-    def span(self, step: int) -> jax.Array:
-        """Returns the teacher's times (n + 1,) in a step of the student."""
+    @property
+    def spans(self) -> jax.Array:
+        """The teacher's times (S, n + 1) in each step of the student."""
         each = (self.times.shape[0] - 1) // self.steps
-        return self.times[step * each : (step + 1) * each + 1]
+        return jnp.stack([self.times[k * each : (k + 1) * each + 1] for k in range(self.steps)])
 
 
 DistillationLoss = Callable[[Flows, Draws, Plan], Points]
@@ -107,18 +108,18 @@ DISTILLATIONS: Registry[Distillation] = Registry("distillation loss")
 
 
 def _trajectory(flows: Flows, draws: Draws, plan: Plan, *, on_policy: bool) -> Points:
-    x, solve = draws.noise[:, 0], find_solver(plan.solver)
-    starts, targets = [], []
-    for step in range(plan.steps):
-        span = plan.span(step)
+    solve = find_solver(plan.solver)
+
+    def step(x: jax.Array, span: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         first, length = span[0], span[-1] - span[0]
         end = solve(flows.teacher, x, span)
-        starts.append(x)
-        targets.append((end - x) / length)
-        x = x + length * flows.student(x, first) if on_policy else end
-    times = jnp.stack([plan.span(step)[0] for step in range(plan.steps)])
-    t = jnp.broadcast_to(times, (x.shape[0], plan.steps))
-    return Points(jnp.stack(starts, 1), t, jnp.stack(targets, 1))
+        reached = x + length * flows.student(x, first) if on_policy else end
+        return reached, (x, (end - x) / length)
+
+    # A loop, so that the model is compiled once for all steps.
+    _, (starts, targets) = jax.lax.scan(step, draws.noise[:, 0], plan.spans)
+    t = jnp.broadcast_to(plan.spans[:, 0], (draws.noise.shape[0], plan.steps))
+    return Points(jnp.moveaxis(starts, 0, 1), t, jnp.moveaxis(targets, 0, 1))
 
 
 def teacher_trajectory(flows: Flows, draws: Draws, plan: Plan) -> Points:
@@ -153,6 +154,23 @@ DISTILLATIONS.register(
     "student_trajectory", Distillation(student_trajectory, draw_per_step=True, on_policy=True)
 )
 DISTILLATIONS.register("guidance", Distillation(guidance, draw_per_step=False))
+
+
+# Settings of `SamplingConfig` that a student was trained for; the others stay the teacher's.
+STUDENT_SETTINGS = (
+    *("steps", "solver", "shift", "shift_rule", "guidance_scale", "image_guidance_scale"),
+    *("guidance_interval", "guidance_rescale", "apg_eta", "apg_threshold", "apg_momentum"),
+    "negative_prompt",
+)
+
+
+def student_sampling(teacher: SamplingConfig, steps: int) -> SamplingConfig:
+    """Returns the teacher's settings with so many steps of Euler's method and no guidance."""
+    usual = SamplingConfig()
+    kept = ("shift", "shift_rule")
+    changes = {name: getattr(usual, name) for name in STUDENT_SETTINGS if name not in kept}
+    changes |= {"steps": steps, "guidance_scale": 1.0, "image_guidance_scale": 1.0}
+    return teacher.override(changes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.kept_shapes import frozen_shapes
 from ditfuse_jax.sample.structure import Structure
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
-from ditfuse_jax.weights.adapters import check_adapter_tokenizer
+from ditfuse_jax.weights.adapters import adapted_sampling, check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import load_space
 
 
@@ -127,20 +127,22 @@ def load_checkpoint(
     if network.lora:
         abstract = combine_trees(abstract, abstract_adapter(network, partitioner))
     parameters = checkpoint.read(abstract)
+    opened = []
     for adapter in adapters:
-        found = open_adapter(adapter.folder, model)
+        opened.append(found := open_adapter(adapter.folder, model))
         check_adapter_tokenizer(found, adapter.folder, tokenizer, model.vocab_size)
         parameters = merge_lora(parameters, found.leaves, found.lora.scaling * adapter.weight)
     space, autoencoder = load_space(model, checkpoint.autoencoder)
     if len(devices) > 1:
         autoencoder = jax.device_put(autoencoder, partitioner.replicated())
+    sampling = adapted_sampling(checkpoint.sampling, opened)
     return TrainedModel(
-        for_sampling(network, checkpoint.sampling),
+        for_sampling(network, sampling),
         parameters,
         space,
         autoencoder,
         model,
-        checkpoint.sampling,
+        sampling,
         tokenizer,
         checkpoint.config,
         " + ".join([checkpoint.name, *map(str, adapters)]),

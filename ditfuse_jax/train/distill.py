@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.flow.distillation import student_sampling
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config
@@ -19,19 +19,6 @@ from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
 from ditfuse_jax.weights.bundle import SHIPPED
 
 DEFAULT_LOSS = "teacher_trajectory"
-
-# Sampling settings of a student that distillation decides; the others stay the teacher's.
-_WITHOUT_GUIDANCE = {
-    name: getattr(SamplingConfig(), name)
-    for name in (
-        "guidance_interval",
-        "guidance_rescale",
-        "apg_eta",
-        "apg_threshold",
-        "apg_momentum",
-        "negative_prompt",
-    )
-} | {"guidance_scale": 1.0, "image_guidance_scale": 1.0, "solver": "euler"}
 
 
 def distill_from(config: Config, path: str) -> None:
@@ -59,8 +46,7 @@ def distill_from(config: Config, path: str) -> None:
     # Each of the student's steps replaces the same number of the teacher's.
     sampling = sampling.override({"steps": -(-sampling.steps // steps) * steps})
     config.distill.sample = ConfigDict(sampling.to_dict())
-    student = teacher.sampling.override({"steps": steps, **_WITHOUT_GUIDANCE})
-    config.sample = ConfigDict(student.to_dict())
+    config.sample = ConfigDict(student_sampling(teacher.sampling, steps).to_dict())
     config.data.condition_dropout = 0.0  # is for guidance
 
 

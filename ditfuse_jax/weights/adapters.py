@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
 from ditfuse_jax.model.network import Parameters
@@ -107,4 +108,24 @@ def with_adapter(
 ) -> Checkpoint:
     """Returns the checkpoint with an adapter around the weights that `base` opens."""
     reader = Adapted(base, InMemory(adapter.leaves, checkpoint.path))
-    return dataclasses.replace(checkpoint, lora=adapter.lora, reader=reader)
+    sampling = adapted_sampling(checkpoint.sampling, [adapter])
+    return dataclasses.replace(checkpoint, lora=adapter.lora, reader=reader, sampling=sampling)
+
+
+def adapted_sampling(sampling: SamplingConfig, adapters: Sequence[Adapter]) -> SamplingConfig:
+    """Returns a model's sampling settings with adapters: a student's few steps come with it.
+
+    Raises:
+      UserError: two students were trained for different settings.
+    """
+    students = [adapter.distilled["sample"] for adapter in adapters if adapter.distilled]
+    if not students:
+        return sampling
+    for other in students[1:]:
+        for name, value in students[0].items():
+            if other.get(name) != value:
+                raise UserError(
+                    f"two of the adapters were distilled for different sampling ({name} {value!r} "
+                    f"and {other.get(name)!r}): use one of them"
+                )
+    return sampling.override(students[0])

@@ -16,6 +16,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.paths import as_path
@@ -26,6 +27,9 @@ from ditfuse_jax.weights.peft_config import check_lora_config, rank_of, scaling_
 from ditfuse_jax.weights.tensors import Tensors, open_tensors, write_safetensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+
+# In the header of the tensors, see `Adapter.distilled`.
+DISTILLED = "distilled"
 
 _PREFIX = "base_model.model."
 # PEFT's state_dict has the adapter's name before `weight`; its files do not.
@@ -39,11 +43,14 @@ class Adapter:
     leaves: `lora_a` and `lora_b` of every adapted map, nested like the model's parameters.
     tokenizer_fingerprint: of the tokenizer that it was trained with, if it is known; PEFT's layout
       holds it in the header of the tensors.
+    distilled: of a student that `ditfuse distill` made, the `loss` and in `sample` the sampling
+      settings that it was trained for (`STUDENT_SETTINGS`); also in that header.
     """
 
     lora: LoRAConfig
     leaves: dict[str, Any]
     tokenizer_fingerprint: str | None = None
+    distilled: Mapping[str, Any] | None = None
 
 
 def is_adapter(folder: Path) -> bool:
@@ -65,8 +72,12 @@ def read_adapter(folder: Path | str, model: ModelConfig) -> Adapter:
     check_lora_config(config, folder / CONFIG)
     tensors = open_tensors(folder)
     adapter = _normalise(_factors(tensors, config, model), config, model)
-    fingerprint = tensors.metadata().get(FINGERPRINT)
-    return dataclasses.replace(adapter, tokenizer_fingerprint=fingerprint)
+    metadata = tensors.metadata()
+    return dataclasses.replace(
+        adapter,
+        tokenizer_fingerprint=metadata.get(FINGERPRINT),
+        distilled=_read_distilled(metadata.get(DISTILLED), folder / TENSORS),
+    )
 
 
 def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
@@ -102,6 +113,8 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
     metadata = {"format": "pt"}
     if adapter.tokenizer_fingerprint:
         metadata[FINGERPRINT] = adapter.tokenizer_fingerprint
+    if adapter.distilled:
+        metadata[DISTILLED] = json.dumps(adapter.distilled)
     write_safetensors(folder / TENSORS, specs, values.__getitem__, metadata)
     lora = adapter.lora
     alpha = lora.alpha
@@ -124,6 +137,24 @@ def write_adapter(folder: Path, adapter: Adapter, model: ModelConfig) -> None:
         "modules_to_save": None,
     }
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _read_distilled(text: str | None, path: Path) -> dict[str, Any] | None:
+    """Reads what a header says of a student.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if text is None:
+        return None
+    try:
+        distilled = json.loads(text)
+        SamplingConfig.from_dict(distilled["sample"])
+        return {"loss": str(distilled["loss"]), "sample": distilled["sample"]}
+    except (ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(
+            f"{path}: the header's {DISTILLED!r} cannot be read ({error}): export it again"
+        ) from error
 
 
 def _adapted(leaves: Mapping[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_available_extensions
 from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.flow.distillation import STUDENT_SETTINGS
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.model.network import Parameters
@@ -138,7 +139,11 @@ def read_run_adapter(path: Path) -> Adapter | None:
         for name in names[:-1]:
             inner = inner.setdefault(name, {})
         inner[names[-1]] = parameters.read_leaf(names)
-    return Adapter(lora, leaves, config.get(FINGERPRINT))
+    distilled = None
+    if loss := config.get("distill", {}).get("loss"):
+        sample = {name: config["sample"][name] for name in STUDENT_SETTINGS}
+        distilled = {"loss": loss, "sample": sample}
+    return Adapter(lora, leaves, config.get(FINGERPRINT), distilled)
 
 
 def lora_config(config: Mapping[str, Any]) -> LoRAConfig | None:
