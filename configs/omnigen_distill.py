@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> Config:
         # Two steps of the midpoint rule for each of the student's: 16 evaluations.
         config.distill.sample = {"steps": 8, "solver": "midpoint"}
         config.data.crop = (side, side)
-        config.data.batch_size = 128
+        config.data.batch_size = 8  # a multiple of the devices
         config.train.steps = 2000
         config.train.accumulation = 1
         config.sample.steps = 4

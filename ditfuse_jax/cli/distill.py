@@ -1,7 +1,7 @@
 """Distil a model: a student that needs few steps and no guidance, or continue its run.
 
 ditfuse distill TEACHER --config nano_distill --workdir runs/student
-ditfuse distill OMNIGEN --config omnigen_distill --workdir runs/few_steps
+ditfuse distill OmniGen-v1 --config omnigen_distill --workdir runs/few_steps
 
 The student is the teacher's model, or adapters around it, and its run folder is one of `ditfuse
 train`.  Any setting of the recipe can be changed: --config.sample.steps=2.  Interrupted runs

@@ -13,3 +13,16 @@ def flops(solver: str, steps: int) -> float:
 
 def test_a_second_order_solver_costs_two_evaluations_in_all_steps_but_the_last():
     assert flops("heun", 4) == flops("euler", 7)
+
+
+def test_a_distillation_counts_the_teacher_s_evaluations():
+    def training(*overrides: str) -> float:
+        return model_flops(resolve(load_recipe("nano_distill", overrides)), "train")
+
+    guided = training("--config.distill.loss=teacher_trajectory")
+    plain = training(
+        "--config.distill.loss=", "--config.flow.draws=4", "--config.data.condition_dropout=0.1"
+    )
+    assert guided > 2 * plain
+    # The student's own steps are evaluated, too.
+    assert training("--config.distill.loss=student_trajectory") > guided

@@ -83,6 +83,22 @@ def test_an_adapter_written_and_read_is_the_same(config, tmp_path, name):
     jax.tree.map(np.testing.assert_array_equal, again.leaves, adapter.leaves)
 
 
+def test_the_sampling_that_a_student_was_trained_for_is_written_and_read(config, tmp_path):
+    distilled = {"loss": "student_trajectory", "sample": {"steps": 4, "guidance_scale": 1.0}}
+    adapter = random_adapter(config, ADAPTERS["released"])
+    write_adapter(tmp_path, dataclasses.replace(adapter, distilled=distilled), config)
+    assert read_adapter(tmp_path, config).distilled == distilled
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"loss": "x"}', '{"loss": "x", "sample": {"a": 1}}'])
+def test_a_damaged_note_of_a_student_s_sampling_is_refused(changed, config, text):
+    folder = changed()
+    path = folder / "adapter_model.safetensors"
+    save_file(load_file(path), path, {"distilled": text})
+    with pytest.raises(UserError, match="'distilled' cannot be read"):
+        read_adapter(folder, config)
+
+
 @pytest.mark.parametrize("path", ["prompt_pool.value", "head.of_source", "head.output.linear"])
 def test_an_adapter_for_maps_that_omnigen_lacks_is_not_written(models, tmp_path, path):
     config = dataclasses.replace(models.PIXEL, head="bands")
