@@ -120,10 +120,16 @@ def open_source(name: str) -> Source:
     Raises:
       UserError: it does not exist, is empty, or images of a stack are missing.
     """
-    kind, colon, argument = name.partition(":")
-    if colon and kind in SOURCES:
-        return SOURCES[kind](argument)
-    return _folder(name)
+    if is_folder(name):
+        return _folder(name)
+    kind, _, argument = name.partition(":")
+    return SOURCES[kind](argument)
+
+
+def is_folder(name: str) -> bool:
+    """Returns whether the name of a source is the path of a folder, without a kind."""
+    kind, colon, _ = name.partition(":")
+    return not colon or kind not in SOURCES
 
 
 def _samples(split: str) -> Source:

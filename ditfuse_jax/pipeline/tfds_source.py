@@ -32,6 +32,7 @@ class TfdsSource:
         self.records = _open(self.selection)
         self.names = LazySequence(len(self.records), self.name)
         self.num_images = len(self.selection.roles)
+        self.labels = self.selection.labels
 
     def __len__(self) -> int:
         return len(self.records)

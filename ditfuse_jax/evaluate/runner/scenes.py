@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from ditfuse_jax.images import (
 )
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import Source, open_source
-from ditfuse_jax.pipeline.sources import FileSource
+from ditfuse_jax.pipeline.records import RecordSource
+from ditfuse_jax.pipeline.sources import FileSource, is_folder
 from ditfuse_jax.sample.fingerprints import pixels_digest
 
 
@@ -45,10 +46,12 @@ class Scenes:
     Attributes:
       readers: stem -> function that reads the scene, or raises a UserError for a damaged file.
       excluded: stem -> why the scene cannot be used.
+      folders: that the files of the scenes are in.
     """
 
     readers: Mapping[str, Callable[[], Scene]]
     excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    folders: frozenset[Path] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,47 +90,50 @@ def open_scenes(
       align: bring the sources onto the pixels of the first one of their scene; see `fuse`.
 
     Raises:
-      UserError: the source does not exist, an image of a stack is missing, `count` is below 1, or
-        photographs are to be aligned.
+      UserError: the source does not exist, an image of a stack is missing, `count` is below 1,
+        the source has labels or prompts, photographs are to be aligned, or a range or an alignment
+        is given for a source that is not read from files.
     """
     aligner = None if align is None else SceneAligner(align)
     if isinstance(data, Folders):
         return _open_folders(data, count, value_range, one_camera, aligner)
-    source = open_source(data)
-    stems = scene_stems(data, count)
+    source = _open_sources(data)
+    stems = _stems(source, count)
+    read = _item_reader(data, source, value_range, one_camera)
+    files = source.stacks if isinstance(source, FileSource) else []
     if source.num_images == 1:
         if aligner:
             raise UserError(f"{data} holds photographs, whose views are aligned: leave align out")
         return Scenes(
             {
-                stem: functools.partial(_damaged_photograph, source, number, seed, stem)
+                stem: functools.partial(
+                    _damaged_photograph, read, number % len(source), (seed, number), stem
+                )
                 for number, stem in enumerate(stems)
-            }
+            },
+            folders=_folders_of(files),
         )
-    clean = _clean_files(as_path(data))
-    ranges = None
-    if isinstance(source, FileSource) and not source.remote:
-        ranges = SourceRanges(source.stacks, value_range, one_camera=one_camera)
+    if aligner and not isinstance(source, FileSource):
+        raise UserError(f"{data} is not read from image files: leave --align out")
+    clean = _clean_files(as_path(data)) if is_folder(data) else {}
     return Scenes(
         {
-            stem: functools.partial(_stack, source, number, stem, clean.get(stem), ranges, aligner)
+            stem: functools.partial(_stack, read, number, stem, clean.get(stem), aligner)
             for number, stem in enumerate(stems)
-        }
+        },
+        folders=_folders_of([*files, list(clean.values())]),
     )
 
 
 def scene_stems(data: str, count: int | None = None) -> list[str]:
     """Returns the names of the scenes that `open_scenes` finds in a data source.
 
+    Items of equal names, and photographs that are reused, get a number: `x`, `x-2`, `x-3`.
+
     Raises:
       UserError: see `open_scenes`.
     """
-    _check_count(count)
-    source = open_source(data)
-    if source.num_images > 1:
-        return list(source.names[:count])
-    rounds = [divmod(i, len(source)) for i in range(count or len(source))]
-    return [source.names[k] if r == 0 else f"{source.names[k]}-{r + 1}" for r, k in rounds]
+    return _stems(_open_sources(data), count)
 
 
 def read_scenes(data: str, count: int | None = None, seed: int = 0) -> Iterator[Scene]:
@@ -165,7 +171,69 @@ def _open_folders(
         stem: functools.partial(_read_files, stem, paths, len(folders.sources), ranges, aligner)
         for stem, paths in complete.items()
     }
-    return Scenes(readers, excluded)
+    return Scenes(readers, excluded, frozenset(places))
+
+
+def _open_sources(data: str) -> Source:
+    """Opens a source all of whose images are to be fused.
+
+    Raises:
+      UserError: it has labels, or prompts and targets.
+    """
+    source = open_source(data)
+    if getattr(source, "labels", ()):
+        raise UserError(
+            f"{data} has labels, which are not fused: give --segmentation or --regions, or name "
+            "its images without the labels"
+        )
+    if isinstance(source, RecordSource):
+        raise UserError(
+            f"{data} has prompts with targets, which no score uses: name the folders of its "
+            "sources with --a and --b, or list them in a manifest:FILE"
+        )
+    return source
+
+
+def _stems(source: Source, count: int | None) -> list[str]:
+    _check_count(count)
+    if source.num_images > 1:
+        return _unique(source.names[:count])
+    return _unique([source.names[i % len(source)] for i in range(count or len(source))])
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Returns names of which the repeated ones get a number that makes them differ from all."""
+    taken, turn = set(names), dict.fromkeys(names, 1)
+    unique = []
+    for name in names:
+        chosen = name
+        if turn[name] > 1:
+            while (chosen := f"{name}-{turn[name]}") in taken:
+                turn[name] += 1
+            taken.add(chosen)
+        turn[name] += 1
+        unique.append(chosen)
+    return unique
+
+
+def _item_reader(
+    data: str, source: Source, value_range: RangeOption, one_camera: bool
+) -> Callable[[int], Sequence[np.ndarray]]:
+    """Returns a function that reads an item's images, of any sizes if they are files.
+
+    Raises:
+      UserError: a bad range, or one for a source that is not read from files.
+    """
+    if isinstance(source, FileSource):
+        ranges, stacks = SourceRanges(source.stacks, value_range, one_camera=one_camera), source
+        return lambda number: [ranges.read(p, k) for k, p in enumerate(stacks.stacks[number])]
+    if value_range != "auto":
+        raise UserError(f"{data} is not read from image files: leave --range out")
+    return source.__getitem__
+
+
+def _folders_of(files: Iterable[Sequence[Path]]) -> frozenset[Path]:
+    return frozenset(path.parent for paths in files for path in paths)
 
 
 def _check_count(count: int | None) -> None:
@@ -173,24 +241,22 @@ def _check_count(count: int | None) -> None:
         raise UserError(f"count must be at least 1, not {count}")
 
 
-def _damaged_photograph(source: Source, number: int, seed: int, stem: str) -> Scene:
-    (photograph,) = source[number % len(source)]
-    views = degrade_views(photograph, np.random.default_rng((seed, number)))
+def _damaged_photograph(
+    read: Callable[[int], Sequence[np.ndarray]], number: int, seed: tuple[int, int], stem: str
+) -> Scene:
+    (photograph,) = read(number)
+    views = degrade_views(photograph, np.random.default_rng(seed))
     return Scene(stem, (views.view_a, views.view_b), photograph)
 
 
 def _stack(
-    source: Source,
+    read: Callable[[int], Sequence[np.ndarray]],
     number: int,
     stem: str,
     clean: Path | None,
-    ranges: SourceRanges | None,
     aligner: SceneAligner | None,
 ) -> Scene:
-    if isinstance(source, FileSource) and ranges:
-        images = [ranges.read(path, k) for k, path in enumerate(source.stacks[number])]
-    else:
-        images = source[number]
+    images = read(number)
     reference = read_image(clean) if clean else None
     names = [f"{stem} image {i + 1}" for i in range(len(images))]
     return _scene(stem, images, names, reference, clean, aligner)

@@ -1,5 +1,7 @@
 """Scenes of photographs and stacks."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes, read_scenes, scene_stems
 from ditfuse_jax.images import read_image, write_image
+from ditfuse_jax.pipeline.sources import SOURCES
 
 
 def test_a_photograph_becomes_two_degraded_views_at_its_own_size(make, tmp_path):
@@ -62,6 +65,111 @@ def test_a_count_below_one_is_refused(make, tmp_path, count):
         scene_stems(str(tmp_path / "photos"), count)
 
 
+def test_photographs_of_equal_names_are_all_scenes_and_no_number_is_given_twice(make, tmp_path):
+    make("photos/x.jpg", "photos/x.png", "photos/x-2.png", size=(280, 265))
+    data = str(tmp_path / "photos")
+    scenes = list(read_scenes(data, 5))
+    assert [scene.stem for scene in scenes] == ["x-2", "x", "x-3", "x-2-2", "x-4"]
+    assert [scene.stem for scene in scenes] == scene_stems(data, 5)
+    for scene, name in zip(scenes, ("x-2.png", "x.jpg", "x.png", "x-2.png", "x.jpg"), strict=True):
+        np.testing.assert_array_equal(scene.clean, read_image(tmp_path / "photos" / name))
+
+
+@pytest.mark.parametrize("labels", ["a role", "a folder"])
+def test_labels_are_not_fused_as_if_they_were_a_source(make, tmp_path, labels):
+    make("images/x.png", "msrs/test/vi/x.png", "msrs/test/ir/x.png")
+    for folder in ("labels", "msrs/test/Segmentation_labels"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "x.png"), np.zeros((40, 36), np.uint8))
+    names = {
+        "a role": f"dataset:msrs:test:partial:visible,label@{tmp_path / 'msrs'}",
+        "a folder": f"labelled:{tmp_path}",
+    }
+    for use in (open_scenes, scene_stems):
+        with pytest.raises(UserError, match=r"has labels, .*: give --segmentation or --regions"):
+            use(names[labels])
+
+
+def test_the_target_of_a_prompt_is_not_fused_as_if_it_were_a_source(make, tmp_path):
+    make("a.png", "b.png", "target.png")
+    record = {
+        "task_type": "image_edit",
+        "instruction": "Fuse <img><|image_1|></img> <img><|image_2|></img>",
+        "input_images": ["a.png", "b.png"],
+        "output_image": "target.png",
+    }
+    (tmp_path / "train.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(UserError, match=r"train\.jsonl has prompts with targets"):
+        open_scenes(f"records:{tmp_path / 'train.jsonl'}")
+
+
+def test_a_list_of_files_is_opened_by_its_absolute_path(make, tmp_path):
+    make("vi/x.png", "ir/x.png", size=(20, 30))
+    (tmp_path / "list.csv").write_text("vi/x.png,ir/x.png\n")
+    (scene,) = read_scenes(f"manifest:{tmp_path / 'list.csv'}")
+    for source, folder in zip(scene.sources, ("vi", "ir"), strict=True):
+        np.testing.assert_array_equal(source, read_image(tmp_path / folder / "x.png"))
+
+
+class TestRange:
+    """The samples that become black and white are the same in all files of a source."""
+
+    @pytest.fixture
+    def photographs(self, tmp_path):
+        """Two 16-bit photographs, of which one is dark."""
+        (tmp_path / "photos").mkdir()
+        ramp = np.linspace(0, 1, 280 * 265).reshape(280, 265, 1)
+        for stem, white in (("bright", 40000), ("dark", 800)):
+            colour = np.uint16(np.round(white * np.repeat(ramp, 3, axis=2)))
+            cv2.imwrite(str(tmp_path / "photos" / f"{stem}.png"), colour)
+        return str(tmp_path / "photos")
+
+    def test_photographs_share_the_range_that_the_brightest_needs(self, photographs):
+        bright, dark = read_scenes(photographs)
+        assert bright.clean.max() == pytest.approx(40000 * 255 / 65535, abs=1)
+        assert dark.clean.max() == pytest.approx(800 * 255 / 65535, abs=1)
+
+    def test_a_given_range_is_that_of_photographs(self, photographs):
+        opened = open_scenes(photographs, value_range=["0,800"])
+        assert opened.readers["dark"]().clean.max() == 255
+
+    def test_a_range_that_means_nothing_is_refused_for_photographs_too(self, photographs):
+        with pytest.raises(UserError, match="range 'nonsense' is neither LOW,HIGH nor"):
+            open_scenes(photographs, value_range=["nonsense"])
+
+
+class TestOtherSources:
+    """Sources that are not read from files, such as packed data."""
+
+    @pytest.fixture
+    def name(self, monkeypatch):
+        class Noise:
+            names = ("x", "x")
+            num_images = 2
+
+            def __len__(self):
+                return 2
+
+            def __getitem__(self, index):
+                return (np.full((20, 20, 3), index, np.uint8),) * 2
+
+        monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES) | {"noise": lambda _: Noise()})
+        return "noise:"
+
+    def test_items_of_equal_names_are_all_scenes(self, name):
+        scenes = list(read_scenes(name))
+        assert [(scene.stem, scene.sources[0].max()) for scene in scenes] == [("x", 0), ("x-2", 1)]
+
+    @pytest.mark.parametrize(
+        ("options", "option"),
+        [({"value_range": ["0,800"]}, "--range"), ({"align": "auto"}, "--align")],
+        ids=["range", "align"],
+    )
+    def test_options_that_need_files_are_refused_by_name(self, name, options, option):
+        with pytest.raises(UserError, match=f"is not read from image files: leave {option} out"):
+            open_scenes(name, **options)
+
+
 class TestAlign:
     """The sources of a scene are brought onto the pixels of the first one before they are used."""
 
@@ -91,6 +199,15 @@ class TestAlign:
         assert visible.shape[1] <= 270 - self.SHIFT + 1
         np.testing.assert_array_equal(scene.clean, visible)
         assert np.abs(255 - infrared.astype(int) - visible).mean() < 3
+
+    def test_so_are_stacks_of_different_sizes_in_numbered_folders(self, folders, tmp_path):
+        (tmp_path / "stacks").mkdir()
+        for number, folder in enumerate(folders.sources, start=1):
+            folder.rename(tmp_path / "stacks" / f"image{number}")
+        infrared = read_image(tmp_path / "stacks" / "image2" / "x.png")
+        write_image(tmp_path / "stacks" / "image2" / "x.png", infrared[:-4, :-6])
+        scene = open_scenes(str(tmp_path / "stacks"), align="translation").readers["x"]()
+        assert scene.sources[0].shape == scene.sources[1].shape
 
     def test_a_scene_is_the_same_each_time_it_is_read(self, folders, monkeypatch):
         read = open_scenes(folders, align="auto").readers["x"]
