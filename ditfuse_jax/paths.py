@@ -72,6 +72,13 @@ def is_remote(path: Any) -> bool:
     return not isinstance(path, (str, Path)) and str(path).startswith(("gs://", "s3://"))
 
 
+def same_folder(one: Path, other: Path) -> bool:
+    """Returns whether two paths lead to one folder, also by links; one that is missing is none."""
+    if is_remote(one) or is_remote(other):
+        return str(one).rstrip("/") == str(other).rstrip("/")
+    return one.is_dir() and other.is_dir() and one.samefile(other)
+
+
 def _refusal(text: str) -> str:
     scheme = text.partition(":")[0]
     return (

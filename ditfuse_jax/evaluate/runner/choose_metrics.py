@@ -6,6 +6,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import CLEAN_METRICS, METRIC_PRESETS, METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.runner.scenes import Scene
 
+ALL = "all"  # among the names of metrics, in upper or lower case
+
 
 def choose_metrics(names: Sequence[str] | None, task: str) -> tuple[str, ...]:
     """Returns the named metrics, or by default those of the task and those of a clean image.
@@ -22,7 +24,7 @@ def choose_metrics(names: Sequence[str] | None, task: str) -> tuple[str, ...]:
     known = {name.lower(): name for name in METRICS}
     chosen = []
     for name in names:
-        if name.lower() == "all":
+        if name.lower() == ALL:
             chosen += METRICS
         elif name.lower() in known:
             chosen.append(known[name.lower()])

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,27 @@ from ditfuse_jax.evaluate.reports.page import RunInfo, pictured_scenes
 from ditfuse_jax.evaluate.reports.report import write_report
 from ditfuse_jax.evaluate.reports.tables import text_table
 from ditfuse_jax.evaluate.results import Results
-from ditfuse_jax.evaluate.runner.choose_metrics import choose_metrics
+from ditfuse_jax.evaluate.runner.choose_metrics import ALL, choose_metrics
 from ditfuse_jax.evaluate.runner.evaluated_model import open_model
 from ditfuse_jax.evaluate.runner.fuse_scenes import (
     fuse_scenes,
     is_latent_model,
     reconstruct_scenes,
 )
-from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD, check_method_names, method_files
+from ditfuse_jax.evaluate.runner.methods import (
+    CLEAN_TITLE,
+    DEFAULT_METHOD,
+    FUSED_TITLE,
+    VIEW_TITLES,
+    check_method_names,
+    method_files,
+)
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
 from ditfuse_jax.evaluate.runner.score_cache import ScoreCache
 from ditfuse_jax.evaluate.runner.score_scenes import FusedFiles, read_outputs, score_scenes
 from ditfuse_jax.files import make_folder
 from ditfuse_jax.images import RangeOption
-from ditfuse_jax.paths import as_path, model_path
+from ditfuse_jax.paths import as_path, model_path, same_folder
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS, check_standard_task
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter
@@ -39,6 +46,7 @@ from ditfuse_jax.train.metrics_files import read_metrics
 from ditfuse_jax.train.run_folder import RunFolder, package_versions
 from ditfuse_jax.weights.run_paths import find_checkpoint, is_run
 
+_FUSED, _AUTOENCODER = "fused", "autoencoder"  # folders of a model's images
 _SHEET_ROWS = 4  # of one contact sheet
 _SHEET_SCENES = 12  # on all contact sheets
 _MOST_PRINTED = 8  # exclusions
@@ -238,13 +246,15 @@ def evaluate_scenes(
     check_method_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:
         raise UserError(f"a method cannot be called {model.name!r} beside a model: rename it")
+    if model:
+        _check_not_overwritten(model, folder, [*methods.values(), *scenes.folders])
     files, missing = method_files(methods, scenes)
-    scenes = Scenes(scenes.readers, {**scenes.excluded, **missing})
+    scenes = _without(scenes, missing)
     make_folder(folder)
     if model:
         scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)
     cache = ScoreCache(folder / "scores", options.preset, names)
-    strict = options.metrics is not None and "all" not in options.metrics
+    strict = options.metrics is not None and ALL not in map(str.lower, options.metrics)
     results = score_scenes(scenes, files, names, cache, strict=strict, quiet=quiet)
     left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]
     if left_out:
@@ -264,11 +274,11 @@ def evaluate_scenes(
 
 def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns a scene's pictures by title: views, methods, clean image."""
-    titled = {f"View {letter}": image for letter, image in zip("ABCD", scene.sources, strict=False)}
+    titled = dict(zip(VIEW_TITLES, scene.sources, strict=False))
     for method, image in outputs.items():
-        titled["Fused" if method == DEFAULT_METHOD else method_title(method)] = image
+        titled[FUSED_TITLE if method == DEFAULT_METHOD else method_title(method)] = image
     if scene.clean is not None:
-        titled["Clean"] = scene.clean
+        titled[CLEAN_TITLE] = scene.clean
     return titled
 
 
@@ -283,19 +293,35 @@ def print_excluded(results: Results) -> None:
             print("  ...; all of them are in report.html and report.json", file=sys.stderr)
 
 
+def _check_not_overwritten(model: ModelMethod, folder: Path, read: Iterable[Path]) -> None:
+    """Raises UserError if the model's images would be written into a folder that is read."""
+    names = (_FUSED, _AUTOENCODER) if is_latent_model(model.fuser.trained) else (_FUSED,)
+    for written in (folder / name for name in names):
+        for one in read:
+            if same_folder(one, written):
+                raise UserError(
+                    f"{one}: images of the model would be written over those in this folder: name "
+                    "another folder for the results with --output"
+                )
+
+
+def _without(scenes: Scenes, excluded: Mapping[str, str]) -> Scenes:
+    return dataclasses.replace(scenes, excluded={**scenes.excluded, **excluded})
+
+
 def _with_model(
     model: ModelMethod, scenes: Scenes, files: FusedFiles, folder: Path, run: RunInfo, quiet: bool
 ) -> tuple[Scenes, FusedFiles, RunInfo]:
     """Adds the model's fused images before the methods', and its ceiling after them."""
-    fused = fuse_scenes(model.fuser, model.task, scenes, folder / "fused", model.suffix, quiet)
+    fused = fuse_scenes(model.fuser, model.task, scenes, folder / _FUSED, model.suffix, quiet)
     facts = dict(run.facts)
     if fused.seconds_per_image is not None:
         facts["seconds per image"] = fused.seconds_per_image
-    scenes = Scenes(scenes.readers, {**scenes.excluded, **fused.excluded})
+    scenes = _without(scenes, fused.excluded)
     files = {model.name: fused.files, **files}
     if is_latent_model(model.fuser.trained):
         name, reconstructions = reconstruct_scenes(
-            model.fuser, scenes, folder / "autoencoder", quiet
+            model.fuser, scenes, folder / _AUTOENCODER, quiet
         )
         files[name] = reconstructions
         facts["ceiling"] = method_title(name)

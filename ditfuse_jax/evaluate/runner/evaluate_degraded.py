@@ -8,6 +8,7 @@ sources.
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,17 @@ def evaluate_degraded(
 
     The degraded sources depend on the set, the image, the defect and the strength alone.  After an
     interruption the same call continues: fused images and scores are kept.  `output` gets
-    `degraded.md`, `degraded.json`, and a folder per set with the fused images and a sheet.
+    `NAME.md`, `NAME.json`, and a folder per set with `fused/`, `NAME-scores/` and `NAME-sheet.png`,
+    so that several suites may share it.
 
     Args:
-      name: a key of `SUITES`, or a suite; it has `conditions`.
+      name: a key of `SUITES`, or a suite, whose files are then named after its title; it has
+        `conditions`.
       output: a folder.
       root, checkpoint, adapters, base, sampling: see `evaluate_suite`; without a checkpoint only
         the baselines are compared.
       count: at most this many images of each set, evenly spaced.
-      json: a further place for `degraded.json`.
+      json: a further place for `NAME.json`.
       quiet: no progress bar and no tables.
 
     Raises:
@@ -80,6 +83,7 @@ def evaluate_degraded(
         written, or nothing to score.
     """
     suite = SUITES.find(name) if isinstance(name, str) else name
+    name = name if isinstance(name, str) else re.sub(r"\W+", "_", name.title.lower())
     if not suite.conditions:
         raise UserError(f"the suite {suite.title!r} has no conditions: use evaluate_suite")
     for condition in suite.conditions:
@@ -97,7 +101,7 @@ def evaluate_degraded(
         if not quiet:
             print(f"\n{s.title}", flush=True)
         values[s.name], excluded[s.name] = _evaluate_set(
-            suite, s, root, output / s.name, fuser, count, quiet
+            suite, s, root, output / s.name, name, fuser, count, quiet
         )
     results = DegradedResults(values, excluded)
     if not any(values.values()):
@@ -107,13 +111,13 @@ def evaluate_degraded(
     if fuser:
         facts |= {"checkpoint": fuser.trained.name, **fuser.sampling.to_dict()}
     text = json_text(as_json(results, suite, facts))
-    for path in (output / "degraded.json", *([json] if json else [])):
+    for path in (output / f"{name}.json", *([json] if json else [])):
         write_text(path, text)
     shown = tables(results, suite, fuser.trained.name if fuser else None)
-    write_text(output / "degraded.md", shown)
+    write_text(output / f"{name}.md", shown)
     if not quiet:
         print(shown)
-        print(f"tables: {output / 'degraded.md'}")
+        print(f"tables: {output / f'{name}.md'}")
     return results
 
 
@@ -152,6 +156,7 @@ def _evaluate_set(
     s: EvaluationSet,
     root: Path,
     folder: Path,
+    name: str,
     fuser: StackFuser | None,
     count: int | None,
     quiet: bool,
@@ -177,7 +182,7 @@ def _evaluate_set(
         readers = {_name(t, case): read for t, of in variants.items() for case, read in of.items()}
         fused = fuse_scenes(fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet)
         files, reasons = fused.files, fused.excluded
-    cache = ScoreCache(folder / "scores", names=metrics)
+    cache = ScoreCache(folder / f"{name}-scores", names=metrics)
     values: Values = {}
     for stem in tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet):
         free_compiled_programs()
@@ -189,7 +194,7 @@ def _evaluate_set(
         except UserError as error:
             excluded[stem] = str(error)
     if values:
-        _write_sheet(folder / "sheet.png", next(iter(values)), variants, files, suite)
+        _write_sheet(folder / f"{name}-sheet.png", next(iter(values)), variants, files, suite)
     return values, excluded
 
 

@@ -4,12 +4,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate.baselines import is_baseline
+from ditfuse_jax.evaluate.baselines import BASELINES, CEILINGS, is_baseline, method_title
 from ditfuse_jax.evaluate.runner.scenes import Scenes
 from ditfuse_jax.images import files_by_stem
 from ditfuse_jax.paths import as_path
 
 DEFAULT_METHOD = "fused"  # the name of a model's images, and of a single folder without a name
+# Titles of pictures beside those of the methods.
+VIEW_TITLES = ("View A", "View B", "View C", "View D")
+FUSED_TITLE, CLEAN_TITLE = (
+    "Fused",
+    "Clean",
+)  # of the method `DEFAULT_METHOD`, and of the clean image
 
 
 def parse_methods(arguments: Iterable[str], beside_model: bool = False) -> dict[str, Path]:
@@ -42,13 +48,14 @@ def parse_methods(arguments: Iterable[str], beside_model: bool = False) -> dict[
 
 
 def check_method_names(methods: Iterable[str]) -> None:
-    """Checks that no method has an empty name or that of a baseline.
+    """Checks that no method has an empty name, or that of a baseline or of another picture.
 
     Raises:
       UserError: one has.
     """
+    others = {FUSED_TITLE, CLEAN_TITLE, *VIEW_TITLES, *map(method_title, (*BASELINES, *CEILINGS))}
     for name in methods:
-        if not name or is_baseline(name):
+        if not name or is_baseline(name) or name in others:
             raise UserError(f"a method cannot be called {name!r}: give it another name, NAME=DIR")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import EvaluationOptions, Folders, evaluate_files
+from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
 from ditfuse_jax.evaluate.runner import fuse_scenes
 from ditfuse_jax.images import read_image
@@ -131,6 +132,38 @@ class TestEvaluate:
         assert list(report[EN]) == ["fused", "Other", "mean", "max", "copy_a", "copy_b"]
         with pytest.raises(UserError, match="cannot be called 'fused' beside a model"):
             evaluate(tmp_path / "in", fused={"fused": tmp_path / "other"})
+
+    @pytest.mark.parametrize("read", ["sources", "clean", "method", "linked method", "photographs"])
+    def test_images_that_are_read_are_never_written_over(self, evaluate, make, tmp_path, read):
+        make("vi/x.png", "ir/x.png", "out/fused/x.png")
+        taken, vi, ir = (tmp_path / name for name in ("out/fused", "vi", "ir"))
+        (tmp_path / "link").symlink_to(taken)
+        data, fused = {
+            "sources": (Folders((vi, taken)), {}),
+            "clean": (Folders((vi, ir), taken), {}),
+            "method": (Folders((vi, ir)), {"A": taken}),
+            "linked method": (Folders((vi, ir)), {"A": tmp_path / "link"}),
+            "photographs": (taken, {}),
+        }[read]
+        before = (taken / "x.png").read_bytes()
+        with pytest.raises(UserError, match=r"would be written over .*: name another .* --output"):
+            evaluate(data, fused=fused)
+        assert (taken / "x.png").read_bytes() == before
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["fused"]
+
+    def test_a_name_of_another_picture_is_refused_for_a_method(self, evaluate, make, tmp_path):
+        make("in/image1/x.png", "in/image2/x.png", "other/x.png")
+        for name in ("Fused", "Clean", "View A", "copy A", "autoencoder of clean"):
+            with pytest.raises(UserError, match=f"a method cannot be called '{name}'"):
+                evaluate(tmp_path / "in", fused={name: tmp_path / "other"})
+
+    def test_all_metrics_in_capitals_are_those_that_a_scene_allows(
+        self, evaluate, make, tmp_path, monkeypatch
+    ):
+        make("in/image1/x.png", "in/image2/x.png")
+        monkeypatch.setattr(METRICS, "_entries", {name: METRICS[name] for name in (PSNR, MSE)})
+        report = evaluate(tmp_path / "in", options=EvaluationOptions(["ALL"]))
+        assert PSNR not in report and report[MSE]["fused"] > 0
 
     def test_a_model_fuses_folders_of_sources(self, evaluate, make, tmp_path):
         make("vi/x.png", "ir/x.tif", "ir/y.png")

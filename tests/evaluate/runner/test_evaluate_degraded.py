@@ -59,13 +59,13 @@ def test_each_baseline_is_compared_with_itself_by_kind_and_strength(run, tmp_pat
     # Darkness is on the visible image alone where there are two cameras.
     assert results.mean(("dark", 1.0), "PSNR_clean", "copy_b", "cameras") == math.inf
     assert results.mean(("dark", 1.0), "PSNR_clean", "copy_b", "focus") < 30
-    written = json.loads((tmp_path / "out" / "degraded.json").read_text())
+    written = json.loads((tmp_path / "out" / "small.json").read_text())
     assert written == json.loads((tmp_path / "scores" / "x.json").read_text())
     of_mean = written["sets"]["focus"]["summary"]["noisy"]["1"]["SSIM_clean"]["mean"]
     assert of_mean == pytest.approx(results.mean(("noisy", 1.0), "SSIM_clean", "mean", "focus"))
-    table = (tmp_path / "out" / "degraded.md").read_text()
+    table = (tmp_path / "out" / "small.md").read_text()
     assert "## All sets, 2 images" in table and "| dark | 1 |" in table and "| ∞ |" in table
-    assert (tmp_path / "out" / "focus" / "sheet.png").is_file()
+    assert (tmp_path / "out" / "focus" / "small-sheet.png").is_file()
 
 
 def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path, monkeypatch):
@@ -89,6 +89,29 @@ def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path
     assert again.values == first.values
 
 
+def test_suites_that_share_a_folder_keep_their_own_files(root, tmp_path, monkeypatch):
+    def suite(title, condition):
+        return Suite(title, root, SETS[1:], (condition,))
+
+    def contents():
+        found = sorted((tmp_path / "out").rglob("*.*"))
+        return {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in found}
+
+    suites = {"night": suite("At night", CONDITIONS[1]), "grain": suite("Grain", CONDITIONS[0])}
+    monkeypatch.setattr(SUITES, "_entries", suites)
+    options = {"output": tmp_path / "out", "quiet": True, "count": 1}
+    evaluate_degraded("night", **options)
+    alone = contents()
+    assert {"night.json", "night.md", "focus/night-sheet.png"} < alone.keys()
+    assert len(alone) == 4
+    evaluate_degraded(suites["grain"], **options)
+    both = contents()
+    assert alone.items() <= both.items() and {"grain.json", "grain.md"} < both.keys()
+    monkeypatch.setattr(degraded, "compute_metrics_of_candidates", None)  # all scores are kept
+    evaluate_degraded("night", **options)
+    assert contents() == both
+
+
 def test_degraded_sources_depend_on_the_scene_and_nothing_else():
     sources = (smooth(1), smooth(2))
     options = {"cameras": True, "key": "set/x"}
@@ -102,7 +125,7 @@ def test_a_damaged_source_is_excluded_by_name(run, root, tmp_path):
     (root / "focus" / "a" / "y.png").write_bytes(b"no image")
     results = run()
     assert list(results.excluded["focus"]) == ["y"] and not results.values["focus"]
-    assert "Excluded from focus: y: " in (tmp_path / "out" / "degraded.md").read_text()
+    assert "Excluded from focus: y: " in (tmp_path / "out" / "small.md").read_text()
 
 
 def test_a_bad_count_an_unknown_defect_and_the_wrong_kind_of_suite_are_one_line(run, root):
@@ -206,11 +229,11 @@ class TestMisaligned:
         assert means == sorted(means, reverse=True)
 
     def test_the_first_row_of_the_table_is_that_of_the_registered_sources(self, results, tmp_path):
-        table = (tmp_path / "out" / "degraded.md").read_text()
+        table = (tmp_path / "out" / "shifts.md").read_text()
         rows = [line for line in table.splitlines() if line.startswith("|")]
         assert rows[0].startswith("| Qabf | strength |")
         assert rows[2].startswith("| clean |  |") and rows[3].startswith("| shifted | 0.5 |")
-        written = json.loads((tmp_path / "out" / "degraded.json").read_text())
+        written = json.loads((tmp_path / "out" / "shifts.json").read_text())
         assert list(written["summary"]) == ["clean", "shifted"]
 
 
