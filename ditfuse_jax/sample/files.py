@@ -88,7 +88,7 @@ def fuse(
         `images.SourceRanges`.  All files of a source share the range.
       recursive: search folders inside the folders too.
       depth: bits per channel of the written images, 8 or 16; by default 16 if a source has more
-        than 8 and the format (PNG, TIFF) holds them.  With `align`, sources are read with 8.
+        than 8 and the format (PNG, TIFF) holds them.
       align: bring images onto the pixels of the first of their stack and cut off what any lacks,
         by a warp of this model (see `estimate_alignment`; "auto" is the simplest that explains
         them) or of a calibration file.

@@ -80,8 +80,9 @@ def test_links_in_code_are_left_alone_and_files_lead_to_pages_with_their_text():
 
 def commands(text: str) -> list[str]:
     """Returns the `ditfuse` lines of a page's blocks; one with `...` is a pattern."""
-    blocks = re.findall(r"^```(?:bash|text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shell = [block for language, block in blocks if language in ("", "bash", "text")]
+    lines = "".join(shell).replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith("ditfuse ") and "..." not in line]
 
 
@@ -109,6 +110,15 @@ def test_every_command_of_a_page_is_accepted(page, line):
     is_bundled = (ROOT / "configs" / f"{getattr(arguments, 'config', '')}.py").is_file()
     if words[0] in ("train", "distill") and is_bundled:
         load_recipe(arguments.config, rest)
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_the_bundled_model_which_has_no_run_folder_is_evaluated_into_a_named_one(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for line in [*commands(text), *re.findall(r"`(ditfuse evaluate [^`]+)`", text)]:
+        words = line.split()
+        if words[1] == "evaluate" and "small" in words and "--sequence" not in words:
+            assert {"-o", "--output"} & set(words), line
 
 
 def test_the_commands_of_pages_are_found():
