@@ -4,11 +4,13 @@
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from ditfuse_jax.errors import UserError
@@ -17,7 +19,7 @@ from ditfuse_jax.paths import is_remote
 from ditfuse_jax.storage.retries import describe
 from ditfuse_jax.storage.tensorstore_watch import watch
 from ditfuse_jax.train.best import BestTracker, KeepLatestAndBest
-from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.state import TrainState, shardings_of
 from ditfuse_jax.weights.resharded_restore import CHUNK_BYTES
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 from ditfuse_jax.weights.run_reader import EMA, RunReader
@@ -73,8 +75,20 @@ class Checkpoints(RunReader):
         if is_remote(self.folder):
             watch(str(self.folder), self._manager.is_saving_in_progress)
 
+    def kept_average(self, step: int) -> bool:
+        """Whether the training of a step kept an average of the parameters.
+
+        Raises:
+          UserError: the step is damaged.
+        """
+        if self.has(step, EMA):
+            return True
+        return self.config(step).get("train", {}).get("ema_decay") != 0  # else the item was lost
+
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Restores a state into the shardings of `abstract`, whatever mesh it was saved from.
+
+        If the run kept no average so far and `abstract` has one, it begins with the parameters.
 
         Raises:
           UserError: an array is missing, unexpected or of another shape; the message names it.
@@ -92,12 +106,19 @@ class Checkpoints(RunReader):
             self._trained: abstract.parameters,
             "training": {names[name]: value for name, value in training.items()},
         }
-        if abstract.ema is not None:
+        if abstract.ema is not None and self.kept_average(step):
             targets[EMA] = abstract.ema
         restored = self.read_arrays(step, targets)
+        ema = restored.get(EMA)
+        if abstract.ema is not None and ema is None:
+            # A copy: the training step reuses the memory of both.
+            copy = jax.jit(
+                functools.partial(jax.tree.map, jnp.copy), out_shardings=shardings_of(abstract.ema)
+            )
+            ema = copy(restored[self._trained])
         return TrainState(
             parameters=restored[self._trained],
-            ema=restored[EMA] if abstract.ema is not None else None,
+            ema=ema,
             **{name: restored["training"][names[name]] for name in training},
         )
 

@@ -133,6 +133,7 @@ def set_up(
     graph, _ = make_graph(recipe.network)
     latest = checkpoints.latest
     start = latest or 0
+    average: list[str] = []
     if latest is not None:  # 0 in a folder of converted weights, which is not a run to continue
         saved = checkpoints.config(start)
         check_same_model(saved, config, run.path)
@@ -145,6 +146,11 @@ def set_up(
             f"the model in {run.path}",
         )
         state = checkpoints.restore(start, abstract)
+        if keep_ema and not checkpoints.kept_average(start):
+            average = [
+                f"the run kept no average of its parameters (train.ema_decay=0): it begins with "
+                f"those of step {start}"
+            ]
     else:
         initial = load_initial(recipe, abstract.parameters)
         state = create_state(recipe.network, optimizer, keep_ema, recipe.seed, abstract, initial)
@@ -156,6 +162,7 @@ def set_up(
         notes = [
             start_line(run, start, recipe.train.steps, found, steps, recipe.weights),
             *record_start(run, start, config, earlier, best),
+            *average,
             *choices,
             *more_choices,
         ]

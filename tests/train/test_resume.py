@@ -210,6 +210,37 @@ def test_a_run_refuses_to_continue_with_another_tokenizer(tiny, tmp_path):
         train(config, tmp_path / "run", evaluations=(), quiet=True)
 
 
+def test_an_average_may_begin_and_end_within_a_run(tiny, tmp_path, capsys):
+    run, decay = tmp_path / "run", {2: 0.0, 3: 0.9, 4: 0.0}
+    settings = ("--config.train.checkpoint_every=1", "--config.train.keep_checkpoints=4")
+    configs = {
+        steps: tiny(f"--config.train.steps={steps}", f"--config.train.ema_decay={value}", *settings)
+        for steps, value in decay.items()
+    }
+    said = {}
+    for steps, config in configs.items():
+        train(config, run, evaluations=())
+        said[steps] = capsys.readouterr().err
+    line = "the run kept no average of its parameters (train.ema_decay=0): it begins with those of"
+    assert [line in said[steps] for steps in decay] == [False, True, False]
+    states = {steps: load(run, configs[steps], steps) for steps in decay}
+    assert states[2].ema is None and states[4].ema is None
+    weight = (1 + 2) / (10 + 2)  # of the average before the third update
+    for average, old, new in zip(
+        *(jax.tree.leaves(t) for t in (states[3].ema, states[2].parameters, states[3].parameters)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(average, weight * old + (1 - weight) * new, atol=1e-6)
+
+
+def test_a_checkpoint_that_lost_its_average_is_damaged(six, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoints" / "6" / "ema")
+    with pytest.raises(UserError, match=r"checkpoints/6 is damaged \(item 'ema' is missing\)"):
+        load(run, six, 6)
+
+
 def test_a_folder_of_converted_weights_is_not_a_run_to_continue(tiny, tmp_path):
     config = tiny("--config.train.steps=1")
     checkpoints = Checkpoints(tmp_path / "run")
