@@ -14,6 +14,7 @@ from flax import nnx
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.access import load_image
+from ditfuse_jax.pipeline.packed_manifest import NAME_ERRORS
 from ditfuse_jax.pipeline.packer import PackedRecord, encode
 from ditfuse_jax.tasks.crop import random_crop_and_flip
 from ditfuse_jax.weights.autoencoder import fingerprint, load_autoencoder
@@ -71,7 +72,8 @@ class MomentsPacker:
                 f"{name}: moments are packed for photographs, not for stacks of {len(paths)} images"
             )
         image = load_image(paths[0])
-        rng = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
+        number = zlib.crc32(name.encode(errors=NAME_ERRORS))
+        rng = np.random.default_rng((self.seed, number))
         crops = [
             random_crop_and_flip([image], rng, self.crop, vertical_flip=False)[0]
             for _ in range(self.crops)

@@ -1,23 +1,28 @@
 """Unusable records: logged, counted and skipped, up to a fraction of their source."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import write_text
+from ditfuse_jax.files import write_bytes
 from ditfuse_jax.paths import is_remote
 
 BAD_RECORDS = "bad_records.jsonl"
 _OBJECTS = "bad_records"  # of a run folder in an object store: a folder of lines
 _SECONDS_BETWEEN_READS = 60.0
 _logger = logging.getLogger(__name__)
+
+# Logs whose damaged lines were reported: a training reads its log again and again.
+_reported: set[str] = set()
 
 
 class BadRecordBudget:
@@ -62,22 +67,25 @@ class BadRecordBudget:
         if self.log is None:
             return
         fields = {"source": self.source, "record": record, "reason": reason}
-        line = json.dumps(fields, ensure_ascii=False) + "\n"
         try:
-            (_write_object if is_remote(self.log) else _append)(self.log, line)
+            (_write_object if is_remote(self.log) else _append)(self.log, fields)
         except (OSError, UserError) as problem:  # losing a line is no reason to end the run
             _logger.warning("bad record %s not logged: %s", fields, problem)
 
 
 def read_bad_records(folder: Path) -> list[dict[str, Any]]:
-    """Returns the entries of a run folder's log of bad records."""
-    if is_remote(folder):
-        paths = sorted((folder / _OBJECTS).iterdir())
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    path = Path(folder) / BAD_RECORDS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Returns the entries of a run folder's log of bad records.
+
+    Lines that cannot be read are left out; the first time a warning counts them.
+    """
+    path = Path(folder) / BAD_RECORDS if not is_remote(folder) else folder / _OBJECTS
+    files = sorted(path.iterdir()) if is_remote(folder) else [path] if path.exists() else []
+    lines = [line for file in files for line in _lines(file.read_bytes())]
+    entries = [entry for entry in map(_parse, lines) if entry is not None]
+    if len(entries) < len(lines) and str(path) not in _reported:
+        _reported.add(str(path))
+        _logger.warning("%s: %d damaged lines are left out", path, len(lines) - len(entries))
+    return entries
 
 
 class RecentBadRecords:
@@ -108,19 +116,48 @@ class RecentBadRecords:
             self._found = read_bad_records(self._folder)
 
 
-def _append(log: Path, line: str) -> None:
-    known = log.read_text(encoding="utf-8") if log.exists() else ""
-    if line in known:  # written by another process, or before a restart
+def _append(log: Path, fields: Mapping[str, str]) -> None:
+    known = log.read_bytes() if log.exists() else b""
+    if fields in map(_parse, _lines(known)):  # written by another process, or before a restart
         return
-    # One write to the end of the file: lines of several processes do not mix.
+    # One write to the end of the file: lines of several processes do not mix.  A line that another
+    # one left unfinished, at a full disk or when it was killed, is ended first.
+    line = _to_line(fields)
+    if known and not known.endswith(b"\n"):
+        line = b"\n" + line
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, line.encode())
+        written = os.write(file, line)
+        if written < len(line):  # a disk that becomes full takes only a part
+            end = os.lseek(file, 0, os.SEEK_CUR)
+            if os.fstat(file).st_size == end:  # no other process wrote after it
+                os.ftruncate(file, end - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(file)
 
 
-def _write_object(log: Path, line: str) -> None:
+def _write_object(log: Path, fields: Mapping[str, str]) -> None:
     """Writes a line as an object of its own, since nothing can be appended to one."""
-    name = hashlib.sha256(line.encode()).hexdigest()[:20]  # equal in all processes
-    write_text(log.parent / _OBJECTS / f"{name}.json", line)
+    line = _to_line(fields)
+    name = hashlib.sha256(line).hexdigest()[:20]  # equal in all processes
+    write_bytes(log.parent / _OBJECTS / f"{name}.json", line)
+
+
+def _to_line(fields: Mapping[str, str]) -> bytes:
+    """Returns a line in ASCII: names of files need not be UTF-8, and may hold other line ends."""
+    return json.dumps(fields).encode("ascii") + b"\n"
+
+
+def _lines(data: bytes) -> list[str]:
+    return [line for line in data.decode("utf-8", errors="replace").split("\n") if line]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Returns the entry of a line; None if it is damaged."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    sound = isinstance(entry, dict) and {"source", "record", "reason"} <= set(entry)
+    return entry if sound else None

@@ -19,7 +19,7 @@ from ditfuse_jax.images import decode_image, decode_labels
 from ditfuse_jax.pipeline.access import names_in, unreadable
 from ditfuse_jax.pipeline.disk_cache import DiskCache
 from ditfuse_jax.pipeline.lazy_sequence import LazySequence
-from ditfuse_jax.pipeline.packed_manifest import MANIFEST, Shard, read_manifest
+from ditfuse_jax.pipeline.packed_manifest import MANIFEST, NAME_ERRORS, Shard, read_manifest
 from ditfuse_jax.pipeline.shards import Shards
 
 
@@ -124,7 +124,8 @@ class PackedSource:
           UserError: the record is damaged; `DataAccessError` if the shard cannot be read.
         """
         shard, number = self.locate(index)
-        record = msgpack.unpackb(self._files.record(self.shards[shard], number))
+        data = self._files.record(self.shards[shard], number)
+        record = msgpack.unpackb(data, unicode_errors=NAME_ERRORS)
         where = f"{self.folder} record {index} ({record['name']})"
         images = tuple(
             (decode_labels if k in self.labels else decode_image)(image, where)
@@ -152,7 +153,7 @@ def pack_record(name: str, images: Sequence[bytes], moments: np.ndarray | None =
     fields: dict[str, Any] = {"name": name, "images": list(images)}
     if moments is not None:
         fields["moments"] = moments.astype("<f4").tobytes()
-    packed = msgpack.packb(fields)
+    packed = msgpack.packb(fields, unicode_errors=NAME_ERRORS)
     assert packed is not None
     return packed
 

@@ -22,6 +22,8 @@ from ditfuse_jax.pipeline.access import unreadable
 
 MANIFEST = "manifest.json"
 VERSION = 3
+# How names of records become UTF-8: bytes of a file's name that are not UTF-8 stay as they are.
+NAME_ERRORS = "surrogateescape"
 _VERSION_WITH_NAMES = 2
 _SIZE_BYTES = 8  # of a record's height and width
 _Bytes = bytes  # in a class with an attribute of that name
@@ -155,7 +157,7 @@ def common_size(sizes: Sequence[Sequence[int]]) -> tuple[int, int] | None:
 
 def encode_index(names: Sequence[str], sizes: Sequence[Sequence[int]]) -> bytes:
     """Returns the content of an index file."""
-    packed = msgpack.packb(list(names))
+    packed = msgpack.packb(list(names), unicode_errors=NAME_ERRORS)
     assert packed is not None
     return np.array(sizes, "<u4").reshape(-1, 2).tobytes() + packed
 
@@ -172,7 +174,7 @@ def decode_sizes(data: bytes) -> np.ndarray:
 
 def decode_names(index: bytes, shard: Shard) -> list[str]:
     """Decodes the names of a whole index."""
-    return msgpack.unpackb(index[sizes_range(shard)[1] :])
+    return msgpack.unpackb(index[sizes_range(shard)[1] :], unicode_errors=NAME_ERRORS)
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

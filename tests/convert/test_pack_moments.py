@@ -7,6 +7,7 @@ from flax import nnx
 
 from ditfuse_jax.api import prepare
 from ditfuse_jax.cli import main
+from ditfuse_jax.convert.pack_moments import MomentsPacker
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.model.space import LatentSpace
@@ -73,6 +74,13 @@ def test_training_sees_what_encoding_the_target_would_give(packed, vae):
     expected_condition, expected = model_inputs(short, space, loaded.parameters, noise)
     np.testing.assert_allclose(target, expected, atol=1e-4)
     np.testing.assert_allclose(condition.images, expected_condition.images, atol=1e-4)
+
+
+def test_a_name_that_is_not_utf8_has_crops_of_its_own(photos, vae):
+    packer = MomentsPacker(vae, (32, 32))
+    (one,), (other,) = (packer(name, [photos / "0.png"], ()) for name in ("caf\udce9", "caf"))
+    assert one.name == "caf\udce9#0"
+    assert one.images != other.images
 
 
 def test_the_target_is_the_packed_crop_itself(packed):

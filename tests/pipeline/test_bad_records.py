@@ -1,6 +1,8 @@
 """Unusable files: skipped, logged and counted; too many are an error."""
 
 import dataclasses
+import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from ditfuse_jax.degrade import DEGRADATIONS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import write_image
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, fixed_batch
-from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, read_bad_records
+from ditfuse_jax.pipeline import bad_records as module
+from ditfuse_jax.pipeline.bad_records import BAD_RECORDS, BadRecordBudget, read_bad_records
 from ditfuse_jax.prompts import TextSlots
 from ditfuse_jax.tasks import TASKS, Example
 
@@ -124,6 +127,61 @@ def test_pairs_of_different_size_count_as_bad(folder):
     (record,) = read_bad_records(folder)
     assert record["record"] == "1"
     assert "32x32" in record["reason"] and "32x24" in record["reason"]
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_a_damaged_file_whose_name_is_not_utf8_is_skipped_and_logged(pipeline, folder):
+    (folder / "photos" / f"{NOT_UTF8}.png").write_bytes(b"")
+    take(dataclasses.replace(pipeline, max_bad_fraction=0.3).batches(), 4)
+    assert {entry["record"] for entry in read_bad_records(folder)} == {"04", "05", NOT_UTF8}
+
+
+class TestLog:
+    """The log holds one whole line per record, whatever happens to it."""
+
+    @pytest.fixture
+    def log(self, tmp_path):
+        def add(*names, reason="is damaged"):
+            budget = BadRecordBudget("photos", 100, 1.0, tmp_path / BAD_RECORDS)
+            for name in names:
+                budget.add(name, UserError(reason))
+            return [entry["record"] for entry in read_bad_records(tmp_path)]
+
+        return add
+
+    @pytest.mark.parametrize("name", ["a\u0085b", "a\u2028b", "a\nb", "caf\u00e9", NOT_UTF8])
+    def test_a_name_may_hold_any_character(self, log, tmp_path, name):
+        assert log(name, "b", name) == [name, "b"]
+        assert log(name) == [name, "b"]  # after a restart
+        (entry, _) = read_bad_records(tmp_path)
+        assert entry == {"source": "photos", "record": name, "reason": "is damaged"}
+
+    def test_lines_of_earlier_versions_are_known(self, log, tmp_path):
+        entry = {"source": "photos", "record": "caf\u00e9", "reason": "is damaged"}
+        (tmp_path / BAD_RECORDS).write_text(json.dumps(entry, ensure_ascii=False) + "\n", "utf-8")
+        assert log("caf\u00e9") == ["caf\u00e9"]
+
+    def test_half_a_line_is_left_out_with_one_warning(self, log, tmp_path, caplog):
+        log("a")
+        with (tmp_path / BAD_RECORDS).open("ab") as file:
+            file.write(b'{"source": "photos", "rec\xff')
+        assert log("b") == ["a", "b"]
+        assert log("c") == ["a", "b", "c"]
+        (warning,) = caplog.messages
+        assert warning == f"{tmp_path / BAD_RECORDS}: 1 damaged lines are left out"
+
+    def test_a_full_disk_leaves_no_half_line(self, log, tmp_path, monkeypatch, caplog):
+        log("a")
+        before = (tmp_path / BAD_RECORDS).read_bytes()
+        write = os.write
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "write", lambda file, data: write(file, data[:10]))
+            assert log("b") == ["a"]
+        assert (tmp_path / BAD_RECORDS).read_bytes() == before
+        assert "not logged" in caplog.text and "No space left on device" in caplog.text
+        assert log("b") == ["a", "b"]
 
 
 def test_a_prompt_that_does_not_fit_is_not_a_bad_record(pipeline):

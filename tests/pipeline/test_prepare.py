@@ -1,6 +1,7 @@
 """Packed data: complete, equal to the files, and damage is detected."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import cv2
+import msgpack
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline import prepare as module
-from ditfuse_jax.pipeline.packed import PackedSource
+from ditfuse_jax.pipeline.packed import PackedSource, pack_record
+from ditfuse_jax.pipeline.packed_manifest import encode_index
 from ditfuse_jax.pipeline.packer import FilePacker
 from ditfuse_jax.pipeline.prepare import prepare, skipped_items, verify
 
@@ -51,6 +54,25 @@ def test_packed_records_hold_the_files(photos, tmp_path):
         np.testing.assert_array_equal(packed[k][0], files[k][0])
     again = pickle.loads(pickle.dumps(packed))  # as data workers get it
     np.testing.assert_array_equal(again[10][0], files[10][0])
+
+
+def test_a_file_whose_name_is_not_utf8_is_packed_under_its_name(photos, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    (photos / "03.png").rename(photos / f"{name}.png")
+    (photos / f"{name}2.png").write_bytes(b"not an image")
+    prepare(str(photos), tmp_path / "packed", max_bad_fraction=0.5, quiet=True)
+    files, packed = open_source(str(photos)), PackedSource(tmp_path / "packed")
+    assert [*packed.names, f"{name}2"] == list(files.names)
+    np.testing.assert_array_equal(packed[10][0], files[10][0])
+    assert [skipped for skipped, _ in skipped_items(tmp_path / "packed")] == [f"{name}2"]
+
+
+def test_names_in_utf8_are_stored_as_plain_msgpack():
+    names = ["a", "caf\u00e9", "\u2028"]
+    index = encode_index(names, [(1, 2)] * 3)
+    assert index == np.array([(1, 2)] * 3, "<u4").tobytes() + msgpack.packb(names)
+    record = {"name": "caf\u00e9", "images": [b"1"]}
+    assert pack_record("caf\u00e9", [b"1"]) == msgpack.packb(record)
 
 
 @pytest.mark.processes
