@@ -58,8 +58,8 @@ def holders(axes: Axes) -> dict[tuple[int, ...], list[int]]:
     found: dict[tuple[int, ...], list[int]] = {}
     places = itertools.product(*map(range, SIZES))
     for device, place in enumerate(places):
-        where = dict(zip(AXES, place, strict=True))
-        sizes = dict(zip(AXES, SIZES, strict=True))
+        where: dict[str, int] = dict(zip(AXES, place, strict=True))
+        sizes: dict[str, int] = dict(zip(AXES, SIZES, strict=True))
         part = []
         for entry in cuts(axes):
             index = 0

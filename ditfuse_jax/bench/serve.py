@@ -3,12 +3,14 @@
     python -m ditfuse_jax.bench.serve --clients 1 4 16 --requests 16 --size 640x480
 
 A server process is started for the measurement.  All requests have one size, and each sends its own
-files, as PNG; the loop calls `Fuser` with the same files in this process, before the server starts.
+files, as PNG.  Before every number of clients a loop calls `Fuser` with the same files in this
+process: what else the machine does then changes both, and their ratio little.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import http.client
 import io
 import json
@@ -45,19 +47,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     width, height = map(int, args.size.split("x"))
     files = _files(width, height, args.requests)
-    rows = {"calls in a loop": _loop(args.checkpoint, files)}
+    call = _loop(args.checkpoint, files[0])
+    rows = []
     with _server(args.checkpoint, args.batch_size, max(args.clients)) as port:
         _post(port, files[0])  # the first one may compile
         for clients in args.clients:
-            rows[f"server, {clients} clients"] = _load(
-                clients, files, lambda pair, port=port: _post(port, pair)
-            )
+            loop = _load(1, files, call)
+            served = _load(clients, files, functools.partial(_post, port))
+            ratio = served["rate"] / loop["rate"]
+            rows += [{"who": "loop", **loop, "ratio": 1.0}]
+            rows += [{"who": f"server, {clients} clients", **served, "ratio": ratio}]
     if args.json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'':20} images/s   median s   95th percentile s")
-    for name, row in rows.items():
-        print(f"{name:20} {row['rate']:8.2f} {row['median']:10.2f} {row['slow']:14.2f}")
+    print(f"{'':20} against the loop   images/s   median s   95th percentile s")
+    for row in rows:
+        print(
+            f"{row['who']:20} {row['ratio']:16.2f} {row['rate']:10.2f} {row['median']:10.2f}"
+            f" {row['slow']:19.2f}"
+        )
 
 
 def _files(width: int, height: int, count: int) -> list[list[bytes]]:
@@ -71,14 +79,15 @@ def _files(width: int, height: int, count: int) -> list[list[bytes]]:
     return pairs
 
 
-def _loop(checkpoint: str, files: Sequence[list[bytes]]) -> dict[str, float]:
+def _loop(checkpoint: str, first: list[bytes]) -> Callable[[list[bytes]], Any]:
+    """Returns a call that fuses a pair in this process; the first one has been fused."""
     fuser = Fuser.load(checkpoint)
 
     def call(pair: list[bytes]) -> None:
         fuser(*(Image.open(io.BytesIO(data)) for data in pair)).encode()
 
-    call(files[0])
-    return _load(1, files, call)
+    call(first)
+    return call
 
 
 def _load(

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from ditfuse_jax.sample.static_smoothing import SHARE
 from ditfuse_jax.sample.stream import stream
 from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_trained
 from ditfuse_jax.weights import SHIPPED
-
-if TYPE_CHECKING:
-    import jax
 
 _KEPT_SETTINGS = 16  # choices of sampling settings whose samplers are kept
 
@@ -74,7 +71,7 @@ class Fuser:
         *,
         adapters: Sequence[str | os.PathLike[str] | WeightedAdapter] = (),
         base: str | os.PathLike[str] | None = None,
-        devices: "Sequence[jax.Device] | None" = None,
+        devices: Sequence[Any] | None = None,
         **sampling: Any,
     ) -> "Fuser":
         """Loads a model.

@@ -92,7 +92,7 @@ def load_trained(
     path: Path | str,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | str | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> TrainedModel:
     """Loads a model to be used.
 
@@ -112,7 +112,7 @@ def load_trained(
 def load_checkpoint(
     checkpoint: Checkpoint,
     adapters: Sequence[WeightedAdapter] = (),
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> TrainedModel:
     """Loads an opened checkpoint; see `load_trained`."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
