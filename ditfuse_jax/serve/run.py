@@ -101,6 +101,8 @@ def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> Non
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             address, port = listener.getsockname()[:2]
+            # Every address of this machine: others reach it by its name.
+            address = socket.gethostname() if address in ("0.0.0.0", "::") else address
             shown = f"[{address}]" if ":" in address else address
             print(f"{what} http://{shown}:{port}", flush=True)
 
