@@ -100,11 +100,7 @@ def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> Non
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            address, port = listener.getsockname()[:2]
-            # Every address of this machine: others reach it by its name.
-            address = socket.gethostname() if address in ("0.0.0.0", "::") else address
-            shown = f"[{address}]" if ":" in address else address
-            print(f"{what} http://{shown}:{port}", flush=True)
+            print(what, url_of(*listener.getsockname()[:2]), flush=True)
 
     # What clients do wrong stands in their answers; failures of the server are logged in `http`.
     for name in ("uvicorn.error", "python_multipart"):
@@ -120,6 +116,13 @@ def run_app(app: Any, listener: socket.socket, limits: Limits, what: str) -> Non
         limit_concurrency=4 * limits.queue + 64,
     )
     Uvicorn(config).run([listener])
+
+
+def url_of(address: str, port: int) -> str:
+    """Returns what opens a server; of one that listens at every address, by this machine's name."""
+    if address in ("0.0.0.0", "::"):
+        address = socket.gethostname()
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def access_key(host: str) -> str:

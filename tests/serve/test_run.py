@@ -7,7 +7,7 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.serve.limits import Limits
-from ditfuse_jax.serve.run import bound
+from ditfuse_jax.serve.run import bound, url_of
 
 
 def test_an_error_of_the_server_is_not_one_of_its_address():
@@ -21,6 +21,13 @@ def test_a_bad_host_name_is_one_line(host):
     with pytest.raises(UserError, match="cannot listen at") as raised, bound(host, 0):
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_the_printed_address_can_be_opened():
+    name = socket.gethostname()
+    assert url_of("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert url_of("::1", 80) == "http://[::1]:80"
+    assert url_of("0.0.0.0", 80) == url_of("::", 80) == f"http://{name}:80"
 
 
 def test_a_port_in_use_is_named():
