@@ -23,7 +23,7 @@ from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.prompts.requests import DEFECTS, parse_requests
 from ditfuse_jax.sample import FusionInput, StackFuser
 from ditfuse_jax.sample.instructions import make_instruction
-from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
+from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.weights import SHIPPED
 
@@ -115,7 +115,10 @@ def main(model: str) -> None:
         rows = []
         for stem in sheet.photographs:
             stack = sheet.make(images[stem], np.random.default_rng(SEED))
-            inputs = [FusionInput(stack, standard_prompt(task, len(stack))) for task in sheet.tasks]
+            inputs = [
+                make_instruction(None, len(stack), fuser.sampling, task).fusion_input(stack)
+                for task in sheet.tasks
+            ]
             inputs += [requested(stack, text, fuser) for text in sheet.requests]
             rows.append([*stack, *fuser.fuse(inputs)])
         asked = (*sheet.tasks, *sheet.requests)
