@@ -17,6 +17,7 @@ from ditfuse_jax.flow.solvers import SOLVERS, count_evaluations
 from ditfuse_jax.flow.times import SHIFT_RULES, TimeGrid
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.prompts import has_placeholders
+from ditfuse_jax.prompts.requests import CLASSES
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
 
 _SMALLEST_TILE = 64
@@ -100,6 +101,11 @@ class SamplingConfig:
         "true: classes are found by one fusion in which the model marks all of them, and their "
         "borders follow the image; false: as the model marks each class alone",
     )
+    class_overlays: str = _setting(
+        "",
+        "with class_map: classes, such as sky,road, whose own overlay counts as much as the one of "
+        "all classes; each takes a fusion more",
+    )
     seed: int = _setting(0, "of the noise; images of one size start from the same noise", 0)
     batch_size: int = _setting(1, "images that are computed at a time", 1)
 
@@ -120,6 +126,12 @@ class SamplingConfig:
         if abs(self.apg_momentum) >= 1:
             raise UserError(f"apg_momentum must be between -1 and 1, not {self.apg_momentum}")
         TaughtRequests.parse(self.requests)
+        unknown = [name for name in self.marked_alone if name not in CLASSES]
+        if unknown:
+            known = ", ".join(CLASSES)
+            raise UserError(
+                f"class_overlays has the unknown class {unknown[0]!r}: choose from {known}"
+            )
         if self.shift <= 0:
             raise UserError(f"shift must be above 0, not {self.shift}")
         if self.seed >= 2**32:  # JAX drops the higher bits
@@ -153,6 +165,12 @@ class SamplingConfig:
             return cls(**values)
         except UserError as error:
             raise UserError(f"sample.{error}") from error
+
+    @property
+    def marked_alone(self) -> tuple[str, ...]:
+        """The classes of `class_overlays`."""
+        names = (name.strip() for name in self.class_overlays.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
 
     def to_dict(self) -> dict[str, Any]:
         """Field name -> value."""
@@ -192,6 +210,8 @@ class SamplingConfig:
             unused["negative_prompt"] = f"with {scale}: no branch is guided away from it"
         if not self.tile:
             unused["global_steps"] = "without tiles (tile 0)"
+        if not self.class_map:
+            unused["class_overlays"] = "without class_map"
         for name, why in unused.items():
             if name in asked and getattr(self, name) != getattr(usual, name):
                 raise UserError(f"{name} has no effect {why}: leave it out, or change that")

@@ -9,10 +9,12 @@ guide (He et al. 2013, "Guided Image Filtering"; computed at a lower resolution 
 2015, "Fast Guided Filter") then puts the borders of the shares where the image has edges.
 """
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 
-from ditfuse_jax.degrade.overlay import OPACITY, PALETTE
+from ditfuse_jax.degrade.overlay import COLOUR, OPACITY, PALETTE
 
 NONE = len(PALETTE)  # the label of pixels that no class marks
 
@@ -28,21 +30,30 @@ _SMALL = 0.02  # keeps updates of dark colours finite
 _COLOURS = (PALETTE / 255).astype(np.float32)
 
 
-def class_labels(marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
+def class_labels(
+    marked: np.ndarray, plain: np.ndarray, alone: Mapping[int, np.ndarray] | None = None
+) -> np.ndarray:
     """Returns the class of every pixel.
 
     Args:
       marked: `uint8 (H, W, 3)`, a fusion in which all classes are marked.
       plain: `uint8 (H, W, 3)`, the fusion of the same sources without marks.
+      alone: class -> `uint8 (H, W, 3)`, a fusion in which only this class is marked: how strongly
+        it is says as much of the class as the marks of all.
 
     Returns:
       uint8 (H, W): places in `PALETTE`, or `NONE`.
     """
     size = _reduced(plain.shape[0], plain.shape[1])
-    below = _resized(plain.astype(np.float32) / 255, size)
-    above = _resized(marked.astype(np.float32) / 255, size)
+    below, above = _resized(plain, size), _resized(marked, size)
     colours = np.clip((above - (1 - OPACITY) * below) / OPACITY, 0, 1)
-    return _guided_labels(class_shares(colours, below), below, plain)
+    shares = class_shares(colours, below)
+    for number, image in (alone or {}).items():
+        share = (shares[..., number] + _marked_share(_resized(image, size), below)) / 2
+        others = (1 - share) / np.maximum(1 - shares[..., number], 1e-6)
+        shares *= others[..., None]
+        shares[..., number] = share
+    return _guided_labels(shares, below, plain)
 
 
 def class_shares(colours: np.ndarray, plain: np.ndarray) -> np.ndarray:
@@ -70,6 +81,13 @@ def class_shares(colours: np.ndarray, plain: np.ndarray) -> np.ndarray:
         mixed = shares[..., :-1] @ _COLOURS + shares[..., -1:] * plain
         shares *= wanted / (correlated(mixed) + _SMALL * shares.sum(-1, keepdims=True))
     return shares / shares.sum(-1, keepdims=True)
+
+
+def _marked_share(marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """Returns how strongly one class is marked, (h, w) from 0 to 1, by least squares."""
+    largest = OPACITY * (np.array(COLOUR, np.float32) / 255 - plain)
+    strength = ((marked - plain) * largest).sum(-1)
+    return np.clip(strength / np.maximum(np.square(largest).sum(-1), _SMALL), 0, 1)
 
 
 def _guided_labels(shares: np.ndarray, below: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -107,7 +125,9 @@ def _reduced(height: int, width: int) -> tuple[int, int]:
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    """Returns uint8 (H, W, 3) as float32 (h, w, 3) from 0 to 1."""
+    values = image.astype(np.float32) / 255
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from ditfuse_jax.sample.applied_requests import (
     restore_sources,
 )
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput, marks_classes
-from ditfuse_jax.sample.marking import MapMarks, OverlayMarks, moved_overlay
+from ditfuse_jax.sample.marking import OverlayMarks, moved_overlay
 from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
@@ -33,7 +33,7 @@ _MARKED = "mark"  # the group of the fusions that mark classes
 
 
 def compose(
-    fuse: Fuse, inputs: Numbered, class_map: bool = False
+    fuse: Fuse, inputs: Numbered, marks: OverlayMarks | None = None
 ) -> Iterator[dict[int, np.ndarray]]:
     """Fuses a stream of numbered inputs, each by as many fusions as it needs.
 
@@ -42,7 +42,7 @@ def compose(
     Args:
       fuse: fuses inputs by their prompts alone, as a stream of number -> image.
       inputs: fused in order; only those whose fusions are not complete stay in memory.
-      class_map: see `SamplingConfig`.
+      marks: how classes are marked; by default each by the model's own overlay.
 
     Raises:
       UserError: a region is of another size than its sources, or there is no source of a role.
@@ -54,7 +54,7 @@ def compose(
     latest: dict[str, FusionInput] = {}
     numbers = itertools.count()
     warned: set[str] = set()
-    marks = MapMarks() if class_map else OverlayMarks()
+    marks = marks or OverlayMarks()
 
     def fusions() -> Iterator[tuple[int, FusionInput]]:
         nonlocal latest
@@ -110,8 +110,8 @@ def _parts(item: FusionInput, marks: OverlayMarks) -> dict[str, FusionInput]:
     wanted = [*_limiting(item), *(one for one in item.applied if one.axis == "segment")]
     if isinstance(item, RegionInput) and item.mark is not None:
         wanted.append(item.mark)
-    prompts = {marks.prompt(request, len(sources)) for request in wanted}
-    prompts |= {drawn} - {""}
+    prompts = {text for request in wanted for text in marks.prompts(request, len(sources))}
+    prompts.update(drawn)
     if not prompts and not isinstance(item, RegionInput):
         return {_ASKED: part(item.prompt, item.group)}
     parts = {_ASKED: part(item.plain if drawn else item.prompt, _ASKED)}
@@ -125,17 +125,17 @@ def _parts(item: FusionInput, marks: OverlayMarks) -> dict[str, FusionInput]:
     return parts
 
 
-def _drawn_overlay(item: FusionInput, marks: OverlayMarks) -> str:
-    """Returns the prompt of the overlay that is drawn over the plain fusion; "" if there is none.
+def _drawn_overlay(item: FusionInput, marks: OverlayMarks) -> tuple[str, ...]:
+    """Returns the prompts of the overlay that is drawn over the plain fusion; none without one.
 
     The fusion of the input's own prompt shows the overlay otherwise.
     """
     if not item.plain or not marks_classes(item.prompt):
-        return ""
+        return ()
     if item.segment is not None and marks.draws(item.segment):
-        return marks.prompt(item.segment, len(item.sources))
+        return marks.prompts(item.segment, len(item.sources))
     # The model marks classes in other sources than these.
-    return item.prompt if marks.sources(item.sources) is not item.sources else ""
+    return (item.prompt,) if marks.sources(item.sources) is not item.sources else ()
 
 
 def _limiting(item: FusionInput) -> list[Request]:
@@ -162,10 +162,11 @@ def _finish(item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayM
     """Returns the image that an input asks for, from the images of its parts."""
     image = images[_ASKED]
     drawn = _drawn_overlay(item, marks)
-    if drawn and marks.draws(item.segment):
-        image = marks.draw(image, item.segment, images[drawn], images[_UNMARKED])
+    marked = [images[prompt] for prompt in drawn]
+    if drawn and item.segment is not None and marks.draws(item.segment):
+        image = marks.draw(image, item.segment, marked, images[_UNMARKED])
     elif drawn:
-        image = moved_overlay(image, images[drawn], images[_UNMARKED])
+        image = moved_overlay(image, marked[0], images[_UNMARKED])
     if item.applied:
         image = _applied(item, image, images, marks)
     if not isinstance(item, RegionInput):
@@ -198,7 +199,7 @@ def _applied(
     changed = apply_requests(image, item.sources, item.applied, regions)
     for request in item.applied:
         if request.axis == "segment":
-            marked = images[marks.prompt(request, len(item.sources))]
+            marked = [images[prompt] for prompt in marks.prompts(request, len(item.sources))]
             changed = marks.draw(changed, request, marked, images[_UNMARKED])
     return changed
 
@@ -207,5 +208,5 @@ def _found(
     request: Request, item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayMarks
 ) -> np.ndarray:
     """Returns where the model marks the classes of a request, bool (H, W)."""
-    marked = images[marks.prompt(request, len(item.sources))]
+    marked = [images[prompt] for prompt in marks.prompts(request, len(item.sources))]
     return marks.find(request, marked, images[_UNMARKED])

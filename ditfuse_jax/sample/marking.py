@@ -11,10 +11,13 @@ import numpy as np
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.overlay import OPACITY, overlay_mask, smooth_overlay
 from ditfuse_jax.degrade.restore import balance, expose
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import is_grey, with_depth
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import CLASSES, Request
 from ditfuse_jax.sample.class_map import class_labels
+
+Images = Sequence[np.ndarray]
 
 # Grey levels of difference up to which a pixel is not marked, and from which it is fully.
 _MARKED = (8.0, 32.0)
@@ -34,41 +37,43 @@ class OverlayMarks:
         del sources
         return True
 
-    def prompt(self, request: Request, count: int) -> str:
-        """Returns the prompt of the fusion of `count` sources that marks the request's classes."""
-        return requests_prompt((request,), count)
+    def prompts(self, request: Request, count: int) -> tuple[str, ...]:
+        """Returns the prompts of the fusions of `count` sources that mark the request's classes."""
+        return (requests_prompt((request,), count),)
 
     def draws(self, request: Request | None) -> bool:
         """Whether an overlay that a user asks for is drawn, rather than the model's own taken."""
         del request
         return False
 
-    def find(self, request: Request, marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    def find(self, request: Request, marked: Images, plain: np.ndarray) -> np.ndarray:
         """Returns where the request's classes are, bool (H, W).
 
         Args:
           request: `segment`.
-          marked: the fusion of the prompt, uint8 or uint16 (H, W, 3).
+          marked: the fusions of the prompts, uint8 or uint16 (H, W, 3).
           plain: the fusion of the same sources without marks.
         """
         del request
-        return overlay_mask(with_depth(marked, 8), with_depth(plain, 8))
+        return overlay_mask(with_depth(marked[0], 8), with_depth(plain, 8))
 
     def draw(
-        self, image: np.ndarray, request: Request, marked: np.ndarray, plain: np.ndarray
+        self, image: np.ndarray, request: Request, marked: Images, plain: np.ndarray
     ) -> np.ndarray:
         """Returns another image of the scene with the overlay of the request; see `find`."""
         del request
-        return moved_overlay(image, marked, plain)
+        return moved_overlay(image, marked[0], plain)
 
 
 class MapMarks(OverlayMarks):
     """Marks by a fusion in which all classes are marked, whose borders then follow the image."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: Sequence[str] = ()) -> None:
+        """Creates marks; `alone`: classes that are also marked each by a fusion of its own."""
+        self._alone = [Request("segment", classes=(name,)) for name in alone]
         # The latest ones, by the identity of their arrays: requests of one scene share them.
         self._shown: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None = None
-        self._labelled: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._labelled: tuple[Images, np.ndarray] | None = None
 
     def sources(self, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """See `OverlayMarks.sources`; night scenes are brightened."""
@@ -81,31 +86,42 @@ class MapMarks(OverlayMarks):
         """See `OverlayMarks.needs_plain`: the fusion of equal images is the image."""
         return any(image is not sources[0] for image in sources)
 
-    def prompt(self, request: Request, count: int) -> str:
-        """See `OverlayMarks.prompt`."""
+    def prompts(self, request: Request, count: int) -> tuple[str, ...]:
+        """See `OverlayMarks.prompts`: the first one marks all classes."""
         del request
-        return requests_prompt((Request("segment"),), count)
+        return tuple(requests_prompt((one,), count) for one in (Request("segment"), *self._alone))
 
     def draws(self, request: Request | None) -> bool:
         """See `OverlayMarks.draws`."""
         return request is not None
 
-    def find(self, request: Request, marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    def find(self, request: Request, marked: Images, plain: np.ndarray) -> np.ndarray:
         """See `OverlayMarks.find`."""
         return np.isin(self._labels(marked, plain), _numbers(request))
 
     def draw(
-        self, image: np.ndarray, request: Request, marked: np.ndarray, plain: np.ndarray
+        self, image: np.ndarray, request: Request, marked: Images, plain: np.ndarray
     ) -> np.ndarray:
         """See `OverlayMarks.draw`."""
         return smooth_overlay(image, self._labels(marked, plain), _numbers(request))
 
-    def _labels(self, marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    def _labels(self, marked: Images, plain: np.ndarray) -> np.ndarray:
+        used = (*marked, plain)
         kept = self._labelled
-        if kept is None or kept[0] is not marked or kept[1] is not plain:
-            labels = class_labels(with_depth(marked, 8), with_depth(plain, 8))
-            self._labelled = kept = marked, plain, labels
-        return kept[2]
+        if kept is None or [*map(id, kept[0])] != [*map(id, used)]:
+            everything, *alone = (with_depth(image, 8) for image in marked)
+            numbers = [CLASSES.index(name) for one in self._alone for name in one.classes]
+            found = dict(zip(numbers, alone, strict=True))
+            labels = class_labels(everything, with_depth(plain, 8), found)
+            self._labelled = kept = used, labels
+        return kept[1]
+
+
+def make_marks(sampling: SamplingConfig) -> OverlayMarks:
+    """Returns how classes are marked with these settings."""
+    if not sampling.class_map:
+        return OverlayMarks()
+    return MapMarks(sampling.marked_alone)
 
 
 def photographs(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -29,6 +29,7 @@ from ditfuse_jax.sample.chroma import with_asked_chroma
 from ditfuse_jax.sample.compose import compose
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
 from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.marking import make_marks
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
@@ -132,7 +133,7 @@ class StackFuser:
         Raises:
           UserError: the sources of an input have different sizes, or see `compose`.
         """
-        return compose(self._fuse_prompts, inputs, self.sampling.class_map)
+        return compose(self._fuse_prompts, inputs, make_marks(self.sampling))
 
     def _fuse_prompts(
         self, inputs: Iterable[tuple[int, FusionInput]]

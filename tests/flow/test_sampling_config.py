@@ -166,6 +166,7 @@ def test_every_setting_has_a_help_text():
         ({}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect with image_guid"),
         ({"guidance_scale": 2.0}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect"),
         ({"steps": 3}, {"global_steps": 1}, r"global_steps has no effect without tiles"),
+        ({}, {"class_overlays": "sky"}, r"class_overlays has no effect without class_map"),
     ],
 )
 def test_a_change_that_another_setting_makes_useless_is_refused_by_name(settings, changes, message):
@@ -174,7 +175,13 @@ def test_a_change_that_another_setting_makes_useless_is_refused_by_name(settings
     with pytest.raises(UserError, match=f"^{message}"):
         config.override(changes)
     # What makes it useful may come in the same call; a usual value asks for nothing.
-    useful = {"guidance_scale": 2.0, "image_guidance_scale": 1.6, "tile": 64}
+    useful = {"guidance_scale": 2.0, "image_guidance_scale": 1.6, "tile": 64, "class_map": True}
     assert config.override(changes | useful).steps == config.steps
     usual = SamplingConfig().to_dict()
     config.override({name: usual[name] for name in changes})
+
+
+def test_classes_that_are_marked_alone_are_known_ones():
+    assert SamplingConfig(class_overlays=" sky, car,sky").marked_alone == ("sky", "car")
+    with pytest.raises(UserError, match=r"unknown class 'cloud': choose from sky, building"):
+        SamplingConfig(class_overlays="sky,cloud")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.degrade import overlay_all
+from ditfuse_jax.degrade import overlay, overlay_all
 from ditfuse_jax.degrade.overlay import OPACITY, PALETTE
 from ditfuse_jax.prompts.requests import CLASSES
 from ditfuse_jax.sample.class_map import NONE, class_labels, class_shares
@@ -98,6 +98,22 @@ def test_shares_are_a_partition_that_explains_the_colours():
     assert shares.shape == (60, 80, NONE + 1) and shares.min() >= 0
     np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-5)
     assert agreement(shares.argmax(-1), labels) > 0.99
+
+
+def test_a_class_marked_alone_is_averaged_with_the_map():
+    """Where all marks say building and those of the sky alone say sky, both are half right."""
+    image = scene()
+    marked = overlay_all(image, np.where(LABELS == SKY, BUILDING, LABELS))
+    fully = {SKY: overlay(image, LABELS == SKY)}
+    assert agreement(class_labels(marked, image, {SKY: image}) == SKY, False) == 1
+    certain = class_labels(overlay_all(image, LABELS), image, fully)
+    assert agreement(certain) > 0.995
+    # Half of a vote each: a little more of either decides.
+    weak = marked.copy()
+    weak[LABELS == SKY] = np.rint(0.7 * marked + 0.3 * image)[LABELS == SKY]
+    found = class_labels(weak, image, fully)
+    assert (found[LABELS == SKY] == SKY).mean() > 0.9
+    assert agreement(found) > 0.95
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 40), (37, 900), (700, 500)])

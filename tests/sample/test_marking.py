@@ -11,11 +11,12 @@ from ditfuse_jax.prompts.requests import CLASSES, Request, parse_requests
 from ditfuse_jax.sample import FusionInput, RegionInput
 from ditfuse_jax.sample.compose import compose
 from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.marking import make_marks
 
 SAMPLING = SamplingConfig(requests="segment", class_map=True)
 PLAIN = make_instruction(None, 2, SAMPLING).prompt
-MAP = requests_prompt(parse_requests("segment all"), 2)
-SKY, ROAD = CLASSES.index("sky"), CLASSES.index("road")
+MAP, MARK_SKY = (requests_prompt(parse_requests(x), 2) for x in ("segment all", "segment sky"))
+SKY, ROAD, TREE = map(CLASSES.index, ("sky", "road", "tree"))
 LABELS = np.full((60, 90), ROAD)
 LABELS[:30] = SKY
 
@@ -30,6 +31,8 @@ def photograph(seed: int = 0, grey: bool = False, level: float = 1.0) -> np.ndar
 class Model:
     """Gives the mean of the sources; marks all classes if it is asked to.  Notes what it gets."""
 
+    unsure = np.zeros((60, 90), bool)  # where the map shows trees
+
     def __init__(self):
         self.seen = []
 
@@ -37,12 +40,17 @@ class Model:
         for number, item in inputs:
             self.seen.append(item)
             image = np.mean(item.sources, axis=0).astype(item.sources[0].dtype)
-            yield {number: overlay_all(image, LABELS) if item.prompt == MAP else image}
+            if item.prompt == MAP:
+                image = overlay_all(image, np.where(self.unsure, TREE, LABELS))
+            elif item.prompt == MARK_SKY:
+                image = overlay(image, LABELS == SKY)
+            yield {number: image}
 
 
-def run(*items, class_map=True):
+def run(*items, **settings):
     model, done = Model(), {}
-    for part in compose(model, enumerate(items), class_map):
+    marks = make_marks(SAMPLING.override(settings))
+    for part in compose(model, enumerate(items), marks):
         done |= part
     return [done[number] for number in range(len(items))], model
 
@@ -104,7 +112,7 @@ def test_regions_and_overlays_show_the_same_mask():
 
 def test_plain_fusions_are_what_they_are_without_the_map():
     items = [asked("fuse", PHOTOGRAPHS), requested("brightness +1; saturation -1", PHOTOGRAPHS)]
-    with_map, model = run(*items)
+    with_map, model = run(*items, class_overlays="sky")
     without, other = run(*items, class_map=False)
     assert [one.prompt for one in model.seen] == [one.prompt for one in other.seen] == [PLAIN]
     for one, another in zip(with_map, without, strict=True):
@@ -131,6 +139,22 @@ def test_a_night_scene_is_marked_in_its_brightened_photograph():
     assert np.mean(where == (LABELS == ROAD)) > 0.99
     _, model = run(asked("segment:road", PHOTOGRAPHS))  # by day nothing is changed
     assert all(a is b for a, b in zip(model.seen[1].sources, PHOTOGRAPHS, strict=True))
+
+
+def test_a_class_that_is_also_marked_alone_counts_both(monkeypatch):
+    """The map takes the sky for trees by a little more than half."""
+    monkeypatch.setattr(Model, "unsure", (LABELS == SKY) & (np.arange(60)[:, None] < 20))
+    items = [asked(f"segment:{name}", PHOTOGRAPHS) for name in ("sky", "tree", "road")]
+    plain = np.mean(PHOTOGRAPHS, axis=0).astype(np.uint8)
+    by_map, _ = run(*items)
+    shown = [overlay_mask(image, plain) for image in by_map]
+    assert shown[0][:15].mean() < 0.05 and shown[1][:15].mean() > 0.95
+    both, model = run(*items, class_overlays="sky")
+    assert [one.prompt for one in model.seen] == [PLAIN, MAP, MARK_SKY]
+    shown = [overlay_mask(image, plain) for image in both]
+    assert np.mean((shown[0] | shown[1]) == (LABELS == SKY)) > 0.98
+    assert not (shown[0] & shown[1]).any()
+    assert np.mean(shown[2] == (LABELS == ROAD)) > 0.99
 
 
 def test_a_sentence_of_the_users_own_is_marked_as_the_model_does():
