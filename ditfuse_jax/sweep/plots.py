@@ -18,7 +18,13 @@ from ditfuse_jax.evaluate.reports.plots import (
 from ditfuse_jax.evaluate.reports.training_curves import running_average, thinned, time_series
 from ditfuse_jax.optional import import_optional
 from ditfuse_jax.sweep.plan import SweepPlan
-from ditfuse_jax.sweep.table import ScoreTable, find_metric, in_table_order, scalar_title
+from ditfuse_jax.sweep.table import (
+    ScoreTable,
+    find_metric,
+    in_table_order,
+    scalar_title,
+    title_prefix,
+)
 
 _ROW_HEIGHT = 34  # of a setting in a plot of scores, CSS pixels
 _LONGEST_NAME = 24  # characters of a setting beside its scores
@@ -108,8 +114,8 @@ def _curves(name: str, found: Mapping[int, np.ndarray]) -> Plot:
     everything = np.concatenate(list(shown.values()))
     logarithmic = is_logarithmic(everything[:, 2].min(), everything[:, 3].max())
     scalar = name.removeprefix("eval/")
-    evaluation, metric = scalar.rpartition("/")[0], find_metric(scalar)
-    title = f"{evaluation}: " * bool(evaluation) + metric.title if metric else scalar
+    metric = find_metric(scalar)
+    title = title_prefix(scalar) + metric.title if metric else scalar
     scale = " (log scale)" if logarithmic else ""
     return Plot(title + scale, functools.partial(_draw_curves, shown, logarithmic))
 

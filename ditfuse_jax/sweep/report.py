@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jinja2
 
-from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.reports.page import draw_or_explain
 from ditfuse_jax.evaluate.reports.plots import SERIES_COLOURS
 from ditfuse_jax.evaluate.reports.tables import MEANINGS
@@ -14,7 +13,14 @@ from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.sweep.local import TrialFailure
 from ditfuse_jax.sweep.plan import SweepPlan
 from ditfuse_jax.sweep.plots import score_plots, setting_numbers, training_curves
-from ditfuse_jax.sweep.table import ScoreTable, to_csv, to_markdown, trials_csv
+from ditfuse_jax.sweep.table import (
+    ScoreTable,
+    find_metric,
+    title_prefix,
+    to_csv,
+    to_markdown,
+    trials_csv,
+)
 from ditfuse_jax.train.run_folder import package_versions
 
 _TEMPLATE = Path(__file__).with_name("sweep.html.j2")
@@ -71,7 +77,7 @@ def report_html(plan: SweepPlan, table: ScoreTable, failures: Sequence[TrialFail
     return _template().render(
         title=sweep.title or plan.folder.name,
         facts=facts,
-        metrics={name: METRICS[name] for name in table.metrics},
+        metrics=[(name, title_prefix(name), find_metric(name)) for name in table.metrics],
         rows=rows,
         colours={name: n % SERIES_COLOURS for name, n in setting_numbers(plan).items()},
         numbers=setting_numbers(plan),

@@ -115,10 +115,13 @@ def find_metric(scalar: str) -> Metric | None:
 def scalar_title(scalar: str) -> str:
     """`PSNR to clean (RGB), dB ↑`, after the evaluation's name if there is one."""
     metric = find_metric(scalar)
-    if metric is None:
-        return scalar
+    return f"{title_prefix(scalar)}{heading(metric)} {metric.arrow}" if metric else scalar
+
+
+def title_prefix(scalar: str) -> str:
+    """Returns what a title begins with: `NAME: ` for a scalar of the evaluation NAME, else ""."""
     evaluation = scalar.rpartition("/")[0]
-    return f"{evaluation}: " * bool(evaluation) + f"{heading(metric)} {metric.arrow}"
+    return f"{evaluation}: " if evaluation else ""
 
 
 def to_csv(table: ScoreTable) -> str:

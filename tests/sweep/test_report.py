@@ -18,7 +18,7 @@ STEPS = 4
 def done(plan):
     """A plan whose trainings end at quality 10 x setting + seed, rising from half of it."""
 
-    def build(settings, lengths=(), **changes):
+    def build(settings, lengths=(), more=None, **changes):
         words = (f"--config.train.steps={STEPS}",)
         made = plan(settings, overrides=words, **changes)
         for number, training in enumerate(made.trainings):
@@ -29,6 +29,7 @@ def done(plan):
                 {"step": s, "loss": 100 / s, "eval/quality": score * (STEPS + s) / (2 * STEPS)}
                 for s in range(1, steps + 1)
             ]
+            lines[-1] |= more or {}
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (training.folder / "metrics.jsonl").write_text(text)
         return made
@@ -127,6 +128,15 @@ def test_the_page_tells_scores_settings_and_failures(write, done, tmp_path):
     best = [a for tag, a in page.tags if tag == "td" and a.get("class") == "best"]
     assert [cell["data-value"] for cell in best] == ["20.5"]
     assert "failed" not in write(made).text
+
+
+def test_scores_of_named_evaluations_and_of_extensions_are_columns_of_the_page(write, done):
+    made = done(AB, more={"eval/streets/error": 3.0, "eval/colour<fulness>": 0.25})
+    page = write(made)
+    headings = "seeds Quality dB ↑ streets: Error levels² ↓ colour<fulness> a"
+    assert headings in " ".join(page.text.split())
+    values = [a.get("data-value") for tag, a in page.tags if tag == "td"]
+    assert values.count("3.0") == 2 and values.count("0.25") == 2
 
 
 def test_names_cannot_inject_markup(write, done, tmp_path):
