@@ -2,7 +2,7 @@
 
 ditfuse sweep block_size --workdir runs/block_size -n 2
 ditfuse sweep my_sweep.py --workdir runs/mine --config.train.steps=500
-ditfuse sweep block_size --workdir /shared/runs/b --slurm launch/examples/h100.py --dry-run
+ditfuse sweep block_size --workdir /shared/runs/b --slurm launch/examples/sweep.py --dry-run
 
 An interrupted sweep continues with the same command; finished runs are kept.
 """

@@ -1,5 +1,6 @@
 """The documentation: pages, links, commands and quoted messages are those of the program."""
 
+import ast
 import dataclasses
 import re
 import shlex
@@ -121,9 +122,29 @@ def test_the_bundled_model_which_has_no_run_folder_is_evaluated_into_a_named_one
             assert {"-o", "--output"} & set(words), line
 
 
+def submissions() -> list[str]:
+    """Returns the commands that show what is submitted to a cluster: of pages, helps, examples."""
+    sources = [*(ROOT / "ditfuse_jax" / "cli").glob("*.py"), *(ROOT / "launch").rglob("*.py")]
+    lines = [line for _, line in COMMANDS]
+    for path in sources:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        lines += [line.strip() for line in text.splitlines()]
+    named = re.compile(r"ditfuse sweep .*--(slurm|jobset) launch/examples/\S+ --dry-run")
+    return sorted({line for line in lines if named.match(line)})
+
+
+@pytest.mark.parametrize("line", submissions())
+def test_every_submission_that_a_page_or_a_help_shows_can_be_shown(line, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line, comments=True)
+    assert cli.main(words[1:]) == 0, capsys.readouterr().err
+    assert f"{words[words.index('--workdir') + 1]}/runs/" in capsys.readouterr().out
+
+
 def test_the_commands_of_pages_are_found():
     assert len(COMMANDS) > 100
     assert len({page for page, _ in COMMANDS}) > 15
+    assert {"--slurm", "--jobset"} <= {word for line in submissions() for word in line.split()}
 
 
 def test_every_setting_is_described():

@@ -19,6 +19,8 @@ USES = [
     ("h100", "slurm", ("run", "status", "profile", "stop")),
     ("h100", "jobset", ("run", "status", "profile", "stop")),
     ("nano", "slurm", ("run", "status", "profile", "stop")),
+    ("sweep", "slurm", ("run", "status", "profile", "stop")),
+    ("sweep", "jobset", ("run", "status", "profile", "stop")),
     ("v6e_first", "jobset", ("run", "status", "profile", "stop")),
     ("v6e_first", "tpu_vm", ("create", "run", "status", "profile", "stop", "delete")),
     ("v6e_256", "jobset", ("run", "status", "profile", "stop")),
