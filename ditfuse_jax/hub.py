@@ -163,20 +163,28 @@ class Upload:
     files: tuple[str, ...]
 
 
-def push(upload: Upload, address: Path | str, *, private: bool = False) -> str:
+def push(
+    upload: Upload,
+    address: Path | str,
+    *,
+    belongs: Callable[[str], bool],
+    private: bool = False,
+) -> str:
     """Uploads files in one commit: all or none.  The repository is created if it does not exist.
 
     Args:
       upload: the files.
       address: the repository, and optionally the branch, which is created too.
+      belongs: whether a file, by its name, is part of a model: such a file of the repository may
+        not remain beside those that are uploaded.
       private: a new repository is private; an existing one is left as it is.
 
     Returns:
       The address with the new commit.
 
     Raises:
-      UserError: access is denied, the Hub does not answer, or the repository holds other weights,
-        which would be read beside or instead of these.
+      UserError: access is denied, the Hub does not answer, or the repository holds files of another
+        model, which would be read beside or instead of these.
     """
     parsed = push_address(address)
     from huggingface_hub import CommitOperationAdd
@@ -188,11 +196,12 @@ def push(upload: Upload, address: Path | str, *, private: bool = False) -> str:
         if branch:
             api.create_branch(parsed.repository, branch=branch, exist_ok=True)
         held = api.list_repo_files(parsed.repository, revision=branch)
-    stale = sorted(n for n in held if n.endswith(".safetensors") and n not in upload.files)
+    stale = sorted(name for name in {*held} - {*upload.files} if belongs(name))
     if stale:
+        more = f" and {len(stale) - 1} more files" if len(stale) > 1 else ""
         raise UserError(
-            f"{parsed} holds {stale[0]}, which is not among the files to upload and would be mixed "
-            "with them: delete it there, or push to another repository"
+            f"{parsed} holds {stale[0]}{more} of another model, which would be read beside or "
+            "instead of what is uploaded: delete them there, or push to another repository"
         )
     operations = [CommitOperationAdd(name, str(upload.folder / name)) for name in upload.files]
     with _explained(parsed, pushing=True), _progress_on_a_terminal():

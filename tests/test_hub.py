@@ -195,6 +195,12 @@ def test_an_error_of_the_library_itself_is_not_hidden(hub_server, monkeypatch):
         hub.download("hf://me/model", everything, "x")
 
 
+def push(tmp_path, files, address, **options) -> str:
+    """Pushes files; safetensors are those of a model."""
+    upload = folder_of(tmp_path, files)
+    return hub.push(upload, address, belongs=lambda n: n.endswith(".safetensors"), **options)
+
+
 def folder_of(tmp_path, files) -> hub.Upload:
     for name, data in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +214,7 @@ CARD = {"README.md": b"---\nlicense: other\nlicense_name: x\n---\n# Model\n"}
 def test_what_was_pushed_is_what_is_downloaded(hub_server, tmp_path):
     hub_server.log_in()
     files = CARD | {"model.safetensors": bytes(30_000), "sub/config.json": b"{}"}
-    pushed = hub.push(folder_of(tmp_path, files), "hf://me/new", private=True)
+    pushed = push(tmp_path, files, "hf://me/new", private=True)
     repository = hub_server.repositories["me/new"]
     assert repository.private and len(repository.commits) == 2  # the new one and one upload
     assert pushed == f"hf://me/new@{repository.branches['main']}"
@@ -220,7 +226,7 @@ def test_what_was_pushed_is_what_is_downloaded(hub_server, tmp_path):
 def test_a_branch_is_created_and_the_others_stay(hub_server, tmp_path):
     hub_server.log_in()
     before = hub_server.add("me/model", {"config.json": b"{}"})
-    hub.push(folder_of(tmp_path, CARD), "hf://me/model@trial")
+    push(tmp_path, CARD, "hf://me/model@trial")
     repository = hub_server.repositories["me/model"]
     assert repository.branches["main"] == before != repository.branches["trial"]
 
@@ -229,7 +235,7 @@ def test_weights_that_would_be_mixed_with_those_there_are_refused(hub_server, tm
     hub_server.log_in()
     hub_server.add("me/model", {"model-00001-of-00002.safetensors": b"x"})
     with pytest.raises(UserError) as failure:
-        hub.push(folder_of(tmp_path, CARD | {"model.safetensors": b"y"}), "hf://me/model")
+        push(tmp_path, CARD | {"model.safetensors": b"y"}, "hf://me/model")
     assert "model-00001-of-00002.safetensors" in one_line(failure)
     assert len(hub_server.repositories["me/model"].commits) == 1
 
@@ -249,7 +255,7 @@ def test_a_push_that_is_not_permitted_is_said_in_one_line(
     if logged_in:
         hub_server.log_in()
     with pytest.raises(UserError) as failure:
-        hub.push(folder_of(tmp_path, CARD), address)
+        push(tmp_path, CARD, address)
     assert message in one_line(failure)
     assert not hub_server.repositories
 
@@ -258,7 +264,7 @@ def test_a_card_that_the_hub_refuses_is_said_before_anything_is_uploaded(hub_ser
     hub_server.log_in()
     card = {"README.md": b"---\nlicense: other\n---\n"}
     with pytest.raises(UserError) as failure:
-        hub.push(folder_of(tmp_path, card | {"model.safetensors": bytes(30_000)}), "hf://me/new")
+        push(tmp_path, card | {"model.safetensors": bytes(30_000)}, "hf://me/new")
     assert "license_name" in one_line(failure)
     assert not hub_server.blobs
 
@@ -267,7 +273,7 @@ def test_an_upload_that_fails_commits_nothing_and_is_said_in_one_line(hub_server
     hub_server.log_in()
     hub_server.refuse_uploads = True
     with pytest.raises(UserError) as failure:
-        hub.push(folder_of(tmp_path, CARD | {"model.safetensors": bytes(30_000)}), "hf://me/new")
+        push(tmp_path, CARD | {"model.safetensors": bytes(30_000)}, "hf://me/new")
     assert "denies access (403)" in one_line(failure)
     (first,) = hub_server.repositories["me/new"].commits.values()
     assert set(first) == {".gitattributes"}

@@ -9,6 +9,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_bytes, write_text
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.hub_files import belongs_to_model
 from ditfuse_jax.weights.license import LICENSE, find_license
 from ditfuse_jax.weights.run_paths import CHECKPOINTS
 from ditfuse_jax.weights.tensors import PICKLES
@@ -59,7 +60,8 @@ def push(folder: Path, address: str, *, private: bool = False, dry_run: bool = F
             print(f"{(folder / name).stat().st_size:>14,}  {name}")
         print(f"would upload {len(files)} files, {size:,} bytes, from {folder} to {target}")
         return
-    pushed = hub.push(hub.Upload(folder, files), address, private=private)
+    upload = hub.Upload(folder, files)
+    pushed = hub.push(upload, address, belongs=belongs_to_model, private=private)
     print(f"pushed {len(files)} files, {size:,} bytes: {pushed}")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.prompts.tokenizer import TOKENIZER_FILES
+from ditfuse_jax.weights.bundle import RECIPE
 from ditfuse_jax.weights.run_paths import CHECKPOINTS
 from ditfuse_jax.weights.tensors import KNOWN_TENSORS, PICKLES
 
@@ -19,6 +21,8 @@ _TRAINING = "training/"
 _TRANSFORMER = "transformer/"
 _AUTOENCODERS = ("vae/", "autoencoder/")
 _TEXTS = ("tokenizer.model", "LICENSE")
+# What decides how weights are read.
+_CONFIGS = ("config.json", "adapter_config.json", "model_index.json", RECIPE, *TOKENIZER_FILES)
 
 
 def download_model(address: Path | str) -> Path:
@@ -63,6 +67,13 @@ def model_files(names: Sequence[str]) -> list[str]:
         if name.count("/") <= 1 and (name.endswith(".json") or Path(name).name in _TEXTS)
     ]
     return sorted({*main, *companions, *texts})
+
+
+def belongs_to_model(name: str) -> bool:
+    """Returns whether a file of a repository is part of a model, in any layout."""
+    if name.startswith(f"{CHECKPOINTS}/") or name.endswith((".safetensors", ".index.json")):
+        return True
+    return name.count("/") <= 1 and Path(name).name in _CONFIGS
 
 
 def _tensors(folder: str, names: Iterable[str]) -> list[str]:
