@@ -27,6 +27,7 @@ from ditfuse_jax.train.metrics_files import read_metrics
 from ditfuse_jax.train.recipe import Config, load_recipe
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import resolve
+from ditfuse_jax.weights.identity import model_identity
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complete
 
 # A run may be continued with other values of these keys.
@@ -140,6 +141,7 @@ class Trial:
       evaluation: the arguments of `ditfuse` that compute its scores; empty if the training's own
         evaluation does.
       folder: where these arguments write the scores.
+      model: `model_identity` of the checkpoint that the sweep evaluates; "" if there is none.
     """
 
     setting: str
@@ -147,6 +149,7 @@ class Trial:
     training: Training | None
     evaluation: Arguments
     folder: Path
+    model: str = ""
 
     @property
     def name(self) -> str:
@@ -160,21 +163,39 @@ class Trial:
             assert self.training is not None
             return self.training.last_scores()
         report = self.folder / "report.json"
-        if not (report.is_file() and self._arguments_file.is_file()):
+        if not (report.is_file() and self._is_evaluated()) or self.is_outdated():
             return None
-        if json.loads(self._arguments_file.read_text(encoding="utf-8")) != list(self.evaluation):
-            return None  # the scores of another evaluation
         content = json.loads(report.read_text(encoding="utf-8"))
         values = {name: content[name].get("fused") for name in METRICS if name in content}
         return {name: value for name, value in values.items() if value is not None}
+
+    def is_outdated(self) -> bool:
+        """Whether there are scores, but of what the checkpoint's path meant before.
+
+        Scores of a checkpoint that does not exist any more are not outdated.
+        """
+        return self._is_evaluated() and bool(self.model) and self._stored()["model"] != self.model
 
     def invalidate_scores(self) -> None:
         """Marks the report as not belonging to these arguments, before it is overwritten."""
         self._arguments_file.unlink(missing_ok=True)
 
     def mark_scored(self) -> None:
-        """Records that the report was computed with these arguments."""
-        write_text(self._arguments_file, json.dumps(self.evaluation) + "\n")
+        """Records that the report was computed with these arguments, of this model."""
+        record = {"arguments": self.evaluation, "model": self.model}
+        write_text(self._arguments_file, json.dumps(record) + "\n")
+
+    def _is_evaluated(self) -> bool:
+        """Whether there are scores that were computed with these arguments."""
+        return self._stored()["arguments"] == list(self.evaluation)
+
+    def _stored(self) -> dict[str, Any]:
+        """Returns what `mark_scored` has recorded; without arguments if there is nothing."""
+        if not self._arguments_file.is_file():
+            return {"arguments": None, "model": ""}
+        record = json.loads(self._arguments_file.read_text(encoding="utf-8"))
+        # Version 0.1 recorded the arguments alone.
+        return record if isinstance(record, dict) else {"arguments": record, "model": ""}
 
     @property
     def _arguments_file(self) -> Path:
@@ -209,6 +230,7 @@ def make_plan(sweep: Sweep, folder: Path) -> SweepPlan:
     slugs = _slugs([name for name, _ in sweep.items()])
     split = {name: _split((*sweep.overrides, *own)) for name, own in sweep.items()}
     shared = collections.Counter(trained for trained, _ in split.values())
+    model = model_identity(sweep.checkpoint) if sweep.checkpoint else ""
     trainings: dict[tuple[Arguments, int], Training] = {}
     trials = []
     for (name, (trained, sampling)), seed in itertools.product(split.items(), sweep.seeds):
@@ -235,7 +257,7 @@ def make_plan(sweep: Sweep, folder: Path) -> SweepPlan:
             trainings[trained, seed] = training
         scores = (training.folder if training else folder) / "scores" / f"{slugs[name]}-seed{seed}"
         evaluation = _evaluation(sweep, training, sampling, seed, scores)
-        trials.append(Trial(name, seed, training, evaluation, scores))
+        trials.append(Trial(name, seed, training, evaluation, scores, model))
     for training in trainings.values():
         training.check()
     return SweepPlan(folder, sweep, trials)

@@ -1,6 +1,7 @@
 """`ditfuse sweep`: runs the trials that are not done and writes the report."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def sweep(
     if workers < 0:
         raise UserError(f"the number of trainings at a time must be at least 0, not {workers}")
     plan = _plan(file, workdir, overrides, recipe, imports)
+    outdated = sum(trial.is_outdated() for trial in plan.trials)
+    if outdated and not quiet:
+        then = "computed again" if workers else "left out: run without -n 0 to compute them again"
+        print(
+            f"{plan.sweep.checkpoint} has changed since it was scored, or version 0.1 scored it: "
+            f"{outdated} of {len(plan.trials)} scores are {then}",
+            file=sys.stderr,
+        )
     if dry_run:
         for command in _commands(plan):
             print(command)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ditfuse_jax.sweep import Sweep, sweep
 from ditfuse_jax.sweep.local import last_line, run_plan
 from ditfuse_jax.sweep.report import write_report
 from ditfuse_jax.sweep.table import make_table
@@ -169,3 +170,25 @@ def test_a_sweep_in_a_bucket_reads_scores_and_keeps_the_logs_there(
     assert [f.log.read_text().count("unlucky") for f in outcome.failures] == [2, 2]
     page = write_report(made, make_table(made), outcome.failures)
     assert str(page).startswith("gs://") and page.is_file()
+
+
+def test_a_model_that_was_trained_further_is_scored_again_and_this_is_said(fake, tmp_path, capsys):
+    settings = {f"{n} steps": (f"--config.sample.steps={n}",) for n in (1, 2)}
+    run, folder = tmp_path / "mine", tmp_path / "sweep"
+    of_run = Sweep(settings, checkpoint=str(run), evaluate=("--data", "x"), seeds=(0,))
+
+    def train(step: str) -> None:
+        (run / "checkpoints" / step).mkdir(parents=True)
+        (run / "checkpoints" / step / "d").write_text("x")
+
+    for step, said in (("3", ""), ("4", "mine has changed since it was scored"), ("", "")):
+        if step:
+            train(step)
+        sweep(of_run, folder)
+        error = capsys.readouterr().err
+        assert said in error and ("2 of 2 scores are computed again" in error) == bool(said)
+    assert len(fake.calls()) == 4
+    train("5")
+    sweep(of_run, folder, workers=0)
+    output = capsys.readouterr()
+    assert "left out: run without -n 0" in output.err and "0 of 1" in output.out

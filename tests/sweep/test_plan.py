@@ -1,6 +1,7 @@
 """Folders and commands of a sweep's trials, and which trials are done."""
 
 import json
+import shutil
 
 import pytest
 
@@ -221,3 +222,35 @@ def test_scores_are_used_only_with_the_arguments_that_computed_them(plan):
     other = plan({"few": ("--config.sample.steps=3",)}, recipe="", overrides=(), checkpoint="m",
                  evaluate=ON).trials[0]  # fmt: skip
     assert other.folder == trial.folder and other.scores() is None
+
+
+def test_scores_of_what_the_checkpoint_was_before_are_not_used(plan, tmp_path):
+    run = tmp_path / "mine"
+
+    def made():
+        return plan({"a": ()}, recipe="", overrides=(), checkpoint=str(run), evaluate=ON).trials[0]
+
+    (run / "checkpoints" / "3").mkdir(parents=True)
+    (run / "checkpoints" / "3" / "d").write_text("x")
+    made().folder.mkdir(parents=True)
+    (made().folder / "report.json").write_text('{"quality": {"fused": 2.0}}')
+    assert made().scores() is None and not made().is_outdated()
+    made().mark_scored()
+    assert made().scores() == {"quality": 2.0}
+    (run / "checkpoints" / "4").mkdir()
+    (run / "checkpoints" / "4" / "d").write_text("x")
+    assert made().is_outdated() and made().scores() is None
+    made().mark_scored()
+    assert made().scores() == {"quality": 2.0}
+    shutil.rmtree(run)  # the scores remain those of the model that there was
+    assert made().scores() == {"quality": 2.0}
+
+
+def test_scores_of_a_checkpoint_whose_model_was_not_recorded_are_outdated(plan, tmp_path):
+    (tmp_path / "model.safetensors").write_text("x")
+    trial = plan({"a": ()}, recipe="", overrides=(), checkpoint=str(tmp_path),
+                 evaluate=ON).trials[0]  # fmt: skip
+    trial.folder.mkdir(parents=True)
+    (trial.folder / "report.json").write_text('{"quality": {"fused": 2.0}}')
+    (trial.folder / "arguments.json").write_text(json.dumps(trial.evaluation))
+    assert trial.is_outdated() and trial.scores() is None
