@@ -200,6 +200,7 @@ def registries() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         "ditfuse_jax.model.heads": ["HEADS"],
         "ditfuse_jax.model.attention": ["IMPLEMENTATIONS"],
         "ditfuse_jax.model.remat": ["REMAT_POLICIES"],
+        "ditfuse_jax.model.quantization": ["QUANTIZATIONS"],
         "ditfuse_jax.flow": ["SOLVERS"],
         "ditfuse_jax.flow.times": ["TIME_SAMPLERS", "SHIFT_RULES"],
         "ditfuse_jax.flow.loss": ["WEIGHTINGS"],

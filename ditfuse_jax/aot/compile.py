@@ -13,9 +13,10 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.attention import AttentionMask
 from ditfuse_jax.model.flops import condition_flops, draw_flops
 from ditfuse_jax.model.layout import Layout
+from ditfuse_jax.model.quantization import QUANTIZATIONS
 from ditfuse_jax.model.remat import AUTO
 from ditfuse_jax.parallel import Partitioner, make_mesh
-from ditfuse_jax.parallel.accelerators import TPUS, Accelerator
+from ditfuse_jax.parallel.accelerators import GPUS, TPUS, Accelerator
 from ditfuse_jax.parallel.compiler_options import compiler_options
 from ditfuse_jax.prompts import TextSlots, encode_prompt, load_tokenizer
 from ditfuse_jax.sample.standard_prompts import standard_prompt
@@ -28,6 +29,9 @@ from ditfuse_jax.train.settings import Recipe, resolve
 from ditfuse_jax.xla.memory import device_bytes
 
 PROGRAMS = ("train", "sample")
+
+# Takes the place of GPUs.
+STAND_IN = Topology("v5p", (1, 1, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,8 @@ class CompileConfig:
       lora: train adapters as in the recipe `omnigen_lora` instead of all weights.
       config: a recipe, whose model, data, mesh and teacher count instead of the above but
         `program` and `batch_size`; empty for none.
+      quantize: how the kernels are kept in sampling, or under the adapters in training; see
+        `Network`.
       overrides: configuration overrides like `--config.model.remat=full`.
     """
 
@@ -53,6 +59,7 @@ class CompileConfig:
     lora: bool = False
     config: str = ""
     overrides: tuple[str, ...] = ()
+    quantize: str | None = None
 
     def recipe(self, devices: int, slices: int) -> Recipe:
         """Returns the recipe for a number of devices; each slice holds one copy of the parameters.
@@ -68,7 +75,13 @@ class CompileConfig:
                 f"program {self.program!r} is unknown; choose from {', '.join(PROGRAMS)}"
             )
         if self.config:
+            if self.quantize is not None and self.program == "train":
+                raise UserError("--quantize has no effect on --config: set lora.quantize there")
             return self._of_recipe(slices)
+        if self.quantize is not None:
+            QUANTIZATIONS.find(self.quantize)
+            if self.program == "train" and not self.lora:
+                raise UserError("quantised weights do not train: give --lora, too")
         config: Config = default_config(self.preset)
         config.data.crop = (self.image_size, self.image_size)
         config.data.batch_size = self.batch_size or (
@@ -82,6 +95,7 @@ class CompileConfig:
             config.mesh.tensor = -1
         if self.lora:
             config.lora.rank, config.lora.alpha = 8, 8.0
+            config.lora.quantize = self.quantize or ""
             config.train.ema_decay = 0.0
         config.lock()
         return resolve(apply_overrides(config, self.overrides))
@@ -122,6 +136,29 @@ def compile_programs(
     )
 
 
+def compile_for_card(
+    config: CompileConfig, card: str, *, low_effort: bool = False, folder: Path | None = None
+) -> list[Report]:
+    """Compiles programs for one GPU by compiling them for a TPU of much memory in its place.
+
+    XLA compiles for GPUs only where there is one.  The arguments are the same bytes; the
+    temporaries are those of the TPU's compiler, which pads short dimensions.
+
+    Args:
+      config: what to compile; by default for one example.
+      card: a key of `GPUS`.
+      low_effort, folder: see `compile_programs`.
+
+    Raises:
+      UserError: see `compile_programs`; or the card is unknown.
+    """
+    accelerator = GPUS.find(card)
+    one = dataclasses.replace(config, batch_size=config.batch_size or 1)
+    target = f"{card}, compiled for {STAND_IN}"
+    devices = STAND_IN.devices()
+    return compile_on(one, devices, accelerator, target, low_effort=low_effort, folder=folder)
+
+
 def compile_on(
     config: CompileConfig,
     devices: Sequence[Any],
@@ -139,11 +176,15 @@ def compile_on(
     recipe = config.recipe(len(devices), max(slice_of) + 1)
     recipe, _ = with_attention(recipe, devices[0])
     partitioner = Partitioner(make_mesh(recipe.mesh, devices))
-    settings = {"low_effort": low_effort, "folder": folder or cache_folder()}
+    settings: dict[str, Any] = {
+        "low_effort": low_effort,
+        "folder": folder or cache_folder(),
+        "quantize": config.quantize,
+    }
     if config.program == "sample":
         return [
             _compile(recipe, partitioner, program, accelerator, target, **settings)
-            for program in sampling_programs(recipe, partitioner)
+            for program in sampling_programs(recipe, partitioner, config.quantize)
         ]
     if recipe.model.remat != AUTO:
         program = train_program(recipe, partitioner)
@@ -172,6 +213,7 @@ def _compile(
     *,
     low_effort: bool,
     folder: Path,
+    quantize: str | None,
 ) -> Report:
     """Compiles one program and reports on it."""
     devices = list(partitioner.mesh.devices.flat)  # programs number devices in this order
@@ -187,6 +229,8 @@ def _compile(
         "attention": recipe.model.attention,
         "effort": "low" if low_effort else "default",
     }
+    if quantize:
+        facts["quantize"] = quantize
     options = {}
     consumers = {name: device_bytes(tree) for name, tree in program.arguments.items()}
     if program.name == "train":

@@ -53,7 +53,10 @@ def train_program(recipe: Recipe, partitioner: Partitioner) -> Program:
     optimizer = make_optimizer(recipe.optimizer, recipe.train.steps)
     state = abstract_state(recipe.network, optimizer, recipe.step.ema_decay > 0, partitioner)
     space, autoencoder = abstract_space(recipe, partitioner)
-    base = abstract_model(recipe.model, partitioner, frozen=True) if recipe.lora else {}
+    quantize = recipe.network.quantize
+    base: Parameters = {}
+    if recipe.lora:
+        base = abstract_model(recipe.model, partitioner, frozen=True, quantize=quantize)
     distils = recipe.step.teacher is not None and not recipe.lora
     teacher = abstract_model(recipe.model, partitioner, frozen=True) if distils else None
     frozen = Frozen(base, autoencoder, teacher)
@@ -67,10 +70,17 @@ def train_program(recipe: Recipe, partitioner: Partitioner) -> Program:
     )
 
 
-def sampling_programs(recipe: Recipe, partitioner: Partitioner) -> list[Program]:
+def sampling_programs(
+    recipe: Recipe, partitioner: Partitioner, quantize: str | None = None
+) -> list[Program]:
     """Returns the programs of `fuse` for a batch of the recipe's crop: encode, sample and decode.
 
     A model on pixels has `sample` only.
+
+    Args:
+      recipe: the model and its sampling.
+      partitioner: of the mesh.
+      quantize: how the kernels are quantised; see `Network`.
 
     Raises:
       UserError: the batch or a parameter is not divisible by its mesh axes.
@@ -79,9 +89,9 @@ def sampling_programs(recipe: Recipe, partitioner: Partitioner) -> list[Program]
     partitioner.check_batch(size, accumulation=1)
     sampling = recipe.sampling
     model = dataclasses.replace(recipe.model, text_slots=sampling.text_slots)
-    graph, _ = make_graph(Network(model))
+    graph, _ = make_graph(Network(model, quantize=quantize))
     # Adapters are merged into the weights before sampling.
-    parameters = abstract_model(model, partitioner, frozen=True)
+    parameters = abstract_model(model, partitioner, frozen=True, quantize=quantize)
     space, autoencoder = abstract_space(recipe, partitioner)
     shape, text = space.shape(height, width), _text_length(sampling.text_slots)
     names = sampling.guidance.branches

@@ -19,11 +19,13 @@ class ModelChoice:
       model: as `--checkpoint` takes it.
       adapters: as `--lora` takes each.
       base: as `--base` takes it.
+      quantize: as `--quantize` takes it.
     """
 
     model: str = "small"
     adapters: tuple[str, ...] = ()
     base: str | None = None
+    quantize: str | None = None
 
 
 def command_line(choice: ModelChoice, names: Sequence[str], arguments: Mapping[str, Any]) -> str:
@@ -40,6 +42,8 @@ def command_line(choice: ModelChoice, names: Sequence[str], arguments: Mapping[s
     words += [word for adapter in choice.adapters for word in ("--lora", adapter)]
     if choice.base is not None:
         words += ["--base", choice.base]
+    if choice.quantize is not None:
+        words += ["--quantize", choice.quantize]
     for name, value in arguments.items():
         if name == "adjust":
             words += [word for text in value for word in ("--adjust", text)]
@@ -55,6 +59,8 @@ def python_call(choice: ModelChoice, names: Sequence[str], arguments: Mapping[st
         loaded.append(f"adapters={list(choice.adapters)!r}")
     if choice.base is not None:
         loaded.append(f"base={choice.base!r}")
+    if choice.quantize is not None:
+        loaded.append(f"quantize={choice.quantize!r}")
     given = [*map(repr, names), *(f"{name}={value!r}" for name, value in arguments.items())]
     return (
         "from ditfuse_jax import Fuser\n\n"

@@ -1,6 +1,7 @@
 """Runs the page until a signal ends it."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ditfuse_jax.app.equivalents import ModelChoice
 from ditfuse_jax.app.host import page_maker
@@ -15,6 +16,7 @@ def app(
     *,
     adapters: Sequence[str] = (),
     base: str | None = None,
+    quantize: str | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     limits: Limits | None = None,
@@ -39,9 +41,10 @@ def app(
     """
     key, local = access_key(host), host in LOOPBACK
     limits = limits or Limits()
-    choice = ModelChoice(model, tuple(adapters), base)
+    choice = ModelChoice(model, tuple(adapters), base, quantize)
     with page_maker(choice, limits) as make, bound(host, port) as listener:
-        fuser = load() if load else Fuser.load(model, adapters=adapters, base=base)
+        chosen: dict[str, Any] = {"adapters": adapters, "base": base, "quantize": quantize}
+        fuser = load() if load else Fuser.load(model, **chosen)
         page = make(fuser, key, lambda prepared: fuser.run([prepared])[0])
         guarded = Guard(
             page.app,

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoint,
         adapters=args.lora,
         base=None if args.base is None else os.fspath(args.base),
+        quantize=args.quantize,
         host=args.host,
         port=args.port,
         limits=limits_of(args),
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
             checkpoint,
             adapters=model["adapters"],
             base=model["base"],
+            quantize=model["quantize"],
             **sampling_overrides(args),
         ),
     )

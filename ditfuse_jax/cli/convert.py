@@ -6,6 +6,7 @@ ditfuse convert ADAPTER --base weights/omnigen -o runs/adapter        (PEFT fold
 ditfuse convert runs/lora -o ADAPTER                   (an adapter trained here, for PEFT)
 ditfuse convert OmniGen-v1 --lora ADAPTER=0.8 --lora OTHER -o weights/merged
 ditfuse convert runs/mine --to bundle --dtype bfloat16 -o mine    (a bundle: a few files to share)
+ditfuse convert OmniGen-v1 --quantize nf4 -o weights/omnigen_nf4      (to use, not to train)
 ditfuse convert small --to onnx -o DIR                 (a graph, and an example without JAX)
 ditfuse convert runs/mine -o mine --push hf://me/mine --dry-run   (with a model card, to be read)
 ditfuse convert mine --push hf://me/mine               (uploads the folder)
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", type=model_path, help="weights under a PEFT adapter")
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    add("--quantize", metavar="int8|nf4", help="keep the layers' kernels in 8 or 4 bits")
     add("--push", metavar="hf://OWNER/NAME", help="write a model card and upload the output")
     add("--private", action="store_true", help="a repository that --push creates is private")
     add("--dry-run", action="store_true", help="show what --push would upload")
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify is not None:
         if args.source or args.output or args.push:
             raise UserError("--verify excludes a source, --output and --push")
-        unused = ("--to", "--base", "--lora", "--dtype", "--private", "--dry-run")
+        unused = ("--to", "--base", "--lora", "--dtype", "--quantize", "--private", "--dry-run")
         refuse_unused(args, unused, "with --verify")
         return 0 if verify(args.verify) else EXIT_MISMATCH
     if args.source is None or (args.output is None and not args.push):
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.private or args.dry_run) and not args.push:
         raise UserError("--private and --dry-run are for --push hf://OWNER/NAME")
     if args.output is None:  # a folder that was converted before
-        if args.to or args.base or args.lora or args.dtype:
+        if args.to or args.base or args.lora or args.dtype or args.quantize:
             raise UserError(
                 "a conversion needs -o OUTPUT; without it --push uploads SOURCE as it is"
             )
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         base=args.base,
         adapters=[WeightedAdapter.parse(text) for text in args.lora],
         dtype=args.dtype,
+        quantize=args.quantize,
         push=args.push or "",
     )
     print(f"written: {written}")

@@ -10,7 +10,7 @@ from ditfuse_jax.paths import model_path
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint, --lora and --base."""
+    """Adds --checkpoint, --lora, --base and --quantize."""
     add = parser.add_argument
     add(
         "--checkpoint",
@@ -19,6 +19,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--lora", action="append", default=[], metavar="DIR[=WEIGHT]", help="adapter to merge")
     add("--base", type=model_path, help="where the weights under a run's adapters are, if moved")
+    add(
+        "--quantize",
+        metavar="int8|nf4",
+        help="keep the layers' kernels in 8 or 4 bits, for a smaller device",
+    )
 
 
 def add_range_option(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +58,7 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": args.checkpoint,
         "adapters": [WeightedAdapter.parse(text) for text in args.lora],
         "base": args.base,
+        "quantize": args.quantize,
     }
 
 

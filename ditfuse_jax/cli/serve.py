@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> None:
         from ditfuse_jax.app import ModelChoice, page_maker
 
         base = None if args.base is None else os.fspath(args.base)
-        page = page_maker(ModelChoice(os.fspath(checkpoint), tuple(args.lora), base), limits)
+        choice = ModelChoice(os.fspath(checkpoint), tuple(args.lora), base, args.quantize)
+        page = page_maker(choice, limits)
     # The batch size is that of the server's batches, not a setting of the model.
     sampling = sampling_overrides(args) | {"batch_size": None}
     serve(
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
             adapters=model["adapters"],
             base=model["base"],
             devices=jax.local_devices(),
+            quantize=model["quantize"],
             **sampling,
         ),
         page=page,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from ditfuse_jax.errors import UserError
 
-MODEL_OPTIONS = ("--checkpoint", "--lora", "--base")
+MODEL_OPTIONS = ("--checkpoint", "--lora", "--base", "--quantize")
 
 
 def given_options(argv: Sequence[str]) -> frozenset[str]:

@@ -59,3 +59,5 @@ LAYOUTS: Registry[LayoutWriter] = Registry(
 
 # Layouts of adapters; the others hold whole models.
 ADAPTER_LAYOUTS = ("run", "peft")
+# Layouts that hold quantised kernels.
+QUANTIZED_LAYOUTS = ("run", "bundle")

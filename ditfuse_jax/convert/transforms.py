@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from ditfuse_jax.model.lora import merge_lora
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.weights import Adapter, Checkpoint, ParameterReader, open_adapter
-from ditfuse_jax.weights.adapters import adapted_sampling, check_adapter_tokenizer
+from ditfuse_jax.weights import Checkpoint, ParameterReader, open_adapter
+from ditfuse_jax.weights.adapters import (
+    adapted_sampling,
+    check_adapter_tokenizer,
+    merge_adapters,
+)
 from ditfuse_jax.weights.checkpoint import ParameterPath
 
 
@@ -28,29 +31,6 @@ class _Cast(ParameterReader):
 
     def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
         return self._reader.read_leaf(path, layers).astype(self._dtype, copy=False)
-
-
-class _Merged(ParameterReader):
-    """Parameters with adapters merged into them, each times its weight."""
-
-    def __init__(self, reader: ParameterReader, adapters: Sequence[tuple[Adapter, float]]):
-        self.path = reader.path
-        self._reader, self._adapters = reader, adapters
-
-    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
-        return self._reader.shapes()
-
-    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
-        value = self._reader.read_leaf(path, layers)
-        for adapter, weight in self._adapters:
-            factors = adapter.leaves
-            for key in path[:-1]:
-                factors = factors.get(key, {})
-            if path[-1] == "kernel" and "lora_a" in factors:
-                rows = {name: x if layers is None else x[layers] for name, x in factors.items()}
-                merged = merge_lora({"kernel": value}, rows, adapter.lora.scaling * weight)
-                value = np.asarray(merged["kernel"])
-        return value
 
 
 def cast(checkpoint: Checkpoint, dtype: str | None) -> Checkpoint:
@@ -75,8 +55,6 @@ def merge(checkpoint: Checkpoint, adapters: Sequence[WeightedAdapter]) -> Checkp
         check_adapter_tokenizer(
             found, adapter.folder, checkpoint.tokenizer, checkpoint.model.vocab_size
         )
-    return dataclasses.replace(
-        checkpoint,
-        reader=_Merged(checkpoint.reader, opened),
-        sampling=adapted_sampling(checkpoint.sampling, [found for found, _ in opened]),
-    )
+    merged = merge_adapters(checkpoint, opened)
+    sampling = adapted_sampling(checkpoint.sampling, [found for found, _ in opened])
+    return dataclasses.replace(merged, sampling=sampling)

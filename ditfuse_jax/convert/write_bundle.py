@@ -12,6 +12,7 @@ from ditfuse_jax.train.recipe import to_json
 from ditfuse_jax.weights import Checkpoint, write_safetensors
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS, without_paths
 from ditfuse_jax.weights.license import LICENSE, find_license
+from ditfuse_jax.weights.quantized import QUANTIZED
 
 
 def write_bundle(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
@@ -29,6 +30,8 @@ def write_bundle(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -
     config = without_paths(checkpoint.config)
     if fingerprint := fingerprint_of(checkpoint):
         config[FINGERPRINT] = fingerprint
+    if checkpoint.quantized:
+        config[QUANTIZED] = checkpoint.quantized
     paths = {".".join(path): path for path in checkpoint.shapes()}
     specs = {
         ".".join(path): (shape.dtype, shape.shape) for path, shape in checkpoint.shapes().items()

@@ -23,6 +23,7 @@ from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights import Checkpoint, open_adapter
 from ditfuse_jax.weights.checkpoint import ParameterPath
+from ditfuse_jax.weights.quantized import QUANTIZED
 from ditfuse_jax.weights.run import AUTOENCODER, TOKENIZER
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, COMMITTED, PARAMETERS, check_storage
 
@@ -74,6 +75,7 @@ def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
             "alpha": lora.alpha,
             "target_modules": lora.target_modules,
             "use_rslora": lora.use_rslora,
+            "quantize": lora.quantize,
             "adapter": "",
         }
     )
@@ -102,6 +104,8 @@ def _save_config(
     values = config.to_dict()
     if fingerprint := fingerprint_of(checkpoint):
         values[FINGERPRINT] = fingerprint
+    if checkpoint.quantized and not checkpoint.lora:
+        values[QUANTIZED] = checkpoint.quantized
     checkpoints = Checkpoints(folder)
     checkpoints.save_config(0, values, adapter)
     checkpoints.close()

@@ -1,8 +1,11 @@
 """What the target is conditioned on, as given and as encoded."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+
+if TYPE_CHECKING:
+    from ditfuse_jax.model.quantized_cache import QuantizedKeyValues
 
 
 class Condition(NamedTuple):
@@ -32,7 +35,7 @@ class EncodedCondition(NamedTuple):
     """A condition's keys and values, for any number of calls of `denoise`.
 
     Attributes:
-      key_values: (L, B, C', Hkv, d), C' at least C; see `Transformer`.
+      key_values: (L, B, C', Hkv, d), C' at least C, as `Transformer` returns them.
       valid: (B, C) False for padding and absent images.
       cos: (B, 1 + P, d/2) rotary cosines of a draw's tokens.
       sin: (B, 1 + P, d/2) rotary sines.
@@ -40,7 +43,7 @@ class EncodedCondition(NamedTuple):
         `conv_stem` and `pooled_prompt`.
     """
 
-    key_values: KeyValues
+    key_values: "KeyValues | QuantizedKeyValues"
     valid: jax.Array
     cos: jax.Array
     sin: jax.Array

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ditfuse_jax.model.logical_axes import Axes, parameter, spans_devices
+from ditfuse_jax.model.logical_axes import Axes, parameter
+from ditfuse_jax.model.products import product
 from ditfuse_jax.model.rngs import Rngs
 
 # Standard deviation of freshly initialised embeddings (Phi-3's `initializer_range`).
@@ -56,16 +57,15 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., *inputs) to (..., *outputs)."""
-        kernel, x = self.kernel[...].astype(self.dtype), x.astype(self.dtype)
-        if spans_devices():
-            out = jnp.tensordot(x, kernel, axes=self.num_inputs)
-        else:  # as one 2-D product, whose gradients XLA computes a fifth faster on CPUs
-            rows, columns = x.shape[: -self.num_inputs], kernel.shape[self.num_inputs :]
-            inputs = math.prod(kernel.shape[: self.num_inputs])
-            out = (x.reshape(-1, inputs) @ kernel.reshape(inputs, -1)).reshape(*rows, *columns)
+        out = self.multiply(x)
         if self.bias is not None:
             out = out + self.bias[...].astype(self.dtype)
         return out
+
+    def multiply(self, x: jax.Array) -> jax.Array:
+        """Maps (..., *inputs) to (..., *outputs), without the bias."""
+        kernel, x = self.kernel[...].astype(self.dtype), x.astype(self.dtype)
+        return product(x, kernel, self.num_inputs)
 
 
 class RMSNorm(nnx.Module):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.quantization import QUANTIZATIONS
 
 Tree = dict[str, Any]
 
@@ -35,6 +36,8 @@ class LoRAConfig:
       target_modules: the adapted linear layers, by the ends of their dotted paths ("qkv_proj",
         "time_token.inner"), or "all-linear".
       use_rslora: scales by `alpha / sqrt(rank)` instead (Kalajdzievski 2023).
+      quantize: how the kernels under the adapters are kept in training, a name in
+        `quantization.QUANTIZATIONS` (QLoRA, Dettmers et al. 2023); empty for unquantised ones.
 
     Raises:
       UserError: a value is invalid.
@@ -44,12 +47,15 @@ class LoRAConfig:
     alpha: float
     target_modules: tuple[str, ...]
     use_rslora: bool = False
+    quantize: str = ""
 
     def __post_init__(self):
         if self.rank < 1:
             raise UserError(f"lora.rank must be at least 1, not {self.rank}")
         if not self.alpha > 0:
             raise UserError(f"lora.alpha must be above 0, not {self.alpha}")
+        if self.quantize:
+            QUANTIZATIONS.find(self.quantize)
         if not self.target_modules or isinstance(self.target_modules, str):
             raise UserError(
                 "lora.target_modules must be a tuple of names of linear layers, e.g. "

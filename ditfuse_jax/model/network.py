@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig, split_lora
+from ditfuse_jax.model.quantization import LEAVES as QUANTIZED_LEAVES
 from ditfuse_jax.model.rngs import InitialKeys
 
 if TYPE_CHECKING:
@@ -21,10 +22,18 @@ Parameters = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A model, and the adapters around it if there are any."""
+    """A model, and the adapters around it if there are any.
+
+    Attributes:
+      model: sizes and choices of the model.
+      lora: the adapters.
+      quantize: how the kernels of its layers are kept, a name in `quantization.QUANTIZATIONS`; None
+        for unquantised ones.
+    """
 
     model: ModelConfig
     lora: LoRAConfig | None = None
+    quantize: str | None = None
 
     def build(self, key: jax.Array | int) -> "DiTFuse":
         """Returns the module with randomly initialised parameters."""
@@ -36,6 +45,10 @@ class Network:
         if self.lora:
             key = jax.random.key(key) if isinstance(key, int) else key
             add_lora(model, self.lora, rngs=InitialKeys(jax.random.fold_in(key, 1)))
+        if self.quantize:
+            from ditfuse_jax.model.quantized_layers import quantize_model
+
+            quantize_model(model, self.quantize)
         return model
 
 
@@ -43,7 +56,7 @@ def make_graph(network: Network) -> "tuple[nnx.GraphDef, nnx.State]":
     """Returns graph definition and abstract parameters; nothing is allocated.
 
     Raises:
-      UserError: a target of the adapters does not exist.
+      UserError: a target of the adapters does not exist, or a kernel cannot be quantised.
     """
     from flax import nnx
 
@@ -67,11 +80,13 @@ def trainable(network: Network, parameters: Parameters) -> Parameters:
 def frozen_dtypes(model: ModelConfig, shapes: Parameters) -> Parameters:
     """Replaces the types of abstract parameters by those in which a frozen model is kept.
 
-    That is the computation type, except for the norms' scales, which stay in float32.
+    That is the computation type, except for the norms' scales, which stay in float32, and quantised
+    kernels.
     """
+    kept = ("scale", *QUANTIZED_LEAVES)
 
     def leaf(path: tuple, x: Any) -> jax.ShapeDtypeStruct:
-        dtype = x.dtype if path[-1].key == "scale" else model.dtype
+        dtype = x.dtype if path[-1].key in kept else model.dtype
         return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype))
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)

@@ -14,6 +14,7 @@ from ditfuse_jax.model.condition import KeyValues
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.layers import Linear, RMSNorm
 from ditfuse_jax.model.logical_axes import num_shards, with_logical_constraint
+from ditfuse_jax.model.quantized_cache import QuantizedKeyValues
 from ditfuse_jax.model.remat import BLOCK_INPUT, remat
 from ditfuse_jax.model.rngs import InitialKeys, Rngs
 from ditfuse_jax.model.rope import apply_rope
@@ -149,6 +150,7 @@ class Transformer(nnx.Module):
         self.layers = nnx.vmap(lambda key: Block(config, rngs=InitialKeys(key)))(keys)
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=config.dtype)
         self.remat, self.unroll = config.remat, config.unroll
+        self.quantized: str | None = None  # set by `quantized_layers.quantize_model`
 
     def __call__(
         self,
@@ -156,18 +158,20 @@ class Transformer(nnx.Module):
         tokens: TokenInputs,
         mask: AttentionMask,
         *,
-        prefix: KeyValues | None = None,
+        prefix: KeyValues | QuantizedKeyValues | None = None,
         return_key_values: bool = False,
-    ) -> tuple[jax.Array, KeyValues | None]:
+    ) -> tuple[jax.Array, KeyValues | QuantizedKeyValues | None]:
         """Runs all layers.
 
         Args:
           x: (B, N, D) embedded tokens.
           tokens: their rotary tables and validity.
           mask: which tokens attend to which keys; the keys are the prefix's, then those of x.
-          prefix: (L, B, P, Hkv, d) keys and values of an earlier pass (the condition's).
+          prefix: (L, B, P, Hkv, d) keys and values of an earlier pass (the condition's), as it
+            returned them.
           return_key_values: also return this pass's keys and values, (L, B, N', Hkv, d).  N' is N,
-            rounded up with padding to the number of shards of the sequence.
+            rounded up with padding to the number of shards of the sequence.  In 8 bits if the
+            model is quantised so.
 
         Returns:
           The final hidden states (B, N, D), normalised, and the keys and values or None.
@@ -182,9 +186,16 @@ class Transformer(nnx.Module):
         tokens = TokenInputs(cos, sin, tokens.key_valid)
 
         def layer(x, scanned):
+            if self.quantized and self.unroll:
+                # Tied to x, or XLA dequantises all layers ahead of the loop over sampling's steps.
+                x, scanned = jax.lax.optimization_barrier((x, scanned))
             parameters, prefix = scanned
+            if isinstance(prefix, QuantizedKeyValues):
+                prefix = prefix.dequantize(x.dtype)
             x, own = nnx.merge(graph, parameters)(x, tokens, structure, prefix)
-            return x, own if return_key_values else None
+            if not return_key_values:
+                return x, None
+            return x, QuantizedKeyValues.of(own) if self.quantized else own
 
         x = with_logical_constraint(x, "batch", "sequence", "activation")
         layer = remat(layer, self.remat, in_scan=not self.unroll)

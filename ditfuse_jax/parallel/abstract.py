@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def abstract_model(
-    model: ModelConfig, partitioner: Partitioner, frozen: bool = False
+    model: ModelConfig,
+    partitioner: Partitioner,
+    frozen: bool = False,
+    quantize: str | None = None,
 ) -> Parameters:
     """Returns shapes, types and shardings of a model's parameters, without adapters.
 
@@ -21,8 +24,9 @@ def abstract_model(
       model: the model's config.
       partitioner: places each parameter on its mesh.
       frozen: uses the types of a frozen model; see `frozen_dtypes`.
+      quantize: how the kernels are quantised; see `Network`.
     """
-    _, state = make_graph(Network(model))
+    _, state = make_graph(Network(model, quantize=quantize))
     shapes = _shapes(state)
     if frozen:
         shapes = frozen_dtypes(model, shapes)

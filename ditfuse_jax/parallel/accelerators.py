@@ -7,6 +7,7 @@ utilisation is printed for them.  Other modules add entries to `TPUS` and `PEAK_
 """
 
 import dataclasses
+import math
 
 from ditfuse_jax.registry import Registry
 
@@ -44,6 +45,27 @@ _TPUS = {
 }
 
 TPUS: Registry[Accelerator] = Registry("TPU", _TPUS)
+
+
+def _gpu(flops: float, memory: float, bandwidth: float) -> Accelerator:
+    """Returns a GPU that works alone, so that nothing is sent.
+
+    The memory is the data sheet's in GB of 10^9 bytes.  Devices report a little more, of which
+    driver and libraries need about as much.
+    """
+    return Accelerator(flops, memory * 1e9, bandwidth, math.inf, math.inf)
+
+
+# Dense bfloat16 FLOP/s with float32 sums, GB, bytes/s.
+_GPUS = {
+    "l4": _gpu(121e12, 24, 300e9),
+    "l40s": _gpu(362e12, 48, 864e9),
+    "rtx4090": _gpu(165e12, 24, 1008e9),
+    "a100": _gpu(312e12, 80, 2039e9),
+    "h100": _gpu(989e12, 80, 3350e9),
+    "h200": _gpu(989e12, 141, 4800e9),
+}
+GPUS: Registry[Accelerator] = Registry("device", _GPUS)
 
 # Prefix of JAX's `device_kind` -> dense bfloat16 FLOP/s.
 _PEAK_FLOPS = {

@@ -50,6 +50,7 @@ def fuse(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     resize: bool = False,
     value_range: RangeOption = "auto",
     recursive: bool = False,
@@ -83,6 +84,7 @@ def fuse(
       sampling: sampling settings that differ from the model's own; see `SamplingConfig.override`.
       adapters: adapters to merge into the weights.
       base: the weights under a run's adapters, if they were moved.
+      quantize: how to quantise the model; see `load_trained`.
       resize: scale images to the size of the first of their stack.
       value_range: which samples of files with more than 8 bits become black and white; see
         `images.SourceRanges`.  All files of a source share the range.
@@ -142,14 +144,14 @@ def fuse(
             reuse_given=reuse is not None,
             quiet=quiet,
         )
-        return fuse_sequence(inputs, output, checkpoint, adapters, base, options)
+        return fuse_sequence(inputs, output, checkpoint, adapters, base, quantize, options)
     if pairing != "number" or not (fps is reuse is smoothing is None):
         raise UserError(
             "--fps, --pairing, --reuse and --smoothing are for videos: name a video as input or"
             " output"
         )
     job = find_inputs(inputs, recursive=recursive)
-    trained = load_trained(checkpoint, adapters, base)
+    trained = load_trained(checkpoint, adapters, base, quantize=quantize)
     config = trained.sampling.override(sampling or {})
     fuser = StackFuser(trained, config)
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)

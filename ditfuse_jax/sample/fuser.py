@@ -72,6 +72,7 @@ class Fuser:
         adapters: Sequence[str | os.PathLike[str] | WeightedAdapter] = (),
         base: str | os.PathLike[str] | None = None,
         devices: Sequence[Any] | None = None,
+        quantize: str | None = None,
         **sampling: Any,
     ) -> "Fuser":
         """Loads a model.
@@ -81,6 +82,7 @@ class Fuser:
             or diffusers' layout; or `hf://OWNER/NAME[@REVISION]`.
           adapters: adapters to merge: `FOLDER` or `FOLDER=WEIGHT`.
           base: the weights under a run's adapters, if they were moved.
+          quantize: `int8` or `nf4` to keep the kernels of the layers in 8 or 4 bits.
           devices: share every batch, such as `jax.local_devices()`; by default the first one only.
           sampling: fields of `SamplingConfig` that differ from the model's own, such as `steps=8`.
 
@@ -92,7 +94,7 @@ class Fuser:
             for adapter in adapters
         ]
         below = None if base is None else model_path(base)
-        trained = load_trained(model_path(model), merged, below, devices)
+        trained = load_trained(model_path(model), merged, below, devices, quantize)
         return cls(trained, trained.sampling.override(sampling))
 
     def __call__(

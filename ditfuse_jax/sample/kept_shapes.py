@@ -19,12 +19,14 @@ from ditfuse_jax.parallel.abstract import abstract_model
 from ditfuse_jax.xla.kept_programs import key_of, programs_folder
 
 
-def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
-    """Returns `abstract_model(model, partitioner, frozen=True)` for a mesh of one device."""
+def frozen_shapes(
+    model: ModelConfig, partitioner: Partitioner, quantize: str | None = None
+) -> Parameters:
+    """Returns `abstract_model` of a frozen model for a mesh of one device."""
     folder = programs_folder()
     if folder is None:
-        return abstract_model(model, partitioner, frozen=True)
-    path = folder / f"{key_of('shapes', model)}.json"
+        return abstract_model(model, partitioner, frozen=True, quantize=quantize)
+    path = folder / f"{key_of('shapes', model, quantize)}.json"
     replicated = jax.NamedSharding(partitioner.mesh, jax.P())
 
     def leaf(shape: list[int], dtype: str) -> jax.ShapeDtypeStruct:
@@ -34,7 +36,7 @@ def frozen_shapes(model: ModelConfig, partitioner: Partitioner) -> Parameters:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return _nested({tuple(name.split("/")): leaf(*kept[name]) for name in kept})
     except (OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one
-        shapes = abstract_model(model, partitioner, frozen=True)
+        shapes = abstract_model(model, partitioner, frozen=True, quantize=quantize)
     from flax import traverse_util
 
     flat: dict[Any, Any] = traverse_util.flatten_dict(shapes)

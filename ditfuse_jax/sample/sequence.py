@@ -67,6 +67,7 @@ def fuse_sequence(
     checkpoint: Path,
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
+    quantize: str | None,
     options: SequenceOptions,
 ) -> list[Path]:
     """Fuses sequences; see `fuse`.
@@ -84,7 +85,7 @@ def fuse_sequence(
         raise UserError(f"{len(options.prompts)} prompts: a sequence is fused with one")
     if options.depth == 16 and is_video(output) and not is_deep_video(output):
         raise UserError(f"{output}: this format has 8 bits: use .mkv, or a folder, for 16")
-    trained = load_trained(checkpoint, adapters, base)
+    trained = load_trained(checkpoint, adapters, base, quantize=quantize)
     config = trained.sampling.override(options.sampling)
     fuser = StackFuser(trained, config)
     text = options.prompts[0] if options.prompts else None

@@ -14,7 +14,6 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels, to_pixels
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.space import LatentSpace
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.prompts import (
@@ -73,7 +72,7 @@ class StackFuser:
         sampling.check_model(trained.model)
         structure = trained.structure
         if sampling.text_slots != trained.sampling.text_slots:
-            structure = for_sampling(Network(trained.model, trained.lora), sampling)
+            structure = for_sampling(trained.network, sampling)
         self._slots = TextSlots(*sampling.text_slots)
         self._tokenizer = load_tokenizer(trained.tokenizer)
         self._sampler = make_sampler(structure, sampling, partitioner)

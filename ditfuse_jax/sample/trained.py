@@ -22,9 +22,14 @@ from ditfuse_jax.paths import model_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.sample.kept_shapes import frozen_shapes
 from ditfuse_jax.sample.structure import Structure
-from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
-from ditfuse_jax.weights.adapters import adapted_sampling, check_adapter_tokenizer
+from ditfuse_jax.weights import Adapter, Checkpoint, open_adapter, open_checkpoint
+from ditfuse_jax.weights.adapters import (
+    adapted_sampling,
+    check_adapter_tokenizer,
+    merge_adapters,
+)
 from ditfuse_jax.weights.autoencoder import load_space
+from ditfuse_jax.weights.quantized import quantize_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,7 @@ class TrainedModel:
     name: where it comes from, for metadata and reports.
     lora: the adapters around the model, if there are any.
     partitioner: of the devices that share every batch; None for a single one.
+    quantized: how the kernels of the layers are quantised, if they are; see `Network`.
     """
 
     structure: Structure
@@ -54,6 +60,12 @@ class TrainedModel:
     name: str
     lora: LoRAConfig | None = None
     partitioner: Partitioner | None = None
+    quantized: str | None = None
+
+    @property
+    def network(self) -> Network:
+        """The model and its adapters, with the model's own text slots."""
+        return Network(self.model, self.lora, self.quantized)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +105,7 @@ def load_trained(
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | str | None = None,
     devices: Sequence[Any] | None = None,
+    quantize: str | None = None,
 ) -> TrainedModel:
     """Loads a model to be used.
 
@@ -102,17 +115,22 @@ def load_trained(
       base: the weights under an adapter; see `open_checkpoint`.
       devices: each gets the whole model, and a share of every batch; by default the first device of
         this process has both.
+      quantize: how to quantise the kernels of the layers, a name in
+        `model.quantization.QUANTIZATIONS`; adapters are merged before.  By default as the model was
+        written, or as the weights under its adapters were in training.
 
     Raises:
-      UserError: there is no model, or it does not fit its config, its tokenizer or the adapters.
+      UserError: there is no model, or it does not fit its config, its tokenizer or the adapters, or
+        it is quantised in another way.
     """
-    return load_checkpoint(open_checkpoint(path, base=base), adapters, devices)
+    return load_checkpoint(open_checkpoint(path, base=base), adapters, devices, quantize)
 
 
 def load_checkpoint(
     checkpoint: Checkpoint,
     adapters: Sequence[WeightedAdapter] = (),
     devices: Sequence[Any] | None = None,
+    quantize: str | None = None,
 ) -> TrainedModel:
     """Loads an opened checkpoint; see `load_trained`."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -122,20 +140,25 @@ def load_checkpoint(
     devices = devices or jax.local_devices()[:1]
     partitioner = Partitioner(make_mesh(MeshConfig(), devices))
     model = dataclasses.replace(model, attention=auto.for_device(model.attention, devices[0]))
-    network = Network(model, checkpoint.lora)
-    abstract = frozen_shapes(model, partitioner)
+    if quantize is None and checkpoint.lora:
+        quantize = checkpoint.lora.quantize or None
+    opened = [(_open_adapter(adapter, checkpoint), adapter.weight) for adapter in adapters]
+    sampling = adapted_sampling(checkpoint.sampling, [found for found, _ in opened])
+    if quantize or checkpoint.quantized:
+        # Read in the stored type, layer by layer: the unquantised model may not fit the device.
+        checkpoint = quantize_checkpoint(merge_adapters(checkpoint, opened), quantize)
+        opened = []
+    network = Network(model, checkpoint.lora, checkpoint.quantized)
+    abstract = frozen_shapes(model, partitioner, checkpoint.quantized)
     if network.lora:
         abstract = combine_trees(abstract, abstract_adapter(network, partitioner))
     parameters = checkpoint.read(abstract)
-    opened = []
-    for adapter in adapters:
-        opened.append(found := open_adapter(adapter.folder, model))
-        check_adapter_tokenizer(found, adapter.folder, tokenizer, model.vocab_size)
-        parameters = merge_lora(parameters, found.leaves, found.lora.scaling * adapter.weight)
+    for found, weight in opened:
+        parameters = merge_lora(parameters, found.leaves, found.lora.scaling * weight)
     space, autoencoder = load_space(model, checkpoint.autoencoder)
     if len(devices) > 1:
         autoencoder = jax.device_put(autoencoder, partitioner.replicated())
-    sampling = adapted_sampling(checkpoint.sampling, opened)
+    bits = f", {checkpoint.quantized}" if checkpoint.quantized else ""
     return TrainedModel(
         for_sampling(network, sampling),
         parameters,
@@ -145,10 +168,18 @@ def load_checkpoint(
         sampling,
         tokenizer,
         checkpoint.config,
-        " + ".join([checkpoint.name, *map(str, adapters)]),
+        " + ".join([checkpoint.name, *map(str, adapters)]) + bits,
         checkpoint.lora,
         partitioner if len(devices) > 1 else None,
+        checkpoint.quantized,
     )
+
+
+def _open_adapter(adapter: WeightedAdapter, checkpoint: Checkpoint) -> Adapter:
+    found = open_adapter(adapter.folder, checkpoint.model)
+    size = checkpoint.model.vocab_size
+    check_adapter_tokenizer(found, adapter.folder, checkpoint.tokenizer, size)
+    return found
 
 
 def for_sampling(network: Network, sampling: SamplingConfig) -> Network:

@@ -10,6 +10,7 @@ from typing import Any
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import RUNTIME_FIELDS, ModelConfig
+from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import with_defaults
 
@@ -20,11 +21,16 @@ _ABSENT = "(none)"
 # Settings of the sampler that make no difference to the images.
 _SPEED_ONLY = ("batch_size",)
 
-_MODEL_DEFAULTS = {
-    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-    for field in dataclasses.fields(ModelConfig)
-    if field.default is not dataclasses.MISSING
-}
+
+def _defaults(kind: type) -> dict[str, Any]:
+    return {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+_DEFAULTS = {"model": _defaults(ModelConfig), "lora": _defaults(LoRAConfig)}
 
 
 def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> None:
@@ -40,9 +46,8 @@ def check_same_model(saved: Mapping[str, Any], config: Config, path: Path) -> No
     """
     changeable = {*RUNTIME_FIELDS, "adapter"}
     for section in ("model", "lora"):
-        old, new = saved[section], to_plain(config[section])
-        if section == "model":  # a field that is newer than the checkpoint had its default
-            old = _MODEL_DEFAULTS | dict(old)
+        # A field that is newer than the checkpoint had its default.
+        old, new = _DEFAULTS[section] | dict(saved[section]), to_plain(config[section])
         for key in sorted((set(old) | set(new)) - changeable):
             if old.get(key) != new.get(key):
                 raise UserError(
@@ -123,7 +128,7 @@ def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
     values = with_current_names(config)
     with contextlib.suppress(UserError):  # a key that this version does not know is compared too
         values = with_defaults(values)
-    values["model"] = _MODEL_DEFAULTS | values.get("model", {})
+    values["model"] = _DEFAULTS["model"] | values.get("model", {})
     return json.loads(json.dumps(values))
 
 

@@ -29,6 +29,7 @@ from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import fingerprint, load_space
 from ditfuse_jax.weights.bundle import SHIPPED, find_bundle
 from ditfuse_jax.weights.checkpoint import FREE_FIELDS
+from ditfuse_jax.weights.quantized import quantize_checkpoint
 from ditfuse_jax.weights.run_paths import resolve_best
 
 # Parts of a model that can be added to weights that lack them: config key -> its parameters.
@@ -138,7 +139,9 @@ def load_frozen(recipe: Recipe, partitioner: Partitioner) -> tuple[Space, Frozen
     base: Parameters = {}
     teacher: Parameters | None = None
     if recipe.lora:
-        base = _fitting_weights(recipe).read(abstract_model(recipe.model, partitioner, frozen=True))
+        quantize = recipe.network.quantize
+        abstract = abstract_model(recipe.model, partitioner, frozen=True, quantize=quantize)
+        base = quantize_checkpoint(_fitting_weights(recipe), quantize).read(abstract)
     elif recipe.teacher:
         teacher = open_weights(recipe.teacher).read(
             abstract_model(recipe.model, partitioner, frozen=True)
@@ -240,6 +243,11 @@ def _load_weights(recipe: Recipe, abstract: Parameters) -> Parameters:
 def _fitting_weights(recipe: Recipe) -> Checkpoint:
     weights = open_weights(recipe.weights)
     weights.check_fits(recipe.model, optional=() if recipe.lora else _OPTIONAL)
+    if weights.quantized and weights.quantized != recipe.network.quantize:
+        raise UserError(
+            f"weights {recipe.weights} are quantised as {weights.quantized}: they can only stay "
+            f"frozen under adapters, with --config.lora.quantize={weights.quantized}"
+        )
     return weights
 
 

@@ -53,6 +53,7 @@ def default_config(model_preset: str, imports: Sequence[str | Path] = ()) -> Con
             "alpha": 1.0,
             "target_modules": ("qkv_proj", "o_proj"),
             "use_rslora": False,
+            "quantize": "",
             "adapter": "",
         }
     )

@@ -26,6 +26,7 @@ from ditfuse_jax.train.recipe import Config, default_config
 from ditfuse_jax.train.step import StepConfig
 from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT, Teacher
 from ditfuse_jax.train.train_config import TrainConfig
+from ditfuse_jax.weights.quantized import QUANTIZED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Recipe:
     @property
     def network(self) -> Network:
         """What is built."""
-        return Network(self.model, self.lora)
+        return Network(self.model, self.lora, self.lora.quantize or None if self.lora else None)
 
 
 def resolve(config: Config) -> Recipe:
@@ -144,7 +145,7 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(values)
     defaults = default_config("nano").to_dict()
-    _check_keys("config", values, [*defaults, FINGERPRINT, TEACHER_FINGERPRINT])
+    _check_keys("config", values, [*defaults, FINGERPRINT, TEACHER_FINGERPRINT, QUANTIZED])
     for name in ("data", "flow", "lora", "distill"):
         _check_keys(name, values.get(name, {}), defaults[name])
     for name, default in defaults.items():

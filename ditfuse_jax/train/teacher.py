@@ -74,7 +74,7 @@ class Teacher:
           draws: noise and times.
         """
         sampling = self.distillation.teacher
-        graph, _ = make_graph(Network(student.config))
+        graph, _ = make_graph(Network(student.config, quantize=student.transformer.quantized))
         teacher = nnx.merge(graph, parameters)
         guidance = sampling.guidance
         weights = jnp.array([guidance.weights[name] for name in guidance.branches], jnp.float32)

@@ -12,13 +12,14 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.lora import LEAVES, combine_trees, split_lora
+from ditfuse_jax.model.lora import LEAVES, combine_trees, merge_lora, split_lora
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.hub_files import download_model
 from ditfuse_jax.weights.peft import Adapter, read_adapter
+from ditfuse_jax.weights.quantized import refuse_quantized
 from ditfuse_jax.weights.run_paths import is_run
 
 
@@ -101,6 +102,48 @@ class Adapted(ParameterReader):
         """See `ParameterReader`."""
         adapter, base = split_lora(abstract)
         return combine_trees(self._base().read(base), self._adapter.read(adapter))
+
+
+class Merged(ParameterReader):
+    """Weights with adapters merged into them while they are read, each times its weight."""
+
+    def __init__(self, reader: ParameterReader, adapters: Sequence[tuple[Adapter, float]]):
+        """Creates a reader of unquantised weights and of adapters for them."""
+        self.path = reader.path
+        self._reader, self._adapters = reader, adapters
+
+    def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
+        """See `ParameterReader`."""
+        return self._reader.shapes()
+
+    def read_leaf(self, path: ParameterPath, layers: slice | None = None) -> np.ndarray:
+        """See `ParameterReader`."""
+        value = self._reader.read_leaf(path, layers)
+        for adapter, weight in self._adapters:
+            factors = adapter.leaves
+            for key in path[:-1]:
+                factors = factors.get(key, {})
+            if path[-1] == "kernel" and LEAVES[0] in factors:
+                rows = {name: x if layers is None else x[layers] for name, x in factors.items()}
+                merged = merge_lora({"kernel": value}, rows, adapter.lora.scaling * weight)
+                value = np.asarray(merged["kernel"])
+        return value
+
+
+def merge_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, float]]) -> Checkpoint:
+    """Returns the checkpoint with adapters merged into its weights, each times its weight.
+
+    Raises:
+      UserError: the weights are quantised.
+    """
+    if not adapters:
+        return checkpoint
+    refuse_quantized(
+        checkpoint,
+        "merge the adapter into the original weights with `ditfuse convert WEIGHTS --lora ADAPTER "
+        f"--quantize {checkpoint.quantized} -o MERGED`",
+    )
+    return dataclasses.replace(checkpoint, reader=Merged(checkpoint.reader, adapters))
 
 
 def with_adapter(

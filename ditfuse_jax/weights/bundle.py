@@ -22,6 +22,7 @@ from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.resources import resource
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
+from ditfuse_jax.weights.quantized import QUANTIZED
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
 TENSORS, RECIPE = "model.safetensors", "recipe.json"
@@ -96,6 +97,7 @@ def open_bundle(folder: Path) -> Checkpoint:
         sampling=SamplingConfig.from_dict(config.get("sample", {})),
         config=config,
         tokenizer_fingerprint=config.get(FINGERPRINT),
+        quantized=config.get(QUANTIZED),
     )
 
 

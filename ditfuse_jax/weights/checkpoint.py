@@ -92,6 +92,8 @@ class Checkpoint:
       tokenizer_fingerprint: of the tokenizer that the model was trained with, if it is known; see
         `prompts.fingerprint`.
       step: of a run, the step that is read.
+      quantized: how the kernels of the layers are quantised, a name in
+        `model.quantization.QUANTIZATIONS`, if they are; see `weights.quantized`.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Checkpoint:
     tokenizer: Path | None = None
     tokenizer_fingerprint: str | None = None
     step: int | None = None
+    quantized: str | None = None
 
     @property
     def step_path(self) -> Path:

@@ -22,6 +22,7 @@ from ditfuse_jax.weights.adapters import Adapted
 from ditfuse_jax.weights.bundle import find_bundle
 from ditfuse_jax.weights.checkpoint import Checkpoint, ParameterPath, ParameterReader
 from ditfuse_jax.weights.peft import Adapter
+from ditfuse_jax.weights.quantized import QUANTIZED
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, find_checkpoint
 from ditfuse_jax.weights.run_reader import RunReader, read_stored
 
@@ -88,6 +89,7 @@ def open_run(
             tokenizer=_folder(config["data"]["tokenizer"]),
             tokenizer_fingerprint=config.get(FINGERPRINT),
             step=step,
+            quantized=config.get(QUANTIZED),
         )
         lora = lora_config(config)
     except (KeyError, TypeError) as error:
@@ -156,6 +158,7 @@ def lora_config(config: Mapping[str, Any]) -> LoRAConfig | None:
         values["alpha"],
         tuple(values["target_modules"]),
         values.get("use_rslora", False),
+        values.get("quantize", ""),
     )
 
 

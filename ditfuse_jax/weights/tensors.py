@@ -26,7 +26,9 @@ DTYPES: dict[str, np.dtype] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
 }
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# Of quantised kernels; see `model.quantization`.
+_CODES, _CODE_DTYPES = ".codes", {"I8": np.dtype(np.int8), "U8": np.dtype(np.uint8)}
+_NAMES = {dtype: name for name, dtype in (DTYPES | _CODE_DTYPES).items()}
 
 # Names of the file that is opened in a folder, in order of preference.
 KNOWN_TENSORS = ("model", "diffusion_pytorch_model", "adapter_model")
@@ -80,12 +82,13 @@ class Tensors:
           UserError: it is not one of `DTYPES`.
         """
         entry = self._entries[name]
-        if entry.dtype not in DTYPES:
+        known = DTYPES | _CODE_DTYPES if name.endswith(_CODES) else DTYPES
+        if entry.dtype not in known:
             raise UserError(
                 f"{entry.file}: tensor {name} has type {entry.dtype}; only "
                 f"{', '.join(DTYPES)} can be used: convert the file to one of them"
             )
-        return DTYPES[entry.dtype]
+        return known[entry.dtype]
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         """Reads a tensor, or some rows of its first axis, into new memory.
@@ -282,7 +285,8 @@ def _read_header(path: Path) -> dict[str, _Entry]:
                     f"at {length}; get it again"
                 )
             dtype = entry["dtype"]
-            if dtype in DTYPES and end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+            known = (DTYPES | _CODE_DTYPES).get(dtype)
+            if known is not None and end - begin != math.prod(shape) * known.itemsize:
                 raise UserError(
                     f"{path}: the byte range of tensor {name} does not fit its shape {shape}"
                 )

@@ -6,8 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from ditfuse_jax.convert.convert import convert
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.model.lora import combine_trees
 from ditfuse_jax.model.network import init_parameters
+from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.train import load_recipe, train
 from ditfuse_jax.weights import open_omnigen
 from ditfuse_jax.weights.omnigen import parameters_from_original
@@ -46,8 +49,9 @@ def weights(omnigen_folder, tmp_path_factory):
 
 @pytest.mark.processes
 @pytest.mark.slow
+@pytest.mark.parametrize("quantize", ["", "int8"])
 def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
-    run_code, weights, losses, tmp_path
+    run_code, weights, losses, tmp_path, quantize
 ):
     """The fifth step of the mesh's run is made on one device."""
     one, eight = str(tmp_path / "one"), str(tmp_path / "eight")
@@ -56,7 +60,8 @@ def test_one_device_and_eight_give_the_same_losses_and_share_checkpoints(
         ([eight], mesh, {"JAX_NUM_CPU_DEVICES": "8"}),
         ([one, eight], ["--config.train.steps=5"], {}),
     ):
-        arguments = [f"omnigen_lora:{weights}", json.dumps(folders), *TINY, *arguments]
+        arguments = [*TINY, f"--config.lora.quantize={quantize}", *arguments]
+        arguments = [f"omnigen_lora:{weights}", json.dumps(folders), *arguments]
         done = run_code(TRAIN, *arguments, environment=environment)
         assert done.returncode == 0, done.stderr[-3000:]
     found, expected = losses(tmp_path / "eight"), losses(tmp_path / "one")
@@ -121,6 +126,56 @@ class TestInProcess:
             context.state.parameters,
         )
         assert all(jax.tree.leaves(moved))
+
+
+class TestOverQuantisedWeights:
+    """QLoRA: the weights under the adapters in 4 bits."""
+
+    @pytest.fixture(scope="class")
+    def run(self, weights, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("run") / "x"
+        seen = []
+        options = (*TINY, "--config.lora.quantize=nf4", "--config.train.steps=3")
+        config = load_recipe(f"omnigen_lora:{weights}", options)
+        train(config, folder, callbacks=[seen.append], evaluations=(), quiet=True)
+        return folder, seen[-1]
+
+    def test_only_their_codes_are_in_memory(self, run):
+        names = {
+            path[-1].key: leaf.dtype
+            for path, leaf in jax.tree_util.tree_leaves_with_path(run[1].frozen.base)
+            if path[0].key == "transformer"
+        }
+        assert set(names) == {"codes", "scales", "scale"}
+        assert names["codes"] == np.uint8
+
+    def test_both_factors_move_and_the_losses_are_near_those_over_plain_weights(
+        self, run, losses, losses_here, tmp_path
+    ):
+        plain = losses_here(tmp_path / "plain", "--config.train.steps=3")
+        quantised = list(losses(run[0]).values())
+        assert quantised != plain
+        np.testing.assert_allclose(quantised, plain, rtol=0.05)
+
+    def test_a_model_loaded_from_the_run_has_the_weights_of_training(self, run):
+        folder, context = run
+        trained = load_trained(folder)
+        assert trained.quantized == "nf4"
+        expected = combine_trees(context.frozen.base, context.state.parameters)
+        assert jax.tree.structure(trained.parameters) == jax.tree.structure(expected)
+        jax.tree.map(np.testing.assert_array_equal, trained.parameters, expected)
+
+    def test_weights_that_were_stored_quantised_give_the_same_losses(
+        self, run, weights, losses, tmp_path
+    ):
+        stored = convert(weights, tmp_path / "nf4", quantize="nf4", quiet=True)
+        options = [*TINY, "--config.train.steps=3"]
+        config = load_recipe(f"omnigen_lora:{stored}", [*options, "--config.lora.quantize=nf4"])
+        train(config, tmp_path / "x", evaluations=(), quiet=True)
+        assert losses(tmp_path / "x") == losses(run[0])
+        config = load_recipe(f"omnigen_lora:{stored}", options)
+        with pytest.raises(UserError, match=r"stay frozen.*--config.lora.quantize=nf4"):
+            train(config, tmp_path / "y", evaluations=(), quiet=True)
 
 
 @pytest.mark.slow

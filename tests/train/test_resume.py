@@ -146,11 +146,16 @@ def test_another_model_in_the_same_folder_is_refused(tiny, whole):
 def test_a_run_that_is_older_than_a_field_of_the_model_had_its_default():
     config = load_recipe("nano_m3")
     saved = {"model": to_plain(config.model), "lora": to_plain(config.lora)}
-    del saved["model"]["pooled_prompt"]
+    del saved["model"]["pooled_prompt"], saved["lora"]["quantize"]
     check_same_model(saved, config, Path("run"))
     with config.unlocked():
         config.model.pooled_prompt = True
     with pytest.raises(UserError, match=r"model\.pooled_prompt is False there and True"):
+        check_same_model(saved, config, Path("run"))
+    with config.unlocked():
+        config.model.pooled_prompt = False
+        config.lora.quantize = "nf4"
+    with pytest.raises(UserError, match=r"lora\.quantize is '' there and 'nf4'"):
         check_same_model(saved, config, Path("run"))
 
 

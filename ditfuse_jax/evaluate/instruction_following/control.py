@@ -55,6 +55,7 @@ def evaluate_control(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     quiet: bool = False,
 ) -> ControlResults:
     """Fuses every scene at every level and with held-out sentences, all from the same noise.
@@ -65,7 +66,7 @@ def evaluate_control(
     by `measure_requests`.
 
     Args:
-      checkpoint, data, output, count, sampling, adapters, base: see `evaluate`.
+      checkpoint, data, output, count, sampling, adapters, base, quantize: see `evaluate`.
       task: whose standard prompt is the plain one.
       tags: False leaves the tags out of the prompts, as a user does who types only a sentence.
       quiet: no progress bar and no table.
@@ -78,7 +79,7 @@ def evaluate_control(
     """
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
-    evaluated = open_model(checkpoint, output, sampling, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
     if evaluated.fuser.sampling.requests:
         measure_requests(evaluated, data, count, quiet=quiet)
     images: dict[str, SceneControl] = {}

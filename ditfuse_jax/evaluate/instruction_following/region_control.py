@@ -55,6 +55,7 @@ def evaluate_regions(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Asks for a brighter and a darker class in labelled scenes, for every class in turn.
@@ -63,7 +64,7 @@ def evaluate_regions(
     are fused as they are.  Writes `regions.json`, and `regions.png`, which shows outputs.
 
     Args:
-      checkpoint, output, sampling, adapters, base: see `evaluate`.
+      checkpoint, output, sampling, adapters, base, quantize: see `evaluate`.
       data: a source whose last image has labels of `STREET_CLASSES`, e.g. `labelled:FOLDER`.
       count: at most this many scenes.
       quiet: no progress bar and no table.
@@ -79,7 +80,7 @@ def evaluate_regions(
     source = labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
     changes: dict[str, dict[str, list[RegionChange]]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

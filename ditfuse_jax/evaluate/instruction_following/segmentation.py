@@ -42,6 +42,7 @@ def evaluate_segmentation(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     quiet: bool = False,
 ) -> SegmentationResults:
     """Segments classes in labelled scenes with a model and reads the masks from its outputs.
@@ -52,7 +53,7 @@ def evaluate_segmentation(
     Writes `segmentation.json`, and `segmentation.png`, which shows outputs and masks.
 
     Args:
-      checkpoint, output, sampling, adapters, base: see `evaluate`.
+      checkpoint, output, sampling, adapters, base, quantize: see `evaluate`.
       data: a source whose last image has labels of `STREET_CLASSES`, e.g. `labelled:FOLDER`.
       count: at most this many scenes.
       classes: to segment in every scene; by default all.
@@ -73,7 +74,7 @@ def evaluate_segmentation(
     source = labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

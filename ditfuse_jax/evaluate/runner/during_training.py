@@ -88,6 +88,7 @@ class HeldOut:
             None,
             f"step {context.step}",
             recipe.lora,
+            quantized=recipe.network.quantize,
         )
         parts = context.partitioner.data_parallel
         size = parts * math.ceil(min(_BATCH_SIZE, len(self.examples)) / parts)

@@ -98,6 +98,7 @@ def evaluate(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     value_range: RangeOption = "auto",
     align: str | Path | None = None,
     quiet: bool = False,
@@ -119,6 +120,7 @@ def evaluate(
         The seed is that of the degradations too.
       adapters: merged into the weights.
       base: the present place of the weights under a run's adapters, if they were moved.
+      quantize: how to quantise the model; see `load_trained`.
       value_range: of sources with more than 8 bits; see `images.SourceRanges`.
       align: align the sources of each scene first; see `open_scenes`.
       quiet: no progress bar and no table.
@@ -127,7 +129,7 @@ def evaluate(
       UserError: bad checkpoint, data or output.
     """
     check_standard_task(task)  # before anything is loaded
-    evaluated = open_model(checkpoint, output, sampling, adapters, base)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
     trained = evaluated.fuser.trained
     scenes = open_scenes(
         data,

@@ -56,6 +56,7 @@ def evaluate_degraded(
     checkpoint: Path | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     sampling: Mapping[str, Any] | None = None,
     count: int | None = None,
     json: Path | None = None,
@@ -72,8 +73,8 @@ def evaluate_degraded(
       name: a key of `SUITES`, or a suite, whose files are then named after its title; it has
         `conditions`.
       output: a folder.
-      root, checkpoint, adapters, base, sampling: see `evaluate_suite`; without a checkpoint only
-        the baselines are compared.
+      root, checkpoint, adapters, base, quantize, sampling: see `evaluate_suite`; without a
+        checkpoint only the baselines are compared.
       count: at most this many images of each set, evenly spaced.
       json: a further place for `NAME.json`.
       quiet: no progress bar and no tables.
@@ -92,7 +93,7 @@ def evaluate_degraded(
         raise UserError(f"count must be at least 1, not {count}")
     output, json = as_path(output), as_path(json) if json else None
     root, sets, _ = present_sets(suite, root)
-    fuser = open_fuser(checkpoint, adapters, base, sampling)
+    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling)
     for folder in (output, *([json.parent] if json else [])):
         make_folder(folder)
     values: dict[str, Values] = {}

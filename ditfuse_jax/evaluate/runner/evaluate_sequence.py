@@ -107,6 +107,7 @@ def evaluate_sequence(
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[Any] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     value_range: RangeOption = "auto",
     settings: SequenceSettings | None = None,
     pairing: str = "number",
@@ -120,7 +121,7 @@ def evaluate_sequence(
       sources: two to four videos or folders of frames.
       fused: method -> video or folder of fused frames, one for each pair of the sources.
       checkpoint: a model that fuses the sources too; see `load_trained`.
-      task, sampling, adapters, base, value_range: see `fuse`.
+      task, sampling, adapters, base, quantize, value_range: see `fuse`.
       settings: how the model uses neighbouring frames.
       pairing: which frames of the sources belong together; see `images.frames.pair_frames`.
       fps: frames per second of folders.
@@ -157,7 +158,7 @@ def evaluate_sequence(
     }
     timed = None
     if checkpoint is not None:
-        model = load_trained(checkpoint, adapters, base)
+        model = load_trained(checkpoint, adapters, base, quantize=quantize)
         stream = _fused(model, opened, pairs, ranges, task, sampling or {}, settings)
         timed = streams[DEFAULT_METHOD] = _Timed(stream)
     meter = SteadinessMeter(len(opened))

@@ -29,6 +29,7 @@ def evaluate_suite(
     checkpoint: Path | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
+    quantize: str | None = None,
     sampling: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
     preset: str = "canonical",
@@ -46,7 +47,7 @@ def evaluate_suite(
       output: a folder.
       root: the folder of the suite's data.
       checkpoint: of the model; without one only published results and baselines are scored.
-      adapters, base: see `load_trained`.
+      adapters, base, quantize: see `load_trained`.
       sampling: see `SamplingConfig.override`.
       metrics: on all sets, instead of those of each set's task.
       preset, full_pictures: see `EvaluationOptions`.
@@ -63,7 +64,7 @@ def evaluate_suite(
         raise UserError(f"the suite {suite.title!r} has conditions: use evaluate_degraded")
     output = as_path(output)
     root, present, missing = present_sets(suite, root)
-    fuser = open_fuser(checkpoint, adapters, base, sampling)
+    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling)
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset, full_pictures=full_pictures), {}
     for s in present:
@@ -101,6 +102,7 @@ def open_fuser(
     checkpoint: Path | None,
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
+    quantize: str | None,
     sampling: Mapping[str, Any] | None,
 ) -> StackFuser | None:
     """Returns a model with its sampling settings, or None without a checkpoint.
@@ -110,7 +112,7 @@ def open_fuser(
     """
     if not checkpoint:
         return None
-    trained = load_trained(checkpoint, adapters, base)
+    trained = load_trained(checkpoint, adapters, base, quantize=quantize)
     return StackFuser(trained, trained.sampling.override(sampling or {}))
 
 

@@ -58,6 +58,7 @@ def open_model(
     sampling: Mapping[str, Any] | None,
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
+    quantize: str | None = None,
 ) -> EvaluatedModel:
     """Loads a model; the arguments are those of `evaluate`.
 
@@ -69,6 +70,6 @@ def open_model(
         raise UserError(
             f"{checkpoint} is not a run folder: name a folder for the results with --output"
         )
-    trained = load_checkpoint(opened, adapters)
+    trained = load_checkpoint(opened, adapters, quantize=quantize)
     folder = opened.path if output is None else as_path(output)
     return EvaluatedModel(StackFuser(trained, trained.sampling.override(sampling or {})), folder)
