@@ -47,6 +47,7 @@ def test_a_command_refuses_what_its_mode_does_not_use(refused, command, unused, 
         "--guidance-interval": "0,1",
         "--limit-chroma": "true",
         "--apply-requests": "false",
+        "--class-map": "false",
         "--solver": "euler",
     }
     for option in unused:

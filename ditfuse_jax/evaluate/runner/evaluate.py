@@ -243,7 +243,6 @@ def evaluate_scenes(
     """
     options = options or EvaluationOptions()
     names = choose_metrics(options.metrics, task)
-    options.exports.make_folders()
     METRIC_PRESETS.find(options.preset)
     check_method_names([*methods, *([model.name] if model else [])])
     if model and model.name in methods:
@@ -252,6 +251,7 @@ def evaluate_scenes(
         _check_not_overwritten(model, folder, [*methods.values(), *scenes.folders])
     files, missing = method_files(methods, scenes)
     scenes = _without(scenes, missing)
+    options.exports.make_folders()
     make_folder(folder)
     if model:
         scenes, files, run = _with_model(model, scenes, files, folder, run, quiet)

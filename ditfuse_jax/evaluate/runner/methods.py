@@ -11,7 +11,7 @@ from ditfuse_jax.paths import as_path
 
 DEFAULT_METHOD = "fused"  # the name of a model's images, and of a single folder without a name
 # Titles of pictures beside those of the methods.
-VIEW_TITLES = ("View A", "View B", "View C", "View D")
+VIEW_TITLES: tuple[str, ...] = ("View A", "View B", "View C", "View D")
 FUSED_TITLE, CLEAN_TITLE = (
     "Fused",
     "Clean",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.evaluate import EvaluationOptions, Folders, evaluate_files
+from ditfuse_jax.evaluate import EvaluationOptions, Exports, Folders, evaluate_files
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.evaluate.runner import evaluate as evaluate_module
 from ditfuse_jax.evaluate.runner import fuse_scenes
@@ -188,7 +188,7 @@ class TestEvaluateFiles:
                 sources=[tmp_path / name for name in sources],
                 fused=tmp_path / "fused",
                 output=tmp_path / "out",
-                options=EvaluationOptions([EN]),
+                options=EvaluationOptions([EN], exports=Exports(tmp_path / "tables" / "x.json")),
                 quiet=True,
             )
 
@@ -215,4 +215,4 @@ class TestEvaluateFiles:
         make("a/x.png", "b/x.png", *fused)
         with pytest.raises(UserError, match=message):
             score("a", "b")
-        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out").exists() and not (tmp_path / "tables").exists()

@@ -1,6 +1,7 @@
 """Scenes of photographs and stacks."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes, read_scenes, scene_stems
 from ditfuse_jax.images import read_image, write_image
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline.sources import SOURCES
 
 
@@ -132,6 +134,22 @@ class TestRange:
     def test_a_given_range_is_that_of_photographs(self, photographs):
         opened = open_scenes(photographs, value_range=["0,800"])
         assert opened.readers["dark"]().clean.max() == 255
+
+    @pytest.mark.processes
+    @pytest.mark.medium
+    @pytest.mark.parametrize("layout", ["photographs", "stacks"])
+    def test_a_given_range_is_that_of_files_in_a_bucket(self, photographs, gcs, layout):
+        bucket = as_path(gcs.bucket())
+        folders = {"photographs": [""], "stacks": ["image1", "image2", "clean"]}[layout]
+        for folder in folders:
+            for file in Path(photographs).iterdir():
+                (bucket / folder / file.name).write_bytes(file.read_bytes())
+        scene = open_scenes(str(bucket), value_range="0,800").readers["dark"]()
+        if layout == "photographs":
+            assert scene.clean.max() == 255
+        else:
+            assert [source.max() for source in scene.sources] == [255, 255]
+            assert scene.clean is not None
 
     def test_a_range_that_means_nothing_is_refused_for_photographs_too(self, photographs):
         with pytest.raises(UserError, match="range 'nonsense' is neither LOW,HIGH nor"):
