@@ -1,5 +1,6 @@
 """`ditfuse convert`: weights and adapters from one layout to another."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from ditfuse_jax import hub
 from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS, QUANTIZED_LAYOUTS
 from ditfuse_jax.convert.publish import add_card
 from ditfuse_jax.convert.transforms import cast, merge
+from ditfuse_jax.convert.write_run import write_run
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.quantization import QUANTIZATIONS
 from ditfuse_jax.paths import as_path, is_remote, model_path
@@ -86,7 +88,10 @@ def convert(
                 f"the layout {target} cannot hold kernels quantised as {checkpoint.quantized}: "
                 f"choose --to {' or '.join(QUANTIZED_LAYOUTS)}"
             )
-    LAYOUTS.find(target)(checkpoint, output, quiet=quiet)
+    write = LAYOUTS.find(target)
+    if push and write is write_run:
+        write = functools.partial(write_run, portable=True)
+    write(checkpoint, output, quiet=quiet)
     if push:
         add_card(output, push, original, adapters, dtype)
     return output

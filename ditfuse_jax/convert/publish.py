@@ -1,5 +1,6 @@
 """`ditfuse convert --push`: a converted folder and its model card to the Hub."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from ditfuse_jax.convert.model_card import FILE, model_card
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_bytes, write_text
 from ditfuse_jax.sample.trained import WeightedAdapter
+from ditfuse_jax.train.changes import flat_settings
 from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.bundle import without_paths
 from ditfuse_jax.weights.hub_files import belongs_to_model
 from ditfuse_jax.weights.license import LICENSE, find_license
 from ditfuse_jax.weights.run_paths import CHECKPOINTS
@@ -90,4 +93,28 @@ def _files(folder: Path) -> tuple[str, ...]:
         )
     if pickles := [name for name in names if Path(name).suffix in PICKLES]:
         raise UserError(f"{folder / pickles[0]} is a pickle, which is not uploaded: remove it")
+    _check_config(folder / "config.json")
     return tuple(name for name in names if not Path(name).name.startswith(".") or "/" in name)
+
+
+def _check_config(path: Path) -> None:
+    """Checks that the config of a run names no folders of this machine.
+
+    Raises:
+      UserError: it does, or cannot be read.
+    """
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): convert again") from error
+    if not (isinstance(config, dict) and isinstance(config.get("data"), dict)):
+        return  # of another layout
+    left = flat_settings(without_paths(config))
+    for key, value in flat_settings(config).items():
+        if value and left.get(key) != value:
+            raise UserError(
+                f"{path} names what is on this machine only, {key} = {value!r}: convert the model "
+                "with -o OUTPUT --push, which leaves that out"
+            )

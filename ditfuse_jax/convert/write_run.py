@@ -22,6 +22,7 @@ from ditfuse_jax.train.checkpoint import Checkpoints, write_errors
 from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights import Checkpoint, open_adapter
+from ditfuse_jax.weights.bundle import without_paths
 from ditfuse_jax.weights.checkpoint import ParameterPath
 from ditfuse_jax.weights.quantized import QUANTIZED
 from ditfuse_jax.weights.run import AUTOENCODER, TOKENIZER
@@ -34,19 +35,28 @@ _CHUNK_BYTES = 16 << 20
 _GROUP_BYTES = 64 << 20
 
 
-def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
+def write_run(
+    checkpoint: Checkpoint, output: Path, *, quiet: bool = False, portable: bool = False
+) -> None:
     """Writes a run folder: parameters, config, autoencoder and tokenizer, but no training state.
 
     Of adapters only these are written; the config names the weights under them.
+
+    Args:
+      checkpoint, output, quiet: see `convert.layouts.LayoutWriter`.
+      portable: for other machines: the config names no folder of this one, see `without_paths`,
+        and of local weights under adapters only the name.
 
     Raises:
       UserError: the folder exists or cannot be written; nothing is left then.
     """
     check_storage(output)
     if checkpoint.lora:
-        _write_adapter(checkpoint, output)
+        _write_adapter(checkpoint, output, portable)
         return
-    config = _config(checkpoint)
+    config: Config = _config(checkpoint)
+    if portable:
+        config = ConfigDict(without_paths(config.to_dict()))
     shapes = checkpoint.shapes()
     with new_folder(output) as folder, progress_bar(checkpoint, quiet) as bar:
         _save_config(folder, config, checkpoint)
@@ -64,10 +74,10 @@ def write_run(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> N
         write_text(folder / "config.json", to_json(config))
 
 
-def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
+def _write_adapter(checkpoint: Checkpoint, output: Path, portable: bool) -> None:
     lora = checkpoint.lora
     assert lora is not None
-    config = default_config("omnigen")
+    config: Config = default_config("omnigen")
     initialize_from(config, str(checkpoint.base))
     config.lora = ConfigDict(
         {
@@ -79,6 +89,9 @@ def _write_adapter(checkpoint: Checkpoint, output: Path) -> None:
             "adapter": "",
         }
     )
+    if portable:
+        config = ConfigDict(without_paths(config.to_dict()))
+        config.weights = config.weights or Path(str(checkpoint.base)).name
     adapter = open_adapter(checkpoint.step_path, checkpoint.model)
     config.sample = ConfigDict(checkpoint.sampling.to_dict())
     if adapter.distilled:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ditfuse_jax import hub
 from ditfuse_jax.config_names import with_current_names
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.extensions import load_available_extensions
@@ -104,8 +105,22 @@ def open_bundle(folder: Path) -> Checkpoint:
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config without the paths of the machine it was trained on.
 
-    These are the paths of data, weights and extensions; extensions that are modules stay.
+    These are the data, its cache, extensions that are files, and every text with a slash in
+    another setting than those of sampling.  What means the same elsewhere stays: addresses on the
+    Hub, names like `small` and `samples:heldout`, and extensions that are modules.
     """
-    data = dict(config["data"]) | {"mixture": {}, "tokenizer": ""}
     modules = [name for name in config.get("imports", ()) if not name.endswith(".py")]
-    return dict(config) | {"imports": modules, "data": data, "weights": "", "autoencoder": ""}
+    found = _portable(config)
+    return found | {"imports": modules, "data": found["data"] | {"mixture": {}, "cache": ""}}
+
+
+def _portable(value: Any) -> Any:
+    """Returns a value with an empty text in place of each that is the path of a folder or file."""
+    match value:
+        case Mapping():  # prompts may have a slash
+            return {k: item if k == "sample" else _portable(item) for k, item in value.items()}
+        case list() | tuple():
+            return type(value)(_portable(item) for item in value)
+        case str() if not hub.is_address(value) and ("/" in value or "\\" in value):
+            return ""
+    return value

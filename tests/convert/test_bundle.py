@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from ditfuse_jax.convert.convert import convert
+from ditfuse_jax.convert.publish import push
 from ditfuse_jax.convert.transforms import cast
 from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.errors import UserError
@@ -22,7 +23,7 @@ from ditfuse_jax.train.initial import initialize_from, load_initial
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.weights import Checkpoint, open_checkpoint, write_safetensors
 from ditfuse_jax.weights.adapters import InMemory
-from ditfuse_jax.weights.bundle import RECIPE, TENSORS
+from ditfuse_jax.weights.bundle import RECIPE, TENSORS, without_paths
 
 pytestmark = pytest.mark.medium
 
@@ -79,11 +80,52 @@ def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(weights, tmp_pat
     recipe = json.loads(json.dumps(weights[0].config))
     recipe["data"]["mixture"]["photos"]["source"] = "/home/somebody/photographs"
     recipe["imports"] = ["/home/somebody/tasks.py", "their_package.tasks"]
+    recipe["data"]["cache"] = recipe["weights"] = "/scratch/somebody"
+    recipe["lora"]["adapter"] = recipe["distill"]["teacher"] = "/home/somebody/adapter"
+    recipe["sample"]["negative_prompt"] = "dark/noisy"
+    recipe["evaluations"]["streets"] = {
+        "evaluator": "held_out",
+        "source": "labelled:/home/somebody/test",
+        "task": "m3:block_sides=16+32",
+        "more": ["~/somebody", {"folder": "C:\\somebody"}],
+    }
     there = dataclasses.replace(weights[0], config=recipe)
     write_bundle(there, tmp_path / "bundle", quiet=True)
     written = (tmp_path / "bundle" / RECIPE).read_text()
     assert "somebody" not in written
-    assert json.loads(written)["imports"] == ["their_package.tasks"]
+    found = json.loads(written)
+    assert found["imports"] == ["their_package.tasks"]
+    assert found["evaluations"]["held_out"] == recipe["evaluations"]["held_out"]
+    assert found["sample"]["negative_prompt"] == "dark/noisy"
+    assert found["evaluations"]["streets"]["task"] == "m3:block_sides=16+32"
+
+
+def test_a_pushed_run_folder_names_no_folder_and_a_local_one_keeps_what_training_needs(
+    bundle, tmp_path
+):
+    recipe = json.loads((bundle / RECIPE).read_text())
+    recipe["data"]["mixture"] = {"photos": {"source": "/home/somebody/photographs", "task": "m3"}}
+    (bundle / RECIPE).write_text(json.dumps(recipe))
+    local = convert(bundle, tmp_path / "local", to="run", quiet=True)
+    pushed = convert(bundle, tmp_path / "pushed", to="run", push="hf://me/m", quiet=True)
+    config = open_checkpoint(local).config
+    assert config is not None and config["data"]["mixture"] == recipe["data"]["mixture"]
+    assert open_checkpoint(pushed).model == open_checkpoint(local).model
+    files = [path for path in pushed.rglob("*") if path.is_file()]
+    assert files and not any(b"somebody" in path.read_bytes() for path in files)
+    push(pushed, "hf://me/m", dry_run=True)
+    (local / "README.md").write_text("# Mine")
+    with pytest.raises(UserError, match=r"mixture\.photos\.source = '/home/somebody/photographs'"):
+        push(local, "hf://me/m", dry_run=True)
+
+
+def test_what_means_the_same_on_every_machine_stays_in_a_config():
+    recipe = default_config("nano").to_dict()
+    recipe["weights"], recipe["autoencoder"] = "small", f"hf://lab/OmniGen@{40 * '0'}/vae"
+    found = without_paths(recipe)
+    assert without_paths(found) == found
+    data = recipe["data"] | {"mixture": {}}
+    assert json.loads(json.dumps(found)) == json.loads(json.dumps(recipe | {"data": data}))
 
 
 def test_a_bundle_loads_the_modules_that_its_model_needs(bundle, tmp_path, monkeypatch):

@@ -250,6 +250,23 @@ def test_a_run_of_adapters_finds_its_weights_on_the_hub(hub_server, original, ad
 
 
 @pytest.mark.medium
+def test_a_pushed_run_of_adapters_says_which_weights_it_needs_but_not_where_they_are(
+    original, adapter, tmp_path
+):
+    run = convert(adapter, tmp_path / "run", base=original, push="hf://me/m", quiet=True)
+    found = [path for path in run.rglob("*") if path.is_file()]
+    here = str(original.parent).encode()
+    assert found and not any(here in path.read_bytes() for path in found)
+    with pytest.raises(
+        UserError, match=r"adapts the weights in OmniGen, which do not exist .*--base"
+    ):
+        open_checkpoint(run).read_leaf(("embed_tokens",))
+    opened, local = (open_checkpoint(path, base=original) for path in (run, adapter))
+    for path in local.shapes():
+        np.testing.assert_array_equal(opened.read_leaf(path), local.read_leaf(path))
+
+
+@pytest.mark.medium
 @pytest.mark.slow
 def test_a_run_folder_works_on_the_hub_like_here(hub_server, original, tmp_path):
     run = convert(original, tmp_path / "run", quiet=True)
