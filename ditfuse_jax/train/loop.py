@@ -42,6 +42,7 @@ from ditfuse_jax.train.settings import resolve
 from ditfuse_jax.train.setup import Setup, set_up
 from ditfuse_jax.train.signals import StopSignal
 from ditfuse_jax.train.state import TrainState
+from ditfuse_jax.train.unrecorded import unrecorded
 from ditfuse_jax.train.writers import WRITERS, MultiWriter, Writer, make_writers
 
 
@@ -117,12 +118,25 @@ def train(
         stack.callback(console.close)
         for note in setup.notes:
             console.print(note)
-        if step >= total:
+        undone = unrecorded(evaluations, step, step == total, run, setup.best, recipe.train.writers)
+        if step >= total and not undone:
             return Outcome(step, False, goodput.shares())
         if is_main_process():
             console.print(_record_parameters(setup))
 
         recorder = _make_recorder(setup, passed, console, goodput, stack)
+
+        def record_goodput() -> None:
+            if run.is_owned():
+                recorder.write(step, {f"goodput/{k}": v for k, v in goodput.shares().items()})
+
+        stack.callback(record_goodput)
+        if undone:
+            console.print(f"step {step} was saved and its evaluation not recorded: evaluating it")
+            with goodput.measure("evaluation"):
+                _evaluate(undone, _context(setup, step, state), recorder, console, setup)
+        if step >= total:
+            return Outcome(step, False, goodput.shares())
         batches = TimeoutIterator(
             recipe.data.batches(step, jax.process_index(), jax.process_count()),
             recipe.train.data_timeout,
@@ -138,14 +152,10 @@ def train(
 
         def save() -> None:
             run.check_owned()
+            recorder.flush()  # a run that continues from this step does not record it
             with goodput.measure("checkpoint"):
                 checkpoints.save(step, state, setup.saved_config)
 
-        def record_goodput() -> None:
-            if run.is_owned():
-                recorder.write(step, {f"goodput/{k}": v for k, v in goodput.shares().items()})
-
-        stack.callback(record_goodput)
         while step < total and not stopping:
             try:
                 with goodput.measure("data"):
@@ -231,18 +241,24 @@ def _evaluate(
 ) -> bool:
     """Evaluates and records; returns whether the step is the best so far."""
     recorder.flush()
-    scalars: dict[str, float] = {}
+    improved = False
     for evaluation in due:
         found = evaluation(context)
+        # Before the metrics: what they hold is not evaluated again after an interruption.
+        improved |= _record_best(context.step, found, console, setup)
         recorder.write(context.step, found)
         text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         console.print(f"step {context.step}: {text}")
-        scalars |= found
+    return improved
+
+
+def _record_best(step: int, scalars: Mapping[str, float], console: Console, setup: Setup) -> bool:
+    """Records the value that chooses the best checkpoint; returns whether it is the best so far."""
     best = setup.best
     if best is None or best.criterion.name not in scalars:
         return False
     setup.run.check_owned()
-    improved = best.record(context.step, scalars, setup.checkpoints.steps)
+    improved = best.record(step, scalars, setup.checkpoints.steps)
     if is_main_process():
         try:
             best.write()
