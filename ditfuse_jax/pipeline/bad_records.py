@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ class RecentBadRecords:
             self._found = read_bad_records(self._folder)
 
 
-def _append(log: Path, fields: Mapping[str, str]) -> None:
+def _append(log: Path, fields: dict[str, Any]) -> None:
     known = log.read_bytes() if log.exists() else b""
     if fields in map(_parse, _lines(known)):  # written by another process, or before a restart
         return
@@ -137,14 +136,14 @@ def _append(log: Path, fields: Mapping[str, str]) -> None:
         os.close(file)
 
 
-def _write_object(log: Path, fields: Mapping[str, str]) -> None:
+def _write_object(log: Path, fields: dict[str, Any]) -> None:
     """Writes a line as an object of its own, since nothing can be appended to one."""
     line = _to_line(fields)
     name = hashlib.sha256(line).hexdigest()[:20]  # equal in all processes
     write_bytes(log.parent / _OBJECTS / f"{name}.json", line)
 
 
-def _to_line(fields: Mapping[str, str]) -> bytes:
+def _to_line(fields: dict[str, Any]) -> bytes:
     """Returns a line in ASCII: names of files need not be UTF-8, and may hold other line ends."""
     return json.dumps(fields).encode("ascii") + b"\n"
 
