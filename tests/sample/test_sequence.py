@@ -39,7 +39,7 @@ def fused_frames(monkeypatch, trained):
         return np.asarray(branches.images[0]).mean(axis=1)
 
     monkeypatch.setattr("ditfuse_jax.sample.stack_fuser.make_sampler", lambda *_: mean)
-    monkeypatch.setattr(sequence, "load_trained", lambda *_: trained)
+    monkeypatch.setattr(sequence, "load_trained", lambda *_, **__: trained)
     return count
 
 

@@ -21,7 +21,7 @@ def evaluate(first_source_model, monkeypatch, tmp_path):
     """Evaluates the stand-in; returns the content of report.json."""
     module = "ditfuse_jax.evaluate.runner.evaluated_model"
     monkeypatch.setattr(f"{module}.open_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr(f"{module}.load_checkpoint", lambda *_: first_source_model)
+    monkeypatch.setattr(f"{module}.load_checkpoint", lambda *_, **__: first_source_model)
 
     def run(data, output=None, **options):
         out = output or tmp_path / "out"

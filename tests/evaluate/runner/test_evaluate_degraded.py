@@ -70,7 +70,7 @@ def test_each_baseline_is_compared_with_itself_by_kind_and_strength(run, tmp_pat
 
 def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path, monkeypatch):
     module = "ditfuse_jax.evaluate.runner.evaluate_suite"
-    monkeypatch.setattr(f"{module}.load_trained", lambda *_: first_source_model)
+    monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: first_source_model)
     conditions = (Condition("dark", (1.0,)),)
     first = run(conditions, checkpoint=tmp_path / "run")
     assert first.methods[0] == "fused"
@@ -164,7 +164,7 @@ def test_the_reason_of_an_image_that_was_not_fused_is_kept(
     run, root, first_source_model, tmp_path, monkeypatch
 ):
     module = "ditfuse_jax.evaluate.runner.evaluate_suite"
-    monkeypatch.setattr(f"{module}.load_trained", lambda *_: first_source_model)
+    monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: first_source_model)
     (root / "focus" / "a" / "y.png").write_bytes(b"no image")
     results = run((Condition("dark", (1.0,)),), checkpoint=tmp_path / "run")
     assert "y.png: is not an image" in results.excluded["focus"]["y"]

@@ -73,7 +73,8 @@ def test_a_model_is_first_and_its_images_are_saved_in_the_sets_format(
     run, tmp_path, first_source_model, monkeypatch
 ):
     monkeypatch.setattr(
-        "ditfuse_jax.evaluate.runner.evaluate_suite.load_trained", lambda *_: first_source_model
+        "ditfuse_jax.evaluate.runner.evaluate_suite.load_trained",
+        lambda *_, **__: first_source_model,
     )
     results = run(checkpoint=tmp_path / "run")
     assert results["first"].methods[:3] == ["fused", "One", "Two"]

@@ -70,7 +70,7 @@ def stacks(tmp_path):
 def evaluate(latent_model, monkeypatch, tmp_path):
     evaluated = importlib.import_module("ditfuse_jax.evaluate.runner.evaluated_model")
     monkeypatch.setattr(evaluated, "open_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr(evaluated, "load_checkpoint", lambda *_: latent_model)
+    monkeypatch.setattr(evaluated, "load_checkpoint", lambda *_, **__: latent_model)
 
     def run(data, metrics):
         return evaluate_module.evaluate(
