@@ -101,6 +101,12 @@ class SamplingConfig:
         "true: classes are found by one fusion in which the model marks all of them, and their "
         "borders follow the image; false: as the model marks each class alone",
     )
+    class_map_side: int = _setting(
+        0,
+        "with class_map: shorter side in pixels at which larger images are marked once more; 0: "
+        "only at their own size",
+        0,
+    )
     class_overlays: str = _setting(
         "",
         "with class_map: classes, such as sky,road, whose own overlay counts as much as the one of "
@@ -211,7 +217,7 @@ class SamplingConfig:
         if not self.tile:
             unused["global_steps"] = "without tiles (tile 0)"
         if not self.class_map:
-            unused["class_overlays"] = "without class_map"
+            unused |= dict.fromkeys(("class_map_side", "class_overlays"), "without class_map")
         for name, why in unused.items():
             if name in asked and getattr(self, name) != getattr(usual, name):
                 raise UserError(f"{name} has no effect {why}: leave it out, or change that")

@@ -9,7 +9,7 @@ guide (He et al. 2013, "Guided Image Filtering"; computed at a lower resolution 
 2015, "Fast Guided Filter") then puts the borders of the shares where the image has edges.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -31,12 +31,15 @@ _COLOURS = (PALETTE / 255).astype(np.float32)
 
 
 def class_labels(
-    marked: np.ndarray, plain: np.ndarray, alone: Mapping[int, np.ndarray] | None = None
+    marked: Sequence[np.ndarray],
+    plain: np.ndarray,
+    alone: Mapping[int, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Returns the class of every pixel.
 
     Args:
-      marked: `uint8 (H, W, 3)`, a fusion in which all classes are marked.
+      marked: fusions in which all classes are marked, `uint8 (h, w, 3)` of any sizes; they count
+        alike.
       plain: `uint8 (H, W, 3)`, the fusion of the same sources without marks.
       alone: class -> `uint8 (H, W, 3)`, a fusion in which only this class is marked: how strongly
         it is says as much of the class as the marks of all.
@@ -45,9 +48,9 @@ def class_labels(
       uint8 (H, W): places in `PALETTE`, or `NONE`.
     """
     size = _reduced(plain.shape[0], plain.shape[1])
-    below, above = _resized(plain, size), _resized(marked, size)
-    colours = np.clip((above - (1 - OPACITY) * below) / OPACITY, 0, 1)
-    shares = class_shares(colours, below)
+    below, above = _resized(plain, size), [_resized(image, size) for image in marked]
+    colours = [np.clip((image - (1 - OPACITY) * below) / OPACITY, 0, 1) for image in above]
+    shares = np.mean([class_shares(one, below) for one in colours], axis=0)
     for number, image in (alone or {}).items():
         share = (shares[..., number] + _marked_share(_resized(image, size), below)) / 2
         others = (1 - share) / np.maximum(1 - shares[..., number], 1e-6)

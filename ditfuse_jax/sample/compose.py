@@ -19,7 +19,7 @@ from ditfuse_jax.sample.applied_requests import (
     restore_sources,
 )
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput, marks_classes
-from ditfuse_jax.sample.marking import OverlayMarks, moved_overlay
+from ditfuse_jax.sample.marking import MarkingFusion, OverlayMarks, moved_overlay
 from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
@@ -27,8 +27,10 @@ Fuse = Callable[[Numbered], Iterator[dict[int, np.ndarray]]]
 _Key = tuple[Hashable, str]  # of a fusion: the scene and the prompt
 
 # The parts of an image: the fusion that is asked for, the one without a request, and the one of the
-# sources in which classes are marked.
+# sources in which classes are marked; those that mark them are known by what they are.
 _ASKED, _PLAIN, _UNMARKED = "asked", "plain", "unmarked"
+_Part = str | MarkingFusion
+_Parts = dict[_Part, FusionInput]
 _MARKED = "mark"  # the group of the fusions that mark classes
 
 
@@ -47,11 +49,11 @@ def compose(
     Raises:
       UserError: a region is of another size than its sources, or there is no source of a role.
     """
-    waiting: dict[int, tuple[FusionInput, dict[str, FusionInput]]] = {}
+    waiting: dict[int, tuple[FusionInput, _Parts]] = {}
     running: dict[int, FusionInput] = {}  # the fusions that are not done yet
     # With the parts, whose sources stay alive: a scene is known by the identity of its arrays.
     images: dict[_Key, tuple[FusionInput, np.ndarray]] = {}
-    latest: dict[str, FusionInput] = {}
+    latest: _Parts = {}
     numbers = itertools.count()
     warned: set[str] = set()
     marks = marks or OverlayMarks()
@@ -96,7 +98,7 @@ def _key(part: FusionInput) -> _Key:
     return (tuple(map(id, part.sources)), part.output_depth), part.prompt
 
 
-def _parts(item: FusionInput, marks: OverlayMarks) -> dict[str, FusionInput]:
+def _parts(item: FusionInput, marks: OverlayMarks) -> _Parts:
     """Returns the fusions that an input is made from, by the names by which `_finish` knows them.
 
     Each has a group of its own, so that plain fusions form the batches that they would form alone.
@@ -110,32 +112,34 @@ def _parts(item: FusionInput, marks: OverlayMarks) -> dict[str, FusionInput]:
     wanted = [*_limiting(item), *(one for one in item.applied if one.axis == "segment")]
     if isinstance(item, RegionInput) and item.mark is not None:
         wanted.append(item.mark)
-    prompts = {text for request in wanted for text in marks.prompts(request, len(sources))}
-    prompts.update(drawn)
-    if not prompts and not isinstance(item, RegionInput):
+    marking = {one for request in wanted for one in marks.fusions(request, sources)}
+    marking.update(drawn)
+    if not marking and not isinstance(item, RegionInput):
         return {_ASKED: part(item.prompt, item.group)}
-    parts = {_ASKED: part(item.plain if drawn else item.prompt, _ASKED)}
+    parts: _Parts = {_ASKED: part(item.plain if drawn else item.prompt, _ASKED)}
     if isinstance(item, RegionInput):
         parts[_PLAIN] = part(item.plain, _PLAIN)
-    if prompts:
-        marking = marks.sources(sources)
-        if marks.needs_plain(marking):
-            parts[_UNMARKED] = part(item.plain, _PLAIN, marking)
-        parts |= {prompt: part(prompt, _MARKED, marking) for prompt in sorted(prompts)}
+    if marking:
+        shown = marks.sources(sources)
+        if marks.needs_plain(shown):
+            parts[_UNMARKED] = part(item.plain, _PLAIN, shown)
+        for one in sorted(marking, key=lambda one: (one.side, one.prompt)):
+            parts[one] = part(one.prompt, _MARKED, marks.shown(one, shown))
     return parts
 
 
-def _drawn_overlay(item: FusionInput, marks: OverlayMarks) -> tuple[str, ...]:
-    """Returns the prompts of the overlay that is drawn over the plain fusion; none without one.
+def _drawn_overlay(item: FusionInput, marks: OverlayMarks) -> tuple[MarkingFusion, ...]:
+    """Returns the fusions of the overlay that is drawn over the plain fusion; none without one.
 
     The fusion of the input's own prompt shows the overlay otherwise.
     """
     if not item.plain or not marks_classes(item.prompt):
         return ()
     if item.segment is not None and marks.draws(item.segment):
-        return marks.prompts(item.segment, len(item.sources))
+        return marks.fusions(item.segment, item.sources)
     # The model marks classes in other sources than these.
-    return (item.prompt,) if marks.sources(item.sources) is not item.sources else ()
+    moved = marks.sources(item.sources) is not item.sources
+    return (MarkingFusion(item.prompt),) if moved else ()
 
 
 def _limiting(item: FusionInput) -> list[Request]:
@@ -158,11 +162,13 @@ def _warn(line: str) -> None:
     tqdm.tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-def _finish(item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayMarks) -> np.ndarray:
+def _finish(
+    item: FusionInput, images: Mapping[_Part, np.ndarray], marks: OverlayMarks
+) -> np.ndarray:
     """Returns the image that an input asks for, from the images of its parts."""
     image = images[_ASKED]
     drawn = _drawn_overlay(item, marks)
-    marked = [images[prompt] for prompt in drawn]
+    marked = [images[fusion] for fusion in drawn]
     if drawn and item.segment is not None and marks.draws(item.segment):
         image = marks.draw(image, item.segment, marked, images[_UNMARKED])
     elif drawn:
@@ -183,7 +189,7 @@ def _finish(item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayM
 
 
 def _applied(
-    item: FusionInput, image: np.ndarray, images: Mapping[str, np.ndarray], marks: OverlayMarks
+    item: FusionInput, image: np.ndarray, images: Mapping[_Part, np.ndarray], marks: OverlayMarks
 ) -> np.ndarray:
     found = {}
     for request in _limiting(item):
@@ -199,14 +205,14 @@ def _applied(
     changed = apply_requests(image, item.sources, item.applied, regions)
     for request in item.applied:
         if request.axis == "segment":
-            marked = [images[prompt] for prompt in marks.prompts(request, len(item.sources))]
+            marked = [images[fusion] for fusion in marks.fusions(request, item.sources)]
             changed = marks.draw(changed, request, marked, images[_UNMARKED])
     return changed
 
 
 def _found(
-    request: Request, item: FusionInput, images: Mapping[str, np.ndarray], marks: OverlayMarks
+    request: Request, item: FusionInput, images: Mapping[_Part, np.ndarray], marks: OverlayMarks
 ) -> np.ndarray:
     """Returns where the model marks the classes of a request, bool (H, W)."""
-    marked = [images[prompt] for prompt in marks.prompts(request, len(item.sources))]
+    marked = [images[fusion] for fusion in marks.fusions(request, item.sources)]
     return marks.find(request, marked, images[_UNMARKED])

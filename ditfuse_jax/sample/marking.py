@@ -4,8 +4,10 @@
 by one fusion in which all classes are marked (`class_map.py`).
 """
 
+import dataclasses
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
@@ -25,6 +27,19 @@ _DARK = 55.0  # mean luma of a photograph below which it shows a night
 _STREET_LUMA = 0.35  # mean luma that night scenes are brightened to, of the range
 
 
+@dataclasses.dataclass(frozen=True)
+class MarkingFusion:
+    """A fusion in which classes are marked.
+
+    Attributes:
+      prompt: that marks them.
+      side: pixels of the shorter side to which the sources are reduced; 0 if they are not.
+    """
+
+    prompt: str
+    side: int = 0
+
+
 class OverlayMarks:
     """Marks by a fusion for each request, whose overlay is taken as it is."""
 
@@ -37,9 +52,14 @@ class OverlayMarks:
         del sources
         return True
 
-    def prompts(self, request: Request, count: int) -> tuple[str, ...]:
-        """Returns the prompts of the fusions of `count` sources that mark the request's classes."""
-        return (requests_prompt((request,), count),)
+    def fusions(self, request: Request, sources: Images) -> tuple[MarkingFusion, ...]:
+        """Returns the fusions that mark classes; of sources only size and number count."""
+        return (MarkingFusion(requests_prompt((request,), len(sources))),)
+
+    def shown(self, fusion: MarkingFusion, sources: Images) -> Images:
+        """Returns what `sources` gave, in the size of a fusion."""
+        del fusion
+        return sources
 
     def draws(self, request: Request | None) -> bool:
         """Whether an overlay that a user asks for is drawn, rather than the model's own taken."""
@@ -51,7 +71,7 @@ class OverlayMarks:
 
         Args:
           request: `segment`.
-          marked: the fusions of the prompts, uint8 or uint16 (H, W, 3).
+          marked: the images of `fusions`, uint8 or uint16 (H, W, 3).
           plain: the fusion of the same sources without marks.
         """
         del request
@@ -68,9 +88,16 @@ class OverlayMarks:
 class MapMarks(OverlayMarks):
     """Marks by a fusion in which all classes are marked, whose borders then follow the image."""
 
-    def __init__(self, alone: Sequence[str] = ()) -> None:
-        """Creates marks; `alone`: classes that are also marked each by a fusion of its own."""
+    def __init__(self, alone: Sequence[str] = (), side: int = 0) -> None:
+        """Creates marks.
+
+        Args:
+          alone: classes that are also marked each by a fusion of its own.
+          side: pixels of the shorter side at which all classes are marked once more; 0 for never.
+        """
         self._alone = [Request("segment", classes=(name,)) for name in alone]
+        self._side = side
+        self._reduced: tuple[Images, Images] | None = None
         # The latest ones, by the identity of their arrays: requests of one scene share them.
         self._shown: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None = None
         self._labelled: tuple[Images, np.ndarray] | None = None
@@ -86,10 +113,24 @@ class MapMarks(OverlayMarks):
         """See `OverlayMarks.needs_plain`: the fusion of equal images is the image."""
         return any(image is not sources[0] for image in sources)
 
-    def prompts(self, request: Request, count: int) -> tuple[str, ...]:
-        """See `OverlayMarks.prompts`: the first one marks all classes."""
+    def fusions(self, request: Request, sources: Images) -> tuple[MarkingFusion, ...]:
+        """See `OverlayMarks.fusions`: first classes that are marked alone, then all at once."""
         del request
-        return tuple(requests_prompt((one,), count) for one in (Request("segment"), *self._alone))
+        asked = (*self._alone, Request("segment"))
+        prompts = [requests_prompt((one,), len(sources)) for one in asked]
+        found = [MarkingFusion(prompt) for prompt in prompts]
+        if 0 < self._side < min(sources[0].shape[:2]):
+            found.append(MarkingFusion(prompts[-1], self._side))
+        return tuple(found)
+
+    def shown(self, fusion: MarkingFusion, sources: Images) -> Images:
+        """See `OverlayMarks.shown`."""
+        if not fusion.side:
+            return sources
+        kept = self._reduced
+        if kept is None or [*map(id, kept[0])] != [*map(id, sources)]:
+            self._reduced = kept = sources, [_reduced(one, fusion.side) for one in sources]
+        return kept[1]
 
     def draws(self, request: Request | None) -> bool:
         """See `OverlayMarks.draws`."""
@@ -109,10 +150,10 @@ class MapMarks(OverlayMarks):
         used = (*marked, plain)
         kept = self._labelled
         if kept is None or [*map(id, kept[0])] != [*map(id, used)]:
-            everything, *alone = (with_depth(image, 8) for image in marked)
+            images = [with_depth(image, 8) for image in marked]
             numbers = [CLASSES.index(name) for one in self._alone for name in one.classes]
-            found = dict(zip(numbers, alone, strict=True))
-            labels = class_labels(everything, with_depth(plain, 8), found)
+            alone = dict(zip(numbers, images, strict=False))
+            labels = class_labels(images[len(numbers) :], with_depth(plain, 8), alone)
             self._labelled = kept = used, labels
         return kept[1]
 
@@ -121,7 +162,7 @@ def make_marks(sampling: SamplingConfig) -> OverlayMarks:
     """Returns how classes are marked with these settings."""
     if not sampling.class_map:
         return OverlayMarks()
-    return MapMarks(sampling.marked_alone)
+    return MapMarks(sampling.marked_alone, sampling.class_map_side)
 
 
 def photographs(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
@@ -151,6 +192,12 @@ def daylight(sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 def _brightened(image: np.ndarray) -> np.ndarray:
     bright = balance(expose(with_depth(image, 8).astype(np.float32), _STREET_LUMA))
     return with_depth(np.rint(np.clip(bright, 0, 255)).astype(np.uint8), 8 * image.itemsize)
+
+
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    scale = side / min(image.shape[:2])
+    height, width = (round(length * scale) for length in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _is_dark(image: np.ndarray) -> bool:

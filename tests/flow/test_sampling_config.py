@@ -166,6 +166,7 @@ def test_every_setting_has_a_help_text():
         ({}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect with image_guid"),
         ({"guidance_scale": 2.0}, {"negative_prompt": "blurred"}, r"negative_prompt has no effect"),
         ({"steps": 3}, {"global_steps": 1}, r"global_steps has no effect without tiles"),
+        ({}, {"class_map_side": 240}, r"class_map_side has no effect without class_map"),
         ({}, {"class_overlays": "sky"}, r"class_overlays has no effect without class_map"),
     ],
 )

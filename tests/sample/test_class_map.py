@@ -59,7 +59,7 @@ def share_on_grid(labels: np.ndarray, cell: int) -> float:
 def test_borders_follow_the_image_and_not_the_cells_of_the_marks():
     image = scene()
     marked = coarsely_marked(image, LABELS)
-    coarse, found = nearest(marked, image), class_labels(marked, image)
+    coarse, found = nearest(marked, image), class_labels([marked], image)
     assert agreement(coarse) < 0.97 < 0.99 < agreement(found)
     assert share_on_grid(coarse, 16) > 0.9
     assert share_on_grid(found, 16) < 0.15 and share_on_grid(found, 4) < 0.4
@@ -67,7 +67,7 @@ def test_borders_follow_the_image_and_not_the_cells_of_the_marks():
 
 def test_a_sharp_overlay_is_read_back():
     image = scene()
-    assert agreement(class_labels(overlay_all(image, LABELS), image)) > 0.995
+    assert agreement(class_labels([overlay_all(image, LABELS)], image)) > 0.995
 
 
 def test_half_way_between_two_colours_no_third_class_is_seen():
@@ -77,16 +77,16 @@ def test_half_way_between_two_colours_no_third_class_is_seen():
     image = np.full((*SIZE, 3), 100, np.uint8)
     marked = np.rint((1 - OPACITY) * image + OPACITY * soft).astype(np.uint8)
     assert (nearest(marked, image) == SKY).mean() > 0.01
-    found = class_labels(marked, image)
+    found = class_labels([marked], image)
     assert set(np.unique(found)) == {ROAD, PAVEMENT}
     assert agreement(found, labels) > 0.98
 
 
 def test_a_fusion_without_marks_has_no_class():
     image = scene()
-    assert (class_labels(image, image) == NONE).all()
+    assert (class_labels([image], image) == NONE).all()
     slightly = np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8)
-    assert (class_labels(slightly, image) == NONE).mean() > 0.98
+    assert (class_labels([slightly], image) == NONE).mean() > 0.98
 
 
 def test_shares_are_a_partition_that_explains_the_colours():
@@ -105,13 +105,13 @@ def test_a_class_marked_alone_is_averaged_with_the_map():
     image = scene()
     marked = overlay_all(image, np.where(LABELS == SKY, BUILDING, LABELS))
     fully = {SKY: overlay(image, LABELS == SKY)}
-    assert agreement(class_labels(marked, image, {SKY: image}) == SKY, False) == 1
-    certain = class_labels(overlay_all(image, LABELS), image, fully)
+    assert agreement(class_labels([marked], image, {SKY: image}) == SKY, False) == 1
+    certain = class_labels([overlay_all(image, LABELS)], image, fully)
     assert agreement(certain) > 0.995
     # Half of a vote each: a little more of either decides.
     weak = marked.copy()
     weak[LABELS == SKY] = np.rint(0.7 * marked + 0.3 * image)[LABELS == SKY]
-    found = class_labels(weak, image, fully)
+    found = class_labels([weak], image, fully)
     assert (found[LABELS == SKY] == SKY).mean() > 0.9
     assert agreement(found) > 0.95
 
@@ -120,7 +120,7 @@ def test_a_class_marked_alone_is_averaged_with_the_map():
 def test_images_of_any_size_have_labels_of_their_size(size):
     rng = np.random.default_rng(2)
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    labels = class_labels(overlay_all(image, np.full(size, ROAD)), image)
+    labels = class_labels([overlay_all(image, np.full(size, ROAD))], image)
     assert labels.shape == size and labels.dtype == np.uint8
     assert (labels == ROAD).mean() > 0.9
 
@@ -128,6 +128,17 @@ def test_images_of_any_size_have_labels_of_their_size(size):
 def test_a_scene_of_twice_the_size_has_the_same_map():
     image = scene()
     marked = coarsely_marked(image, LABELS)
-    small = class_labels(marked, image)
-    large = class_labels(*(np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (marked, image)))
+    small = class_labels([marked], image)
+    twice = [np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (marked, image)]
+    large = class_labels(twice[:1], twice[1])
     assert agreement(large[::2, ::2], small) > 0.985
+
+
+def test_maps_of_several_sizes_count_alike():
+    image = scene()
+    wrong = np.where(LABELS == ROAD, PAVEMENT, LABELS)
+    half = cv2.resize(overlay_all(image, LABELS), (160, 120), interpolation=cv2.INTER_AREA)
+    maps = [half, overlay_all(image, wrong), overlay_all(image, LABELS)]
+    assert agreement(class_labels(maps, image)) > 0.99
+    assert agreement(class_labels(maps[:1], image)) > 0.98
+    np.testing.assert_array_equal(class_labels(maps, image), class_labels(maps[::-1], image))

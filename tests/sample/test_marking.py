@@ -1,5 +1,6 @@
 """Classes marked by one fusion of all of them: what is fused, and what is drawn and limited."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ SAMPLING = SamplingConfig(requests="segment", class_map=True)
 PLAIN = make_instruction(None, 2, SAMPLING).prompt
 MAP, MARK_SKY = (requests_prompt(parse_requests(x), 2) for x in ("segment all", "segment sky"))
 SKY, ROAD, TREE = map(CLASSES.index, ("sky", "road", "tree"))
-LABELS = np.full((60, 90), ROAD)
+LABELS = np.full((60, 90), ROAD, np.int32)
 LABELS[:30] = SKY
 
 
@@ -41,7 +42,10 @@ class Model:
             self.seen.append(item)
             image = np.mean(item.sources, axis=0).astype(item.sources[0].dtype)
             if item.prompt == MAP:
-                image = overlay_all(image, np.where(self.unsure, TREE, LABELS))
+                labels = np.where(self.unsure, TREE, LABELS)
+                size = image.shape[1::-1]
+                labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+                image = overlay_all(image, labels)
             elif item.prompt == MARK_SKY:
                 image = overlay(image, LABELS == SKY)
             yield {number: image}
@@ -139,6 +143,18 @@ def test_a_night_scene_is_marked_in_its_brightened_photograph():
     assert np.mean(where == (LABELS == ROAD)) > 0.99
     _, model = run(asked("segment:road", PHOTOGRAPHS))  # by day nothing is changed
     assert all(a is b for a, b in zip(model.seen[1].sources, PHOTOGRAPHS, strict=True))
+
+
+def test_larger_images_are_also_marked_at_a_smaller_size():
+    items = [asked(f"segment:{name}", PHOTOGRAPHS) for name in ("road", "sky")]
+    images, model = run(*items, class_map_side=40)
+    assert [one.prompt for one in model.seen] == [PLAIN, MAP, MAP]
+    assert [one.sources[0].shape for one in model.seen[1:]] == [(60, 90, 3), (40, 60, 3)]
+    plain = np.mean(PHOTOGRAPHS, axis=0).astype(np.uint8)
+    for image, number in zip(images, (ROAD, SKY), strict=True):
+        assert np.mean(overlay_mask(image, plain) == (number == LABELS)) > 0.98
+    _, model = run(*items, class_map_side=60)
+    assert len(model.seen) == 2  # not larger
 
 
 def test_a_class_that_is_also_marked_alone_counts_both(monkeypatch):
