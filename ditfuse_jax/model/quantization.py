@@ -1,6 +1,6 @@
 """Kernels in 8 or 4 bits: how they are stored, and how they are multiplied.
 
-The kernels of the transformer's layers, 97 % of OmniGen's parameters, are quantised; everything
+The kernels of the transformer's layers, 96 % of OmniGen's parameters, are quantised; everything
 else stays as it is.  `quantized_layers.QuantizedLinear` multiplies by a quantised kernel, which is
 brought back to the computation type one layer at a time.
 

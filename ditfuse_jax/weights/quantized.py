@@ -34,7 +34,7 @@ class Quantizing(ParameterReader):
         self.path = reader.path
         self._reader, self._name = reader, name
         # Codes and scales of a kernel are read one after the other.
-        self._kept: tuple[tuple[ParameterPath, slice | None], QuantizedMatrix] | None = None
+        self._kept: tuple[tuple[ParameterPath, slice | None], dict[str, np.ndarray]] | None = None
 
     def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
         """See `ParameterReader`."""
@@ -56,9 +56,9 @@ class Quantizing(ParameterReader):
         key = tuple(layer), layers
         if self._kept is None or self._kept[0] != key:
             self._kept = key, self._read_kernel(*key)
-        return getattr(self._kept[1], last)
+        return self._kept[1][last]
 
-    def _read_kernel(self, layer: ParameterPath, layers: slice | None) -> QuantizedMatrix:
+    def _read_kernel(self, layer: ParameterPath, layers: slice | None) -> dict[str, np.ndarray]:
         path = (*layer, "kernel")
         count = self._reader.shapes()[path].shape[0]
         parts = []
@@ -66,7 +66,7 @@ class Quantizing(ParameterReader):
             kernel = self._reader.read_leaf(path, slice(index, index + 1))
             quantize = _jitted(self._name, QUANTIZED_LAYERS[layer])
             parts.append(jax.device_get(quantize(kernel)))
-        return QuantizedMatrix(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
+        return {name: np.concatenate([getattr(x, name) for x in parts]) for name in LEAVES}
 
 
 @functools.cache
