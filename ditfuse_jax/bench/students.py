@@ -2,8 +2,9 @@
 
     python -m ditfuse_jax.bench.students --teacher TEACHER --students RUN ... --source DIR
 
-Every model samples with its own settings; the teacher also with the students' steps, with and
-without guidance.  The tasks are those of the teacher's recipe, on crops of its size.
+The teacher samples with its own steps and the guidance that was distilled, and with the students'
+steps, with and without guidance; a student with its own settings.  The tasks are those of the
+teacher's recipe, on crops of its size.
 """
 
 import argparse
@@ -119,14 +120,37 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def plan_rows(
+    teacher: TrainedModel, students: Mapping[str, TrainedModel]
+) -> list[tuple[str, TrainedModel, dict]]:
+    """Returns names, models and changed settings: the teacher as it was distilled, then students.
+
+    Raises:
+      UserError: a student has no teacher.
+    """
+    rows: list[tuple[str, TrainedModel, dict]] = []
+    for name, student in students.items():
+        if not (student.config or {}).get("distill", {}).get("loss"):
+            raise UserError(f"{name} is no student of `ditfuse distill`")
+    first = next(iter(students.values()), None)
+    guided = {}
+    if first is not None:
+        asked = first.config["distill"]["sample"]
+        guided = {name: asked[name] for name in ("guidance_scale", "image_guidance_scale")}
+    plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
+    rows = [("teacher", teacher, guided)]
+    for steps in sorted({student.sampling.steps for student in students.values()}, reverse=True):
+        rows.append(("teacher", teacher, guided | {"steps": steps}))
+        rows.append(("teacher, no guidance", teacher, plain | {"steps": steps}))
+    return rows + [(name, student, {}) for name, student in students.items()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compares a teacher with its students.")
     parser.add_argument("--teacher", required=True, type=model_path)
-    parser.add_argument("--students", nargs="*", default=[], type=model_path)
+    parser.add_argument("--students", nargs="+", required=True, type=model_path)
     parser.add_argument("--source", required=True, help="photographs that were not trained on")
     parser.add_argument("--count", type=int, default=24, help="examples of each task")
-    parser.add_argument("--steps", nargs="*", type=int, default=[4], help="of the teacher, too")
-    parser.add_argument("--students-only", action="store_true")
     args = parser.parse_args()
     teacher = load_trained(args.teacher)
     if teacher.config is None:
@@ -134,18 +158,9 @@ def main() -> None:
     crop = tuple(teacher.config["data"]["crop"])
     parts = examples_of(teacher.config, args.source, crop, args.count)
     examples = [example for part in parts.values() for example in part]
-    plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
-    plan = [("teacher", teacher, {})]
-    plan += [("teacher, no guidance", teacher, plain)]
-    for steps in args.steps:
-        plan += [("teacher", teacher, {"steps": steps})]
-        plan += [("teacher, no guidance", teacher, {"steps": steps, **plain})]
-    if args.students_only:
-        plan = []
-    for path in args.students:
-        plan.append((path.name, load_trained(path), {}))
+    students = {path.name: load_trained(path) for path in args.students}
     rows = []
-    for name, trained, changes in plan:
+    for name, trained, changes in plan_rows(teacher, students):
         rows.append(measure(name, trained, changes, examples))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(f"\n{len(examples)} examples\n\n{table(rows)}")

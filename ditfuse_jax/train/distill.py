@@ -83,8 +83,11 @@ def check_same_teacher(saved: Mapping[str, Any], fingerprint: str, path: Path) -
 
 def _checksum(x: jax.Array) -> jax.Array:
     """Sums hashes of all numbers and their places modulo 2**32, in any order the same sum."""
-    unsigned = {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
-    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    if jnp.issubdtype(x.dtype, jnp.integer):  # of a quantised kernel
+        bits = x.astype(jnp.int32).astype(jnp.uint32)
+    else:
+        unsigned = {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+        bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis in range(x.ndim):
         index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)

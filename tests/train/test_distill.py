@@ -206,6 +206,12 @@ class TestFingerprint:
         last = leaf.at[-1, -1].add(1e-7)
         assert parameters_fingerprint(parameters | {"embed_tokens": last}) != before
 
+    @pytest.mark.parametrize("dtype", ["int8", "int4", "bfloat16"])
+    def test_narrow_types_count_too(self, dtype):
+        numbers = jnp.arange(-6, 6).astype(dtype).reshape(3, 4)
+        prints = [parameters_fingerprint({"x": x}) for x in (numbers, numbers.at[1, 1].add(1))]
+        assert prints[0] != prints[1]
+
     def test_equal_numbers_have_equal_fingerprints(self, parameters):
         copied = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), parameters)
         assert parameters_fingerprint(copied) == parameters_fingerprint(parameters)
