@@ -7,8 +7,8 @@ Time and result: not measured.
 
 The teacher is the model under the adapters, so it takes no memory of its own.  Exported by
 `ditfuse convert`, the adapter brings its four steps along, and `ditfuse fuse --lora` uses them.
-`ditfuse compile --config omnigen_distill --topology v6e:2x4` says whether it fits; docs/how_to/distill.md
-has what it said.
+`ditfuse compile --config omnigen_distill --topology v6e:2x4` says whether it fits;
+docs/how_to/distill.md has what it said.
 """
 
 from ditfuse_jax.train.recipe import Config, load_recipe
