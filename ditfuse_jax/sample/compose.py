@@ -184,6 +184,7 @@ def _finish(
             _warn(f"{item.name} was not found: the request changes nothing")
             return plain.copy()
         weights = region_weights(marked.astype(np.uint8) * 255, item.feather)
+    assert weights is not None
     moved = (image.astype(np.float32) - plain) * weights[..., None]
     return (plain + np.rint(moved)).astype(plain.dtype)
 
