@@ -12,6 +12,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -58,7 +59,7 @@ def examples_of(
     config: Mapping, source: str, crop: tuple[int, int], count: int
 ) -> dict[str, list[Example]]:
     """Returns `count` examples of every task of a recipe's mixture, on photographs of a source."""
-    tasks: dict[str, object] = {}
+    tasks: dict[str, Any] = {}
     for part in config["data"]["mixture"].values():
         tasks.setdefault(json.dumps(part["task"]), part["task"])
     opened = open_source(source)
@@ -132,11 +133,9 @@ def plan_rows(
     for name, student in students.items():
         if not (student.config or {}).get("distill", {}).get("loss"):
             raise UserError(f"{name} is no student of `ditfuse distill`")
-    first = next(iter(students.values()), None)
-    guided = {}
-    if first is not None:
-        asked = first.config["distill"]["sample"]
-        guided = {name: asked[name] for name in ("guidance_scale", "image_guidance_scale")}
+    first: Any = next(iter(students.values())).config
+    asked = first["distill"]["sample"]
+    guided = {name: asked[name] for name in ("guidance_scale", "image_guidance_scale")}
     plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
     rows = [("teacher", teacher, guided)]
     for steps in sorted({student.sampling.steps for student in students.values()}, reverse=True):

@@ -18,7 +18,7 @@ from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
 from ditfuse_jax.weights.bundle import SHIPPED
 
-DEFAULT_LOSS = "teacher_trajectory"
+DEFAULT_LOSS = "student_trajectory"
 
 
 def distill_from(config: Config, path: str) -> None:
