@@ -301,3 +301,11 @@ def test_no_layer_is_dequantised_ahead_of_the_loop_over_steps(models, unroll, at
     compiled = jax.jit(sample).lower(shapes).compile()
     kernels = 4 * (width * 2 * width + width * width + 3 * width * inner)  # float32, of a layer
     assert compiled.memory_analysis().temp_size_in_bytes < at_most * kernels
+
+
+@pytest.mark.medium
+@pytest.mark.processes
+def test_a_model_whose_codes_are_sharded_over_fsdp_and_tensor_computes_the_same(on_eight_devices):
+    for found in on_eight_devices("model/quantized_eight_devices.py").values():
+        assert found["parts"] == [4]
+        assert max(found["errors"]) < 1e-5
