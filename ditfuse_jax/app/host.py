@@ -54,6 +54,7 @@ def page_maker(choice: "ModelChoice", limits: Limits) -> Iterator[MakePage]:
             build_page(Work(fuser, run, choice, limits), Sessions(folder), examples, together),
             path="/",
             auth=(USER, key) if key else None,
+            auth_message=f"The user name is {USER}; the password is the server's key.",
             max_file_size=limits.request_bytes,
             ssr_mode=False,
             enable_monitoring=False,

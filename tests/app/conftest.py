@@ -86,6 +86,7 @@ class Page:
         page.set_default_timeout(SECONDS * 1000)
         page.goto(address)
         if key:
+            page.get_by_text("The user name is ditfuse").wait_for()
             page.get_by_label("username").fill("ditfuse")
             page.get_by_label("password").fill(key)
             page.get_by_role("button", name="Login").click()
