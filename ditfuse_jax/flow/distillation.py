@@ -107,33 +107,23 @@ class Distillation:
 DISTILLATIONS: Registry[Distillation] = Registry("distillation loss")
 
 
-def _trajectory(flows: Flows, draws: Draws, plan: Plan, *, on_policy: bool) -> Points:
+def student_trajectory(flows: Flows, draws: Draws, plan: Plan) -> Points:
+    """The mean of the teacher's velocity over each step, from where the student's own steps lead.
+
+    So the student learns to go on from its own errors, as in imitation learning with the expert's
+    labels (DAgger; Ross et al. 2011, arXiv 1011.0686).
+    """
     solve = find_solver(plan.solver)
 
     def step(x: jax.Array, span: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         first, length = span[0], span[-1] - span[0]
-        end = solve(flows.teacher, x, span)
-        reached = x + length * flows.student(x, first) if on_policy else end
-        return reached, (x, (end - x) / length)
+        target = (solve(flows.teacher, x, span) - x) / length
+        return x + length * flows.student(x, first), (x, target)
 
     # A loop, so that the model is compiled once for all steps.
     _, (starts, targets) = jax.lax.scan(step, draws.noise[:, 0], plan.spans)
     t = jnp.broadcast_to(plan.spans[:, 0], (draws.noise.shape[0], plan.steps))
     return Points(jnp.moveaxis(starts, 0, 1), t, jnp.moveaxis(targets, 0, 1))
-
-
-def teacher_trajectory(flows: Flows, draws: Draws, plan: Plan) -> Points:
-    """From noise, the teacher's own path: its mean velocity over each of the student's steps."""
-    return _trajectory(flows, draws, plan, on_policy=False)
-
-
-def student_trajectory(flows: Flows, draws: Draws, plan: Plan) -> Points:
-    """The same from where the student's own steps lead.
-
-    So the student learns to go on from its own errors, as in imitation learning with the expert's
-    labels (DAgger; Ross et al. 2011, arXiv 1011.0686).
-    """
-    return _trajectory(flows, draws, plan, on_policy=True)
 
 
 def guidance(flows: Flows, draws: Draws, plan: Plan) -> Points:
@@ -149,7 +139,6 @@ def guidance(flows: Flows, draws: Draws, plan: Plan) -> Points:
     return Points(x, draws.t, jnp.stack(targets, 1))
 
 
-DISTILLATIONS.register("teacher_trajectory", Distillation(teacher_trajectory, draw_per_step=True))
 DISTILLATIONS.register(
     "student_trajectory", Distillation(student_trajectory, draw_per_step=True, on_policy=True)
 )
