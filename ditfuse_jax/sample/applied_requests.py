@@ -7,6 +7,7 @@ model marks them.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ditfuse_jax.degrade.deblur import SMALLEST_SIDE
 from ditfuse_jax.degrade.restore import RESTORATIONS
 from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts.requests import Request
-from ditfuse_jax.sample.source_roles import find_source
+from ditfuse_jax.sample.source_roles import FoundRoles, find_known
 
 
 def apply_requests(
@@ -23,6 +24,7 @@ def apply_requests(
     sources: Sequence[np.ndarray],
     requests: Sequence[Request],
     regions: Mapping[tuple[str, ...], np.ndarray],
+    roles: FoundRoles = MappingProxyType({}),
 ) -> np.ndarray:
     """Applies requests about brightness, contrast, saturation, detail and emphasis, in order.
 
@@ -31,6 +33,7 @@ def apply_requests(
       sources: of its size, of 8 or 16 bits each.
       requests: what to apply; `repair` and `segment` are passed over.
       regions: classes of a request -> bool (H, W), where they are; all False if nowhere.
+      roles: which source is which, where that is known already.
 
     Returns:
       (H, W, 3), of the image's type.
@@ -49,7 +52,7 @@ def apply_requests(
             weights = feather(regions[request.classes])
         if request.axis == "emphasis":
             assert request.role is not None
-            index, _ = find_source(request.role, sources)
+            index, _ = find_known(request.role, sources, roles)
             lumas = [_float(source) @ LUMA_WEIGHTS for source in sources]
             changed = towards_source(pixels, lumas, index, request.level)
         else:
@@ -61,13 +64,16 @@ def apply_requests(
 
 
 def restore_sources(
-    sources: Sequence[np.ndarray], requests: Sequence[Request]
+    sources: Sequence[np.ndarray],
+    requests: Sequence[Request],
+    roles: FoundRoles = MappingProxyType({}),
 ) -> Sequence[np.ndarray]:
     """Returns the sources with the defects that requests name removed.
 
     Args:
       sources: uint8 or uint16 (H, W, 3).
       requests: those about other axes than `repair` are passed over.
+      roles: which source is which, where that is known already.
 
     Returns:
       `sources` itself if there is nothing to repair.
@@ -84,7 +90,7 @@ def restore_sources(
         assert request.defect is not None
         chosen = range(len(sources))
         if request.role is not None:
-            chosen = [find_source(request.role, sources)[0]]
+            chosen = [find_known(request.role, sources, roles)[0]]
         for index in chosen:
             if request.defect == "cast" and is_grey(sources[index]):
                 continue
@@ -93,15 +99,20 @@ def restore_sources(
     return restored
 
 
-def request_warnings(requests: Sequence[Request], sources: Sequence[np.ndarray]) -> list[str]:
+def request_warnings(
+    requests: Sequence[Request],
+    sources: Sequence[np.ndarray],
+    known: FoundRoles = MappingProxyType({}),
+) -> list[str]:
     """Returns a line for each request that changes nothing, or whose source is a guess.
 
     Args:
       requests: those that image operations do.
       sources: uint8 or uint16 (H, W, 3).
+      known: which source is which, where that is known already.
     """
     roles = dict.fromkeys(one.role for one in requests if one.role)
-    warnings = [find_source(role, sources)[1] for role in roles]
+    warnings = [find_known(role, sources, known)[1] for role in roles]
     grey = [one for one in requests if one.axis == "saturation" or one.defect == "cast"]
     if grey and all(map(is_grey, sources)):
         warnings += [f"{one} changes nothing: the images are grey" for one in grey]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import tqdm
 
+from ditfuse_jax.images import with_depth
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.applied_requests import (
     apply_requests,
@@ -78,7 +79,7 @@ def compose(
                 own = {name: images[_key(part)][1] for name, part in parts.items()}
                 for part in parts.values():
                     if part.group == _MARKED:  # without a plain fusion: see `_parts`
-                        own.setdefault(_UNMARKED, part.sources[0])
+                        own.setdefault(_UNMARKED, with_depth(part.sources[0], part.output_depth))
                 del waiting[number]
                 yield {number: _finish(item, own, marks)}
         alive = [*(parts for _, parts in waiting.values()), latest]
@@ -103,7 +104,7 @@ def _parts(item: FusionInput, marks: OverlayMarks) -> _Parts:
 
     Each has a group of its own, so that plain fusions form the batches that they would form alone.
     """
-    sources = restore_sources(item.sources, item.applied)
+    sources = restore_sources(item.sources, item.applied, item.roles)
 
     def part(prompt: str, group: str, shown: Sequence[np.ndarray] = sources) -> FusionInput:
         return FusionInput(shown, prompt, item.output_depth, group=group)
@@ -150,7 +151,7 @@ def _limiting(item: FusionInput) -> list[Request]:
 
 def _check(item: FusionInput, warned: set[str]) -> None:
     """Checks an input; `warned` holds the warnings that were given and need no repetition."""
-    for warning in request_warnings(item.applied, item.sources):
+    for warning in request_warnings(item.applied, item.sources, item.roles):
         if warning not in warned:
             warned.add(warning)
             _warn(f"{item.name}: {warning}")
@@ -203,7 +204,7 @@ def _applied(
         for request in item.applied
         if request.axis != "segment" and request.classes
     }
-    changed = apply_requests(image, item.sources, item.applied, regions)
+    changed = apply_requests(image, item.sources, item.applied, regions, item.roles)
     for request in item.applied:
         if request.axis == "segment":
             marked = [images[fusion] for fusion in marks.fusions(request, item.sources)]

@@ -157,7 +157,7 @@ def fuse(
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)
     regions = None if region is None else Regions(region, feather, config, task)
     if regions is not None:
-        regions.check_output(output)
+        regions.check_outputs([output, *(planned.path for planned in outputs)])
     for instruction, count in {(p.instruction, len(p.sources)): None for p in outputs}:
         fuser.check(instruction.prompt, count)
         if regions is not None:

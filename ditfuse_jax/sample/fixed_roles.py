@@ -4,19 +4,24 @@ A single frame may look otherwise than the others: a dark one has no colours, an
 sharpness between two focuses may change its sign.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ditfuse_jax.prompts.requests import Request
-from ditfuse_jax.sample.source_roles import PLACES, describe_found, find_source
+from ditfuse_jax.sample.source_roles import PLACES, FoundRoles, find_source
 
 
-def fix_roles(
+def named_roles(requests: Sequence[Request]) -> list[str]:
+    """Returns the roles that requests name and that the images must tell."""
+    roles = [one.role for one in requests if one.role and one.role not in PLACES]
+    return list(dict.fromkeys(roles))
+
+
+def decide_roles(
     requests: Sequence[Request], frames: Iterable[Sequence[np.ndarray]]
-) -> tuple[tuple[Request, ...], str]:
-    """Returns requests that name sources by their places, and which image is taken as which.
+) -> dict[str, tuple[int, str]]:
+    """Returns which source each role is, see `FoundRoles`.
 
     Most of the frames that show it clearly decide; without any, the first frame's guess.
 
@@ -27,21 +32,33 @@ def fix_roles(
     Raises:
       UserError: there is no source of a role.
     """
-    roles = [role for role in dict.fromkeys(one.role for one in requests) if role]
-    named = [role for role in roles if role not in PLACES]
-    votes: dict[str, list[tuple[int, str]]] = {role: [] for role in named}
-    if named:
+    votes: dict[str, list[tuple[int, str]]] = {role: [] for role in named_roles(requests)}
+    if votes:
         for sources in frames:
-            for role in named:
-                votes[role].append(find_source(role, sources))
-    found = {role: _decide(given) for role, given in votes.items() if given}
-    fixed = tuple(
-        dataclasses.replace(one, role=PLACES[found[one.role][0]])
-        if one.role in found and found[one.role][0] < len(PLACES)
-        else one
-        for one in requests
-    )
-    return fixed, describe_found(found)
+            for role, given in votes.items():
+                given.append(find_source(role, sources))
+    return {role: _decide(given) for role, given in votes.items() if given}
+
+
+def with_frame(
+    known: FoundRoles, requests: Sequence[Request], sources: Sequence[np.ndarray]
+) -> FoundRoles:
+    """Returns the roles that are known after a further frame: guesses end where one is sure.
+
+    Args:
+      known: after the frames before.
+      requests: those that image operations do.
+      sources: of the frame, uint8 or uint16 (H, W, 3).
+
+    Raises:
+      UserError: there is no source of a role.
+    """
+    roles = dict(known)
+    for role in named_roles(requests):
+        if role not in roles or roles[role][1]:
+            found = find_source(role, sources)
+            roles[role] = found if not found[1] else roles.get(role, found)
+    return roles
 
 
 def _decide(votes: Sequence[tuple[int, str]]) -> tuple[int, str]:

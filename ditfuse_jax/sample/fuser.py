@@ -175,9 +175,10 @@ class Fuser:
     ) -> Iterator[Fused]:
         """Fuses the frames of a sequence as they come, in their order, as `ditfuse fuse` does.
 
-        The range of samples with more than 8 bits, the warp of `align` and the sources that
-        requests mean are chosen by the first frame and kept, so that a video neither flickers nor
-        trembles.  At most `batch_size` frames wait in memory.
+        The range of samples with more than 8 bits and the warp of `align` are chosen by the first
+        frame and kept, so that a video neither flickers nor trembles; which source a request means,
+        by the first frame that shows it.  Frames are not shared between devices.  At most
+        `batch_size` frames wait in memory.
 
         Args:
           frames: the images of each frame, of equally many sources.

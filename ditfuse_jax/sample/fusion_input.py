@@ -8,7 +8,7 @@ import numpy as np
 from ditfuse_jax.prompts import prompt_tags
 from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.sample.fingerprints import pixels_digest, text_digest
-from ditfuse_jax.sample.source_roles import describe_roles
+from ditfuse_jax.sample.source_roles import FoundRoles, describe_roles
 
 
 def marks_classes(prompt: str) -> bool:
@@ -30,6 +30,7 @@ class FusionInput:
         marks classes.
       segment: what the prompt asks to mark, if it asks for that and the classes are known.
       name: what a warning calls the image.
+      roles: which source is which, where other frames of a sequence tell it.
     """
 
     sources: Sequence[np.ndarray]
@@ -40,6 +41,7 @@ class FusionInput:
     plain: str = ""
     segment: Request | None = None
     name: str = "an image"
+    roles: FoundRoles = dataclasses.field(default_factory=dict)
 
     @property
     def output_depth(self) -> int:
@@ -50,7 +52,7 @@ class FusionInput:
     def source_roles(self) -> str:
         """Which images are taken as those that applied requests name; see `describe_roles`."""
         roles = dict.fromkeys(one.role for one in self.applied if one.role)
-        return describe_roles(roles, self.sources) if roles else ""
+        return describe_roles(roles, self.sources, self.roles) if roles else ""
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ border is feathered inside the region.
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,19 @@ class Regions:
         elif not self._path.exists():
             self._class = self.description = _checked_class(str(region), sampling)
 
-    def check_output(self, output: Path) -> None:
-        """Checks that an output is no mask.
+    def check_outputs(self, outputs: Iterable[Path]) -> None:
+        """Checks that no output is a mask.
 
         Raises:
-          UserError: it is the mask, or the folder of the masks.
+          UserError: one is the mask, or lies in the folder of the masks.
         """
-        if self._is_stored and os.path.realpath(output) == os.path.realpath(self._path):
-            raise UserError(f"{output} is the region: choose another output")
+        if not self._is_stored:
+            return
+        region = Path(os.path.realpath(self._path))
+        for output in outputs:
+            place = Path(os.path.realpath(output))
+            if region == place or (self._masks is not None and region in place.parents):
+                raise UserError(f"{output} is a region, or among them: choose another output")
 
     def check(self, instruction: Instruction, count: int) -> None:
         """Checks that an instruction for `count` images asks for more than the plain fusion.

@@ -34,7 +34,7 @@ from ditfuse_jax.images.video_writer import is_deep_video
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
-from ditfuse_jax.sample.fixed_roles import fix_roles
+from ditfuse_jax.sample.fixed_roles import decide_roles, named_roles
 from ditfuse_jax.sample.fusion_input import marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
 from ditfuse_jax.sample.region import Regions
@@ -96,7 +96,8 @@ def fuse_sequence(
     regions = None
     if options.region is not None:
         regions = Regions(options.region, options.feather, config, options.task)
-        regions.check_output(output)
+        frames = [] if is_video(output) else frame_names(sources[0], pairs)
+        regions.check_outputs([output, *(output / name for name in frames)])
         regions.check(instruction, len(sources))
     several = bool(instruction.requests) or marks_classes(instruction.prompt)
     plain = regions is None and not several  # else there may be other prompts and sources
@@ -134,7 +135,7 @@ def fuse_sequence(
         calibration=calibration,
         quiet=True,
     )
-    requests, roles = fix_roles(
+    roles = decide_roles(
         instruction.requests, _sampled_stacks(sources, pairs, reader, instruction.requests)
     )
     prompts = [instruction.prompt] if plain else []
@@ -145,7 +146,6 @@ def fuse_sequence(
         pairs=pairs,
         frames=frames,
         instruction=instruction,
-        requests=requests,
         roles=roles,
         reader=reader,
         ranges=ranges,
@@ -185,7 +185,7 @@ def _sampled_stacks(
     requests: Sequence[Request],
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Reads some frames spread over the sequence, by which roles are decided, if any is named."""
-    if not any(one.role for one in requests):
+    if not named_roles(requests):
         return
     for stack in sample_pairs(sources, pairs, _FRAMES_FOR_ROLES):
         with contextlib.suppress(UserError):  # named when the frame is fused

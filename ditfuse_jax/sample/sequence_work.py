@@ -31,6 +31,7 @@ from ditfuse_jax.sample.sequence_output import SequenceOutput
 from ditfuse_jax.sample.sequence_plan import (
     holds_deep_frames,
 )
+from ditfuse_jax.sample.source_roles import FoundRoles, describe_roles
 from ditfuse_jax.sample.stack_reader import StackReader
 
 _SECONDS_BETWEEN_LINES = 30.0  # of the progress where no terminal shows it
@@ -62,16 +63,14 @@ class SequenceOptions:
 class SequenceWork:
     """All that the frames are made with; `size` is the one that all must have, if any.
 
-    All fused frames have the same number of `bits`.  `requests` are those of the instruction, which
-    name sources by their places, and `roles` says which these are.
+    All fused frames have the same number of `bits`.  `roles` says which source a request means.
     """
 
     sources: Sequence[FrameSource]
     pairs: PairedFrames
     frames: SequenceFuser
     instruction: Instruction
-    requests: tuple[Request, ...]
-    roles: str
+    roles: FoundRoles
     reader: StackReader
     ranges: SourceRanges
     regions: Regions | None
@@ -102,7 +101,7 @@ class SequenceWork:
                     )
             name = Path(stack[0].name).stem if self.sources[0].files else f"{number:06d}"
             item = self.instruction.fusion_input(self.reader.read(stack), self.bits, name)
-            item = dataclasses.replace(item, applied=self.requests)
+            item = dataclasses.replace(item, roles=self.roles)
             if self.regions is not None:
                 item = self.regions.limit(item, name, self.reader.cut)
             yield number, item
@@ -117,7 +116,7 @@ class SequenceWork:
             alignment=self.reader.alignment,
             region=None if self.regions is None else self.regions.description,
             computed=None if size is None else self.frames.stack_fuser.computed_size(*size),
-            roles=self.roles,
+            roles=describe_roles(self.roles, [], self.roles),
         )
         settings = self.config.to_dict() | dataclasses.asdict(self.options.settings)
         return metadata | {name: str(value) for name, value in settings.items()}

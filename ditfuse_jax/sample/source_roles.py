@@ -4,6 +4,7 @@ Whoever asks for "more infrared" does not say which image that is, so the images
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ _SHARPNESS_SIGMA = 6.0  # pixels
 
 GUESS = "a guess"
 PLACES = ("first", "second")
+
+# Role -> index of the source, and a warning if that is a guess.
+FoundRoles = Mapping[str, tuple[int, str]]
 
 # Index of the source, and whether the images show it clearly.
 Found = tuple[int, bool]
@@ -53,20 +57,22 @@ def find_source(role: str, sources: Sequence[np.ndarray]) -> tuple[int, str]:
     )
 
 
-def describe_roles(roles: Iterable[str], sources: Sequence[np.ndarray]) -> str:
+def find_known(role: str, sources: Sequence[np.ndarray], known: FoundRoles) -> tuple[int, str]:
+    """Returns what is known of a role, or else what `find_source` says."""
+    return known[role] if role in known else find_source(role, sources)
+
+
+def describe_roles(
+    roles: Iterable[str], sources: Sequence[np.ndarray], known: FoundRoles = MappingProxyType({})
+) -> str:
     """Returns which image is taken as which, such as `infrared: image 2 (a guess)`.
 
     Args:
       roles: those that requests name; `first` and `second` say it themselves.
       sources: uint8 or uint16 (H, W, 3).
+      known: of other frames.
     """
-    return describe_found(
-        {role: find_source(role, sources) for role in roles if role not in PLACES}
-    )
-
-
-def describe_found(found: Mapping[str, tuple[int, str]]) -> str:
-    """Describes what `find_source` returned for each role."""
+    found = {role: find_known(role, sources, known) for role in roles if role not in PLACES}
     return ", ".join(
         f"{role}: image {index + 1}{f' ({GUESS})' if warning else ''}"
         for role, (index, warning) in found.items()

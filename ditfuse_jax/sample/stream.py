@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.prompts.requests import Request
-from ditfuse_jax.sample.fixed_roles import fix_roles
+from ditfuse_jax.sample.fixed_roles import with_frame
 from ditfuse_jax.sample.fused import Fused
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.prepared import Options, Prepared, Preparer, load_stack
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
+from ditfuse_jax.sample.source_roles import FoundRoles
 from ditfuse_jax.sample.stack_fuser import StackFuser
 
 
@@ -44,9 +44,9 @@ def stream(
 def _prepare(
     frames: Iterable[Sequence[Any]], prompt: str | None, options: Options, sampler: StackFuser
 ) -> Iterator[Prepared]:
-    """Reads and checks frames; the first one decides ranges, warps, roles and number of sources."""
+    """Reads and checks frames; the first one decides ranges, warps and number of sources."""
     prepare, count = None, 0
-    fixed: tuple[tuple[Request, ...], str] | None = None
+    roles: FoundRoles = {}
     for number, images in enumerate(frames, start=1):
         stack = load_stack(images, f"frame {number}, ")
         if prepare is None:
@@ -54,15 +54,16 @@ def _prepare(
         if len(stack) != count:
             raise UserError(f"frame {number} has {len(stack)} images, the first one {count}")
         item = prepare(stack, prompt)
-        if not fixed:
-            fixed = fix_roles(item.input.applied, [item.input.sources])
-        yield _with_roles(item, *fixed)
+        roles = with_frame(roles, item.input.applied, item.input.sources)
+        yield _with_roles(item, roles)
 
 
-def _with_roles(item: Prepared, requests: tuple[Request, ...], roles: str) -> Prepared:
-    """Returns a frame whose requests name the sources that those of the first frame name."""
-    metadata = item.metadata | ({"source roles": roles} if roles else {})
-    changed = dataclasses.replace(item.input, applied=requests)
+def _with_roles(item: Prepared, roles: FoundRoles) -> Prepared:
+    """Returns a frame whose requests mean the sources that they mean in the frames before."""
+    if not roles:
+        return item
+    changed = dataclasses.replace(item.input, roles=roles)
+    metadata = item.metadata | {"source roles": changed.source_roles}
     return dataclasses.replace(item, input=changed, metadata=metadata)
 
 

@@ -111,7 +111,10 @@ class Server:
         Raises:
           UserError: it takes too long, or the server stops.
         """
-        future = self._batcher.submit(prepared)
+        try:
+            future = self._batcher.submit(prepared)
+        except RuntimeError as error:
+            raise UserError(str(error)) from error
         try:
             return future.result(self._limits.seconds)
         except TimeoutError as error:

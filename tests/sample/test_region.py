@@ -213,11 +213,16 @@ class TestRegions:
         write_image(tmp_path / "m.png", np.full((32, 32, 3), 255, np.uint8))
         (tmp_path / "link.png").symlink_to(tmp_path / "m.png")
         one, many = (Regions(path, 0, sampling, "ivif") for path in (tmp_path / "m.png", tmp_path))
-        for regions, output in ((one, tmp_path / "link.png"), (many, tmp_path)):
-            with pytest.raises(UserError, match="is the region: choose another output"):
-                regions.check_output(output)
-        one.check_output(tmp_path / "other.png")
-        Regions(mask(), 0, sampling, "ivif").check_output(tmp_path / "mask")
+        for regions, outputs in (
+            (one, [tmp_path / "link.png"]),
+            (one, [tmp_path, tmp_path / "m.png"]),
+            (many, [tmp_path]),
+            (many, [tmp_path.parent / "x", tmp_path / "new.png"]),
+        ):
+            with pytest.raises(UserError, match="is a region, or among them"):
+                regions.check_outputs(outputs)
+        one.check_outputs([tmp_path, tmp_path / "other.png"])
+        Regions(mask(), 0, sampling, "ivif").check_outputs([tmp_path / "mask"])
 
     def test_alignment_cuts_the_mask_as_the_images(self, tmp_path, sampling):
         write_image(tmp_path / "m.png", np.repeat(mask()[..., None], 3, axis=2))
