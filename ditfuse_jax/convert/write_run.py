@@ -24,7 +24,7 @@ from ditfuse_jax.train.recipe import Config, default_config, to_json
 from ditfuse_jax.weights import Checkpoint, open_adapter
 from ditfuse_jax.weights.bundle import without_paths
 from ditfuse_jax.weights.checkpoint import ParameterPath
-from ditfuse_jax.weights.quantized import QUANTIZED
+from ditfuse_jax.weights.quantized import QUANTIZED, quantize_checkpoint
 from ditfuse_jax.weights.run import AUTOENCODER, TOKENIZER
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, COMMITTED, PARAMETERS, check_storage
 
@@ -78,14 +78,16 @@ def _write_adapter(checkpoint: Checkpoint, output: Path, portable: bool) -> None
     lora = checkpoint.lora
     assert lora is not None
     config: Config = default_config("omnigen")
-    initialize_from(config, str(checkpoint.base))
+    weights = initialize_from(config, str(checkpoint.base))
+    # The run can be trained further only with the scheme of weights that are stored quantised.
+    quantized = quantize_checkpoint(weights, lora.quantize or None).quantized
     config.lora = ConfigDict(
         {
             "rank": lora.rank,
             "alpha": lora.alpha,
             "target_modules": lora.target_modules,
             "use_rslora": lora.use_rslora,
-            "quantize": lora.quantize,
+            "quantize": quantized or "",
             "adapter": "",
         }
     )

@@ -27,6 +27,7 @@ from ditfuse_jax.weights.adapters import (
     adapted_sampling,
     check_adapter_tokenizer,
     merge_adapters,
+    open_weights_under,
 )
 from ditfuse_jax.weights.autoencoder import load_space
 from ditfuse_jax.weights.quantized import quantize_checkpoint
@@ -133,9 +134,8 @@ def load_checkpoint(
     quantize: str | None = None,
 ) -> TrainedModel:
     """Loads an opened checkpoint; see `load_trained`."""
+    checkpoint = open_weights_under(checkpoint)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    if checkpoint.lora:
-        checkpoint.shapes()  # opens the weights under the adapters, whose folder may be missing
     check_tokenizer(tokenizer, checkpoint.tokenizer_fingerprint, model.vocab_size, checkpoint.name)
     devices = devices or jax.local_devices()[:1]
     partitioner = Partitioner(make_mesh(MeshConfig(), devices))

@@ -89,6 +89,11 @@ class Adapted(ParameterReader):
         self._base = functools.cache(base)
         self._adapter = adapter
 
+    @property
+    def quantized(self) -> str | None:
+        """How the kernels of the weights under the adapters are stored; opens the weights."""
+        return self._base().quantized
+
     def shapes(self) -> Mapping[ParameterPath, jax.ShapeDtypeStruct]:
         """See `ParameterReader`."""
         return {**self._base().shapes(), **self._adapter.shapes()}
@@ -153,6 +158,20 @@ def with_adapter(
     reader = Adapted(base, InMemory(adapter.leaves, checkpoint.path))
     sampling = adapted_sampling(checkpoint.sampling, [adapter])
     return dataclasses.replace(checkpoint, lora=adapter.lora, reader=reader, sampling=sampling)
+
+
+def open_weights_under(checkpoint: Checkpoint) -> Checkpoint:
+    """Opens the weights under adapters; the returned checkpoint says how they are quantised.
+
+    Args:
+      checkpoint: with adapters or without, which is returned as it is.
+
+    Raises:
+      UserError: the weights are missing or do not fit.
+    """
+    if not isinstance(checkpoint.reader, Adapted):
+        return checkpoint
+    return dataclasses.replace(checkpoint, quantized=checkpoint.reader.quantized)
 
 
 def adapted_sampling(sampling: SamplingConfig, adapters: Sequence[Adapter]) -> SamplingConfig:

@@ -96,6 +96,6 @@ def refuse_quantized(checkpoint: Checkpoint, instead: str) -> None:
     """Raises a UserError if the kernels are quantised; `instead` is what to do."""
     if checkpoint.quantized:
         raise UserError(
-            f"{checkpoint.path} holds kernels quantised as {checkpoint.quantized}, which cannot be "
-            f"changed any more: {instead}"
+            f"{checkpoint.base or checkpoint.path} holds kernels quantised as "
+            f"{checkpoint.quantized}, which cannot be changed any more: {instead}"
         )

@@ -165,17 +165,42 @@ class TestOverQuantisedWeights:
         assert jax.tree.structure(trained.parameters) == jax.tree.structure(expected)
         jax.tree.map(np.testing.assert_array_equal, trained.parameters, expected)
 
-    def test_weights_that_were_stored_quantised_give_the_same_losses(
-        self, run, weights, losses, tmp_path
+    @pytest.fixture(scope="class")
+    def stored(self, weights, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("stored") / "nf4"
+        return convert(weights, folder, quantize="nf4", quiet=True)
+
+    def test_weights_that_were_stored_quantised_give_the_same_losses_and_the_same_model(
+        self, run, stored, losses, tmp_path
     ):
-        stored = convert(weights, tmp_path / "nf4", quantize="nf4", quiet=True)
         options = [*TINY, "--config.train.steps=3"]
         config = load_recipe(f"omnigen_lora:{stored}", [*options, "--config.lora.quantize=nf4"])
         train(config, tmp_path / "x", evaluations=(), quiet=True)
         assert losses(tmp_path / "x") == losses(run[0])
+        assert_same(load_trained(tmp_path / "x"), load_trained(run[0]))
+        with pytest.raises(UserError, match=r"nf4.*quantise the original weights as int8"):
+            load_trained(tmp_path / "x", quantize="int8")
         config = load_recipe(f"omnigen_lora:{stored}", options)
         with pytest.raises(UserError, match=r"stay frozen.*--config.lora.quantize=nf4"):
             train(config, tmp_path / "y", evaluations=(), quiet=True)
+
+    def test_adapters_are_used_around_weights_that_were_stored_quantised_wherever_they_come_from(
+        self, run, weights, stored, tmp_path
+    ):
+        assert_same(load_trained(run[0], base=stored), load_trained(run[0]))
+        peft = convert(run[0], tmp_path / "peft", to="peft", quiet=True)
+        plain = convert(peft, tmp_path / "plain", base=weights, quiet=True)
+        assert load_trained(plain).quantized is None
+        written = convert(peft, tmp_path / "written", base=stored, quiet=True)
+        assert json.loads((written / "config.json").read_text())["lora"]["quantize"] == "nf4"
+        assert load_trained(written).quantized == "nf4"
+        assert_same(load_trained(plain, base=stored), load_trained(written))
+
+
+def assert_same(one, other):
+    assert one.quantized == other.quantized
+    assert jax.tree.structure(one.parameters) == jax.tree.structure(other.parameters)
+    jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
 
 
 @pytest.mark.slow
