@@ -120,6 +120,4 @@ def run(args: argparse.Namespace) -> None:
         evaluate_control(**common, tags=not args.without_tags, task=args.task)
     else:
         names = [name.strip() for name in (args.classes or "").split(",") if name.strip()]
-        evaluate_segmentation(
-            **common, tags=not args.without_tags, classes=names, views=args.views or "m3"
-        )
+        evaluate_segmentation(**common, tags=not args.without_tags, classes=names, views=args.views)

@@ -70,7 +70,9 @@ def test_a_file_whose_name_is_not_utf8_is_packed_under_its_name(photos, tmp_path
 def test_names_in_utf8_are_stored_as_plain_msgpack():
     names = ["a", "caf\u00e9", "\u2028"]
     index = encode_index(names, [(1, 2)] * 3)
-    assert index == np.array([(1, 2)] * 3, "<u4").tobytes() + msgpack.packb(names)
+    packed_names = msgpack.packb(names)
+    assert isinstance(packed_names, bytes)
+    assert index == np.array([(1, 2)] * 3, "<u4").tobytes() + packed_names
     record = {"name": "caf\u00e9", "images": [b"1"]}
     assert pack_record("caf\u00e9", [b"1"]) == msgpack.packb(record)
 

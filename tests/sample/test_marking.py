@@ -1,5 +1,7 @@
 """Classes marked by one fusion of all of them: what is fused, and what is drawn and limited."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from ditfuse_jax.degrade import overlay, overlay_all, overlay_mask
 from ditfuse_jax.degrade.overlay import smooth_overlay
 from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.images import with_depth
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import CLASSES, Request, parse_requests
 from ditfuse_jax.sample import FusionInput, RegionInput
@@ -40,7 +43,8 @@ class Model:
     def __call__(self, inputs):
         for number, item in inputs:
             self.seen.append(item)
-            image = np.mean(item.sources, axis=0).astype(item.sources[0].dtype)
+            sources = [with_depth(source, 8) for source in item.sources]
+            image = np.mean(sources, axis=0).astype(np.uint8)
             if item.prompt == MAP:
                 labels = np.where(self.unsure, TREE, LABELS)
                 size = image.shape[1::-1]
@@ -48,7 +52,7 @@ class Model:
                 image = overlay_all(image, labels)
             elif item.prompt == MARK_SKY:
                 image = overlay(image, LABELS == SKY)
-            yield {number: image}
+            yield {number: with_depth(image, item.output_depth)}
 
 
 def run(*items, **settings):
@@ -131,6 +135,21 @@ def test_a_pair_with_infrared_is_marked_in_its_photograph_without_a_further_fusi
     assert all(source is colour for source in marked.sources)
     where = overlay_mask(image, np.mean([infrared, colour], axis=0).astype(np.uint8))
     assert np.mean(where == (LABELS == ROAD)) > 0.99
+
+
+def test_the_models_own_overlay_is_moved_alike_with_sources_of_either_depth():
+    """Where the classes are not known, the overlay is that of photographs, of 8 bits."""
+    colour, infrared = photograph(), photograph(1, grey=True)
+    deep = infrared.astype(np.uint16) * 257
+    own = [
+        dataclasses.replace(asked("segment:road", [colour, other]), segment=None, depth=8)
+        for other in (infrared, deep)
+    ]
+    (image, mixed), _ = run(*own)
+    (sixteen,), _ = run(dataclasses.replace(own[1], depth=16))
+    assert np.abs(mixed.astype(int) - image).max() <= 1
+    assert sixteen.dtype == np.uint16
+    assert np.abs(sixteen / 257 - image).max() <= 2
 
 
 def test_a_night_scene_is_marked_in_its_brightened_photograph():

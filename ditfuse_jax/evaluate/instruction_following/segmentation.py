@@ -38,7 +38,7 @@ def evaluate_segmentation(
     count: int | None = None,
     classes: Sequence[str] = (),
     tags: bool = True,
-    views: str = "m3",
+    views: str | None = None,
     sampling: Mapping[str, Any] | None = None,
     adapters: Sequence[WeightedAdapter] = (),
     base: Path | None = None,
@@ -58,8 +58,8 @@ def evaluate_segmentation(
       count: at most this many scenes.
       classes: to segment in every scene; by default all.
       tags: False leaves the tags out of the prompts, as a user does who types only a sentence.
-      views: what a photograph becomes: `m3`; `day` or `night`, the photograph at that time beside
-        an infrared image that is simulated from the labels.
+      views: what a photograph becomes: `m3`, the default; `day` or `night`, the photograph at that
+        time beside an infrared image that is simulated from the labels.
       quiet: no progress bar and no table.
 
     Returns:
@@ -68,10 +68,13 @@ def evaluate_segmentation(
     Raises:
       UserError: bad checkpoint, data, classes, views or output.
     """
-    if views not in VIEWS:
+    if views not in (None, *VIEWS):
         raise UserError(f"views {views!r} are unknown: choose from {', '.join(VIEWS)}")
     numbers = class_numbers(classes)
     source = labelled_source(data)
+    if source.num_images > 2 and views is not None:
+        raise UserError(f"{data} holds pairs, which are segmented as they are: leave views out")
+    settings = {"tags": tags} | ({} if source.num_images > 2 else {"views": views or "m3"})
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
     evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
@@ -81,7 +84,7 @@ def evaluate_segmentation(
     progress = tqdm.tqdm(names, unit="scene", desc="segmenting", disable=quiet)
     with progress:
         for index, stem in enumerate(progress):
-            scene = _read(source, index, evaluated.fuser.sampling.seed, views)
+            scene = _read(source, index, evaluated.fuser.sampling.seed, views or "m3")
             images[stem] = {}
             for name, mask, fused in _segment(evaluated.fuser, scene, numbers, tags):
                 counts = confusion(mask, scene.labels, numbers[name], len(STREET_CLASSES))
@@ -90,7 +93,7 @@ def evaluate_segmentation(
                     title = f"{name}, {format_number(counts.iou, 2)}"
                     pictures[title] = _row(scene, fused, mask, scene.labels == numbers[name])
     results = SegmentationResults(images)
-    _write(evaluated, data, {"tags": tags, "views": views}, results, pictures, quiet)
+    _write(evaluated, data, settings, results, pictures, quiet)
     return results
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -258,6 +259,13 @@ def test_photographs_become_pairs_with_infrared_by_day_and_night(
 def test_unknown_views_are_refused(measure, scenes):
     with pytest.raises(UserError, match="views 'dusk' are unknown: choose from m3, day, night"):
         measure(perfect, f"labelled:{scenes}", views="dusk")
+
+
+def test_views_are_refused_for_pairs_which_are_segmented_as_they_are(monkeypatch, tmp_path):
+    pairs = types.SimpleNamespace(num_images=3, labels=(2,), names=["x"])
+    monkeypatch.setattr(segmentation, "open_source", lambda _: pairs)
+    with pytest.raises(UserError, match="holds pairs, which are segmented as they are"):
+        segmentation.evaluate_segmentation(checkpoint=tmp_path, data="pairs", views="night")
 
 
 def test_with_a_class_map_the_plain_output_is_the_scene(measure, scenes):

@@ -128,12 +128,14 @@ class TestRange:
 
     def test_photographs_share_the_range_that_the_brightest_needs(self, photographs):
         bright, dark = read_scenes(photographs)
+        assert bright.clean is not None and dark.clean is not None
         assert bright.clean.max() == pytest.approx(40000 * 255 / 65535, abs=1)
         assert dark.clean.max() == pytest.approx(800 * 255 / 65535, abs=1)
 
     def test_a_given_range_is_that_of_photographs(self, photographs):
         opened = open_scenes(photographs, value_range=["0,800"])
-        assert opened.readers["dark"]().clean.max() == 255
+        clean = opened.readers["dark"]().clean
+        assert clean is not None and clean.max() == 255
 
     @pytest.mark.processes
     @pytest.mark.medium
@@ -146,7 +148,7 @@ class TestRange:
                 (bucket / folder / file.name).write_bytes(file.read_bytes())
         scene = open_scenes(str(bucket), value_range="0,800").readers["dark"]()
         if layout == "photographs":
-            assert scene.clean.max() == 255
+            assert scene.clean is not None and scene.clean.max() == 255
         else:
             assert [source.max() for source in scene.sources] == [255, 255]
             assert scene.clean is not None
@@ -213,6 +215,7 @@ class TestAlign:
     def test_the_aligned_sources_show_the_same_points_and_the_clean_image_too(self, folders):
         scene = open_scenes(folders, align="translation").readers["x"]()
         visible, infrared = scene.sources
+        assert scene.clean is not None
         assert visible.shape == infrared.shape == scene.clean.shape
         assert visible.shape[1] <= 270 - self.SHIFT + 1
         np.testing.assert_array_equal(scene.clean, visible)
