@@ -146,14 +146,12 @@ def distill(
       UserError: bad teacher, config, data or folder.
     """
     from ditfuse_jax.extensions import load_extensions
-    from ditfuse_jax.train import distill_from, load_recipe
-    from ditfuse_jax.train.recipe import apply_overrides
+    from ditfuse_jax.train import load_recipe
+    from ditfuse_jax.train.distill import distilling
 
     names = load_extensions(imports)
     loaded = load_recipe(config, (), names) if isinstance(config, str) else config
-    with loaded.unlocked():
-        distill_from(loaded, str(teacher))
-    loaded = apply_overrides(loaded, overrides)
+    loaded = distilling(loaded, str(teacher), overrides)
     return train(loaded, workdir, writers, callbacks, quiet=quiet)
 
 

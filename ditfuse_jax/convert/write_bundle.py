@@ -28,6 +28,7 @@ def write_bundle(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -
             "convert to a run folder instead"
         )
     config = without_paths(checkpoint.config)
+    config["sample"] = checkpoint.sampling.to_dict()  # a merged adapter may have brought its own
     if fingerprint := fingerprint_of(checkpoint):
         config[FINGERPRINT] = fingerprint
     if checkpoint.quantized:

@@ -8,12 +8,14 @@ import numpy as np
 from ditfuse_jax.convert.output import copy_companions, fingerprint_of, new_folder, progress_bar
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_text
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model import ModelConfig
 from ditfuse_jax.prompts.fingerprint import FINGERPRINT
 from ditfuse_jax.weights import Checkpoint, write_safetensors
 from ditfuse_jax.weights.checkpoint import ParameterPath
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, phi3_config, position_embedding
+from ditfuse_jax.weights.omnigen_folder import SAMPLING
 
 
 def write_omnigen(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> None:
@@ -52,6 +54,10 @@ def write_omnigen(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) 
         config = phi3_config(model)
         if fingerprint := fingerprint_of(checkpoint):
             config[FINGERPRINT] = fingerprint
+        usual = SamplingConfig().to_dict()  # the original's, whose files have no place for others
+        sampling = checkpoint.sampling.to_dict()
+        if changed := {name: value for name, value in sampling.items() if value != usual[name]}:
+            config[SAMPLING] = changed
         text = json.dumps(config, indent=2, sort_keys=True)
         write_text(folder / "config.json", text + "\n")
         copy_companions(checkpoint, folder, folder / "vae", folder)

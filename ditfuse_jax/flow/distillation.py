@@ -145,6 +145,10 @@ DISTILLATIONS.register(
 DISTILLATIONS.register("guidance", Distillation(guidance, draw_per_step=False))
 
 
+# Solvers whose steps do not depend on those before or on being the last: within each step of the
+# student they do what the teacher does when it samples.
+STEPWISE_SOLVERS = ("euler", "midpoint")
+
 # Settings of `SamplingConfig` that a student was trained for; the others stay the teacher's.
 STUDENT_SETTINGS = (
     *("steps", "solver", "shift", "shift_rule", "guidance_scale", "image_guidance_scale"),
@@ -153,12 +157,17 @@ STUDENT_SETTINGS = (
 )
 
 
-def student_sampling(teacher: SamplingConfig, steps: int) -> SamplingConfig:
-    """Returns the teacher's settings with so many steps of Euler's method and no guidance."""
+def student_sampling(teacher: SamplingConfig, steps: int | None) -> SamplingConfig:
+    """Returns the teacher's settings without guidance.
+
+    With `steps` it takes so many of Euler's method; None keeps the teacher's steps and solver.
+    """
     usual = SamplingConfig()
-    kept = ("shift", "shift_rule")
+    kept = ("steps", "solver", "shift", "shift_rule")
     changes = {name: getattr(usual, name) for name in STUDENT_SETTINGS if name not in kept}
-    changes |= {"steps": steps, "guidance_scale": 1.0, "image_guidance_scale": 1.0}
+    changes |= {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
+    if steps is not None:
+        changes |= {"steps": steps, "solver": "euler"}
     return teacher.override(changes)
 
 
@@ -169,7 +178,8 @@ class DistillationConfig:
     Attributes:
       loss: a name of `DISTILLATIONS`.
       teacher: how the teacher samples; its steps are a multiple of the student's.
-      student: how the student samples: Euler's steps without guidance.
+      student: how the student samples: without guidance, and by Euler's steps if the loss has a
+        point for each of them.
 
     Raises:
       UserError: an unknown name, or settings that do not go together.
@@ -185,17 +195,13 @@ class DistillationConfig:
             find_solver(self.teacher.solver)
         except UserError as error:
             raise UserError(f"distill: {error}") from error
-        steps = self.student.steps
-        if self.student.solver != "euler" or len(self.student.guidance.branches) != 1:
+        if len(self.student.guidance.branches) != 1:
             raise UserError(
-                "a distilled student takes Euler's steps without guidance: set sample.solver to "
-                "euler, and sample.guidance_scale and sample.image_guidance_scale to 1"
+                "a distilled student samples without guidance: set sample.guidance_scale and "
+                "sample.image_guidance_scale to 1"
             )
-        if self.loss_of.draw_per_step and self.teacher.steps % steps:
-            raise UserError(
-                f"distill.sample.steps must be a multiple of the student's {steps} (sample.steps), "
-                f"not {self.teacher.steps}"
-            )
+        if self.loss_of.draw_per_step:
+            self._check_steps()
         for name in ("shift", "shift_rule"):
             own, theirs = getattr(self.student, name), getattr(self.teacher, name)
             if own != theirs:
@@ -205,6 +211,26 @@ class DistillationConfig:
                 )
         if self.teacher.apg_momentum:
             raise UserError("distill.sample.apg_momentum must be 0: a student has no memory")
+
+    def _check_steps(self) -> None:
+        """Checks that the student's steps can be compared with parts of the teacher's way."""
+        steps = self.student.steps
+        if self.student.solver != "euler":
+            raise UserError(
+                "a distilled student takes Euler's steps: set sample.solver to euler, not "
+                f"{self.student.solver!r}"
+            )
+        if self.teacher.solver not in STEPWISE_SOLVERS:
+            raise UserError(
+                f"distill.sample.solver must be {' or '.join(STEPWISE_SOLVERS)}, not "
+                f"{self.teacher.solver!r}, whose steps depend on others: set "
+                "--config.distill.sample.solver=midpoint"
+            )
+        if self.teacher.steps % steps:
+            raise UserError(
+                f"distill.sample.steps must be a multiple of the student's {steps} (sample.steps), "
+                f"not {self.teacher.steps}"
+            )
 
     @property
     def loss_of(self) -> Distillation:

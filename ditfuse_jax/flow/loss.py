@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow.path import interpolate, to_velocity, velocity
+from ditfuse_jax.flow.path import T_EPS, interpolate, to_velocity, velocity
 from ditfuse_jax.registry import Registry
 
 PredictFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -89,13 +89,14 @@ def velocity_loss(
     t: jax.Array,
     target: jax.Array,
     config: LossConfig | None = None,
+    t_eps: float = T_EPS,
 ) -> jax.Array:
     """Returns the loss (B, K) at points (B, K, H, W, C) and times (B, K), whatever the target is.
 
-    See `flow_matching_loss`.  `target`: velocities (B, K, H, W, C).
+    See `flow_matching_loss`.  `target`: velocities (B, K, H, W, C); `t_eps`: see `to_velocity`.
     """
     config = config or LossConfig()
-    error = to_velocity(prediction, predict(noisy, t), noisy, t) - target
+    error = to_velocity(prediction, predict(noisy, t), noisy, t, t_eps) - target
     error *= WEIGHTINGS[config.weighting](t)[..., None, None, None]
     loss = _mean_square(error)
     if config.gradient_loss_weight:

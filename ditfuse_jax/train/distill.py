@@ -1,7 +1,7 @@
 """The start of a distillation: what it takes from its teacher, and the teacher's identity."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.flow.distillation import student_sampling
+from ditfuse_jax.flow.distillation import DISTILLATIONS, student_sampling
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.train.initial import initialize_from
-from ditfuse_jax.train.recipe import Config
+from ditfuse_jax.train.recipe import Config, apply_overrides
 from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
 from ditfuse_jax.weights.bundle import SHIPPED
 
@@ -25,17 +25,17 @@ def distill_from(config: Config, path: str) -> None:
     """Makes an unlocked recipe distil a teacher.
 
     The student is the teacher's model and starts from its weights; it samples as the teacher does,
-    but with the recipe's `sample.steps` of Euler's method, without guidance.  The teacher samples
-    with its own settings, changed by those of the recipe's `distill.sample`.
+    but without guidance, and if the loss trains it for few steps, with the recipe's `sample.steps`
+    of Euler's method.  The teacher samples with its own settings, changed by those of the recipe's
+    `distill.sample`.
 
     Args:
       config: the recipe.
       path: the teacher; see `weights.open_checkpoint`.
 
     Raises:
-      UserError: there is no such model, or it consists of adapters.
+      UserError: there is no such model, it consists of adapters, or the loss is unknown.
     """
-    steps = config.sample.steps
     teacher = initialize_from(config, path)
     if config.weights != SHIPPED and not hub.is_address(config.weights):
         # A path that keeps its meaning when the teacher's run goes on.
@@ -43,11 +43,45 @@ def distill_from(config: Config, path: str) -> None:
     config.distill.teacher = config.weights
     config.distill.loss = config.distill.loss or DEFAULT_LOSS
     sampling = teacher.sampling.override(config.distill.sample.to_dict())
-    # Each of the student's steps replaces the same number of the teacher's.
-    sampling = sampling.override({"steps": -(-sampling.steps // steps) * steps})
+    steps = config.sample.steps if _is_for_few_steps(config.distill.loss) else None
+    if steps is not None:  # each of them replaces the same number of the teacher's
+        sampling = sampling.override({"steps": -(-sampling.steps // steps) * steps})
     config.distill.sample = ConfigDict(sampling.to_dict())
     config.sample = ConfigDict(student_sampling(teacher.sampling, steps).to_dict())
     config.data.condition_dropout = 0.0  # is for guidance
+
+
+def distilling(config: Config, path: str, overrides: Sequence[str]) -> Config:
+    """Returns a locked copy of a recipe that distils a teacher, with overrides.
+
+    What the student takes from its teacher depends on the loss, which overrides may change.
+
+    Args:
+      config: the recipe.
+      path: the teacher; see `distill_from`.
+      overrides: see `recipe.apply_overrides`.
+
+    Raises:
+      UserError: bad teacher or overrides.
+    """
+
+    def with_loss(loss: str) -> Config:
+        copied = config.copy_and_resolve_references()
+        with copied.unlocked():
+            copied.distill.loss = loss
+            distill_from(copied, path)
+        return apply_overrides(copied, overrides)
+
+    loss = config.distill.loss or DEFAULT_LOSS
+    changed = with_loss(loss)
+    return changed if changed.distill.loss == loss else with_loss(changed.distill.loss)
+
+
+def _is_for_few_steps(loss: str) -> bool:
+    try:
+        return DISTILLATIONS.find(loss).draw_per_step
+    except UserError as error:
+        raise UserError(f"distill: {error}") from error
 
 
 def parameters_fingerprint(parameters: Parameters) -> str:

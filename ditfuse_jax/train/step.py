@@ -80,7 +80,8 @@ def make_train_step(
             points = config.teacher.points(
                 fixed, frozen.teacher or frozen.base, condition, Draws(image, noise, t)
             )
-            losses = velocity_loss(predict, prediction, *points, config.loss)
+            t_eps = config.teacher.t_eps
+            losses = velocity_loss(predict, prediction, *points, config.loss, t_eps)
         return jnp.mean(losses)
 
     def train_step(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:

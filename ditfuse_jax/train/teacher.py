@@ -10,7 +10,7 @@ from flax import nnx
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import GuidanceRule
 from ditfuse_jax.flow.distillation import DistillationConfig, Draws, Flows, Plan, Points
-from ditfuse_jax.flow.guided_velocity import guided_velocity
+from ditfuse_jax.flow.guided_velocity import SAMPLING_T_EPS, guided_velocity
 from ditfuse_jax.flow.path import T_EPS
 from ditfuse_jax.model import Condition, DiTFuse, ModelConfig
 from ditfuse_jax.model.flops import condition_flops, draw_flops
@@ -32,6 +32,14 @@ class Teacher:
 
     distillation: DistillationConfig
     tokenizer: str | None
+
+    @property
+    def t_eps(self) -> float:
+        """The lower bound of 1 - t at the points, see `to_velocity`: as where the student samples.
+
+        Only random times can be so near to 1 that the error needs another bound.
+        """
+        return SAMPLING_T_EPS if self.distillation.loss_of.draw_per_step else T_EPS
 
     def draws(self, draws: int) -> int:
         """Returns the points per example, of which the recipe's `flow.draws` are asked.

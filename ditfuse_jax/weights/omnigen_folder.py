@@ -11,6 +11,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.paths import as_path
@@ -20,6 +21,9 @@ from ditfuse_jax.weights.diffusers import DiffusersTensors, config_from_diffuser
 from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, check_tensors, config_from_phi3, read_json
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
+
+# Key of `config.json` under which `ditfuse convert` writes sampling settings that are not the usual.
+SAMPLING = "sampling"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class OmniGen:
       autoencoder: folder of the autoencoder, if there is one.
       tokenizer: folder of the tokenizer, if there is one.
       tokenizer_fingerprint: from `config.json`, where `ditfuse convert` wrote it.
+      sampling: the same; the usual settings where there are none.
     """
 
     kind: str
@@ -41,6 +46,7 @@ class OmniGen:
     autoencoder: Path | None
     tokenizer: Path | None
     tokenizer_fingerprint: str | None = None
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
 
 
 class OmniGenReader(ParameterReader):
@@ -113,7 +119,7 @@ def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
         raise UserError(f"no weights at {path}: there is no such file or folder")
     folder = path if path.is_dir() else path.parent
     layout = find_layout(folder)
-    kind, fingerprint = "omnigen", None
+    kind, fingerprint, sampling = "omnigen", None, SamplingConfig()
     if layout is not None:
         kind = "diffusers"
         config = config_from_diffusers(layout.config, **changes)
@@ -134,6 +140,7 @@ def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
             changes = {"pos_embed_max_size": side} | changes
         config = config_from_phi3(folder / "config.json", **changes)
         fingerprint = read_json(folder / "config.json").get(FINGERPRINT)
+        sampling = _read_sampling(folder / "config.json")
         beside = tokenizer = folder
     check_tensors(tensors, config)
     autoencoder = beside / "vae"
@@ -144,4 +151,19 @@ def open_omnigen(path: Path | str, **changes: Any) -> OmniGen:
         autoencoder if (autoencoder / "config.json").is_file() else None,
         tokenizer if (tokenizer / "tokenizer.json").is_file() else None,
         fingerprint,
+        sampling,
     )
+
+
+def _read_sampling(path: Path) -> SamplingConfig:
+    """Reads the sampling settings of a `config.json`.
+
+    Raises:
+      UserError: they are damaged.
+    """
+    try:
+        return SamplingConfig.from_dict(read_json(path).get(SAMPLING, {}))
+    except (TypeError, ValueError, UserError) as error:
+        raise UserError(
+            f"{path}: its {SAMPLING!r} cannot be read ({error}): convert the model again"
+        ) from error

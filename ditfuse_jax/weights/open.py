@@ -122,6 +122,7 @@ def _open_omnigen(path: Path, base: Path | str | None) -> Checkpoint:
         model=dataclasses.replace(opened.config, **runtime),
         reader=OmniGenReader(opened.tensors, opened.config),
         autoencoder=opened.autoencoder,
+        sampling=opened.sampling,
         tokenizer=opened.tokenizer,
         tokenizer_fingerprint=opened.tokenizer_fingerprint,
     )

@@ -82,12 +82,16 @@ def test_merged_weights_and_another_run_keep_the_steps(folders, tmp_path):
     adapter = folders / "adapter"
     run("convert", folders / "weights", "--lora", adapter, "-o", tmp_path / "merged")
     assert open_checkpoint(tmp_path / "merged").sampling.steps == 4
+    options = ("--lora", adapter, "--to", "omnigen", "-o", tmp_path / "original")
+    run("convert", folders / "weights", *options)
+    assert open_checkpoint(tmp_path / "original").sampling.guidance.branches == ("cond",)
+    assert open_checkpoint(tmp_path / "original").sampling.steps == 4
     run("convert", adapter, "--base", folders / "weights", "-o", tmp_path / "run")
     assert open_checkpoint(tmp_path / "run").sampling.steps == 4
     model = open_checkpoint(folders / "weights").model
     first, again = (open_adapter(path, model).distilled for path in (adapter, tmp_path / "run"))
     assert first == again
-    assert first["loss"] == "student_trajectory"
+    assert first and first["loss"] == "student_trajectory"
 
 
 def test_two_adapters_of_different_steps_are_refused(folders, refused, pair, tmp_path):

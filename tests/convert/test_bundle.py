@@ -14,6 +14,7 @@ from ditfuse_jax.convert.publish import push
 from ditfuse_jax.convert.transforms import cast
 from ditfuse_jax.convert.write_bundle import write_bundle
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.heads import HEADS
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
@@ -43,7 +44,8 @@ def trained_here(model, parameters, config):
     """A checkpoint of a model that was trained here, and its parameters by path."""
     path = Path("/nowhere/run")
     flat = leaves(parameters)
-    return Checkpoint("run", "run", path, model, InMemory(parameters, path), config=config), flat
+    reader, sampling = InMemory(parameters, path), SamplingConfig.from_dict(config["sample"])
+    return Checkpoint("run", "run", path, model, reader, sampling=sampling, config=config), flat
 
 
 @pytest.fixture
@@ -68,6 +70,12 @@ def test_the_parameters_and_settings_of_a_bundle_are_those_written(weights, bund
         np.testing.assert_array_equal(found[path], value)
 
 
+def test_a_bundle_of_merged_weights_has_the_sampling_settings_of_the_adapter(weights, tmp_path):
+    merged = dataclasses.replace(weights[0], sampling=weights[0].sampling.override({"steps": 2}))
+    write_bundle(merged, tmp_path / "bundle", quiet=True)
+    assert open_checkpoint(tmp_path / "bundle").sampling.steps == 2
+
+
 def test_a_bundle_in_bfloat16_keeps_the_weights_to_its_precision(weights, tmp_path):
     write_bundle(cast(weights[0], "bfloat16"), tmp_path / "half", quiet=True)
     found = leaves(load_trained(tmp_path / "half").parameters)
@@ -89,7 +97,8 @@ def test_a_bundle_names_no_folder_of_the_machine_it_was_made_on(weights, tmp_pat
         "task": "m3:block_sides=16+32",
         "more": ["~/somebody", {"folder": "C:\\somebody"}],
     }
-    there = dataclasses.replace(weights[0], config=recipe)
+    sampling = SamplingConfig.from_dict(recipe["sample"])
+    there = dataclasses.replace(weights[0], config=recipe, sampling=sampling)
     write_bundle(there, tmp_path / "bundle", quiet=True)
     written = (tmp_path / "bundle" / RECIPE).read_text()
     assert "somebody" not in written

@@ -108,6 +108,8 @@ def test_every_loss_accepts_the_usual_settings(loss):
         ({}, {"solver": "midpoint"}, "Euler's steps"),
         ({"shift": 3.0}, {}, "must end at the same times"),
         ({"apg_momentum": -0.5}, {}, "no memory"),
+        ({"solver": "heun"}, {}, "solver must be euler or midpoint, not 'heun'"),
+        ({"solver": "unipc"}, {}, "set --config.distill.sample.solver=midpoint"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(teacher_changes, student_changes, message):

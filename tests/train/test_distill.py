@@ -22,7 +22,7 @@ from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser
 from ditfuse_jax.sample.trained import load_trained
 from ditfuse_jax.tasks import make_task
 from ditfuse_jax.train import load_recipe, resolve, train
-from ditfuse_jax.train.distill import distill_from, parameters_fingerprint
+from ditfuse_jax.train.distill import distill_from, distilling, parameters_fingerprint
 from ditfuse_jax.train.step import model_inputs
 from ditfuse_jax.weights import open_checkpoint
 
@@ -118,13 +118,27 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(distilled, losses, t
     assert alike < 1e-9 < 1e-6 < guided
 
 
+def test_that_holds_for_a_clean_prediction_at_the_last_of_many_steps(distilled, losses, tmp_path):
+    """The divisor of the training's own loss has a bound, which these steps go below."""
+    many = (
+        "--config.distill.sample.guidance_scale=1.0",
+        "--config.distill.sample.image_guidance_scale=1.0",
+        "--config.distill.sample.solver=euler",
+        "--config.distill.sample.steps=32",
+        "--config.sample.steps=32",
+        "--config.train.steps=1",
+    )
+    assert losses(distilled(tmp_path / "many", *many))[1] < 1e-7
+
+
 def test_a_students_run_samples_in_few_steps_without_guidance_by_default(distilled, tmp_path):
     run = distilled(tmp_path / "run", "--config.train.steps=1")
     checkpoint = open_checkpoint(run)
     assert checkpoint.sampling.steps == 4
     assert checkpoint.sampling.guidance.branches == ("cond",)
-    assert checkpoint.config["distill"]["sample"]["guidance_scale"] == 2.0
-    assert checkpoint.config["data"]["condition_dropout"] == 0.0
+    config = checkpoint.config or {}
+    assert config["distill"]["sample"]["guidance_scale"] == 2.0
+    assert config["data"]["condition_dropout"] == 0.0
 
 
 def test_a_stopped_distillation_goes_on_bit_by_bit(distilled, losses, tmp_path):
@@ -181,6 +195,22 @@ def test_guidance_alone_is_distilled_with_several_draws(distilled, losses, tmp_p
         "--config.train.steps=1",
     )
     assert losses(run)[1] > 0
+    assert open_checkpoint(run).sampling.steps == 8  # the teacher's
+
+
+def test_a_student_of_guidance_keeps_steps_and_solver_unless_told_otherwise(tiny, tmp_path):
+    solver = "--config.sample.solver=dpmpp_2m"
+    train(tiny(*GUIDED, solver, "--config.train.steps=1"), tmp_path, evaluations=(), quiet=True)
+    recipe, loss = load_recipe("nano_distill"), "--config.distill.loss=guidance"
+    before = recipe.to_json_best_effort()
+    kept = resolve(distilling(recipe, str(tmp_path), [loss])).sampling
+    assert (kept.steps, kept.solver, kept.guidance.branches) == (8, "dpmpp_2m", ("cond",))
+    few = distilling(recipe, str(tmp_path), [loss, "--config.sample.steps=5"])
+    assert few.sample.steps == 5
+    assert recipe.to_json_best_effort() == before  # another call begins with the same recipe
+    other = "--config.distill.sample.solver=dpmpp_2m"
+    with pytest.raises(UserError, match="solver must be euler or midpoint, not 'dpmpp_2m'"):
+        resolve(distilling(recipe, str(tmp_path), [other]))
 
 
 def test_a_recipe_of_distillation_without_a_teacher_is_refused(tmp_path):
