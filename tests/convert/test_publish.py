@@ -32,9 +32,9 @@ def push_layout(folder, layout: str, content: bytes) -> None:
 @pytest.mark.parametrize(("there", "pushed"), itertools.permutations(LAYOUTS, 2))
 def test_a_model_is_not_pushed_over_one_of_another_layout(hub_server, tmp_path, there, pushed):
     hub_server.log_in()
-    hub_server.add("me/m", files(there, b"old"))
+    hub_server.add("me/m", files(there, b'"old"'))
     with pytest.raises(UserError) as failure:
-        push_layout(tmp_path, pushed, b"new")
+        push_layout(tmp_path, pushed, b'"new"')
     (named, *_) = sorted({*LAYOUTS[there]} - {*LAYOUTS[pushed]})
     assert f"hf://me/m holds {named} " in str(failure.value) and "\n" not in str(failure.value)
     assert len(hub_server.repositories["me/m"].commits) == 1
@@ -46,16 +46,18 @@ def test_a_model_replaces_one_of_its_layout_and_leaves_what_is_no_part_of_it(
 ):
     hub_server.log_in()
     kept = {"assets/a.png": b"picture", "report.json": b"{}", "deep/er/config.json": b"{}"}
-    hub_server.add("me/m", files(layout, b"old") | kept)
-    push_layout(tmp_path, layout, b"new")
+    hub_server.add("me/m", files(layout, b'"old"') | kept)
+    push_layout(tmp_path, layout, b'"new"')
     repository = hub_server.repositories["me/m"]
     held = repository.commits[repository.branches["main"]]
-    assert {name: held[name] for name in LAYOUTS[layout]} == dict.fromkeys(LAYOUTS[layout], b"new")
+    assert {name: held[name] for name in LAYOUTS[layout]} == dict.fromkeys(
+        LAYOUTS[layout], b'"new"'
+    )
     assert {name: held[name] for name in kept} == kept
 
 
 def test_the_tokenizer_of_an_earlier_run_does_not_stay_beside_a_new_one(hub_server, tmp_path):
     hub_server.log_in()
-    hub_server.add("me/m", files("run", b"old") | {"tokenizer/tokenizer.json": b"{}"})
+    hub_server.add("me/m", files("run", b'"old"') | {"tokenizer/tokenizer.json": b"{}"})
     with pytest.raises(UserError, match=r"holds tokenizer/tokenizer\.json of another model"):
-        push_layout(tmp_path, "run", b"new")
+        push_layout(tmp_path, "run", b'"new"')
