@@ -93,5 +93,5 @@ def convert(
         write = functools.partial(write_run, portable=True)
     write(checkpoint, output, quiet=quiet)
     if push:
-        add_card(output, push, original, adapters, dtype)
+        add_card(output, push, original, adapters, dtype, quantize)
     return output

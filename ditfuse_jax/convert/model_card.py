@@ -6,7 +6,6 @@ training.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.hub import HubAddress
 from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.weights import Checkpoint
+from ditfuse_jax.weights.adapters import open_weights_under
 from ditfuse_jax.weights.license import find_license
+from ditfuse_jax.weights.quantized import num_parameters
 
 FILE = "README.md"
 
@@ -37,6 +38,7 @@ def model_card(
     *,
     merged: Sequence[WeightedAdapter] = (),
     dtype: str | None = None,
+    quantize: str | None = None,
 ) -> str:
     """Returns the card of a converted checkpoint.
 
@@ -45,9 +47,13 @@ def model_card(
       address: the repository that it is for.
       merged: adapters that were merged into it.
       dtype: type that its parameters were converted to, if they were.
+      quantize: how its kernels were quantised, if they were; see `convert`.
     """
+    checkpoint = open_weights_under(checkpoint)
     changes = [f"the adapter `{adapter}` merged" for adapter in merged]
     changes += [f"parameters in {dtype}"] if dtype else []
+    if quantize and quantize != checkpoint.quantized:
+        changes.append(f"kernels in {quantize}")
     sections = [
         f"# {address.repository.split('/')[1]}",
         _what(checkpoint, changes),
@@ -90,7 +96,7 @@ def _header(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _what(checkpoint: Checkpoint, changes: Sequence[str]) -> str:
     model = checkpoint.model
-    count = sum(math.prod(x.shape) for x in checkpoint.shapes().values())
+    count = num_parameters(checkpoint)
     space = "pixels" if model.latent_downsampling == 1 else "latents of an autoencoder"
     lines = [
         "Instruction-driven image fusion: a diffusion transformer takes two or more registered "
@@ -102,6 +108,8 @@ def _what(checkpoint: Checkpoint, changes: Sequence[str]) -> str:
         f"on {space} |",
         f"| parameters | {count / 1e6:.1f} M |",
     ]
+    if checkpoint.quantized and not checkpoint.lora:
+        lines.append(f"| kernels | {checkpoint.quantized} |")
     if lora := checkpoint.lora:
         maps = ", ".join(f"`{name}`" for name in lora.target_modules)
         lines.append(f"| adapter | LoRA of {maps}, rank {lora.rank}, alpha {lora.alpha:g} |")

@@ -24,18 +24,21 @@ def add_card(
     checkpoint: Checkpoint,
     merged: Sequence[WeightedAdapter] = (),
     dtype: str | None = None,
+    quantize: str | None = None,
 ) -> None:
     """Writes the model card and the licence into a converted folder.
 
     Args:
       folder: what `convert` wrote.
       address: the repository that it is for.
-      checkpoint, merged, dtype: see `model_card`.
+      checkpoint, merged, dtype, quantize: see `model_card`.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    card = model_card(checkpoint, hub.push_address(address), merged=merged, dtype=dtype)
+    card = model_card(
+        checkpoint, hub.push_address(address), merged=merged, dtype=dtype, quantize=quantize
+    )
     write_text(folder / FILE, card)
     terms = find_license(checkpoint)
     if terms is not None and not (folder / LICENSE).exists():

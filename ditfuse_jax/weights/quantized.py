@@ -92,6 +92,18 @@ def quantize_checkpoint(checkpoint: Checkpoint, name: str | None) -> Checkpoint:
     return dataclasses.replace(checkpoint, reader=reader, quantized=name)
 
 
+def num_parameters(checkpoint: Checkpoint) -> int:
+    """Returns the number of parameters; of a quantised kernel, of those that it stands for."""
+    shapes = dict(checkpoint.shapes())
+    count = 0
+    if checkpoint.quantized:
+        dequantize = QUANTIZATIONS.find(checkpoint.quantized).dequantize
+        for layer in QUANTIZED_LAYERS:
+            codes, scales = (shapes.pop((*layer, part)) for part in LEAVES)
+            count += jax.eval_shape(lambda *x: dequantize(QuantizedMatrix(*x)), codes, scales).size
+    return count + sum(shape.size for shape in shapes.values())
+
+
 def refuse_quantized(checkpoint: Checkpoint, instead: str) -> None:
     """Raises a UserError if the kernels are quantised; `instead` is what to do."""
     if checkpoint.quantized:

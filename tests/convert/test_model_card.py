@@ -103,8 +103,8 @@ def test_without_an_evaluation_no_number_is_invented(trained):
 def test_what_changed_after_the_measurement_is_said(trained, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     merged = [WeightedAdapter(tmp_path / "lora", 0.5)]
-    card = model_card(trained, ADDRESS, merged=merged, dtype="bfloat16")
-    changes = "the adapter `lora=0.5` merged, parameters in bfloat16"
+    card = model_card(trained, ADDRESS, merged=merged, dtype="bfloat16", quantize="nf4")
+    changes = "the adapter `lora=0.5` merged, parameters in bfloat16, kernels in nf4"
     assert f"Measured before the conversion; {changes} since." in card
     assert f"| converted | {changes} |" in card
 

@@ -22,10 +22,11 @@ from ditfuse_jax.model.quantization import (
 )
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
 from ditfuse_jax.train.recipe import default_config
-from ditfuse_jax.weights import Checkpoint, write_adapter
+from ditfuse_jax.weights import Checkpoint, open_checkpoint, write_adapter
 from ditfuse_jax.weights.adapters import InMemory
 from ditfuse_jax.weights.bundle import RECIPE, TENSORS
 from ditfuse_jax.weights.peft import Adapter
+from ditfuse_jax.weights.quantized import num_parameters
 from ditfuse_jax.weights.tensors import open_tensors
 
 pytestmark = pytest.mark.medium
@@ -183,3 +184,24 @@ def test_stored_quantised_weights_are_not_changed_any_more(quantised, tmp_path, 
 def test_quantising_twice_in_different_ways_is_refused_on_loading(quantised):
     with pytest.raises(UserError, match=r"nf4.*quantise the original weights as int8"):
         load_trained(quantised, quantize="int8")
+
+
+@pytest.mark.parametrize("name", ["int8", "nf4"])
+def test_the_card_says_how_kernels_are_quantised_and_counts_the_weights_they_stand_for(
+    bundle, parameters, tmp_path, name
+):
+    count = sum(x.size for x in jax.tree.leaves(parameters))
+    written = convert(
+        bundle, tmp_path / name, to="bundle", quantize=name, push="hf://me/small", quiet=True
+    )
+    again = convert(written, tmp_path / "again", to="bundle", push="hf://me/small", quiet=True)
+    for folder, row in (
+        (written, f"| converted | kernels in {name} |"),
+        (again, f"| kernels | {name} |"),
+    ):
+        card = (folder / "README.md").read_text()
+        assert f"| parameters | {count / 1e6:.1f} M |" in card
+        assert row in card
+    checkpoint = open_checkpoint(written)
+    assert checkpoint.quantized == name
+    assert num_parameters(checkpoint) == count
