@@ -95,19 +95,24 @@ def parameters_fingerprint(parameters: Parameters) -> str:
     return digest.hexdigest()
 
 
-def check_same_teacher(saved: Mapping[str, Any], fingerprint: str, path: Path) -> None:
+def check_same_teacher(saved: Mapping[str, Any], fingerprint: str, dtype: str, path: Path) -> None:
     """Refuses to continue the distillation of another teacher.
+
+    Fingerprints are of the numbers in the computation type, which a run may change: of another type
+    they cannot be compared.
 
     Args:
       saved: the checkpoint's config.
       fingerprint: of the teacher now; empty without one.
+      dtype: the computation type now, `model.dtype`.
       path: of the run, for the message.
 
     Raises:
       UserError: it is another one.
     """
     before = saved.get(TEACHER_FINGERPRINT, "")
-    if before and fingerprint and before != fingerprint:
+    comparable = before and fingerprint and saved["model"]["dtype"] == dtype
+    if comparable and before != fingerprint:
         raise UserError(
             f"{path} distils the teacher {saved['distill']['teacher']}, whose weights are not the "
             "ones given now: name the same checkpoint (RUN/checkpoints/STEP), or use another "

@@ -138,7 +138,8 @@ def set_up(
         saved = checkpoints.config(start)
         check_same_model(saved, config, run.path)
         check_same_weights(saved, config, run.path)
-        check_same_teacher(saved, identity.get(TEACHER_FINGERPRINT, ""), run.path)
+        teacher = identity.get(TEACHER_FINGERPRINT, "")
+        check_same_teacher(saved, teacher, recipe.model.dtype, run.path)
         check_tokenizer(
             data.encoder.tokenizer,
             saved.get(FINGERPRINT),

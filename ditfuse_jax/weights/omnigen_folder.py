@@ -22,7 +22,7 @@ from ditfuse_jax.weights.maps import leaves
 from ditfuse_jax.weights.omnigen import POSITIONS, check_tensors, config_from_phi3, read_json
 from ditfuse_jax.weights.tensors import Tensors, open_tensors
 
-# Key of `config.json` under which `ditfuse convert` writes sampling settings that are not the usual.
+# Key of `config.json` under which `ditfuse convert` writes unusual sampling settings.
 SAMPLING = "sampling"
 
 

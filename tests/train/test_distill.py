@@ -185,6 +185,9 @@ def test_a_teacher_that_has_changed_is_refused(tiny, distilled, teacher, tmp_pat
     shutil.copytree(teacher_step, moved / "checkpoints" / teacher_step.name)
     overrides = [*SHORT, "--config.train.steps=2"]
     assert api.distill(moved, "nano_distill", run, overrides=overrides, quiet=True).step == 2
+    # In another computation type, too, though it reads other numbers.
+    overrides = [*SHORT, "--config.train.steps=3", "--config.model.dtype=bfloat16"]
+    assert api.distill(teacher, "nano_distill", run, overrides=overrides, quiet=True).step == 3
 
 
 def test_guidance_alone_is_distilled_with_several_draws(distilled, losses, tmp_path):
