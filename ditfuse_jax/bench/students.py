@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.checks import check_at_least
+from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.evaluate.bootstrap import mean_interval
 from ditfuse_jax.evaluate.metrics import batch_metrics
 from ditfuse_jax.evaluate.runner.during_training import held_out_examples
@@ -28,7 +29,7 @@ from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import TrainedModel, load_trained
-from ditfuse_jax.tasks import Example, make_task
+from ditfuse_jax.tasks import Example, Task, make_task
 
 SCORES = ("PSNR_clean", "SSIM_clean", "Qabf", "VIF")
 LEVELS = (-2, -1, 1, 2)
@@ -58,16 +59,28 @@ class Row:
 def examples_of(
     config: Mapping, source: str, crop: tuple[int, int], count: int
 ) -> dict[str, list[Example]]:
-    """Returns `count` examples of every task of a recipe's mixture, on photographs of a source."""
-    tasks: dict[str, Any] = {}
+    """Returns `count` examples of every task of a recipe's mixture, on photographs of a source.
+
+    Raises:
+      UserError: the recipe has no tasks, or none of them is for such a source.
+    """
+    tasks: dict[str, Task] = {}
     for part in config["data"]["mixture"].values():
-        tasks.setdefault(json.dumps(part["task"]), part["task"])
+        tasks.setdefault(json.dumps(part["task"]), make_task(part["task"]))
+    if not tasks:
+        raise UserError("the teacher's recipe names no tasks, like that of a bundle: give its run")
     opened = open_source(source)
-    return {
-        name: held_out_examples(opened, make_task(task), crop, count, seed=0)
+    examples = {
+        name: held_out_examples(opened, task, crop, count, seed=0)
         for name, task in tasks.items()
-        if make_task(task).num_images == opened.num_images
+        if task.num_images == opened.num_images
     }
+    if not examples:
+        raise UserError(
+            f"no task of the teacher's recipe takes {opened.num_images} image(s) at a time, as "
+            f"{source} has: give another --source"
+        )
+    return examples
 
 
 def measure(name: str, trained: TrainedModel, changes: Mapping, examples: Sequence[Example]) -> Row:
@@ -129,15 +142,22 @@ def plan_rows(
     Raises:
       UserError: a student has no teacher.
     """
-    rows: list[tuple[str, TrainedModel, dict]] = []
     for name, student in students.items():
         if not (student.config or {}).get("distill", {}).get("loss"):
             raise UserError(f"{name} is no student of `ditfuse distill`")
-    first: Any = next(iter(students.values())).config
-    asked = first["distill"]["sample"]
-    guided = {name: asked[name] for name in ("guidance_scale", "image_guidance_scale")}
+    # A run made from an adapter's file does not record what the teacher was asked: then its own.
+    asked = next(
+        (
+            config["distill"]["sample"]
+            for student in students.values()
+            if (config := student.config) and config["distill"].get("sample")
+        ),
+        {},
+    )
+    guidance = ("guidance_scale", "image_guidance_scale")
+    guided: dict[str, Any] = {name: asked[name] for name in guidance if name in asked}
     plain = {"guidance_scale": 1.0, "image_guidance_scale": 1.0}
-    rows = [("teacher", teacher, guided)]
+    rows: list[tuple[str, TrainedModel, dict]] = [("teacher", teacher, guided)]
     for steps in sorted({student.sampling.steps for student in students.values()}, reverse=True):
         rows.append(("teacher", teacher, guided | {"steps": steps}))
         rows.append(("teacher, no guidance", teacher, plain | {"steps": steps}))
@@ -151,13 +171,26 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="photographs that were not trained on")
     parser.add_argument("--count", type=int, default=24, help="examples of each task")
     args = parser.parse_args()
+    try:
+        compare(args)
+    except UserError as error:
+        parser.exit(EXIT_USER_ERROR, f"{error}\n")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Prints the rows as they are measured, then the table.
+
+    Raises:
+      UserError: a model, a student or the source cannot be used.
+    """
+    check_at_least("--count", args.count, 1)
     teacher = load_trained(args.teacher)
     if teacher.config is None:
         raise UserError(f"{args.teacher} was not trained here: its tasks are not known")
     crop = tuple(teacher.config["data"]["crop"])
     parts = examples_of(teacher.config, args.source, crop, args.count)
     examples = [example for part in parts.values() for example in part]
-    students = {path.name: load_trained(path) for path in args.students}
+    students = {str(path): load_trained(path) for path in args.students}
     rows = []
     for name, trained, changes in plan_rows(teacher, students):
         rows.append(measure(name, trained, changes, examples))
