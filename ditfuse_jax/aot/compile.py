@@ -42,8 +42,8 @@ class CompileConfig:
       preset: name of the model preset.
       program: a name in `PROGRAMS`.
       image_size: side of the square images in pixels.
-      batch_size: examples over all devices; 0 for four per device in training, one per slice in
-        sampling.
+      batch_size: examples over all devices; 0 for that of `config`, or without one for four per
+        device in training, one per slice in sampling.
       lora: train adapters as in the recipe `omnigen_lora` instead of all weights.
       config: a recipe, whose model, data, mesh and teacher count instead of the above but
         `program` and `batch_size`; empty for none.
@@ -145,7 +145,8 @@ def compile_for_card(
     temporaries are those of the TPU's compiler, which pads short dimensions.
 
     Args:
-      config: what to compile; by default for one example.
+      config: what to compile; by default for one example at a time, in training as many as the
+        recipe accumulates.
       card: a key of `GPUS`.
       low_effort, folder: see `compile_programs`.
 
@@ -153,10 +154,12 @@ def compile_for_card(
       UserError: see `compile_programs`; or the card is unknown.
     """
     accelerator = GPUS.find(card)
-    one = dataclasses.replace(config, batch_size=config.batch_size or 1)
+    if not config.batch_size:
+        examples = config.recipe(1, 1).step.accumulation if config.program == "train" else 1
+        config = dataclasses.replace(config, batch_size=examples)
     target = f"{card}, compiled for {STAND_IN}"
     devices = STAND_IN.devices()
-    return compile_on(one, devices, accelerator, target, low_effort=low_effort, folder=folder)
+    return compile_on(config, devices, accelerator, target, low_effort=low_effort, folder=folder)
 
 
 def compile_on(
@@ -174,17 +177,19 @@ def compile_on(
     """
     slice_of = [getattr(device, "slice_index", 0) or 0 for device in devices]
     recipe = config.recipe(len(devices), max(slice_of) + 1)
+    # A run that trains adapters over quantised kernels is sampled with them, too.
+    quantize = config.quantize or recipe.network.quantize
     recipe, _ = with_attention(recipe, devices[0])
     partitioner = Partitioner(make_mesh(recipe.mesh, devices))
     settings: dict[str, Any] = {
         "low_effort": low_effort,
         "folder": folder or cache_folder(),
-        "quantize": config.quantize,
+        "quantize": quantize,
     }
     if config.program == "sample":
         return [
             _compile(recipe, partitioner, program, accelerator, target, **settings)
-            for program in sampling_programs(recipe, partitioner, config.quantize)
+            for program in sampling_programs(recipe, partitioner, quantize)
         ]
     if recipe.model.remat != AUTO:
         program = train_program(recipe, partitioner)

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=int,
         default=0,
-        help="images (default: four per device to train, one to sample)",
+        help="examples (default: four per device to train, one per slice to sample; with --config "
+        "the recipe's; with --device one at a time)",
     )
     add("--low-effort", action="store_true", help="compile faster, with fewer optimisations")
     add("--json", action="store_true", help="print one JSON array of the programs' reports")
@@ -67,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--missing needs --table docs/scaling.md")
     if args.table:
         unused = ("--preset", "--topology", "--slices", "--program", "--lora", "--image-size")
-        unused += ("--device", "--quantize")
-        refuse_unused(args, (*unused, "--batch-size", "--json"), "with --table, which has its own")
+        unused += ("--device", "--quantize", "--config")
+        unused += ("--batch-size", "--json", *sorted(o for o in args.given if o[:9] == "--config."))
+        refuse_unused(args, unused, "with --table, which has its own")
         write_table(args.table, missing=args.missing, low_effort=args.low_effort)
         return 0
     if bool(args.topology) == bool(args.device):

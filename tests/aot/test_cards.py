@@ -1,8 +1,9 @@
 """Whether a program fits a GPU that is not there."""
 
+import jax
 import pytest
 
-from ditfuse_jax.aot import CompileConfig, compile_for_card
+from ditfuse_jax.aot import CompileConfig, Topology, compile, compile_for_card
 from ditfuse_jax.cli import main
 from ditfuse_jax.cli.compile import card_line
 from ditfuse_jax.errors import UserError
@@ -37,6 +38,41 @@ def test_options_that_do_not_fit_each_other_are_refused(words, message, capsys):
         pytest.importorskip("libtpu", reason="the TPU compiler (libtpu) is not installed")
     assert main(["compile", "--preset", "nano", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "batch"),
+    [
+        (CompileConfig("nano"), 1),
+        (CompileConfig("", config="omnigen_lora"), 8),
+        (CompileConfig("", config="omnigen_lora", overrides=("--config.train.accumulation=4",)), 4),
+        (CompileConfig("", config="omnigen_lora", batch_size=16), 16),
+        (CompileConfig("", "sample", config="omnigen_lora"), 1),
+    ],
+)
+def test_a_card_has_one_example_at_a_time_unless_told(config, batch, monkeypatch):
+    found = []
+    monkeypatch.setattr(Topology, "devices", lambda _: [None])
+    monkeypatch.setattr(compile, "compile_on", lambda config, *_, **__: found.append(config) or [])
+    compile_for_card(config, "l4")
+    recipe = found[0].recipe(1, 1)
+    assert recipe.data.batch_size == batch
+    if config.program == "train":
+        assert batch % recipe.step.accumulation == 0
+
+
+def test_a_recipe_of_adapters_over_quantised_kernels_is_sampled_with_them(monkeypatch):
+    found = []
+
+    def sampling_programs(recipe, partitioner, quantize):
+        found.append(quantize)
+        return []
+
+    monkeypatch.setattr(compile, "sampling_programs", sampling_programs)
+    overrides = ("--config.lora.quantize=nf4",)
+    config = CompileConfig("", "sample", batch_size=1, config="omnigen_lora", overrides=overrides)
+    compile.compile_on(config, jax.devices()[:1], GPUS["l4"], "l4")
+    assert found == ["nf4"]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_the_message_names_every_option_that_is_not_used():
         ("prepare --instructions ivif --images l -o y", ["--processes", "--max-side", "--crops"]),
         ("convert --verify x", ["--to", "--dtype", "--lora"]),
         ("sweep block_size --workdir x --slurm y", ["-n"]),
-        ("compile --table x", ["--topology", "--image-size", "--preset"]),
+        ("compile --table x", ["--topology", "--preset", "--config", "--config.x"]),
     ],
 )
 def test_a_command_refuses_what_its_mode_does_not_use(refused, command, unused, tmp_path):
