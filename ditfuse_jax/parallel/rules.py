@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model.logical_axes import Axes, axes_of
+from ditfuse_jax.model.quantization import LEAVES, QUANTIZED_LAYERS
 from ditfuse_jax.registry import Registry
 
 if TYPE_CHECKING:
@@ -99,12 +100,7 @@ class Partitioner:
 
     def activation(self, axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
         """Returns the sharding of an activation; indivisible dimensions are not sharded."""
-        spec = self.spec(axes, "activation")
-        entries = [
-            entry if size % self._parts(entry) == 0 else None
-            for size, entry in zip(shape, spec, strict=True)
-        ]
-        return NamedSharding(self.mesh, PartitionSpec(*entries))
+        return self._where_divisible(self.spec(axes, "activation"), shape)
 
     def batch(self) -> NamedSharding:
         """Returns the sharding of input batches: the leading dimension over the data axes."""
@@ -133,14 +129,30 @@ class Partitioner:
             )
 
     def parameters(self, state: "nnx.State") -> Any:
-        """Returns the shardings of a model state, nested like `nnx.to_pure_dict(state)`."""
+        """Returns the shardings of a model state, nested like `nnx.to_pure_dict(state)`.
+
+        Indivisible dimensions of quantised kernels are not sharded: blocks are fewer than inputs.
+
+        Raises:
+          UserError: see `parameter`.
+        """
         from flax import nnx
 
-        shardings = {
-            path: self.parameter(axes_of(variable), variable.shape, ".".join(map(str, path)))
-            for path, variable in nnx.to_flat_state(state)
-        }
+        shardings: dict[tuple, NamedSharding] = {}
+        for path, variable in nnx.to_flat_state(state):
+            axes, shape, name = axes_of(variable), variable.shape, ".".join(map(str, path))
+            if path[:-1] in QUANTIZED_LAYERS and path[-1] in LEAVES:
+                shardings[path] = self._where_divisible(self.spec(axes, name), shape)
+            else:
+                shardings[path] = self.parameter(axes, shape, name)
         return _nest(shardings)
+
+    def _where_divisible(self, spec: PartitionSpec, shape: tuple[int, ...]) -> NamedSharding:
+        entries = [
+            entry if size % self._parts(entry) == 0 else None
+            for size, entry in zip(shape, spec, strict=True)
+        ]
+        return NamedSharding(self.mesh, PartitionSpec(*entries))
 
     def _parts(self, entry: tuple[str, ...] | str | None) -> int:
         names = (entry,) if isinstance(entry, str) else entry or ()

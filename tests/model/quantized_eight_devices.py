@@ -15,7 +15,8 @@ from ditfuse_jax.model.quantization import QUANTIZED_LAYERS, quantize_layers
 from ditfuse_jax.parallel import MeshConfig, Partitioner, make_mesh
 from ditfuse_jax.parallel.abstract import abstract_model
 
-# Two blocks of nf4 for each of two devices along every sharded dimension.
+# Two blocks of nf4 along every sharded dimension: for two devices, and too few for four.
+MESHES = {"divisible": MeshConfig(data=2, fsdp=2, tensor=2), "not": MeshConfig(fsdp=4, tensor=2)}
 CONFIG = dataclasses.replace(models.LATENT, hidden_size=128, intermediate_size=128)
 
 
@@ -30,7 +31,7 @@ def quantized(name):
     return parameters
 
 
-def differences(name):
+def differences(name, mesh):
     """Returns relative differences of velocities, and over how many devices codes are split."""
     condition = models.condition(CONFIG, 4)
     noisy, t = models.targets(CONFIG, 4)
@@ -41,7 +42,7 @@ def differences(name):
         cached = model.denoise(model.encode(condition), condition, noisy[:, 0], t[:, 0])
         return model(condition, noisy, t)[:, 0], cached
 
-    partitioner = Partitioner(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2), jax.devices()))
+    partitioner = Partitioner(make_mesh(MESHES[mesh], jax.devices()))
 
     def run_sharded(parameters):
         with logical_axis_rules(partitioner.activation):
@@ -68,4 +69,5 @@ def differences(name):
 
 if __name__ == "__main__":
     jax.config.update("jax_default_matmul_precision", "highest")
-    print(json.dumps({name: differences(name) for name in ("int8", "nf4")}))
+    cases = [("int8", "divisible"), ("nf4", "divisible"), ("nf4", "not")]
+    print(json.dumps({", ".join(case): differences(*case) for case in cases}))

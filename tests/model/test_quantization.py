@@ -313,6 +313,7 @@ def test_no_layer_is_dequantised_ahead_of_the_loop_over_steps(models, unroll, at
 @pytest.mark.medium
 @pytest.mark.processes
 def test_a_model_whose_codes_are_sharded_over_fsdp_and_tensor_computes_the_same(on_eight_devices):
-    for found in on_eight_devices("model/quantized_eight_devices.py").values():
-        assert found["parts"] == [4]
+    for case, found in on_eight_devices("model/quantized_eight_devices.py").items():
+        # Without `fsdp` the blocks of inputs are whole, but not the outputs of `o_proj`.
+        assert found["parts"] == ([2, 8] if case == "nf4, not" else [4])
         assert max(found["errors"]) < 1e-5

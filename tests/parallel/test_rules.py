@@ -11,6 +11,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.model import DiTFuse, preset
 from ditfuse_jax.model.logical_axes import axes_of
+from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.parallel import AXES, RULES, Partitioner, shard_like
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -86,6 +87,16 @@ def test_an_indivisible_dimension_is_an_error_naming_the_tensor(omnigen):
     message = r"o_proj\.kernel: dimension 'heads' of size 32 .* 64 devices of mesh axes tensor"
     with pytest.raises(UserError, match=message):
         Partitioner(mesh(tensor=64)).parameters(omnigen)
+
+
+@pytest.mark.parametrize("fsdp", [16, 32, 128])
+def test_blocks_of_quantised_kernels_are_sharded_where_they_can_be(fsdp):
+    """The 3072 inputs of an output are 48 blocks of nf4."""
+    _, state = make_graph(Network(preset("omnigen"), quantize="nf4"))
+    layers = Partitioner(mesh(fsdp=fsdp, tensor=2)).parameters(state)["transformer"]["layers"]
+    blocks = "fsdp" if fsdp == 16 else None
+    codes = layers["self_attn"]["qkv_proj"]["codes"]
+    assert codes.spec == PartitionSpec(None, blocks, None, "tensor")
 
 
 def test_an_indivisible_dimension_of_an_activation_is_not_sharded():
