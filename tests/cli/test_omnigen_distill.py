@@ -1,12 +1,14 @@
 """A few-step adapter of OmniGen on the command line: convert, distil, export, fuse."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from ditfuse_jax.cli import main
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image, read_metadata
 from ditfuse_jax.weights import open_adapter, open_checkpoint
 
@@ -92,6 +94,16 @@ def test_merged_weights_and_another_run_keep_the_steps(folders, tmp_path):
     first, again = (open_adapter(path, model).distilled for path in (adapter, tmp_path / "run"))
     assert first == again
     assert first and first["loss"] == "student_trajectory"
+
+
+@pytest.mark.parametrize("damaged", [5, ["steps"], {"stepz": 4}, {"steps": "four"}])
+def test_damaged_sampling_settings_beside_weights_are_refused(folders, tmp_path, damaged):
+    weights = tmp_path / "OmniGen"
+    shutil.copytree(folders / "OmniGen", weights)
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"sampling": damaged}))
+    with pytest.raises(UserError, match=r"config\.json: its 'sampling' cannot be read"):
+        open_checkpoint(weights)
 
 
 def test_two_adapters_of_different_steps_are_refused(folders, refused, pair, tmp_path):
