@@ -117,7 +117,7 @@ def test_a_frame_that_does_not_follow_the_last_is_left_as_it_is(scene):
 
 @pytest.mark.parametrize("settings", [{"reuse": 0}, {"smoothing": 1.0}, {"smoothing": -0.1}])
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(UserError, match=f"--{next(iter(settings))}"):
+    with pytest.raises(UserError, match=f"^{next(iter(settings))} "):
         SequenceSettings(**settings)
 
 

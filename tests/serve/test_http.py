@@ -125,4 +125,4 @@ def test_a_class_is_no_file_of_the_folder_of_the_server(images, tmp_path, monkey
     arguments = read_fuse(form, Limits(), fuser.sampling).arguments
     assert arguments["region"] == "sky" and isinstance(arguments["region"], MarkedClass)
     prepared: Any = fuser.prepare(images, **arguments)
-    assert "sky" in prepared.input.mark and prepared.input.weights is None
+    assert prepared.input.mark.classes == ("sky",) and prepared.input.weights is None
