@@ -26,6 +26,7 @@ from ditfuse_jax.images.video_pixels import (
     colour_notes,
     frame_samples,
     is_deep,
+    open_for_reading,
     pyav,
     quarter_turns,
 )
@@ -308,7 +309,7 @@ def _opened(path: Path) -> Iterator[Any]:
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a video file")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_for_reading(path) as container:
             if not container.streams.video:
                 raise UserError(f"{path}: holds no video track")
             yield container

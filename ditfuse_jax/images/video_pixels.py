@@ -1,5 +1,6 @@
 """The pixels of decoded frames: bits, colours and rotation."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,19 @@ def pyav() -> Any:
       UserError: it is not installed.
     """
     return import_optional("av", "video")
+
+
+def open_for_reading(path: str | os.PathLike[str]) -> Any:
+    """Opens a video file; metadata that are not UTF-8 are no error.
+
+    Raises:
+      UserError: PyAV is not installed.
+      av.FFmpegError: the file cannot be opened.
+    """
+    av = pyav()
+    # PyAV 19 dropped the option.
+    older = int(av.__version__.partition(".")[0]) < 19
+    return av.open(os.fspath(path), **({"metadata_errors": "replace"} if older else {}))
 
 
 def accurate() -> int:

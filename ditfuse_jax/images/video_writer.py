@@ -17,7 +17,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
 from ditfuse_jax.images.values import check_rgb, with_depth
-from ditfuse_jax.images.video_pixels import accurate, pyav
+from ditfuse_jax.images.video_pixels import accurate, open_for_reading, pyav
 from ditfuse_jax.paths import as_path, is_remote
 
 _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
@@ -283,7 +283,7 @@ def read_video_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Returns the metadata that `VideoWriter` stored; nothing of any other file."""
     av = pyav()
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_for_reading(path) as container:
             tags = {name.lower(): value for name, value in container.metadata.items()}
         values = json.loads(tags.get("comment", ""))
     except (OSError, ValueError, av.FFmpegError):
