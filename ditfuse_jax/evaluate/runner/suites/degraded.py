@@ -5,22 +5,15 @@ of a visible and an infrared camera; the stripes of a thermal sensor on the infr
 blur on both.  In the other sets both images come from one camera, and both have it.
 """
 
-import dataclasses
-
 from ditfuse_jax.evaluate.runner.suites import dev
 from ditfuse_jax.evaluate.runner.suites.suite import Condition, Suite
 
 STRENGTHS = (0.0, 0.5, 1.0)  # weak, medium, strong
-_SETS = ("roadscene_dev", "tno_dev", "lytro_dev", "mefb_dev")
 
 SUITE = Suite(
     title="Degraded sources",
     root=dev.SUITE.root,
-    sets=tuple(
-        dataclasses.replace(s, published=None, suffix=".png", note="")
-        for s in dev.SUITE.sets
-        if s.name in _SETS
-    ),
+    sets=dev.without_published("roadscene_dev", "tno_dev", "lytro_dev", "mefb_dev"),
     conditions=(
         Condition("noisy", STRENGTHS),
         Condition("dark", STRENGTHS, "visible"),

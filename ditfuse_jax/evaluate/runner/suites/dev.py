@@ -1,5 +1,6 @@
 """Small data sets of four kinds of fusion, some with published results."""
 
+import dataclasses
 from pathlib import Path
 
 from ditfuse_jax.evaluate.runner.suites.suite import EvaluationSet, Suite
@@ -55,3 +56,12 @@ SUITE = Suite(
         _medical("SPECT-MRI", "spect", "mri"),
     ),
 )
+
+
+def without_published(*names: str) -> tuple[EvaluationSet, ...]:
+    """Returns sets of the suite by name, whose sources another suite changes."""
+    return tuple(
+        dataclasses.replace(one, published=None, suffix=".png", note="")
+        for one in SUITE.sets
+        if one.name in names
+    )
