@@ -237,7 +237,10 @@ class Heartbeat:
         if stop.stacks and self.stacks:
             path = self.stacks / stop.stacks / f"process-{self._index}.txt"
             write_stacks(path, f"{self.name}: {stop.line}")
-        sys.stderr.write(f"\n{stop.line}\n")  # tqdm would draw its bar again
+        # tqdm would draw its bar again, here or in its own thread while this process waits below:
+        # the lock is kept.  A timeout, because the thread that hangs may hold it.
+        tqdm.tqdm.get_lock().acquire(timeout=_PERIOD)
+        sys.stderr.write(f"\n{stop.line}\n")
         sys.stderr.flush()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._client.key_value_set(f"{_LEFT}{self._index}", "")

@@ -1,6 +1,5 @@
 """Several processes of one training: stopped, failing, killed and restarted."""
 
-import os
 import signal
 import subprocess
 import time
@@ -74,16 +73,31 @@ def test_bad_data_of_one_ends_all_with_its_message(start_group, tmp_path):
         assert "error: process 1 of 2" in last and "/bad" in last and "cannot" in last
 
 
+STALLS = """
+import os
+import time
+from pathlib import Path
+from ditfuse_jax.tasks import M3, TASKS
+
+class StallingM3(M3):
+    def __call__(self, *arguments):
+        while os.environ["JAX_PROCESS_ID"] == "1" and Path(__file__).with_name("stall").exists():
+            time.sleep(0.1)
+        return super().__call__(*arguments)
+
+TASKS.register("stalling_m3", StallingM3())
+"""
+
+
 @pytest.mark.slow
 def test_slow_data_of_one_is_reported_and_then_ends_all(start_group, losses, tmp_path):
-    run, sources = tmp_path / "run", [photos(tmp_path / "good"), photos(tmp_path / "slow")]
-    arguments = ("--config.train.steps=5000", "--config.train.data_timeout=15")
-    pair = start_group(run, 2, *arguments, own=lambda index: sources[index])
+    run, extension = tmp_path / "run", tmp_path / "stalls.py"
+    extension.write_text(STALLS)
+    task = ("--import", str(extension), "--config.data.mixture.photos.task=stalling_m3")
+    limits = ("--config.train.steps=5000", "--config.train.data_timeout=15")
+    pair = start_group(run, 2, *task, *photos(tmp_path / "good"), *limits)
     wait_for_step(1, run, losses, pair)
-    os.mkfifo(tmp_path / "pipe")  # reading it waits for a writer that never comes
-    for i in range(4):
-        (tmp_path / f"slow/{i}.png").unlink()
-        os.link(tmp_path / "pipe", tmp_path / f"slow/{i}.png")
+    (tmp_path / "stall").touch()
     codes, said = ends(pair)
     assert codes == [2, 2], said
     assert "process 1 of 2" in said[0] and "has been at data for" in said[0]
