@@ -74,7 +74,23 @@ def distilling(config: Config, path: str, overrides: Sequence[str]) -> Config:
 
     loss = config.distill.loss or DEFAULT_LOSS
     changed = with_loss(loss)
-    return changed if changed.distill.loss == loss else with_loss(changed.distill.loss)
+    if changed.distill.loss != loss:
+        changed = with_loss(changed.distill.loss)
+    _check_teacher_steps(changed.distill.loss, overrides)
+    return changed
+
+
+def _check_teacher_steps(loss: str, overrides: Sequence[str]) -> None:
+    if _is_for_few_steps(loss):
+        return
+    for name in ("steps", "solver"):
+        option = f"--config.distill.sample.{name}"
+        if any(override.split("=")[0] == option for override in overrides):
+            raise UserError(
+                f"{option} has no effect with distill.loss {loss!r}, which asks the teacher for "
+                f"its velocity at single times: leave it out, or set --config.sample.{name} for "
+                "the student"
+            )
 
 
 def _is_for_few_steps(loss: str) -> bool:

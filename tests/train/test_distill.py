@@ -214,6 +214,8 @@ def test_a_student_of_guidance_keeps_steps_and_solver_unless_told_otherwise(tiny
     other = "--config.distill.sample.solver=dpmpp_2m"
     with pytest.raises(UserError, match="solver must be euler or midpoint, not 'dpmpp_2m'"):
         resolve(distilling(recipe, str(tmp_path), [other]))
+    with pytest.raises(UserError, match=r"has no effect with distill\.loss 'guidance'"):
+        distilling(recipe, str(tmp_path), [loss, other])
 
 
 def test_a_recipe_of_distillation_without_a_teacher_is_refused(tmp_path):
