@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ditfuse_jax import flow
+from ditfuse_jax import flow, hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.extensions import load_extensions
@@ -125,11 +125,16 @@ class Training:
             return
         started = json.loads(path.read_text(encoding="utf-8"))
         for key, (old, new) in changed_settings(started, current).items():
-            if not key.startswith(_CHANGEABLE):
+            if not key.startswith(_CHANGEABLE) and not _is_same_commit(old, new):
                 raise UserError(
                     f"{self.folder} was started with {key} = {value_text(old)}, now it is "
                     f"{value_text(new)}: choose another --workdir, or remove that folder"
                 )
+
+
+def _is_same_commit(old: Any, new: Any) -> bool:
+    """Whether an address on the Hub means the recorded commit: runs record addresses with it."""
+    return hub.is_address(old) and hub.is_address(new) and hub.pinned(new) == old
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,6 +157,24 @@ def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(p
         plan()
 
 
+def test_weights_from_the_hub_are_the_same_while_their_branch_means_the_recorded_commit(
+    plan, hub_server
+):
+    def made():
+        return plan({"a": ("--config.weights=hf://lab/model",)})
+
+    commit = hub_server.add("lab/model", {"config.json": b"{}"})
+    training = made().trainings[0]
+    training.folder.mkdir(parents=True)
+    config = json.loads(to_json(training.config)) | {"weights": f"hf://lab/model@{commit}"}
+    (training.folder / "config.json").write_text(json.dumps(config))
+    made()
+    hub_server.add("lab/model", {"LICENSE": b"new"})
+    hub_server.forget()
+    with pytest.raises(UserError, match=f"was started with weights = .*{commit}"):
+        made()
+
+
 @pytest.mark.parametrize(
     ("before", "now", "message"),
     [
