@@ -115,8 +115,8 @@ def _attention(
 ) -> Any:
     width = x.shape[-1]
     kernel, bias = layer["qkv"]["kernel"], layer["qkv"]["bias"]
-    q = queries @ kernel[:, :width] + bias[:width]
-    k, v = xp.split(x @ kernel[:, width:] + bias[width:], 2, axis=-1)
+    q = _product(queries, kernel[:, :width]) + bias[:width]
+    k, v = xp.split(_product(x, kernel[:, width:]) + bias[width:], 2, axis=-1)
 
     def per_head(values: Any) -> Any:
         return values.reshape(*values.shape[:2], heads, -1).swapaxes(1, 2)
@@ -129,7 +129,12 @@ def _attention(
 
 
 def _dense(layer: ParserParameters, x: Any) -> Any:
-    return x @ layer["kernel"] + layer["bias"]
+    return _product(x, layer["kernel"]) + layer["bias"]
+
+
+def _product(x: Any, kernel: Any) -> Any:
+    """As one product of matrices: NumPy computes a stack (B, N, D) with one small product each."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _layer_norm(layer: ParserParameters, x: Any, xp: Any) -> Any:
