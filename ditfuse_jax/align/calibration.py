@@ -35,13 +35,21 @@ class Calibration:
       warps: of the second, third, ... image to the first.
       pairs: how many sure alignments of the second image it was estimated from.
       spread: median corner distance in pixels between those and the calibration.
+      filled: images keep the size of the first one, as `residual` has it; else what any lacks is
+        cut off.
     """
 
     warps: tuple[Warp, ...]
     pairs: int
     spread: float
+    filled: bool = False
 
     def __str__(self) -> str:
+        if self.filled:
+            shifts = ", ".join(
+                "({:.1f}, {:.1f}) px".format(*warp.matrix[:2, 2]) for warp in self.warps
+            )
+            return f"shift {shifts} from {self.pairs} sure pairs, spread {self.spread:.2f} px"
         models = ", ".join(warp.model for warp in self.warps)
         return f"{models} from {self.pairs} pairs, spread {self.spread:.2f} px"
 
@@ -94,6 +102,7 @@ def write_calibration(path: Path | str, calibration: Calibration) -> None:
         "warps": [warp.to_dict() for warp in calibration.warps],
         "pairs": calibration.pairs,
         "spread": calibration.spread,
+        "filled": calibration.filled,
     }
     write_text(as_path(path), json.dumps(values, indent=2) + "\n")
 
@@ -112,7 +121,8 @@ def read_calibration(path: Path | str) -> Calibration:
         warps = tuple(Warp.from_dict(warp) for warp in values["warps"])
         if not warps:
             raise ValueError("warps")
-        return Calibration(warps, int(values["pairs"]), float(values["spread"]))
+        filled = bool(values.get("filled", False))
+        return Calibration(warps, int(values["pairs"]), float(values["spread"]), filled)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from error
     except (ValueError, KeyError, TypeError) as error:

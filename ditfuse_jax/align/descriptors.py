@@ -6,6 +6,8 @@ import numpy as np
 # Standard deviations in pixels of the Gaussians before the derivative and over the descriptors.
 _SMOOTHING = 0.8
 SPREAD = 1.5
+# Nearer to a border, descriptors depend on what is taken for the pixels beyond it.
+MARGIN = int(np.ceil(2 * SPREAD)) + 1
 # Strong edges of one modality may be weak in the other: the exponent of the gradient's magnitude.
 _EXPONENT = 0.5
 # Descriptors shorter than about this share of the mean are taken for noise.

@@ -6,11 +6,19 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.align.estimate import AUTO, estimate_direction
-from ditfuse_jax.align.geometry import MODELS, corner_distance
+from ditfuse_jax.align.geometry import MODELS, corner_distance, translation
+from ditfuse_jax.align.residual import (
+    RESIDUAL,
+    confidence_in,
+    estimate_residual,
+    is_registered,
+)
 from ditfuse_jax.align.warp import Warp
 from ditfuse_jax.checks import check_choice
 from ditfuse_jax.errors import UserError
 
+# What `estimate_alignment` may be asked for.
+ALIGNMENTS = (AUTO, *MODELS, RESIDUAL)
 # Measured: docs/alignment.md.
 MIN_CONFIDENCE = 0.4
 _MIN_SIDE = 32
@@ -34,9 +42,10 @@ class Alignment:
     Attributes:
       warp: reference -> moving image.
       residual: corner distance in pixels of the reference between the warp estimated forwards and
-        the one estimated backwards.
+        the one estimated backwards; of `residual`, median distance of the shifts of drawn blocks.
       confidence: the product of three numbers from 0 to 1: how far the similarity at the warp is
         above that of unrelated images, how many starts led to it, how well both directions agree.
+        Of `residual`, how far the blocks of the images agree on the shift.
       overlap: share of the reference that has a partner.
       reason: which of them was least, in words.
     """
@@ -69,15 +78,18 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
     Args:
       reference: uint8 (H, W, 3).
       moving: uint8 (H', W', 3), of another size if need be: that of the same field of view.
-      model: a name in `MODELS`, or `auto` for the simplest that explains the pair.
+      model: a name in `MODELS`; `auto` for the simplest that explains the pair; or `residual` for
+        a shift of a few pixels between images of one size, which is cheaper and surer.
 
     Returns:
       The alignment, sure or not: see `Alignment.confident`.
 
     Raises:
-      UserError: unknown model, or an image too small.
+      UserError: unknown model, an image too small, or different sizes for `residual`.
     """
-    check_choice("alignment model", model, (AUTO, *MODELS))
+    check_choice("alignment model", model, ALIGNMENTS)
+    if model == RESIDUAL:
+        return _residual(reference, moving)
     greys = []
     for image in (reference, moving):
         if min(image.shape[:2]) < _MIN_SIDE:
@@ -85,7 +97,7 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
                 f"an image of {image.shape[1]}x{image.shape[0]} is too small to be aligned: "
                 f"both sides need {_MIN_SIDE} pixels"
             )
-        greys.append(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32))
+        greys.append(_grey(image))
     forward = estimate_direction(greys[0], greys[1], model)
     backward = estimate_direction(greys[1], greys[0], forward.model)
     height, width = greys[0].shape
@@ -114,6 +126,47 @@ def check_confident(alignment: Alignment, names: tuple[str, str]) -> None:
             f"{alignment.confidence:.2f}, needed {MIN_CONFIDENCE}); use a saved calibration "
             "(--align FILE) or align them by hand"
         )
+
+
+def residual_warp(alignment: Alignment) -> Warp:
+    """Returns the warp that undoes a residual shift: none if it is not sure, or hardly a shift."""
+    warp = alignment.warp
+    if alignment.confident and not is_registered(warp.matrix, warp.reference_size):
+        return warp
+    return dataclasses.replace(warp, matrix=np.eye(3))
+
+
+def describe_residual(alignment: Alignment) -> str:
+    """Says what `residual_warp` does about a shift, and why."""
+    x, y = alignment.warp.matrix[:2, 2]
+    sure = f"confidence {alignment.confidence:.2f}"
+    if not alignment.confident:
+        return f"left as it is: {alignment.reason} ({sure}, needed {MIN_CONFIDENCE})"
+    if is_registered(alignment.warp.matrix, alignment.warp.reference_size):
+        return f"left as it is: the shift of ({x:.1f}, {y:.1f}) px is too small to matter ({sure})"
+    return f"a shift of ({x:.1f}, {y:.1f}) px undone ({sure})"
+
+
+def _residual(reference: np.ndarray, moving: np.ndarray) -> Alignment:
+    size = height, width = reference.shape[:2]
+    if moving.shape[:2] != size:
+        raise UserError(
+            f"images of {width}x{height} and {moving.shape[1]}x{moving.shape[0]} are no registered "
+            "pair with a residual shift: use --align without a value"
+        )
+    found = estimate_residual(_grey(reference), _grey(moving))
+    x, y = found.shift
+    return Alignment(
+        Warp("translation", translation(x, y), size, size),
+        found.spread,
+        confidence_in(found),
+        float((1 - abs(x) / width) * (1 - abs(y) / height)),
+        "their blocks do not agree on one small shift",
+    )
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

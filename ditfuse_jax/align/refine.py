@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from ditfuse_jax.align.descriptors import SPREAD, orientation_descriptors
+from ditfuse_jax.align.descriptors import MARGIN, orientation_descriptors
 from ditfuse_jax.align.geometry import (
     corner_distance,
     from_parameters,
@@ -15,7 +15,6 @@ from ditfuse_jax.align.geometry import (
 
 # Pixels are summed in cells, in which the derivative of a warp is taken for constant.
 _CELL = 8
-_MARGIN = int(np.ceil(2 * SPREAD)) + 1
 _TOLERANCE = 0.05
 _DAMPING = 1e-3
 
@@ -78,7 +77,7 @@ class Level:
             self._moving, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE
         )
         mask = cv2.warpPerspective(self._covered, matrix, size, flags=flags)
-        kernel = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+        kernel = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)
         mask = cv2.erode((mask > 0.999).astype(np.float32), kernel, borderValue=0)
         other = orientation_descriptors(image)
         agreement = (other * self._fixed).sum(0)

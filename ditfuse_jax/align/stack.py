@@ -14,8 +14,11 @@ from ditfuse_jax.align.pair import (
     Alignment,
     AlignmentError,
     check_confident,
+    describe_residual,
     estimate_alignment,
+    residual_warp,
 )
+from ditfuse_jax.align.residual import RESIDUAL
 from ditfuse_jax.align.warp import Warp, common_rectangle, resample
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image, with_depth
@@ -34,6 +37,7 @@ class AlignedStack:
       rows, columns: the part of the first image that is left.
       kept: its share of the first image.
       alignments: how sure the warps are; empty for those of a calibration.
+      filled: whether borders without a partner are filled from the nearest edge, not cut off.
     """
 
     images: tuple[np.ndarray, ...]
@@ -42,6 +46,7 @@ class AlignedStack:
     columns: slice
     kept: float
     alignments: tuple[Alignment, ...] = ()
+    filled: bool = False
 
     @property
     def metadata(self) -> str:
@@ -60,6 +65,8 @@ class AlignedStack:
         return json.dumps(values)
 
     def __str__(self) -> str:
+        if self.filled and self.alignments:
+            return "; ".join(map(describe_residual, self.alignments))
         what = "; ".join(map(str, self.alignments)) or "saved calibration"
         return f"{what}; {self.kept:.1%} of the first image kept"
 
@@ -72,6 +79,9 @@ def align_stack(
     calibration: Calibration | None = None,
 ) -> AlignedStack:
     """Brings images onto the pixels of the first one and cuts off what any of them lacks.
+
+    With `residual` nothing is cut off or refused: what is not sure, or hardly moves, is left as it
+    is, and borders are filled from the nearest edge.
 
     Args:
       images: two to four, uint8 or uint16 (H, W, 3), of any sizes; 8 bits decide about the warps.
@@ -87,14 +97,19 @@ def align_stack(
     if calibration is None:
         first, *others = (with_depth(image, 8) for image in images)
         alignments = tuple(estimate_alignment(first, image, model) for image in others)
-        for alignment, name in zip(alignments, names[1:], strict=True):
-            check_confident(alignment, (str(names[0]), str(name)))
-        warps = tuple(alignment.warp for alignment in alignments)
+        filled = model == RESIDUAL
+        if filled:
+            warps = tuple(map(residual_warp, alignments))
+        else:
+            for alignment, name in zip(alignments, names[1:], strict=True):
+                check_confident(alignment, (str(names[0]), str(name)))
+            warps = tuple(alignment.warp for alignment in alignments)
     else:
-        warps = calibration.warps
+        warps, filled = calibration.warps, calibration.filled
         _check_calibration(calibration, images, names)
     resampled = [resample(image, warp) for image, warp in zip(images[1:], warps, strict=True)]
-    rows, columns = common_rectangle([mask for _, mask in resampled])
+    everything = np.ones(images[0].shape[:2], bool)
+    rows, columns = common_rectangle([everything if filled else mask for _, mask in resampled])
     whole = (images[0], *(image for image, _ in resampled))
     cut = tuple(np.ascontiguousarray(image[rows, columns]) for image in whole)
     kept = cut[0][..., 0].size / images[0][..., 0].size
@@ -103,7 +118,7 @@ def align_stack(
             f"{names[0]}: only {kept:.0%} of it would be left after the alignment: the images show "
             "too little in common"
         )
-    return AlignedStack(cut, warps, rows, columns, kept, alignments)
+    return AlignedStack(cut, warps, rows, columns, kept, alignments, filled)
 
 
 def calibrate_stacks(
@@ -119,7 +134,8 @@ def calibrate_stacks(
       read: reads one, uint8 (H, W, 3), of this position in its stack; `read_image` by default.
 
     Raises:
-      UserError: see `calibrate`; stacks that cannot be read are passed over.
+      UserError: see `calibrate`; stacks that cannot be read are passed over.  With `residual`,
+        pairs that do not agree are no error: the calibration leaves images as they are.
     """
     found: list[list[Alignment]] = [[] for _ in stacks[0][1:]]
     for paths in stacks:
@@ -130,9 +146,23 @@ def calibrate_stacks(
             continue  # whoever uses the calibration for these files reports it
         for alignments, estimate in zip(found, estimates, strict=True):
             alignments.append(estimate)
-    fitted = [calibrate(alignments) for alignments in found]
+    filled = model == RESIDUAL
+    fitted = [(_one_shift if filled else calibrate)(alignments) for alignments in found]
     sure = min(sum(a.confident for a in alignments) for alignments in found)
-    return Calibration(tuple(warp for warp, _ in fitted), sure, max(spread for _, spread in fitted))
+    spread = max(spread for _, spread in fitted)
+    return Calibration(tuple(warp for warp, _ in fitted), sure, spread, filled)
+
+
+def _one_shift(alignments: Sequence[Alignment]) -> tuple[Warp, float]:
+    """Returns the shift that sure pairs agree on, and their spread; no shift if there is none."""
+    try:
+        warp, spread = calibrate(alignments)
+    except AlignmentError:
+        if not alignments:
+            raise
+        return dataclasses.replace(alignments[0].warp, matrix=np.eye(3)), 0.0
+    agreed = dataclasses.replace(alignments[0], warp=warp, confidence=1.0)
+    return residual_warp(agreed), spread
 
 
 def _check_calibration(

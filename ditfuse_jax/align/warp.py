@@ -65,7 +65,8 @@ def resample(image: np.ndarray, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
       warp: of images of these sizes.
 
     Returns:
-      The image (Lanczos, (H, W, 3) of the same type), and where it has pixels, bool (H, W).
+      The image (Lanczos, (H, W, 3) of the same type; the nearest pixels beyond its borders; the
+      image itself if nothing moves), and where it has pixels, bool (H, W).
 
     Raises:
       UserError: the image is not of the warp's size.
@@ -76,6 +77,8 @@ def resample(image: np.ndarray, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
             f"{image.shape[1]}x{image.shape[0]}: estimate it again"
         )
     height, width = warp.reference_size
+    if warp.reference_size == warp.moving_size and np.array_equal(warp.matrix, np.eye(3)):
+        return image, np.ones((height, width), bool)
     points = corners(height, width)
     mapped = transform(warp.matrix, points)
     # Where the moving image has more pixels, what the reference cannot show is smoothed away.

@@ -139,8 +139,11 @@ def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
             raise UserError(
                 f"--suite {args.suite} has its own metrics: leave --metrics and --preset out"
             )
-        evaluate_degraded(args.suite, count=args.count, json=args.json, **places, **model)
+        evaluate_degraded(
+            args.suite, count=args.count, align=args.align, json=args.json, **places, **model
+        )
         return
+    refuse_unused(args, ["--align"], "with this suite, whose data is scored as it is")
     if args.count or args.json:
         raise UserError(
             f"--suite {args.suite} has its own data, methods and tables: leave those options out"
@@ -198,7 +201,6 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
     has_data = args.data != _DATA
     if args.suite:
         refuse_unused(args, ["--range"], "with --suite, whose data has 8 bits")
-        refuse_unused(args, ["--align"], "with --suite, whose data is scored as it is")
         refuse_unused(args, ["--task"], "with --suite, whose data sets have their own tasks")
         if folders or args.fused or has_data or args.clean or any(exports[1:]):
             raise UserError("--suite has its own data, methods and tables: leave those options out")

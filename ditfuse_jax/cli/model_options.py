@@ -46,7 +46,8 @@ def add_align_option(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL|FILE",
         help="bring images onto the pixels of the first of their stack and cut off what any lacks, "
         "by the simplest warp that explains them (auto, also without a value), or by a "
-        "translation, similarity, affine, homography, or a file of --align-save",
+        "translation, similarity, affine, homography, or a file of --align-save; residual undoes a "
+        "shift of a few pixels between registered images and cuts off and refuses nothing",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.align import AUTO, MODELS, calibrate_stacks
+from ditfuse_jax.align import ALIGNMENTS, calibrate_stacks
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES, LoadedImage, RangeOption, SourceRanges, load_image
 from ditfuse_jax.images.pairs import MAX_STACK
@@ -122,7 +122,7 @@ class Preparer:
         )
         align = options.align if options.align is None else os.fspath(options.align)
         calibration = None
-        if one_warp and align in (AUTO, *MODELS):
+        if one_warp and align in ALIGNMENTS:
             calibration = calibrate_stacks(measured, align, self._ranges.read)
         self._reader = StackReader(
             [],

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.align import MODELS, calibrate_stacks, read_calibration, write_calibration
+from ditfuse_jax.align import ALIGNMENTS, calibrate_stacks, read_calibration, write_calibration
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import SourceRanges
@@ -41,11 +41,11 @@ def sequence_calibration(
     if align is None and align_save is None:
         return None
     model = "auto" if align is None else str(align)
-    if model not in ("auto", *MODELS):
+    if model not in ALIGNMENTS:
         if align_save is not None:
             raise UserError(
                 f"--align {model} names a calibration, so there is none to save: give a model "
-                f"({', '.join(('auto', *MODELS))}) with --align-save"
+                f"({', '.join(ALIGNMENTS)}) with --align-save"
             )
         return read_calibration(model)
 

@@ -7,8 +7,8 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.align import (
+    ALIGNMENTS,
     AUTO,
-    MODELS,
     align_stack,
     calibrate_stacks,
     read_calibration,
@@ -59,12 +59,12 @@ class StackReader:
         self._align = align is not None or align_save is not None
         self._model = AUTO if align is None else str(align)
         self._calibration = calibration
-        names_model = self._model in (AUTO, *MODELS)
+        names_model = self._model in ALIGNMENTS
         if align_save is not None:
             if not names_model:
                 raise UserError(
                     f"--align {align} names a calibration, so there is none to save: give a model "
-                    f"({', '.join((AUTO, *MODELS))}) with --align-save"
+                    f"({', '.join(ALIGNMENTS)}) with --align-save"
                 )
             self._calibration = calibrate_stacks(stacks, self._model, ranges.read)
             write_calibration(align_save, self._calibration)

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ditfuse_jax.align import MODELS
+from ditfuse_jax.align import ALIGNMENTS
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.prompts.requests import CLASSES, parse_adjustment
@@ -67,7 +67,7 @@ def read_fuse(form: Mapping[str, Sequence[str]], limits: Limits, own: SamplingCo
         "adjust": [parse_adjustment(text) for text in form.get("adjust", ())],
         "resize": _boolean("resize", single.get("resize", "false")),
         "value_range": list(form.get("value_range", ())) or "auto",
-        "align": _chosen("align", single.get("align"), ("auto", *MODELS)),
+        "align": _chosen("align", single.get("align"), ALIGNMENTS),
         "depth": _number("depth", single["depth"], int) if "depth" in single else None,
         # A text is a class only: the file of a mask is uploaded.
         "region": None if region is None else MarkedClass(region),

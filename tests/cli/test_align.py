@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.align.geometry import corner_distance, similarity_about
+from ditfuse_jax.align.geometry import corner_distance, similarity_about, translation
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image, read_metadata, write_image
 from tests.align.scenes import labels, render, two_views
@@ -112,3 +112,25 @@ def test_cameras_of_different_size_need_no_resize(cameras, fuse, tmp_path):
     code, _, _ = fuse(cameras, "--align", "similarity")
     assert code == 0
     assert read_image(tmp_path / "out" / "0.png").shape[1] > 0.8 * SIZE[1]
+
+
+def test_residual_shifts_are_undone_and_no_pair_is_cut_or_refused(fuse, tmp_path):
+    pairs = [
+        two_views(0, translation(3, -2))[:2],
+        (render(labels(100), 1)[30:-30, 30:-30], render(labels(200), 2)[30:-30, 30:-30]),
+    ]
+    for number, pair in enumerate(pairs):
+        for side, image in zip(("image1", "image2"), pair, strict=True):
+            (tmp_path / "in" / side).mkdir(parents=True, exist_ok=True)
+            write_image(tmp_path / "in" / side / f"{number}.png", image)
+    code, out, _ = fuse(tmp_path / "in", "--align", "residual")
+    assert code == 0
+    assert "0.png: a shift of (3.0, " in out
+    assert "1.png: left as it is: their blocks do not agree on one small shift" in out
+    shifts = []
+    for number in range(2):
+        path = tmp_path / "out" / f"{number}.png"
+        assert read_image(path).shape[:2] == SIZE
+        stored = json.loads(read_metadata(path)["alignment"])
+        shifts.append(np.array(stored["warps"][0]["matrix"])[:2, 2])
+    np.testing.assert_allclose(shifts, [(3, -2), (0, 0)], atol=0.15)

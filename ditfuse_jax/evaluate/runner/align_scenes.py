@@ -1,11 +1,12 @@
 """Aligns the source images of scenes, as `ditfuse fuse --align` does."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ditfuse_jax.align import AUTO, MODELS, align_stack, read_calibration
+from ditfuse_jax.align import ALIGNMENTS, align_stack, read_calibration
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
 
@@ -27,7 +28,7 @@ class SceneAligner:
         """
         self._model = str(align)
         self._calibration = None
-        if self._model not in (AUTO, *MODELS):
+        if self._model not in ALIGNMENTS:
             self._calibration = read_calibration(self._model)
         self._found: dict[str, Calibration] = {}
 
@@ -54,6 +55,8 @@ class SceneAligner:
         known = self._calibration or self._found.get(stem)
         aligned = align_stack(images, names, model=self._model, calibration=known)
         if known is None:
-            self._found[stem] = Calibration(aligned.warps, pairs=1, spread=0.0)
+            self._found[stem] = Calibration(aligned.warps, 1, 0.0, aligned.filled)
+            if not all(alignment.confident for alignment in aligned.alignments):
+                print(f"{stem}: {aligned}", file=sys.stderr)
         cut = None if clean is None else clean[aligned.rows, aligned.columns]
         return aligned.images, cut

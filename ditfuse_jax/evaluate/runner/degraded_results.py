@@ -62,11 +62,14 @@ class DegradedResults:
                         yield name, stem, case, metric, row
 
 
-def tables(results: DegradedResults, suite: Suite, model: str | None) -> str:
+def tables(
+    results: DegradedResults, suite: Suite, model: str | None, align: str | None = None
+) -> str:
     """Markdown: for each metric the mean by kind and strength, over all sets and for each."""
     methods = results.methods
     first = f"`{DEFAULT_METHOD}` is {model}. " if model else ""
-    parts = [f"# {suite.title}\n\n{first}{_EXPLANATIONS[suite.against]}"]
+    aligned = "" if align is None else f" All sources were aligned first (`{align}`)."
+    parts = [f"# {suite.title}\n\n{first}{_EXPLANATIONS[suite.against]}{aligned}"]
     names = list(results.values)
     for name in [None, *names] if len(names) > 1 else names:
         count = sum(len(of) for key, of in results.values.items() if name in (None, key))

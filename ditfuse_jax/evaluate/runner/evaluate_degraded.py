@@ -3,7 +3,7 @@
 In `degraded` each method is compared with itself: its fused image of the degraded sources with its
 fused image of the clean ones.  A method that ignores its sources would be best, so the numbers
 belong beside those of the suite `dev`.  In `misaligned` fused images are scored against the clean
-sources.
+sources; if sources are aligned first, against the clean ones after the same alignment.
 """
 
 import functools
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from ditfuse_jax.align import RESIDUAL
 from ditfuse_jax.degrade.defects import IMAGE_DEFECTS, apply_defect
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES, method_title
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.reports.exports import json_text
+from ditfuse_jax.evaluate.runner.align_scenes import SceneAligner
 from ditfuse_jax.evaluate.runner.degraded_results import (
     CLEAN,
     METRICS_AGAINST,
@@ -59,6 +61,7 @@ def evaluate_degraded(
     quantize: str | None = None,
     sampling: Mapping[str, Any] | None = None,
     count: int | None = None,
+    align: str | None = None,
     json: Path | None = None,
     quiet: bool = False,
 ) -> DegradedResults:
@@ -76,12 +79,14 @@ def evaluate_degraded(
       root, checkpoint, adapters, base, quantize, sampling: see `evaluate_suite`; without a
         checkpoint only the baselines are compared.
       count: at most this many images of each set, evenly spaced.
+      align: `residual` undoes small shifts of all sources, the clean ones too, before they are
+        fused and scored; for suites that score against the sources.
       json: a further place for `NAME.json`.
       quiet: no progress bar and no tables.
 
     Raises:
-      UserError: an unknown suite or defect, a bad checkpoint or count, a file that cannot be
-        written, or nothing to score.
+      UserError: an unknown suite or defect, a bad checkpoint or count, an alignment that does not
+        serve, a file that cannot be written, or nothing to score.
     """
     suite = SUITES.find(name) if isinstance(name, str) else name
     name = name if isinstance(name, str) else re.sub(r"\W+", "_", name.title.lower())
@@ -91,6 +96,11 @@ def evaluate_degraded(
         IMAGE_DEFECTS.find(condition.defect)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
+    if align is not None and (align != RESIDUAL or suite.against != "sources"):
+        raise UserError(
+            f"--align {align} does not serve the suite {suite.title!r}: only {RESIDUAL} keeps all "
+            "pixels, and only suites that score against the sources, such as misaligned, take it"
+        )
     output, json = as_path(output), as_path(json) if json else None
     root, sets, _ = present_sets(suite, root)
     fuser = open_fuser(checkpoint, adapters, base, quantize, sampling)
@@ -102,19 +112,21 @@ def evaluate_degraded(
         if not quiet:
             print(f"\n{s.title}", flush=True)
         values[s.name], excluded[s.name] = _evaluate_set(
-            suite, s, root, output / s.name, name, fuser, count, quiet
+            suite, s, root, output / s.name, name, fuser, count, align, quiet
         )
     results = DegradedResults(values, excluded)
     if not any(values.values()):
         why = next((w for of in excluded.values() for w in of.values()), "no image")
         raise UserError(f"nothing to score: all images were excluded ({why})")
     facts = {"suite": suite.title, "versions": package_versions()}
+    if align is not None:
+        facts["sources aligned by"] = align
     if fuser:
         facts |= {"checkpoint": fuser.trained.name, **fuser.sampling.to_dict()}
     text = json_text(as_json(results, suite, facts))
     for path in (output / f"{name}.json", *([json] if json else [])):
         write_text(path, text)
-    shown = tables(results, suite, fuser.trained.name if fuser else None)
+    shown = tables(results, suite, fuser.trained.name if fuser else None, align)
     write_text(output / f"{name}.md", shown)
     if not quiet:
         print(shown)
@@ -160,6 +172,7 @@ def _evaluate_set(
     name: str,
     fuser: StackFuser | None,
     count: int | None,
+    align: str | None,
     quiet: bool,
 ) -> tuple[Values, dict[str, str]]:
     opened = open_scenes(Folders(tuple(root / source for source in s.sources)))
@@ -177,6 +190,13 @@ def _evaluate_set(
             variants[stem][c.defect, strength] = functools.partial(
                 _damaged, read, c, strength, s, stem
             )
+    if align is not None:
+        aligner = SceneAligner(align)
+        for stem, of in variants.items():
+            variants[stem] = {
+                case: functools.partial(_aligned, aligner, read, _name(stem, case))
+                for case, read in of.items()
+            }
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     if fuser:
@@ -217,6 +237,12 @@ def _damaged(
         key=f"{s.name}/{stem}",
     )
     return Scene(_name(stem, (condition.defect, strength)), sources)
+
+
+def _aligned(aligner: SceneAligner, read: Callable[[], Scene], name: str) -> Scene:
+    scene = read()
+    names = [f"{name} image {k + 1}" for k in range(len(scene.sources))]
+    return Scene(name, aligner(name, scene.sources, names)[0])
 
 
 def _name(stem: str, case: Case) -> str:

@@ -18,6 +18,7 @@ from ditfuse_jax.evaluate.runner import evaluate_degraded as degraded
 from ditfuse_jax.evaluate.runner.evaluate_degraded import degraded_sources, evaluate_degraded
 from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
+from tests.align.scenes import labels, render
 
 SETS = (
     EvaluationSet("cameras", "Two cameras", ("cameras/vi", "cameras/ir"), "ivif", task="ivif"),
@@ -227,6 +228,30 @@ class TestMisaligned:
             assert b[1] < b[0] - 0.1
         means = [results.mean(c, "VIF", "mean") for c in (clean, ("shifted", 0.5), shifted)]
         assert means == sorted(means, reverse=True)
+
+    def test_sources_whose_shift_is_undone_lose_next_to_nothing(self, root, tmp_path):
+        for stem in ("x", "y", "z"):
+            image = render(labels(ord(stem), 96, 128), 1)
+            for folder, shown in (("vi", image), ("ir", image // 2 + 60)):
+                write_image(root / "cameras" / folder / f"{stem}.png", shown)
+        suite = Suite(
+            "Shifts", root, SETS[:1], (Condition("shifted", (0.75,), "infrared"),), "sources"
+        )
+        lost = {}
+        for align in (None, "residual"):
+            results = evaluate_degraded(suite, output=tmp_path / "out", align=align, quiet=True)
+            clean, shifted = (
+                results.mean(case, "Qabf", "mean") for case in (("clean", 0.0), ("shifted", 0.75))
+            )
+            lost[align] = clean - shifted
+        assert lost["residual"] < lost[None] / 3
+        assert "(`residual`)" in (tmp_path / "out" / "shifts.md").read_text()
+
+    def test_an_alignment_that_cuts_or_a_suite_without_it_is_refused(self):
+        for align, against in (("auto", "sources"), ("residual", "fusion")):
+            suite = Suite("Shifts", Path(), SETS[:1], CONDITIONS, against)
+            with pytest.raises(UserError, match=f"--align {align} does not serve the suite 'Sh"):
+                evaluate_degraded(suite, output=Path(), align=align)
 
     def test_the_first_row_of_the_table_is_that_of_the_registered_sources(self, results, tmp_path):
         table = (tmp_path / "out" / "shifts.md").read_text()
