@@ -2,7 +2,8 @@
 
 An operation takes an image and a level from -2 to +2; level 0 returns the image.  Brightness and
 contrast change the luma and scale the colour with it, so that the saturation stays; saturation
-changes the colour and keeps the luma; detail changes fine bands of the luma.
+changes the colour and keeps the luma; detail changes fine bands of the luma.  These make targets of
+training; requests about a fused image are obeyed by `selective.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ _EMPHASIS = {2: 0.75, 1: 0.35, -1: 0.35, -2: 0.75}
 
 # Weights of red, green and blue in the luma (BT.601).
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+_DARKEST = 5.0  # level below which the colour is not scaled by the ratio of the lumas
 _FEATHER = 2.0  # sigma of a region's border, in pixels
 
 Operation = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
@@ -43,7 +45,7 @@ def brightness(image: np.ndarray, level: int, mask: np.ndarray | None = None) ->
     """
     del mask
     luma = image @ LUMA_WEIGHTS
-    return _with_luma(image, luma, 255 * np.power(np.clip(luma / 255, 0, 1), _GAMMA[level]))
+    return with_luma(image, luma, 255 * np.power(np.clip(luma / 255, 0, 1), _GAMMA[level]))
 
 
 def contrast(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> np.ndarray:
@@ -57,7 +59,7 @@ def contrast(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> n
     luma = image @ LUMA_WEIGHTS
     has_weight = mask is not None and mask.sum() > 0
     middle = float(np.average(luma, weights=mask)) if has_weight else float(luma.mean())
-    return _with_luma(image, luma, middle + _SLOPE[level] * (luma - middle))
+    return with_luma(image, luma, middle + _SLOPE[level] * (luma - middle))
 
 
 def saturation(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> np.ndarray:
@@ -71,12 +73,7 @@ def saturation(image: np.ndarray, level: int, mask: np.ndarray | None = None) ->
       mask: not used.
     """
     del mask
-    luma = (image @ LUMA_WEIGHTS)[..., None]
-    chroma = image - luma
-    with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(chroma > 0, (255 - luma) / chroma, np.where(chroma < 0, -luma / chroma, 9))
-    limit = np.maximum(room.min(axis=-1, keepdims=True), 1)
-    return luma + np.minimum(_CHROMA[level], limit) * chroma
+    return scale_chroma(image, _CHROMA[level], chroma_room(image))
 
 
 def detail(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> np.ndarray:
@@ -193,12 +190,34 @@ def blend(image: np.ndarray, changed: np.ndarray, weights: np.ndarray | None) ->
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
-def _with_luma(image: np.ndarray, luma: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Scales every pixel's colour to another luma; what exceeds white loses saturation."""
+def with_luma(image: np.ndarray, luma: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Changes the luma and scales the chroma with it; what exceeds white loses saturation.
+
+    Args:
+      image: float32 (H, W, 3) in 0..255.
+      luma: of the image, (H, W).
+      changed: the new luma, (H, W); it is clipped to 0..255.
+    """
     changed = np.clip(changed, 0, 255)[..., None]
-    scaled = image * (changed / np.maximum(luma, 1.0)[..., None])
-    excess = np.maximum(scaled.max(axis=-1, keepdims=True) - changed, 1e-6)
-    return changed + np.minimum(1, (255 - changed) / excess) * (scaled - changed)
+    # In the dark the ratio would amplify noise of the colour.
+    scaled = (image - luma[..., None]) * (changed / np.maximum(luma, _DARKEST)[..., None])
+    excess = np.maximum(scaled.max(axis=-1, keepdims=True), 1e-6)
+    return changed + np.minimum(1, (255 - changed) / excess) * scaled
+
+
+def chroma_room(image: np.ndarray) -> np.ndarray:
+    """Returns the largest factor of each pixel's chroma within RGB, at least 1, (H, W, 1)."""
+    luma = (image @ LUMA_WEIGHTS)[..., None]
+    chroma = image - luma
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(chroma > 0, (255 - luma) / chroma, np.where(chroma < 0, -luma / chroma, 9))
+    return np.maximum(room.min(axis=-1, keepdims=True), 1)
+
+
+def scale_chroma(image: np.ndarray, factor: float, room: np.ndarray) -> np.ndarray:
+    """Scales the chroma by a factor, up to `room`, and keeps the luma of float32 (H, W, 3)."""
+    luma = (image @ LUMA_WEIGHTS)[..., None]
+    return luma + np.minimum(factor, room) * (image - luma)
 
 
 def _guided_filter(luma: np.ndarray, radius: int, scale: float) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Requests that are done by image operations, because the model was not taught them.
 
 A repair restores the source before the fusion (`degrade/restore.py`).  Other requests change the
-fused image, by the operations that make the targets of training (`degrade/adjust.py`), so the
-result is what a model would learn to give; a request that is limited to classes applies where the
+fused image as far as the operations go that make the targets of training (`degrade/adjust.py`), and
+other axes less (`degrade/selective.py`); a request that is limited to classes applies where the
 model marks them.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from ditfuse_jax.degrade.adjust import AXIS_OPERATIONS, LUMA_WEIGHTS, feather, towards_source
 from ditfuse_jax.degrade.deblur import SMALLEST_SIDE
 from ditfuse_jax.degrade.restore import RESTORATIONS
+from ditfuse_jax.degrade.selective import apply_axis
 from ditfuse_jax.images import is_grey
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.source_roles import FoundRoles, find_known
@@ -56,7 +57,7 @@ def apply_requests(
             lumas = [_float(source) @ LUMA_WEIGHTS for source in sources]
             changed = towards_source(pixels, lumas, index, request.level)
         else:
-            changed = AXIS_OPERATIONS.find(request.axis)(pixels, request.level, weights)
+            changed = apply_axis(pixels, request.axis, request.level, weights)
         if weights is not None:
             changed = pixels + weights[..., None] * (changed - pixels)
         pixels = np.clip(changed, 0, 255)

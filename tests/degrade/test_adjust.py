@@ -88,6 +88,15 @@ def test_no_saturation_is_grey_and_grey_stays_grey(photograph: np.ndarray):
             assert np.ptp(adjust(grey, axis, level).astype(int), axis=-1).max() == 0
 
 
+def test_black_becomes_grey_and_keeps_its_colour_where_the_contrast_is_pressed():
+    image = np.full((8, 8, 3), 200, np.uint8)
+    image[:4] = 0
+    image[0, 0] = (3, 0, 0)
+    pressed = adjust(image, "contrast", -2).astype(int)
+    assert (pressed[1:4] == pressed[1, 1]).all() and pressed[1, 1, 0] > 50
+    assert np.ptp(pressed[0, 0]) < 50
+
+
 def test_smoothing_removes_noise_and_keeps_an_edge():
     rng = np.random.default_rng(0)
     step = np.where(np.arange(64) < 32, 60.0, 190.0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.degrade import overlay
-from ditfuse_jax.degrade.adjust import adjust, emphasise
+from ditfuse_jax.degrade.adjust import adjust, blend, emphasise, feather
+from ditfuse_jax.degrade.selective import apply_axis
 from ditfuse_jax.prompts.request_prompts import requests_prompt
 from ditfuse_jax.prompts.requests import Request, parse_requests
 from ditfuse_jax.sample import FusionInput, RegionInput
@@ -30,12 +31,13 @@ def photograph(seed: int = 0, dtype=np.uint8, grey: bool = False) -> np.ndarray:
 @pytest.mark.parametrize("axis", ["brightness", "contrast", "saturation", "detail"])
 @pytest.mark.parametrize("level", [-2, -1, 1, 2])
 @pytest.mark.parametrize("classes", [(), ("sky",)])
-def test_it_is_the_operation_that_makes_the_targets_of_training(axis, level, classes):
+def test_it_is_the_selective_operation_of_the_axis(axis, level, classes):
     image = photograph()
     request = Request(axis, level, classes)
     applied = apply_requests(image, [image], [request], {("sky",): LEFT})
-    wanted = adjust(image, axis, level, LEFT if classes else None)
-    np.testing.assert_allclose(applied, wanted, atol=1)
+    weights = feather(LEFT) if classes else None
+    changed = apply_axis(image.astype(np.float32), axis, level, weights)
+    np.testing.assert_allclose(applied, blend(image, changed, weights), atol=1)
     assert (applied != image).any()
 
 
@@ -126,7 +128,7 @@ def test_a_class_that_the_model_does_not_find_is_said_and_the_rest_is_done(capsy
 def test_classes_are_marked_on_the_image_that_was_changed():
     (image,), model = run(item("brightness +1; segment sky"))
     assert len(model.prompts) == 2
-    brighter = adjust(photograph(), "brightness", 1)
+    brighter = apply_requests(photograph(), [], [Request("brightness", 1)], {})
     np.testing.assert_allclose(image, overlay(brighter, LEFT), atol=2)
 
 
