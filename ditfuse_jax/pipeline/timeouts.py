@@ -1,6 +1,7 @@
-"""A limit on the time to wait for the next batch."""
+"""A limit on the time to wait for the next batch, and what it means that a worker has ended."""
 
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -15,6 +16,11 @@ class ClosableIterator(Protocol):
     def __next__(self) -> Arrays: ...
 
     def close(self) -> None: ...
+
+
+# What grain says of a worker that ended by itself.
+_ENDED_WORKER = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+_KILLED = -9  # by SIGKILL
 
 
 class TimeoutIterator(Iterator[Arrays]):
@@ -38,7 +44,7 @@ class TimeoutIterator(Iterator[Arrays]):
         """Returns the next batch.
 
         Raises:
-          UserError: it did not arrive in time.
+          UserError: it did not arrive in time, or a worker process was killed or crashed.
           Exception: what the iterator raised.
         """
         self._requests.put(True)
@@ -52,7 +58,7 @@ class TimeoutIterator(Iterator[Arrays]):
                 "train.data_timeout"
             ) from None
         if error:
-            raise error
+            raise _of_worker(error) or error
         return batch
 
     def close(self) -> None:
@@ -67,3 +73,22 @@ class TimeoutIterator(Iterator[Arrays]):
                 self._results.put((next(self._batches), None))
             except Exception as error:
                 self._results.put((None, error))
+
+
+def _of_worker(error: Exception) -> UserError | None:
+    """Returns what an error says of a worker process that ended; None if it is another error."""
+    match = _ENDED_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if match is None:
+        return None
+    if int(match[1]) == _KILLED:
+        found = UserError(
+            "a data worker was killed (out of memory?): set fewer data.workers, then run the same "
+            "command to continue"
+        )
+    else:
+        found = UserError(
+            f"a data worker ended with exit code {match[1]}: its last lines are above; "
+            "data.workers=0 reads the data without them"
+        )
+    found.__cause__ = error
+    return found

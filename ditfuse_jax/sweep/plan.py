@@ -24,6 +24,7 @@ from ditfuse_jax.paths import as_path
 from ditfuse_jax.sweep.definition import Arguments, Sweep
 from ditfuse_jax.train.changes import changed_settings, value_text
 from ditfuse_jax.train.metrics_files import read_metrics
+from ditfuse_jax.train.pinned import pinned_weights
 from ditfuse_jax.train.recipe import Config, load_recipe
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.settings import resolve
@@ -125,16 +126,18 @@ class Training:
             return
         started = json.loads(path.read_text(encoding="utf-8"))
         for key, (old, new) in changed_settings(started, current).items():
-            if not key.startswith(_CHANGEABLE) and not _is_same_commit(old, new):
+            if not key.startswith(_CHANGEABLE) and not _is_same(key, old, new):
                 raise UserError(
                     f"{self.folder} was started with {key} = {value_text(old)}, now it is "
                     f"{value_text(new)}: choose another --workdir, or remove that folder"
                 )
 
 
-def _is_same_commit(old: Any, new: Any) -> bool:
-    """Whether an address on the Hub means the recorded commit: runs record addresses with it."""
-    return hub.is_address(old) and hub.is_address(new) and hub.pinned(new) == old
+def _is_same(key: str, old: Any, new: Any) -> bool:
+    """Whether an address on the Hub or a run of weights means the recorded commit or step."""
+    if hub.is_address(old) and hub.is_address(new):
+        return hub.pinned(new) == old
+    return key == "weights" and pinned_weights(new) == old
 
 
 @dataclasses.dataclass(frozen=True)

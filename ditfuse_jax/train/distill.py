@@ -9,14 +9,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow.distillation import DISTILLATIONS, student_sampling
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.train.initial import initialize_from
 from ditfuse_jax.train.recipe import Config, apply_overrides
 from ditfuse_jax.train.teacher import TEACHER_FINGERPRINT
-from ditfuse_jax.weights.bundle import SHIPPED
 
 DEFAULT_LOSS = "student_trajectory"
 
@@ -37,9 +35,6 @@ def distill_from(config: Config, path: str) -> None:
       UserError: there is no such model, it consists of adapters, or the loss is unknown.
     """
     teacher = initialize_from(config, path)
-    if config.weights != SHIPPED and not hub.is_address(config.weights):
-        # A path that keeps its meaning when the teacher's run goes on.
-        config.weights = str(teacher.step_path)
     config.distill.teacher = config.weights
     config.distill.loss = config.distill.loss or DEFAULT_LOSS
     sampling = teacher.sampling.override(config.distill.sample.to_dict())

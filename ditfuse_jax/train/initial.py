@@ -3,34 +3,31 @@
 With low-rank adapters the weights are frozen under them; without, they are the initial parameters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.hub import HubAddress
 from ditfuse_jax.model.network import Parameters, init_parameters
 from ditfuse_jax.model.space import Space
 from ditfuse_jax.parallel import Partitioner
 from ditfuse_jax.parallel.abstract import abstract_model
-from ditfuse_jax.parallel.processes import from_main_process
 from ditfuse_jax.pipeline import Source
 from ditfuse_jax.pipeline.packed import PackedSource
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
+from ditfuse_jax.train.pinned import pinned_weights
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.settings import Recipe
 from ditfuse_jax.train.state import Frozen
 from ditfuse_jax.weights import Checkpoint, open_adapter, open_checkpoint
 from ditfuse_jax.weights.adapters import check_adapter_tokenizer
 from ditfuse_jax.weights.autoencoder import fingerprint, load_space
-from ditfuse_jax.weights.bundle import SHIPPED, find_bundle
+from ditfuse_jax.weights.bundle import SHIPPED
 from ditfuse_jax.weights.checkpoint import FREE_FIELDS
 from ditfuse_jax.weights.quantized import quantize_checkpoint
-from ditfuse_jax.weights.run_paths import resolve_best
 
 # Parts of a model that can be added to weights that lack them: config key -> its parameters.
 _OPTIONAL = {"conv_stem": "source_stem", "adjustments": "adjustments"}
@@ -51,40 +48,17 @@ def initialize_from(config: Config, path: str) -> Checkpoint:
     Raises:
       UserError: there are no weights, or they cannot be used.
     """
-    path = _pinned(path)
+    path = pinned_weights(path)
     weights = open_weights(path)
     kept = {name: config.model[name] for name in FREE_FIELDS}
     config.model = ConfigDict(weights.model.to_dict() | kept)
     if path == SHIPPED and not Path(path).exists():
         config.weights = SHIPPED  # its folder is another one on each machine
     else:
-        place = path if hub.is_address(path) else resolve_best(find_bundle(path))
-        config.weights = hub.recorded(place)
+        config.weights = hub.recorded(path if hub.is_address(path) else weights.step_path)
     config.autoencoder = hub.recorded(weights.autoencoder) if weights.autoencoder else ""
     config.data.tokenizer = hub.recorded(weights.tokenizer) if weights.tokenizer else ""
     return weights
-
-
-def with_pinned_addresses(config: Config) -> Config:
-    """Returns a config whose addresses on the Hub name the commits that they mean now.
-
-    All processes get the same commits, and the run folder records them.
-
-    Args:
-      config: a recipe, locked or not.
-
-    Raises:
-      UserError: an address is wrong, or the Hub cannot be reached.
-    """
-    if not any(hub.is_address(section[name]) for section, name in _addresses(config)):
-        return config
-    pinned = config.copy_and_resolve_references()
-    for section, name in _addresses(pinned):
-        with section.unlocked():
-            section[name] = _pinned(section[name])
-    if config.is_locked:
-        pinned.lock()
-    return pinned
 
 
 def check_inputs(recipe: Recipe, sources: Sequence[Source]) -> None:
@@ -184,40 +158,6 @@ def load_initial(recipe: Recipe, abstract: Parameters) -> Parameters | None:
         adapter.leaves,
         abstract,
     )
-
-
-def check_same_weights(saved: Mapping[str, Any], config: Config, path: Path) -> None:
-    """Refuses to continue adapters around another commit of their weights: a branch has moved.
-
-    Args:
-      saved: the checkpoint's config.
-      config: of the run that continues, with pinned addresses.
-      path: of the run, for the message.
-
-    Raises:
-      UserError: naming both commits.
-    """
-    old, new = str(saved.get("weights", "")), config.weights
-    if not config.lora.rank or old == new or not (hub.is_address(old) and hub.is_address(new)):
-        return
-    if HubAddress.parse(old).repository == HubAddress.parse(new).repository:
-        raise UserError(
-            f"{path} adapts {old}, which is now {new}: name the commit, as in --config "
-            f"omnigen_lora:{old}, or use another --workdir"
-        )
-
-
-def _addresses(config: Config) -> list[tuple[Config, str]]:
-    """Returns the sections and keys whose values may be addresses on the Hub."""
-    return [
-        *((config, "weights"), (config, "autoencoder")),
-        *((config.lora, "adapter"), (config.data, "tokenizer"), (config.distill, "teacher")),
-    ]
-
-
-def _pinned(path: str) -> str:
-    """Returns an address on the Hub with its commit, the same one in all processes."""
-    return from_main_process(path, lambda: hub.pinned(path)) if hub.is_address(path) else path
 
 
 def _load_weights(recipe: Recipe, abstract: Parameters) -> Parameters:

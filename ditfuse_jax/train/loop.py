@@ -26,7 +26,6 @@ from ditfuse_jax.train.evaluations import (
     make_evaluations,
 )
 from ditfuse_jax.train.goodput import Goodput
-from ditfuse_jax.train.initial import with_pinned_addresses
 from ditfuse_jax.train.optimizer import learning_rate
 from ditfuse_jax.train.out_of_memory import OutOfMemory
 from ditfuse_jax.train.parameter_overview import (
@@ -34,6 +33,7 @@ from ditfuse_jax.train.parameter_overview import (
     parameter_summary,
     parameter_table,
 )
+from ditfuse_jax.train.pinned import with_pinned_addresses
 from ditfuse_jax.train.profiler import Profiler
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.recorder import Recorder

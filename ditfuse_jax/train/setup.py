@@ -22,8 +22,9 @@ from ditfuse_jax.train.changes import check_same_model, evaluation_settings
 from ditfuse_jax.train.checkpoint import Checkpoints
 from ditfuse_jax.train.distill import check_same_teacher, parameters_fingerprint
 from ditfuse_jax.train.for_devices import record, with_attention, with_remat
-from ditfuse_jax.train.initial import check_inputs, check_same_weights, load_frozen, load_initial
+from ditfuse_jax.train.initial import check_inputs, load_frozen, load_initial
 from ditfuse_jax.train.optimizer import make_optimizer
+from ditfuse_jax.train.pinned import check_same_weights
 from ditfuse_jax.train.recipe import Config
 from ditfuse_jax.train.run_folder import RunFolder
 from ditfuse_jax.train.run_lock import RunLock, acquire

@@ -15,7 +15,7 @@ from ditfuse_jax.weights.checkpoint import Checkpoint
 from ditfuse_jax.weights.hub_files import download_model
 from ditfuse_jax.weights.omnigen_folder import OmniGenReader, is_weights, open_omnigen
 from ditfuse_jax.weights.peft import is_adapter, read_adapter
-from ditfuse_jax.weights.run_paths import is_run, resolve_best
+from ditfuse_jax.weights.run_paths import is_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _open_peft(path: Path, base: Path | str | None) -> Checkpoint:
         name=path.name,
         kind="peft",
         path=path,
-        base=Path(base) if hub.is_address(base) else resolve_best(find_bundle(base)),
+        base=Path(base) if hub.is_address(base) else below.step_path,
         step=None,
     )
     adapter = read_adapter(path, below.model)

@@ -75,3 +75,18 @@ def test_a_reading_thread_does_not_keep_the_process_alive():
     assert thread.daemon
     source.go.set()
     batches.close()
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [(-9, "a data worker was killed .out of memory.*fewer data.workers"), (-11, "exit code -11")],
+)
+def test_a_worker_that_was_killed_is_one_line(code, message):
+    class OfDeadWorker(Source):
+        def __next__(self):
+            raise RuntimeError(
+                f"Worker process was terminated unexpectedly with exit code {code}. Search the logs"
+            )
+
+    with pytest.raises(UserError, match=message):
+        next(TimeoutIterator(OfDeadWorker(), 10))

@@ -15,11 +15,8 @@ from ditfuse_jax.model.network import Network, make_graph
 from ditfuse_jax.parallel import processes
 from ditfuse_jax.prompts.tokenizer import load_tokenizer, tokenizer_folder
 from ditfuse_jax.sample.trained import WeightedAdapter
-from ditfuse_jax.train.initial import (
-    check_same_weights,
-    initialize_from,
-    with_pinned_addresses,
-)
+from ditfuse_jax.train.initial import initialize_from
+from ditfuse_jax.train.pinned import check_same_weights, with_pinned_addresses
 from ditfuse_jax.train.recipe import default_config, load_recipe
 from ditfuse_jax.weights import Adapter, open_adapter, open_checkpoint, write_adapter
 from ditfuse_jax.weights.autoencoder import fingerprint
