@@ -168,10 +168,12 @@ def _save_args(tree: Any) -> ocp.args.StandardSave:
 
 @contextlib.contextmanager
 def write_errors(folder: Path) -> Iterator[None]:
-    """Turns a failed write into a `UserError` that names the folder."""
+    """Turns a failed write into a `UserError` that names the folder; other errors pass."""
     try:
         yield
-    except Exception as error:  # a full disk is a ValueError of tensorstore with the reason inside
+    except Exception as error:
+        if not _is_of_storage(error):
+            raise
         text = describe(error)
         reason = next((r for r in _DISK_TROUBLE if r in text), text[:160])
         remedy = "free space or choose another folder"
@@ -181,3 +183,13 @@ def write_errors(folder: Path) -> Iterator[None]:
             f"cannot write a checkpoint in {folder}: {reason}; {remedy}, then run the same command "
             "to continue; earlier checkpoints are intact"
         ) from error
+
+
+def _is_of_storage(error: Exception) -> bool:
+    """Whether an error comes from a disk or store, not from the program or a device."""
+    if isinstance(error, OSError):
+        return True
+    # Tensorstore raises a ValueError for a full disk, with the reason and its spec inside.
+    if not isinstance(error, ValueError):
+        return False
+    return any(mark in str(error) for mark in (*_DISK_TROUBLE, "tensorstore"))
