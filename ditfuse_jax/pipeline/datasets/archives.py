@@ -1,10 +1,14 @@
 """Downloaded archives: listed, and unpacked once into a folder beside the archive."""
 
 import contextlib
+import errno
+import gzip
+import lzma
 import shutil
 import tarfile
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,16 @@ from ditfuse_jax.errors import UserError
 _TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 _UNSUPPORTED = (".rar", ".7z")  # not read by Python's standard library
 ARCHIVE_SUFFIXES = (".zip", *_TAR, *_UNSUPPORTED)
+
+# What unpacking raises for files that are not as they were made.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+)
 
 
 def is_archive(path: Path) -> bool:
@@ -66,10 +80,16 @@ def unpack(archive: Path) -> Path:
             with contextlib.suppress(OSError):  # another process may have unpacked the same files
                 temporary.rename(folder)
             if not folder.is_dir():
-                raise OSError(f"{folder} is in the way")
+                raise FileExistsError(errno.EEXIST, f"{folder} is in the way")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _damaged(archive: Path, error: Exception) -> UserError:
+    lines = str(error).splitlines() or [type(error).__name__]  # tarfile lists all its attempts
+    reason = lines[0].rstrip(":")
+    return UserError(f"{archive}: is damaged or incomplete ({reason}): download it again")
 
 
 @contextlib.contextmanager
@@ -81,11 +101,16 @@ def _user_errors(archive: Path) -> Iterator[None]:
         )
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
+        raise _damaged(archive, error) from error
+    except RuntimeError as error:  # encrypted, or a compression that Python lacks
         raise UserError(
-            f"{archive}: is damaged or incomplete ({error}): download it again"
+            f"{archive}: cannot be unpacked here ({error}): unpack it yourself into "
+            f"{target(archive)}"
         ) from error
     except OSError as error:
+        if error.errno is None:  # from the decompression of bz2, not from the disk
+            raise _damaged(archive, error) from error
         raise UserError(
             f"{archive}: cannot be unpacked ({error.strerror or error}): unpack it yourself into "
             "another folder and name that folder"
