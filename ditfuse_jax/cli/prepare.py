@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if manifest is None:
         print(
-            f"task {index} of {num_tasks} has packed its shards; other tasks have "
-            f"shards left, and the last one writes the manifest: {args.output}"
+            f"task {index} of {num_tasks} has packed its shards; other tasks have shards left or "
+            f"too many unreadable files, and the last one writes the manifest: {args.output}"
         )
         return 0
     size = sum(shard.bytes for shard in manifest.shards)

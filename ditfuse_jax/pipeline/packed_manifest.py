@@ -168,13 +168,24 @@ def sizes_range(shard: Shard) -> tuple[int, int]:
 
 
 def decode_sizes(data: bytes) -> np.ndarray:
-    """Decodes the sizes of an index: uint32 (records, 2)."""
+    """Decodes the sizes of an index: uint32 (records, 2).
+
+    Raises:
+      ValueError: the bytes are no sizes.
+    """
     return np.frombuffer(data, "<u4").reshape(-1, 2)
 
 
 def decode_names(index: bytes, shard: Shard) -> list[str]:
-    """Decodes the names of a whole index."""
-    return msgpack.unpackb(index[sizes_range(shard)[1] :], unicode_errors=NAME_ERRORS)
+    """Decodes the names of a whole index.
+
+    Raises:
+      ValueError: the index is damaged, or of another shard.
+    """
+    names = msgpack.unpackb(index[sizes_range(shard)[1] :], unicode_errors=NAME_ERRORS)
+    if not isinstance(names, list) or len(names) != shard.records:
+        raise ValueError(f"not the names of {shard.records} records")
+    return names
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

@@ -66,13 +66,14 @@ class PackingTask:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One shard to write."""
+    """One shard to write; `replaces` tells that the folder describes an earlier version of it."""
 
     folder: Path
     file: str
     stacks: tuple[tuple[str, tuple[Path, ...]], ...]
     labels: tuple[int, ...]
     packer: Packer
+    replaces: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,8 @@ def prepare(
 ) -> Manifest:
     """Packs a source of image files.
 
-    A stack with an unusable file is skipped and reported.
+    A stack with an unusable file is skipped and reported.  Shards that are there already are not
+    compared with their source files.
 
     Args:
       source: see `open_source`; it must consist of files.
@@ -148,7 +150,8 @@ def prepare_task(
         for all tasks.
 
     Returns:
-      The contents of the folder, or None while shards of other tasks are missing.
+      The contents of the folder, or None while shards of other tasks are missing or hold too many
+      files that cannot be read.
 
     Raises:
       UserError: see `prepare`.
@@ -182,7 +185,17 @@ def prepare_task(
     counts = {job.file: len(job.stacks) for job in ours}
     with tqdm.tqdm(total=sum(counts.values()), unit="rec", desc="packing", disable=quiet) as bar:
         bar.update(sum(counts[file] for file in packed))
-        for one in _run([job for job in ours if job.file not in packed], processes):
+        if packed and not quiet:
+            bar.write(
+                f"{len(packed)} of {len(ours)} shards are packed already; whether their source "
+                "files have changed since was not checked"
+            )
+        missing = [
+            dataclasses.replace(job, replaces=_is_described(job, present))
+            for job in ours
+            if job.file not in packed
+        ]
+        for one in _run(missing, processes):
             packed[one.shard.file] = one
             bar.update(counts[one.shard.file])
             for name, why in one.skipped:
@@ -190,17 +203,20 @@ def prepare_task(
     if task.count > 1:
         others = [job.file for job in jobs if job.file not in packed]
         packed |= _complete(output, others, names_in(output))
-    if len(packed) < len(jobs):
-        return None
-    done = [packed[job.file] for job in jobs]
+    done = [packed[job.file] for job in jobs if job.file in packed]
     skipped = [pair for one in done for pair in one.skipped]
+    own = [pair for job in ours for pair in packed[job.file].skipped]
     if len(skipped) > max_bad_fraction * len(stacks):
-        name, why = skipped[0]
+        if not own:  # the tasks that skipped them end with the error, or pack them again
+            return None
+        name, why = own[0]
         raise UserError(
             f"{len(skipped)} of {len(stacks)} records of {source} cannot be read, more than "
             f"{max_bad_fraction:.1%}: first {name} ({why}); repair or remove them, or raise "
             "--max-bad"
         )
+    if len(done) < len(jobs):
+        return None
     shards = tuple(one.shard for one in done)
     manifest = Manifest(opened.num_images, opened.labels, shards, options, packer.moments)
     write_text(output / MANIFEST, manifest.to_json())
@@ -294,6 +310,11 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[_Packed]:
                 future.cancel()
 
 
+def _is_described(job: _Job, present: Container[str]) -> bool:
+    """Whether the folder says what is in the job's shard, so far."""
+    return MANIFEST in present or _facts_file(job.folder, job.file).name in present
+
+
 def _pack(job: _Job) -> _Packed:
     """Writes one shard."""
     path = job.folder / job.file
@@ -326,6 +347,9 @@ def _pack(job: _Job) -> _Packed:
             hashlib.sha256(index).hexdigest(),
             len(skipped),
         )
+        if job.replaces:  # after an interruption nothing must describe what is not there any more
+            (job.folder / MANIFEST).unlink(missing_ok=True)
+            _facts_file(job.folder, job.file).unlink(missing_ok=True)
         write_bytes(job.folder / shard.index_file, index)
         publish(temporary, path)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError on a full disk

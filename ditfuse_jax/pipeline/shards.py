@@ -83,11 +83,12 @@ class Shards:
         """Returns the names of a shard's records.
 
         Raises:
-          DataAccessError: the index cannot be read.
+          DataAccessError: the index cannot be read, or is damaged.
         """
 
         def load() -> list[str]:
-            return decode_names(shard.index or self._index(shard), shard)
+            index = shard.index or self._index(shard)
+            return self._of_index(shard, lambda: decode_names(index, shard))
 
         return _names.get((self.folder, shard.sha256), load)
 
@@ -95,7 +96,7 @@ class Shards:
         """Returns (height, width) of each record of a shard, uint32 (records, 2).
 
         Raises:
-          DataAccessError: the index cannot be read.
+          DataAccessError: the index cannot be read, or is damaged.
         """
         if shard.size is not None:
             return np.broadcast_to(np.array(shard.size, np.uint32), (shard.records, 2))
@@ -103,7 +104,7 @@ class Shards:
         def load() -> np.ndarray:
             start, end = sizes_range(shard)
             held = shard.index[start:end] if shard.index else self._index(shard, start, end)
-            return decode_sizes(held)
+            return self._of_index(shard, lambda: decode_sizes(held))
 
         return _sizes.get((self.folder, shard.sha256), load)
 
@@ -147,6 +148,15 @@ class Shards:
         except FormatError:  # the copy may be damaged, as after a loss of power
             self._cache.drop(shard.sha256, part)
             return decode(read())
+
+    def _of_index(self, shard: Shard, decode: Callable[[], _T]) -> _T:
+        try:
+            return decode()
+        except ValueError as error:  # msgpack's and numpy's for other bytes than were written
+            raise DataAccessError(
+                f"{self.folder / shard.index_file} is damaged or belongs to another shard "
+                f"({error}): delete it and pack again with the same command"
+            ) from error
 
     def _index(self, shard: Shard, start: int = 0, end: int | None = None) -> bytes:
         return read_range(self.folder / shard.index_file, start, end)

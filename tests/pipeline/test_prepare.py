@@ -18,6 +18,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline import prepare as module
+from ditfuse_jax.pipeline.access import DataAccessError
 from ditfuse_jax.pipeline.packed import PackedSource, pack_record
 from ditfuse_jax.pipeline.packed_manifest import encode_index
 from ditfuse_jax.pipeline.packer import FilePacker
@@ -142,6 +143,28 @@ def test_after_an_interruption_only_missing_shards_are_packed(photos, tmp_path, 
     assert verify(output, quiet=True)
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x"])
+def test_a_damaged_index_is_one_line_and_packing_again_repairs_it(photos, tmp_path, damage):
+    prepare(str(photos), tmp_path / "p", quiet=True)
+    index = tmp_path / "p/shard-00000.arrayrecord.index"
+    before = index.read_bytes()
+    index.write_bytes(damage(before))
+    with pytest.raises(DataAccessError, match=r"\.index is damaged .*: delete it and pack again"):
+        _ = PackedSource(tmp_path / "p").names[0]
+    index.unlink()
+    prepare(str(photos), tmp_path / "p", quiet=True)
+    assert index.read_bytes() == before
+
+
+def test_packing_again_says_that_sources_are_not_compared(photos, tmp_path, capsys):
+    prepare(str(photos), tmp_path / "p", shard_size=4)
+    assert "not checked" not in "".join(capsys.readouterr())
+    prepare(str(photos), tmp_path / "p", shard_size=4)
+    assert "3 of 3 shards are packed already; whether their source files have changed" in "".join(
+        capsys.readouterr()
+    )
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_verify_finds_the_damaged_shard_and_packing_again_repairs_it(
     photos, tmp_path, damage, capsys
@@ -185,6 +208,25 @@ class TestBadFiles:
         packed = open_source(str(tmp_path / "p"))
         assert len(packed) == 10
         assert "05" not in packed.names
+
+    def test_an_interruption_after_a_repaired_shard_leaves_no_manifest_of_the_old_one(
+        self, broken, tmp_path, monkeypatch
+    ):
+        prepare(str(broken), tmp_path / "p", max_bad_fraction=0.1, quiet=True)
+        write_image(broken / "05.jpg", np.zeros((9, 9, 3), np.uint8))
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        publish = module.publish
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "publish", lambda *a: (publish(*a), interrupted()))
+            with pytest.raises(KeyboardInterrupt):
+                prepare(str(broken), tmp_path / "p", quiet=True)
+        with pytest.raises(UserError, match=r"manifest\.json is missing"):
+            PackedSource(tmp_path / "p")
+        assert prepare(str(broken), tmp_path / "p", quiet=True).records == 11
+        assert verify(tmp_path / "p", quiet=True)
 
     def test_exactly_the_limit_is_accepted(self, broken, tmp_path):
         manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=1 / 11, quiet=True)
