@@ -77,6 +77,7 @@ def unpack(archive: Path) -> Path:
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(temporary, filter="data")
+                    _check_end(packed)
             with contextlib.suppress(OSError):  # another process may have unpacked the same files
                 temporary.rename(folder)
             if not folder.is_dir():
@@ -84,6 +85,13 @@ def unpack(archive: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _check_end(packed: tarfile.TarFile) -> None:
+    """Reads a tar file to its end, where the checksum of the compression is compared."""
+    assert packed.fileobj is not None
+    while packed.fileobj.read(1 << 20):
+        pass
 
 
 def _damaged(archive: Path, error: Exception) -> UserError:
