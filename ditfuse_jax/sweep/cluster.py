@@ -4,6 +4,7 @@ A job description of `launch/` names the machines.
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,12 @@ def render(plan: SweepPlan, target: str, description: Path) -> "list[Command]":
     jobs = _jobs(plan, description)
     if target == "slurm":
         return [Command(("sbatch",), slurm.array_script(list(jobs.values())))]
-    named = [dataclasses.replace(job, name=f"{job.name}-{number}") for number, job in jobs.items()]
+    # Sweeps of one description in several folders may run at a time.
+    of_sweep = hashlib.sha256(str(plan.folder).encode("utf-8", "surrogateescape")).hexdigest()[:4]
+    named = [
+        dataclasses.replace(job, name=f"{job.name}-{of_sweep}-{number}")
+        for number, job in jobs.items()
+    ]
     # One call for all: kubectl reports those that exist already and creates the others.
     calls = [command for job in named for command in jobset.run(job)]
     return [Command(calls[0].argv, "---\n".join(call.document for call in calls))]

@@ -65,6 +65,11 @@ class Sweep:
         overrides = {f"setting {name!r}": of_setting for name, of_setting in pairs}
         for where, some in {**overrides, "overrides": self.overrides}.items():
             _check_arguments(where, some, "--config.")
+            if any(item.partition("=")[0] == "--config.seed" for item in some):
+                raise UserError(
+                    f"{where}: --config.seed has no effect, as every setting is trained with the "
+                    "sweep's seeds: name them in its file, Sweep(..., seeds=(0, 1))"
+                )
         _check_arguments("evaluate", self.evaluate, "")
         object.__setattr__(self, "settings", {name: tuple(some) for name, some in pairs})
         seeds = list(self.seeds)

@@ -33,7 +33,20 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS, check_storage, is_complet
 
 # A run may be continued with other values of these keys.
 # How a run is computed: `auto` is recorded as what it chose.
-_CHANGEABLE = ("mesh", "data.workers", "model.attention", "model.remat", "train.writers")
+_CHANGEABLE = (
+    "mesh",
+    "data.workers",
+    "data.read_threads",
+    "data.cache",
+    "model.attention",
+    "model.remat",
+    "train.writers",
+    "train.keep_checkpoints",
+    "train.data_timeout",
+    "train.hang_timeout",
+    "train.profile_steps",
+    "train.dump_hlo",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +131,27 @@ class Training:
         """Checks the overrides, and that the folder was not started with other settings.
 
         Raises:
-          UserError: an override is wrong, or a key differs; the message names it.
+          UserError: an override is wrong, the scores would not be recorded, or a key differs; the
+            message names it.
         """
+        writers = self.config.train.writers
+        if self.gives_scores and self.config.evaluations and "jsonl" not in writers:
+            raise UserError(
+                f"{self.name}: the sweep reads the scores of its trainings from what the writer "
+                f"jsonl records: add it to train.writers, now {', '.join(writers) or 'empty'}"
+            )
         current = self.config.to_dict()
         path = self.folder / "config.json"
         if not path.is_file():
             return
-        started = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            started = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(started, dict):
+                raise ValueError("it holds no settings")
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}): remove {self.folder} to train it again"
+            ) from error
         for key, (old, new) in changed_settings(started, current).items():
             if not key.startswith(_CHANGEABLE) and not _is_same(key, old, new):
                 raise UserError(

@@ -1,6 +1,7 @@
 """Submission to clusters: every training that is not done, with its arguments unchanged."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -107,11 +108,21 @@ def test_only_a_stopped_task_is_requeued(plan, description, tmp_path):
 def test_each_training_is_a_separate_jobset(plan, description):
     made = plan(SETTINGS)
     sets = list(yaml.safe_load_all(document(made, "jobset", description)))
-    assert [one["metadata"]["name"] for one in sets] == [f"sweep-{n}" for n in range(4)]
+    names = [one["metadata"]["name"] for one in sets]
+    assert [re.fullmatch(r"sweep-[0-9a-f]{4}-(\d)", name)[1] for name in names] == [*"0123"]
     for one, training in zip(sets, made.trainings, strict=True):
         (part,) = one["spec"]["replicatedJobs"]
         (container,) = part["template"]["spec"]["template"]["spec"]["containers"]
         assert [word.replace("$$", "$") for word in container["args"]] == list(training.command)
+
+
+def test_the_jobsets_of_two_sweeps_have_different_names(plan, description, tmp_path):
+    made = [plan(folder=tmp_path / name) for name in ("one", "other", "one")]
+    names = [
+        [one["metadata"]["name"] for one in yaml.safe_load_all(document(m, "jobset", description))]
+        for m in made
+    ]
+    assert names[0] == names[2] and not set(names[0]) & set(names[1])
 
 
 def test_a_job_loads_the_extensions_before_its_recipe(plan, description, tmp_path, monkeypatch):
@@ -145,7 +156,7 @@ def test_finished_trainings_are_omitted_and_the_others_keep_their_names(plan, de
     made = plan(SETTINGS)
     finish(made.trainings[0])
     sets = list(yaml.safe_load_all(document(made, "jobset", description)))
-    assert [one["metadata"]["name"] for one in sets] == ["sweep-1", "sweep-2", "sweep-3"]
+    assert [one["metadata"]["name"][-2:] for one in sets] == ["-1", "-2", "-3"]
     script = document(made, "slurm", description)
     assert "--array=0-2" in script and str(made.trainings[0].folder) not in script
     for training in made.trainings[1:]:

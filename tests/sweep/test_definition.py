@@ -58,11 +58,11 @@ def test_overrides_of_the_command_line_come_last_and_its_recipe_replaces_the_swe
     file.write_text(
         '"""Mine.\n\nMore."""\nfrom ditfuse_jax.sweep import Sweep\n'
         "def get_sweep(arg=''):\n"
-        "    return Sweep({arg: ()}, recipe='nano_m3', overrides=('--config.seed=1',))\n"
+        "    return Sweep({arg: ()}, recipe='nano_m3', overrides=('--config.flow.draws=1',))\n"
     )
-    sweep = load_sweep(f"{file}:name", "small", ["--config.seed=2"])
+    sweep = load_sweep(f"{file}:name", "small", ["--config.flow.draws=2"])
     assert sweep.recipe == "small" and sweep.title == "Mine"
-    assert tuple(sweep.overrides) == ("--config.seed=1", "--config.seed=2")
+    assert tuple(sweep.overrides) == ("--config.flow.draws=1", "--config.flow.draws=2")
     assert sweep.items() == [("name", ())]
 
 

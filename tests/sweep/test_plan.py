@@ -148,13 +148,54 @@ def test_a_folder_of_other_settings_is_refused_unless_only_the_machine_differs(p
         config = load_recipe("nano_m3", [*changes, "--config.seed=0", *overrides])
         (folder / "config.json").write_text(to_json(config))
 
-    start("--config.data.workers=3", "--config.mesh.data=1")
+    start("--config.data.workers=3", "--config.mesh.data=1", "--config.data.cache=/c")
+    plan()
+    start("--config.train.keep_checkpoints=9", "--config.train.hang_timeout=9.0")
     plan()
     start("--config.train.steps=5")
     with pytest.raises(
         UserError, match=r"slow-seed0 was started with train\.steps = 5, now it is 3"
     ):
         plan()
+
+
+def test_a_damaged_config_of_a_folder_is_one_line(plan):
+    folder = plan().trainings[0].folder
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"seed": ')
+    with pytest.raises(UserError, match=r"config\.json cannot be read .*: remove .*slow-seed0"):
+        plan()
+
+
+def test_a_seed_in_a_setting_is_refused(plan):
+    with pytest.raises(
+        UserError, match=r"setting 'a': --config\.seed has no effect.*seeds=\(0, 1\)"
+    ):
+        plan({"a": ("--config.seed=5",)})
+
+
+def test_a_sweep_whose_scores_would_not_be_recorded_is_refused_before_it_trains(plan):
+    silent = {"a": ("--config.train.writers=('tensorboard',)",)}
+    with pytest.raises(UserError, match=r"a, seed 0: .* writer jsonl .* now tensorboard"):
+        plan(silent)
+    assert plan(silent, evaluate=ON).trainings
+
+
+def test_a_run_of_weights_is_the_same_until_it_goes_on(plan, tmp_path):
+    run = tmp_path / "base"
+    (run / "checkpoints/3").mkdir(parents=True)
+
+    def made():
+        return plan({"a": (f"--config.weights={run}",)})
+
+    training = made().trainings[0]
+    training.folder.mkdir(parents=True)
+    config = json.loads(to_json(training.config)) | {"weights": str(run / "checkpoints/3")}
+    (training.folder / "config.json").write_text(json.dumps(config))
+    made()
+    (run / "checkpoints/4").mkdir()
+    with pytest.raises(UserError, match="was started with weights = "):
+        made()
 
 
 def test_weights_from_the_hub_are_the_same_while_their_branch_means_the_recorded_commit(
