@@ -1,6 +1,6 @@
 """tensorflow-datasets builders of the public data sets, made from their descriptions.
 
-    python -m ditfuse_jax.data.tfds_builders msrs /downloads/MSRS [--data-dir DIR] [--partial]
+    python data/tfds_builders.py msrs /downloads/MSRS [--data-dir DIR] [--partial]
 
 prepares one without TensorFlow.  `tfds build`, which needs TensorFlow, prepares the same:
 

@@ -10,6 +10,7 @@ from ditfuse_jax.images import check_same_size, decode_image, decode_labels
 from ditfuse_jax.paths import is_remote
 from ditfuse_jax.pipeline.datasets import DATASETS, LABEL, Selection, parse_selection
 from ditfuse_jax.pipeline.lazy_sequence import LazySequence
+from ditfuse_jax.resources import resource
 
 
 class TfdsSource:
@@ -74,9 +75,8 @@ def _open(selection: Selection) -> Any:
     tfds = _tfds()
     name = selection.dataset.name + ("/partial" if selection.partial else "")
     place = str(selection.place) if selection.place else None
-    advice = (
-        f"prepare it: python -m ditfuse_jax.data.tfds_builders {selection.dataset.name} MANUAL_DIR"
-    )
+    builders = resource("data", "tfds_builders.py")
+    advice = f"prepare it: python {builders} {selection.dataset.name} MANUAL_DIR"
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
     except tfds.core.registered.DatasetNotFoundError as error:

@@ -100,7 +100,10 @@ def test_an_incomplete_data_set_is_prepared_only_on_request(make_archive, prepar
     assert list(open_source(f"tfds:m3fd:partial@{place}").names) == ["00001", "00003"]
     with pytest.raises(UserError, match="holds detection, no fusion; prepare it"):
         open_source(f"tfds:m3fd:partial:fusion@{place}")
-    with pytest.raises(UserError, match="no data set m3fd is prepared"):
+    command = (
+        rf"no data set m3fd is prepared.*: python {ROOT / 'data/tfds_builders.py'} m3fd MANUAL"
+    )
+    with pytest.raises(UserError, match=command):
         open_source(f"tfds:m3fd@{place}")
 
 
