@@ -31,6 +31,12 @@ def check_fraction(key: str, value: float) -> None:
         raise UserError(f"{key} must be in 0..1, not {value}")
 
 
+def check_decay(key: str, value: float) -> None:
+    """Raises a `UserError` if the value is not a number from 0 to below 1."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise UserError(f"{key} must be from 0 to below 1, not {value}")
+
+
 def check_seed(key: str, value: int) -> None:
     """Raises a `UserError` if the value is not a seed of 32 bits; JAX drops the higher bits."""
     check_at_least(key, value, 0)

@@ -30,7 +30,8 @@ def as_path(given: str | os.PathLike[str]) -> Path:
       it is typed as the former so that callers need not tell them apart.  `is_remote` does.
 
     Raises:
-      UserError: another scheme, no bucket, or the extra for the store is not installed.
+      UserError: another scheme, no bucket, an unknown user after `~`, or the extra for the store is
+        not installed.
     """
     if is_remote(given):
         return cast(Path, given)
@@ -39,7 +40,10 @@ def as_path(given: str | os.PathLike[str]) -> Path:
     if match is None:
         if _FOREIGN.match(text) and not os.path.lexists(text):
             raise UserError(_refusal(text))
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"{text}: there is no such user: give the whole path") from error
     scheme, rest = match[1].lower(), match[2]
     if scheme not in _MODULES:
         raise UserError(_refusal(text))

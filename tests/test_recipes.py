@@ -230,3 +230,11 @@ class TestSharedMixture:
         sources = ["/b/photos", "/a/photos", other]
         with pytest.raises(UserError, match=r"two .* called a_photos_m3, those of /a/photos and"):
             shared_mixture((sources, {"m3": 1.0}))
+
+
+def test_a_size_of_other_things_than_whole_numbers_is_refused():
+    config = load_recipe("nano_m3").unlock()
+    for size in (("a", 128), (128.0, 128), (True, 128)):
+        config.data.crop = size
+        with pytest.raises(UserError, match=r"data\.crop must be two whole numbers, not \("):
+            resolve(config)

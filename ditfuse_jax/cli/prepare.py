@@ -86,7 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, width = (int(side) for side in text.split(","))
+    try:
+        height, width = (int(side) for side in text.split(","))
+    except ValueError:
+        raise UserError(f"--crop {text}: give height and width, e.g. 256,256") from None
     return height, width
 
 

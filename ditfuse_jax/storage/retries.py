@@ -5,6 +5,7 @@ Checkpoints are written by tensorstore, which repeats its own requests; these ar
 
 import asyncio
 import errno
+import math
 import os
 import random
 import sys
@@ -18,8 +19,6 @@ from ditfuse_jax.errors import UserError
 
 _T = TypeVar("_T")
 
-# For how long a request is repeated; tensorstore's own limit is of the same order.
-RETRY_SECONDS = float(os.environ.get("DITFUSE_STORAGE_RETRY_SECONDS", "600"))
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 16.0
 # A request without an answer for so long is reported, and after the second time repeated.
 SLOW_SECONDS, TIMEOUT_SECONDS = 10.0, 120.0
@@ -27,6 +26,21 @@ SLOW_SECONDS, TIMEOUT_SECONDS = 10.0, 120.0
 _REPORT_EVERY = 300.0
 
 _last_report = -_REPORT_EVERY
+
+
+def _retry_seconds(name: str = "DITFUSE_STORAGE_RETRY_SECONDS") -> float:
+    given = os.environ.get(name, "600")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"{name}={given}: give a number of seconds, e.g. 600")
+    return seconds
+
+
+# For how long a request is repeated; tensorstore's own limit is of the same order.
+RETRY_SECONDS = _retry_seconds()
 
 
 class StorageError(UserError, OSError):

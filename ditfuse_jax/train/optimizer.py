@@ -10,7 +10,7 @@ import optax
 import optax.contrib
 from optax.contrib import MuonDimensionNumbers
 
-from ditfuse_jax.checks import check_above_zero, check_at_least, check_choice
+from ditfuse_jax.checks import check_above_zero, check_at_least, check_choice, check_decay
 from ditfuse_jax.registry import Registry
 
 MOMENT_DTYPES = ("float32", "bfloat16")
@@ -45,8 +45,8 @@ class OptimizerConfig:
       schedule: name in `SCHEDULES`, for the learning rate after warm-up.
       warmup_steps: of the linear warm-up from zero.
       weight_decay: decoupled.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
+      b1: decay of the first moment, from 0 to below 1.
+      b2: decay of the second moment, from 0 to below 1.
       clip: global norm to which gradients are clipped.
     """
 
@@ -67,6 +67,9 @@ class OptimizerConfig:
         check_above_zero("optimizer.learning_rate", self.learning_rate)
         check_above_zero("optimizer.clip", self.clip)
         check_at_least("optimizer.warmup_steps", self.warmup_steps, 0)
+        check_at_least("optimizer.weight_decay", self.weight_decay, 0)
+        for name in ("b1", "b2"):
+            check_decay(f"optimizer.{name}", getattr(self, name))
 
 
 # Name -> the learning rate as a function of the steps after warm-up, made from the settings and the

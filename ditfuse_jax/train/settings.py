@@ -175,6 +175,8 @@ def _size(name: str, value: Any, multiple: int) -> tuple[int, int]:
         raise UserError(f"{name} must be (height, width), not {value}")
     height, width = value
     for side in (height, width):
+        if type(side) is not int:
+            raise UserError(f"{name} must be two whole numbers, not {value}")
         if side < 1 or side % multiple:
             raise UserError(f"{name} {tuple(value)} must be multiples of {multiple} pixels")
     return height, width

@@ -166,3 +166,17 @@ def test_muon_moves_every_matrix_of_the_transformer_equally_in_all_directions():
     # All other parameters: AdamW's first step has one size, whatever the gradient's.
     sizes = np.abs(updates["head"]["kernel"])
     np.testing.assert_allclose(sizes, sizes.mean(), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("b1", 1.0, "optimizer.b1 must be from 0 to below 1, not 1.0"),
+        ("b2", -0.1, "optimizer.b2 must be from 0 to below 1, not -0.1"),
+        ("b2", float("nan"), "optimizer.b2 must be from 0"),
+        ("weight_decay", -0.1, "optimizer.weight_decay must be at least 0, not -0.1"),
+    ],
+)
+def test_decays_outside_their_range_are_refused(name, value, message):
+    with pytest.raises(UserError, match=message):
+        OptimizerConfig(**{name: value})
