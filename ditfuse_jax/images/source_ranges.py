@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import read_samples
+from ditfuse_jax.images.decode import read_samples, to_rgb8
 from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.ranges import (
     RangeChoice,
@@ -104,6 +104,26 @@ class SourceRanges:
                 " source was chosen has: give a range (--range LOW,HIGH)"
             )
         return as_rgb(apply_range(samples, chosen, depth=depth or 16, linear=read.linear))
+
+    def read_reference(self, path: Path, source: int) -> np.ndarray:
+        """Returns an image that is compared with a source, such as a clean one, with its range.
+
+        Args:
+          path: a file that is not one of the job's.
+          source: on whose pixels the image lies.  If its files have 8 bits, and so no range, a
+            file with more has a range of its own.
+
+        Returns:
+          uint8 (H, W, 3) RGB.
+
+        Raises:
+          UserError: see `read_samples`.
+        """
+        read = read_samples(path)
+        deep = read.values.dtype != np.uint8  # only then the job's files are measured
+        if deep and (isinstance(self.choices[source], tuple) or source in self._ranges):
+            return self.read(LoadedImage(read, str(path)), source)
+        return to_rgb8(read, str(path), self.choices[source])
 
     def _tell(self, path: ImageSource, source: int, notes: Sequence[str]) -> None:
         """Prints what is to be known of a file, once for all files of its source."""

@@ -16,7 +16,6 @@ from ditfuse_jax.images import (
     check_same_size,
     files_by_stem,
     paired_files,
-    read_image,
 )
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import Source, open_source
@@ -61,6 +60,11 @@ class Folders:
     sources: tuple[Path, ...]
     clean: Path | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(map(as_path, self.sources)))
+        if self.clean is not None:
+            object.__setattr__(self, "clean", as_path(self.clean))
+
     def __str__(self) -> str:
         return " + ".join(map(str, self.sources))
 
@@ -81,6 +85,8 @@ def open_scenes(
     of photographs reuses them with other degradations.  In a folder with `image1/`, `image2/`, ...
     each stack of images is a scene; a folder `clean/` or `target/` beside them has the clean
     images.  Of `Folders`, a stem that one of them lacks is excluded.
+    The range of files with more than 8 bits is chosen by all of them, also with a `count`; a clean
+    image has that of the source on whose pixels it lies.
 
     Args:
       data: see `pipeline.open_source`.
@@ -99,7 +105,8 @@ def open_scenes(
         return _open_folders(data, count, value_range, one_camera, aligner)
     source = _open_sources(data)
     stems = _stems(source, count)
-    read = _item_reader(data, source, value_range, one_camera)
+    ranges = _ranges(data, source, value_range, one_camera)
+    read = _item_reader(source, ranges)
     files = source.stacks if isinstance(source, FileSource) else []
     if source.num_images == 1:
         if aligner:
@@ -118,7 +125,7 @@ def open_scenes(
     clean = _clean_files(as_path(data)) if is_folder(data) else {}
     return Scenes(
         {
-            stem: functools.partial(_stack, read, number, stem, clean.get(stem), aligner)
+            stem: functools.partial(_stack, read, number, stem, ranges, clean.get(stem), aligner)
             for number, stem in enumerate(stems)
         },
         folders=_folders_of([*files, list(clean.values())]),
@@ -161,7 +168,7 @@ def _open_folders(
         lacking = [place for place, files in zip(places, listed, strict=True) if stem not in files]
         if lacking:
             excluded[stem] = f"{lacking[0]}: no image named {stem}"
-        elif len(complete) != count:
+        else:
             complete[stem] = [files[stem] for files in listed]
     if not complete:
         raise UserError(f"no scene is in all folders: {next(iter(excluded.values()))}")
@@ -169,7 +176,7 @@ def _open_folders(
     ranges = SourceRanges(sources, value_range, one_camera=one_camera)
     readers = {
         stem: functools.partial(_read_files, stem, paths, len(folders.sources), ranges, aligner)
-        for stem, paths in complete.items()
+        for stem, paths in list(complete.items())[:count]
     }
     return Scenes(readers, excluded, frozenset(places))
 
@@ -216,20 +223,28 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _item_reader(
+def _ranges(
     data: str, source: Source, value_range: RangeOption, one_camera: bool
-) -> Callable[[int], Sequence[np.ndarray]]:
-    """Returns a function that reads an item's images, of any sizes if they are files.
+) -> SourceRanges | None:
+    """Returns the ranges of a source's files; None if it is not read from files.
 
     Raises:
       UserError: a bad range, or one for a source that is not read from files.
     """
     if isinstance(source, FileSource):
-        ranges, stacks = SourceRanges(source.stacks, value_range, one_camera=one_camera), source
-        return lambda number: [ranges.read(p, k) for k, p in enumerate(stacks.stacks[number])]
+        return SourceRanges(source.stacks, value_range, one_camera=one_camera)
     if value_range != "auto":
         raise UserError(f"{data} is not read from image files: leave --range out")
-    return source.__getitem__
+    return None
+
+
+def _item_reader(
+    source: Source, ranges: SourceRanges | None
+) -> Callable[[int], Sequence[np.ndarray]]:
+    """Returns a function that reads an item's images, of any sizes if they are files."""
+    if not isinstance(source, FileSource) or ranges is None:
+        return source.__getitem__
+    return lambda number: [ranges.read(p, k) for k, p in enumerate(source.stacks[number])]
 
 
 def _folders_of(files: Iterable[Sequence[Path]]) -> frozenset[Path]:
@@ -253,11 +268,12 @@ def _stack(
     read: Callable[[int], Sequence[np.ndarray]],
     number: int,
     stem: str,
+    ranges: SourceRanges | None,
     clean: Path | None,
     aligner: SceneAligner | None,
 ) -> Scene:
     images = read(number)
-    reference = read_image(clean) if clean else None
+    reference = ranges.read_reference(clean, 0) if clean and ranges else None
     names = [f"{stem} image {i + 1}" for i in range(len(images))]
     return _scene(stem, images, names, reference, clean, aligner)
 
@@ -271,7 +287,7 @@ def _read_files(
 ) -> Scene:
     images = [ranges.read(path, k) for k, path in enumerate(paths[:sources])]
     place = paths[sources] if len(paths) > sources else None
-    clean = read_image(place) if place else None
+    clean = ranges.read_reference(place, 0) if place else None
     return _scene(stem, images, paths[:sources], clean, place, aligner)
 
 

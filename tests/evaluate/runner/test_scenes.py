@@ -158,6 +158,47 @@ class TestRange:
             open_scenes(photographs, value_range=["nonsense"])
 
 
+class TestDeepStacks:
+    """16-bit sources with a clean image, named as folders or in a folder of numbered ones."""
+
+    @pytest.fixture(params=["folders", "numbered"])
+    def opened(self, request, tmp_path):
+        """Opens two scenes of different brightness, whose clean images are the first source's."""
+        for folder in ("image1", "image2", "clean"):
+            (tmp_path / folder).mkdir()
+            for stem, (low, high) in {"x": (29000, 30000), "y": (30000, 31500)}.items():
+                image = np.tile(np.linspace(low, high, 64), (64, 1)).astype(np.uint16)
+                image = image[:, ::-1] if folder == "image2" else image
+                cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), image)
+        folders = Folders((tmp_path / "image1", tmp_path / "image2"), tmp_path / "clean")
+        data = folders if request.param == "folders" else str(tmp_path)
+        return lambda *count, **options: open_scenes(data, *count, **options).readers
+
+    @pytest.mark.parametrize("value_range", ["auto", "29000,31500", "full"])
+    def test_a_clean_image_equal_to_the_first_source_is_equal_when_read(self, opened, value_range):
+        for read in opened(value_range=value_range).values():
+            np.testing.assert_array_equal(read().clean, read().sources[0])
+
+    def test_a_count_does_not_change_the_pixels_of_a_scene(self, opened):
+        assert opened(1).keys() == {"x"}
+        assert opened(1)["x"]().digest == opened()["x"]().digest
+
+    def test_beside_a_source_of_8_bits_a_deep_clean_image_has_a_range_of_its_own(
+        self, opened, tmp_path
+    ):
+        write_image(tmp_path / "image1" / "x.png", np.zeros((64, 64, 3), np.uint8))
+        write_image(tmp_path / "image1" / "y.png", np.zeros((64, 64, 3), np.uint8))
+        clean = opened()["x"]().clean
+        assert (clean.min(), clean.max()) == (0, 255)
+
+
+def test_folders_may_be_given_as_text(make, tmp_path):
+    make("a/x.png", "b/x.png")
+    folders = Folders((str(tmp_path / "a"), str(tmp_path / "b")), str(tmp_path / "a"))
+    assert folders == Folders((tmp_path / "a", tmp_path / "b"), tmp_path / "a")
+    assert list(open_scenes(folders).readers) == ["x"]
+
+
 class TestOtherSources:
     """Sources that are not read from files, such as packed data."""
 
