@@ -40,11 +40,13 @@ class Results:
       images: image stem -> metric -> method -> value.
       excluded: image stem -> why the image was not scored.
       preset: a key of `METRIC_PRESETS`.
+      impossible: metric -> image stem -> why the metric cannot be computed for the image.
     """
 
     images: dict[str, Scores]
     excluded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     preset: str = "canonical"
+    impossible: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -88,6 +90,15 @@ class Results:
         method gains by an image on which it has no value.  A method without a value on more than
         half of the images that have one for some method has no mean.
         """
+        if metric not in self._counted:
+            self._counted[metric] = self._count(metric)
+        return self._counted[metric]
+
+    @functools.cached_property
+    def _counted(self) -> dict[str, tuple[list[str], list[str]]]:
+        return {}
+
+    def _count(self, metric: str) -> tuple[list[str], list[str]]:
         defined = {
             method: [
                 stem
@@ -136,9 +147,25 @@ class Results:
         return pandas.DataFrame(columns, index=rows)
 
     @functools.cached_property
-    def nan_notes(self) -> list[str]:
-        """A sentence for each metric with a NaN value: when that happens, and what is counted."""
-        return [note for name in self.metrics if (note := self._nan_note(name))]
+    def notes(self) -> list[str]:
+        """Sentences on each metric whose means are not over all images.
+
+        They say for which images the metric cannot be computed and why; and where a value is NaN,
+        when that happens and what is counted.
+        """
+        notes = [note(name) for name in self.metrics for note in (self._few_note, self._nan_note)]
+        return [note for note in notes if note]
+
+    def _few_note(self, name: str) -> str:
+        lacking = [stem for stem, scores in self.images.items() if name not in scores]
+        if not lacking:
+            return ""
+        note = f"{self.metric(name).title} is of {self.count - len(lacking)} of {self.count} images"
+        reasons = self.impossible.get(name, {})
+        if stem := next((stem for stem in lacking if stem in reasons), ""):
+            others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            note += f": it {reasons[stem]} (image {stem}{others})"
+        return f"{note}."
 
     def _nan_note(self, name: str) -> str:
         rows = [scores[name] for scores in self.images.values() if name in scores]

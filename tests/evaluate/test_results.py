@@ -67,7 +67,7 @@ class TestUndefined:
         assert scored.counted(EN) == (["one", "two"], ["easy", "fair"])
 
     def test_the_note_says_who_has_no_value_and_what_is_counted(self):
-        (note,) = results(**self.ROWS).nan_notes
+        (note,) = results(**self.ROWS).notes
         assert note.endswith(
             "one on 1, copy A on 2 of 3. Its means are over the 2 on which all but copy A have it."
         )
@@ -76,6 +76,27 @@ class TestUndefined:
         rows = {"0": {"one": 1.0, "two": math.nan}, "1": {"one": math.nan, "two": 2.0}}
         row = results(**rows).statistics[EN]
         assert math.isnan(row["one"].mean) and math.isnan(row["two"].mean)
+
+
+def test_a_metric_that_some_images_lack_is_noted_with_the_reason_and_one_of_them():
+    rows = {str(i): {EN: {"fused": 6.0}} for i in range(4)}
+    rows["0"][PSNR] = {"fused": 30.0}
+    why = dict.fromkeys("123", "compares with a clean image, and there is none")
+    scored = Results(rows, impossible={PSNR: why})
+    assert scored.notes == [
+        "PSNR to clean (RGB) is of 1 of 4 images: it compares with a clean image, and there is "
+        "none (image 1 and 2 more)."
+    ]
+    assert Results(rows).notes == ["PSNR to clean (RGB) is of 1 of 4 images."]
+
+
+def test_the_counted_images_of_a_metric_are_found_once(monkeypatch):
+    found = []
+    count = Results._count
+    monkeypatch.setattr(Results, "_count", lambda self, m: found.append(m) or count(self, m))
+    scored = results(x={"one": 1.0, "two": 2.0}, y={"one": 3.0, "two": 4.0})
+    assert scored.statistics[EN]["two"].count == 2 and scored.summary()[EN]["one"] == 2.0
+    assert found == [EN]
 
 
 def test_a_single_method_is_ranked_among_the_baselines_but_not_its_autoencoder():

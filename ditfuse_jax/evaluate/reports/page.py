@@ -166,7 +166,7 @@ def score_table(results: Results) -> dict[str, object]:
             }
             for place, method in enumerate(results.methods)
         ],
-        "nan_notes": results.nan_notes,
+        "notes": results.notes,
         "all_ranked": any(is_baseline(method) for method in results.ranked),
     }
 

@@ -70,7 +70,8 @@ def marked(results: Results, metric: str) -> tuple[set[str], set[str]]:
 def text_table(results: Results) -> str:
     """Returns the mean scores for a terminal: a line per metric, the best value marked `*`.
 
-    The interval is that of the first method.  Notes below explain undefined values.
+    The interval is that of the first method.  Notes below name the metrics whose mean
+    is not over all images.
     """
     methods = results.methods
     lines = [
@@ -96,7 +97,7 @@ def text_table(results: Results) -> str:
                 interval_text(results, name, results.primary) or "–",
             ]
         )
-    return "\n".join([aligned_text(lines), *results.nan_notes])
+    return "\n".join([aligned_text(lines), *results.notes])
 
 
 def markdown_table(results: Results) -> str:
@@ -115,7 +116,7 @@ def markdown_table(results: Results) -> str:
             f"Mean over {_images(results)}; best **bold**, second <u>underlined</u>"
             f" among {_ranked_among(results)}.",
             markdown_rows(means),
-            *results.nan_notes,
+            *results.notes,
             "95 % intervals of the means (percentile bootstrap over images).",
             markdown_rows(intervals),
         ]
@@ -150,7 +151,7 @@ def latex_table(results: Results) -> str:
             "% \\usepackage{booktabs}",
             f"% Mean over {_images(results)}; best bold, second underlined among"
             f" {_ranked_among(results)}.",
-            *(f"% {note}" for note in results.nan_notes),
+            *(f"% {note}" for note in results.notes),
             f"\\begin{{tabular}}{{l{'r' * (len(names) + 1)}}}",
             "\\toprule",
             " & ".join(["Method", *arrows, "Mean rank"]) + r" \\",

@@ -1,6 +1,7 @@
 """`ditfuse evaluate`: fuses or reads fused images, scores them and baselines, writes the report."""
 
 import dataclasses
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -148,7 +149,7 @@ def evaluate(
     )
     return evaluate_scenes(
         scenes,
-        fused or {},
+        _as_paths(fused or {}),
         evaluated.folder,
         run,
         model=ModelMethod(evaluated.fuser, task),
@@ -189,11 +190,11 @@ def evaluate_files(
     """
     if len(sources) < 2:
         raise UserError(f"fusion needs at least two folders of sources, not {len(sources)}")
-    methods = dict(fused) if isinstance(fused, Mapping) else {DEFAULT_METHOD: as_path(fused)}
+    methods = _as_paths(fused if isinstance(fused, Mapping) else {DEFAULT_METHOD: fused})
     if not methods:
         raise UserError("name at least one folder of fused images")
     TASK_METRICS.find(task)
-    folders = Folders(tuple(map(Path, sources)), clean)
+    folders = Folders(tuple(sources), clean)
     places = ", ".join(map(str, methods.values()))
     run = RunInfo(
         title=places if methods.keys() == {DEFAULT_METHOD} else ", ".join(methods),
@@ -258,9 +259,8 @@ def evaluate_scenes(
     cache = ScoreCache(folder / "scores", options.preset, names)
     strict = options.metrics is not None and ALL not in map(str.lower, options.metrics)
     results = score_scenes(scenes, files, names, cache, strict=strict, quiet=quiet)
-    left_out = [n for n in names if n not in results.metrics and METRICS[n].needs != "clean"]
-    if left_out:
-        run = dataclasses.replace(run, facts={**run.facts, "images too small for": left_out})
+    if left_out := _not_computed(names, results):
+        run = dataclasses.replace(run, facts={**run.facts, "not computed": left_out})
     _write_sheets(folder / "sheets", scenes, files, list(results.images)[:_SHEET_SCENES])
     shown = (
         (stem, pictures(*read_outputs(scenes, files, stem))) for stem in pictured_scenes(results)
@@ -272,6 +272,18 @@ def evaluate_scenes(
         print(text_table(results))
         print(f"report: {report}")
     return results
+
+
+def _not_computed(names: Sequence[str], results: Results) -> list[str]:
+    """Returns the metrics that no image allows, each with the first reason.
+
+    Those that compare with a clean image, which most data lacks, are left out.
+    """
+    return [
+        f"{name} ({next(iter(results.impossible[name].values()))})"
+        for name in names
+        if name not in results.metrics and METRICS[name].needs != "clean"
+    ]
 
 
 def pictures(scene: Scene, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -305,6 +317,10 @@ def _check_not_overwritten(model: ModelMethod, folder: Path, read: Iterable[Path
                     f"{one}: images of the model would be written over those in this folder: name "
                     "another folder for the results with --output"
                 )
+
+
+def _as_paths(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    return {name: as_path(folder) for name, folder in folders.items()}
 
 
 def _without(scenes: Scenes, excluded: Mapping[str, str]) -> Scenes:

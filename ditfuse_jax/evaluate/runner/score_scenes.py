@@ -46,27 +46,41 @@ def score_scenes(
       UserError: no scene can be scored, or the cache cannot be written.
     """
     images, excluded = {}, dict(scenes.excluded)
+    impossible: dict[str, dict[str, str]] = {}  # metric -> stem -> why
     stems = [stem for stem in scenes.readers if stem not in excluded]
     with tqdm.tqdm(stems, unit="img", desc="scoring", disable=quiet) as bar:
         for stem in bar:
             free_compiled_programs()
             try:
                 scene, outputs = read_outputs(scenes, files, stem)
-                scores, fingerprints, new = _scores(scene, outputs, names, cache, strict)
+                left_out = impossible_metrics(names, cache.preset, scene)
+                if strict and left_out:
+                    name, reason = next(iter(left_out.items()))
+                    raise UserError(f"{stem}: metric {name} {reason}")
+                wanted = [name for name in names if name not in left_out]
+                scores, fingerprints, new = _scores(scene, outputs, wanted, cache)
             except UserError as error:
                 excluded[stem] = str(error)
                 continue
             if new:
                 cache.write(stem, fingerprints, scores)
             images[stem] = _by_metric(names, outputs, scores)
+            for name, reason in left_out.items():
+                impossible.setdefault(name, {})[stem] = reason
     if not any(images.values()):
         reasons = "; ".join(f"{stem}: {reason}" for stem, reason in list(excluded.items())[:1])
         raise UserError(
             f"nothing to score: all {len(excluded)} image(s) were excluded ({reasons})"
             if excluded
-            else f"nothing to score: no image is large enough for any of {', '.join(names)}"
+            else f"nothing to score: metric {_first_reason(impossible)}"
         )
-    return Results(images, excluded, cache.preset)
+    return Results(images, excluded, cache.preset, impossible)
+
+
+def _first_reason(impossible: Mapping[str, Mapping[str, str]]) -> str:
+    name, reasons = next(iter(impossible.items()))
+    stem, reason = next(iter(reasons.items()))
+    return f"{name} {reason} ({stem})"
 
 
 def read_outputs(
@@ -90,16 +104,10 @@ def read_outputs(
 def _scores(
     scene: Scene,
     outputs: Mapping[str, np.ndarray],
-    names: Sequence[str],
+    wanted: Sequence[str],
     cache: ScoreCache,
-    strict: bool,
 ) -> tuple[MethodScores, dict[str, str], bool]:
     """Returns scores by method, the fingerprints, and whether any score is new."""
-    left_out = impossible_metrics(names, cache.preset, scene)
-    if strict and left_out:
-        name, reason = next(iter(left_out.items()))
-        raise UserError(f"{scene.stem}: metric {name} {reason}")
-    wanted = [name for name in names if name not in left_out]
     candidates = {**outputs, **{name: fuse(scene.sources) for name, fuse in BASELINES.items()}}
     scene_digest = scene.digest
     fingerprints = {

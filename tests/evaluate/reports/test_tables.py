@@ -76,9 +76,12 @@ def test_tables_explain_undefined_values():
         assert "undefined" not in table(results("fused"))
 
 
-def test_an_image_without_a_metric_does_not_make_it_undefined():
+def test_an_image_without_a_metric_does_not_make_it_undefined_but_every_table_says_so():
     large, small = {EN: {"fused": 7.0}, SSIM: {"fused": 0.9}}, {EN: {"fused": 7.0}}
-    assert not Results({"large": large, "small": small}).nan_notes
+    scored = Results({"large": large, "small": small}, impossible={SSIM: {"small": "needs more"}})
+    for table in (text_table, markdown_table, latex_table):
+        assert "SSIM (mean) is of 1 of 2 images: it needs more (image small)." in table(scored)
+        assert "undefined" not in table(scored)
 
 
 def test_every_table_names_the_preset_and_its_titles_of_metrics():
