@@ -74,6 +74,12 @@ def loaded_extensions() -> tuple[str, ...]:
     return tuple(_loaded)
 
 
+def is_of_package(entry: Any) -> bool:
+    """Returns whether this package defines a function, a class or an instance's class."""
+    # A function made of parts, such as a partial, may be an extension's, whatever its module.
+    return str(getattr(entry, "__module__", "")).startswith("ditfuse_jax.")
+
+
 def source_file(entry: Any) -> Path | None:
     """Returns the file that defines a function, a class or an instance's class, if there is one."""
     while isinstance(entry, functools.partial):
@@ -88,7 +94,7 @@ def source_files(entries: Iterable[Any]) -> list[Path]:
     These are the files that define the entries, and all loaded extensions, which may hold parts of
     them.  Without an entry from outside this package, there are none.
     """
-    outside = [entry for entry in entries if not _is_own(entry)]
+    outside = [entry for entry in entries if not is_of_package(entry)]
     files = [source_file(entry) for entry in outside]
     if outside:
         files += [Path(n) if n.endswith(".py") else _module_file(n) for n in _loaded]
@@ -135,11 +141,6 @@ def _module_name(path: Path) -> str:
 def _module_file(name: str) -> Path | None:
     file = getattr(sys.modules.get(name), "__file__", None)
     return Path(file) if file else None
-
-
-def _is_own(entry: Any) -> bool:
-    # A function made of parts, such as a partial, may be an extension's, whatever its module.
-    return str(getattr(entry, "__module__", "")).startswith("ditfuse_jax.")
 
 
 def _load_file(path: Path) -> str:

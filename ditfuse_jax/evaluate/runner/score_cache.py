@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ditfuse_jax.evaluate import metrics
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS
-from ditfuse_jax.extensions import source_file
+from ditfuse_jax.evaluate.metrics.metric import TwoSteps
+from ditfuse_jax.extensions import is_of_package, source_file, source_files
 from ditfuse_jax.files import make_folder, write_text
 
 MethodScores = dict[str, dict[str, float]]  # method -> metric -> value
@@ -29,7 +32,7 @@ class ScoreCache:
           folder: of the JSON files.
           preset: a key of `METRIC_PRESETS`.
           names: the metrics that are computed; the code of those that other modules define is part
-            of the fingerprint.
+            of the fingerprint, see `code_digest`.
         """
         self.folder = folder
         self.preset = preset
@@ -72,12 +75,21 @@ class ScoreCache:
 def code_digest(names: Sequence[str] = (), preset: str = "canonical") -> str:
     """Returns a digest of the metrics' source code, so that a changed formula voids old scores.
 
-    It covers this package's metrics, and the files of those of `names`, as the preset computes
-    them, that are defined elsewhere.
+    It covers this package's metrics, and if one of `names`, as the preset computes them, is defined
+    elsewhere, its file and all loaded extensions, which may hold parts of it.  Of code without a
+    file, such as a notebook's, changes cannot be seen: each digest differs from all others.
     """
-    files = set(_METRICS_FOLDER.glob("*.py"))
-    for name in names:
-        file = source_file(METRIC_PRESETS.find(preset).metric(name).function)
-        if file is not None and file.is_file():
-            files.add(file)
+    used = [part for name in names for part in _parts(name, preset)]
+    outside = [part for part in used if not is_of_package(part)]
+    if any(source_file(part) is None for part in outside):
+        return uuid.uuid4().hex
+    files = {*_METRICS_FOLDER.glob("*.py"), *source_files(outside)}
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+def _parts(name: str, preset: str) -> list[Any]:
+    """Returns the functions that compute a metric."""
+    metric = METRIC_PRESETS.find(preset).metric(name)
+    function = metric.function
+    steps = [function.first, function.second] if isinstance(function, TwoSteps) else [function]
+    return [*steps, metric.prepare] if metric.prepare else steps

@@ -8,7 +8,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.baselines import BASELINES
-from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, compute_metrics
+from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, compute_metrics, register_metric
 from ditfuse_jax.evaluate.runner import score_scenes
 from ditfuse_jax.evaluate.runner.methods import method_files
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scenes, open_scenes
@@ -164,6 +164,27 @@ def test_changed_code_of_a_registered_metric_voids_its_scores_only(tmp_path, own
     assert before[0] == after[0] and before[1] != after[1]
 
 
+def test_a_changed_helper_in_another_extension_voids_the_scores(tmp_path, own_metrics):
+    helper, extension = tmp_path / "red_helper.py", tmp_path / "helped_metric.py"
+    helper.write_text("def brightness(rgb): return rgb[..., 0].mean()\n")
+    extension.write_text(
+        "from ditfuse_jax.evaluate.metrics import register_metric\n"
+        "from ditfuse_extension_red_helper import brightness\n"
+        "register_metric('HELPED', needs='host')(lambda rgb: brightness(rgb))\n"
+    )
+    load_extensions([str(helper), str(extension)])
+    before = code_digest(["HELPED"])
+    assert code_digest(["HELPED"]) == before
+    helper.write_text(helper.read_text().replace("mean", "max"))
+    assert code_digest(["HELPED"]) != before
+
+
+def test_scores_of_a_metric_without_a_file_are_not_taken_from_the_cache(own_metrics):
+    space = {"register_metric": register_metric, "__name__": "no_file"}
+    exec("@register_metric('CELL', needs='host')\ndef cell(rgb): return rgb.mean()", space)
+    assert code_digest(["CELL"]) != code_digest(["CELL"])
+
+
 def test_changed_code_of_a_registered_preset_voids_its_scores_only(tmp_path, monkeypatch):
     monkeypatch.setattr(METRIC_PRESETS, "_entries", {**METRIC_PRESETS})
     extension = tmp_path / "halved_preset.py"
@@ -236,6 +257,8 @@ def test_a_metric_that_is_impossible_for_an_image_is_missing_or_excludes_it(make
     make(*pairs("small"), "one/small.png")  # 9 pixels, less than SSIM's window
     results = run("one", names=(EN, SSIM))
     assert set(results.images["small"]) == {EN} and set(results.images["large"]) == {EN, SSIM}
+    why = "needs sides of at least 11 pixels, got 14x9"
+    assert results.impossible == {SSIM: {"small": why}}
     results = run("one", names=(EN, SSIM), strict=True)
     assert list(results.images) == ["large"]
     assert "needs sides of at least 11" in results.excluded["small"]
