@@ -130,13 +130,24 @@ def merge_lora(parameters: Mapping[str, Any], adapter: Mapping[str, Any], scalin
     return _merge(parameters, adapter, scaling, ())
 
 
-def _merge(
-    parameters: Mapping[str, Any], adapter: Mapping[str, Any], scaling: float, path: tuple
-) -> Tree:
-    merged: Tree = dict(parameters)
+def check_factors(
+    adapter: Mapping[str, Any],
+    kernels: Mapping[tuple[str, ...], Any],
+    path: tuple[str, ...] = (),
+) -> None:
+    """Checks that there is a kernel for every factor of an adapter, as `merge_lora` does.
+
+    Args:
+      adapter: factors, nested like the parameters.
+      kernels: path of the layer -> its kernel, or anything with its shape.
+      path: that leads to `adapter`.
+
+    Raises:
+      UserError: one is missing, or its shape does not match.
+    """
     if LEAVES[0] in adapter:
         a, b = (adapter[name] for name in LEAVES)
-        kernel = parameters.get("kernel")
+        kernel = kernels.get(path)
         if kernel is None or not _matches(kernel.shape, a.shape, b.shape):
             found = None if kernel is None else tuple(kernel.shape)
             raise UserError(
@@ -144,7 +155,20 @@ def _merge(
                 f"{tuple(b.shape)}, but the model's kernel is {found}: the adapter was made for "
                 "another model"
             )
-        merged["kernel"] = _merge_kernel(kernel, a, b, scaling)
+        return
+    for key, inner in adapter.items():
+        check_factors(inner, kernels, (*path, key))
+
+
+def _merge(
+    parameters: Mapping[str, Any], adapter: Mapping[str, Any], scaling: float, path: tuple
+) -> Tree:
+    merged: Tree = dict(parameters)
+    if LEAVES[0] in adapter:
+        held = {path: parameters["kernel"]} if "kernel" in parameters else {}
+        check_factors(adapter, held, path)
+        a, b = (adapter[name] for name in LEAVES)
+        merged["kernel"] = _merge_kernel(parameters["kernel"], a, b, scaling)
         return merged
     for key, inner in adapter.items():
         merged[key] = _merge(parameters.get(key, {}), inner, scaling, (*path, key))

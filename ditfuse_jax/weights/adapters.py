@@ -12,7 +12,7 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
-from ditfuse_jax.model.lora import LEAVES, combine_trees, merge_lora, split_lora
+from ditfuse_jax.model.lora import LEAVES, check_factors, combine_trees, merge_lora, split_lora
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.fingerprint import check_tokenizer
@@ -139,7 +139,7 @@ def merge_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, flo
     """Returns the checkpoint with adapters merged into its weights, each times its weight.
 
     Raises:
-      UserError: the weights are quantised.
+      UserError: the weights are quantised, or lack a kernel that an adapter changes.
     """
     if not adapters:
         return checkpoint
@@ -148,6 +148,10 @@ def merge_adapters(checkpoint: Checkpoint, adapters: Sequence[tuple[Adapter, flo
         "merge the adapter into the original weights with `ditfuse convert WEIGHTS --lora ADAPTER "
         f"--quantize {checkpoint.quantized} -o MERGED`",
     )
+    shapes = checkpoint.reader.shapes()
+    kernels = {path[:-1]: shape for path, shape in shapes.items() if path[-1] == "kernel"}
+    for adapter, _ in adapters:
+        check_factors(adapter.leaves, kernels)
     return dataclasses.replace(checkpoint, reader=Merged(checkpoint.reader, adapters))
 
 
