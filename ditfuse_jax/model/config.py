@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,10 @@ class ModelConfig:
     def __post_init__(self):
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
+            _require(
+                isinstance(value, numbers.Integral),
+                f"model.{name} must be a whole number, not {value!r}",
+            )
             _require(value >= 1, f"model.{name} must be at least 1, not {value}")
         _require(
             self.hidden_size % (2 * self.num_heads) == 0,

@@ -89,11 +89,15 @@ def open_bundle(folder: Path) -> Checkpoint:
             f"{path}: head {head!r} is unknown: name the extension that defines it with --import "
             "FILE_OR_MODULE"
         )
+    try:
+        model = ModelConfig.from_dict(config["model"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return Checkpoint(
         name=folder.name,
         kind="bundle",
         path=folder,
-        model=ModelConfig.from_dict(config["model"]),
+        model=model,
         reader=BundleReader(open_tensors(folder / TENSORS)),
         sampling=SamplingConfig.from_dict(config.get("sample", {})),
         config=config,

@@ -54,7 +54,10 @@ def config_from_phi3(path: Path, **changes: Any) -> ModelConfig:
         }
     except (KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is not a Phi-3 config.json: {error!r}") from error
-    return ModelConfig.from_dict(values | changes)
+    try:
+        return ModelConfig.from_dict(values | changes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def phi3_config(model: ModelConfig) -> dict[str, Any]:

@@ -244,6 +244,8 @@ def _unwrapped(entries: Mapping[str, _Entry], path: Path) -> dict[str, _Entry]:
 def _read_index(path: Path) -> dict[str, _Entry]:
     try:
         names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
+            raise ValueError("its weight_map does not name a file for each tensor")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an index of shards: {error}") from error
     entries: dict[str, _Entry] = {}

@@ -216,6 +216,12 @@ def test_a_damaged_recipe_is_named(bundle):
         load_trained(bundle)
 
 
+def test_a_recipe_without_sizes_is_named(bundle):
+    (bundle / RECIPE).write_text('{"model": {"preset": "nano"}}')
+    with pytest.raises(UserError, match=r"recipe\.json: model: missing key 'hidden_size'"):
+        load_trained(bundle)
+
+
 def test_weights_without_a_recipe_do_not_go_into_a_bundle(omnigen_folder, tmp_path):
     source = tmp_path / "omnigen"
     omnigen_folder.write(source)

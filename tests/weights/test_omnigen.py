@@ -258,3 +258,10 @@ def test_a_rope_scaling_other_than_longrope_is_refused(official, tmp_path):
     path.write_text(json.dumps(raw))
     with pytest.raises(UserError, match=r"config\.json.*yarn"):
         config_from_phi3(path)
+
+
+def test_sizes_that_are_no_numbers_are_refused_by_file_and_name(config, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(phi3_config(config) | {"hidden_size": "wide"}))
+    with pytest.raises(UserError, match=r"config\.json: model\.hidden_size must be a whole number"):
+        config_from_phi3(path)

@@ -81,6 +81,12 @@ class TestRefused:
         with pytest.raises(UserError, match=r"one\.safetensors lacks tensor a"):
             open_tensors(tmp_path)
 
+    @pytest.mark.parametrize("where", [[], ["a"], {"a": 3}, "a"])
+    def test_an_index_that_names_no_files(self, tmp_path, where):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+        with pytest.raises(UserError, match=r"index\.json is not an index of shards: .*weight_map"):
+            open_tensors(tmp_path)
+
     @pytest.mark.parametrize("kept", [0, 5, 20, -1])
     def test_a_file_cut_short(self, values, tmp_path, kept):
         path = tmp_path / "model.safetensors"
