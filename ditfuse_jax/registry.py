@@ -154,9 +154,13 @@ def _registering_module() -> str:
 
 
 def _same_definition(one: Any, other: Any) -> bool:
-    """Whether two functions, classes or instances of classes come from the same line of code."""
+    """Whether two functions, classes or instances of classes come from the same line of code.
+
+    An entry that describes a function names it as its `definition`.
+    """
     if one is other:
         return True
+    one, other = (getattr(entry, "definition", entry) for entry in (one, other))
     if not hasattr(one, "__qualname__") and not hasattr(other, "__qualname__"):
         one, other = type(one), type(other)  # an instance of a class that was defined again
         if one is other:

@@ -18,6 +18,7 @@ from ditfuse_jax.evaluate.metrics.presets import METRIC_PRESETS, MetricPreset
 from ditfuse_jax.evaluate.metrics.registry import METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.metrics.sums import Size
 from ditfuse_jax.images import check_rgb, check_same_size, with_depth
+from ditfuse_jax.registry import num_registrations
 
 # Each bucket, choice of metrics and preset has its own compiled program.  So many are kept.
 _PROGRAMS = 64
@@ -167,7 +168,8 @@ def _run_whole(
     names: tuple[str, ...],
     preset: MetricPreset,
 ) -> dict[str, Any]:
-    program = _program(names, preset.name, candidates.shape, sources.shape, clean is not None)
+    shapes = candidates.shape, sources.shape, clean is not None
+    program = _program(names, preset.name, num_registrations(), *shapes)
     return program(candidates, sources, clean)
 
 
@@ -194,7 +196,7 @@ def _run_padded(
         if some[0] in prepares:
             stack = luminance_in_numpy(np.concatenate([sources, candidates]))
             prepared = {name: prepares[name](stack, len(sources)) for name in some}
-        scores |= _program(some, preset.name, *shapes)(*images, size, prepared)
+        scores |= _program(some, preset.name, num_registrations(), *shapes)(*images, size, prepared)
     if preset.by_channel:
         return scores
     for name, metric in metrics.items():
@@ -214,9 +216,12 @@ def _second_step(function: Any, sources: int) -> Any:
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
-def _program(names: tuple[str, ...], preset: str, *shape: object):
-    """A compiled program for images of one shape, freed when it leaves this cache."""
-    del shape  # part of the cache's key only
+def _program(names: tuple[str, ...], preset: str, registrations: int, *shape: object):
+    """A compiled program for images of one shape, freed when it leaves this cache.
+
+    A metric that is registered again, such as by a notebook's cell, gets a new one.
+    """
+    del registrations, shape  # part of the cache's key only
     convention = METRIC_PRESETS[preset]
     return jax.jit(functools.partial(_score, names=names, preset=convention))
 

@@ -81,6 +81,11 @@ class Metric:
                 )
 
     @property
+    def definition(self) -> Callable[..., Any]:
+        """The user's function, by which `Registry` knows a metric that is registered again."""
+        return self.function.first if isinstance(self.function, TwoSteps) else self.function
+
+    @property
     def arrow(self) -> str:
         """The direction as one character."""
         return {"higher": "↑", "lower": "↓", "zero": "0"}[self.direction]

@@ -230,6 +230,21 @@ class TestRegistry:
         with pytest.raises(UserError, match=message):
             register_metric("TYPO", **facts)(lambda images: images.fused)
 
+    def test_a_cell_that_registers_a_metric_may_run_again_with_another_formula(
+        self, photos, own_metrics
+    ):
+        fused, sources = photos
+        space = {"register_metric": register_metric, "jnp": jnp, "__name__": "notebook"}
+        cell = "@register_metric('CELL', needs='fused')\ndef cell(images):\n    return {}"
+        found = []
+        for factor in (1.0, 2.0):
+            exec(cell.format(f"jnp.full(images.fused.shape[:1], {factor})"), space)
+            found.append(compute_metrics(fused, sources, names=["CELL"])["CELL"])
+        assert found == [1.0, 2.0]
+        space["__name__"] = "another"
+        with pytest.raises(UserError, match="'CELL' is registered already"):
+            exec(cell.format("0"), space)
+
     def test_merit_follows_the_direction(self):
         assert METRICS["EN"].merit(2) > METRICS["EN"].merit(1)
         assert METRICS["MSE"].merit(1) > METRICS["MSE"].merit(2)
