@@ -56,7 +56,7 @@ class HeldOut:
           count: number of examples.
 
         Raises:
-          UserError: the source does not suit the task, or the crops are too small for a metric.
+          UserError: the source does not suit the task, or a metric is impossible for them.
         """
         check_at_least("count", count, 1)
         self.examples = held_out_examples(
@@ -69,7 +69,7 @@ class HeldOut:
         best = recipe.train.keep_best
         chosen = (best,) if best in METRICS and METRICS[best].needs != "host" else ()
         self.metrics = tuple(dict.fromkeys((*CLEAN_METRICS, *chosen)))
-        _check_crop(self.metrics, recipe.data.crop)
+        _check_metrics(self.metrics, len(self.examples[0].sources), recipe.data.crop)
         self._warned = False
         self.directions = {name: METRICS[name].direction for name in self.metrics}
 
@@ -139,12 +139,12 @@ def held_out_examples(
     ]
 
 
-def _check_crop(metrics: Sequence[str], crop: tuple[int, int]) -> None:
+def _check_metrics(metrics: Sequence[str], num_sources: int, crop: tuple[int, int]) -> None:
     for name in metrics:
-        if min(crop) < (least := METRICS[name].smallest_side):
+        if reason := METRICS[name].why_impossible(True, num_sources, crop):
             raise UserError(
-                f"data.crop {crop} is too small to evaluate: metric {name!r} needs sides of at "
-                f"least {least} pixels"
+                f"the held-out examples, {num_sources} sources with data.crop {crop}, cannot be "
+                f"scored: metric {name!r} {reason}; change data.crop or train.keep_best"
             )
 
 

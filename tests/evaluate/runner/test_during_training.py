@@ -14,6 +14,7 @@ import pytest
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import compute_metrics
+from ditfuse_jax.evaluate.runner import during_training
 from ditfuse_jax.evaluate.runner.during_training import held_out_examples
 from ditfuse_jax.images import read_image, write_image
 from ditfuse_jax.model.space import PixelSpace
@@ -180,6 +181,13 @@ def test_impossible_metrics_are_refused_before_training(recipe, metric, crop, me
     with pytest.raises(UserError, match=message):
         changed = dataclasses.replace(with_best(recipe, metric), data=data)
         find_criterion(metric, [held_out_of(changed)])
+
+
+def test_a_metric_of_two_sources_is_refused_for_three_before_training():
+    names = ("PSNR_clean", "SCD")
+    during_training._check_metrics(names, 2, (32, 32))
+    with pytest.raises(UserError, match=r"'SCD' is defined for two sources, not 3; .*keep_best"):
+        during_training._check_metrics(names, 3, (32, 32))
 
 
 @pytest.mark.processes
