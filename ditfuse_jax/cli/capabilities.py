@@ -1,11 +1,11 @@
 """`ditfuse evaluate --control`, `--regions`, `--segmentation`, `--understanding`: instructions."""
 
 import argparse
-from pathlib import Path
 
 from ditfuse_jax.cli.model_options import model_arguments, sampling_overrides
 from ditfuse_jax.cli.unused_options import MODEL_OPTIONS, refuse_unused, sampling_options
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.paths import as_path
 
 # Options that need the report on fused images.
 _REPORT_OPTIONS = (
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--understanding",
         nargs="*",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="measure how often sentences are understood: the package's, or lines of "
         "SENTENCE<TAB>REQUESTS",

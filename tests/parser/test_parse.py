@@ -131,6 +131,15 @@ def test_a_file_of_sentences_is_scored_and_the_misunderstood_ones_are_written(tm
     assert written[1:] == ["mine\tmake it darker\tsegment all\tbrightness -1"]
 
 
+def test_files_of_one_name_are_all_scored(tmp_path):
+    files = [tmp_path / folder / "test.tsv" for folder in ("a", "b")]
+    for file, label in zip(files, ("brightness +1", "segment all"), strict=True):
+        file.parent.mkdir()
+        file.write_text(f"make it brighter\t{label}\n")
+    scores = evaluate_understanding(files, quiet=True)
+    assert [scores[str(file)]["exact"] for file in files] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("line", ["no tab", "a\tbrightness 1", "a\tglow +1", "a\tsegment moon"])
 def test_a_wrong_line_is_named(tmp_path, line: str):
     path = tmp_path / "bad.tsv"

@@ -44,6 +44,10 @@ def test_sentences_and_their_requests_are_read(tmp_path):
         ("darker brightness -1\n", "mine.tsv:1: write the sentence, a tab"),
         ("a\tnothing\nb\tbrightness 7\n", "mine.tsv:2: "),
         ("\n\n", "holds no sentence"),
+        (
+            "a\tbrightness -2\nb\tnothing\na\tbrightness -1\n",
+            "mine.tsv:3: 'a' asks for brightness -2 in an earlier line and for brightness -1 here",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_with_its_line(tmp_path, text, problem):

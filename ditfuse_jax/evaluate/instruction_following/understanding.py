@@ -6,6 +6,7 @@ from typing import Any
 
 from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.labelled_sentences import read_labelled
 from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.resources import resource
@@ -35,7 +36,8 @@ def evaluate_understanding(
     """Compares what the bundled parser finds in sentences with what they ask for.
 
     Args:
-      files: see `read_labelled`; by default the sets of `default_sentences`.
+      files: see `read_labelled`; by default the sets of `default_sentences`.  Files of one name are
+        named by their paths.
       output: a folder for `misunderstood.tsv`: set, sentence, its requests, those found.
       quiet: no table.
 
@@ -48,7 +50,8 @@ def evaluate_understanding(
     from ditfuse_jax.parser.parse import load_parser
     from ditfuse_jax.parser.scores import parsing_scores
 
-    sets = {path.stem: read_labelled(path) for path in files} or default_sentences()
+    read = [(path, read_labelled(path)) for path in map(as_path, files)]
+    sets = {_set_name(path, files): found for path, found in read} or default_sentences()
     parser = load_parser()
     scores: dict[str, dict[str, float]] = {}
     wrong: list[tuple[str, ...]] = []
@@ -59,6 +62,7 @@ def evaluate_understanding(
             if wanted != got:
                 wrong.append((name, sentence, describe(wanted), describe(got)))
     if output is not None:
+        output = as_path(output)
         make_folder(output)
         lines = ["\t".join(row) for row in (("set", "sentence", "asks for", "understood"), *wrong)]
         write_text(output / "misunderstood.tsv", "\n".join(lines) + "\n")
@@ -67,6 +71,11 @@ def evaluate_understanding(
         for _, sentence, wanted, got in wrong[-_SHOWN:]:
             print(f"{sentence!r} asks for {wanted}; understood {got}")
     return scores
+
+
+def _set_name(path: Path, files: Sequence[Path]) -> str:
+    alike = [other for other in map(as_path, files) if other.stem == path.stem]
+    return path.stem if len(alike) == 1 else str(path)
 
 
 def _table(sets: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> str:
