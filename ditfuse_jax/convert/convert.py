@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ditfuse_jax import hub
 from ditfuse_jax.convert.layouts import ADAPTER_LAYOUTS, LAYOUTS, QUANTIZED_LAYOUTS
+from ditfuse_jax.convert.model_card import model_card
 from ditfuse_jax.convert.publish import add_card
 from ditfuse_jax.convert.transforms import cast, merge
 from ditfuse_jax.convert.write_run import write_run
@@ -88,10 +89,14 @@ def convert(
                 f"the layout {target} cannot hold kernels quantised as {checkpoint.quantized}: "
                 f"choose --to {' or '.join(QUANTIZED_LAYOUTS)}"
             )
+    card = ""
+    if push:  # before anything is written
+        address = hub.push_address(push)
+        card = model_card(original, address, merged=adapters, dtype=dtype, quantize=quantize)
     write = LAYOUTS.find(target)
     if push and write is write_run:
         write = functools.partial(write_run, portable=True)
     write(checkpoint, output, quiet=quiet)
     if push:
-        add_card(output, push, original, adapters, dtype, quantize)
+        add_card(output, card, original)
     return output

@@ -156,8 +156,8 @@ def _report(checkpoint: Checkpoint) -> list[str]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         run = report["run"]
-        if run["checkpoint"] != checkpoint.name:
-            return []
+        if run.get("checkpoint") != checkpoint.name:
+            return []  # also a report on existing images, which names none
         scores: dict[str, Mapping[str, float]] = {
             name: value for name, value in report.items() if _is_scores(value, name)
         }
@@ -168,7 +168,9 @@ def _report(checkpoint: Checkpoint) -> list[str]:
         ]
         excluded = f", {len(report['excluded'])} excluded" if report["excluded"] else ""
         data = _FOLDERS.sub("", str(run["data"]))
-        title = f"`ditfuse evaluate` on `{data}`, {report['count']} images{excluded}:"
+        preset = run.get("preset", "canonical")
+        followed = "" if preset == "canonical" else f", metrics of the preset `{preset}`"
+        title = f"`ditfuse evaluate` on `{data}`, {report['count']} images{excluded}{followed}:"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a report of `ditfuse evaluate` ({error!r})") from error
     return [f"{title}\n\n{_table(['metric', *methods], rows)}"] if rows else []

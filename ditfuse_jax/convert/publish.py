@@ -1,14 +1,12 @@
 """`ditfuse convert --push`: a converted folder and its model card to the Hub."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from ditfuse_jax import hub
-from ditfuse_jax.convert.model_card import FILE, model_card
+from ditfuse_jax.convert.model_card import FILE
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_bytes, write_text
-from ditfuse_jax.sample.trained import WeightedAdapter
 from ditfuse_jax.train.changes import flat_settings
 from ditfuse_jax.weights import Checkpoint
 from ditfuse_jax.weights.bundle import without_paths
@@ -18,27 +16,12 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS
 from ditfuse_jax.weights.tensors import PICKLES
 
 
-def add_card(
-    folder: Path,
-    address: str,
-    checkpoint: Checkpoint,
-    merged: Sequence[WeightedAdapter] = (),
-    dtype: str | None = None,
-    quantize: str | None = None,
-) -> None:
-    """Writes the model card and the licence into a converted folder.
-
-    Args:
-      folder: what `convert` wrote.
-      address: the repository that it is for.
-      checkpoint, merged, dtype, quantize: see `model_card`.
+def add_card(folder: Path, card: str, checkpoint: Checkpoint) -> None:
+    """Writes a model card and the licence of what was converted into a converted folder.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    card = model_card(
-        checkpoint, hub.push_address(address), merged=merged, dtype=dtype, quantize=quantize
-    )
     write_text(folder / FILE, card)
     terms = find_license(checkpoint)
     if terms is not None and not (folder / LICENSE).exists():

@@ -82,6 +82,18 @@ def test_numbers_of_another_checkpoint_are_not_written(trained, tmp_path):
     assert "None were measured" in model_card(trained, ADDRESS)
 
 
+def test_a_report_on_existing_images_has_no_numbers_of_the_model(trained, tmp_path):
+    files = REPORT | {"run": {"title": "Mine", "sources": "A + B", "fused": "F"}}
+    (tmp_path / "report.json").write_text(json.dumps(files))
+    assert "None were measured" in model_card(trained, ADDRESS)
+
+
+def test_numbers_by_the_conventions_of_a_preset_name_it(trained, tmp_path):
+    report = REPORT | {"run": REPORT["run"] | {"preset": "vifb"}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert "1 excluded, metrics of the preset `vifb`:" in model_card(trained, ADDRESS)
+
+
 def test_evaluations_during_training_are_those_of_this_step(trained, tmp_path):
     records = [
         {"step": 40, "eval/PSNR_clean": 11.0},
