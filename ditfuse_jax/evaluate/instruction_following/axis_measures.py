@@ -66,15 +66,3 @@ def source_share(image: np.ndarray, sources: Sequence[np.ndarray], index: int) -
         np.stack(columns, axis=1), wanted - wanted.mean(), rcond=None
     )
     return float(coefficients[index] / max(np.abs(coefficients).sum(), 1e-6))
-
-
-def region_contrast(changed: np.ndarray, plain: np.ndarray, mask: np.ndarray) -> float:
-    """Region: mean change of the luma inside of a mask divided by that outside.
-
-    Args:
-      changed: the output of a request limited to the mask, `uint8 (H, W, 3)`.
-      plain: the output without the request.
-      mask: bool (H, W), neither empty nor full.
-    """
-    change = np.abs(luma(changed) - luma(plain))
-    return float(change[mask].mean() / max(change[~mask].mean(), 1e-3))
