@@ -122,6 +122,17 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: the folder cannot be created ({error.strerror})") from error
 
 
+def prepare_file(path: Path) -> None:
+    """Makes the folder of a file, before the work whose results the file will hold.
+
+    Raises:
+      UserError: the folder cannot be created, or the file is a folder.
+    """
+    if not is_remote(path) and path.is_dir():
+        raise UserError(f"{path} is a folder: name a file")
+    make_folder(path.parent)
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a folder and what it holds, if it exists."""
     if is_remote(folder):

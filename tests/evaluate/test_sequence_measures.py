@@ -181,6 +181,12 @@ def test_what_does_not_fit_is_refused(folders, capsys):
         assert line in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(folders, monkeypatch):
+    monkeypatch.setattr("ditfuse_jax.evaluate.runner.evaluate_sequence.open_sources", None)
+    with pytest.raises(UserError, match="is a folder: name a file"):
+        evaluate_sequence([folders / "vis", folders / "ir"], json_file=folders)
+
+
 @pytest.mark.medium
 def test_a_model_is_fused_with_and_timed(tmp_path):
     paths = [tmp_path / "vis", tmp_path / "ir"]

@@ -79,7 +79,15 @@ def evaluate_control(
     """
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
+    evaluated = open_model(
+        checkpoint,
+        output,
+        sampling,
+        adapters,
+        base,
+        quantize,
+        files=("control.json", "control.png", "requests.json", "requests.png"),
+    )
     if evaluated.fuser.sampling.requests:
         measure_requests(evaluated, data, count, quiet=quiet)
     images: dict[str, SceneControl] = {}
@@ -94,13 +102,14 @@ def evaluate_control(
                 shown = [outputs[level] for level in _shown_levels()]
                 pictures[scene.stem] = [*scene.sources[:2], *shown]
     results = ControlResults(images)
+    if not quiet:  # before anything can fail
+        print(results.table())
     path = _write(evaluated, data, tags, results)
     titles = ["View A", "View B", *_shown_levels()]
     write_sheet(
         path.with_suffix(".png"), list(pictures.values()), titles, list(pictures), tile_width=200
     )
     if not quiet:
-        print(results.table())
         print(f"{path} ({len(images)} scenes)")
     return results
 

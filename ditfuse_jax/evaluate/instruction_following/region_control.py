@@ -80,7 +80,15 @@ def evaluate_regions(
     source = labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
+    evaluated = open_model(
+        checkpoint,
+        output,
+        sampling,
+        adapters,
+        base,
+        quantize,
+        files=("regions.json", "regions.png"),
+    )
     changes: dict[str, dict[str, list[RegionChange]]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]
@@ -96,12 +104,13 @@ def evaluate_regions(
         stem: {name: [dataclasses.asdict(one) for one in row] for name, row in found.items()}
         for stem, found in changes.items()
     }
+    if not quiet:  # before anything can fail
+        print(table(results))
     path = evaluated.write("regions.json", data, results | {"images": images})
     if pictures:
         titles = ("View A", "View B", "Plain", *(f"{_AXIS} {level:+d}" for level in _LEVELS))
         write_sheet(path.with_suffix(".png"), list(pictures.values()), titles, list(pictures))
     if not quiet:
-        print(table(results))
         print(f"{path} ({len(changes)} scenes)")
     return results
 

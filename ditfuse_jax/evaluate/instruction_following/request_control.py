@@ -101,11 +101,12 @@ def measure_requests(
             pictures[scene.stem] = [*scene.sources[:2], *shown.values()]
     results = summarise(list(scenes.values()))
     images = {stem: dataclasses.asdict(found) for stem, found in scenes.items()}
+    if not quiet:  # before anything can fail
+        print(table(results))
     path = evaluated.write("requests.json", data, results | {"images": images})
     sheet = path.with_suffix(".png")
     write_sheet(sheet, list(pictures.values()), titles, list(pictures), tile_width=160)
     if not quiet:
-        print(table(results))
         print(f"{path} ({len(scenes)} scenes)")
     return results
 

@@ -77,7 +77,15 @@ def evaluate_segmentation(
     settings = {"tags": tags} | ({} if source.num_images > 2 else {"views": views or "m3"})
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
+    evaluated = open_model(
+        checkpoint,
+        output,
+        sampling,
+        adapters,
+        base,
+        quantize,
+        files=("segmentation.json", "segmentation.png"),
+    )
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]
@@ -204,11 +212,12 @@ def _write(
         for stem, row in results.images.items()
     }
     content = {**settings} | results.summary() | {"images": images}
+    if not quiet:  # before anything can fail
+        print(results.table())
     path = evaluated.write("segmentation.json", data, content)
     if pictures:
         sheet = path.with_suffix(".png")
         titles = ("View A", "Output", "Predicted", "Truth")
         write_sheet(sheet, list(pictures.values()), titles, list(pictures))
     if not quiet:
-        print(results.table())
         print(f"{path} ({len(results.images)} scenes)")

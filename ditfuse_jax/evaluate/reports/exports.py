@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import latex_table, markdown_table
 from ditfuse_jax.evaluate.results import Results
-from ditfuse_jax.files import make_folder, write_text
-from ditfuse_jax.paths import as_path, is_remote
+from ditfuse_jax.files import prepare_file, write_text
+from ditfuse_jax.paths import as_path
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,27 @@ class Exports:
           UserError: one cannot be made, or a file is a folder.
         """
         for path in map(as_path, filter(None, (self.json, self.csv, self.markdown, self.latex))):
-            if not is_remote(path) and path.is_dir():
-                raise UserError(f"{path} is a folder: name a file")
-            make_folder(path.parent)
+            prepare_file(path)
 
-    def write(self, results: Results) -> None:
+    def write(self, results: Results, facts: Mapping[str, object] | None = None) -> None:
         """Writes the files.
 
+        Args:
+          results: the scores.
+          facts: how they were made, for `json`.
+
         `json` is `{"images": {stem: {metric: value}}, "summary": {metric: STATISTIC}}` of the first
-        method, with the same for every method under "methods"; a statistic has `mean`, `low`,
-        `high` and `count`, the number of images in the mean; infinite and undefined values are
-        null.  `csv` has a line per method and image; NAME-summary.csv in the same folder has a line
-        per method and metric with mean, interval, rank and the number of images in the mean.
+        method, with the same for every method under "methods", and the preset and other facts under
+        "run"; a statistic has `mean`, `low`, `high` and `count`, the number of images in the mean;
+        infinite and undefined values are null.  `csv` has a line per method and image;
+        NAME-summary.csv in the same folder has a line per method and metric with mean, interval,
+        rank and the number of images in the mean.
 
         Raises:
           UserError: a file cannot be written.
         """
         if self.json:
-            write_text(as_path(self.json), json_text(scores_json(results)))
+            write_text(as_path(self.json), json_text(scores_json(results, facts)))
         if self.csv:
             path = as_path(self.csv)
             write_text(path, images_csv(results))
@@ -61,10 +63,11 @@ class Exports:
             write_text(as_path(self.latex), latex_table(results) + "\n")
 
 
-def scores_json(results: Results) -> dict[str, dict]:
+def scores_json(results: Results, facts: Mapping[str, object] | None = None) -> dict[str, dict]:
     """Returns the content of the JSON file, NaN and infinity included; see `Exports.write`."""
     methods = {method: _method_json(results, method) for method in results.methods}
-    return {**methods[results.primary], "methods": methods}
+    run = {**(facts or {}), "preset": results.preset}
+    return {**methods[results.primary], "methods": methods, "run": run}
 
 
 def images_csv(results: Results) -> str:

@@ -16,7 +16,7 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
 from ditfuse_jax.evaluate.sequence_measures import SequenceScores, Steadiness, SteadinessMeter
-from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.files import prepare_file, write_text
 from ditfuse_jax.images import LoadedImage, RangeOption, SourceRanges
 from ditfuse_jax.images.frames import (
     FrameSource,
@@ -27,6 +27,7 @@ from ditfuse_jax.images.frames import (
     read_pairs,
 )
 from ditfuse_jax.images.samples import as_rgb
+from ditfuse_jax.paths import as_path
 from ditfuse_jax.sample import TrainedModel, load_trained
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.instructions import make_instruction
@@ -131,6 +132,9 @@ def evaluate_sequence(
     Raises:
       UserError: sequences that cannot be read or differ in size or number of frames.
     """
+    if json_file is not None:
+        json_file = as_path(json_file)
+        prepare_file(json_file)
     opened = open_sources(sources, fps)
     pairs = pair_frames(opened, pairing)
     for note in () if quiet else pairs.notes:
@@ -171,11 +175,10 @@ def evaluate_sequence(
         meter.add(images, frames)
     seconds = math.nan if timed is None else timed.seconds
     results = SequenceResults(meter.scores(), tuple(one.path for one in opened), seconds)
-    if json_file is not None:
-        make_folder(json_file.parent)
-        write_text(json_file, json.dumps(results.to_dict(), indent=2) + "\n")
-    if not quiet:
+    if not quiet:  # before anything can fail
         print(results)
+    if json_file is not None:
+        write_text(json_file, json.dumps(results.to_dict(), indent=2) + "\n")
     return results
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
-from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.files import make_folder, prepare_file, write_text
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.trained import WeightedAdapter, load_checkpoint
@@ -59,17 +59,24 @@ def open_model(
     adapters: Sequence[WeightedAdapter],
     base: Path | None,
     quantize: str | None = None,
+    files: Sequence[str] = (),
 ) -> EvaluatedModel:
-    """Loads a model; the arguments are those of `evaluate`.
+    """Loads a model; the other arguments are those of `evaluate`.
+
+    Args:
+      files: that will be written into the folder, which is made before the model is loaded.
 
     Raises:
-      UserError: no model there, bad settings, or no output folder for a model without a run.
+      UserError: no model there, bad settings, no output folder for a model without a run, or a
+        folder or file that cannot be written.
     """
     opened = open_checkpoint(checkpoint, base=base)
     if output is None and (opened.kind != "run" or hub.is_address(checkpoint)):
         raise UserError(
             f"{checkpoint} is not a run folder: name a folder for the results with --output"
         )
-    trained = load_checkpoint(opened, adapters, quantize=quantize)
     folder = opened.path if output is None else as_path(output)
+    for name in files:
+        prepare_file(folder / name)
+    trained = load_checkpoint(opened, adapters, quantize=quantize)
     return EvaluatedModel(StackFuser(trained, trained.sampling.override(sampling or {})), folder)
