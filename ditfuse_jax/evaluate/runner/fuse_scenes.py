@@ -1,5 +1,6 @@
 """Fuses a set of scenes with a model into files, and reconstructs them with its autoencoder."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ def fuse_scenes(
             yield number, FusionInput(scene.sources, prompt)
 
     made = 0
+    started = time.monotonic()  # a bar that is not shown measures no time
     with bar:
         for done in fuser.fuse_iter(with_size_warning(jobs(), fuser, "image 1", quiet)):
             for number, image in done.items():
@@ -115,7 +117,7 @@ def fuse_scenes(
                 files[stem] = paths[stem]
                 made += 1
                 bar.update()
-    seconds = bar.format_dict["elapsed"] / made if made else None
+    seconds = (time.monotonic() - started) / made if made else None
     ordered = {stem: files[stem] for stem in paths if stem in files}
     return FusedScenes(ordered, excluded, seconds)
 
