@@ -12,8 +12,8 @@ ditfuse evaluate --checkpoint runs/nano --data DIR --control          (brightnes
 ditfuse evaluate --checkpoint runs/nano --data labelled:DIR --segmentation
 ditfuse evaluate --sequence --a vis.mp4 --b ir.mp4 --fused fused.mp4    (flicker; or folders)
 
-After an interruption the same command continues.  Images that cannot be scored are listed and
-excluded.
+After an interruption the same command continues, but --control, --regions, --segmentation and
+--sequence start again.  Images that cannot be scored are listed and excluded.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def _run_suite(args: argparse.Namespace, model: dict[str, Any]) -> None:
         )
         return
     refuse_unused(args, ["--align"], "with this suite, whose data is scored as it is")
-    if args.count or args.json:
+    if args.count is not None or args.json:
         raise UserError(
             f"--suite {args.suite} has its own data, methods and tables: leave those options out"
         )
@@ -198,7 +198,7 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
         unused = (*MODEL_OPTIONS, *sampling_options())
         refuse_unused(args, unused, "without --checkpoint, the model to evaluate")
     exports = (args.json, args.csv, args.markdown, args.latex)
-    has_data = args.data != _DATA
+    has_data = args.data != _DATA or "--data" in args.given
     if args.suite:
         refuse_unused(args, ["--range"], "with --suite, whose data has 8 bits")
         refuse_unused(args, ["--task"], "with --suite, whose data sets have their own tasks")
@@ -225,5 +225,5 @@ def _check(args: argparse.Namespace, folders: list[Path]) -> None:
             )
         if args.full_pictures and not args.output:
             raise UserError("--full-pictures needs --output, the folder of the report")
-        if has_data or args.count:
+        if has_data or args.count is not None:
             raise UserError("--data and --count need --checkpoint")

@@ -273,6 +273,16 @@ def test_a_run_folder_below_a_file_is_refused(refused, tiny_overrides, tmp_path)
         ),
         (["--root", "x", "--checkpoint", "y"], "--root needs --suite"),
         (["--count", "few"], "--count: invalid int value"),
+        (["--suite", "dev", "-o", "x", "--count", "0"], "--suite dev has its own data"),
+        (["--suite", "dev", "-o", "x", "--data", "samples:heldout"], "--suite has its own data"),
+        (
+            ["--a", "x", "--b", "y", "--fused", "z", "-o", "o", "--count", "0"],
+            "--data and --count need --checkpoint",
+        ),
+        (
+            ["--checkpoint", "x", "--a", "x", "--b", "y", "--data", "samples:heldout"],
+            "with --data or with --a",
+        ),
     ],
 )
 def test_evaluate_names_the_missing_or_conflicting_option(refused, options, part):

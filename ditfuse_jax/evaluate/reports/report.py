@@ -61,6 +61,7 @@ def report_json(results: Results, run: RunInfo) -> str:
         "run": {
             "title": run.title,
             **run.facts,
+            "preset": results.preset,
             "config": run.config,
             "versions": run.versions,
         },

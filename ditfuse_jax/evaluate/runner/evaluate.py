@@ -1,7 +1,6 @@
 """`ditfuse evaluate`: fuses or reads fused images, scores them and baselines, writes the report."""
 
 import dataclasses
-import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,7 +90,7 @@ def evaluate(
     *,
     checkpoint: Path,
     data: str | Folders,
-    fused: Mapping[str, Path] | None = None,
+    fused: Mapping[str, Path | str] | None = None,
     output: Path | None = None,
     count: int | None = None,
     task: str = "fuse",
@@ -142,7 +141,10 @@ def evaluate(
     )
     run = RunInfo(
         title=f"{trained.name} on {data}",
-        facts=evaluated.facts(str(data)) | _facts_of_alignment(align),
+        facts=evaluated.facts(str(data))
+        | _facts(
+            task, value_range, align, data.clean if isinstance(data, Folders) else None, count
+        ),
         config=_config(trained),
         versions=package_versions(),
         records=_records(checkpoint),
@@ -161,10 +163,10 @@ def evaluate(
 
 def evaluate_files(
     *,
-    sources: Sequence[Path],
-    fused: Path | Mapping[str, Path],
-    clean: Path | None = None,
-    output: Path | None = None,
+    sources: Sequence[Path | str],
+    fused: Path | str | Mapping[str, Path | str],
+    clean: Path | str | None = None,
+    output: Path | str | None = None,
     task: str = "fuse",
     options: EvaluationOptions | None = None,
     value_range: RangeOption = "auto",
@@ -194,11 +196,12 @@ def evaluate_files(
     if not methods:
         raise UserError("name at least one folder of fused images")
     TASK_METRICS.find(task)
-    folders = Folders(tuple(sources), clean)
+    folders = Folders(tuple(map(as_path, sources)), None if clean is None else as_path(clean))
     places = ", ".join(map(str, methods.values()))
     run = RunInfo(
         title=places if methods.keys() == {DEFAULT_METHOD} else ", ".join(methods),
-        facts={"sources": str(folders), "fused": places} | _facts_of_alignment(align),
+        facts={"sources": str(folders), "fused": places}
+        | _facts(task, value_range, align, folders.clean),
         versions=package_versions(),
     )
     one_camera = task in ONE_CAMERA_TASKS
@@ -259,14 +262,16 @@ def evaluate_scenes(
     cache = ScoreCache(folder / "scores", options.preset, names)
     strict = options.metrics is not None and ALL not in map(str.lower, options.metrics)
     results = score_scenes(scenes, files, names, cache, strict=strict, quiet=quiet)
+    facts: dict[str, object] = {**run.facts, "preset": options.preset}
     if left_out := _not_computed(names, results):
-        run = dataclasses.replace(run, facts={**run.facts, "not computed": left_out})
+        facts["not computed"] = left_out
+    run = dataclasses.replace(run, facts=facts)
     _write_sheets(folder / "sheets", scenes, files, list(results.images)[:_SHEET_SCENES])
     shown = (
         (stem, pictures(*read_outputs(scenes, files, stem))) for stem in pictured_scenes(results)
     )
     report = write_report(folder, results, shown, run, full_pictures=options.full_pictures)
-    options.exports.write(results)
+    options.exports.write(results, run.facts)
     print_excluded(results)
     if not quiet:
         print(text_table(results))
@@ -319,7 +324,7 @@ def _check_not_overwritten(model: ModelMethod, folder: Path, read: Iterable[Path
                 )
 
 
-def _as_paths(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+def _as_paths(folders: Mapping[str, Path | str]) -> dict[str, Path]:
     return {name: as_path(folder) for name, folder in folders.items()}
 
 
@@ -348,10 +353,14 @@ def _with_model(
 
 def _write_sheets(folder: Path, scenes: Scenes, files: FusedFiles, stems: Sequence[str]) -> None:
     make_folder(folder)
+    number = 0
     for number, batch in enumerate(_batched(stems, _SHEET_ROWS), start=1):
         rows = [pictures(*read_outputs(scenes, files, stem)) for stem in batch]
         grid = [list(row.values()) for row in rows]
         write_sheet(folder / f"sheet-{number}.png", grid, list(rows[0]), list(batch))
+    while (old := folder / f"sheet-{number + 1}.png").exists():  # of an earlier run
+        old.unlink()
+        number += 1
 
 
 def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -365,8 +374,24 @@ def _records(checkpoint: Path) -> list[dict[str, Any]]:
     return read_metrics(RunFolder(find_checkpoint(path)[0]).metrics) if is_run(path) else []
 
 
-def _facts_of_alignment(align: str | Path | None) -> dict[str, str]:
-    return {} if align is None else {"sources aligned by": str(align)}
+def _facts(
+    task: str,
+    value_range: RangeOption,
+    align: str | Path | None,
+    clean: Path | None,
+    count: int | None = None,
+) -> dict[str, object]:
+    """What else is needed to repeat an evaluation; what was left at its default is left out."""
+    facts: dict[str, object] = {"task": task}
+    if clean is not None:
+        facts["clean images"] = str(clean)
+    if count is not None:
+        facts["count"] = count
+    if value_range != "auto":
+        facts["range"] = value_range
+    if align is not None:
+        facts["sources aligned by"] = str(align)
+    return facts
 
 
 def _config(trained: TrainedModel) -> dict[str, Any]:

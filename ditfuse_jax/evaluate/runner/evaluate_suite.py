@@ -71,7 +71,7 @@ def evaluate_suite(
         if not quiet:
             print(f"\n{s.title}", flush=True)
         results[s.name] = _evaluate_set(s, root, output / s.name, fuser, options, quiet)
-    _write_overview(suite, present, missing, results, output, fuser)
+    _write_overview(suite, present, missing, results, output, fuser, preset)
     if not quiet:
         print(f"\noverview: {output / 'overview.html'}")
     return results
@@ -94,7 +94,8 @@ def present_sets(
             " name the folder of its data with --root"
         )
     for s in missing:
-        print(f"skipped {s.name}: no {root / s.sources[0]}", file=sys.stderr)
+        lacking = next(root / folder for folder in s.sources if not (root / folder).is_dir())
+        print(f"skipped {s.name}: no {lacking}", file=sys.stderr)
     return root, present, missing
 
 
@@ -117,11 +118,15 @@ def open_fuser(
 
 
 def published_methods(s: EvaluationSet, root: Path) -> dict[str, Path]:
-    """Returns the folders of a set's published fused images by method; empty if there are none."""
+    """Returns the folders of a set's published fused images by method; empty if there are none.
+
+    Hidden folders, such as those that Jupyter makes, are no methods.
+    """
     folder = root / s.published if s.published else None
     if folder is None or not folder.is_dir():
         return {}
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+    shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return {path.name: path for path in shown if path.is_dir()}
 
 
 def _evaluate_set(
@@ -132,7 +137,7 @@ def _evaluate_set(
     options: EvaluationOptions,
     quiet: bool,
 ) -> Results:
-    facts: dict[str, object] = {"set": s.name, "compared on": "luminance"}
+    facts: dict[str, object] = {"set": s.name, "task": s.task, "compared on": "luminance"}
     if fuser:
         facts |= {"checkpoint": fuser.trained.name, **fuser.sampling.to_dict()}
     if s.note:
@@ -161,6 +166,7 @@ def _write_overview(
     results: Mapping[str, Results],
     output: Path,
     fuser: StackFuser | None,
+    preset: str,
 ) -> None:
     model = f"`fused` is {fuser.trained.name}. " if fuser else ""
     skipped = [s.title for s in missing]
@@ -175,6 +181,7 @@ def _write_overview(
         "overview.html.j2",
         title=suite.title,
         model=fuser.trained.name if fuser else "",
+        preset=preset,
         skipped=skipped,
         sets=[
             {"set": s, "count": results[s.name].count, "table": score_table(results[s.name])}

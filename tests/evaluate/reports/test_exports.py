@@ -29,9 +29,10 @@ def refuse(constant: str):
 
 
 def test_json_has_images_and_summary_of_the_first_and_of_every_method(results, tmp_path):
-    Exports(json=tmp_path / "scores.json").write(results)
+    Exports(json=tmp_path / "scores.json").write(results, {"task": "ivif"})
     content = json.loads((tmp_path / "scores.json").read_text(), parse_constant=refuse)
-    assert list(content) == ["images", "summary", "methods"]
+    assert list(content) == ["images", "summary", "methods", "run"]
+    assert content["run"] == {"task": "ivif", "preset": "canonical"}
     assert list(content["images"]) == ["x", "y, z", "w"]
     assert content["images"]["x"] == {EN: 7.0, MSE: 400.0}
     assert content["images"]["y, z"][MSE] is None and content["images"]["w"][MSE] is None

@@ -72,6 +72,26 @@ class TestEvaluate:
         assert PSNR not in report
         assert report[MSE]["fused"] > 0
 
+    def test_the_report_says_how_it_was_made_and_what_no_image_allows(
+        self, evaluate, make, tmp_path
+    ):
+        make(*(f"in/image{k}/x.png" for k in (1, 2, 3)))
+        options = EvaluationOptions(["all"], "cddfuse")
+        scored = ("EN", "SCD")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluate_module, "choose_metrics", lambda *_: scored)
+            run = evaluate(tmp_path / "in", task="ivif", value_range="full", options=options)["run"]
+        assert (run["task"], run["range"], run["preset"]) == ("ivif", "full", "cddfuse")
+        assert run["not computed"] == ["SCD (is defined for two sources, not 3)"]
+
+    def test_sheets_of_an_earlier_run_are_removed(self, evaluate, make, tmp_path):
+        make("photos/x.png")
+        evaluate(tmp_path / "photos", count=5)
+        (tmp_path / "out" / "sheets" / "mine.png").write_text("kept")
+        evaluate(tmp_path / "photos", count=4)
+        sheets = sorted(path.name for path in (tmp_path / "out" / "sheets").iterdir())
+        assert sheets == ["mine.png", "sheet-1.png"]
+
     def test_an_unknown_task_or_source_creates_no_files(self, evaluate, make, tmp_path):
         make("photos/x.png")
         with pytest.raises(UserError, match="task 'paint' is unknown"):
@@ -185,8 +205,9 @@ class TestEvaluateFiles:
     def score(self, tmp_path):
         def run(*sources):
             return evaluate_files(
-                sources=[tmp_path / name for name in sources],
-                fused=tmp_path / "fused",
+                sources=[str(tmp_path / name) for name in sources],
+                fused=str(tmp_path / "fused"),
+                clean=str(tmp_path / "a"),
                 output=tmp_path / "out",
                 options=EvaluationOptions([EN], exports=Exports(tmp_path / "tables" / "x.json")),
                 quiet=True,
@@ -200,6 +221,8 @@ class TestEvaluateFiles:
         (tmp_path / "fused" / "x.txt").write_text("remarks")
         results = score("a", "b")
         assert list(results.images) == ["x", "y"]
+        written = json.loads((tmp_path / "tables" / "x.json").read_text())["run"]
+        assert (written["task"], written["clean images"]) == ("fuse", str(tmp_path / "a"))
 
     @pytest.mark.parametrize(
         ("fused", "message"),

@@ -12,6 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
 from ditfuse_jax.evaluate.metrics import TASK_METRICS
+from ditfuse_jax.evaluate.runner.evaluate_suite import present_sets, published_methods
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
 from ditfuse_jax.sample.standard_prompts import STANDARD_TASKS
@@ -66,6 +67,7 @@ def test_published_methods_are_in_the_tables_and_missing_sets_are_skipped_by_nam
     assert "| One |" in overview and "*copy A*" in overview and "All JPEG." in overview
     page = (out / "overview.html").read_text()
     assert "Absent" in page and "first/report.html" in page
+    assert "<dt>metrics</dt><dd>canonical</dd>" in page
     assert not re.search(r"https?://|url\(|@import|src=", page)
 
 
@@ -92,6 +94,15 @@ def test_a_model_is_first_and_its_images_are_saved_in_the_sets_format(
         tables = image.quantization
     assert tables[0][0] == 2  # of quality 95; 16 at quality 50
     assert "`fused` is first source" in (tmp_path / "out" / "overview.md").read_text()
+
+
+def test_the_folder_that_is_missing_is_named_and_hidden_folders_are_no_methods(tmp_path, capsys):
+    for folder in ("first/vi", "first/ir", "first/published/One", "first/published/.checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "absent" / "a").mkdir(parents=True)
+    _, present, _ = present_sets(Suite("Sets", tmp_path, SETS[:2]), None)
+    assert f"skipped absent: no {tmp_path / 'absent' / 'b'}\n" == capsys.readouterr().err
+    assert list(published_methods(present[0], tmp_path)) == ["One"]
 
 
 def test_no_data_at_all_is_an_error(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -194,7 +195,8 @@ class TestDeepStacks:
 
 def test_folders_may_be_given_as_text(make, tmp_path):
     make("a/x.png", "b/x.png")
-    folders = Folders((str(tmp_path / "a"), str(tmp_path / "b")), str(tmp_path / "a"))
+    places: Any = (str(tmp_path / "a"), str(tmp_path / "b"))
+    folders = Folders(places, places[0])
     assert folders == Folders((tmp_path / "a", tmp_path / "b"), tmp_path / "a")
     assert list(open_scenes(folders).readers) == ["x"]
 
