@@ -54,7 +54,7 @@ def measure(monkeypatch, pairs, tmp_path):
             fuse=fuse, sampling=sampling, trained=SimpleNamespace(name="stand-in")
         )
         monkeypatch.setattr(
-            control, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
+            control, "open_model", lambda *_, **__: EvaluatedModel(fuser, tmp_path / "out")
         )
         return evaluate_control(checkpoint=tmp_path, data=pairs, quiet=True, **options).summary()
 

@@ -71,7 +71,7 @@ def measure(monkeypatch, tmp_path):
             fuse=fuse, sampling=sampling, trained=SimpleNamespace(name="stand-in")
         )
         monkeypatch.setattr(
-            segmentation, "open_model", lambda *_: EvaluatedModel(fuser, tmp_path / "out")
+            segmentation, "open_model", lambda *_, **__: EvaluatedModel(fuser, tmp_path / "out")
         )
         return evaluate_segmentation(checkpoint=tmp_path, data=data, quiet=True, **options)
 
