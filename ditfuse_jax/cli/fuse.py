@@ -98,8 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reuse",
         type=int,
         metavar="FRAMES",
-        help="of videos: frames for which a tile's keys and values are used (default: 8; 1: afresh "
-        "for every frame, slower)",
+        help="of videos: frames for which what the transformer computed of a tile is used where "
+        "its sources do not change (default: 8; 1: afresh for every frame, slower)",
     )
     add(
         "--smoothing",

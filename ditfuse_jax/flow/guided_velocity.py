@@ -59,6 +59,16 @@ def branch_velocities(
     return velocities.reshape(num_branches, *x.shape)
 
 
+def decide(
+    model: "DiTFuse", encoded: EncodedCondition, condition: Condition, x: jax.Array, t: jax.Array
+) -> jax.Array:
+    """Returns the values of the cells (B, h, w, C) at x (B, H, W, C) and a time, of one branch.
+
+    See `DiTFuse.decide`.
+    """
+    return model.decide(encoded, condition, x, jnp.broadcast_to(t, x.shape[:1]))
+
+
 def guided_velocity(
     model: "DiTFuse",
     branches: Condition,

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import write_bytes
+from ditfuse_jax.images.chroma import is_grey
 from ditfuse_jax.images.decode import open_image
 from ditfuse_jax.images.values import check_rgb
 from ditfuse_jax.paths import as_path
@@ -34,12 +35,17 @@ WRITTEN_SUFFIXES = tuple(_ENCODERS)
 _EXIF_IMAGE_DESCRIPTION = 0x010E
 _TIFF_MAX_SAMPLE_VALUE = 281
 _PNG_HEADER = 33  # bytes: signature and IHDR chunk
+_FASTEST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+# For colour photographs, whose noise holds nothing to refer to: as small as zlib's default.
+_RUN_LENGTHS = [*_FASTEST, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 
 
 def write_image(
     path: str | os.PathLike[str],
     image: np.ndarray,
     metadata: Mapping[str, str] | None = None,
+    *,
+    quick: bool = False,
 ) -> None:
     """Writes RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix.
 
@@ -54,11 +60,15 @@ def write_image(
         unchanged.
     """
     path = as_path(path)
-    write_bytes(path, encode_image(image, path, metadata))
+    write_bytes(path, encode_image(image, path, metadata, quick=quick))
 
 
 def encode_image(
-    image: np.ndarray, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+    image: np.ndarray,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    quick: bool = False,
 ) -> bytes:
     """Returns the bytes that `write_image` writes to such a path; writes nothing.
 
@@ -73,6 +83,9 @@ def encode_image(
         raise UserError(f"{path}: no image format has the suffix {path.suffix!r} (known: {known})")
     if image.dtype == np.uint16:
         return _encode_deep(path, image, encoder["format"], dict(metadata or {}))
+    if quick and encoder["format"] == "PNG":
+        options = _FASTEST if is_grey(image) else _RUN_LENGTHS
+        return _encode_png(path, image, dict(metadata or {}), [], options)
     encoded = io.BytesIO()
     try:
         options = encoder | _metadata_options(encoder["format"], dict(metadata or {}))
@@ -106,21 +119,28 @@ def _encode_deep(
         return stream.getvalue()
     if image_format != "PNG":
         raise UserError(f"{path}: this format has 8 bits per channel: use .png or .tif, or depth 8")
-    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    return _encode_png(path, image, metadata, [(b"sBIT", bytes([16, 16, 16]))], [])
+
+
+def _encode_png(
+    path: Path,
+    image: np.ndarray,
+    metadata: dict[str, str],
+    chunks: list[tuple[bytes, bytes]],
+    options: list[int],
+) -> bytes:
+    """Encodes by OpenCV, whose `options` these are, with further chunks and the metadata."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]), options)
     if not done:
         raise UserError(f"{path}: cannot be encoded")
     encoded = data.tobytes()
     texts = _metadata_options("PNG", metadata).get("pnginfo")
-    chunks = [
-        (b"sBIT", bytes([16, 16, 16])),
-        *([chunk[:2] for chunk in texts.chunks] if texts else []),
-    ]
     added = b"".join(
         struct.pack(">I", len(content))
         + kind
         + content
         + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
+        for kind, content in [*chunks, *([chunk[:2] for chunk in texts.chunks] if texts else [])]
     )
     return encoded[:_PNG_HEADER] + added + encoded[_PNG_HEADER:]
 

@@ -145,8 +145,28 @@ class DiTFuse(nnx.Module):
           (B, H, W, C) float32; see `__call__`.
         """
         layout = self.layout(condition)
-        noisy, t = noisy[:, None], t[:, None]
-        draws = self._embed_draws(noisy, t, layout.grid, encoded.target_bias)
+        hidden = self._hidden(encoded, layout, noisy, t)
+        return self._decode(hidden, t[:, None], condition, layout)[:, 0]
+
+    def decide(
+        self, encoded: EncodedCondition, condition: Condition, noisy: jax.Array, t: jax.Array
+    ) -> jax.Array:
+        """Computes what the head `bands` takes from the tokens; arguments as of `denoise`.
+
+        Returns:
+          (B, h, w, C) float32, one row of values for each cell; see `BandsHead`.  With the
+          condition's images, `heads.bands_planes.compose` makes the prediction of it.
+        """
+        layout = self.layout(condition)
+        hidden = self._hidden(encoded, layout, noisy, t)[:, None, 1:]
+        time = self.t_embedder(timestep_features(t[:, None]))
+        return self.head.output(hidden, time, layout.grid)[:, 0]
+
+    def _hidden(
+        self, encoded: EncodedCondition, layout: Layout, noisy: jax.Array, t: jax.Array
+    ) -> jax.Array:
+        """Hidden states (B, 1 + P, D) of one noisy target per condition; see `denoise`."""
+        draws = self._embed_draws(noisy[:, None], t[:, None], layout.grid, encoded.target_bias)
         draw_valid = jnp.ones((noisy.shape[0], layout.draw_length), bool)
         key_valid = jnp.concatenate([encoded.valid, draw_valid], axis=1)
         hidden, _ = self.transformer(
@@ -155,7 +175,7 @@ class DiTFuse(nnx.Module):
             layout.draw_mask,
             prefix=encoded.key_values,
         )
-        return self._decode(hidden, t, condition, layout)[:, 0]
+        return hidden
 
     def _embed_condition(self, condition: Condition, layout: Layout) -> tuple[jax.Array, jax.Array]:
         texts = self._embed_texts(condition)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ditfuse_jax.model import EncodedCondition
+from ditfuse_jax.sample.decision_reuse import DecisionReuse
 
 _BLOCK = 8  # pixels along the side of the squares whose means are compared
 _CUT = 0.15  # mean absolute change of these, of a range of 2, at which a tile is encoded at once
@@ -33,10 +34,12 @@ class EncodingReuse:
         self._frames = frames
         self._kept: dict[tuple[Any, int], _Kept] = {}
         self._number = -1
+        self.decisions = DecisionReuse(frames)
 
     def next_frame(self) -> None:
         """Begins a frame."""
         self._number += 1
+        self.decisions.next_frame()
 
     def find(self, size: Any, group: int, condition: Any) -> EncodedCondition | None:
         """Returns what was kept for a group of tiles; None if it is to be encoded.

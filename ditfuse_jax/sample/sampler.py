@@ -21,6 +21,7 @@ from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner, missing_rows
+from ditfuse_jax.sample.sequence_sampler import SequenceSampler, decides_by_cells
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
 
@@ -108,6 +109,8 @@ def make_sampler(
     if not sampling.tile:
         return whole
     in_tiles = _tiled_sampler(structure, sampling.solver, sampling.tile, rule, partitioner)
+    by_cells = partitioner is None and decides_by_cells(structure, sampling)
+    of_sequence = SequenceSampler(in_tiles)
 
     def run(parameters, branches, noise, weights, reuse=None):
         config = config_of(structure, parameters)
@@ -115,6 +118,9 @@ def make_sampler(
         if max(noise.shape[1:3]) <= side:
             return whole(parameters, branches, noise, weights)
         times = grid(_tokens(noise, config.patch_size, side))
+        large = min(noise.shape[1:3]) > side  # else there are no global steps
+        if reuse is not None and by_cells and large and of_sequence.fits(branches):
+            return of_sequence(parameters, branches, noise, weights, times, reuse)
         kept = {} if reuse is None else {"reuse": reuse}
         return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps, **kept)
 

@@ -22,7 +22,8 @@ class SequenceSettings:
     """How neighbouring frames are used.
 
     Attributes:
-      reuse: frames for which the keys and values of a tile are used; 1 computes all afresh.
+      reuse: frames for which what the transformer computed of a tile is used at most: its keys and
+        values, and where its sources do not change also its result; 1 computes all afresh.
       smoothing: share of the frame before that is mixed in where nothing moves; 0 for none.
 
     Raises:

@@ -63,7 +63,8 @@ class FrameFolder:
 
     def write(self, number: int, image: np.ndarray, metadata: Mapping[str, str]) -> None:
         make_folder(self._folder)
-        write_image(self._paths[number], image, {**metadata, KEY: self._keys[number]})
+        marked = {**metadata, KEY: self._keys[number]}
+        write_image(self._paths[number], image, marked, quick=True)
 
     def finish(self, metadata: Mapping[str, str]) -> list[Path]:
         del metadata

@@ -96,30 +96,25 @@ class TiledSampler:
             downscaled = branches._replace(images=resize_linear(branches.images, small))
             start = noise[:, : small[0], : small[1]]
             whole = self(parameters, downscaled, start, weights, times, reuse=reuse)
-            x, times = _enlarge(whole, noise, times[global_steps]), times[global_steps:]
+            x, times = enlarge(whole, noise, times[global_steps]), times[global_steps:]
         tiles = plan_tiles((height, width), side, config.patch_size)
-        groups = self._groups(tiles, len(noise))
+        groups = self.groups(tiles, len(noise))
         cache: list[EncodedCondition | None] = [None] * len(groups)
         average = self.rule.start(len(weights), x)
 
         def place(rows: Any) -> Any:
             return jax.tree.map(lambda array: put(array, self.partitioner, 0), rows)
 
-        def encoded_group(k: int, cut: Condition, condition: Condition) -> EncodedCondition:
-            before = None if reuse is None else reuse.find(tiles.size, k, cut)
-            if before is not None:
-                return before._replace(target_bias=self._target_bias(parameters, condition))
-            encoded = self._encode(parameters, condition, weights)
-            if reuse is not None:
-                reuse.keep(tiles.size, k, cut, encoded, len(groups))
-            return encoded
-
         def parts(x: np.ndarray, t: Any) -> Iterator[_Part]:
             """Velocities (R, T * B, h, w, C) and corners of each group."""
             for k, corners in enumerate(groups):
-                cut = _cut_condition(branches, corners, tiles)
+                cut = cut_condition(branches, corners, tiles)
                 condition = place(cut)
-                encoded = cache[k] or encoded_group(k, cut, condition)
+                encoded = cache[k]
+                if encoded is None:
+                    encoded = self.encoded(
+                        parameters, condition, weights, reuse, tiles.size, k, len(groups)
+                    )
                 # A single step usually needs the keys and values only once.
                 if len(times) > 2 and len(groups) * _bytes(encoded) <= _MAX_CACHED_BYTES:
                     cache[k] = encoded
@@ -143,7 +138,26 @@ class TiledSampler:
         with tqdm.tqdm(unit="tile", desc="tiles", delay=_SLOW, leave=False, disable=None) as bar:
             return np.asarray(self.solver(velocity, x, times))
 
-    def _groups(self, tiles: Tiles, rows: int) -> list[np.ndarray]:
+    def encoded(
+        self,
+        parameters: Any,
+        condition: Condition,
+        weights: Any,
+        reuse: EncodingReuse | None,
+        size: tuple[int, int],
+        group: int,
+        groups: int,
+    ) -> EncodedCondition:
+        """Encodes one of an image's groups of tiles, or takes what was kept of it."""
+        before = None if reuse is None else reuse.find(size, group, condition)
+        if before is not None:
+            return before._replace(target_bias=self._target_bias(parameters, condition))
+        encoded = self._encode(parameters, condition, weights)
+        if reuse is not None:
+            reuse.keep(size, group, condition, encoded, groups)
+        return encoded
+
+    def groups(self, tiles: Tiles, rows: int) -> list[np.ndarray]:
         """Corners (T, 2) of the tiles that are computed together, for a batch of `rows` images.
 
         All groups have the same size, with which the devices of a mesh share their T * B rows
@@ -168,17 +182,17 @@ class TiledSampler:
         def run(model: "DiTFuse", condition: Condition, weights: jax.Array) -> EncodedCondition:
             return encode(model, condition, weights.shape[0])
 
-        return self._compiled(run)
+        return self.compiled(run)
 
     @functools.cached_property
     def _target_bias(self) -> Callable[[Any, Condition], jax.Array]:
-        return self._compiled(target_bias)
+        return self.compiled(target_bias)
 
     @functools.cached_property
     def _velocities(self) -> Callable[..., jax.Array]:
-        return self._compiled(branch_velocities)
+        return self.compiled(branch_velocities)
 
-    def _compiled(self, function: Callable) -> Callable:
+    def compiled(self, function: Callable) -> Callable:
         """Jits `function(model, ...)` as a function of the model's parameters.
 
         On one device the compiled programs are kept on disk.
@@ -223,7 +237,7 @@ def _one_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
         yield before
 
 
-def _cut_condition(branches: Any, corners: np.ndarray, tiles: Tiles) -> Condition:
+def cut_condition(branches: Any, corners: np.ndarray, tiles: Tiles) -> Condition:
     """Cuts the condition of an image, leaves (R, B, ...), into tiles, leaves (R * T * B, ...)."""
 
     def rows(x: np.ndarray) -> Any:  # (R, T, B, ...)
@@ -256,7 +270,7 @@ def _add(sums: np.ndarray, part: np.ndarray, corners: np.ndarray, tiles: Tiles) 
     tiles.add(sums, np.moveaxis(velocities, 1, 0)[: len(corners)], corners)
 
 
-def _enlarge(small: np.ndarray, noise: np.ndarray, t: np.ndarray) -> np.ndarray:
+def enlarge(small: np.ndarray, noise: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Resizes a result to the size of the noise and mixes the noise in for time t."""
     x = resize_linear(small, noise.shape[1:3])
     return interpolate(x, noise, np.broadcast_to(t, noise.shape[:1]))

@@ -24,6 +24,18 @@ def test_lossless_formats_round_trip_bitwise(tmp_path, suffix):
     np.testing.assert_array_equal(read_image(path), picture())
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quick_png_files_hold_the_same_pixels_and_metadata_in_little_more_room(tmp_path, channels):
+    large = picture(240, 320)
+    image = np.repeat(large[..., :channels], 3 // channels, axis=2)
+    for name, quick in (("usual.png", False), ("quick.png", True)):
+        write_image(tmp_path / name, image, METADATA, quick=quick)
+    np.testing.assert_array_equal(read_image(tmp_path / "quick.png"), image)
+    assert read_metadata(tmp_path / "quick.png") == METADATA
+    usual, quick = ((tmp_path / name).stat().st_size for name in ("usual.png", "quick.png"))
+    assert quick != usual and quick < 1.2 * usual
+
+
 def deep_picture(white=65535):
     return np.random.default_rng(0).integers(0, white + 1, (31, 17, 3), dtype=np.uint16)
 

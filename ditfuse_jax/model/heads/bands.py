@@ -17,20 +17,20 @@ from ditfuse_jax.model.wavelets import LEVELS, activity, decompose, smooth, to_l
 NUM_GATES = 8  # values per place with which the tokens control the weighting network
 _CELL_SIZE = 4  # pixels along the side of the square that shares one set of token outputs
 _WIDTH = 24  # hidden units of the weighting network
-_PARTS = LEVELS + 2  # detail bands, low-pass residual, chroma
+PARTS = LEVELS + 2  # detail bands, low-pass residual, chroma
 _FEATURES = 2 * LEVELS + 5
 # Layers of the weighting network: inputs, outputs, and whether they run once per source.
 _PIXEL_LAYERS = {
     "of_source": (_FEATURES, _WIDTH, True),
     "of_tokens": (NUM_GATES, _WIDTH, False),
     "hidden": (_WIDTH, _WIDTH, True),
-    "weigh": (_WIDTH, 2 * _PARTS + 1, True),
+    "weigh": (_WIDTH, 2 * PARTS + 1, True),
 }
-_ROWS_AND_COLUMNS = (-3, -2)
+ROWS_AND_COLUMNS = (-3, -2)
 # A source's initial weight is e**3 times that of the generated image.
-_GENERATED_LOGIT_OFFSET = -3.0
+GENERATED_LOGIT_OFFSET = -3.0
 _ABSENT_LOGIT = -1e9  # of a source that is absent
-_EPSILON = 0.01  # activity below this, of a value range of 2, counts as none
+EPSILON = 0.01  # activity below this, of a value range of 2, counts as none
 
 
 class BandsHead(Head):
@@ -68,11 +68,11 @@ class BandsHead(Head):
     ) -> jax.Array:
         """See `Head`."""
         # Smoothed so that the borders between cells are not visible.
-        out = smooth(self.output(hidden, time, grid), 1, _ROWS_AND_COLUMNS)
+        out = smooth(self.output(hidden, time, grid), 1, ROWS_AND_COLUMNS)
         size = (*out.shape[:2], *sources.shape[2:4], out.shape[-1])
         out = jax.image.resize(out, size, "linear")
         gates, generated = out[..., :NUM_GATES], out[..., NUM_GATES:-1]
-        generated_logit = out[..., -1] + _GENERATED_LOGIT_OFFSET
+        generated_logit = out[..., -1] + GENERATED_LOGIT_OFFSET
 
         valid = source_valid[:, :, None, None]
         sources = jnp.where(valid[..., None], sources, 0.0)
@@ -84,16 +84,16 @@ class BandsHead(Head):
         x = self.of_source(features)[:, None] + self.of_tokens(gates)[:, :, None]
         x = jax.nn.silu(self.hidden(jax.nn.silu(x)))
         x = self.weigh(x).astype(jnp.float32)
-        logits, gains, offset = jnp.split(x, [_PARTS, 2 * _PARTS], axis=-1)
+        logits, gains, offset = jnp.split(x, [PARTS, 2 * PARTS], axis=-1)
         logits = jnp.where(valid[:, None, ..., None], logits, _ABSENT_LOGIT)
         gains = 2 * jax.nn.sigmoid(gains)
 
         # A loop over the few sources: XLA reduces over a short inner axis slowly on CPUs.
         count = sources.shape[1]
         source_logits = [logits[:, :, k] for k in range(count)]
-        detail_weights = _softmax([x[..., :LEVELS] for x in source_logits])
+        detail_weights = softmax_of([x[..., :LEVELS] for x in source_logits])
         generated_logits = jnp.stack([generated_logit] * 2, axis=-1)
-        *rest_weights, generated_weight = _softmax(
+        *rest_weights, generated_weight = softmax_of(
             [*(x[..., LEVELS:] for x in source_logits), generated_logits]
         )
         generated_luma, generated_chroma = to_luma_chroma(generated)
@@ -122,7 +122,7 @@ class BandsHead(Head):
         return _PIXEL_LAYERS
 
 
-def _softmax(logits: list[jax.Array]) -> list[jax.Array]:
+def softmax_of(logits: list[jax.Array]) -> list[jax.Array]:
     """Softmax across the arrays of a list."""
     peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
     powers = [jnp.exp(x - peak) for x in logits]
@@ -153,7 +153,7 @@ def _features(
 
     def relative_to_others(strength: jax.Array) -> jax.Array:
         total = jnp.sum(strength * valid, axis=1, keepdims=True)
-        return strength / (total + _EPSILON) - 1 / count
+        return strength / (total + EPSILON) - 1 / count
 
     *details, low = bands
     strengths = activity(details)
@@ -161,7 +161,7 @@ def _features(
     return jnp.stack(
         [
             *(2 * relative_to_others(strength) for strength in strengths),
-            *(jnp.log(strength + _EPSILON) / 2 + 1.5 for strength in strengths),
+            *(jnp.log(strength + EPSILON) / 2 + 1.5 for strength in strengths),
             luma,
             low,
             low - jnp.sum(low, axis=1, keepdims=True) / count,

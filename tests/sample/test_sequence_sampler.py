@@ -1,0 +1,143 @@
+"""Frames of a sequence, sampled with what was decided about those before."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.flow import SamplingConfig
+from ditfuse_jax.model import Condition
+from ditfuse_jax.model.network import Network
+from ditfuse_jax.sample.encoding_reuse import EncodingReuse
+from ditfuse_jax.sample.sequence_sampler import SequenceSampler, decides_by_cells
+
+TIMES = np.array([0, 0.5, 1], "f4")
+
+
+class Tiles:
+    """Stands for `TiledSampler`, with the model replaced by means; counts what is computed."""
+
+    tile = 32
+
+    def __init__(self, config):
+        self.structure = Network(config)
+        self.decided, self.whole = [], []
+
+    def groups(self, tiles, rows):
+        self.corners = tiles.corners
+        return list(tiles.corners[:, None])
+
+    def encoded(self, parameters, condition, weights, reuse, size, group, groups):
+        return group
+
+    def compiled(self, function):
+        return {"decide": self.decide, "_compose": self.compose}[function.__name__]
+
+    def decide(self, parameters, group, condition, x, t):
+        self.decided.append(group)
+        images = condition.images[:, 0] + condition.images[:, 1]
+        return images.reshape(1, 8, 4, 8, 4, 3).mean((2, 4))
+
+    def compose(self, parameters, cells, sources):
+        return np.kron(cells, np.ones((4, 4, 1), "f4")) + sources[0]
+
+    def __call__(self, parameters, branches, noise, weights, times, reuse=None):
+        self.whole.append(len(times) - 1)
+        return branches.images[0, :, 0]
+
+
+@pytest.fixture
+def tiles(models):
+    return Tiles(dataclasses.replace(models.PIXEL, patch_size=16, head="bands"))
+
+
+def branches(images, token=1):
+    tokens = np.full((1, 1, 4), token)
+    return Condition(tokens, tokens > 0, images[None, None], np.ones((1, 1, 2), bool))
+
+
+def picture(seed=0):
+    small = np.random.default_rng(seed).uniform(-0.5, 0.5, (2, 16, 24, 3))
+    return np.kron(small, np.ones((1, 4, 4, 1))).astype("f4")  # 64 x 96
+
+
+@pytest.fixture
+def fuse(tiles):
+    """Fuses frames one after the other; `fresh` holds the tiles that were decided of each."""
+    sampler, reuse = SequenceSampler(tiles), EncodingReuse(100)
+    noise = np.zeros((1, 64, 96, 3), "f4")
+
+    def run(images, token=1):
+        reuse.next_frame()
+        tiles.decided.clear()
+        given = branches(images, token)
+        assert sampler.fits(given)
+        return sampler(None, given, noise, np.ones(1, "f4"), TIMES, reuse)
+
+    return run
+
+
+def test_the_first_frame_is_decided_in_all_tiles_and_blended_without_a_seam(tiles, fuse):
+    found = fuse(picture())
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2]
+    # Cells that agree where tiles overlap are unchanged by blending.
+    expected = picture()[0] * 2 + picture()[1]
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_a_still_frame_is_decided_nowhere_and_is_the_same(tiles, fuse):
+    first = fuse(picture())
+    np.testing.assert_array_equal(fuse(picture()), first)
+    assert not tiles.decided and tiles.whole == [2]
+
+
+def test_pixels_are_those_of_the_present_frame_where_nothing_is_decided(tiles, fuse):
+    first = fuse(picture())
+    checks = 0.01 * (np.indices((64, 96)).sum(0) % 2 * 2 - 1).astype("f4")
+    found = fuse(picture() + checks[..., None])
+    assert not tiles.decided
+    np.testing.assert_allclose(found[0] - first[0], checks[..., None] + np.zeros(3), atol=1e-6)
+
+
+def test_tiles_that_show_a_change_and_only_they_are_decided_again(tiles, fuse):
+    fuse(picture())
+    now = picture()
+    now[1, 4:8, 4:8] += 0.5
+    found = fuse(now)
+    shown = [k for k, (row, column) in enumerate(tiles.corners) if row < 8 and column < 8]
+    assert tiles.decided == shown == [0]
+    np.testing.assert_allclose(found[0], now[0] * 2 + now[1], atol=1e-5)
+    assert tiles.whole == [2, 1]  # the global steps begin at the last one
+
+
+def test_after_a_cut_all_is_computed_from_the_beginning(tiles, fuse):
+    fuse(picture())
+    fuse(-np.sign(picture()))
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2, 2]
+
+
+def test_another_prompt_is_decided_at_once(tiles, fuse):
+    fuse(picture())
+    fuse(picture(), token=2)
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2, 2]
+
+
+def test_settings_of_several_steps_at_full_size_or_with_guidance_do_not_fit(tiles):
+    usual = SamplingConfig(
+        steps=2, global_steps=1, tile=64, guidance_scale=1.0, image_guidance_scale=1.0
+    )
+    assert decides_by_cells(tiles.structure, usual)
+    for other in (
+        {"steps": 3},
+        {"guidance_scale": 2.0},
+        {"solver": "midpoint"},
+    ):
+        assert not decides_by_cells(tiles.structure, dataclasses.replace(usual, **other))
+    linear = dataclasses.replace(tiles.structure.model, head="linear")
+    assert not decides_by_cells(Network(linear), usual)
+
+
+def test_frames_that_lack_an_image_do_not_fit(tiles):
+    given = branches(picture())
+    lacking = given._replace(image_valid=np.array([[[True, False]]]))
+    assert not SequenceSampler(tiles).fits(lacking)
