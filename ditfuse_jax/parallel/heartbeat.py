@@ -41,6 +41,8 @@ NOTICE_AFTER = 60.0
 EXIT_LOST = 75
 
 _PERIOD = 1.0
+# Seconds between two heartbeats of a thread after which its process was suspended meanwhile.
+_SUSPENDED_AFTER = 5.0
 # Seconds that process 0, whose exit aborts the others, waits for them to read the reason and to
 # write their stacks.
 _EXIT_GRACE = 20.0
@@ -98,6 +100,8 @@ class Heartbeat:
         self._heard: dict[int, tuple[str, float]] = {}  # last heartbeat, and when
         self._reported: dict[int, tuple[str, float]] = {}  # activity and its seconds
         self._step_times, self._published = StepTimes(), 0
+        self._last_beat = self._start
+        self._suspended = 0.0, 0.0  # start of an activity, and for how long of it
         self._ended, self._leaving = threading.Event(), threading.Lock()
         threading.Thread(target=self._run, daemon=True, name="ditfuse-heartbeat").start()
 
@@ -149,7 +153,7 @@ class Heartbeat:
             faulthandler.dump_traceback_later(LOST_AFTER / 2, file=sys.__stderr__)
         now = self.activity() if self.activity else Activity("starting", self._start)
         clock = time.monotonic()
-        seconds = clock - now.since
+        seconds = self._seconds_awake(now.since, clock)
         beat = json.dumps([number, self.name, now.doing, seconds, clock, now.steps, dict(now.own)])
         self._client.key_value_set(f"{_BEATS}{self._index}", beat, allow_overwrite=True)
         self._exchange_requests()
@@ -161,6 +165,20 @@ class Heartbeat:
         if self._hangs(now.doing, seconds - _OWN_GRACE):
             return self._publish(self._hung(self.name, now.doing, seconds))
         return None
+
+    def _seconds_awake(self, since: float, now: float) -> float:
+        """Returns how long an activity has taken without the time the process was suspended.
+
+        Ctrl-Z and `docker pause` stop this thread too, and nothing hangs meanwhile.
+        """
+        begun, suspended = self._suspended
+        if begun != since:
+            suspended = 0.0
+        gap, self._last_beat = now - self._last_beat - _PERIOD, now
+        if gap > _SUSPENDED_AFTER:
+            suspended += min(gap, now - since)
+        self._suspended = since, suspended
+        return now - since - suspended
 
     def _exchange_requests(self) -> None:
         own, key = PROFILE_REQUESTS.own, f"{_PROFILES}{self._index}"
