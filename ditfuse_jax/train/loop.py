@@ -88,7 +88,7 @@ def train(
     heartbeat.watch(goodput.activity)
     with contextlib.ExitStack() as stack:  # closes everything, the last opened first
         passed = MultiWriter(writers)
-        stack.callback(passed.close)
+        _close_at_end(passed, stack)
         with goodput.measure("init"):
             config = with_pinned_addresses(config)
             recipe = resolve(config)
@@ -206,10 +206,20 @@ def _make_recorder(
     writers: list[Writer] = []
     if is_main_process():
         own = MultiWriter(make_writers(recipe.train.writers, setup.run, setup.config.to_dict()))
-        stack.callback(own.close)
+        _close_at_end(own, stack)
         writers = [own, passed]
     rate = learning_rate(recipe.optimizer, recipe.train.steps)
     return Recorder(recipe, rate, console, MultiWriter(writers), goodput)
+
+
+def _close_at_end(writer: MultiWriter, stack: contextlib.ExitStack) -> None:
+    def fail(kind: object, error: BaseException | None, trace: object) -> None:
+        del kind, trace
+        if error is not None:
+            writer.fail()
+
+    stack.callback(writer.close)
+    stack.push(fail)  # called before `close`
 
 
 def _record_parameters(setup: Setup) -> str:

@@ -2,7 +2,7 @@
 
 On a file system they are one file, `metrics.jsonl`, to which lines are appended.  Objects of a
 bucket cannot be appended to: there they are parts in the folder `metrics`, read in the order of
-their names; see `writers.parts`.
+their names; see `writers.appended`.
 """
 
 import dataclasses

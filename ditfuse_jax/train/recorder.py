@@ -81,10 +81,6 @@ class Recorder:
         if scalars:
             self._writer.write(step, scalars)
 
-    def close(self) -> None:
-        """Closes the writer."""
-        self._writer.close()
-
     def _rates(self, step: int) -> dict[str, float]:
         """Returns the speed since the previous call, and the memory that the device reports."""
         assert self._since is not None

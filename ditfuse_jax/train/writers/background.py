@@ -40,6 +40,7 @@ class Background:
         self._waiting: queue.Queue[tuple[int, dict[str, float]] | None]
         self._waiting = queue.Queue(MOST_WAITING)
         self._error: Exception | None = None
+        self._run_failed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"ditfuse-{name}")
         self._thread.start()
 
@@ -55,6 +56,10 @@ class Background:
         except queue.Full:
             raise UserError(f"{MOST_WAITING} records wait to be written by {self.name}") from None
         self._raise()
+
+    def fail(self) -> None:
+        """See `Writer`; the thread tells the writer at the end."""
+        self._run_failed = True
 
     def close(self) -> None:
         """See `Writer`; waits up to `CLOSE_WITHIN` seconds for what is not written yet.
@@ -101,6 +106,8 @@ class Background:
             if not last and time.monotonic() - flushed >= FLUSH_EVERY:
                 self._try(writer.flush)
                 flushed = time.monotonic()
+        if self._run_failed and hasattr(writer, "fail"):
+            self._try(writer.fail)
         self._try(writer.close)
 
     def _try(self, call: Callable[[], None]) -> None:

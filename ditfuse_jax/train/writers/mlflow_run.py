@@ -35,7 +35,7 @@ class MlflowWriter:
         uri = os.environ.get(_URI) or (run.path / "mlflow").absolute().as_uri()
         self._metric, parameter = entities.Metric, entities.Param
         self._client = mlflow.MlflowClient(tracking_uri=uri)
-        self._new = False
+        self._new, self._status = False, "FINISHED"
 
         def create() -> str:
             self._new = True
@@ -63,9 +63,13 @@ class MlflowWriter:
     def flush(self) -> None:
         """Does nothing: each record is sent at once."""
 
+    def fail(self) -> None:
+        """See `Writer`."""
+        self._status = "FAILED"
+
     def close(self) -> None:
         """See `Writer`."""
-        self._client.set_terminated(self._id)
+        self._client.set_terminated(self._id, status=self._status)
 
 
 def open_mlflow(run: RunFolder, config: Mapping[str, Any]) -> Writer:

@@ -26,6 +26,11 @@ class MultiWriter:
         for index, writer in enumerate(self._writers):
             self._guard(index, lambda writer=writer: writer.write(step, scalars))
 
+    def fail(self) -> None:
+        """Tells the writers that want to know that the run ends with an error; then `close`."""
+        for index, writer in enumerate(self._writers):
+            self._guard(index, getattr(writer, "fail", _nothing))
+
     def close(self) -> None:
         """See `Writer`."""
         for index, writer in enumerate(self._writers):
@@ -40,6 +45,10 @@ class MultiWriter:
                 writer = self._writers[index]
                 name = getattr(writer, "name", type(writer).__name__)
                 self._say(report(name, error))
+
+
+def _nothing() -> None:
+    """What a writer does that makes no difference between a run that failed and one that ended."""
 
 
 def report(name: str, error: Exception) -> str:

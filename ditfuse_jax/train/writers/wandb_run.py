@@ -33,6 +33,7 @@ class WandbWriter:
             settings=wandb.Settings(console="off", quiet=True),
         )
         # Its own count of steps cannot go back, as a run does that continues from a checkpoint.
+        self._exit_code = 0
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -43,9 +44,13 @@ class WandbWriter:
     def flush(self) -> None:
         """Does nothing: a process of the library sends what is logged."""
 
+    def fail(self) -> None:
+        """See `Writer`."""
+        self._exit_code = 1
+
     def close(self) -> None:
         """See `Writer`."""
-        self._run.finish()
+        self._run.finish(exit_code=self._exit_code)
 
 
 def open_wandb(run: RunFolder, config: Mapping[str, Any]) -> Writer:

@@ -5,7 +5,10 @@ from typing import Protocol
 
 
 class Writer(Protocol):
-    """Records metrics, in the main process only."""
+    """Records metrics, in the main process only.
+
+    One with a method `fail()` is told before `close` that the run ends with an error.
+    """
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records scalars of a step; a step may be written several times.

@@ -1,8 +1,11 @@
 """Several writers as one: a writer that fails is reported once and ends nothing."""
 
+import contextlib
+
 import pytest
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.train.loop import _close_at_end
 from ditfuse_jax.train.writers import WRITERS, MultiWriter, make_writers
 
 
@@ -78,3 +81,18 @@ def test_a_writer_that_the_user_must_install_is_an_error_and_closes_the_others(t
     with pytest.raises(UserError, match="is not installed"):
         make_writers([f"{word}_{tmp_path.name}" for word in ("before", "missing")], None, {})
     assert opened.closed
+
+
+@pytest.mark.parametrize("error", [None, ValueError("a bug")])
+def test_writers_that_want_to_know_are_told_before_they_are_closed_that_a_run_failed(error):
+    class Telling(Recording):
+        def fail(self):
+            self.steps.append("closed already" if self.closed else "failed")
+
+    telling, other = Telling(), Recording()
+    with contextlib.suppress(ValueError), contextlib.ExitStack() as stack:
+        _close_at_end(MultiWriter([telling, other]), stack)
+        if error:
+            raise error
+    assert telling.steps == (["failed"] if error else [])
+    assert telling.closed and other.closed

@@ -99,6 +99,20 @@ def test_mlflow_resumes_one_run(two_starts, monkeypatch):
     assert len(client.get_metric_history(run.info.run_id, "eval/PSNR_clean")) == 5
 
 
+def test_a_run_that_failed_is_not_finished_in_mlflow_until_it_is_continued(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlflow").as_uri())
+    for failed, status in ((True, "FAILED"), (False, "FINISHED")):
+        multi = MultiWriter(make_writers(["mlflow"], RunFolder(tmp_path), CONFIG))
+        multi.write(1, {"loss": 1.0})
+        if failed:
+            multi.fail()
+        multi.close()
+        run = client.get_run((tmp_path / "mlflow_run_id").read_text().strip())
+        assert run.info.status == status
+
+
 def test_a_server_that_does_not_answer_ends_nothing(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
