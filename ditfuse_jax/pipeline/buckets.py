@@ -14,7 +14,6 @@ from typing import Any, SupportsIndex
 import grain
 import numpy as np
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.pipeline.bounded_cache import BoundedCache
 from ditfuse_jax.pipeline.examples import Arrays
 from ditfuse_jax.pipeline.lazy_sequence import LazySequence
@@ -118,12 +117,7 @@ class BucketedExamples:
           parts: endless examples of each bucket.
           weights: fractions of the batches.
           batch_size: over all hosts.
-
-        Raises:
-          UserError: there are no parts.
         """
-        if not parts:
-            raise UserError("no image falls into any of data.buckets")
         self._parts, self._batch_size = parts, batch_size
         plans = [
             grain.MapDataset.range(_ENDLESS // len(parts)).map(functools.partial(_tagged, bucket))

@@ -239,22 +239,6 @@ def verify(folder: Path | str, quiet: bool = False) -> bool:
     return not damaged
 
 
-def skipped_items(folder: Path) -> list[tuple[str, str]]:
-    """Returns (name, reason) of the items of a packed folder that could not be packed.
-
-    Raises:
-      UserError: there is no readable manifest, or what was skipped is not recorded.
-    """
-    found = []
-    for shard in read_manifest(folder).shards:
-        if shard.skipped:
-            facts = _read_facts(folder, shard.file, (shard.index_file,))
-            if facts is None:
-                raise UserError(f"{_facts_file(folder, shard.file)} is missing")
-            found += facts.skipped
-    return found
-
-
 def _check_same_work(folder: Path, options: dict[str, Any], names: Sequence[str]) -> set[str]:
     """Refuses to continue an interrupted run with other data or options.
 

@@ -1,4 +1,4 @@
-"""Folders as earlier versions packed them."""
+"""Folders as earlier versions packed them, and what a folder records."""
 
 import json
 from collections.abc import Callable
@@ -39,3 +39,14 @@ def as_version_2() -> Callable[[Path], None]:
         )
 
     return rewrite
+
+
+@pytest.fixture(scope="session")
+def skipped_items() -> Callable[[Path], list[tuple[str, str]]]:
+    """Reads (name, reason) of what could not be packed into a folder."""
+
+    def read(folder: Path) -> list[tuple[str, str]]:
+        facts = [json.loads(path.read_text()) for path in sorted(folder.glob(".shard-*.json"))]
+        return [(name, why) for one in facts for name, why in one["skipped"]]
+
+    return read

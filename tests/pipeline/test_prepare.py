@@ -22,7 +22,7 @@ from ditfuse_jax.pipeline.access import DataAccessError
 from ditfuse_jax.pipeline.packed import PackedSource, pack_record
 from ditfuse_jax.pipeline.packed_manifest import encode_index
 from ditfuse_jax.pipeline.packer import FilePacker
-from ditfuse_jax.pipeline.prepare import prepare, skipped_items, verify
+from ditfuse_jax.pipeline.prepare import prepare, verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_packed_records_hold_the_files(photos, tmp_path):
     np.testing.assert_array_equal(again[10][0], files[10][0])
 
 
-def test_a_file_whose_name_is_not_utf8_is_packed_under_its_name(photos, tmp_path):
+def test_a_file_whose_name_is_not_utf8_is_packed_under_its_name(photos, tmp_path, skipped_items):
     name = os.fsdecode(b"caf\xe9")
     (photos / "03.png").rename(photos / f"{name}.png")
     (photos / f"{name}2.png").write_bytes(b"not an image")
@@ -199,7 +199,9 @@ class TestBadFiles:
         (photos / "05.jpg").write_bytes(b"not an image")
         return photos
 
-    def test_up_to_the_limit_bad_files_are_skipped_and_reported(self, broken, tmp_path):
+    def test_up_to_the_limit_bad_files_are_skipped_and_reported(
+        self, broken, tmp_path, skipped_items
+    ):
         manifest = prepare(str(broken), tmp_path / "p", max_bad_fraction=0.1, quiet=True)
         ((name, reason),) = skipped_items(tmp_path / "p")
         assert [shard.skipped for shard in manifest.shards] == [1]

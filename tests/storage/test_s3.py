@@ -1,5 +1,7 @@
 """S3 without a login: one line, before any request."""
 
+from typing import Any
+
 import pytest
 
 from ditfuse_jax.errors import UserError
@@ -16,7 +18,8 @@ def _no_login(monkeypatch):
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    store = type(as_path("s3://bucket").filesystem)
+    path: Any = as_path("s3://bucket")
+    store = type(path.filesystem)
     store.clear_instance_cache()
     yield
     store.clear_instance_cache()

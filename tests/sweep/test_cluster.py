@@ -109,7 +109,8 @@ def test_each_training_is_a_separate_jobset(plan, description):
     made = plan(SETTINGS)
     sets = list(yaml.safe_load_all(document(made, "jobset", description)))
     names = [one["metadata"]["name"] for one in sets]
-    assert [re.fullmatch(r"sweep-[0-9a-f]{4}-(\d)", name)[1] for name in names] == [*"0123"]
+    assert all(re.fullmatch(rf"sweep-[0-9a-f]{{4}}-{n}", name) for n, name in enumerate(names))
+    assert len(names) == 4
     for one, training in zip(sets, made.trainings, strict=True):
         (part,) = one["spec"]["replicatedJobs"]
         (container,) = part["template"]["spec"]["template"]["spec"]["containers"]

@@ -11,7 +11,7 @@ from ditfuse_jax.images import read_labels, write_image
 from ditfuse_jax.pipeline import open_source
 from ditfuse_jax.pipeline.datasets import DATASETS, find_examples
 from ditfuse_jax.pipeline.datasets.masks import class_numbers
-from ditfuse_jax.pipeline.prepare import prepare, skipped_items
+from ditfuse_jax.pipeline.prepare import prepare
 
 
 def message(raised):
@@ -99,7 +99,9 @@ def test_a_missing_extra_is_an_error_only_if_it_is_selected(make_archive):
     assert len(open_source(archive.source("train", "visible,label", "partial"))) == 2
 
 
-def test_partners_of_different_sizes_are_named_and_not_packed(make_archive, tmp_path):
+def test_partners_of_different_sizes_are_named_and_not_packed(
+    make_archive, tmp_path, skipped_items
+):
     archive = make_archive("llvip")
     odd = archive.files["train"]["infrared"][1]
     write_image(odd.with_suffix(".png"), np.zeros((5, 8, 3), np.uint8))
