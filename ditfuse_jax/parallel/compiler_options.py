@@ -7,13 +7,16 @@ in `COMPILER_OPTIONS`.  A later entry wins, and what the user has set in `XLA_FL
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.accelerators import chip_of
+from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.registry import Registry
 
 AUTO = "auto"
@@ -31,6 +34,10 @@ _BETWEEN_SLICES = {
     "xla_tpu_enable_data_parallel_all_reduce_opt": "true",
     "xla_tpu_data_parallel_opt_different_sized_ops": "true",
 }
+# Products of sharded weights are split into one part per device, whose sums are read and written by
+# each part: compiled for v6e:4x4 this raises the memory traffic of a step of `omnigen` from 0.55 to
+# 1.31 TB (docs/scaling.md).  maxtext turns it off in the same way ("DISABLE_COLLECTIVE_MATMUL").
+_WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 # libtpu 0.0.42 fails with an internal check if it runs a collective on v7x's sparse cores (seen).
 _WITHOUT_SPARSE_CORES = {
     f"xla_tpu_enable_sparse_core_collective_offload_{kind}": "false"
@@ -43,7 +50,7 @@ _LATENCY_HIDING = {"xla_gpu_enable_latency_hiding_scheduler": "true"}
 _OPTIONS: dict[str, Mapping[str, str]] = {
     "v5e": _BETWEEN_SLICES,
     "v5p": _BETWEEN_SLICES,
-    "v6e": _BETWEEN_SLICES,
+    "v6e": {**_BETWEEN_SLICES, **_WHOLE_PRODUCTS},
     "v7x": {**_BETWEEN_SLICES, **_WITHOUT_SPARSE_CORES},
     "h100": _LATENCY_HIDING,
     "h200": _LATENCY_HIDING,
@@ -91,20 +98,29 @@ def compiler_options(settings: Sequence[str], device: Any) -> dict[str, str]:
 def compile_with_options(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> Any:
     """Compiles a program with options.
 
+    Compilers know different options: what an entry of `COMPILER_OPTIONS` sets is left out, with a
+    warning, if this one refuses it.
+
     Raises:
-      UserError: the compiler does not know an option or does not take its value; it is named.
+      UserError: the compiler does not know another option or does not take its value; it is named.
     """
     given: dict[str, Any] = {
         name: _BOOLEANS.get(str(value).lower(), value) for name, value in options.items()
     }
-    try:
-        return lowered.compile(compiler_options=given or None)
-    except jax.errors.JaxRuntimeError as error:
-        found = [name for name in options if name in str(error)]
-        if found and "INVALID_ARGUMENT" in str(error):
+    while True:
+        try:
+            return lowered.compile(compiler_options=given or None)
+        except jax.errors.JaxRuntimeError as error:
+            found = [name for name in given if name in str(error)]
+            if not found or "INVALID_ARGUMENT" not in str(error):
+                raise
+            name, value = found[0], options[found[0]]
             reason = " ".join(str(error).split())
-            raise UserError(
-                f"train.compiler_options: the compiler refuses {found[0]}={options[found[0]]} "
-                f"({reason})"
-            ) from error
-        raise
+            if all(table.get(name) != value for table in COMPILER_OPTIONS.values()):
+                raise UserError(
+                    f"train.compiler_options: the compiler refuses {name}={value} ({reason})"
+                ) from error
+            del given[name]
+            if is_main_process():
+                line = f"warning: {name}={value} is left out: this compiler refuses it ({reason})"
+                tqdm.tqdm.write(line, file=sys.stderr)

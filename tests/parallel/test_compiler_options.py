@@ -59,6 +59,15 @@ def test_an_option_that_the_compiler_refuses_is_named(entry):
         compile_with_options(lowered, {"xla_cpu_enable_fast_min_max": "true", name: value})
 
 
+def test_an_option_of_the_table_that_the_compiler_refuses_is_left_out_with_a_line(capsys):
+    lowered = jax.jit(lambda x: x * 2).lower(jnp.zeros(3))
+    fine = {"xla_cpu_enable_fast_min_max": "true"}
+    assert compile_with_options(lowered, fine | KNOWN)(jnp.ones(3)).tolist() == [2, 2, 2]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("is left out: this compiler refuses it" in line for line in lines)
+
+
 def test_options_reach_the_compiler():
     lowered = jax.jit(lambda x: x * 2).lower(jnp.zeros(3))
     compiled = compile_with_options(lowered, {"xla_cpu_enable_fast_min_max": "true"})
