@@ -93,7 +93,9 @@ def _write_adapter(checkpoint: Checkpoint, output: Path, portable: bool) -> None
     )
     if portable:
         config = ConfigDict(without_paths(config.to_dict()))
-        config.weights = config.weights or Path(str(checkpoint.base)).name
+        base = Path(str(checkpoint.base))
+        base = base.parent.parent if base.parent.name == CHECKPOINTS else base
+        config.weights = config.weights or base.name
     adapter = open_adapter(checkpoint.step_path, checkpoint.model)
     config.sample = ConfigDict(checkpoint.sampling.to_dict())
     if adapter.distilled:
