@@ -1,5 +1,7 @@
 """The shift between two images by the matches of their blocks, and how far the blocks agree on it.
 
+It undoes a small shift, and it checks a warp, after which no part of the image may need a shift.
+
 Each block of the reference is compared with the moving image at all shifts of a few pixels.  The
 sum over the blocks is least at the shift of the images.  Sums over blocks drawn with replacement
 (the bootstrap: Efron, 1979) tell how much that depends on single blocks.
@@ -21,6 +23,18 @@ _AGREES = 1.5
 _MIN_SIDE = 24
 
 
+def _parts() -> np.ndarray:
+    """Returns the blocks of the whole image and of its halves, one of them a row."""
+    parts = np.zeros((5, _ROWS, _COLUMNS))
+    parts[0] = 1
+    parts[1, : _ROWS // 2] = parts[2, _ROWS // 2 :] = 1
+    parts[3, :, : _COLUMNS // 2] = parts[4, :, _COLUMNS // 2 :] = 1
+    return parts.reshape(5, -1)
+
+
+_PARTS = _parts()
+
+
 @dataclasses.dataclass(frozen=True)
 class BlockShift:
     """The shift that the blocks of two images have in common.
@@ -30,11 +44,19 @@ class BlockShift:
       agreement: share of the draws of blocks that led to the same shift; 0 if it is at the end of
         the search, as the true one may lie beyond, or if the images are too small.
       spread: median distance in pixels between the shift and those of the draws.
+      halves: the shifts of the upper, lower, left and right half alone, (4, 2).
     """
 
     shift: np.ndarray
     agreement: float
     spread: float
+    halves: np.ndarray
+
+    def scaled(self, factor: float) -> "BlockShift":
+        """Returns the shift in pixels of an image that is larger by a factor."""
+        return BlockShift(
+            self.shift * factor, self.agreement, self.spread * factor, self.halves * factor
+        )
 
 
 def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> BlockShift:
@@ -47,7 +69,7 @@ def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> B
     height, width = reference.shape
     margin = radius + 1 + MARGIN
     if min(height, width) < 2 * margin + _MIN_SIDE:
-        return BlockShift(np.zeros(2), 0.0, 0.0)
+        return BlockShift(np.zeros(2), 0.0, 0.0, np.zeros((4, 2)))
     # Channels last: OpenCV sums their differences itself.
     fixed, other = (
         np.ascontiguousarray(np.moveaxis(orientation_descriptors(image), 0, -1))
@@ -69,11 +91,12 @@ def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> B
     )
     count = len(differences)
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), _DRAWS)
-    sums = np.tensordot(np.vstack([np.ones((1, count)), weights]), differences, 1)
-    (shift, *drawn), (inside, *_) = _minima(sums)
-    distances = np.linalg.norm(np.array(drawn) - shift, axis=1)
-    agreement = float((distances <= _AGREES).mean()) if inside else 0.0
-    return BlockShift(shift, agreement, float(np.median(distances)))
+    sums = np.tensordot(np.vstack([_PARTS, weights]), differences, 1)
+    shifts, inside = _minima(sums)
+    shift, halves, drawn = shifts[0], shifts[1 : len(_PARTS)], shifts[len(_PARTS) :]
+    distances = np.linalg.norm(drawn - shift, axis=1)
+    agreement = float((distances <= _AGREES).mean()) if inside[0] else 0.0
+    return BlockShift(shift, agreement, float(np.median(distances)), halves)
 
 
 def _minima(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

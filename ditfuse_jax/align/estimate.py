@@ -1,4 +1,4 @@
-"""Estimates the warp between two images of one scene, coarse to fine, and how sure it is."""
+"""Estimates the warp between two images of one scene, coarse to fine."""
 
 import dataclasses
 
@@ -18,9 +18,8 @@ from ditfuse_jax.align.search import search
 # Longer sides in pixels of the search and of the refinements.
 _SEARCH_SIDE = 96
 _SIDES = (160, 320, 640)
-# Starts of the refinement, and how near, in shares of the side, their results must be to agree.
+# Starts of the refinement.
 _STARTS = 6
-_AGREE = 0.02
 # The simplest model that explains a pair.
 AUTO = "auto"
 # A shift stands for a similarity that moves no corner farther from it, in pixels.
@@ -33,22 +32,19 @@ _GAIN = 0.03
 
 @dataclasses.dataclass(frozen=True)
 class DirectedEstimate:
-    """A warp estimated in one direction, and the evidence for it.
+    """A warp estimated in one direction.
 
     Attributes:
       matrix: reference pixels -> moving pixels.
       model: a name in `MODELS`.
       score: correlation of the descriptors at the warp, at most 1.
       overlap: share of the reference that has a partner.
-      starts: from how many of six starts the refinement came to this warp; six for a shift, whose
-        search has one result.
     """
 
     matrix: np.ndarray
     model: str
     score: float
     overlap: float
-    starts: int
 
 
 class _Pyramid:
@@ -94,14 +90,8 @@ def estimate_direction(reference: np.ndarray, moving: np.ndarray, model: str) ->
     coarse = "similarity" if free else model
     refined = [level.refine(to_other @ m @ np.linalg.inv(to_fixed), coarse, 8) for m in starts]
     if not refined:
-        return DirectedEstimate(initial, coarse, 0.0, 0.0, 0)
+        return DirectedEstimate(initial, coarse, 0.0, 0.0)
     best = max(refined, key=lambda r: r.score * np.sqrt(r.overlap))
-    near = _AGREE * max(fixed.shape)
-    starts_near = _STARTS
-    if free:
-        starts_near = sum(
-            corner_distance(r.matrix, best.matrix, *fixed.shape) < near for r in refined
-        )
     result = np.linalg.inv(to_other) @ best.matrix @ to_fixed
     for size in _SIDES[1:]:
         fixed, other, to_fixed, to_other = pyramid.at(size)
@@ -115,7 +105,7 @@ def estimate_direction(reference: np.ndarray, moving: np.ndarray, model: str) ->
         if side <= size:
             break
     matrix = result / result[2, 2]
-    return DirectedEstimate(matrix, model, best.score, best.overlap, starts_near)
+    return DirectedEstimate(matrix, model, best.score, best.overlap)
 
 
 def _simplest_model(

@@ -1,18 +1,16 @@
 """Aligns a pair of images: the warp, how sure it is, and the refusal where it is not."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from ditfuse_jax.align.estimate import AUTO, estimate_direction
-from ditfuse_jax.align.geometry import MODELS, corner_distance, translation
-from ditfuse_jax.align.residual import (
-    RESIDUAL,
-    confidence_in,
-    estimate_residual,
-    is_registered,
-)
+from ditfuse_jax.align.geometry import MODELS, translation
+from ditfuse_jax.align.residual import RESIDUAL, estimate_residual, is_registered
+from ditfuse_jax.align.verify import confidence_in, remaining_shift, shrink_of
 from ditfuse_jax.align.warp import Warp
 from ditfuse_jax.checks import check_choice
 from ditfuse_jax.errors import UserError
@@ -21,14 +19,10 @@ from ditfuse_jax.errors import UserError
 ALIGNMENTS = (AUTO, *MODELS, RESIDUAL)
 # Measured: docs/alignment.md.
 MIN_CONFIDENCE = 0.4
-_MIN_SIDE = 32
-# The score that unrelated images reach, and one that is beyond doubt.
-_CHANCE, _SURE = 0.1, 0.3
-# What is left of the confidence if one start alone led to the warp; three leave all of it.
-_ONE_START, _ENOUGH_STARTS = 0.45, 3
-# Corner distance of the two directions, in shares of the longer side, at which nothing is left of
-# the confidence; small images are taken for ones of this side.
-_DIRECTIONS, _DIRECTIONS_SIDE = 0.01, 400
+_MIN_SIDE = 48
+# Pixels, at 640, of a shift left in a half of the image at which nothing is left of the confidence.
+_RESIDUAL = 4.5
+_NO_MATCH = "their edges do not match"
 
 
 class AlignmentError(UserError):
@@ -41,11 +35,10 @@ class Alignment:
 
     Attributes:
       warp: reference -> moving image.
-      residual: corner distance in pixels of the reference between the warp estimated forwards and
-        the one estimated backwards; of `residual`, median distance of the shifts of drawn blocks.
-      confidence: the product of three numbers from 0 to 1: how far the similarity at the warp is
-        above that of unrelated images, how many starts led to it, how well both directions agree.
-        Of `residual`, how far the blocks of the images agree on the shift.
+      residual: pixels by which a half of the reference (upper, lower, left, right) would have to be
+        shifted further, at most; of `residual`, median distance of the shifts of drawn blocks.
+      confidence: 0 to 1, how far blocks of the images agree on what shift is left, and how small
+        the residual is; of `residual`, how far they agree on the shift.
       overlap: share of the reference that has a partner.
       reason: which of them was least, in words.
     """
@@ -73,7 +66,8 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
 
     Orientations of edges are compared: a search over rotation (up to 9 degrees), scale (up to a
     third) and shift (up to a fifth of the side) by Fourier correlation at 96 pixels, then
-    Gauss-Newton steps at 160, 320 and 640 pixels; all of it twice, with the images exchanged.
+    Gauss-Newton steps at 160, 320 and 640 pixels.  Then blocks are matched: none may need a further
+    shift.  If they do not agree, all of it is done again with the images exchanged.
 
     Args:
       reference: uint8 (H, W, 3).
@@ -98,24 +92,30 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
                 f"both sides need {_MIN_SIDE} pixels"
             )
         greys.append(_grey(image))
-    forward = estimate_direction(greys[0], greys[1], model)
-    backward = estimate_direction(greys[1], greys[0], forward.model)
-    height, width = greys[0].shape
-    residual = corner_distance(forward.matrix, _inverse(backward.matrix), height, width)
-    score = min(forward.score, backward.score)
-    tolerance = _DIRECTIONS * max(height, width, _DIRECTIONS_SIDE)
-    starts = min(forward.starts, backward.starts)
+    estimate = estimate_direction(greys[0], greys[1], model)
+    alignment = _checked(greys, estimate.matrix, estimate.model)
+    if not alignment.confident:
+        # The other direction has other local optima.
+        backward = estimate_direction(greys[1], greys[0], estimate.model)
+        other = _checked(greys, _inverse(backward.matrix), backward.model)
+        alignment = max(alignment, other, key=lambda one: one.confidence)
+    return alignment
+
+
+def _checked(greys: Sequence[np.ndarray], matrix: np.ndarray, model: str) -> Alignment:
+    """Returns a warp with what its check says."""
+    size, moving_size = (image.shape for image in greys)
+    warp = Warp(model, matrix / matrix[2, 2], size, moving_size)
+    if not np.isfinite(warp.matrix).all():
+        return Alignment(warp, math.inf, 0.0, 0.0, _NO_MATCH)
+    left, overlap = remaining_shift(greys[0], greys[1], matrix)
+    residual = float(np.linalg.norm(left.halves, axis=1).max())
     parts = {
-        "their edges do not match": (score - _CHANCE) / (_SURE - _CHANCE),
-        "several warps fit equally well": _ONE_START
-        + (1 - _ONE_START) * (starts - 1) / (_ENOUGH_STARTS - 1),
-        "the warps there and back differ": 1 - residual / tolerance,
+        _NO_MATCH: confidence_in(left),
+        "parts of them need different warps": max(0, 1 - residual * shrink_of(size) / _RESIDUAL),
     }
-    parts = {name: float(np.clip(np.nan_to_num(x, nan=0.0), 0, 1)) for name, x in parts.items()}
     reason = min(parts, key=lambda name: parts[name])
-    confidence = float(np.prod(list(parts.values())))
-    warp = Warp(forward.model, forward.matrix, reference.shape[:2], moving.shape[:2])
-    return Alignment(warp, residual, confidence, forward.overlap, reason)
+    return Alignment(warp, residual, math.prod(parts.values()), overlap, reason)
 
 
 def check_confident(alignment: Alignment, names: tuple[str, str]) -> None:
