@@ -106,8 +106,9 @@ class Background:
             if not last and time.monotonic() - flushed >= FLUSH_EVERY:
                 self._try(writer.flush)
                 flushed = time.monotonic()
-        if self._run_failed and hasattr(writer, "fail"):
-            self._try(writer.fail)
+        fail = getattr(writer, "fail", None)
+        if self._run_failed and fail:
+            self._try(fail)
         self._try(writer.close)
 
     def _try(self, call: Callable[[], None]) -> None:
