@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
+from ditfuse_jax.degrade.darkness import darkening
 from ditfuse_jax.degrade.deblur import motion_line
 from ditfuse_jax.degrade.defocus import disc
 from ditfuse_jax.degrade.misalign import MAX_SHIFT
@@ -31,9 +32,9 @@ def dark(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nda
       strength: 0..1.
       rng: draws the noise.
     """
-    light = np.float32(image / 255) ** (1.5 + 2 * strength) * (1 - 0.5 * strength)
+    gamma, gain, deviation = darkening(strength)
     noise = rng.standard_normal(image.shape[:2], np.float32)[..., None]
-    return _to_bytes(255 * light + (1 + 2 * strength) * noise)
+    return _to_bytes(255 * (np.float32(image / 255) ** gamma * gain) + deviation * noise)
 
 
 @IMAGE_DEFECTS.register("noisy")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
+from ditfuse_jax.degrade.darkness import estimate_darkening, undo_darkening
 from ditfuse_jax.degrade.deblur import deblur
 from ditfuse_jax.registry import Registry
 
@@ -60,12 +61,18 @@ def denoise(image: np.ndarray) -> np.ndarray:
 
 @RESTORATIONS.register("dark")
 def brighten(image: np.ndarray) -> np.ndarray:
-    """Removes noise, stretches the brightest pixels to white and raises the rest by a gamma.
+    """Undoes the low light that the image's noise and brightest pixels show; see `darkness.py`.
+
+    Without such noise, as in an underexposed or a denoised image, how bright the scene was cannot
+    be told: it is exposed as photographs usually are.
 
     Args:
       image: float32 (H, W, 3) in 0..255.
     """
-    return expose(denoise(image), _USUAL_LUMA)
+    strength = estimate_darkening(image)
+    if strength is None:
+        return expose(denoise(image), _USUAL_LUMA)
+    return undo_darkening(image, strength)
 
 
 def expose(image: np.ndarray, level: float) -> np.ndarray:
