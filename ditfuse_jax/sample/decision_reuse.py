@@ -16,7 +16,6 @@ BLOCK = 8  # pixels along the side of the squares whose means are compared
 _CHANGE = 0.024  # of a range of 2, of one square: 3 of 255 are seen as a change ...
 _NOISE_FACTOR = 6.0  # ... unless the noise of all squares is larger: standard deviations ...
 _LARGEST_CHANGE = 0.063  # ... up to 8 of 255
-_CUT = 0.15  # mean of the changes: another scene
 _TO_DEVIATION = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
 
 
@@ -81,11 +80,6 @@ def has_changed(before: np.ndarray, now: np.ndarray) -> bool:
         if np.abs(change).max() > limit:
             return True
     return False
-
-
-def is_cut(before: np.ndarray, now: np.ndarray) -> bool:
-    """Whether sources show another scene, by their `block_means` of two frames."""
-    return before.shape != now.shape or float(np.abs(now - before).mean()) > _CUT
 
 
 def block_means(images: np.ndarray) -> np.ndarray:

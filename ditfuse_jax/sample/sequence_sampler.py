@@ -17,7 +17,7 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.flow.guided_velocity import decide
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.network import Network
-from ditfuse_jax.sample.decision_reuse import BLOCK, block_means, is_cut
+from ditfuse_jax.sample.decision_reuse import BLOCK, block_means
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
 from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.structure import Structure, config_of
@@ -122,11 +122,7 @@ class SequenceSampler:
         means: np.ndarray,
         reuse: EncodingReuse,
     ) -> np.ndarray:
-        """Returns the state (1, H, W, 3) before the last step: the result of the global steps.
-
-        Where a frame follows one of the same scene, these begin at their last step, from the
-        result of that frame.
-        """
+        """Returns the state (1, H, W, 3) before the last step: the result of the global steps."""
         size = noise.shape[1:3]
         if len(times) == 2:
             return noise
@@ -135,16 +131,13 @@ class SequenceSampler:
         name, key = (size, "global"), branches.tokens.tobytes()
         found = reuse.decisions.find(name, 0, means, key)
         if found is not None:
-            return found[1]
-        before = reuse.decisions.before(name, key)
+            return found
         x = noise[:, : small[0], : small[1]]
-        if before is not None and not is_cut(before.means, means):
-            x, times = enlarge(before.value[0], x, times[-2]), times[-2:]
         images: Any = resize_linear(np.asarray(branches.images), small)
         downscaled = branches._replace(images=images)
         whole = self._tiled(parameters, downscaled, x, weights, times, reuse=reuse)
         state = enlarge(whole, noise, times[-2])
-        reuse.decisions.keep(name, means, key, (whole, state))
+        reuse.decisions.keep(name, means, key, state)
         return state
 
     @functools.cached_property

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ditfuse_jax.sample.decision_reuse import DecisionReuse, block_means, has_changed, is_cut
+from ditfuse_jax.sample.decision_reuse import DecisionReuse, block_means, has_changed
 
 KEY, NAME = b"prompt", ("size", 0)
 
@@ -66,9 +66,3 @@ def test_a_still_part_is_computed_again_in_turns_and_another_prompt_at_once():
         for turn in fresh[-1]:
             reuse.keep(("size", turn), means, KEY, "values")
     assert fresh == [[0, 1], [], [], [1], [0], [], [], [1], [0]]
-
-
-def test_only_another_scene_is_a_cut():
-    assert is_cut(block_means(scene()), block_means(scene() * 0 + 0.5))
-    assert is_cut(block_means(scene()), block_means(scene()[:, :32]))
-    assert not is_cut(block_means(scene()), seen(scene(), 3))

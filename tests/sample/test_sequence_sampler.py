@@ -107,7 +107,7 @@ def test_tiles_that_show_a_change_and_only_they_are_decided_again(tiles, fuse):
     shown = [k for k, (row, column) in enumerate(tiles.corners) if row < 8 and column < 8]
     assert tiles.decided == shown == [0]
     np.testing.assert_allclose(found[0], now[0] * 2 + now[1], atol=1e-5)
-    assert tiles.whole == [2, 1]  # the global steps begin at the last one
+    assert tiles.whole == [2, 2]
 
 
 def test_after_a_cut_all_is_computed_from_the_beginning(tiles, fuse):
