@@ -70,14 +70,23 @@ class Proxy:
         return dict(collections.Counter(request.kind for request in self.requests))
 
     def fail_for(
-        self, seconds: float, status: int = 503, kinds: tuple[str, ...] = (), text: str = "Busy"
+        self,
+        seconds: float,
+        status: int = 503,
+        kinds: tuple[str, ...] = (),
+        text: str = "Busy",
+        bucket: str = "",
     ) -> None:
-        """Answers with an error until some seconds have passed since the first request."""
+        """Answers with an error until some seconds have passed since the first request.
+
+        Only requests of these kinds and to this bucket count, by default all: others may be late
+        ones of an earlier test.
+        """
         body = json.dumps({"error": {"code": status, "message": text}}).encode()
         end: list[float] = []
 
         def decide(request: Request) -> tuple[int, bytes] | None:
-            if kinds and request.kind not in kinds:
+            if (kinds and request.kind not in kinds) or bucket not in request.url:
                 return None
             if not end:
                 end.append(time.monotonic() + seconds)

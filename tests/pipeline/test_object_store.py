@@ -132,7 +132,8 @@ class TestPackedData:
 
     def test_answers_503_and_lost_connections_are_waited_for(self, store, packed, capfd):
         address = upload(store, packed)
-        store.proxy.fail_for(2)  # before the folder is opened: records may be read ahead
+        # Before the folder is opened: records may be read ahead.
+        store.proxy.fail_for(2, bucket=address.split("/")[2])
         source = pipeline(address)
         with contextlib.closing(source.batches()) as batches:
             found = [digest(next(batches)) for _ in range(8)]

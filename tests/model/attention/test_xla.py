@@ -69,7 +69,7 @@ def test_values_and_gradients_do_not_depend_on_blocks_and_heads_per_iteration(
         return out, *gradients
 
     for ours, theirs in zip(run(cpu.attend), run(reference.attend), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=5e-6)
 
 
 @pytest.mark.parametrize(("rows", "per_row", "count"), [(12, 5, 1), (12, 20, 3), (7, 20, 7)])
