@@ -80,15 +80,8 @@ def evaluate_regions(
     source = labelled_source(data)
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(
-        checkpoint,
-        output,
-        sampling,
-        adapters,
-        base,
-        quantize,
-        files=("regions.json", "regions.png"),
-    )
+    files = ("regions.json", "regions.png")
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, files=files)
     changes: dict[str, dict[str, list[RegionChange]]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

@@ -77,15 +77,8 @@ def evaluate_segmentation(
     settings = {"tags": tags} | ({} if source.num_images > 2 else {"views": views or "m3"})
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
-    evaluated = open_model(
-        checkpoint,
-        output,
-        sampling,
-        adapters,
-        base,
-        quantize,
-        files=("segmentation.json", "segmentation.png"),
-    )
+    files = ("segmentation.json", "segmentation.png")
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, files=files)
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]
