@@ -139,7 +139,7 @@ def fuse_sequence(
         instruction.requests, _sampled_stacks(sources, pairs, reader, instruction.requests)
     )
     prompts = [instruction.prompt] if plain else []
-    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings)
+    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings, ahead=True)
     size = sources[0].size if is_video(output) else None
     work = SequenceWork(
         sources=sources,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ditfuse_jax.ahead import iterate_ahead
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
@@ -15,6 +16,7 @@ from ditfuse_jax.sample.text_slots import with_short_slots
 from ditfuse_jax.sample.trained import TrainedModel
 
 REUSE = 8
+_READ_AHEAD = _FUSED_AHEAD = 1  # frames that wait at most between two threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ class SequenceFuser:
         prompts: Sequence[str],
         count: int,
         settings: SequenceSettings | None = None,
+        *,
+        ahead: bool = False,
     ):
         """Creates a fuser.
 
@@ -60,6 +64,9 @@ class SequenceFuser:
             mark a region: then nothing is reused and text slots keep their length.
           count: number of sources.
           settings: how neighbouring frames are used.
+          ahead: read, fuse and smooth frames in a thread each, so that what is done to one frame
+            overlaps with what is done to those before and after.  Some frames are then read before
+            a fused one is given back: for sources that do not wait, not for a live camera.
         """
         settings = settings or SequenceSettings()
         if prompts:
@@ -67,6 +74,8 @@ class SequenceFuser:
         self.stack_fuser = StackFuser(trained, sampling)
         if prompts and settings.reuse > 1 and sampling.batch_size == 1:
             self.stack_fuser.reuse = EncodingReuse(settings.reuse)
+        self._ahead = ahead
+        self.stack_fuser.ahead = ahead and self.stack_fuser.reuse is not None
         self._smoother = StaticSmoother(settings.smoothing) if settings.smoothing else None
 
     def __call__(
@@ -80,11 +89,14 @@ class SequenceFuser:
         sources: dict[int, Sequence[np.ndarray]] = {}
 
         def remembered() -> Iterator[tuple[int, FusionInput]]:
-            for number, item in frames:
+            read = iterate_ahead(frames, _READ_AHEAD, "read") if self._ahead else frames
+            for number, item in read:
                 sources[number] = item.sources
                 yield number, item
 
-        for done in self.stack_fuser.fuse_iter(remembered()):
+        fused = self.stack_fuser.fuse_iter(remembered())
+        fused = iterate_ahead(fused, _FUSED_AHEAD, "fuse") if self._ahead else fused
+        for done in fused:
             for number, image in sorted(done.items()):
                 stack = sources.pop(number)
                 if self._smoother is not None:

@@ -71,7 +71,7 @@ class SequenceSampler:
         weights: np.ndarray,
         times: np.ndarray,
         reuse: EncodingReuse,
-    ) -> np.ndarray:
+    ) -> jax.Array:
         """Samples one frame.
 
         Args:
@@ -83,7 +83,7 @@ class SequenceSampler:
           reuse: what is kept from earlier frames.
 
         Returns:
-          (1, H, W, 3) pixels in about [-1, 1].
+          (1, H, W, 3) pixels in about [-1, 1], which may still be computed in the background.
         """
         tiled, kept = self._tiled, reuse.decisions
         images: Any = np.asarray(branches.images)[0, 0]
@@ -110,7 +110,7 @@ class SequenceSampler:
             decided.append(values)
         cells = np.concatenate(decided)[: len(tiles.corners)]  # the last group is filled up
         blended = _of_cells(tiles, tiles.tile[0] // cells.shape[1]).blend(cells)
-        return np.asarray(self._compose(parameters, blended, images))[None]
+        return self._compose(parameters, blended, images)
 
     def _start(
         self,
@@ -154,7 +154,7 @@ def _compose(model: "DiTFuse", cells: jax.Array, sources: jax.Array) -> jax.Arra
     from ditfuse_jax.model.heads.bands_planes import compose
 
     assert isinstance(model.head, BandsHead)
-    return compose(model.head, cells, sources)
+    return compose(model.head, cells, sources)[None]
 
 
 def _of_cells(tiles: Tiles, side: int) -> Tiles:

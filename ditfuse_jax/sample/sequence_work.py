@@ -1,5 +1,6 @@
 """The frames of a sequence that are fused one after the other into their output."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -137,8 +138,8 @@ def run_sequence(work: SequenceWork, target: SequenceOutput, output: Path) -> li
         mininterval=0.1 if steady else _SECONDS_BETWEEN_LINES,
         disable=quiet,
     )
-    with bar:
-        for number, image in work.frames(_read_ahead(work, missing, output)):
+    with bar, contextlib.closing(work.frames(_inputs(work, missing, output))) as fused:
+        for number, image in fused:
             size = image.shape[0], image.shape[1]
             target.write(number, image, work.metadata(size) if not is_video(output) else {})
             bar.update()
@@ -148,7 +149,7 @@ def run_sequence(work: SequenceWork, target: SequenceOutput, output: Path) -> li
     return paths
 
 
-def _read_ahead(
+def _inputs(
     work: SequenceWork, missing: Sequence[int], output: Path
 ) -> Iterator[tuple[int, FusionInput]]:
     """Passes the frames on; the first one makes the output's folder and may print a warning."""

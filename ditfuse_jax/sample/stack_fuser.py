@@ -1,14 +1,16 @@
 """Fusing images in memory: stacks and prompts in, fused images of the same size out."""
 
 import collections
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
 
+from ditfuse_jax.ahead import one_ahead
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import Canvas, check_same_size, fit_canvas, from_pixels, to_pixels
@@ -67,7 +69,9 @@ class StackFuser:
         self.trained = trained
         self.sampling = sampling = sampling or trained.sampling
         self._partitioner = partitioner
-        self.reuse: EncodingReuse | None = None  # of a sequence; see `SequenceFuser`
+        # Of a sequence; see `SequenceFuser`.
+        self.reuse: EncodingReuse | None = None
+        self.ahead = False  # whether a batch is begun before the last one is completed
         check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
         sampling.check_model(trained.model)
         structure = trained.structure
@@ -127,7 +131,8 @@ class StackFuser:
     ) -> Iterator[dict[int, np.ndarray]]:
         """Fuses a stream of numbered inputs; yields number -> image whenever some are done.
 
-        A batch holds inputs of equal size; only inputs whose batch is not full yet stay in memory.
+        A batch holds inputs of equal size; only inputs whose batch is not full yet stay in memory,
+        and with `ahead` those of one more batch.
 
         Raises:
           UserError: the sources of an input have different sizes, or see `compose`.
@@ -138,16 +143,21 @@ class StackFuser:
         self, inputs: Iterable[tuple[int, FusionInput]]
     ) -> Iterator[dict[int, np.ndarray]]:
         """Fuses by the prompts alone, whatever else the inputs ask for."""
+        begun = map(self._begin, self._batches(inputs))
+        for complete in one_ahead(begun) if self.ahead else begun:
+            yield complete()
+
+    def _batches(
+        self, inputs: Iterable[tuple[int, FusionInput]]
+    ) -> Iterator[list[tuple[int, FusionInput]]]:
         waiting: dict[tuple, list[tuple[int, FusionInput]]] = collections.defaultdict(list)
         for number, item in inputs:
-            group = waiting[self.batch_key(item)]
-            group.append((number, item))
-            if len(group) == self.sampling.batch_size:
-                yield self._run(group)
-                group.clear()
-        for group in waiting.values():
-            if group:
-                yield self._run(group)
+            key = self.batch_key(item)
+            waiting[key].append((number, item))
+            if len(waiting[key]) == self.sampling.batch_size:
+                group, waiting[key] = waiting[key], []
+                yield group
+        yield from filter(None, waiting.values())
 
     def batch_key(self, item: FusionInput) -> tuple:
         """Inputs with equal keys can share a batch.
@@ -160,7 +170,8 @@ class StackFuser:
         padded = self.canvas(*item.sources[0].shape[:2]).padded
         return item.group, padded, len(item.sources), slots
 
-    def _run(self, group: list[tuple[int, FusionInput]]) -> dict[int, np.ndarray]:
+    def _begin(self, group: list[tuple[int, FusionInput]]) -> Callable[[], dict[int, np.ndarray]]:
+        """Samples a batch; the function that is returned waits for the rest and makes images."""
         free_compiled_programs()
         inputs = [item for _, item in group]
         # A group that is not full is filled up with copies, so that it needs no other program.
@@ -179,7 +190,7 @@ class StackFuser:
         drawn = size if isinstance(space, LatentSpace) else (1, 1, 1)
         noise = _rows(standard_normal(key, size), count)
         posterior = standard_normal(jax.random.fold_in(key, 1), (pixels.shape[1], *drawn))
-        encode, decode = make_codec(space, self._partitioner)
+        encode, _ = make_codec(space, self._partitioner)
         sources = encode(self.trained.autoencoder, pixels, _rows(posterior, count))
         del pixels, posterior  # large images leave little memory
         weights = self.sampling.guidance.weights
@@ -191,8 +202,14 @@ class StackFuser:
             self.reuse.next_frame()
             kept["reuse"] = self.reuse
         out = self._sampler(self.trained.parameters, branches, noise, shares, **kept)
-        del branches, noise
-        images = decode(self.trained.autoencoder, out)
+        return functools.partial(self._complete, group, canvases, out)
+
+    def _complete(
+        self, group: list[tuple[int, FusionInput]], canvases: list[Canvas], out: Any
+    ) -> dict[int, np.ndarray]:
+        """Returns number -> fused image for what the sampler returned for a batch."""
+        _, decode = make_codec(self.trained.space, self._partitioner)
+        images = decode(self.trained.autoencoder, np.asarray(out))
         fused = {
             number: canvas.undo(to_pixels(image, item.output_depth))
             for (number, item), canvas, image in zip(group, canvases, images, strict=False)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import tqdm
 
+from ditfuse_jax.ahead import one_ahead
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.flow.guided_velocity import branch_velocities, encode, target_bias
@@ -126,7 +127,7 @@ class TiledSampler:
             x = np.asarray(x)
             sums = np.zeros((len(weights), *x.shape), x.dtype)
             done = 0
-            for part, corners in _one_ahead(parts(x, t)):
+            for part, corners in one_ahead(parts(x, t)):  # devices compute while we blend
                 real = min(len(corners), len(tiles.corners) - done)  # the others fill up the group
                 _add(sums, fetch(part, self.partitioner), corners[:real], tiles)
                 done += real
@@ -224,17 +225,6 @@ def fetch(array: jax.Array, partitioner: Partitioner | None) -> np.ndarray:
 
 def _bytes(encoded: EncodedCondition) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(encoded))
-
-
-def _one_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
-    """Passes parts on, each after the next one was started: devices compute while we blend."""
-    before = None
-    for part in parts:
-        if before is not None:
-            yield before
-        before = part
-    if before is not None:
-        yield before
 
 
 def cut_condition(branches: Any, corners: np.ndarray, tiles: Tiles) -> Condition:

@@ -39,7 +39,7 @@ class Tiles:
         return images.reshape(1, 8, 4, 8, 4, 3).mean((2, 4))
 
     def compose(self, parameters, cells, sources):
-        return np.kron(cells, np.ones((4, 4, 1), "f4")) + sources[0]
+        return (np.kron(cells, np.ones((4, 4, 1), "f4")) + sources[0])[None]
 
     def __call__(self, parameters, branches, noise, weights, times, reuse=None):
         self.whole.append(len(times) - 1)
