@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from ditfuse_jax.model import EncodedCondition
-from ditfuse_jax.sample.decision_reuse import DecisionReuse
+from ditfuse_jax.sample.decision_reuse import BLOCK, DecisionReuse, block_means
 
-_BLOCK = 8  # pixels along the side of the squares whose means are compared
-_CUT = 0.15  # mean absolute change of these, of a range of 2, at which a tile is encoded at once
+_CUT = 0.15  # mean absolute change of `block_means`, of a range of 2, at which a tile is encoded at once
 _MAX_BYTES = 2**29  # of all kept conditions of an image
 
 
@@ -68,8 +67,7 @@ class EncodingReuse:
 
 
 def _means(images: np.ndarray) -> np.ndarray:
-    """Means over squares of images (..., H, W, C)."""
-    *rest, height, width, channels = images.shape
-    images = images[..., : height - height % _BLOCK, : width - width % _BLOCK, :]
-    blocks = (height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
-    return images.reshape(*rest, *blocks, channels).mean(axis=(-4, -2))
+    """Means over squares, (N, h, w, C), of images (..., H, W, C)."""
+    height, width = images.shape[-3:-1]
+    whole = images[..., : height - height % BLOCK, : width - width % BLOCK, :]
+    return block_means(whole.reshape(-1, *whole.shape[-3:]))

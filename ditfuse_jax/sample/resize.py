@@ -1,6 +1,11 @@
 """Resizing of float images in NumPy, for sizes that occur once: nothing is compiled."""
 
+import functools
+
+import cv2
 import numpy as np
+
+_MOST_CHANNELS = 4  # that OpenCV transposes
 
 
 def resize_linear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -21,16 +26,44 @@ def _along(images: np.ndarray, axis: int, length: int) -> np.ndarray:
     old = images.shape[axis]
     if old == length:
         return images
-    lead, rest = images.shape[: images.ndim + axis], images.shape[images.ndim + axis + 1 :]
-    # One product of matrices for each image, or for each of its rows.
-    flat = images.reshape(*lead, old, -1)
-    return (_weights(old, length) @ flat).reshape(*lead, length, *rest)
+    lead, shape = images.shape[:-3], images.shape[-3:]
+    images = images.reshape(-1, *shape)
+    if axis == -3:
+        resized = [_rows(image, length) for image in images]
+    elif shape[-1] <= _MOST_CHANNELS:
+        resized = [_turned(_rows(_turned(image), length)) for image in images]
+    else:
+        resized = [_rows(image.swapaxes(0, 1), length).swapaxes(0, 1) for image in images]
+    return np.stack(resized).reshape(*lead, *resized[0].shape)
 
 
-def _weights(old: int, new: int) -> np.ndarray:
-    """(new, old) float32: the share of each old pixel in each new one; every row adds up to 1."""
+def _rows(image: np.ndarray, length: int) -> np.ndarray:
+    """Resizes (N, M, C) to (length, M, C).
+
+    A sum of few rows for each, and no product of matrices: NumPy's library shares it between
+    threads that use up processors while they wait for each other.
+    """
+    places, weights = _taps(len(image), length)
+    result = image[places[0]] * weights[0, :, None, None]
+    for place, weight in zip(places[1:], weights[1:], strict=True):
+        result += image[place] * weight[:, None, None]
+    return result
+
+
+def _turned(image: np.ndarray) -> np.ndarray:
+    """(N, M, C) -> (M, N, C)."""
+    return cv2.transpose(image).reshape(image.shape[1], image.shape[0], -1)
+
+
+@functools.lru_cache(maxsize=16)
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, new) the old pixels that each new one is made of, and float32 (K, new) their shares."""
     scale = old / new
+    reach = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale - 0.5
-    distances = np.abs(centres[:, None] - np.arange(old)) / max(scale, 1.0)
-    triangle = np.maximum(0, 1 - distances)
-    return (triangle / triangle.sum(1, keepdims=True)).astype(np.float32)
+    first = np.floor(centres - reach).astype(int) + 1
+    places = first + np.arange(int(2 * reach) + 1)[:, None]
+    triangle = np.maximum(0, 1 - np.abs(centres - places) / reach)
+    triangle[(places < 0) | (places >= old)] = 0
+    weights = (triangle / triangle.sum(0)).astype(np.float32)
+    return np.clip(places, 0, old - 1), weights
