@@ -14,7 +14,7 @@ import numpy as np
 from ditfuse_jax.model import EncodedCondition
 from ditfuse_jax.sample.decision_reuse import BLOCK, DecisionReuse, block_means
 
-_CUT = 0.15  # mean absolute change of `block_means`, of a range of 2, at which a tile is encoded at once
+_CUT = 0.15  # mean absolute change of `block_means` at which a tile is encoded at once
 _MAX_BYTES = 2**29  # of all kept conditions of an image
 
 

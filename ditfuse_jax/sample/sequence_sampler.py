@@ -6,16 +6,19 @@ the tiles are blended, instead of their images, and one program fuses the whole 
 transformer is needed only for tiles whose sources have changed (`decision_reuse.py`).
 """
 
+import collections
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.flow.guided_velocity import decide
-from ditfuse_jax.model import Condition
+from ditfuse_jax.flow.guided_velocity import SAMPLING_T_EPS, decide
+from ditfuse_jax.flow.path import to_velocity
+from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.network import Network
 from ditfuse_jax.sample.decision_reuse import BLOCK, block_means
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
@@ -27,6 +30,8 @@ from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 if TYPE_CHECKING:
     from ditfuse_jax.model import DiTFuse
 
+_RUNNING = 4  # groups of tiles that are computed at the same time at most
+_Part = tuple[np.ndarray, Condition, EncodedCondition]
 _MAX_PIXELS = 2**21  # the program for a frame takes 200 bytes for each
 
 
@@ -85,32 +90,60 @@ class SequenceSampler:
         Returns:
           (1, H, W, 3) pixels in about [-1, 1], which may still be computed in the background.
         """
-        tiled, kept = self._tiled, reuse.decisions
         images: Any = np.asarray(branches.images)[0, 0]
-        means = block_means(images)
-        key = branches.tokens.tobytes()
-        size = (images.shape[1], images.shape[2])
-        tiles = plan_tiles(size, tiled.tile, config_of(tiled.structure, parameters).patch_size)
-        groups = tiled.groups(tiles, 1)
+        means, key = block_means(images), branches.tokens.tobytes()
+        tiles, groups = self._plan(parameters, (images.shape[1], images.shape[2]))
+        shown = [
+            np.concatenate([_cut_means(means, one, tiles) for one in group]) for group in groups
+        ]
+        names = [(tiles.size, k) for k in range(len(groups))]
+        kept = reuse.decisions
+        values = [kept.find(name, k, shown[k], key) for k, name in enumerate(names)]
+        missing = [k for k, value in enumerate(values) if value is None]
+        if missing:
+            x = self._start(parameters, branches, noise, weights, times, means, reuse)
+            parts = self._encoded(parameters, branches, weights, tiles, groups, missing, reuse)
+            decided = self._decided(parameters, parts, x, times[-2], tiles)
+            for k, value in zip(missing, decided, strict=True):
+                values[k] = value
+                kept.keep(names[k], shown[k], key, value)
+        return self._compose(parameters, _blended(values, tiles), images)
 
-        @functools.cache
-        def start() -> np.ndarray:
-            return self._start(parameters, branches, noise, weights, times, means, reuse)
+    def _plan(self, parameters: Any, size: tuple[int, int]) -> tuple[Tiles, list[np.ndarray]]:
+        """Returns the tiles of an image, and the corners of those that are computed together."""
+        patch = config_of(self._tiled.structure, parameters).patch_size
+        tiles = plan_tiles(size, self._tiled.tile, patch)
+        return tiles, self._tiled.groups(tiles, 1, on_cpu=1)  # others than those that changed wait
 
-        decided = []
-        for k, corners in enumerate(groups):
-            shown = np.concatenate([_cut_means(means, corner, tiles) for corner in corners])
-            values = kept.find((size, k), k, shown, key)
-            if values is None:
-                cut = cut_condition(branches, corners, tiles)
-                encoded = tiled.encoded(parameters, cut, weights, reuse, size, k, len(groups))
-                x = np.concatenate([tiles.cut(start(), corner) for corner in corners])
-                values = np.asarray(self._decide(parameters, encoded, cut, x, times[-2]))
-                kept.keep((size, k), shown, key, values)
-            decided.append(values)
-        cells = np.concatenate(decided)[: len(tiles.corners)]  # the last group is filled up
-        blended = _of_cells(tiles, tiles.tile[0] // cells.shape[1]).blend(cells)
-        return self._compose(parameters, blended, images)
+    def _encoded(
+        self,
+        parameters: Any,
+        branches: Condition,
+        weights: np.ndarray,
+        tiles: Tiles,
+        groups: Sequence[np.ndarray],
+        chosen: Sequence[int],
+        reuse: EncodingReuse,
+    ) -> Iterator[_Part]:
+        """Yields corners, condition and encoded condition of the chosen groups of tiles."""
+        for k in chosen:
+            cut = cut_condition(branches, groups[k], tiles)
+            encoded = self._tiled.encoded(
+                parameters, cut, weights, reuse, tiles.size, k, len(groups)
+            )
+            yield groups[k], cut, encoded
+
+    def _decided(
+        self, parameters: Any, parts: Iterable[_Part], x: np.ndarray, t: Any, tiles: Tiles
+    ) -> Iterator[np.ndarray]:
+        """Yields the values of the cells (T, h, w, C) of each group of tiles, at x (1, H, W, 3)."""
+        running: collections.deque[jax.Array] = collections.deque()
+        for corners, cut, encoded in parts:
+            rows = np.concatenate([tiles.cut(x, corner) for corner in corners])
+            running.append(self._decide(parameters, encoded, cut, rows, t))
+            if len(running) > _RUNNING:
+                yield np.asarray(running.popleft())
+        yield from map(np.asarray, running)
 
     def _start(
         self,
@@ -135,14 +168,24 @@ class SequenceSampler:
         x = noise[:, : small[0], : small[1]]
         images: Any = resize_linear(np.asarray(branches.images), small)
         downscaled = branches._replace(images=images)
-        whole = self._tiled(parameters, downscaled, x, weights, times, reuse=reuse)
-        state = enlarge(whole, noise, times[-2])
+        tiles, groups = self._plan(parameters, small)
+        everything = range(len(groups))
+        parts = self._encoded(parameters, downscaled, weights, tiles, groups, everything, reuse)
+        parts = list(parts)
+        for t, following in itertools.pairwise(times):
+            cells = _blended(list(self._decided(parameters, parts, x, t, tiles)), tiles)
+            x = np.asarray(self._step(parameters, cells, images[0, 0], x, t, following))
+        state = enlarge(x, noise, times[-2])
         reuse.decisions.keep(name, means, key, state)
         return state
 
     @functools.cached_property
     def _decide(self) -> Callable[..., jax.Array]:
         return self._tiled.compiled(decide)
+
+    @functools.cached_property
+    def _step(self) -> Callable[..., jax.Array]:
+        return self._tiled.compiled(_step)
 
     @functools.cached_property
     def _compose(self) -> Callable[..., jax.Array]:
@@ -155,6 +198,26 @@ def _compose(model: "DiTFuse", cells: jax.Array, sources: jax.Array) -> jax.Arra
 
     assert isinstance(model.head, BandsHead)
     return compose(model.head, cells, sources)[None]
+
+
+def _step(
+    model: "DiTFuse",
+    cells: jax.Array,
+    sources: jax.Array,
+    x: jax.Array,
+    t: jax.Array,
+    following: jax.Array,
+) -> jax.Array:
+    """Returns the state (1, H, W, 3) at the time `following`, after Euler's step from x at t."""
+    prediction = _compose(model, cells, sources)
+    kind = model.config.prediction
+    return x + (following - t) * to_velocity(kind, prediction, x, t, SAMPLING_T_EPS)
+
+
+def _blended(values: Sequence[np.ndarray], tiles: Tiles) -> np.ndarray:
+    """Returns the cells (h, w, C) of an image, of those of its groups of tiles, (T, h, w, C)."""
+    cells = np.concatenate(values)[: len(tiles.corners)]  # the last group is filled up
+    return _of_cells(tiles, tiles.tile[0] // cells.shape[1]).blend(cells)
 
 
 def _of_cells(tiles: Tiles, side: int) -> Tiles:

@@ -158,13 +158,16 @@ class TiledSampler:
             reuse.keep(size, group, condition, encoded, groups)
         return encoded
 
-    def groups(self, tiles: Tiles, rows: int) -> list[np.ndarray]:
+    def groups(
+        self, tiles: Tiles, rows: int, on_cpu: int = _TILES_PER_GROUP_CPU
+    ) -> list[np.ndarray]:
         """Corners (T, 2) of the tiles that are computed together, for a batch of `rows` images.
 
         All groups have the same size, with which the devices of a mesh share their T * B rows
-        evenly; the last one is filled up with copies of its last tile.
+        evenly; the last one is filled up with copies of its last tile.  `on_cpu`: tiles of a group
+        on a CPU.
         """
-        size = _TILES_PER_GROUP_CPU if self._on_cpu else _TILES_PER_GROUP
+        size = on_cpu if self._on_cpu else _TILES_PER_GROUP
         if self.partitioner is not None:
             parts = self.partitioner.data_parallel
             size += -size % (parts // math.gcd(parts, rows))

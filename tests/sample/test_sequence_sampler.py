@@ -11,7 +11,9 @@ from ditfuse_jax.model.network import Network
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
 from ditfuse_jax.sample.sequence_sampler import SequenceSampler, decides_by_cells
 
+SIZE = (64, 96)
 TIMES = np.array([0, 0.5, 1], "f4")
+GLOBAL = [(0, 0.5), (0.5, 1)]  # the steps of the downscaled frame
 
 
 class Tiles:
@@ -21,29 +23,33 @@ class Tiles:
 
     def __init__(self, config):
         self.structure = Network(config)
-        self.decided, self.whole = [], []
+        self.decided, self.steps, self.corners = [], [], None
 
-    def groups(self, tiles, rows):
-        self.corners = tiles.corners
+    def groups(self, tiles, rows, on_cpu):
+        assert on_cpu == 1
+        self.corners = tiles.corners if tiles.size == SIZE else self.corners
         return list(tiles.corners[:, None])
 
     def encoded(self, parameters, condition, weights, reuse, size, group, groups):
-        return group
+        return size, group
 
     def compiled(self, function):
-        return {"decide": self.decide, "_compose": self.compose}[function.__name__]
+        programs = {"decide": self.decide, "_compose": self.compose, "_step": self.step}
+        return programs[function.__name__]
 
-    def decide(self, parameters, group, condition, x, t):
-        self.decided.append(group)
+    def decide(self, parameters, encoded, condition, x, t):
+        size, group = encoded
+        if size == SIZE:  # else it belongs to the global steps
+            self.decided.append(group)
         images = condition.images[:, 0] + condition.images[:, 1]
         return images.reshape(1, 8, 4, 8, 4, 3).mean((2, 4))
 
     def compose(self, parameters, cells, sources):
         return (np.kron(cells, np.ones((4, 4, 1), "f4")) + sources[0])[None]
 
-    def __call__(self, parameters, branches, noise, weights, times, reuse=None):
-        self.whole.append(len(times) - 1)
-        return branches.images[0, :, 0]
+    def step(self, parameters, cells, sources, x, t, following):
+        self.steps.append((float(t), float(following)))
+        return sources[:1]
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def fuse(tiles):
 
 def test_the_first_frame_is_decided_in_all_tiles_and_blended_without_a_seam(tiles, fuse):
     found = fuse(picture())
-    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2]
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.steps == GLOBAL
     # Cells that agree where tiles overlap are unchanged by blending.
     expected = picture()[0] * 2 + picture()[1]
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
@@ -88,7 +94,7 @@ def test_the_first_frame_is_decided_in_all_tiles_and_blended_without_a_seam(tile
 def test_a_still_frame_is_decided_nowhere_and_is_the_same(tiles, fuse):
     first = fuse(picture())
     np.testing.assert_array_equal(fuse(picture()), first)
-    assert not tiles.decided and tiles.whole == [2]
+    assert not tiles.decided and tiles.steps == GLOBAL
 
 
 def test_pixels_are_those_of_the_present_frame_where_nothing_is_decided(tiles, fuse):
@@ -107,19 +113,19 @@ def test_tiles_that_show_a_change_and_only_they_are_decided_again(tiles, fuse):
     shown = [k for k, (row, column) in enumerate(tiles.corners) if row < 8 and column < 8]
     assert tiles.decided == shown == [0]
     np.testing.assert_allclose(found[0], now[0] * 2 + now[1], atol=1e-5)
-    assert tiles.whole == [2, 2]
+    assert tiles.steps == GLOBAL * 2
 
 
 def test_after_a_cut_all_is_computed_from_the_beginning(tiles, fuse):
     fuse(picture())
     fuse(-np.sign(picture()))
-    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2, 2]
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.steps == GLOBAL * 2
 
 
 def test_another_prompt_is_decided_at_once(tiles, fuse):
     fuse(picture())
     fuse(picture(), token=2)
-    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.whole == [2, 2]
+    assert sorted(tiles.decided) == list(range(len(tiles.corners))) and tiles.steps == GLOBAL * 2
 
 
 def test_settings_of_several_steps_at_full_size_or_with_guidance_do_not_fit(tiles):
