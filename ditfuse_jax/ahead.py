@@ -1,7 +1,7 @@
 """Iterating in a thread, some items ahead of the consumer."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ def iterate_ahead(items: Iterable[_Item], count: int, name: str) -> Iterator[_It
     """Yields the items in order, while a thread produces those that come next.
 
     An error of `items` is raised here in its place, after all items before it.  When the consumer
-    stops, by an error of its own or by Ctrl-C, the thread ends after the item that it is producing;
-    nobody waits for that.
+    stops, by an error of its own or by Ctrl-C, the thread closes `items` after the one that it is
+    producing, and ends; nobody waits for that.
 
     Args:
       items: iterated in the thread only.
@@ -23,8 +23,8 @@ def iterate_ahead(items: Iterable[_Item], count: int, name: str) -> Iterator[_It
     """
     source = iter(items)
     threads = ThreadPoolExecutor(1, thread_name_prefix=f"ditfuse-{name}")
+    waiting: collections.deque[Future[Any]] = collections.deque()
     try:
-        waiting: collections.deque[Future[Any]] = collections.deque()
         while True:
             while len(waiting) < count:
                 waiting.append(threads.submit(next, source, _END))
@@ -34,7 +34,11 @@ def iterate_ahead(items: Iterable[_Item], count: int, name: str) -> Iterator[_It
             waiting.append(threads.submit(next, source, _END))
             yield item
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        if isinstance(source, Generator):
+            threads.submit(source.close)
+        threads.shutdown(wait=False)
 
 
 def one_ahead(items: Iterable[_Item]) -> Iterator[_Item]:

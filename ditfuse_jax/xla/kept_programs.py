@@ -38,6 +38,7 @@ _PACKAGE = Path(__file__).parents[1]
 _KEPT_DAYS = 30
 
 _loaded: dict[str, Any] = {}
+_last_settings: tuple[dict[str, Any], tuple[tuple[str, str], ...]] = {}, ()
 _unusable: set[Path] = set()  # folders that could not be written
 _lock = threading.Lock()
 
@@ -67,11 +68,13 @@ class KeptProgram:
         leaves, structure = jax.tree.flatten(args)
         if folder is None or not all(map(_is_on_first_device, leaves)):
             return self._function(*args)
-        types = tuple((x.shape, np.dtype(x.dtype).name) for x in leaves)
+        types = tuple((x.shape, x.dtype) for x in leaves)
         signature = structure, types, _settings()
         key = self._signatures.get(signature)
         if key is None:
-            key = self._signatures[signature] = key_of(self._parts, signature)
+            named = tuple((shape, np.dtype(dtype).name) for shape, dtype in types)
+            key = key_of(self._parts, (structure, named, _settings()))
+            self._signatures[signature] = key
         return self._program(key, folder / f"{key}.bin", args)(*args)
 
     def _program(self, key: str, path: Path, args: Any) -> Callable[..., Any]:
@@ -161,11 +164,17 @@ def _is_on_first_device(array: Any) -> bool:
 
 def _settings() -> tuple[tuple[str, str], ...]:
     """Returns JAX's settings, which may change within a process."""
-    return tuple(
-        (name, str(value))
-        for name, value in sorted(jax.config.values.items())
-        if not any(word in name for word in _PLACES)
-    )
+    global _last_settings
+    values, settings = _last_settings
+    if jax.config.values != values:  # listing them takes longer than a small program
+        values = dict(jax.config.values)
+        settings = tuple(
+            (name, str(value))
+            for name, value in sorted(values.items())
+            if not any(word in name for word in _PLACES)
+        )
+        _last_settings = values, settings
+    return settings
 
 
 @functools.cache

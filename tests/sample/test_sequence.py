@@ -3,6 +3,9 @@
 The sampler is replaced by one that returns the mean of the sources.
 """
 
+import errno
+import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import read_image, read_metadata, write_image
 from ditfuse_jax.images.video import probe_video, read_frames
+from ditfuse_jax.images.video_parts import count_packets
 from ditfuse_jax.images.video_writer import VideoWriter, read_video_metadata
 from ditfuse_jax.model.space import PixelSpace
 from ditfuse_jax.sample import StackFuser, TrainedModel, fuse, sequence, sequence_output
@@ -45,7 +49,7 @@ def fused_frames(monkeypatch, trained):
 
 def shade(k):
     """Colour of frame k."""
-    return np.array([20 + 10 * k, 60, 200 - 10 * k], np.uint8)
+    return np.array([20 + 10 * (k % 18), 60, 200 - 10 * (k % 18)], np.uint8)
 
 
 def frame(k, size=(32, 48)):
@@ -220,6 +224,52 @@ def test_an_interrupted_video_goes_on_where_it_stopped(
     assert fused_frames[0] - before == 2
 
 
+def test_ctrl_c_while_a_frame_is_written_keeps_those_before_and_ends_the_threads(
+    fused_frames, make, tmp_path, monkeypatch
+):
+    vis, ir, output = make("vis.mp4", 30), make("ir.mp4", 30), tmp_path / "x.mp4"
+    write = sequence_output.VideoFile.write
+
+    def interrupted(self, number, image, metadata):
+        if number == 3:
+            raise KeyboardInterrupt
+        write(self, number, image, metadata)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sequence_output.VideoFile, "write", interrupted)
+        fuse_to(output, vis, ir)
+    (part,) = next(tmp_path.glob("x.mp4.parts-*")).iterdir()
+    assert count_packets(part) == 3
+    for thread in threading.enumerate():
+        if thread.name.startswith("ditfuse-"):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert fused_frames[0] <= 3 + 5  # one is written, and in each thread few are ahead
+    before = fused_frames[0]
+    fuse_to(output, vis, ir)
+    assert fused_frames[0] - before == 27
+    np.testing.assert_allclose(colours(output), expected(30), atol=3)
+
+
+def test_a_full_disk_has_one_line_that_says_what_is_kept(fused_frames, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequence_output, "_PART_FRAMES", 2)
+    vis, ir, output = make("vis.mp4"), make("ir.mp4"), tmp_path / "x.mp4"
+    encode = VideoWriter._write
+
+    def full(self, image):
+        if "00000002" in self.path.name:
+            with self._failures():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        encode(self, image)
+
+    monkeypatch.setattr(VideoWriter, "_write", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left .*; 2 frames are kept"):
+        fuse_to(output, vis, ir)
+    assert [path.name for path in next(tmp_path.glob("x.mp4.parts-*")).iterdir()] == [
+        "00000000.mp4"
+    ]
+
+
 def test_kept_parts_of_another_job_are_not_used(fused_frames, make, tmp_path, monkeypatch):
     vis, ir, output = make("vis.mp4"), make("ir.mp4"), tmp_path / "x.mp4"
     go_on = stop_after(monkeypatch, 4, KeyboardInterrupt())
@@ -273,6 +323,8 @@ def test_a_frame_that_cannot_be_read_is_named_and_what_is_done_stays(fused_frame
     (ir / "3.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"ir/3.png: is not an image"):
         fuse_to(output, vis, ir, fps=25)
+    (part,) = next(tmp_path.glob("x.mp4.parts-*")).iterdir()
+    assert count_packets(part) == 3
     write_image(ir / "3.png", frame(3, (30, 48)))
     write_image(vis / "3.png", frame(3, (30, 48)))
     with pytest.raises(UserError, match=r"vis/3.png is 48x30, the first frame 48x32"):

@@ -122,6 +122,30 @@ def test_settings_out_of_range_are_refused(settings):
 
 
 @pytest.mark.slow
+def test_frames_that_are_fused_ahead_are_the_same(scene):
+    trained = load_trained("small")
+    sampling = trained.sampling.override({"tile": 64})
+    prompt = standard_prompt("ivif", 2)
+
+    def frames(failing=False):
+        for k in range(6):
+            if failing and k == 4:
+                raise UserError("a damaged frame")
+            yield k, FusionInput([noisy(scene, k // 2), noisy(255 - scene, 50 + k)], prompt)
+
+    alone = list(SequenceFuser(trained, sampling, [prompt], 2)(frames()))
+    ahead = list(SequenceFuser(trained, sampling, [prompt], 2, ahead=True)(frames()))
+    assert [number for number, _ in ahead] == [0, 1, 2, 3, 4, 5]
+    for (_, one), (_, other) in zip(alone, ahead, strict=True):
+        np.testing.assert_array_equal(one, other)
+    found = []
+    with pytest.raises(UserError, match=r"^a damaged frame$"):
+        for number, _ in SequenceFuser(trained, sampling, [prompt], 2, ahead=True)(frames(True)):
+            found.append(number)
+    assert found == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
 def test_reused_conditions_change_little(scene):
     trained = load_trained("small")
     sampling = trained.sampling.override({"tile": 64})
