@@ -20,7 +20,7 @@ PACKAGE = ROOT / "ditfuse_jax"
 
 # A package imports only packages before it.
 PACKAGES = (
-    *("process_exit", "errors", "checks", "config_names"),
+    *("process_exit", "errors", "checks", "config_names", "ahead"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
     *("compat", "files", "hub", "main_guard", "resources", "launchers", "working_memory"),
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
