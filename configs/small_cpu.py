@@ -76,6 +76,7 @@ def get_config(arg: str = "data") -> Config:
     config.sample.guidance_scale = 1.0
     config.sample.image_guidance_scale = 1.0
     config.sample.limit_chroma = True
+    config.sample.refine = True
     config.sample.max_side = 0  # tiles: any size
     config.sample.tile = 160  # as in training
     config.sample.global_steps = 1  # recognises the scene and sets tones

@@ -12,6 +12,7 @@ import numpy as np
 from ditfuse_jax.degrade.adjust import LUMA_WEIGHTS
 from ditfuse_jax.degrade.darkness import estimate_darkening, undo_darkening
 from ditfuse_jax.degrade.deblur import deblur
+from ditfuse_jax.images.guided_filter import guided_filter
 from ditfuse_jax.registry import Registry
 
 Restoration = Callable[[np.ndarray], np.ndarray]
@@ -106,7 +107,8 @@ def dehaze(image: np.ndarray) -> np.ndarray:
     dark = cv2.erode(image.min(axis=-1), kernel)
     airlight = max(float(np.median(luma[dark >= np.percentile(dark, 99)])), _LEAST_AIRLIGHT)
     thick = cv2.erode((image / airlight).min(axis=-1), kernel)
-    transmission = _guided(luma / 255, 1 - _HAZE * np.clip(thick, 0, 1), 4 * radius, 1e-3)
+    veiled = 1 - _HAZE * np.clip(thick, 0, 1)
+    transmission = guided_filter(veiled, luma / 255, 4 * radius, 1e-3)
     transmission = np.clip(transmission, _THINNEST, 1)[..., None]
     return np.clip((image - airlight) / transmission + airlight, 0, 255)
 
@@ -165,16 +167,3 @@ def _minkowski_mean(values: np.ndarray, power: float) -> np.ndarray:
     """Returns the means of the channels, (3,), divided by their mean; 1 for an image of zeros."""
     means = np.mean(np.power(values, power), axis=(0, 1)) ** (1 / power)
     return np.maximum(means, 1e-3) / max(float(means.mean()), 1e-3) if means.any() else means + 1
-
-
-def _guided(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """Guided filter of `values` (H, W) by `guide` (H, W); He et al. 2010."""
-    size = (2 * radius + 1, 2 * radius + 1)
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return cv2.blur(x, size, borderType=cv2.BORDER_REFLECT)
-
-    of_guide, of_values = mean(guide), mean(values)
-    covariance = mean(guide * values) - of_guide * of_values
-    slope = covariance / (mean(guide * guide) - of_guide**2 + epsilon)
-    return mean(slope) * guide + mean(of_values - slope * of_guide)

@@ -96,6 +96,11 @@ class SamplingConfig:
         False,
         "true: no more chroma than the sources have, unless the prompt's tags ask for it",
     )
+    refine: bool = _setting(
+        False,
+        "true: fusions of focuses choose one source for every pixel, and fusions of exposures get "
+        "even tones",
+    )
     class_map: bool = _setting(
         False,
         "true: classes are found by one fusion in which the model marks all of them, and their "

@@ -4,7 +4,7 @@ In memory an image is an RGB array (H, W, 3), uint8 or, where full depth is aske
 is 0 and white 255 or 65535, whatever the range of the file's samples was.
 """
 
-from ditfuse_jax.images.chroma import is_grey, limit_chroma
+from ditfuse_jax.images.chroma import is_grey, limit_chroma, unit_luma
 from ditfuse_jax.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -86,6 +86,7 @@ __all__ = [
     "resize_image",
     "to_pixels",
     "to_uint8",
+    "unit_luma",
     "with_depth",
     "write_image",
 ]

@@ -1,4 +1,4 @@
-"""Limiting the chroma of a fused image to that of its sources."""
+"""Luma, and limiting the chroma of a fused image to that of its sources."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,12 @@ _NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
 def is_grey(image: np.ndarray) -> bool:
     """Whether the three channels of an image (H, W, 3) are equal."""
     return bool((image == image[..., :1]).all())
+
+
+def unit_luma(image: np.ndarray) -> np.ndarray:
+    """Returns the luma (BT.601) of uint8 or uint16 (H, W, 3) as float32 (H, W) in 0..1."""
+    weights = np.array([_RED, _GREEN, _BLUE], np.float32) / np.iinfo(image.dtype).max
+    return cv2.transform(image.astype(np.float32), weights[None])
 
 
 def limit_chroma(

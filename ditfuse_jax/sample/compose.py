@@ -25,6 +25,8 @@ from ditfuse_jax.sample.region import check_region_size, region_weights
 
 Numbered = Iterable[tuple[int, FusionInput]]
 Fuse = Callable[[Numbered], Iterator[dict[int, np.ndarray]]]
+# (fused image, what it was fused from) -> what counts as that fusion.
+Refine = Callable[[np.ndarray, FusionInput], np.ndarray]
 _Key = tuple[Hashable, str]  # of a fusion: the scene and the prompt
 
 # The parts of an image: the fusion that is asked for, the one without a request, and the one of the
@@ -36,7 +38,10 @@ _MARKED = "mark"  # the group of the fusions that mark classes
 
 
 def compose(
-    fuse: Fuse, inputs: Numbered, marks: OverlayMarks | None = None
+    fuse: Fuse,
+    inputs: Numbered,
+    marks: OverlayMarks | None = None,
+    refine: Refine = lambda image, part: image,
 ) -> Iterator[dict[int, np.ndarray]]:
     """Fuses a stream of numbered inputs, each by as many fusions as it needs.
 
@@ -46,6 +51,8 @@ def compose(
       fuse: fuses inputs by their prompts alone, as a stream of number -> image.
       inputs: fused in order; only those whose fusions are not complete stay in memory.
       marks: how classes are marked; by default each by the model's own overlay.
+      refine: for the fusions that become the image; those in which classes are found are compared
+        with each other as the model gives them.
 
     Raises:
       UserError: a region is of another size than its sources, or there is no source of a role.
@@ -77,6 +84,8 @@ def compose(
         for number, (item, parts) in list(waiting.items()):
             if all(_key(part) in images for part in parts.values()):
                 own = {name: images[_key(part)][1] for name, part in parts.items()}
+                for name in {_ASKED, _PLAIN} & set(parts):
+                    own[name] = refine(own[name], parts[name])
                 for part in parts.values():
                     if part.group == _MARKED:  # without a plain fusion: see `_parts`
                         own.setdefault(_UNMARKED, with_depth(part.sources[0], part.output_depth))

@@ -33,6 +33,7 @@ from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.marking import make_marks
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
+from ditfuse_jax.sample.refinement import refined
 from ditfuse_jax.sample.sampler import make_codec, make_sampler
 from ditfuse_jax.sample.trained import TrainedModel, for_sampling
 
@@ -137,7 +138,10 @@ class StackFuser:
         Raises:
           UserError: the sources of an input have different sizes, or see `compose`.
         """
-        return compose(self._fuse_prompts, inputs, make_marks(self.sampling))
+        return compose(self._fuse_prompts, inputs, make_marks(self.sampling), self._refined)
+
+    def _refined(self, image: np.ndarray, part: FusionInput) -> np.ndarray:
+        return refined(image, part.sources, part.prompt) if self.sampling.refine else image
 
     def _fuse_prompts(
         self, inputs: Iterable[tuple[int, FusionInput]]

@@ -1,0 +1,90 @@
+"""What is done with fused images after sampling."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ditfuse_jax import Fuser
+from ditfuse_jax.prompts.requests import Request
+from ditfuse_jax.sample.compose import compose
+from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.marking import OverlayMarks
+from ditfuse_jax.sample.refinement import REFINEMENTS, refined
+
+FOCUS = "[FUSION]. <MULTI-FOCUS>. <img><|image_1|></img> <img><|image_2|></img> Fuse."
+
+
+def _focuses() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    sharp = cv2.resize(sharp, (128, 80), interpolation=cv2.INTER_LINEAR)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 3)
+    left, right = sharp.copy(), sharp.copy()
+    left[:, 64:], right[:, :64] = blurred[:, 64:], blurred[:, :64]
+    return [left, right]
+
+
+@pytest.fixture(scope="module")
+def fuser() -> Fuser:
+    return Fuser.load("small")
+
+
+def _share_copied(image: np.ndarray, sources: list[np.ndarray]) -> float:
+    return float(
+        np.mean([(image == one).all(axis=-1) for one in sources], axis=0).astype(bool).mean()
+    )
+
+
+def test_the_bundled_model_copies_most_pixels_of_two_focuses(fuser):
+    sources = _focuses()
+    assert _share_copied(fuser(*sources, task="mff").image, sources) > 0.7
+    plain = fuser(*sources, task="mff", refine=False).image
+    assert _share_copied(plain, sources) < 0.5
+
+
+def test_fusions_of_other_kinds_of_sources_are_those_of_the_model(fuser):
+    sources = _focuses()
+    for task in ("ivif", "fuse"):
+        image = fuser(*sources, task=task).image
+        np.testing.assert_array_equal(image, fuser(*sources, task=task, refine=False).image)
+
+
+def test_what_a_request_has_changed_is_not_undone():
+    image = np.full((8, 8, 3), 200, np.uint8)
+    sources = [np.zeros_like(image), np.zeros_like(image)]
+    for tags in ("[CONTROL]. <LIGHT+>", "[FUSION]. <MULTI-FOCUS>. <LIGHT+>", "[SEG]", "no tags"):
+        np.testing.assert_array_equal(refined(image, sources, f"{tags}. Fuse."), image)
+    assert not refined(image, sources, FOCUS).any()
+
+
+def test_an_extension_adds_a_refinement_for_its_tag(monkeypatch):
+    monkeypatch.setitem(REFINEMENTS._entries, "MULTI-ANGLE", lambda image, sources: sources[0])
+    image = np.full((2, 2, 3), 9, np.uint8)
+    sources = [np.zeros_like(image)]
+    assert not refined(image, sources, "[FUSION]. <MULTI-ANGLE>. Fuse.").any()
+
+
+def test_classes_are_found_in_fusions_as_the_model_gives_them():
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    marked = grey.copy()
+    marked[:2] = (250, 20, 20)
+    seen = []
+
+    def fuse(inputs):
+        for number, item in inputs:
+            yield {number: marked if item.prompt.startswith("[SEG]") else grey}
+
+    class Marks(OverlayMarks):
+        def find(self, request, marked, plain):
+            seen.append(plain.copy())
+            return super().find(request, marked, plain)
+
+    item = FusionInput(
+        [grey, grey], FOCUS, applied=(Request("brightness", 1, ("sky",)),), plain=FOCUS
+    )
+    ((image,),) = [
+        list(done.values())
+        for done in compose(fuse, [(0, item)], Marks(), lambda image, part: image // 2)
+    ]
+    np.testing.assert_array_equal(seen[0], grey)  # not refined
+    assert image[3, 3, 0] < 80  # the refined fusion, brighter; 100 and more otherwise
