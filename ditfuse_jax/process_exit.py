@@ -1,8 +1,10 @@
-"""Ends a process whose threads may never return."""
+"""Ends a process whose threads may never return, or whose end would take long."""
 
+import atexit
 import multiprocessing
 import os
 import sys
+import threading
 from typing import NoReturn
 
 
@@ -17,3 +19,17 @@ def exit_now(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def exit_quickly(code: int) -> NoReturn:
+    """Ends this process normally, except that memory is not freed piece by piece.
+
+    Freeing the compiled programs, JAX and all modules takes a third of a second, which the system
+    does at once.  What was registered to be done at the end is done.  While other threads run that
+    are no daemons, the exit is normal, which waits for them.
+    """
+    others = [thread for thread in threading.enumerate() if not thread.daemon]
+    if others != [threading.main_thread()]:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    exit_now(code)

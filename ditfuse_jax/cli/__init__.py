@@ -16,9 +16,10 @@ from ditfuse_jax import __version__
 from ditfuse_jax.cli.ctrl_c import CtrlC
 from ditfuse_jax.cli.environment import explain
 from ditfuse_jax.cli.unused_options import given_options
+from ditfuse_jax.compat import import_jax
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
-from ditfuse_jax.process_exit import exit_now
+from ditfuse_jax.process_exit import exit_now, exit_quickly
 from ditfuse_jax.resources import resource
 from ditfuse_jax.working_memory import keep_working_memory
 
@@ -40,6 +41,12 @@ COMMANDS = {
 
 # Commands that run few programs for long; others were not measured with memory that is kept.
 _LONG_RUNS = ("train", "distill", "bench")
+
+# Commands that may take less time than the end of a process in Python.
+_SHORT_RUNS = ("fuse",)
+
+_CYCLES = 50_000, 20, 20  # new objects before a search for cycles of objects; see `gc`
+_FIRST_CYCLES = 300_000  # more than a short command creates
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,13 +148,14 @@ def _version() -> str:
 
 
 def _module(command: str) -> Any:
+    if command in _SHORT_RUNS:
+        import_jax()
     return import_module(f"ditfuse_jax.cli.{command}")
 
 
 def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
-    # Imports and tracing create many objects that stay: searching them for cycles takes longer.
-    gc.set_threshold(50_000, 20, 20)
+    _search_cycles_late()
     ctrl_c = CtrlC(" ".join(["ditfuse", *(name for name in sys.argv[1:2] if name in COMMANDS)]))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -169,7 +177,27 @@ def command() -> NoReturn:
     if code == EXIT_USER_ERROR:
         # At a normal exit, threads of a failed read may still print messages or block forever.
         exit_now(code)
+    if sys.argv[1:2] in [[name] for name in _SHORT_RUNS]:
+        exit_quickly(code)
     sys.exit(code)
+
+
+def _search_cycles_late() -> None:
+    """Makes searches for cycles of objects rarer, and the first one late.
+
+    Imports and tracing create many objects that stay: searching them takes long.  What is there at
+    the end of the first search is never searched again.
+    """
+
+    def first_search(phase: str, info: dict[str, int]) -> None:
+        del info
+        if phase == "stop":
+            gc.callbacks.remove(first_search)
+            gc.freeze()
+            gc.set_threshold(*_CYCLES)
+
+    gc.callbacks.append(first_search)
+    gc.set_threshold(_FIRST_CYCLES, *_CYCLES[1:])
 
 
 def _show_logs() -> None:

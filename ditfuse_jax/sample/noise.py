@@ -6,6 +6,7 @@ an image is the beginning of a longer array.  Arrays of few lengths are drawn.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,22 +17,23 @@ _SHORTEST = 2**20  # values; 590x590 pixels of three channels
 _LENGTHS_PER_OCTAVE = 4
 
 
-def standard_normal(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+def standard_normal(seed: int, shape: tuple[int, ...], stream: int | None = None) -> np.ndarray:
     """Returns what `jax.random.normal(key, shape)` returns, as a read-only NumPy array.
 
     Args:
-      key: of `jax.random.key`, or folded from one.
+      seed: the key is `jax.random.key(seed)`, from 0 to 2^32 - 1.
       shape: of the result.
+      stream: folded into the key, for noise that is independent of the other streams.
     """
     count = math.prod(shape)
+    implementation = str(jax.config.values["jax_default_prng_impl"])
     if not getattr(
         jax.config, "jax_threefry_partitionable", True
     ):  # then every value depends on the length
-        return np.asarray(jax.random.normal(key, shape))
+        return np.asarray(jax.random.normal(_key(seed, stream, implementation), shape))
     length = padded_length(count)
-    data = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
     draw = _kept if length == _SHORTEST else _drawn
-    return draw(data, str(jax.random.key_impl(key)), length)[:count].reshape(shape)
+    return draw(seed, stream, implementation, length)[:count].reshape(shape)
 
 
 def padded_length(count: int) -> int:
@@ -42,18 +44,21 @@ def padded_length(count: int) -> int:
     return -(-count // step) * step
 
 
-def _drawn(key_data: tuple[int, ...], implementation: str, length: int) -> np.ndarray:
-    return np.asarray(_normal(implementation, length)(np.array(key_data, np.uint32)))
+def _key(seed: Any, stream: int | None, implementation: str) -> jax.Array:
+    key = jax.random.key(seed, impl=implementation)
+    return key if stream is None else jax.random.fold_in(key, stream)
+
+
+def _drawn(seed: int, stream: int | None, implementation: str, length: int) -> np.ndarray:
+    return np.asarray(_normal(stream, implementation, length)(np.uint32(seed)))
 
 
 @functools.lru_cache(maxsize=8)
-def _normal(implementation: str, length: int) -> KeptProgram:
-    @jax.jit
-    def draw(key_data: jax.Array) -> jax.Array:
-        key = jax.random.wrap_key_data(key_data, impl=implementation)
-        return jax.random.normal(key, (length,))
+def _normal(stream: int | None, implementation: str, length: int) -> KeptProgram:
+    def draw(seed: jax.Array) -> jax.Array:
+        return jax.random.normal(_key(seed, stream, implementation), (length,))
 
-    return KeptProgram(draw, "normal", implementation, length)
+    return KeptProgram(draw, "normal", stream, implementation, length)
 
 
 _kept = functools.lru_cache(maxsize=2)(_drawn)

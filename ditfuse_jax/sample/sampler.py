@@ -19,11 +19,13 @@ from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.flow.guided_velocity import branch_velocities, encode
 from ditfuse_jax.model import Condition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
+from ditfuse_jax.model.network import Network
 from ditfuse_jax.model.space import PixelSpace, Space
 from ditfuse_jax.parallel import Partitioner, missing_rows
 from ditfuse_jax.sample.sequence_sampler import SequenceSampler, decides_by_cells
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiled import TiledSampler, fetch, put
+from ditfuse_jax.xla.kept_programs import programs_folder
 
 if TYPE_CHECKING:
     from ditfuse_jax.model import DiTFuse
@@ -125,6 +127,33 @@ def make_sampler(
         return in_tiles(parameters, branches, noise, weights, times, sampling.global_steps, **kept)
 
     return run
+
+
+def prepare_sampler(
+    structure: Structure,
+    sampling: SamplingConfig,
+    parameters: Any,
+    branches: Condition,
+    noise: np.ndarray,
+    weights: np.ndarray,
+) -> None:
+    """Reads or compiles the programs of a call of the sampler in another thread, if they are kept.
+
+    Args:
+      structure, sampling: of `make_sampler`.
+      parameters: the model's.
+      branches, noise, weights: see `sample`; only their shapes and types are used.
+    """
+    if programs_folder() is None or not sampling.tile or not isinstance(structure, Network):
+        return
+    config = structure.model
+    side = sampling.tile // config.latent_downsampling
+    if max(noise.shape[1:3]) > side:
+        tiled = _tiled_sampler(
+            structure, sampling.solver, sampling.tile, sampling.guidance.rule, None
+        )
+        times = sampling.time_grid(_tokens(noise, config.patch_size, side))
+        tiled.prepare(parameters, branches, noise, weights, times)
 
 
 def whole_sampler(

@@ -185,11 +185,11 @@ class SequenceSampler:
 
     @functools.cached_property
     def _step(self) -> Callable[..., jax.Array]:
-        return self._tiled.compiled(_step)
+        return self._tiled.compiled(_step, quick=False)
 
     @functools.cached_property
     def _compose(self) -> Callable[..., jax.Array]:
-        return self._tiled.compiled(_compose)
+        return self._tiled.compiled(_compose, quick=False)  # else half as slow again
 
 
 def _compose(model: "DiTFuse", cells: jax.Array, sources: jax.Array) -> jax.Array:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import tqdm
 
@@ -34,7 +33,7 @@ from ditfuse_jax.sample.marking import make_marks
 from ditfuse_jax.sample.noise import standard_normal
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.refinement import refined
-from ditfuse_jax.sample.sampler import make_codec, make_sampler
+from ditfuse_jax.sample.sampler import make_codec, make_sampler, prepare_sampler
 from ditfuse_jax.sample.trained import TrainedModel, for_sampling
 
 # Sizes are padded to a multiple of this, so that a folder of mixed sizes needs few programs.
@@ -80,6 +79,7 @@ class StackFuser:
             structure = for_sampling(trained.network, sampling)
         self._slots = TextSlots(*sampling.text_slots)
         self._tokenizer = load_tokenizer(trained.tokenizer)
+        self._structure = structure
         self._sampler = make_sampler(structure, sampling, partitioner)
 
     def check(self, prompt: str, num_images: int) -> None:
@@ -182,23 +182,23 @@ class StackFuser:
         filled = inputs + [inputs[-1]] * (self.sampling.batch_size - len(inputs))
         canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
         shape = (len(filled), len(inputs[0].sources), *canvases[0].padded, 3)
+        weights = self.sampling.guidance.weights
+        shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
+        self._prepare_programs(filled, shape, shares)
         pixels = np.empty(shape, np.float32)
         for row, (item, canvas) in enumerate(zip(filled, canvases, strict=True)):
             for k, source in enumerate(item.sources):
                 pixels[row, k] = from_pixels(canvas.apply(source))
         # All rows start from the same noise, so that an image does not depend on its batch.
-        key = jax.random.key(self.sampling.seed)
-        space, count = self.trained.space, len(filled)
+        seed, space, count = self.sampling.seed, self.trained.space, len(filled)
         size = space.shape(*pixels.shape[2:4])
-        # Pixels are not encoded: they need no noise.
-        drawn = size if isinstance(space, LatentSpace) else (1, 1, 1)
-        noise = _rows(standard_normal(key, size), count)
-        posterior = standard_normal(jax.random.fold_in(key, 1), (pixels.shape[1], *drawn))
+        noise = _rows(standard_normal(seed, size), count)
+        posterior = None  # pixels are not encoded: they need no noise
+        if isinstance(space, LatentSpace):
+            posterior = _rows(standard_normal(seed, (pixels.shape[1], *size), 1), count)
         encode, _ = make_codec(space, self._partitioner)
-        sources = encode(self.trained.autoencoder, pixels, _rows(posterior, count))
+        sources = encode(self.trained.autoencoder, pixels, posterior)
         del pixels, posterior  # large images leave little memory
-        weights = self.sampling.guidance.weights
-        shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         branches = self._branches(filled, sources)
         del sources
         kept = {}
@@ -207,6 +207,19 @@ class StackFuser:
             kept["reuse"] = self.reuse
         out = self._sampler(self.trained.parameters, branches, noise, shares, **kept)
         return functools.partial(self._complete, group, canvases, out)
+
+    def _prepare_programs(
+        self, inputs: Sequence[FusionInput], shape: tuple[int, ...], weights: np.ndarray
+    ) -> None:
+        """Begins to read or compile what the sampler needs for sources (B, n, H, W, 3)."""
+        if self._partitioner is not None or self.reuse is not None:
+            return
+        size = self.trained.space.shape(*shape[2:4])
+        noise = np.broadcast_to(np.float32(0), (shape[0], *size))
+        sources = np.broadcast_to(np.float32(0), (*shape[:2], *size))
+        branches = self._branches(inputs, sources)
+        parameters = self.trained.parameters
+        prepare_sampler(self._structure, self.sampling, parameters, branches, noise, weights)
 
     def _complete(
         self, group: list[tuple[int, FusionInput]], canvases: list[Canvas], out: Any

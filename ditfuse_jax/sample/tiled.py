@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from ditfuse_jax.sample.encoding_reuse import EncodingReuse
 from ditfuse_jax.sample.resize import resize_linear
 from ditfuse_jax.sample.structure import Structure, config_of, merge
 from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
+from ditfuse_jax.xla.cpu_options import quick_options
 from ditfuse_jax.xla.kept_programs import KeptProgram
 
 if TYPE_CHECKING:
@@ -139,6 +141,31 @@ class TiledSampler:
         with tqdm.tqdm(unit="tile", desc="tiles", delay=_SLOW, leave=False, disable=None) as bar:
             return np.asarray(self.solver(velocity, x, times))
 
+    def prepare(
+        self, parameters: Any, branches: Any, noise: Any, weights: Any, times: np.ndarray
+    ) -> None:
+        """Reads or compiles, in another thread, what a call with such arguments computes with.
+
+        Only the shapes and types of the arguments are used; see `__call__`.
+        """
+        encode, velocities = self._encode, self._velocities
+        if not isinstance(encode, KeptProgram) or not isinstance(velocities, KeptProgram):
+            return
+        config = config_of(self.structure, parameters)
+        side = self.tile // config.latent_downsampling
+        tiles = plan_tiles(noise.shape[1:3], side, config.patch_size)
+        corners = self.groups(tiles, len(noise))[0]
+        condition = cut_condition(branches, corners, tiles)
+        rows = _cut_rows(noise, corners, tiles)
+
+        def run() -> None:
+            with contextlib.suppress(Exception):  # the call meets it, too
+                encoded = encode.prepare(parameters, condition, weights)
+                if encoded is not None:
+                    velocities.prepare(parameters, encoded, condition, rows, times[0])
+
+        threading.Thread(target=run, name="programs").start()
+
     def encoded(
         self,
         parameters: Any,
@@ -196,21 +223,25 @@ class TiledSampler:
     def _velocities(self) -> Callable[..., jax.Array]:
         return self.compiled(branch_velocities)
 
-    def compiled(self, function: Callable) -> Callable:
+    def compiled(self, function: Callable, *, quick: bool = True) -> Callable:
         """Jits `function(model, ...)` as a function of the model's parameters.
 
         On one device the compiled programs are kept on disk.
+
+        Args:
+          function: computes with the model.
+          quick: compile it for CPUs in less time, see `xla/cpu_options.py`; for what runs as fast.
         """
 
-        @jax.jit
         def run(parameters, *arguments):
             spread = logical_axis_rules(self.partitioner.activation) if self.partitioner else None
             with spread or contextlib.nullcontext():
                 return function(merge(self.structure, parameters), *arguments)
 
+        options = quick_options if quick and self._on_cpu else dict
         if self.partitioner or not isinstance(self.structure, Network):
-            return run
-        return KeptProgram(run, function.__qualname__, self.structure)
+            return jax.jit(run, compiler_options=options() or None)
+        return KeptProgram(run, function.__qualname__, self.structure, options=options)
 
 
 def put(array: Any, partitioner: Partitioner | None, axis: int | None = None) -> Any:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jax.experimental import serialize_executable
-from jax.experimental.compilation_cache import compilation_cache
 
 from ditfuse_jax.extensions import loaded_extensions
 from ditfuse_jax.files import PROGRAMS_VARIABLE, write_bytes
 from ditfuse_jax.registry import extended_from_outside
+from ditfuse_jax.xla.jax_cache import WITHOUT_JAX_CACHE
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 # Settings of JAX that name places, not what is computed.
@@ -37,10 +38,24 @@ _PACKAGE = Path(__file__).parents[1]
 
 _KEPT_DAYS = 30
 
-_loaded: dict[str, Any] = {}
-_last_settings: tuple[dict[str, Any], tuple[tuple[str, str], ...]] = {}, ()
 _unusable: set[Path] = set()  # folders that could not be written
-_lock = threading.Lock()
+_lock = threading.Lock()  # of `_loaded`
+
+
+class _Loading:
+    """A program that is read, or traced and compiled, perhaps by another thread.
+
+    Attributes:
+      types: what it returns, as `jax.ShapeDtypeStruct`.
+      program: takes the arguments.
+    """
+
+    def __init__(self) -> None:
+        self.types: Future[Any] = Future()
+        self.program: Future[Callable[..., Any]] = Future()
+
+
+_loaded: dict[str, _Loading] = {}
 
 
 class KeptProgram:
@@ -51,43 +66,103 @@ class KeptProgram:
     with extensions, whose code the key does not cover, this is the jitted function.
     """
 
-    def __init__(self, function: Callable[..., Any], *parts: object):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *parts: object,
+        options: Callable[[], dict[str, Any]] = dict,
+    ):
         """Wraps a function.
 
         Args:
-          function: jitted, for one process and unsharded arrays.
+          function: for one process and unsharded arrays; not jitted.
           parts: all that it computes with besides its arguments; their `repr` is part of the key.
+          options: returns XLA's compiler options; called when something is compiled.
         """
         self._function = function
+        self._options = options
         self._parts = "\n".join(map(repr, parts))
         self._signatures: dict[Any, str] = {}
 
     def __call__(self, *args: Any) -> Any:
         """Calls the function."""
-        folder = programs_folder()
         leaves, structure = jax.tree.flatten(args)
-        if folder is None or not all(map(_is_on_first_device, leaves)):
+        if any(isinstance(x, Tracer) for x in leaves):
             return self._function(*args)
+        folder = programs_folder()
+        if folder is None or not all(map(_is_on_first_device, leaves)):
+            return self._jitted(*args)
+        key = self._key(leaves, structure)
+        return self._find(folder / f"{key}.bin", args).program.result()(*args)
+
+    def prepare(self, *args: Any) -> Any:
+        """Reads the program for arguments of these types, or traces it and begins to compile it.
+
+        Args:
+          args: arrays, or `jax.ShapeDtypeStruct` in their place.
+
+        Returns:
+          What it returns, as `jax.ShapeDtypeStruct`; None if no programs are kept.
+        """
+        folder = programs_folder()
+        if folder is None:
+            return None
+        key = self._key(*jax.tree.flatten(args))
+        return self._find(folder / f"{key}.bin", args, wait=False).types.result()
+
+    @functools.cached_property
+    def _jitted(self) -> Any:
+        return jax.jit(self._function, compiler_options=self._options() or None)
+
+    def _key(self, leaves: list[Any], structure: Any) -> str:
         types = tuple((x.shape, x.dtype) for x in leaves)
         signature = structure, types, _settings()
         key = self._signatures.get(signature)
         if key is None:
             named = tuple((shape, np.dtype(dtype).name) for shape, dtype in types)
-            key = key_of(self._parts, (structure, named, _settings()))
-            self._signatures[signature] = key
-        return self._program(key, folder / f"{key}.bin", args)(*args)
+            key = self._signatures[signature] = key_of(self._parts, structure, named, _settings())
+        return key
 
-    def _program(self, key: str, path: Path, args: Any) -> Callable[..., Any]:
+    def _find(self, path: Path, args: Any, wait: bool = True) -> _Loading:
+        """Returns the program of a file; `wait`: compiles in this thread if it has to."""
         with _lock:
-            program = _loaded.get(key)
-            if program is None:
-                program = _read(path)
-                if program is None:
-                    program = _compile(self._function.lower(*args))
-                    if not _write(path, program):
-                        _unusable.add(path.parent)  # JAX's own cache is used from now on
-                _loaded[key] = program
-            return program
+            found = _loaded.get(path.stem)
+            if found is not None:
+                return found
+            loading = _loaded[path.stem] = _Loading()
+
+        def fail(error: BaseException) -> None:
+            with _lock:
+                _loaded.pop(path.stem, None)  # the next call tries again
+            for future in (loading.types, loading.program):
+                if not future.done():
+                    future.set_exception(error)
+
+        def build(lowered: jax.stages.Lowered) -> None:
+            try:
+                program = _compile(lowered)
+                if not _write(path, program):
+                    _unusable.add(path.parent)  # JAX's own cache is used from now on
+                loading.program.set_result(program)
+            except BaseException as error:
+                fail(error)
+
+        try:
+            kept = _read(path)
+            if kept is not None:
+                loading.types.set_result(kept.out_info)
+                loading.program.set_result(kept)
+                return loading
+            lowered = self._jitted.lower(*args)
+            loading.types.set_result(lowered.out_info)
+        except BaseException as error:
+            fail(error)
+            return loading
+        if wait:
+            build(lowered)
+        else:
+            threading.Thread(target=build, args=(lowered,), name="compile").start()
+        return loading
 
 
 def free_loaded() -> None:
@@ -112,19 +187,13 @@ def programs_folder() -> Path | None:
 
 def _compile(lowered: jax.stages.Lowered) -> Any:
     """Compiles; without JAX's cache on CPUs, where a program from it is not serialised in full."""
-    before = jax.config.values["jax_enable_compilation_cache"]
-    if not before or jax.local_devices()[0].platform != "cpu":
+    if jax.local_devices()[0].platform != "cpu":
         return lowered.compile()
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # it remembers whether it is on
-    try:
+    with WITHOUT_JAX_CACHE:
         return lowered.compile()
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()
 
 
-def _read(path: Path) -> Callable[..., Any] | None:
+def _read(path: Path) -> Any | None:
     try:
         content = pickle.loads(path.read_bytes())
         devices = jax.local_devices()[:1]
@@ -158,23 +227,26 @@ def _prune(folder: Path) -> None:
 def _is_on_first_device(array: Any) -> bool:
     """Whether a program for the first device takes this argument."""
     if isinstance(array, jax.Array):
-        return not isinstance(array, Tracer) and array.devices() == {jax.local_devices()[0]}
+        return array.devices() == {jax.local_devices()[0]}
     return isinstance(array, np.ndarray | np.generic)
 
 
 def _settings() -> tuple[tuple[str, str], ...]:
     """Returns JAX's settings, which may change within a process."""
-    global _last_settings
-    values, settings = _last_settings
-    if jax.config.values != values:  # listing them takes longer than a small program
-        values = dict(jax.config.values)
-        settings = tuple(
+    global _texts
+    values = dict(jax.config.values)
+    before, texts = _texts
+    if values != before:  # else every call would spend two milliseconds here
+        texts = tuple(
             (name, str(value))
             for name, value in sorted(values.items())
             if not any(word in name for word in _PLACES)
         )
-        _last_settings = values, settings
-    return settings
+        _texts = values, texts
+    return texts
+
+
+_texts: tuple[dict[str, Any], tuple[tuple[str, str], ...]] = {}, ()
 
 
 @functools.cache

@@ -88,7 +88,7 @@ def test_the_example_without_jax_fuses_as_this_package_within_one_grey_level(tmp
         coarse = rng.integers(0, 256, (2, size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
         a, b = (x.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]] for x in coarse)
         canvas = ours.canvas(*size).padded
-        noise = np.asarray(standard_normal(jax.random.key(ours.sampling.seed), (*canvas, 3)))
+        noise = np.asarray(standard_normal(ours.sampling.seed, (*canvas, 3)))
         expected = ours.fuse([FusionInput([a, b], prompts[task]["prompt"])])[0]
         found = theirs(a, b, task, noise=noise)
         assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1

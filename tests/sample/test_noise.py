@@ -9,15 +9,18 @@ from ditfuse_jax.sample.noise import padded_length, standard_normal
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (2, 9, 4, 3), (700, 801, 3)])
 def test_it_is_what_jax_draws_for_the_shape(shape):
-    for key in (jax.random.key(3), jax.random.fold_in(jax.random.key(3), 1)):
-        np.testing.assert_array_equal(standard_normal(key, shape), jax.random.normal(key, shape))
+    for seed in (0, 3, 2**31 + 5, 2**32 - 1):
+        key = jax.random.key(seed)
+        np.testing.assert_array_equal(standard_normal(seed, shape), jax.random.normal(key, shape))
+        folded = jax.random.normal(jax.random.fold_in(key, 1), shape)
+        np.testing.assert_array_equal(standard_normal(seed, shape, 1), folded)
 
 
 def test_it_is_what_jax_draws_where_every_value_depends_on_the_length():
     jax.config.update("jax_threefry_partitionable", False)
     try:
-        key = jax.random.key(3)
-        np.testing.assert_array_equal(standard_normal(key, (5, 7)), jax.random.normal(key, (5, 7)))
+        expected = jax.random.normal(jax.random.key(3), (5, 7))
+        np.testing.assert_array_equal(standard_normal(3, (5, 7)), expected)
     finally:
         jax.config.update("jax_threefry_partitionable", True)
 

@@ -33,7 +33,8 @@ class Tiles:
     def encoded(self, parameters, condition, weights, reuse, size, group, groups):
         return size, group
 
-    def compiled(self, function):
+    def compiled(self, function, *, quick=True):
+        del quick
         programs = {"decide": self.decide, "_compose": self.compose, "_step": self.step}
         return programs[function.__name__]
 

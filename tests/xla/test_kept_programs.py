@@ -1,5 +1,6 @@
 """Compiled programs that are kept on disk."""
 
+import concurrent.futures
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax import registry
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import PROGRAMS_VARIABLE
 from ditfuse_jax.xla import kept_programs
 from ditfuse_jax.xla.kept_programs import KeptProgram, free_loaded
@@ -41,7 +43,7 @@ class Traced:
             self.count += 1
             return {"y": jnp.sin(x) * self.factor + tree[0]}
 
-        return KeptProgram(jax.jit(run), *(parts or (self.factor,)))
+        return KeptProgram(run, *(parts or (self.factor,)))
 
 
 def call(program, x=X):
@@ -97,6 +99,68 @@ def test_a_changed_setting_of_jax_is_another_program(folder):
     assert len(list(folder.iterdir())) == 2
 
 
+TYPES = jax.ShapeDtypeStruct(X.shape, X.dtype), (np.float32(1), jnp.ones(3))
+
+
+def test_what_was_prepared_is_traced_once_and_kept(folder):
+    traced = Traced()
+    program = traced.program()
+    types = program.prepare(*TYPES)["y"]
+    assert (types.shape, types.dtype) == (X.shape, X.dtype)
+    np.testing.assert_array_equal(call(program), expected())
+    free_loaded()  # as in a new process
+    other = Traced()
+    types = other.program().prepare(*TYPES)["y"]
+    assert (types.shape, types.dtype) == (X.shape, X.dtype)
+    np.testing.assert_array_equal(call(other.program()), expected())
+    assert (traced.count, other.count) == (1, 0)
+
+
+def test_nothing_is_prepared_where_nothing_is_kept(monkeypatch):
+    monkeypatch.delenv(PROGRAMS_VARIABLE, raising=False)
+    traced = Traced()
+    assert traced.program().prepare(*TYPES) is None
+    assert traced.count == 0
+
+
+def test_threads_that_need_a_program_at_the_same_time_share_it(folder):
+    traced = Traced()
+    program = traced.program()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: call(program), range(4)))
+    for result in results:
+        np.testing.assert_array_equal(result, expected())
+    assert traced.count == 1
+
+
+def test_a_failure_is_raised_by_every_call(folder):
+    attempts = []
+
+    def run(x):
+        attempts.append(x)
+        raise UserError("cannot be traced")
+
+    program = KeptProgram(run, "fails")
+    for use in (program.prepare, program, program):
+        with pytest.raises(UserError, match="cannot be traced"):
+            use(X)
+    assert len(attempts) == 3  # nothing is remembered
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_jax_s_own_cache_stays_on_or_off_while_threads_compile(folder, on):
+    jax.config.update("jax_enable_compilation_cache", on)
+    try:
+        programs = [Traced(factor).program() for factor in (2.0, 3.0, 4.0)]
+        for program in programs:
+            program.prepare(*TYPES)
+        for program in programs:
+            call(program)
+        assert jax.config.values["jax_enable_compilation_cache"] == on
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+
+
 @pytest.mark.parametrize("on", [True, False])
 def test_jax_s_own_cache_stays_on_or_off(folder, on):
     jax.config.update("jax_enable_compilation_cache", on)
@@ -123,7 +187,7 @@ def test_on_a_host_with_several_devices_the_first_is_used(tmp_path):
         "import jax, numpy as np\n"
         "from ditfuse_jax.xla.kept_programs import KeptProgram\n"
         "one, two = jax.local_devices()\n"
-        "program = KeptProgram(jax.jit(lambda x: 2 * x), 'double')\n"
+        "program = KeptProgram(lambda x: 2 * x, 'double')\n"
         "assert float(program(np.float32(3))) == 6\n"
         "assert float(program(jax.device_put(np.float32(4), two))) == 8\n"
     )
