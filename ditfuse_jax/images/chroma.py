@@ -53,20 +53,29 @@ def _limit_strip(image: np.ndarray, sources: list[np.ndarray], relative: bool) -
     limit = np.zeros_like(luma)
     for source in sources:
         of_source, difference = _split(source)
-        strength = np.hypot(difference[..., 0], difference[..., 1])
+        strength = _length(difference)
         if relative:
             strength *= np.maximum(1, luma / np.maximum(of_source, _DARK))
         limit = np.maximum(limit, strength)
     limit = cv2.dilate(limit, _NEIGHBOURHOOD)
-    strength = np.hypot(chroma[..., 0], chroma[..., 1])
+    strength = _length(chroma)
     too_strong = strength > limit
+    if not too_strong.any():
+        return image
+    luma, limit, strength, chroma = (x[too_strong] for x in (luma, limit, strength, chroma))
     chroma *= (limit / np.maximum(strength, 1e-6))[..., None]
     red, blue = luma + chroma[..., 0], luma + chroma[..., 1]
     green = (luma - _RED * red - _BLUE * blue) / _GREEN
     unit, largest = _unit(image), np.iinfo(image.dtype).max
     limited = np.rint(np.stack([red, green, blue], axis=-1) * unit)
-    limited = np.clip(limited, 0, largest).astype(image.dtype)
-    return np.where(too_strong[..., None], limited, image)
+    result = image.copy()
+    result[too_strong] = np.clip(limited, 0, largest).astype(image.dtype)
+    return result
+
+
+def _length(chroma: np.ndarray) -> np.ndarray:
+    """(H, W, 2) -> (H, W)."""
+    return cv2.magnitude(chroma[..., 0], chroma[..., 1])
 
 
 def _split(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

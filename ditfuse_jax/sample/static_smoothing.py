@@ -16,6 +16,7 @@ SHARE = 0.3  # of the frame before, where nothing changes
 
 _SIDE = 9  # pixels of the square over which a change is measured
 _FLATTEST = 10  # percentile of the local changes: that of places which hold noise only
+_SAMPLED = np.s_[::3, ::3]  # the places by which that is found: neighbours say the same
 _BLACK, _WHITE = 2.0, 253.0  # noise is cut off beyond
 
 
@@ -60,13 +61,14 @@ def static_weights(before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> n
         # Noise has a mean of 0 everywhere; light that changes has not.
         mean = cv2.blur(change, (_SIDE, _SIDE))
         local = np.sqrt(cv2.blur(np.square(change - mean), (_SIDE, _SIDE)))
-        within = (later > _BLACK) & (later < _WHITE)
-        noise = float(np.percentile(local[within], _FLATTEST)) if within.any() else 0.0
-        for measured, full, none in (
+        sampled = later[_SAMPLED]
+        measured = local[_SAMPLED][(sampled > _BLACK) & (sampled < _WHITE)]
+        noise = float(np.percentile(measured, _FLATTEST)) if measured.size else 0.0
+        for size, full, none in (
             (local, 1.7 * noise + 0.5, 2.5 * noise + 1.0),
             (np.abs(mean), 4 / _SIDE * noise + 0.5, 8 / _SIDE * noise + 1.0),
         ):
-            np.minimum(weights, np.clip((none - measured) / (none - full), 0, 1), out=weights)
+            np.minimum(weights, np.clip((none - size) / (none - full), 0, 1), out=weights)
     return cv2.erode(weights, np.ones((3, 3), np.uint8))
 
 
