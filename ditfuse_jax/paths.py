@@ -8,6 +8,10 @@ from typing import Any, cast
 
 from ditfuse_jax.errors import UserError
 
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+)
+
 # Scheme -> module that reads and writes it, which is also the name of the extra, almost.
 _MODULES = {"gs": "gcsfs", "s3": "s3fs"}
 _EXTRAS = {"gs": "gcs", "s3": "s3"}
@@ -74,6 +78,11 @@ def model_path(given: str | os.PathLike[str]) -> Path:
 def is_remote(path: Any) -> bool:
     """Returns whether a path that `as_path` made is in an object store."""
     return not isinstance(path, (str, Path)) and str(path).startswith(("gs://", "s3://"))
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends like a video file."""
+    return Path(str(path)).suffix.lower() in VIDEO_SUFFIXES
 
 
 def same_folder(one: Path, other: Path) -> bool:

@@ -19,6 +19,7 @@ from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.compat import import_jax
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
+from ditfuse_jax.paths import is_video
 from ditfuse_jax.process_exit import exit_now, exit_quickly
 from ditfuse_jax.resources import resource
 from ditfuse_jax.working_memory import keep_working_memory
@@ -153,6 +154,12 @@ def _module(command: str) -> Any:
     return import_module(f"ditfuse_jax.cli.{command}")
 
 
+def _runs_long(argv: Sequence[str]) -> bool:
+    """Whether a command is one of those for which freed memory is kept: also fusing videos."""
+    name, *rest = argv or [""]
+    return name in _LONG_RUNS or (name == "fuse" and any(map(is_video, rest)))
+
+
 def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
     _search_cycles_late()
@@ -162,7 +169,7 @@ def command() -> NoReturn:
             # A name that the terminal's encoding lacks is shown escaped.
             stream.reconfigure(errors="backslashreplace")
     try:
-        if sys.argv[1:2] in [[name] for name in _LONG_RUNS]:
+        if _runs_long(sys.argv[1:]):
             keep_working_memory()
         if "://" not in os.environ.get(CACHE_VARIABLE, ""):
             os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))

@@ -19,16 +19,14 @@ from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.pairs import files_by_stem, paired_files
 from ditfuse_jax.images.ranges import SampleStatistics, measure_samples
 from ditfuse_jax.images.video import (
-    VIDEO_SUFFIXES,
     VideoInfo,
     frames_at,
-    is_video,
     probe_video,
     read_frames,
     sample_frames,
     spread_places,
 )
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.paths import VIDEO_SUFFIXES, as_path, is_video
 
 Pairing = Literal["number", "shortest", "time"]
 PAIRINGS: tuple[Pairing, ...] = ("number", "shortest", "time")

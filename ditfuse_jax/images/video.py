@@ -32,10 +32,6 @@ from ditfuse_jax.images.video_pixels import (
 )
 from ditfuse_jax.paths import as_path, is_remote
 
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
-)
-
 _DEFAULT_RATE = Fraction(25)  # of a video with a single frame and no rate
 _CUT_OFF = 0.95  # of the length that the header names; a video that ends before is cut off
 
@@ -84,11 +80,6 @@ class VideoInfo:
     def seconds(self) -> np.ndarray:
         """(N,) when each frame is shown, the first at 0."""
         return (self.times - self.times[0]) * float(self.time_base)
-
-
-def is_video(path: str | os.PathLike[str]) -> bool:
-    """Whether a path ends like a video file."""
-    return Path(str(path)).suffix.lower() in VIDEO_SUFFIXES
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:

@@ -18,7 +18,7 @@ from ditfuse_jax.images import (
     is_deep_format,
     write_image,
 )
-from ditfuse_jax.images.video import is_video
+from ditfuse_jax.paths import is_video
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
     KEY,

@@ -28,10 +28,9 @@ from ditfuse_jax.images.frames import (
     pair_frames,
 )
 from ditfuse_jax.images.pairs import MAX_STACK
-from ditfuse_jax.images.video import is_video
 from ditfuse_jax.images.video_pixels import pyav
 from ditfuse_jax.images.video_writer import is_deep_video
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.paths import as_path, is_video
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
 from ditfuse_jax.sample.fixed_roles import decide_roles, named_roles

@@ -10,10 +10,9 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES
 from ditfuse_jax.images.frames import FrameSource, PairedFrames
-from ditfuse_jax.images.video import is_video
 from ditfuse_jax.images.video_pixels import pyav
 from ditfuse_jax.images.video_writer import WRITTEN_VIDEO_SUFFIXES, is_deep_video
-from ditfuse_jax.paths import is_remote
+from ditfuse_jax.paths import is_remote, is_video
 
 
 def check_output(output: Path, sources: Sequence[FrameSource]) -> None:

@@ -21,7 +21,7 @@ from ditfuse_jax.images.frames import (
     PairedFrames,
     read_pairs,
 )
-from ditfuse_jax.images.video import is_video
+from ditfuse_jax.paths import is_video
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
