@@ -3,9 +3,10 @@
     python data/build_parser.py --workdir runs/parser --encoder FOLDER -o OUT
 
 FOLDER holds a BERT encoder, `model.safetensors` and `vocab.txt`, which initialises the parser (its
-first layers, and the rows of its frequent tokens).  `--parser data/parser` trains an existing
-parser further instead; `--vocabulary` starts from random parameters.  The same command continues an
-interrupted training.
+first layers, and the rows of its frequent tokens and of the words of the sentences).
+`--parser data/parser` trains an existing parser further; with `--encoder`, which it was made from,
+it gets the words and the `--layers` that it does not have yet from there.  `--random` starts from
+random parameters.  The same command continues an interrupted training.
 """
 
 import argparse
@@ -32,66 +33,105 @@ from ditfuse_jax.parser.parse import (
 )
 from ditfuse_jax.parser.scores import parsing_scores
 from ditfuse_jax.parser.training import ParserTraining, make_update, training_batches
+from ditfuse_jax.parser.vocabulary import frequent_tokens, words_for_sentences
 from ditfuse_jax.parser.wordpiece import make_wordpiece
 from ditfuse_jax.prompts.grammar import distinct_instructions
 
-# BERT's vocabulary is roughly sorted by frequency.
-_FREQUENT = 12_000
+# Words that occur in none of the sentences, and sentences whose words are added.
+_ALIKE, _SENTENCES = 2_500, 40_000
 
 
-def frequent_tokens(vocabulary: list[str]) -> list[int]:
-    """Returns the rows to keep: padding, unknown, and frequent tokens of ASCII letters."""
-    kept = [vocabulary.index("[PAD]"), vocabulary.index("[UNK]")]
-    for row, token in enumerate(vocabulary):
-        plain = token.removeprefix("##")
-        if token.startswith("["):
-            continue
-        short = len(plain) == 1 and plain.isascii()
-        common = row < _FREQUENT and plain.isascii() and plain.isalpha()
-        if short or common:
-            kept.append(row)
-    return kept
-
-
-def read_encoder(folder: Path, config: ParserConfig, kept: list[int], rng) -> dict:
-    """Returns parser parameters with the first layers of a BERT encoder."""
+def read_encoder(folder: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Returns the vocabulary and the float32 tensors of a BERT encoder."""
     from safetensors.numpy import load_file
 
     weights = load_file(folder / "model.safetensors")
-    parameters = init_parser(config, rng)
+    words = (folder / VOCABULARY).read_text(encoding="utf-8").split("\n")
+    return [word for word in words if word], {k: w.astype(np.float32) for k, w in weights.items()}
 
-    def get(name: str) -> np.ndarray:
-        return weights[name].astype(np.float32)
+
+def encoder_layer(weights: Mapping[str, np.ndarray], index: int) -> dict:
+    """Returns a layer of a BERT encoder as one of the parser's."""
+    base = f"encoder.layer.{index}"
 
     def dense(name: str) -> dict:
-        return {"kernel": get(f"{name}.weight").T.copy(), "bias": get(f"{name}.bias")}
+        return {"kernel": weights[f"{name}.weight"].T.copy(), "bias": weights[f"{name}.bias"]}
 
     def norm(name: str) -> dict:
-        return {"scale": get(f"{name}.weight"), "bias": get(f"{name}.bias")}
+        return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
 
-    kinds = get("embeddings.token_type_embeddings.weight")[0]
-    positions = get("embeddings.position_embeddings.weight")
-    words = get("embeddings.word_embeddings.weight")
+    parts = [dense(f"{base}.attention.self.{n}") for n in ("query", "key", "value")]
+    return {
+        "qkv": {
+            "kernel": np.concatenate([p["kernel"] for p in parts], axis=1),
+            "bias": np.concatenate([p["bias"] for p in parts]),
+        },
+        "attention_out": dense(f"{base}.attention.output.dense"),
+        "attention_norm": norm(f"{base}.attention.output.LayerNorm"),
+        "up": dense(f"{base}.intermediate.dense"),
+        "down": dense(f"{base}.output.dense"),
+        "norm": norm(f"{base}.output.LayerNorm"),
+    }
+
+
+def from_encoder(
+    weights: Mapping[str, np.ndarray], config: ParserConfig, kept: list[int], rng
+) -> dict:
+    """Returns parser parameters with tokens and the first layers of a BERT encoder."""
+    parameters = init_parser(config, rng)
+    kinds = weights["embeddings.token_type_embeddings.weight"][0]
+    positions = weights["embeddings.position_embeddings.weight"]
+    words = weights["embeddings.word_embeddings.weight"]
     parameters["tokens"] = words[kept]
     parameters["positions"] = positions[1 : config.max_length + 1] + kinds
     first = words[101] + positions[0] + kinds  # [CLS]
     parameters["requests"] = first + parameters["requests"]
-    parameters["norm"] = norm("embeddings.LayerNorm")
+    parameters["norm"] = {
+        "scale": weights["embeddings.LayerNorm.weight"],
+        "bias": weights["embeddings.LayerNorm.bias"],
+    }
     for k in range(config.num_layers):
-        base = f"encoder.layer.{k}"
-        parts = [dense(f"{base}.attention.self.{n}") for n in ("query", "key", "value")]
-        parameters["layers"][str(k)] = {
-            "qkv": {
-                "kernel": np.concatenate([p["kernel"] for p in parts], axis=1),
-                "bias": np.concatenate([p["bias"] for p in parts]),
-            },
-            "attention_out": dense(f"{base}.attention.output.dense"),
-            "attention_norm": norm(f"{base}.attention.output.LayerNorm"),
-            "up": dense(f"{base}.intermediate.dense"),
-            "down": dense(f"{base}.output.dense"),
-            "norm": norm(f"{base}.output.LayerNorm"),
-        }
+        parameters["layers"][str(k)] = encoder_layer(weights, k)
     return parameters
+
+
+def start(args: argparse.Namespace, rng) -> tuple[ParserConfig, list[str], dict]:
+    """Returns sizes, vocabulary and parameters that training starts from."""
+    vocabulary, weights = read_encoder(args.encoder) if args.encoder else ([], {})
+    config, words, parameters, rows = None, [], {}, []
+    if args.parser:
+        config, parameters = read_parser(args.parser)
+        text = (args.parser / VOCABULARY).read_text(encoding="utf-8")
+        words = [word for word in text.split("\n") if word]
+    elif args.encoder:
+        rows = frequent_tokens(vocabulary)
+    if args.encoder and not args.frequent:
+        rows += words_for_sentences(
+            vocabulary,
+            weights["embeddings.word_embeddings.weight"],
+            words or [vocabulary[row] for row in rows],
+            distinct_instructions(_SENTENCES, 0, "train"),
+            _ALIKE,
+        )
+    words += [vocabulary[row] for row in rows]
+    layers = args.layers or (config.num_layers if config else 3)
+    if config is None:
+        config = ParserConfig(
+            len(words),
+            hidden_size=args.width,
+            num_layers=layers,
+            num_heads=args.width // 32,
+            intermediate_size=4 * args.width,
+        )
+        if args.random:
+            return config, words, init_parser(config, rng)
+        return config, words, from_encoder(weights, config, rows, rng)
+    if args.encoder:
+        added = weights["embeddings.word_embeddings.weight"][rows]
+        parameters["tokens"] = np.concatenate([parameters["tokens"], added])
+        for k in range(config.num_layers, layers):
+            parameters["layers"][str(k)] = encoder_layer(weights, k)
+    return dataclasses.replace(config, vocab_size=len(words), num_layers=layers), words, parameters
 
 
 def write_parser(
@@ -122,56 +162,42 @@ def main() -> None:
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="where the state of training is kept")
     add("--encoder", type=Path, help="folder of a BERT encoder")
-    add("--parser", type=Path, help="instead of --encoder: folder of a parser to train further")
-    add("--vocabulary", type=Path, help="instead of --encoder: folder of its vocab.txt only")
+    add("--parser", type=Path, help="folder of a parser to train further")
+    add("--random", action="store_true", help="only the encoder's vocabulary, random parameters")
+    add("--frequent", action="store_true", help="no tokens but the encoder's frequent ones")
     add("-o", "--output", type=Path, help="folder of the finished parser")
-    add("--layers", type=int, default=3)
+    add("--layers", type=int, help="default: those of the parser, or 3")
     add("--width", type=int, default=384)
     add("--steps", type=int, default=1800)
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float, default=2e-4)
+    add("--warmup", type=int, default=200, help="steps of rising learning rate")
     add("--seed", type=int, default=0, help="of the sentences")
     add("--every", type=int, default=250, help="steps between checkpoints and scores")
     args = parser.parse_args()
-    sources = [args.encoder, args.parser, args.vocabulary]
-    if sum(source is not None for source in sources) != 1:
-        parser.error("name one of --encoder, --parser and --vocabulary")
+    if not (args.encoder or args.parser):
+        parser.error("name --encoder, --parser or both")
+    if args.random and (args.parser or not args.encoder):
+        parser.error("--random needs --encoder alone")
+    if args.parser and not args.encoder and args.layers:
+        parser.error("--layers needs --encoder, which they are taken from")
     make_folder(args.workdir)
-    source = next(source for source in sources if source is not None) / VOCABULARY
-    vocabulary = [word for word in source.read_text(encoding="utf-8").split("\n") if word]
-    kept = list(range(len(vocabulary))) if args.parser else frequent_tokens(vocabulary)
-    words = [vocabulary[row] for row in kept]
-    tokenizer = make_wordpiece(words)
-    if args.parser:
-        config, existing = read_parser(args.parser)
-    else:
-        existing = None
-        config = ParserConfig(
-            len(words),
-            hidden_size=args.width,
-            num_layers=args.layers,
-            num_heads=args.width // 32,
-            intermediate_size=4 * args.width,
-        )
-    training = ParserTraining(args.steps, args.batch_size, args.learning_rate, seed=args.seed)
+    training = ParserTraining(
+        args.steps, args.batch_size, args.learning_rate, warmup_steps=args.warmup, seed=args.seed
+    )
     sets = {
         "train": distinct_instructions(500, 2**31, "train"),
         "heldout": distinct_instructions(1500, 1, "heldout"),
     }
     saved = args.workdir / "training.pickle"
-    rng = np.random.default_rng(training.seed)
     if saved.exists():
-        step, parameters, state = pickle.loads(saved.read_bytes())
+        step, parameters, state, config, words = pickle.loads(saved.read_bytes())
         print(f"continuing at step {step}", flush=True)
     else:
         step = 0
-        if existing is not None:
-            parameters = existing
-        elif args.encoder:
-            parameters = read_encoder(args.encoder, config, kept, rng)
-        else:
-            parameters = init_parser(config, rng)
+        config, words, parameters = start(args, np.random.default_rng(training.seed))
         state = training.optimizer().init(parameters)
+    tokenizer = make_wordpiece(words)
     size = sum(x.size for x in jax.tree.leaves(parameters))
     print(f"{size / 1e6:.2f} M parameters, {len(words)} tokens", flush=True)
     parameters, state = jax.tree.map(jnp.asarray, (parameters, state))
@@ -188,7 +214,7 @@ def main() -> None:
             since = time.time()
         if step % args.every == 0 or step == args.steps:
             host = jax.device_get((parameters, state))
-            write_bytes(saved, pickle.dumps((step, *host)))
+            write_bytes(saved, pickle.dumps((step, *host, config, words)))
             report(InstructionParser(config, tokenizer, host[0]), step, sets)
             since = time.time()
     if args.output:

@@ -39,8 +39,8 @@ _PLAIN_POOLS = ("fusion", "ivif", "mff", "mef", "medical", "region", "stack")
 
 # Probabilities.
 _KINDS = {
-    **{"nothing": 0.12, "single": 0.18, "compound": 0.12, "partly": 0.03, "pool": 0.03},
-    **{"core": 0.44, "core_pair": 0.08},
+    **{"nothing": 0.1, "single": 0.14, "compound": 0.1, "partly": 0.03, "pool": 0.03},
+    **{"core": 0.52, "core_pair": 0.08},
 }
 _AXES = {
     **dict.fromkeys(TONE_AXES, 0.165),

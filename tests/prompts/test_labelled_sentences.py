@@ -10,6 +10,7 @@ from ditfuse_jax.resources import resource
 
 FOLDER = resource("data", "instructions")
 EVERYDAY = read_labelled(FOLDER / "everyday.tsv")
+BLIND = read_labelled(FOLDER / "blind.tsv")
 
 
 def words(sentence):
@@ -18,18 +19,21 @@ def words(sentence):
 
 def test_no_sentence_for_measuring_is_a_training_sentence():
     training = {words(sentence) for sentence, _ in core_sentences()}
-    assert not training & {words(sentence) for sentence in EVERYDAY}
+    assert not training & {words(sentence) for sentence in (*EVERYDAY, *BLIND)}
+    assert not {words(sentence) for sentence in BLIND} & {words(sentence) for sentence in EVERYDAY}
 
 
-def test_the_readme_counts_both_files():
+def test_the_readme_counts_the_files():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"`core.tsv` holds {len(core_sentences()):,} training sentences" in text
     assert f"`everyday.tsv` holds {len(EVERYDAY)} sentences" in text
+    assert f"`blind.tsv` holds {len(BLIND)} more" in text
 
 
 def test_every_axis_is_asked_for_at_least_twenty_times():
-    asked = [request.axis for requests in EVERYDAY.values() for request in requests]
-    assert min(asked.count(axis) for axis in AXES) >= 20
+    for sentences in (EVERYDAY, BLIND):
+        asked = [request.axis for requests in sentences.values() for request in requests]
+        assert min(asked.count(axis) for axis in AXES) >= 20
 
 
 def test_sentences_and_their_requests_are_read(tmp_path):

@@ -20,13 +20,16 @@ _SHOWN = 10  # misunderstood sentences
 
 
 def default_sentences() -> dict[str, Sentences]:
-    """Returns sentences of the grammar's two splits, and the everyday ones of the package."""
+    """Returns sentences of the two splits of the grammar, and those of the package for tests."""
     from ditfuse_jax.prompts.grammar import distinct_instructions
 
     return {
         "train": distinct_instructions(_COUNT, 2**31 + _SEED, "train"),
         "heldout": distinct_instructions(_COUNT, _SEED, "heldout"),
-        "everyday": read_labelled(resource("data", "instructions", "everyday.tsv")),
+        **{
+            name: read_labelled(resource("data", "instructions", f"{name}.tsv"))
+            for name in ("everyday", "blind")
+        },
     }
 
 
