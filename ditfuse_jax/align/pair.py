@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from ditfuse_jax.align.estimate import AUTO, estimate_direction
+from ditfuse_jax.align.estimate import AUTO, RICHER, SIMPLE, DirectedEstimate, Direction
 from ditfuse_jax.align.geometry import MODELS, translation
 from ditfuse_jax.align.residual import RESIDUAL, estimate_residual, is_registered
 from ditfuse_jax.align.verify import confidence_in, remaining_shift, shrink_of
@@ -19,6 +19,10 @@ from ditfuse_jax.errors import UserError
 ALIGNMENTS = (AUTO, *MODELS, RESIDUAL)
 # Measured: docs/alignment.md.
 MIN_CONFIDENCE = 0.4
+# A shift or similarity of less is compared with richer models.
+_CLEAR = 0.7
+# By how much the correlation of a model must be higher than that of the one before it.
+_GAIN = 1.03
 _MIN_SIDE = 48
 # Pixels, at 640, of a shift left in a half of the image at which nothing is left of the confidence.
 _RESIDUAL = 4.5
@@ -67,7 +71,8 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
     Orientations of edges are compared: a search over rotation (up to 9 degrees), scale (up to a
     third) and shift (up to a fifth of the side) by Fourier correlation at 96 pixels, then
     Gauss-Newton steps at 160, 320 and 640 pixels.  Then blocks are matched: none may need a further
-    shift.  If they do not agree, all of it is done again with the images exchanged.
+    shift.  If they do not agree, richer models are tried, another result of the search, and all of
+    it with the images exchanged.
 
     Args:
       reference: uint8 (H, W, 3).
@@ -92,14 +97,36 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
                 f"both sides need {_MIN_SIDE} pixels"
             )
         greys.append(_grey(image))
-    estimate = estimate_direction(greys[0], greys[1], model)
-    alignment = _checked(greys, estimate.matrix, estimate.model)
-    if not alignment.confident:
-        # The other direction has other local optima.
-        backward = estimate_direction(greys[1], greys[0], estimate.model)
-        other = _checked(greys, _inverse(backward.matrix), backward.model)
-        alignment = max(alignment, other, key=lambda one: one.confidence)
-    return alignment
+    found: list[Alignment] = []
+    for order in (1, -1):  # The other direction has other local optima.
+        direction = Direction(*greys[::order])
+        for rank, start in enumerate(direction.starts(model)):
+            # Richer models fit anything: only the likeliest start may have them.
+            richer = tuple(RICHER) if model == AUTO and rank == 0 else ()
+            for estimate in _from_simple_to_rich(direction, start, model, richer):
+                matrix = estimate.matrix if order == 1 else _inverse(estimate.matrix)
+                found.append(_checked(greys, matrix, estimate.model))
+                if found[-1].confidence >= _CLEAR and estimate.model not in RICHER:
+                    break
+            best = max(found, key=lambda one: one.confidence)
+            if best.confident:
+                return best
+    return best
+
+
+def _from_simple_to_rich(
+    direction: Direction, start: np.ndarray, model: str, richer: Sequence[str]
+) -> Iterator[DirectedEstimate]:
+    """Yields the warp near a start, then those of richer models that fit better than it."""
+    plain = best = direction.refine(start, SIMPLE if model == AUTO else model)
+    yield plain
+    for name in richer:
+        tried = direction.refine(best.matrix, name)
+        if tried.score > max(plain.score * RICHER[name], best.score * _GAIN):
+            yield tried
+        if tried.score < best.score * _GAIN:
+            break
+        best = tried
 
 
 def _checked(greys: Sequence[np.ndarray], matrix: np.ndarray, model: str) -> Alignment:

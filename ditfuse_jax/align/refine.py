@@ -8,8 +8,10 @@ import numpy as np
 from ditfuse_jax.align.descriptors import MARGIN, orientation_descriptors
 from ditfuse_jax.align.geometry import (
     corner_distance,
+    corners,
     from_parameters,
     jacobian,
+    transform,
     translation,
 )
 
@@ -17,6 +19,11 @@ from ditfuse_jax.align.geometry import (
 _CELL = 8
 _TOLERANCE = 0.05
 _DAMPING = 1e-3
+# Edges that only one of the images has make Gauss-Newton steps too short.  They are made longer by
+# up to this factor; with more, richer models miss the optimum from afar.
+_LONGER = 2.0
+# Of the acceleration: how often one step may be added, and how far a warp may go, in pixels.
+_MOST_STEPS, _FARTHEST = 5.0, 6.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +31,15 @@ class Equations:
     """The least squares of a displacement in each of N cells, at one warp.
 
     Attributes:
-      normal: normal matrices, (N, 2, 2).
+      normal: normal matrices of the mean of both images' gradients, (N, 2, 2).
+      shared: the same of the products of one's gradients with the other's.
       gradient: gradients, (N, 2).
       score: correlation of the descriptors where both images have pixels, at most 1.
       overlap: share of the reference of which that is so.
     """
 
     normal: np.ndarray
+    shared: np.ndarray
     gradient: np.ndarray
     score: float
     overlap: float
@@ -87,34 +96,24 @@ class Level:
         weight = mask * np.maximum(agreement, 0)
         difference = other - self._fixed
         # The mean of both gradients converges faster than either (ESM: Benhimane and Malis, 2004).
-        along_x, along_y = (
-            (one + two) / 2 for one, two in zip(self._fixed_gradient, _gradient(other), strict=True)
-        )
-        xx, xy, yy, ex, ey = (
-            self._sum(weight * (one * two).sum(0))
-            for one, two in (
-                (along_x, along_x),
-                (along_x, along_y),
-                (along_y, along_y),
-                (along_x, difference),
-                (along_y, difference),
-            )
-        )
-        normal = np.stack([np.stack([xx, xy], 1), np.stack([xy, yy], 1)], 1)
+        fixed, moved = self._fixed_gradient, _gradient(other)
+        mean = tuple((one + two) / 2 for one, two in zip(fixed, moved, strict=True))
+        ex, ey = (self._sum(weight * (along * difference).sum(0)) for along in mean)
+        normal, shared = self._products(weight, mean, mean), self._products(weight, fixed, moved)
         gradient = np.stack([ex, ey], 1)
-        return Equations(normal, gradient, float(score), float(mask.mean()))
+        return Equations(normal, shared, gradient, float(score), float(mask.mean()))
 
-    def refine(self, matrix: np.ndarray, model: str, iterations: int = 10) -> Refined:
+    def refine(self, matrix: np.ndarray, model: str, iterations: int) -> Refined:
         """Returns the warp of a model that fits best, near a given one."""
         identity = np.eye(3)
+        accelerate = _Acceleration(corners(self._height, self._width))
         for _ in range(iterations):
-            equations = self.equations(matrix)
-            change = self._change(self._solve(equations, model), model)
-            matrix = matrix @ change
-            matrix = matrix / matrix[2, 2]
+            change = self._change(self._solve(self.equations(matrix), model), model)
             moved = corner_distance(change, identity, self._height, self._width)
             if not moved < max(self._height, self._width):
                 return Refined(identity, 0.0, 0.0)  # diverged
+            changed = matrix @ change
+            matrix = accelerate(matrix, changed / changed[2, 2])
             if moved < _TOLERANCE:
                 break
         equations = self.equations(matrix)
@@ -123,17 +122,59 @@ class Level:
     def _sum(self, values: np.ndarray) -> np.ndarray:
         return cv2.resize(values, self._cells[::-1], interpolation=cv2.INTER_AREA).ravel()
 
+    def _products(
+        self, weight: np.ndarray, one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]
+    ) -> np.ndarray:
+        """Returns the symmetric products of gradients, summed over each cell, (N, 2, 2)."""
+        (ax, ay), (bx, by) = one, other
+        products = ((ax * bx).sum(0), (ax * by + ay * bx).sum(0) / 2, (ay * by).sum(0))
+        xx, xy, yy = (self._sum(weight * product) for product in products)
+        return np.stack([np.stack([xx, xy], 1), np.stack([xy, yy], 1)], 1)
+
     def _solve(self, equations: Equations, model: str) -> np.ndarray:
-        """Returns the parameters of the step."""
+        """Returns the parameters of the step.
+
+        The curvature along a direction of parameters is that of the edges that both images have,
+        which is Newton's for their correlation, but at least half of Gauss-Newton's, which is
+        never negative.
+        """
         derivative = jacobian(model, self._points) * self._unit
-        left = np.einsum("nip,nij->npj", derivative, equations.normal)
-        normal = np.einsum("npj,njq->pq", left, derivative)
-        gradients = np.einsum("nip,ni->np", derivative, equations.gradient)
+        normal, shared = (
+            np.einsum("nip,nij,njq->pq", derivative, cells, derivative, optimize=True)
+            for cells in (equations.normal, equations.shared)
+        )
         normal += np.eye(len(normal)) * (np.trace(normal) / len(normal) * _DAMPING + 1e-9)
-        return -np.linalg.solve(normal, gradients.sum(0))
+        gradient = np.einsum("nip,ni->p", derivative, equations.gradient)
+        whiten = np.linalg.inv(np.linalg.cholesky(normal))
+        curvature, directions = np.linalg.eigh(whiten @ shared @ whiten.T)
+        directions = whiten.T @ directions
+        return -directions @ ((directions.T @ gradient) / np.clip(curvature, 1 / _LONGER, 1))
 
     def _change(self, parameters: np.ndarray, model: str) -> np.ndarray:
         return np.linalg.inv(self._to_unit) @ from_parameters(model, parameters) @ self._to_unit
+
+
+class _Acceleration:
+    """Lengthens or shortens steps by what the last two have in common (Anderson, 1965, depth 1)."""
+
+    def __init__(self, points: np.ndarray):
+        self._points = points
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __call__(self, matrix: np.ndarray, stepped: np.ndarray) -> np.ndarray:
+        """Returns the next warp, from the present one and where its step leads."""
+        placed = transform(matrix, self._points)
+        step = (transform(stepped, self._points) - placed).ravel()
+        last, self._last = self._last, (stepped, step)
+        if last is None:
+            return stepped
+        less = step - last[1]
+        share = np.clip(less @ step / (less @ less + 1e-12), -_MOST_STEPS, 0.5)
+        # Matrices of one model, with 1 in the corner, are added to others of it.
+        matrix = stepped - share * (stepped - last[0])
+        matrix = matrix / matrix[2, 2]
+        farthest = np.linalg.norm(transform(matrix, self._points) - placed, axis=1).max()
+        return matrix if farthest < _FARTHEST else stepped
 
 
 def _gradient(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

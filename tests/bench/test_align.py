@@ -1,4 +1,4 @@
-"""The trials of the alignment benchmark: true warps, cuts without empty pixels, shares."""
+"""The trials of the alignment benchmark: true warps, cuts without empty pixels, counts."""
 
 import numpy as np
 import pytest
@@ -40,19 +40,23 @@ def test_a_moved_image_has_no_empty_pixels():
     assert (moved == 200).all()
 
 
-def test_shares_count_all_trials_and_wrong_ones_only_if_accepted():
-    def trial(error, confidence, unrelated=0.0):
+def test_all_trials_are_counted_and_wrong_ones_only_if_accepted():
+    def trial(error, confidence, unrelated=None):
         warp = Warp("similarity", np.eye(3), (9, 9), (9, 9))
-        made = [Alignment(warp, 0.0, value, 1.0, "") for value in (confidence, unrelated)]
-        return Trial("x", made[0], error, None, made[1], 1.0)
+        alignment, other = (
+            None if value is None else Alignment(warp, 0.0, value, 1.0, "")
+            for value in (confidence, unrelated)
+        )
+        return Trial("x", alignment, error, None, other, 1.0)
 
-    rows = summary([trial(1, 0.9), trial(9, 0.9), trial(9, 0.0), trial(1.5, 0.0, 0.9)])
+    rows = summary([trial(1, 0.9, 0.0), trial(9, 0.9), trial(9, 0.0), trial(1.5, 0.0, 0.9)])
     name = "to the stored registration"
-    assert rows["accepted"] == 0.5
-    assert rows["unrelated accepted"] == 0.25
-    assert rows[f"{name}: at most 2 px, all"] == 0.5
-    assert rows[f"{name}: at most 2 px, accepted"] == 0.5
-    assert rows[f"{name}: accepted and above 5 px"] == 0.25
+    assert rows["accepted"] == 2
+    assert rows["unrelated pairs"] == 2
+    assert rows["unrelated accepted"] == 1
+    assert rows[f"{name}: at most 2 px"] == 2
+    assert rows[f"{name}: accepted and at most 2 px"] == 1
+    assert rows[f"{name}: accepted and above 5 px"] == 1
     assert not [key for key in rows if "its own" in key]
 
 
