@@ -64,7 +64,6 @@ def test_a_consumer_that_stops_ends_the_thread_and_closes_the_source():
     source = Source(1000)
     items = iterate_ahead(source, 2, "stopped")
     next(items)
-    items.close()
     del items
     assert wait_until(lambda: source.closed)
     assert len(source.made) <= 4

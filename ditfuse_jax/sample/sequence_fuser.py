@@ -1,7 +1,7 @@
 """A model that fuses the frames of a sequence, with what neighbouring frames have in common."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class SequenceFuser:
 
     def __call__(
         self, frames: Iterable[tuple[int, FusionInput]]
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    ) -> Generator[tuple[int, np.ndarray], None, None]:
         """Yields number and fused image (H, W, 3) of each frame, in their order.
 
         Raises:
