@@ -10,11 +10,12 @@ from typing import Any
 
 from ditfuse_jax import cli
 from ditfuse_jax.flow.loss import LossConfig
-from ditfuse_jax.flow.sampling_config import SamplingConfig, option_name
+from ditfuse_jax.flow.sampling_config import SamplingConfig
 from ditfuse_jax.model.config import ModelConfig
 from ditfuse_jax.model.lora import LoRAConfig
 from ditfuse_jax.parallel.mesh import MeshConfig
 from ditfuse_jax.registry import Registry
+from ditfuse_jax.sampling_settings import option_name
 from ditfuse_jax.train.optimizer import OptimizerConfig
 from ditfuse_jax.train.recipe import default_config
 from ditfuse_jax.train.train_config import TrainConfig

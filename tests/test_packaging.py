@@ -23,6 +23,7 @@ PACKAGES = (
     *("process_exit", "errors", "checks", "config_names", "ahead"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
     *("compat", "files", "hub", "main_guard", "resources", "launchers", "working_memory"),
+    "sampling_settings",
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
     *("aot", "sweep", "serve", "app", "bench", "api", "cli"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.flow.sampling_config import option_name
+from ditfuse_jax.sampling_settings import option_name
 
 SMALLER = 1024  # pixels of the longer side at which images are computed if not in full size
 

@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not getattr(args, "loads_extensions", False):
             args.imports = load_extensions(args.imports)
+        if args.command in _SHORT_RUNS:  # after what sets JAX's variables or needs no JAX
+            import_jax()
         return _module(args.command).run(args) or 0
     except UserError as error:
         if args.verbose:
@@ -149,8 +151,6 @@ def _version() -> str:
 
 
 def _module(command: str) -> Any:
-    if command in _SHORT_RUNS:
-        import_jax()
     return import_module(f"ditfuse_jax.cli.{command}")
 
 

@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from ditfuse_jax.paths import model_path
+from ditfuse_jax.sampling_settings import SamplingSettings, option_name
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +66,8 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Adds an option for every field of `flow.SamplingConfig`."""
-    from ditfuse_jax import flow
-    from ditfuse_jax.flow.sampling_config import option_name
-
     group = parser.add_argument_group("sampling (default: the model's own settings)")
-    for field in dataclasses.fields(flow.SamplingConfig):
+    for field in dataclasses.fields(SamplingSettings):
         parts = typing.get_args(field.type)
         group.add_argument(
             option_name(field.name),
@@ -81,11 +79,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def sampling_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the values of the sampling options; those not given are None."""
-    from ditfuse_jax import flow
-
-    return {
-        field.name: getattr(args, field.name) for field in dataclasses.fields(flow.SamplingConfig)
-    }
+    return {field.name: getattr(args, field.name) for field in dataclasses.fields(SamplingSettings)}
 
 
 def _metavar(kind: Any) -> str | None:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.sampling_settings import SamplingSettings, option_name
 
 MODEL_OPTIONS = ("--checkpoint", "--lora", "--base", "--quantize")
 
@@ -20,10 +21,7 @@ def given_options(argv: Sequence[str]) -> frozenset[str]:
 
 def sampling_options() -> tuple[str, ...]:
     """The options of `flow.SamplingConfig`."""
-    from ditfuse_jax.flow import SamplingConfig
-    from ditfuse_jax.flow.sampling_config import option_name
-
-    return tuple(option_name(field.name) for field in dataclasses.fields(SamplingConfig))
+    return tuple(option_name(field.name) for field in dataclasses.fields(SamplingSettings))
 
 
 def refuse_unused(args: argparse.Namespace, options: Collection[str], where: str) -> None:

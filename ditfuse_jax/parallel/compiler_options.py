@@ -5,7 +5,6 @@ in `COMPILER_OPTIONS`.  A later entry wins, and what the user has set in `XLA_FL
 `LIBTPU_INIT_ARGS` wins over `auto`.
 """
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,11 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.parallel.accelerators import chip_of
 from ditfuse_jax.parallel.processes import is_main_process
 from ditfuse_jax.registry import Registry
+from ditfuse_jax.xla.user_flags import options_of_user
 
 AUTO = "auto"
 # The compiler of CPUs and GPUs takes no text for them.
 _BOOLEANS = {"true": True, "false": False}
-_ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 # Only options whose source recommends them for this kind of program, or whose effect was seen in a
 # compiled program (docs/scaling.md).
@@ -83,8 +82,7 @@ def compiler_options(settings: Sequence[str], device: Any) -> dict[str, str]:
     """
     chip = chip_of(getattr(device, "device_kind", ""))
     known = COMPILER_OPTIONS.get(chip or "", {})
-    flags = " ".join(os.environ.get(name, "") for name in _ENVIRONMENT)
-    already = set(re.findall(r"--(\w+)", flags))
+    already = options_of_user()
     options: dict[str, str] = {}
     for entry in settings:
         if entry == AUTO:

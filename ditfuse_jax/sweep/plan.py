@@ -19,8 +19,8 @@ from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.metrics import METRICS
 from ditfuse_jax.extensions import load_extensions
 from ditfuse_jax.files import write_text
-from ditfuse_jax.flow.sampling_config import option_name
 from ditfuse_jax.paths import as_path
+from ditfuse_jax.sampling_settings import option_name
 from ditfuse_jax.sweep.definition import Arguments, Sweep
 from ditfuse_jax.train.changes import changed_settings, value_text
 from ditfuse_jax.train.metrics_files import read_metrics

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from ditfuse_jax.xla.user_flags import options_of_user
+
 _QUICK: dict[str, Any] = {
     "xla_backend_optimization_level": 1,  # of LLVM, instead of 3
     "xla_cpu_use_fusion_emitters": False,
@@ -18,10 +20,18 @@ _QUICK: dict[str, Any] = {
 
 @functools.cache
 def quick_options() -> dict[str, Any]:
-    """Returns those options that the installed compiler knows; none where the device is no CPU."""
+    """Returns those options that the installed compiler knows; none where the device is no CPU.
+
+    What the user has set in `XLA_FLAGS` stays as it is.
+    """
     if jax.default_backend() != "cpu":
         return {}
-    return {name: value for name, value in _QUICK.items() if _is_known(name, value)}
+    given = options_of_user()
+    return {
+        name: value
+        for name, value in _QUICK.items()
+        if name not in given and _is_known(name, value)
+    }
 
 
 def _is_known(name: str, value: Any) -> bool:

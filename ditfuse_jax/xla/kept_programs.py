@@ -6,6 +6,7 @@ program is what it is made from: the code of this package, the model, and the ty
 arguments.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -29,6 +30,7 @@ from ditfuse_jax.extensions import loaded_extensions
 from ditfuse_jax.files import PROGRAMS_VARIABLE, write_bytes
 from ditfuse_jax.registry import extended_from_outside
 from ditfuse_jax.xla.jax_cache import WITHOUT_JAX_CACHE
+from ditfuse_jax.xla.user_flags import ENVIRONMENT
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 # Settings of JAX that name places, not what is computed.
@@ -36,7 +38,8 @@ _PLACES = ("cache", "log", "dump", "profile", "traceback")
 
 _PACKAGE = Path(__file__).parents[1]
 
-_KEPT_DAYS = 30
+# Days for which files that are not used are kept; `.tmp` is left where a process was killed.
+_KEPT_DAYS = {".bin": 30, ".json": 30, ".tmp": 1}
 
 _unusable: set[Path] = set()  # folders that could not be written
 _lock = threading.Lock()  # of `_loaded`
@@ -210,18 +213,23 @@ def _write(path: Path, program: Any) -> bool:
         content = pickle.dumps(serialize_executable.serialize(program))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
-        _prune(path.parent)
     except Exception:  # a full disk, or a backend that cannot serialise: nothing is kept
         return False
+    with contextlib.suppress(OSError):  # what was written is good all the same
+        _prune(path.parent)
     return True
 
 
 def _prune(folder: Path) -> None:
     """Removes what was not used for a month, such as programs of earlier versions."""
-    oldest = time.time() - _KEPT_DAYS * 86_400
+    now = time.time()
     for path in folder.iterdir():
-        if path.suffix in (".bin", ".json") and path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+        days = _KEPT_DAYS.get(path.suffix)
+        if days is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another thread or process was faster
+            if path.stat().st_mtime < now - days * 86_400:
+                path.unlink()
 
 
 def _is_on_first_device(array: Any) -> bool:
@@ -263,7 +271,7 @@ def _environment() -> str:
         platform.machine(),
         _cpu_features(),
         str(jax.local_device_count()),
-        *(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")),
+        *(f"{name}={os.environ.get(name, '')}" for name in ENVIRONMENT),
     ]
     return "\n".join(parts)
 

@@ -35,6 +35,34 @@ def test_the_package_the_api_and_the_help_need_no_other_library():
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("words", [["--help"], ["a.png", "b.png", "-o", "x.png", "--no-such"]])
+def test_the_help_of_fusing_and_a_wrong_option_need_no_jax(words):
+    code = (
+        "import contextlib, io\n"
+        "from ditfuse_jax.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    main(['fuse', *{words!r}])\n"
+    )
+    assert not modules_after(code) & {"jax", "flax", "numpy"}
+
+
+@pytest.mark.processes
+def test_jax_reads_the_variables_that_extensions_and_verbose_set(tmp_path):
+    path = tmp_path / "sets_variables.py"
+    path.write_text("import os\nos.environ['JAX_ENABLE_X64'] = '1'\n")
+    words = ["fuse", "/none/a.png", "/none/b.png", "-o", "/none/x.png"]
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('JAX_LOGGING_LEVEL', None)\n"
+        "from ditfuse_jax.cli import main\n"
+        f"assert main([*{words!r}, '--import', {str(path)!r}, '--verbose']) == 2\n"
+        "values = sys.modules['jax'].config.values\n"
+        "assert values['jax_enable_x64'] and values['jax_logging_level'] == 'INFO'\n"
+    )
+    modules_after(code)
+
+
+@pytest.mark.processes
 def test_fusing_imports_nothing_that_only_training_needs(pair, tmp_path):
     command = ["fuse", *map(str, pair), "-o", str(tmp_path / "x.png"), "--task", "mff"]
     imported = modules_after(f"from ditfuse_jax.cli import main\nassert main({command!r}) == 0")

@@ -138,6 +138,7 @@ def test_a_new_field_is_an_option_a_sweep_key_a_recipe_key_and_in_metadata_and_r
         churn: float = dataclasses.field(default=0.5, metadata={"help": "noise added"})
 
     monkeypatch.setattr(flow, "SamplingConfig", Extended)
+    monkeypatch.setattr("ditfuse_jax.cli.model_options.SamplingSettings", Extended)
     parser = argparse.ArgumentParser()
     add_sampling_options(parser)
     given = sampling_overrides(parser.parse_args(["--churn", "0.25", "--text-slots", "8,4,16"]))

@@ -10,7 +10,8 @@ from ditfuse_jax.xla.cpu_options import quick_options
 
 
 @pytest.fixture
-def asked_again():
+def asked_again(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     quick_options.cache_clear()
     yield
     quick_options.cache_clear()
@@ -27,7 +28,19 @@ def test_a_device_that_is_no_cpu_gets_none(monkeypatch, asked_again):
     assert quick_options() == {}
 
 
-def test_results_differ_by_rounding_only():
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_an_option_that_the_user_has_set_stays_as_it_is(
+    monkeypatch, asked_again, tmp_path, in_a_file
+):
+    flags = "--xla_backend_optimization_level=3 --xla_cpu_parallel_codegen_split_count=1"
+    if in_a_file:  # which XLA reads, too
+        (tmp_path / "flags").write_text(flags)
+        flags = str(tmp_path / "flags")
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert set(quick_options()) <= {"xla_cpu_use_fusion_emitters"}
+
+
+def test_results_differ_by_rounding_only(asked_again):
     x = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
 
     def function(x):

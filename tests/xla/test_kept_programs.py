@@ -181,6 +181,35 @@ def test_programs_that_were_not_used_for_a_month_are_removed(folder):
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_file_that_cannot_be_removed_does_not_make_the_folder_unusable(
+    folder, monkeypatch, error
+):
+    call(Traced().program())
+    (old,) = folder.iterdir()
+    stamp = time.time() - 31 * 86_400
+    os.utime(old, (stamp, stamp))
+
+    def unlink(path, missing_ok=False):
+        raise error(path)
+
+    monkeypatch.setattr(type(old), "unlink", unlink)
+    call(Traced(3.0).program())
+    assert kept_programs.programs_folder() == folder
+    assert len(list(folder.glob("*.bin"))) == 2
+
+
+def test_what_a_killed_process_left_half_written_is_removed_after_a_day(folder):
+    folder.mkdir()
+    for name, hours in (("old", 25), ("new", 1)):
+        path = folder / f".{name}.tmp"
+        path.write_bytes(b"half of a program")
+        stamp = time.time() - hours * 3600
+        os.utime(path, (stamp, stamp))
+    call(Traced().program())
+    assert [path.name for path in folder.glob(".*")] == [".new.tmp"]
+
+
 @pytest.mark.processes
 def test_on_a_host_with_several_devices_the_first_is_used(tmp_path):
     code = (
