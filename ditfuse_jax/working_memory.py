@@ -17,6 +17,12 @@ _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2**21
 _LARGEST_HEAP = 2**36  # bytes that are asked to be in large pages
 
+# Bytes of blocks that are returned at once, and of free memory at the heap's end, when memory is
+# returned again: less than a channel of a frame of two megapixels as float32.
+_RETURNED = 2**22
+
+_kept = False  # whether this process keeps freed memory
+
 _DEVICES = Path("/dev")
 
 
@@ -35,6 +41,21 @@ def keep_working_memory(devices: Path = _DEVICES) -> bool:
     return _should_keep(os.environ, devices) and _keep()
 
 
+def return_working_memory() -> None:
+    """Undoes `keep_working_memory`, for images so large that memory is scarcer than time."""
+    global _kept
+    if not _kept:
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    for name in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        libc.mallopt(name, _RETURNED)
+    libc.malloc_trim.argtypes = [ctypes.c_size_t]
+    libc.malloc_trim(0)
+    _kept = False
+
+
 def _should_keep(environment: Mapping[str, str], devices: Path) -> bool:
     if "glibc.malloc." in environment.get("GLIBC_TUNABLES", ""):
         return False  # the user has decided
@@ -47,6 +68,7 @@ def _has_accelerator(devices: Path) -> bool:
 
 
 def _keep() -> bool:
+    global _kept
     import ctypes
 
     if "glibc" not in (_libc_version() or ""):
@@ -59,6 +81,7 @@ def _keep() -> bool:
     }
     if not all(libc.mallopt(name, value) for name, value in settings.items()):
         return False
+    _kept = True
     # Grow the heap once to ask for large pages in it.  Memory that is not touched costs nothing.
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]

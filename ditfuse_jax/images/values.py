@@ -28,12 +28,19 @@ def from_pixels(image: np.ndarray) -> np.ndarray:
     """Converts uint8 or uint16 pixels to float32 in [-1, 1], same shape."""
     if image.dtype == np.uint8:
         return from_uint8(image)
-    return image.astype(np.float32) / np.float32(32767.5) - np.float32(1)
+    return _from_levels(image, np.float32(32767.5))
 
 
 def from_uint8(image: np.ndarray) -> np.ndarray:
     """Converts bytes to float32 in [-1, 1], same shape: `x / 127.5 - 1`."""
-    return image.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return _from_levels(image, np.float32(127.5))
+
+
+def _from_levels(image: np.ndarray, middle: np.float32) -> np.ndarray:
+    values = image.astype(np.float32)
+    values /= middle  # in place: large images leave little memory
+    values -= np.float32(1)
+    return values
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 _MOST_CHANNELS = 4  # that OpenCV transposes
+_STRIP = 64  # rows
 
 
 def resize_linear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -14,11 +15,20 @@ def resize_linear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Values are interpolated between the centres of pixels; a downscaled pixel is the mean of the
     pixels that it covers, weighted by a triangle.
     """
+    images = np.asarray(images)
+    lead = images.shape[:-3]
+    # Images that share their memory, as those of all branches of guidance, are resized once.
+    shared = (slice(None if stride else 1) for stride in images.strides[: len(lead)])
+    images = images[tuple(shared)]
     shrinks = size[0] < images.shape[-3]
     axes = (-3, -2) if shrinks else (-2, -3)  # the smaller result first
     for axis in axes:
         images = _along(images, axis, size[0] if axis == -3 else size[1])
-    return images
+    return (
+        images
+        if images.shape[:-3] == lead
+        else np.broadcast_to(images, (*lead, *images.shape[-3:]))
+    )
 
 
 def _along(images: np.ndarray, axis: int, length: int) -> np.ndarray:
@@ -27,14 +37,15 @@ def _along(images: np.ndarray, axis: int, length: int) -> np.ndarray:
     if old == length:
         return images
     lead, shape = images.shape[:-3], images.shape[-3:]
-    images = images.reshape(-1, *shape)
+    views = [images[place] for place in np.ndindex(lead)]  # reshaped, some would be copied
     if axis == -3:
-        resized = [_rows(image, length) for image in images]
+        resized = [_rows(image, length) for image in views]
     elif shape[-1] <= _MOST_CHANNELS:
-        resized = [_turned(_rows(_turned(image), length)) for image in images]
+        resized = [_turned(_rows(_turned(image), length)) for image in views]
     else:
-        resized = [_rows(image.swapaxes(0, 1), length).swapaxes(0, 1) for image in images]
-    return np.stack(resized).reshape(*lead, *resized[0].shape)
+        resized = [_rows(image.swapaxes(0, 1), length).swapaxes(0, 1) for image in views]
+    whole = np.stack(resized) if len(resized) > 1 else resized[0]
+    return whole.reshape(*lead, *resized[0].shape)
 
 
 def _rows(image: np.ndarray, length: int) -> np.ndarray:
@@ -44,9 +55,13 @@ def _rows(image: np.ndarray, length: int) -> np.ndarray:
     threads that use up processors while they wait for each other.
     """
     places, weights = _taps(len(image), length)
-    result = image[places[0]] * weights[0, :, None, None]
-    for place, weight in zip(places[1:], weights[1:], strict=True):
-        result += image[place] * weight[:, None, None]
+    result = np.empty((length, *image.shape[1:]), np.result_type(image, np.float32))
+    for top in range(0, length, _STRIP):  # for small intermediate results
+        strip = slice(top, top + _STRIP)
+        part = image[places[0, strip]] * weights[0, strip, None, None]
+        for place, weight in zip(places[1:, strip], weights[1:, strip], strict=True):
+            part += image[place] * weight[:, None, None]
+        result[strip] = part
     return result
 
 

@@ -2,11 +2,12 @@
 
 All frames share the prompt, the noise, the ranges of their samples and the warp between the
 cameras, so that nothing but the sources changes from frame to frame.  Frames are read, fused and
-written one after the other.
+written at the same time, those of more than two megapixels one after the other.
 """
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -51,11 +52,13 @@ from ditfuse_jax.sample.sequence_plan import (
     output_times,
     source_notes,
 )
+from ditfuse_jax.sample.sequence_sampler import MAX_PIXELS
 from ditfuse_jax.sample.sequence_work import SequenceOptions, SequenceWork, run_sequence
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
+from ditfuse_jax.working_memory import return_working_memory
 
 _FRAMES_FOR_ROLES = 8  # by which it is decided which source a request means
 
@@ -138,7 +141,10 @@ def fuse_sequence(
         instruction.requests, _sampled_stacks(sources, pairs, reader, instruction.requests)
     )
     prompts = [instruction.prompt] if plain else []
-    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings, ahead=True)
+    small = all(math.prod(source.size) <= MAX_PIXELS for source in sources)
+    if not small:  # else memory is scarcer than time
+        return_working_memory()
+    frames = SequenceFuser(trained, config, prompts, len(sources), options.settings, ahead=small)
     size = sources[0].size if is_video(output) else None
     work = SequenceWork(
         sources=sources,

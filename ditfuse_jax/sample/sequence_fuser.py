@@ -66,7 +66,8 @@ class SequenceFuser:
           settings: how neighbouring frames are used.
           ahead: read, fuse and smooth frames in a thread each, so that what is done to one frame
             overlaps with what is done to those before and after.  Some frames are then read before
-            a fused one is given back: for sources that do not wait, not for a live camera.
+            a fused one is given back: for sources that do not wait, not for a live camera, and
+            not for large frames, since several are in memory then.
         """
         settings = settings or SequenceSettings()
         if prompts:
@@ -97,8 +98,10 @@ class SequenceFuser:
         fused = self.stack_fuser.fuse_iter(remembered())
         fused = iterate_ahead(fused, _FUSED_AHEAD, "fuse") if self._ahead else fused
         for done in fused:
-            for number, image in sorted(done.items()):
-                stack = sources.pop(number)
-                if self._smoother is not None:
-                    image = self._smoother(number, stack, image)
-                yield number, image
+            for number in sorted(done):  # without names for large images, which would keep them
+                yield number, self._smoothed(number, sources.pop(number), done.pop(number))
+
+    def _smoothed(
+        self, number: int, sources: Sequence[np.ndarray], image: np.ndarray
+    ) -> np.ndarray:
+        return image if self._smoother is None else self._smoother(number, sources, image)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _RUNNING = 4  # groups of tiles that are computed at the same time at most
 _Part = tuple[np.ndarray, Condition, EncodedCondition]
-_MAX_PIXELS = 2**21  # the program for a frame takes 200 bytes for each
+MAX_PIXELS = 2**21  # the program for a frame takes 200 bytes for each
 
 
 def decides_by_cells(structure: Structure, sampling: SamplingConfig) -> bool:
@@ -65,7 +65,7 @@ class SequenceSampler:
     def fits(self, branches: Condition) -> bool:
         """Whether frames like this one can be sampled: not too large, with all their images."""
         height, width = branches.images.shape[-3:-1]
-        small = height * width <= _MAX_PIXELS and len(branches.tokens[0]) == 1
+        small = height * width <= MAX_PIXELS and len(branches.tokens[0]) == 1
         return small and bool(np.all(branches.image_valid))
 
     def __call__(
@@ -141,7 +141,7 @@ class SequenceSampler:
         for corners, cut, encoded in parts:
             rows = np.concatenate([tiles.cut(x, corner) for corner in corners])
             running.append(self._decide(parameters, encoded, cut, rows, t))
-            if len(running) > _RUNNING:
+            if len(running) == _RUNNING:
                 yield np.asarray(running.popleft())
         yield from map(np.asarray, running)
 

@@ -1,4 +1,4 @@
-"""The frames of a sequence that are fused one after the other into their output."""
+"""The frames of a sequence: read, fused and written into their output, in order."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,6 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import RangeOption, SourceRanges
 from ditfuse_jax.images.frames import (
@@ -152,12 +151,14 @@ def run_sequence(work: SequenceWork, target: SequenceOutput, output: Path) -> li
 def _inputs(
     work: SequenceWork, missing: Sequence[int], output: Path
 ) -> Iterator[tuple[int, FusionInput]]:
-    """Passes the frames on; the first one makes the output's folder and may print a warning."""
+    """Passes the frames on; the first one may print a warning.
+
+    They may be read in a thread that nobody waits for: nothing is written here.
+    """
     if not missing:
         return
     for place, (number, item) in enumerate(work.inputs(missing, output)):
         if place == 0:
-            make_folder(output.parent if is_video(output) else output)
             height, width = item.sources[0].shape[:2]
             line = work.frames.stack_fuser.describe_limit(height, width, str(work.sources[0].path))
             if line and not work.options.quiet:

@@ -149,7 +149,9 @@ class StackFuser:
         """Fuses by the prompts alone, whatever else the inputs ask for."""
         begun = map(self._begin, self._batches(inputs))
         for complete in one_ahead(begun) if self.ahead else begun:
-            yield complete()
+            done = complete()
+            del complete  # with what the sampler returned: large images leave little memory
+            yield done
 
     def _batches(
         self, inputs: Iterable[tuple[int, FusionInput]]

@@ -6,6 +6,8 @@ The sampler is replaced by one that returns the mean of the sources.
 import errno
 import os
 import threading
+import time
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +21,15 @@ from ditfuse_jax.images.video import probe_video, read_frames
 from ditfuse_jax.images.video_parts import count_packets
 from ditfuse_jax.images.video_writer import VideoWriter, read_video_metadata
 from ditfuse_jax.model.space import PixelSpace
-from ditfuse_jax.sample import StackFuser, TrainedModel, fuse, sequence, sequence_output
+from ditfuse_jax.sample import (
+    FusionInput,
+    StackFuser,
+    TrainedModel,
+    fuse,
+    sequence,
+    sequence_output,
+)
+from ditfuse_jax.sample.standard_prompts import standard_prompt
 from ditfuse_jax.train import load_recipe, resolve
 
 av = pytest.importorskip("av")
@@ -250,6 +260,64 @@ def test_ctrl_c_while_a_frame_is_written_keeps_those_before_and_ends_the_threads
     fuse_to(output, vis, ir)
     assert fused_frames[0] - before == 27
     np.testing.assert_allclose(colours(output), expected(30), atol=3)
+
+
+@pytest.mark.parametrize("limit", [32 * 48, 32 * 48 - 1])
+def test_large_frames_are_made_one_after_the_other_and_their_memory_is_returned(
+    fused_frames, make, tmp_path, monkeypatch, limit
+):
+    vis, ir, calls = make("vis"), make("ir.mp4"), []
+    write, read = sequence_output.FrameFolder.write, sequence.StackReader.read
+    done = {"read": 0, "written": 0}
+    ahead = []
+
+    def counted_read(self, stack):
+        done["read"] += 1
+        return read(self, stack)
+
+    def counted_write(self, number, image, metadata):
+        time.sleep(0.05)  # in which threads would read
+        ahead.append(done["read"] - done["written"])
+        done["written"] += 1
+        write(self, number, image, metadata)
+
+    monkeypatch.setattr(sequence, "MAX_PIXELS", limit)
+    monkeypatch.setattr(sequence, "return_working_memory", lambda: calls.append(limit))
+    monkeypatch.setattr(sequence.StackReader, "read", counted_read)
+    monkeypatch.setattr(sequence_output.FrameFolder, "write", counted_write)
+    fuse_to(tmp_path / "out", vis, ir)
+    if limit < 32 * 48:
+        assert ahead == [1] * 6 and calls
+    else:
+        assert max(ahead) > 1 and not calls
+
+
+def test_a_failure_before_the_first_fused_frame_leaves_no_folder(
+    fused_frames, make, tmp_path, monkeypatch
+):
+    def failing(self, inputs):
+        next(iter(inputs))
+        raise UserError("out of memory")
+
+    monkeypatch.setattr(StackFuser, "fuse_iter", failing)
+    with pytest.raises(UserError, match=r"^out of memory$"):
+        fuse_to(tmp_path / "out" / "frames", make("vis"), make("ir.mp4"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_sampler_returned_is_freed_before_the_next_frame(trained, monkeypatch):
+    made = []
+
+    def sampler(parameters, branches, noise, weights):
+        assert all(reference() is None for reference in made)
+        result = np.asarray(branches.images[0]).mean(axis=1)
+        made.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr("ditfuse_jax.sample.stack_fuser.make_sampler", lambda *_: sampler)
+    prompt = standard_prompt("ivif", 2)
+    inputs = ((k, FusionInput([frame(k), frame(k)], prompt)) for k in range(3))
+    assert len(list(StackFuser(trained, trained.sampling).fuse_iter(inputs))) == 3
 
 
 def test_a_full_disk_has_one_line_that_says_what_is_kept(fused_frames, make, tmp_path, monkeypatch):

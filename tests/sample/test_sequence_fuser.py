@@ -1,5 +1,6 @@
 """What neighbouring frames share: encoded conditions, and steadier static regions."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,18 @@ def test_a_frame_that_does_not_follow_the_last_is_left_as_it_is(scene):
     np.testing.assert_array_equal(smoother(0, [scene], frames[0]), frames[0])
     np.testing.assert_array_equal(smoother(2, [scene], frames[1]), frames[1])
     assert (smoother(3, [scene], frames[2]) != frames[2]).any()
+
+
+def test_smoothing_a_large_frame_holds_its_sources_in_their_own_type():
+    values = np.random.default_rng(0).integers(0, 255, (2, 3, 512, 512, 3), np.uint8)
+    smoother = StaticSmoother()
+    tracemalloc.start()
+    for number, (*sources, fused) in enumerate(values):
+        smoother(number, sources, fused)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Per pixel: 12 bytes of sources, 24 of both fused frames, and few channels of float32.
+    assert peak < 80 * 512 * 512
 
 
 @pytest.mark.parametrize("settings", [{"reuse": 0}, {"smoothing": 1.0}, {"smoothing": -0.1}])

@@ -16,6 +16,17 @@ TIMES = np.array([0, 0.5, 1], "f4")
 GLOBAL = [(0, 0.5), (0.5, 1)]  # the steps of the downscaled frame
 
 
+class Running:
+    """A result that is complete when it becomes an array."""
+
+    def __init__(self, tiles, values):
+        self._tiles, self._values = tiles, values
+
+    def __array__(self, dtype=None, copy=None):
+        self._tiles.running -= 1
+        return self._values
+
+
 class Tiles:
     """Stands for `TiledSampler`, with the model replaced by means; counts what is computed."""
 
@@ -24,6 +35,7 @@ class Tiles:
     def __init__(self, config):
         self.structure = Network(config)
         self.decided, self.steps, self.corners = [], [], None
+        self.running = self.most = 0  # groups of tiles that are computed at the same time
 
     def groups(self, tiles, rows, on_cpu):
         assert on_cpu == 1
@@ -43,7 +55,9 @@ class Tiles:
         if size == SIZE:  # else it belongs to the global steps
             self.decided.append(group)
         images = condition.images[:, 0] + condition.images[:, 1]
-        return images.reshape(1, 8, 4, 8, 4, 3).mean((2, 4))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return Running(self, images.reshape(1, 8, 4, 8, 4, 3).mean((2, 4)))
 
     def compose(self, parameters, cells, sources):
         return (np.kron(cells, np.ones((4, 4, 1), "f4")) + sources[0])[None]
@@ -90,6 +104,11 @@ def test_the_first_frame_is_decided_in_all_tiles_and_blended_without_a_seam(tile
     # Cells that agree where tiles overlap are unchanged by blending.
     expected = picture()[0] * 2 + picture()[1]
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_at_most_four_groups_of_tiles_are_computed_at_the_same_time(tiles, fuse):
+    fuse(picture())
+    assert len(tiles.corners) > 4 and tiles.most == 4 and tiles.running == 0
 
 
 def test_a_still_frame_is_decided_nowhere_and_is_the_same(tiles, fuse):
