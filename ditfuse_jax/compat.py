@@ -4,11 +4,12 @@ No other module uses `jax._src` or reads the files of an orbax checkpoint.  `tes
 checks each part and names the installed version when one has changed.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,6 +61,25 @@ def distributed_state() -> DistributedState:
 def backends_are_initialized() -> bool:
     """Whether JAX has already opened the devices."""
     return _private("jax._src.xla_bridge", "backends_are_initialized")()
+
+
+def with_settings_of_this_thread(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns a function that another thread runs with JAX's settings of this one.
+
+    JAX keeps the settings of contexts, such as `with jax.default_matmul_precision("highest")`, for
+    the thread that entered them.
+    """
+    holders = _private("jax._src.config", "config")._value_holders.values()
+    with_contexts = [holder for holder in holders if hasattr(holder, "get_global")]
+    here = [(h, h.value) for h in with_contexts if h.value != h.get_global()]
+
+    def run(*args: Any) -> None:
+        with contextlib.ExitStack() as stack:
+            for holder, value in here:
+                stack.enter_context(holder(value))
+            function(*args)
+
+    return run
 
 
 def open_orbax_array(item: Path, path: Sequence[str]) -> "tensorstore.TensorStore":

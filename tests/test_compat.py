@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -97,6 +98,29 @@ def test_jax_hashes_devices_into_the_key_of_a_compiled_program():
     cache_key = importlib.import_module("jax._src.cache_key")
     assert callable(cache_key._hash_devices), JAX
     assert callable(cache_key._hash_accelerator_config), JAX
+
+
+def test_another_thread_runs_with_the_settings_of_this_one():
+    def settings() -> None:
+        found.append({name: str(value) for name, value in jax.config.values.items()})
+
+    found = []
+    second = jax.devices()[-1]
+    with jax.default_matmul_precision("highest"), jax.default_device(second), jax.debug_nans(True):
+        settings()
+        thread = threading.Thread(target=compat.with_settings_of_this_thread(settings))
+        thread.start()
+        thread.join()
+    settings()
+    assert found[1] == found[0], JAX
+    assert found[2] != found[0]
+
+
+def test_every_setting_of_jax_can_be_entered_again_with_its_value():
+    for holder in importlib.import_module("jax._src.config").config._value_holders.values():
+        if hasattr(holder, "get_global"):
+            with holder(holder.value):
+                pass
 
 
 @pytest.mark.parametrize("ocdbt", [True, False])

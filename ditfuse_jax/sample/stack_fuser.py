@@ -218,8 +218,11 @@ class StackFuser:
             return
         size = self.trained.space.shape(*shape[2:4])
         noise = np.broadcast_to(np.float32(0), (shape[0], *size))
-        sources = np.broadcast_to(np.float32(0), (*shape[:2], *size))
-        branches = self._branches(inputs, sources)
+
+        def of_no_memory(order: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(np.float32(0), (*order.shape, *size))
+
+        branches = self._condition(inputs, of_no_memory)
         parameters = self.trained.parameters
         prepare_sampler(self._structure, self.sampling, parameters, branches, noise, weights)
 
@@ -240,6 +243,17 @@ class StackFuser:
 
     def _branches(self, inputs: Sequence[FusionInput], sources: np.ndarray) -> Condition:
         """Returns the condition (R, B, ...) of all branches for sources (B, n, h, w, C)."""
+        return self._condition(inputs, functools.partial(_arrange, sources))
+
+    def _condition(
+        self, inputs: Sequence[FusionInput], arrange: Callable[[np.ndarray], np.ndarray]
+    ) -> Condition:
+        """Returns the condition (R, B, ...) of all branches.
+
+        Args:
+          inputs: the batch.
+          arrange: image slots (R, B, k, h, w, C) for the numbers (R, B, k) of their sources.
+        """
         prompts = [
             [self._branch(item, branch) for item in inputs]
             for branch in self.sampling.guidance.branches
@@ -249,7 +263,7 @@ class StackFuser:
             return np.stack([[getattr(prompt, name) for prompt in row] for row in prompts])
 
         # Image slot k of a branch shows the source that its prompt places there.
-        images: Any = _arrange(sources, stack("order"))
+        images: Any = arrange(stack("order"))
         return Condition(stack("tokens"), stack("valid"), images, stack("image_valid"))
 
     def _branch(self, item: FusionInput, branch: str) -> EncodedPrompt:

@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.ahead import one_ahead
+from ditfuse_jax.compat import with_settings_of_this_thread
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
 from ditfuse_jax.flow.guided_velocity import branch_velocities, encode, target_bias
@@ -164,7 +165,8 @@ class TiledSampler:
                 if encoded is not None:
                     velocities.prepare(parameters, encoded, condition, rows, times[0])
 
-        threading.Thread(target=run, name="programs").start()
+        target = with_settings_of_this_thread(run)  # the call computes with them
+        threading.Thread(target=target, name="programs").start()
 
     def encoded(
         self,

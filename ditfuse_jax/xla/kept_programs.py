@@ -26,6 +26,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.experimental import serialize_executable
 
+from ditfuse_jax.compat import with_settings_of_this_thread
 from ditfuse_jax.extensions import loaded_extensions
 from ditfuse_jax.files import PROGRAMS_VARIABLE, write_bytes
 from ditfuse_jax.registry import extended_from_outside
@@ -164,7 +165,8 @@ class KeptProgram:
         if wait:
             build(lowered)
         else:
-            threading.Thread(target=build, args=(lowered,), name="compile").start()
+            target = with_settings_of_this_thread(build)
+            threading.Thread(target=target, args=(lowered,), name="compile").start()
         return loading
 
 
