@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import make_folder, write_bytes, write_text
 from ditfuse_jax.parser.network import ParserConfig, init_parser
 from ditfuse_jax.parser.parse import (
@@ -157,6 +158,37 @@ def report(parser: InstructionParser, step: int, sets: Mapping[str, Mapping[str,
         print(f"step {step}, {name}: {line}", flush=True)
 
 
+def check_layers(args: argparse.Namespace) -> None:
+    """Checks that a parser that is trained further keeps its layers.
+
+    Raises:
+      UserError: `--layers` asks for fewer, or for more without an encoder to take them from.
+    """
+    if not (args.parser and args.layers):
+        return
+    if not args.encoder:
+        raise UserError("--layers needs --encoder, which they are taken from")
+    has = read_parser(args.parser)[0].num_layers
+    if args.layers < has:
+        raise UserError(f"--layers {args.layers}: {args.parser} has {has}; layers are only added")
+
+
+def read_state(path: Path) -> tuple[int, dict, Any, ParserConfig, list[str]]:
+    """Returns step, parameters, state of the optimiser, sizes and vocabulary of a training.
+
+    Raises:
+      UserError: the file is damaged, or of another version of this script.
+    """
+    try:
+        step, parameters, state, config, words = pickle.loads(path.read_bytes())
+    except Exception as error:  # whatever unpickling raises
+        raise UserError(
+            f"{path} is damaged or of another version of this script: remove it to start afresh, "
+            "or name another --workdir"
+        ) from error
+    return step, parameters, state, config, words
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the instruction parser.")
     add = parser.add_argument
@@ -179,8 +211,12 @@ def main() -> None:
         parser.error("name --encoder, --parser or both")
     if args.random and (args.parser or not args.encoder):
         parser.error("--random needs --encoder alone")
-    if args.parser and not args.encoder and args.layers:
-        parser.error("--layers needs --encoder, which they are taken from")
+    saved = args.workdir / "training.pickle"
+    try:
+        check_layers(args)
+        before = read_state(saved) if saved.exists() else None
+    except UserError as error:
+        parser.error(str(error))
     make_folder(args.workdir)
     training = ParserTraining(
         args.steps, args.batch_size, args.learning_rate, warmup_steps=args.warmup, seed=args.seed
@@ -189,9 +225,8 @@ def main() -> None:
         "train": distinct_instructions(500, 2**31, "train"),
         "heldout": distinct_instructions(1500, 1, "heldout"),
     }
-    saved = args.workdir / "training.pickle"
-    if saved.exists():
-        step, parameters, state, config, words = pickle.loads(saved.read_bytes())
+    if before:
+        step, parameters, state, config, words = before
         print(f"continuing at step {step}", flush=True)
     else:
         step = 0
