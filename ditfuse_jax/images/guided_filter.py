@@ -46,7 +46,9 @@ def guided_coefficients(
             covariance = mean(one * planes[..., j]) - means[i] * means[j]
             products[..., i, j] = products[..., j, i] = covariance
     products += epsilon * np.eye(count, dtype=np.float32)
-    slopes = np.linalg.solve(products, shared)[..., 0]
+    # For one guide, a division: solving takes five times as long.
+    solved = shared / products if count == 1 else np.linalg.solve(products, shared)
+    slopes = solved[..., 0]
     offset = of_values - np.sum(slopes * np.stack(means, axis=-1), axis=-1)
     return np.stack([mean(slopes[..., i]) for i in range(count)], axis=-1), mean(offset)
 

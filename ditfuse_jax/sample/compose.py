@@ -61,6 +61,7 @@ def compose(
     running: dict[int, FusionInput] = {}  # the fusions that are not done yet
     # With the parts, whose sources stay alive: a scene is known by the identity of its arrays.
     images: dict[_Key, tuple[FusionInput, np.ndarray]] = {}
+    refined: dict[_Key, np.ndarray] = {}
     latest: _Parts = {}
     numbers = itertools.count()
     warned: set[str] = set()
@@ -80,12 +81,17 @@ def compose(
                 running[place] = part
                 yield place, part
 
+    def refined_image(image: np.ndarray, part: FusionInput) -> np.ndarray:
+        key = _key(part)
+        if key not in refined:
+            refined[key] = refine(image, part)
+        return refined[key]
+
     def complete() -> Iterator[dict[int, np.ndarray]]:
         for number, (item, parts) in list(waiting.items()):
             if all(_key(part) in images for part in parts.values()):
                 own = {name: images[_key(part)][1] for name, part in parts.items()}
-                for name in {_ASKED, _PLAIN} & set(parts):
-                    own[name] = refine(own[name], parts[name])
+                _refine(own, parts, refined_image)
                 for part in parts.values():
                     if part.group == _MARKED:  # without a plain fusion: see `_parts`
                         own.setdefault(_UNMARKED, with_depth(part.sources[0], part.output_depth))
@@ -95,6 +101,7 @@ def compose(
         needed = {_key(part) for parts in alive for part in parts.values()}
         for key in [key for key in images if key not in needed]:
             del images[key]
+            refined.pop(key, None)
 
     for finished in fuse(fusions()):
         for place, image in finished.items():
@@ -102,6 +109,22 @@ def compose(
             images[_key(part)] = part, image
         yield from complete()
     yield from complete()  # those that needed no fusion of their own
+
+
+def _refine(own: dict[_Part, np.ndarray], parts: _Parts, refine: Refine) -> None:
+    """Refines the fusions that become the image.
+
+    A fusion whose request would be undone is not refined by itself: in a region it gets what the
+    refinement changes of the fusion around it.
+    """
+    asked, plain = own[_ASKED], own.get(_PLAIN)
+    own[_ASKED] = refine(asked, parts[_ASKED])
+    if plain is None:
+        return
+    own[_PLAIN] = refine(plain, parts[_PLAIN])
+    if own[_ASKED] is asked and own[_PLAIN] is not plain:
+        moved = asked.astype(np.int32) + own[_PLAIN] - plain
+        own[_ASKED] = np.clip(moved, 0, np.iinfo(asked.dtype).max).astype(asked.dtype)
 
 
 def _key(part: FusionInput) -> _Key:

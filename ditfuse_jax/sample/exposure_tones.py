@@ -60,11 +60,13 @@ def _change(luma: np.ndarray, *exposures: np.ndarray) -> np.ndarray:
     """Returns what is added to the luma, float32 (h, w)."""
     height, width = luma.shape
     small = _reduced(luma, _FITTED_SIDE)
-    guides = np.stack(_guides([_reduced(one, _FITTED_SIDE) for one in exposures]), axis=-1)
+    # Products before the reduction: the mean of a product is not the product of the means.
+    guides = _guides(exposures)
+    fitted = np.stack([_reduced(one, _FITTED_SIDE) for one in guides], axis=-1)
     radius = max(2, round(_WINDOW * max(small.shape)))
-    slopes, offset = guided_coefficients(small, guides, radius, _EPSILON)
+    slopes, offset = guided_coefficients(small, fitted, radius, _EPSILON)
     change = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR) - luma
-    for k, guide in enumerate(_guides(exposures)):
+    for k, guide in enumerate(guides):
         slope = cv2.resize(slopes[..., k], (width, height), interpolation=cv2.INTER_LINEAR)
         change += slope * guide
     sigma = _COARSE * max(height, width)

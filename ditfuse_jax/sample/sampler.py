@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _PROGRAMS = 64  # choices of settings whose compiled programs are kept
 
-Sampler = Callable[..., np.ndarray]
+# The array of JAX is one that is still being computed, of a frame of a sequence.
+Sampler = Callable[..., np.ndarray | jax.Array]
 
 
 def sample(

@@ -55,19 +55,45 @@ def test_of_three_sources_each_is_chosen_where_it_is_sharp():
         np.testing.assert_array_equal(chosen[:, columns], sharp[:, columns])
 
 
-def test_a_small_island_of_the_other_source_is_given_to_what_surrounds_it():
+def test_a_small_island_that_is_not_sharper_is_given_to_what_surrounds_it():
     sharp = _texture(320, 320)
     left, right = _pair(sharp)
     misled = _mixed(sharp)
-    misled[100:106, 60:66] = right[100:106, 60:66]  # 36 pixels, below .2 % of the image
-    np.testing.assert_array_equal(
-        choose_focus(misled, [left, right])[90:120, 50:80], sharp[90:120, 50:80]
-    )
+    island = slice(100, 112), slice(60, 72)  # 144 pixels, below .2 % of the image
+    misled[island] = right[island]
+    result = choose_focus(misled, [left, right])
+
+    def error(image: np.ndarray) -> float:
+        return float(np.abs(image[island].astype(float) - sharp[island]).mean())
+
+    assert error(result) < error(misled) / 3
 
 
-def test_equal_sources_are_returned_as_they_are():
+def test_a_small_object_in_focus_is_kept():
+    background, object_ = _texture(320, 320), _texture(320, 320, seed=1)
+    sharp = background.copy()
+    place = slice(100, 116), slice(60, 76)  # 256 pixels, below .2 % of the image
+    sharp[place] = object_[place]
+    near = _blurred(background)
+    near[place] = object_[place]
+    far = background.copy()
+    far[place] = _blurred(object_)[place]
+    inside = slice(104, 112), slice(64, 72)
+
+    def error(image: np.ndarray) -> float:
+        return float(np.abs(image[inside].astype(float) - sharp[inside]).mean())
+
+    assert error(choose_focus(_mixed(sharp), [near, far])) < error(_mixed(sharp)) / 10
+
+
+def test_where_no_source_is_clearly_nearer_the_fused_pixels_stay():
     image = _texture(64, 64)
-    np.testing.assert_array_equal(choose_focus(_mixed(image), [image, image]), image)
+    np.testing.assert_array_equal(choose_focus(_mixed(image), [image, image]), _mixed(image))
+    rng = np.random.default_rng(0)
+    noisy = [np.rint(120 + rng.normal(0, 2, (96, 96, 3))).astype(np.uint8) for _ in range(2)]
+    mean = np.rint(np.mean(noisy, axis=0)).astype(np.uint8)
+    unchanged = (choose_focus(mean, noisy) == mean).mean()
+    assert unchanged > 0.9
 
 
 def test_an_8_bit_source_beside_a_16_bit_one_keeps_its_values():
@@ -87,6 +113,14 @@ def test_strips_and_a_reduced_map_of_decisions_change_nothing_away_from_borders(
     reduced = choose_focus(_mixed(sharp), _pair(sharp))
     np.testing.assert_array_equal(reduced[:, :130], sharp[:, :130])
     np.testing.assert_array_equal(reduced[:, 190:], sharp[:, 190:])
+
+
+def test_strips_of_a_large_image_change_nothing(monkeypatch):
+    sharp = _texture(900, 2600)  # smoothed four times as much
+    monkeypatch.setattr(focus_choice, "_STRIP", 900)
+    whole = choose_focus(_mixed(sharp), _pair(sharp))
+    monkeypatch.setattr(focus_choice, "_STRIP", 250)
+    np.testing.assert_array_equal(choose_focus(_mixed(sharp), _pair(sharp)), whole)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 700), (17, 2)])

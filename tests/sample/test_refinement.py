@@ -7,7 +7,7 @@ import pytest
 from ditfuse_jax import Fuser
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.compose import compose
-from ditfuse_jax.sample.fusion_input import FusionInput
+from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
 from ditfuse_jax.sample.marking import OverlayMarks
 from ditfuse_jax.sample.refinement import REFINEMENTS, refined
 
@@ -49,7 +49,8 @@ def test_fusions_of_other_kinds_of_sources_are_those_of_the_model(fuser):
         np.testing.assert_array_equal(image, fuser(*sources, task=task, refine=False).image)
 
 
-def test_what_a_request_has_changed_is_not_undone():
+def test_what_a_request_has_changed_is_not_undone(monkeypatch):
+    monkeypatch.setitem(REFINEMENTS._entries, "MULTI-FOCUS", lambda image, sources: sources[0])
     image = np.full((8, 8, 3), 200, np.uint8)
     sources = [np.zeros_like(image), np.zeros_like(image)]
     for tags in ("[CONTROL]. <LIGHT+>", "[FUSION]. <MULTI-FOCUS>. <LIGHT+>", "[SEG]", "no tags"):
@@ -88,3 +89,44 @@ def test_classes_are_found_in_fusions_as_the_model_gives_them():
     ]
     np.testing.assert_array_equal(seen[0], grey)  # not refined
     assert image[3, 3, 0] < 80  # the refined fusion, brighter; 100 and more otherwise
+
+
+def test_in_a_region_a_request_keeps_what_the_refinement_changes():
+    grey = np.full((4, 4, 3), 100, np.uint8)
+
+    def fuse(inputs):
+        for number, item in inputs:
+            yield {number: grey if item.prompt == FOCUS else grey + 60}
+
+    def refine(image, part):
+        return image - 30 if part.prompt == FOCUS else image
+
+    weights = np.zeros((4, 4), np.float32)
+    weights[:2] = 1
+    item = RegionInput([grey, grey], FOCUS + " Brighter.", plain=FOCUS, weights=weights)
+    ((image,),) = [list(done.values()) for done in compose(fuse, [(0, item)], refine=refine)]
+    assert (image[:2] == 130).all()  # 160 - 30
+    assert (image[2:] == 70).all()
+
+
+def test_a_fusion_that_several_inputs_share_is_refined_once():
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    sources, refinements = [grey, grey], []
+
+    def fuse(inputs):
+        for number, _ in inputs:
+            yield {number: grey}
+
+    def refine(image, part):
+        refinements.append(part.prompt)
+        return image // 2
+
+    items = [
+        FusionInput(sources, FOCUS, applied=(Request("brightness", level),), plain=FOCUS)
+        for level in (-1, 1, 2)
+    ]
+    images = {}
+    for done in compose(fuse, enumerate(items), refine=refine):
+        images.update(done)
+    assert len(images) == 3
+    assert refinements == [FOCUS]
