@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from ditfuse_jax.weights.license import LICENSE, find_license
 MODEL, SETTINGS, PROMPTS, EXAMPLE = "model.onnx", "settings.json", "prompts.json", "example.py"
 INPUTS, OUTPUT = ("tokens", "valid", "sources", "noisy", "time"), "clean"
 _SOURCES = 2
+_LEFT_OUT = {"refine": "what is done to fusions of focuses and exposures after sampling"}
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file of protobuf, beside the graph
 
 
@@ -51,7 +53,6 @@ def write_onnx(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
       UserError: the graph cannot hold this model, or the folder exists or cannot be written;
         nothing is left then.
     """
-    del quiet
     _check(checkpoint)
     onnx = import_optional("onnx", "onnx")
     # They warn of values without a type, and of plugins for libraries that are not used here.
@@ -81,6 +82,11 @@ def write_onnx(checkpoint: Checkpoint, output: Path, *, quiet: bool = False) -> 
                 copy_file(source / name, folder / name)
         if terms := find_license(checkpoint):
             copy_file(terms, folder / LICENSE)
+    for name in _left_out(trained) if not quiet else ():
+        print(
+            f"left out: {name}, {_LEFT_OUT[name]}; see docs/how_to/onnx.md",
+            file=sys.stderr,
+        )
 
 
 def tile_function(trained: TrainedModel) -> tuple[Any, list[jax.ShapeDtypeStruct]]:
@@ -176,7 +182,13 @@ def _settings(trained: TrainedModel) -> dict[str, Any]:
         "times": [float(time) for time in times],
         "global_steps": sampling.global_steps,
         "limit_chroma": sampling.limit_chroma,
+        "left_out": _left_out(trained),
     }
+
+
+def _left_out(trained: TrainedModel) -> list[str]:
+    """Returns the settings that neither the graph nor the example follows."""
+    return [name for name in _LEFT_OUT if getattr(trained.sampling, name)]
 
 
 def _prompts(trained: TrainedModel) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ditfuse_jax.sample.folder_job import find_inputs, print_left_out, raise_fai
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.planned_outputs import PlannedOutput, plan_outputs
+from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.source_roles import GUESS
 from ditfuse_jax.sample.stack_fuser import StackFuser, with_size_warning
@@ -155,6 +156,9 @@ def fuse(
     config = trained.sampling.override(sampling or {})
     fuser = StackFuser(trained, config)
     outputs = plan_outputs(job, output, prompts, task, config, adjustments)
+    check_refine(
+        sampling or {}, config, [planned.instruction for planned in outputs], region is not None
+    )
     regions = None if region is None else Regions(region, feather, config, task)
     if regions is not None:
         regions.check_outputs([output, *(planned.path for planned in outputs)])

@@ -19,6 +19,7 @@ from ditfuse_jax.flow.times import SHIFT_RULES
 from ditfuse_jax.images import read_metadata
 from ditfuse_jax.model.attention import IMPLEMENTATIONS
 from ditfuse_jax.model.heads import HEADS, is_of_this_package
+from ditfuse_jax.sample.refinement import REFINEMENTS
 
 if TYPE_CHECKING:
     from ditfuse_jax.sample.stack_fuser import StackFuser
@@ -70,14 +71,16 @@ def parameters_digest(trained: "TrainedModel") -> str:
 def extension_digest(fuser: "StackFuser") -> str:
     """Returns a digest of the extensions' code behind a model's images; "" if there is none.
 
-    Extensions count if one of them registered the solver, the shift rule, the head or the
-    attention.
+    Extensions count if one of them registered the solver, the shift rule, the head, the attention
+    or, with `refine`, a refinement.
     """
     model, sampling = fuser.trained.model, fuser.sampling
     used = [SOLVERS.find(sampling.solver), SHIFT_RULES.find(sampling.shift_rule)]
     used.append(IMPLEMENTATIONS.find(model.attention))
     if not is_of_this_package(model.head):
         used.append(HEADS.find(model.head))
+    if sampling.refine:
+        used += REFINEMENTS.values()
     files = source_files(used)
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest() if files else ""
 

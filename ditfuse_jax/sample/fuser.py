@@ -23,6 +23,7 @@ from ditfuse_jax.sample.prepared import (
     run,
     split_arguments,
 )
+from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.sequence_fuser import REUSE, SequenceSettings
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.static_smoothing import SHARE
@@ -137,7 +138,9 @@ class Fuser:
         options = Options(task, adjust, resize, value_range, align, depth, region, feather)
         stack = load_stack(images)
         sampler = self.sampler(**sampling)
-        return run([Preparer(sampler, options, [stack])(stack, prompt)])[0]
+        prepared = Preparer(sampler, options, [stack])(stack, prompt)
+        check_refine(sampling, sampler.sampling, [prepared.instruction], region is not None)
+        return run([prepared])[0]
 
     def batch(
         self,

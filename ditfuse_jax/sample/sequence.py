@@ -37,6 +37,7 @@ from ditfuse_jax.sample.fingerprints import fuser_digest, text_digest
 from ditfuse_jax.sample.fixed_roles import decide_roles, named_roles
 from ditfuse_jax.sample.fusion_input import marks_classes
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
+from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.sequence_calibration import (
     calibration_key,
@@ -94,6 +95,7 @@ def fuse_sequence(
     instruction = make_instruction(
         text, len(sources), config, options.task, list(options.adjustments)
     )
+    check_refine(options.sampling, config, [instruction], options.region is not None)
     fuser.check(instruction.prompt, len(sources))
     regions = None
     if options.region is not None:

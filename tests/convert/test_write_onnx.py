@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +69,29 @@ def test_models_that_the_graph_cannot_hold_are_refused_by_name(tmp_path, changes
     model = dataclasses.replace(small.model, **changes)
     with pytest.raises(UserError, match=reason):
         write_onnx(dataclasses.replace(small, model=model), tmp_path / "out")
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_settings_that_are_left_out_are_told_and_recorded(tmp_path, monkeypatch, capsys, refine):
+    """With stand-ins for the libraries that write the graph."""
+    places = [SimpleNamespace(name=name) for name in "abcde"]
+    graph = SimpleNamespace(input=places, output=[SimpleNamespace(name="f")], node=[], value=[])
+    graph = SimpleNamespace(graph=graph)
+    onnx = SimpleNamespace(
+        checker=SimpleNamespace(check_model=lambda graph: None), save=lambda graph, path: None
+    )
+    to_onnx = SimpleNamespace(to_onnx=lambda *_, **__: graph)
+    monkeypatch.setitem(sys.modules, "jax2onnx", to_onnx)
+    module = "ditfuse_jax.convert.write_onnx"
+    monkeypatch.setattr(f"{module}.import_optional", lambda *_: onnx)
+    monkeypatch.setattr(f"{module}.without_empty_arrays", lambda function, types: function)
+    small = open_checkpoint("small")
+    sampling = dataclasses.replace(small.sampling, refine=refine)
+    write_onnx(dataclasses.replace(small, sampling=sampling), tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))
+    assert settings["left_out"] == ["refine"] * refine
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["left out: refine"] * refine
 
 
 @pytest.mark.slow

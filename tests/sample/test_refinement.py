@@ -5,11 +5,17 @@ import numpy as np
 import pytest
 
 from ditfuse_jax import Fuser
+from ditfuse_jax.cli import main
+from ditfuse_jax.errors import UserError
+from ditfuse_jax.extensions import load_extensions
+from ditfuse_jax.images import write_image
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.compose import compose
+from ditfuse_jax.sample.fingerprints import extension_digest
 from ditfuse_jax.sample.fusion_input import FusionInput, RegionInput
+from ditfuse_jax.sample.instructions import Instruction
 from ditfuse_jax.sample.marking import OverlayMarks
-from ditfuse_jax.sample.refinement import REFINEMENTS, refined
+from ditfuse_jax.sample.refinement import REFINEMENTS, check_refine, refined
 
 FOCUS = "[FUSION]. <MULTI-FOCUS>. <img><|image_1|></img> <img><|image_2|></img> Fuse."
 
@@ -63,6 +69,51 @@ def test_an_extension_adds_a_refinement_for_its_tag(monkeypatch):
     image = np.full((2, 2, 3), 9, np.uint8)
     sources = [np.zeros_like(image)]
     assert not refined(image, sources, "[FUSION]. <MULTI-ANGLE>. Fuse.").any()
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_the_code_of_an_extension_that_refines_counts_for_whether_images_have_changed(
+    fuser, tmp_path, monkeypatch, refine
+):
+    monkeypatch.setattr(REFINEMENTS, "_entries", dict(REFINEMENTS))
+    monkeypatch.setattr("ditfuse_jax.extensions._loaded", {})
+    path = tmp_path / f"angles_{refine}.py"
+    path.write_text(
+        "from ditfuse_jax.sample.refinement import REFINEMENTS\n"
+        "REFINEMENTS.register('MULTI-ANGLE', lambda image, sources: sources[0])\n"
+    )
+    load_extensions([str(path)])
+    sampler = fuser.sampler(refine=refine)
+    before = extension_digest(sampler)
+    path.write_text(path.read_text() + "# edited")
+    assert (extension_digest(sampler) != before) == refine
+
+
+def test_refine_is_refused_where_no_image_would_be_refined(fuser):
+    sources = _focuses()
+    for options in ({"task": "ivif"}, {}):
+        with pytest.raises(UserError, match=r"^refine has no effect: .* leave it out$"):
+            fuser(*sources, **options, refine=True)
+    assert _share_copied(fuser(*sources, task="mff", refine=True).image, sources) > 0.7
+
+
+def test_a_request_that_the_model_does_itself_is_refined_only_outside_of_a_region(fuser):
+    taught = Instruction("[CONTROL]. <LIGHT+>. Fuse.", plain=FOCUS)
+    sampling = fuser.sampling.override({"refine": True})
+    with pytest.raises(UserError, match=r"^refine has no effect: "):
+        check_refine({"refine": True}, sampling, [taught], region=False)
+    check_refine({"refine": True}, sampling, [taught], region=True)
+    check_refine({"refine": None}, sampling, [taught], region=False)  # not given
+
+
+def test_the_command_refuses_refine_before_it_writes_anything(tmp_path, capsys):
+    for name, image in zip("ab", _focuses(), strict=True):
+        write_image(tmp_path / f"{name}.png", image)
+    words = ["fuse", *(str(tmp_path / f"{name}.png") for name in "ab"), "--checkpoint", "small"]
+    output = tmp_path / "out" / "x.png"
+    assert main([*words, "-o", str(output), "--task", "ivif", "--refine", "true"]) == 2
+    assert capsys.readouterr().err.startswith("ditfuse fuse: error: refine has no effect: ")
+    assert not output.parent.exists()
 
 
 def test_classes_are_found_in_fusions_as_the_model_gives_them():
