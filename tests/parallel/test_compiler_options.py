@@ -15,6 +15,7 @@ from ditfuse_jax.parallel.compiler_options import (
     compile_with_options,
     compiler_options,
 )
+from ditfuse_jax.xla.user_flags import ENVIRONMENT
 
 V6E = types.SimpleNamespace(device_kind="TPU v6 lite")
 KNOWN = {"xla_first": "1", "xla_second": "true"}
@@ -22,7 +23,7 @@ KNOWN = {"xla_first": "1", "xla_second": "true"}
 
 @pytest.fixture(autouse=True)
 def options(monkeypatch):
-    for name in module._ENVIRONMENT:
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(module, "COMPILER_OPTIONS", {"v6e": KNOWN})
 

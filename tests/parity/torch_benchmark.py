@@ -86,7 +86,7 @@ class JaxModel:
     def sample(self, condition: Condition, noise, weights, steps: int) -> np.ndarray:
         """See `sample.sampler.sample`."""
         sampler = make_sampler(self.graph, SamplingConfig(steps=steps))
-        return sampler(self.parameters, condition, noise, weights)
+        return np.asarray(sampler(self.parameters, condition, noise, weights))
 
     def train_step(self, *batch) -> float:
         """One step of AdamW; returns the loss before it."""
