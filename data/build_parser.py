@@ -106,7 +106,7 @@ def start(args: argparse.Namespace, rng) -> tuple[ParserConfig, list[str], dict]
         words = [word for word in text.split("\n") if word]
     elif args.encoder:
         rows = frequent_tokens(vocabulary)
-    if args.encoder and not args.frequent:
+    if args.encoder:
         rows += words_for_sentences(
             vocabulary,
             weights["embeddings.word_embeddings.weight"],
@@ -196,7 +196,6 @@ def main() -> None:
     add("--encoder", type=Path, help="folder of a BERT encoder")
     add("--parser", type=Path, help="folder of a parser to train further")
     add("--random", action="store_true", help="only the encoder's vocabulary, random parameters")
-    add("--frequent", action="store_true", help="no tokens but the encoder's frequent ones")
     add("-o", "--output", type=Path, help="folder of the finished parser")
     add("--layers", type=int, help="default: those of the parser, or 3")
     add("--width", type=int, default=384)

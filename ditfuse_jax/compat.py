@@ -8,8 +8,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,29 +22,6 @@ class DistributedState(Protocol):
     client: Any
     process_id: int
     num_processes: int
-
-
-def import_jax() -> None:
-    """Imports JAX, which otherwise reads the metadata of all installed packages.
-
-    It looks for `jax-rocm*-plugin` by the names in their files, which takes longer the more
-    packages there are; folder names tell them apart, too.
-    """
-    if "jax" in sys.modules:
-        return
-    everything = importlib.metadata.distributions
-
-    def distributions(**context: Any) -> Iterable[importlib.metadata.Distribution]:
-        if context:
-            return everything(**context)
-        found = (path for folder in sys.path for path in Path(folder).glob("jax_rocm*.dist-info"))
-        return map(importlib.metadata.Distribution.at, found)
-
-    importlib.metadata.distributions = distributions
-    try:
-        importlib.import_module("jax")
-    finally:
-        importlib.metadata.distributions = everything
 
 
 def cuda_plugin_is_installed() -> bool:

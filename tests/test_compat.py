@@ -4,8 +4,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -28,55 +26,6 @@ ORBAX = (
 def test_jax_tells_whether_its_cuda_plugin_is_installed():
     plugins = [importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)]
     assert compat.cuda_plugin_is_installed() == any(plugins), JAX
-
-
-ROCM = """
-import importlib.metadata, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-read = []
-text = importlib.metadata.PathDistribution.read_text
-def read_text(self, name):
-    read.append(self._path.name)
-    return text(self, name)
-importlib.metadata.PathDistribution.read_text = read_text
-before = importlib.metadata.distributions
-if sys.argv[2] == "quickly":
-    from ditfuse_jax.compat import import_jax
-    import_jax()
-else:
-    import jax
-assert importlib.metadata.distributions is before
-print("jax_rocm9_plugin.rocm_plugin_extension" in sys.modules, len(set(read)) > 1)
-"""
-
-
-@pytest.fixture
-def import_in_new_process(tmp_path):
-    """Imports JAX; returns whether the plugin was found, and whether all metadata was read."""
-
-    def run(how: str) -> list[str]:
-        command = [sys.executable, "-c", ROCM, str(tmp_path), how]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
-
-    return run
-
-
-@pytest.mark.processes
-def test_importing_jax_finds_a_rocm_plugin_without_reading_all_metadata(
-    import_in_new_process, tmp_path
-):
-    assert import_in_new_process("plainly") == ["False", "True"], JAX
-    package, metadata = tmp_path / "jax_rocm9_plugin", tmp_path / "jax_rocm9_plugin-1.dist-info"
-    package.mkdir()
-    for name in ("__init__.py", "rocm_plugin_extension.py"):
-        (package / name).write_text("")
-    metadata.mkdir()
-    lines = ("Metadata-Version: 2.1", "Name: jax-rocm9-plugin", "Version: 1", "")
-    (metadata / "METADATA").write_text("\n".join(lines))
-    assert import_in_new_process("quickly") == ["True", "False"], JAX
 
 
 def test_jax_holds_the_client_of_the_process_group():

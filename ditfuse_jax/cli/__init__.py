@@ -16,7 +16,6 @@ from ditfuse_jax import __version__
 from ditfuse_jax.cli.ctrl_c import CtrlC
 from ditfuse_jax.cli.environment import explain
 from ditfuse_jax.cli.unused_options import given_options
-from ditfuse_jax.compat import import_jax
 from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
 from ditfuse_jax.paths import is_video
@@ -82,8 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not getattr(args, "loads_extensions", False):
             args.imports = load_extensions(args.imports)
-        if args.command in _SHORT_RUNS:  # after what sets JAX's variables or needs no JAX
-            import_jax()
         return _module(args.command).run(args) or 0
     except UserError as error:
         if args.verbose:

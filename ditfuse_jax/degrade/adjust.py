@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from ditfuse_jax.images.guided_filter import guided_filter
 from ditfuse_jax.registry import Registry
 
 # Level -> exponent of the tone curve `y = x^g` on [0, 1].
@@ -94,7 +95,7 @@ def detail(image: np.ndarray, level: int, mask: np.ndarray | None = None) -> np.
         changed = luma + (gains[0] - 1) * (luma - fine) + (gains[1] - 1) * (fine - coarse)
     else:
         radius, scale = _SMOOTHING[level]
-        changed = _guided_filter(luma, radius, scale)
+        changed = guided_filter(luma, luma, radius, scale * scale)
     # Only the luma changes: scaling the colour with single pixels would be visible as noise.
     return image + (changed - luma)[..., None]
 
@@ -218,15 +219,3 @@ def scale_chroma(image: np.ndarray, factor: float, room: np.ndarray) -> np.ndarr
     """Scales the chroma by a factor, up to `room`, and keeps the luma of float32 (H, W, 3)."""
     luma = (image @ LUMA_WEIGHTS)[..., None]
     return luma + np.minimum(factor, room) * (image - luma)
-
-
-def _guided_filter(luma: np.ndarray, radius: int, scale: float) -> np.ndarray:
-    size = (2 * radius + 1, 2 * radius + 1)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.blur(values, size, borderType=cv2.BORDER_REFLECT)
-
-    middle = mean(luma)
-    variance = np.maximum(mean(luma * luma) - middle * middle, 0)
-    gain = variance / (variance + scale * scale)
-    return mean(gain) * luma + mean((1 - gain) * middle)

@@ -40,7 +40,7 @@ def refined(image: np.ndarray, sources: Sequence[np.ndarray], prompt: str) -> np
       (H, W, 3), of the image's type.
     """
     refine = _refinement(prompt)
-    return image if refine is None else refine(image, sources)
+    return refine(image, sources) if refine and len(sources) > 1 else image
 
 
 def check_refine(

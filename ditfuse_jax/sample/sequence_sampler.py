@@ -30,7 +30,7 @@ from ditfuse_jax.sample.tiles import Tiles, global_size, plan_tiles
 if TYPE_CHECKING:
     from ditfuse_jax.model import DiTFuse
 
-_RUNNING = 4  # groups of tiles that are computed at the same time at most
+_RUNNING = 4  # at most so many groups of tiles are computed at the same time
 _Part = tuple[np.ndarray, Condition, EncodedCondition]
 MAX_PIXELS = 2**21  # the program for a frame takes 200 bytes for each
 
@@ -113,7 +113,8 @@ class SequenceSampler:
         """Returns the tiles of an image, and the corners of those that are computed together."""
         patch = config_of(self._tiled.structure, parameters).patch_size
         tiles = plan_tiles(size, self._tiled.tile, patch)
-        return tiles, self._tiled.groups(tiles, 1, on_cpu=1)  # others than those that changed wait
+        # One by one: in larger groups, tiles that have not changed would be decided anew too.
+        return tiles, self._tiled.groups(tiles, 1, on_cpu=1)
 
     def _encoded(
         self,

@@ -23,6 +23,7 @@ def test_only_training_benchmarks_and_videos_keep_working_memory(monkeypatch, wo
     monkeypatch.setattr(cli, "keep_working_memory", lambda: called.append(words))
     monkeypatch.setattr(sys, "argv", ["ditfuse", *words.split()])
     monkeypatch.setattr(cli, "main", lambda: 0)
+    monkeypatch.setattr(cli, "exit_quickly", sys.exit)  # it would end the tests
     with pytest.raises(SystemExit):
         cli.command()
     assert called == [words] * keeps

@@ -67,7 +67,7 @@ def test_what_a_request_has_changed_is_not_undone(monkeypatch):
 def test_an_extension_adds_a_refinement_for_its_tag(monkeypatch):
     monkeypatch.setitem(REFINEMENTS._entries, "MULTI-ANGLE", lambda image, sources: sources[0])
     image = np.full((2, 2, 3), 9, np.uint8)
-    sources = [np.zeros_like(image)]
+    sources = [np.zeros_like(image)] * 2
     assert not refined(image, sources, "[FUSION]. <MULTI-ANGLE>. Fuse.").any()
 
 
