@@ -22,10 +22,10 @@ _T = TypeVar("_T")
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 16.0
 # A request without an answer for so long is reported, and after the second time repeated.
 SLOW_SECONDS, TIMEOUT_SECONDS = 10.0, 120.0
-# An outage is one line, however many requests it meets.
+# An outage of a bucket is one line, however many requests it meets.
 _REPORT_EVERY = 300.0
 
-_last_report = -_REPORT_EVERY
+_last_reports: dict[str, float] = {}  # a time by address of the bucket
 
 
 def _retry_seconds(name: str = "DITFUSE_STORAGE_RETRY_SECONDS") -> float:
@@ -83,7 +83,8 @@ async def repeat(
                 raise StorageError(
                     errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s ({reason})", where
                 ) from error
-            report(f"{where}: {reason}; repeated for up to {RETRY_SECONDS:.0f} s, nothing is lost")
+            limit = f"repeated for up to {RETRY_SECONDS:.0f} s"
+            report(where, f"{reason}; {limit}, nothing is lost")
         await asyncio.sleep(delay * random.uniform(0.75, 1.25))
         delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -93,18 +94,24 @@ async def _reporting_delay(request: Awaitable[_T], where: str) -> _T:
     try:
         done, _ = await asyncio.wait({task}, timeout=SLOW_SECONDS)
         if not done:
-            report(f"{where}: no answer for {SLOW_SECONDS:.0f} s; waiting, nothing is lost")
+            report(where, f"no answer for {SLOW_SECONDS:.0f} s; waiting, nothing is lost")
         return await task
     finally:
         task.cancel()
 
 
-def report(text: str) -> None:
-    """Prints a line about an outage, unless one was printed in the last minutes."""
-    global _last_report
-    if time.monotonic() - _last_report >= _REPORT_EVERY:
-        _last_report = time.monotonic()
-        tqdm.tqdm.write(f"storage: {text}", file=sys.stderr)  # above a progress bar
+def report(where: str, text: str) -> None:
+    """Prints a line about an outage, unless one of its bucket was printed in the last minutes.
+
+    Args:
+      where: the store or object.
+      text: what happens there.
+    """
+    bucket = "/".join(where.split("/", 3)[:3])
+    now = time.monotonic()
+    if now - _last_reports.get(bucket, -math.inf) >= _REPORT_EVERY:
+        _last_reports[bucket] = now
+        tqdm.tqdm.write(f"storage: {where}: {text}", file=sys.stderr)  # above a progress bar
 
 
 def describe(error: BaseException) -> str:

@@ -28,13 +28,13 @@ def _watch(where: str, is_busy: Callable[[], bool]) -> None:
     while is_busy():
         time.sleep(_POLL_SECONDS)
         if _count(_RETRIES) > before:
-            report(f"{where}: requests fail and are repeated, nothing is lost")
+            report(where, "requests fail and are repeated, nothing is lost")
             return
         completed = _count(_COMPLETED)
         if completed > answered or _count(_STARTED) == completed:
             answered, since = completed, time.monotonic()
         elif time.monotonic() - since >= SLOW_SECONDS:
-            report(f"{where}: no answer for {SLOW_SECONDS:.0f} s; waiting, nothing is lost")
+            report(where, f"no answer for {SLOW_SECONDS:.0f} s; waiting, nothing is lost")
             return
 
 

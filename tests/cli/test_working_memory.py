@@ -1,10 +1,20 @@
 """Which commands keep working memory between steps."""
 
+import subprocess
 import sys
 
 import pytest
 
+pytestmark = pytest.mark.processes  # `command` changes how a process handles Ctrl-C, and ends it
+
+SCRIPT = """
+import sys
 from ditfuse_jax import cli
+cli.keep_working_memory = lambda: print("kept")
+cli.main = lambda: 0
+sys.argv[0] = "ditfuse"
+cli.command()
+"""
 
 
 @pytest.mark.parametrize(
@@ -18,12 +28,7 @@ from ditfuse_jax import cli
         ("", False),
     ],
 )
-def test_only_training_benchmarks_and_videos_keep_working_memory(monkeypatch, words, keeps):
-    called = []
-    monkeypatch.setattr(cli, "keep_working_memory", lambda: called.append(words))
-    monkeypatch.setattr(sys, "argv", ["ditfuse", *words.split()])
-    monkeypatch.setattr(cli, "main", lambda: 0)
-    monkeypatch.setattr(cli, "exit_quickly", sys.exit)  # it would end the tests
-    with pytest.raises(SystemExit):
-        cli.command()
-    assert called == [words] * keeps
+def test_only_training_benchmarks_and_videos_keep_working_memory(words, keeps):
+    command = [sys.executable, "-c", SCRIPT, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "kept\n" * keeps, "")

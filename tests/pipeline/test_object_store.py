@@ -51,7 +51,7 @@ def packed(photos, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch):
     """No test uses what another one has read, or its outage."""
-    monkeypatch.setattr(retries, "_last_report", -retries._REPORT_EVERY)
+    monkeypatch.setattr(retries, "_last_reports", {})
     for name in ("_positions", "_names", "_sizes"):
         getattr(shards_module, name)._entries.clear()
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes  # the servers
 
 @pytest.fixture(autouse=True)
 def _new_outage(monkeypatch):
-    monkeypatch.setattr(retries, "_last_report", -retries._REPORT_EVERY)
+    monkeypatch.setattr(retries, "_last_reports", {})
 
 
 def test_reading_and_writing_a_file_are_one_request_each(store):

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.medium]  # the server
 
 @pytest.fixture(autouse=True)
 def _new_outage(monkeypatch):
-    monkeypatch.setattr(retries, "_last_report", -retries._REPORT_EVERY)
+    monkeypatch.setattr(retries, "_last_reports", {})
 
 
 def state(step: int) -> TrainState:
