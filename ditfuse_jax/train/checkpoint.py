@@ -5,6 +5,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ditfuse_jax.weights.resharded_restore import CHUNK_BYTES
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 from ditfuse_jax.weights.run_reader import EMA, RunReader
 
+_STATUS = re.compile("[A-Z]+(_[A-Z]+)*: ")
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
 
 # Field of the training state -> its name in older checkpoints.
@@ -189,7 +191,6 @@ def _is_of_storage(error: Exception) -> bool:
     """Whether an error comes from a disk or store, not from the program or a device."""
     if isinstance(error, OSError):
         return True
-    # Tensorstore raises a ValueError for a full disk, with the reason and its spec inside.
-    if not isinstance(error, ValueError):
-        return False
-    return any(mark in str(error) for mark in (*_DISK_TROUBLE, "tensorstore"))
+    # Tensorstore raises a ValueError that begins with its status, as in "PERMISSION_DENIED: Error".
+    text = str(error)
+    return isinstance(error, ValueError) and ("tensorstore" in text or bool(_STATUS.match(text)))

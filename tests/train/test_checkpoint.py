@@ -10,6 +10,7 @@ from ditfuse_jax.storage.retries import StorageError
 from ditfuse_jax.train.checkpoint import write_errors
 
 FULL = "RESOURCE_EXHAUSTED: Error writing: No space left on device [tensorstore_spec='{...}']"
+LOCKED = "PERMISSION_DENIED: Error writing gs://b/1/_sharding: locked"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ def test_an_error_of_the_program_or_a_device_is_not_called_a_failed_write(error)
     "error, reason",
     [
         (ValueError(FULL), "No space left on device; free space"),
+        (ValueError(LOCKED), "PERMISSION_DENIED: Error writing gs://b/1/_sharding: locked"),
         (OSError(5, "Input/output error"), "Input/output error"),
         (StorageError(13, "no permission", "gs://b"), "no permission"),
     ],
