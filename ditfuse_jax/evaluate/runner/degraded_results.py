@@ -23,7 +23,8 @@ METRICS_AGAINST = {
 _TITLES = {"PSNR_clean": "PSNR", "SSIM_clean": "SSIM"}
 _EXPLANATIONS = {
     "fusion": "Each method's fused image of degraded sources, compared on luminance with its own"
-    " fused image of the clean sources: higher is closer; ∞: equal on an image.",
+    " fused image of the clean sources: higher is closer; ∞: equal on an image. `repaired`"
+    " is the model asked to repair the defect, compared with `fused` of the clean sources.",
     "sources": "Fused images of the clean and of degraded sources, scored on luminance against the"
     " clean sources: what falls from the first row is lost.",
 }
@@ -125,7 +126,9 @@ def as_json(results: DegradedResults, suite: Suite, facts: dict[str, Any]) -> di
                 "excluded": dict(results.excluded[name]),
                 "summary": nested(functools.partial(results.mean, name=name)),
                 "images": {
-                    stem: nested(lambda case, metric, m, of=cases: of[case][metric][m])
+                    stem: nested(
+                        lambda case, metric, m, of=cases: of[case][metric].get(m, math.nan)
+                    )
                     for stem, cases in images.items()
                 },
             }

@@ -1,9 +1,11 @@
 """`ditfuse evaluate --suite degraded` and `misaligned`: the fusion of degraded sources.
 
 In `degraded` each method is compared with itself: its fused image of the degraded sources with its
-fused image of the clean ones.  A method that ignores its sources would be best, so the numbers
-belong beside those of the suite `dev`.  In `misaligned` fused images are scored against the clean
-sources; if sources are aligned first, against the clean ones after the same alignment.
+fused image of the clean ones.  A model is also asked to repair the defect (`repaired`), and then
+compared with its image of the clean sources without a request.  A method that ignores its sources
+would be best, so the numbers belong beside those of the suite `dev`.  In `misaligned` fused images
+are scored against the clean sources; if sources are aligned first, against the clean ones after the
+same alignment.
 """
 
 import functools
@@ -24,6 +26,11 @@ from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.evaluate.runner.align_scenes import SceneAligner
+from ditfuse_jax.evaluate.runner.asked_repairs import (
+    REPAIRED,
+    degraded_source,
+    repair_requests,
+)
 from ditfuse_jax.evaluate.runner.degraded_results import (
     CLEAN,
     METRICS_AGAINST,
@@ -43,6 +50,7 @@ from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet,
 from ditfuse_jax.files import make_folder, write_text
 from ditfuse_jax.images import read_image
 from ditfuse_jax.paths import as_path
+from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import pixels_digest
 from ditfuse_jax.sample.program_cache import free_compiled_programs
 from ditfuse_jax.sample.stack_fuser import StackFuser
@@ -151,7 +159,7 @@ def degraded_sources(
       cameras: whether the sources are of a visible and an infrared camera.
       key: of the scene, e.g. "tno_dev/bench".
     """
-    one = {"visible": 0, "infrared": 1}.get(condition.sources) if cameras else None
+    one = degraded_source(condition, cameras)
     damaged = []
     for number, image in enumerate(sources):
         if one not in (None, number):
@@ -200,8 +208,18 @@ def _evaluate_set(
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     if fuser:
-        readers = {_name(t, case): read for t, of in variants.items() for case, read in of.items()}
-        fused = fuse_scenes(fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet)
+        repairs = repair_requests(suite, _has_cameras(s), s.task, fuser.sampling)
+        readers: dict[str, Callable[[], Scene]] = {}
+        adjustments: dict[str, list[Request]] = {}
+        for stem, of in variants.items():
+            for case, read in of.items():
+                readers[_name(stem, case)] = read
+                if case[0] in repairs:
+                    repaired = _name(stem, case, REPAIRED)
+                    readers[repaired], adjustments[repaired] = read, [repairs[case[0]]]
+        fused = fuse_scenes(
+            fuser, s.task, Scenes(readers), folder / "fused", s.suffix, quiet, adjustments
+        )
         files, reasons = fused.files, fused.excluded
     cache = ScoreCache(folder / f"{name}-scores", names=metrics)
     values: Values = {}
@@ -219,6 +237,10 @@ def _evaluate_set(
     return values, excluded
 
 
+def _has_cameras(s: EvaluationSet) -> bool:
+    return s.metrics_of == "ivif"
+
+
 def _spread(stems: list[str], count: int | None) -> list[str]:
     if count is None or count >= len(stems):
         return stems
@@ -233,7 +255,7 @@ def _damaged(
         scene.sources,
         condition,
         strength,
-        cameras=s.metrics_of == "ivif",
+        cameras=_has_cameras(s),
         key=f"{s.name}/{stem}",
     )
     return Scene(_name(stem, (condition.defect, strength)), sources)
@@ -245,8 +267,9 @@ def _aligned(aligner: SceneAligner, read: Callable[[], Scene], name: str) -> Sce
     return Scene(name, aligner(name, scene.sources, names)[0])
 
 
-def _name(stem: str, case: Case) -> str:
-    return f"{stem}-{case[0]}" if case == CLEAN else f"{stem}-{case[0]}-{case[1]:g}"
+def _name(stem: str, case: Case, method: str = DEFAULT_METHOD) -> str:
+    name = f"{stem}-{case[0]}" if case == CLEAN else f"{stem}-{case[0]}-{case[1]:g}"
+    return name if method == DEFAULT_METHOD else f"{name}-{method}"
 
 
 def _outputs(
@@ -255,10 +278,11 @@ def _outputs(
     """Method -> its fused image of a variant."""
     outputs: dict[str, np.ndarray] = {}
     if model:
-        path = files.get(_name(stem, case))
-        if path is None:
+        for method in (DEFAULT_METHOD, REPAIRED):
+            if path := files.get(_name(stem, case, method)):
+                outputs[method] = read_image(path, value_range="full")
+        if DEFAULT_METHOD not in outputs:
             raise UserError(f"{stem}: was not fused")
-        outputs[DEFAULT_METHOD] = read_image(path, value_range="full")
     sources = read().sources
     return outputs | {name: fuse(sources) for name, fuse in BASELINES.items()}
 
@@ -274,13 +298,14 @@ def _score(
     """Returns case -> metric -> method -> value; see `Suite.against`."""
     metrics = METRICS_AGAINST[against]
     by_case = {case: _outputs(stem, case, read, files, model) for case, read in variants.items()}
-    methods = list(by_case[CLEAN])
     references: dict[str, tuple[np.ndarray, ...]]
     if against == "sources":
-        references = dict.fromkeys(methods, variants[CLEAN]().sources)
+        references = dict.fromkeys(by_case[CLEAN], variants[CLEAN]().sources)
     else:
         references = {m: (image,) for m, image in by_case.pop(CLEAN).items()}
-    rows = {f"{m} {_name('', case)}": (m, case) for case in by_case for m in methods}
+        if model:
+            references[REPAIRED] = references[DEFAULT_METHOD]
+    rows = {f"{m} {_name('', case)}": (m, case) for case, of in by_case.items() for m in of}
     fingerprints = {
         row: cache.fingerprint(
             " ".join(map(pixels_digest, references[m])), pixels_digest(by_case[case][m])
@@ -288,25 +313,23 @@ def _score(
         for row, (m, case) in rows.items()
     }
     scores: MethodScores = cache.read(stem, fingerprints)
-    lacking = [
-        m for m in methods if any(of == m and not scores.get(row) for row, (of, _) in rows.items())
-    ]
-    for m in lacking:  # all cases of a method in one program, the same for all methods
+    lacking = dict.fromkeys(m for row, (m, _) in rows.items() if not scores.get(row))
+    for m in lacking:  # all cases of a method in one program, the same for most methods
+        cases = [case for case, of in by_case.items() if m in of]
         clean = references[m][0] if against == "fusion" else None
         new = compute_metrics_of_candidates(
-            [by_case[case][m] for case in by_case], references[m], clean, metrics
+            [by_case[case][m] for case in cases], references[m], clean, metrics
         )
-        for place, case in enumerate(by_case):
+        for place, case in enumerate(cases):
             row = f"{m} {_name('', case)}"
             scores[row] = {metric: float(new[metric][place]) for metric in metrics}
     if lacking:
         cache.write(stem, fingerprints, scores)
     return {
         case: {
-            metric: {m: scores[f"{m} {_name('', case)}"][metric] for m in methods}
-            for metric in metrics
+            metric: {m: scores[f"{m} {_name('', case)}"][metric] for m in of} for metric in metrics
         }
-        for case in by_case
+        for case, of in by_case.items()
     }
 
 
@@ -320,11 +343,13 @@ def _write_sheet(
     """The strongest degradation of each kind of one image: sources and fused images."""
     strongest = {case[0]: case for case in degraded_cases(suite)}
     rows, titles = [], []
+    shown = [*((DEFAULT_METHOD, REPAIRED) if files else ()), "mean", "max"]
     for case in [CLEAN, *strongest.values()]:
         read = variants[stem][case]
         outputs = _outputs(stem, case, read, files, bool(files))
-        shown = [m for m in (DEFAULT_METHOD, "mean", "max") if m in outputs]
-        rows.append([*read().sources, *(outputs[m] for m in shown)])
+        sources = read().sources
+        nothing = np.full_like(sources[0], 255)
+        rows.append([*sources, *(outputs.get(m, nothing) for m in shown)])
         titles.append(case[0] if case == CLEAN else f"{case[0]} {case[1]:g}")
     letters = [f"Source {letter}" for letter in "ABCD"[: len(rows[0]) - len(shown)]]
     write_sheet(path, rows, [*letters, *map(method_title, shown)], titles)

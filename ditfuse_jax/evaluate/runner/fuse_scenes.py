@@ -1,9 +1,10 @@
 """Fuses a set of scenes with a model into files, and reconstructs them with its autoencoder."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tqdm
@@ -19,6 +20,7 @@ from ditfuse_jax.images import (
     write_image,
 )
 from ditfuse_jax.model.space import LatentSpace
+from ditfuse_jax.prompts.requests import Request, describe
 from ditfuse_jax.sample.fingerprints import (
     KEY,
     fuser_digest,
@@ -26,6 +28,7 @@ from ditfuse_jax.sample.fingerprints import (
     parameters_digest,
     text_digest,
 )
+from ditfuse_jax.sample.instructions import make_instruction
 from ditfuse_jax.sample.sampler import make_codec
 from ditfuse_jax.sample.stack_fuser import FusionInput, StackFuser, with_size_warning
 from ditfuse_jax.sample.standard_prompts import standard_prompt
@@ -54,6 +57,7 @@ def fuse_scenes(
     folder: Path,
     suffix: str = ".png",
     quiet: bool = False,
+    adjustments: Mapping[str, Sequence[Request]] = MappingProxyType({}),
 ) -> FusedScenes:
     """Fuses scenes into `folder/STEM.png`, except those whose file this model has already made.
 
@@ -64,9 +68,10 @@ def fuse_scenes(
       folder: created if it does not exist.
       suffix: ".jpg" saves with quality 95, for sets whose images are all JPEG.
       quiet: no progress bar.
+      adjustments: stem -> what is asked for beside the standard prompt.
 
     Raises:
-      UserError: the prompt does not fit the model, or a file cannot be written.
+      UserError: a prompt or adjustment does not fit the model, or a file cannot be written.
     """
     make_folder(folder)
     model = fuser_digest(fuser)
@@ -89,21 +94,23 @@ def fuse_scenes(
                 excluded[stem] = str(error)
                 bar.update()
                 continue
-            prompt = standard_prompt(task, len(scene.sources))
-            fuser.check(prompt, len(scene.sources))
-            fingerprint = text_digest(f"{model} {prompt} {scene.digest}")
+            asked = _fusion_input(scene.sources, task, adjustments.get(stem), fuser)
+            fuser.check(asked.prompt, len(scene.sources))
+            fingerprint = text_digest(f"{model} {asked.prompt}{asked.digest} {scene.digest}")
             if has_fingerprint(path, fingerprint):
                 files[stem] = path
                 bar.update()
                 continue
             metadata = {
                 "Software": "ditfuse_jax",
-                "prompt": prompt,
+                "prompt": asked.prompt,
                 "checkpoint": fuser.trained.name,
                 KEY: fingerprint,
             }
             waiting[number] = (stem, metadata)
-            yield number, FusionInput(scene.sources, prompt)
+            if asked.applied:
+                metadata["by image operations"] = describe(asked.applied)
+            yield number, asked
 
     made = 0
     started = time.monotonic()  # a bar that is not shown measures no time
@@ -120,6 +127,18 @@ def fuse_scenes(
     seconds = (time.monotonic() - started) / made if made else None
     ordered = {stem: files[stem] for stem in paths if stem in files}
     return FusedScenes(ordered, excluded, seconds)
+
+
+def _fusion_input(
+    sources: tuple[np.ndarray, ...],
+    task: str,
+    adjustments: Sequence[Request] | None,
+    fuser: StackFuser,
+) -> FusionInput:
+    if not adjustments:
+        return FusionInput(sources, standard_prompt(task, len(sources)))
+    instruction = make_instruction(None, len(sources), fuser.sampling, task, adjustments)
+    return instruction.fusion_input(sources)
 
 
 def reconstruct_scenes(

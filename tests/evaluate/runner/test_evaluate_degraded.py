@@ -9,17 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ditfuse_jax.cli import main
 from ditfuse_jax.degrade.defects import apply_defect
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate import evaluate_suite
 from ditfuse_jax.evaluate.runner import evaluate_degraded as degraded
+from ditfuse_jax.evaluate.runner.asked_repairs import repair_requests
 from ditfuse_jax.evaluate.runner.evaluate_degraded import degraded_sources, evaluate_degraded
 from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
 from ditfuse_jax.images import write_image
+from ditfuse_jax.prompts.requests import Request
 from tests.align.scenes import labels, render
 
+EVALUATE_SUITE = "ditfuse_jax.evaluate.runner.evaluate_suite"
 SETS = (
     EvaluationSet("cameras", "Two cameras", ("cameras/vi", "cameras/ir"), "ivif", task="ivif"),
     EvaluationSet("focus", "Focus", ("focus/a", "focus/b"), "mff", task="mff"),
@@ -70,8 +74,7 @@ def test_each_baseline_is_compared_with_itself_by_kind_and_strength(run, tmp_pat
 
 
 def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path, monkeypatch):
-    module = "ditfuse_jax.evaluate.runner.evaluate_suite"
-    monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: first_source_model)
+    monkeypatch.setattr(f"{EVALUATE_SUITE}.load_trained", lambda *_, **__: first_source_model)
     conditions = (Condition("dark", (1.0,)),)
     first = run(conditions, checkpoint=tmp_path / "run")
     assert first.methods[0] == "fused"
@@ -80,7 +83,7 @@ def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path
         values = [first.mean(("dark", 1.0), metric, m) for m in ("fused", "copy_a")]
         assert values[0] == pytest.approx(values[1])
     files = sorted((tmp_path / "out").rglob("fused/*.png"))
-    assert len(files) == 4
+    assert len(files) == 6  # of two sets: clean, dark, dark and repaired
     before = [file.stat().st_mtime_ns for file in files]
     monkeypatch.setattr(
         "ditfuse_jax.evaluate.runner.evaluate_degraded.compute_metrics_of_candidates", None
@@ -88,6 +91,39 @@ def test_a_model_is_fused_scored_and_continued(run, first_source_model, tmp_path
     again = run(conditions, checkpoint=tmp_path / "run")
     assert before == [file.stat().st_mtime_ns for file in files]
     assert again.values == first.values
+
+
+def test_a_model_is_asked_to_repair_what_it_can(run, first_source_model, tmp_path, monkeypatch):
+    sampling = first_source_model.sampling.override({"apply_requests": True})
+    model = dataclasses.replace(first_source_model, sampling=sampling)
+    monkeypatch.setattr(f"{EVALUATE_SUITE}.load_trained", lambda *_, **__: model)
+    stripes, rain = Condition("stripes", (1.0,), "visible"), Condition("rainy", (1.0,))
+    results = run((stripes, rain), checkpoint=tmp_path / "run")
+    assert results.methods[:2] == ["fused", "repaired"]
+    # Image A, which the stand-in copies, has stripes, which a repair removes.
+    fused, repaired = (results.mean(("stripes", 1.0), "PSNR_clean", m) for m in results.methods[:2])
+    assert repaired > fused + 4
+    assert math.isnan(results.mean(("rainy", 1.0), "PSNR_clean", "repaired"))
+    table = (tmp_path / "out" / "small.md").read_text()
+    line = next(line for line in table.splitlines() if line.startswith("| rainy"))
+    assert line.split("|")[4].strip() == "–"
+    images = json.loads((tmp_path / "out" / "small.json").read_text())["sets"]["focus"]["images"]
+    assert images["y"]["rainy"]["1"]["VIF"]["repaired"] is None
+    (file,) = (tmp_path / "out" / "cameras" / "fused").glob("*-stripes-1-repaired.png")
+    assert Image.open(file).info["by image operations"] == "repair stripes first"
+
+
+@pytest.mark.parametrize("apply", [True, False])
+def test_a_model_that_cannot_repair_or_is_compared_with_the_sources_is_not_asked(
+    apply, root, first_source_model
+):
+    sampling = first_source_model.sampling.override({"apply_requests": apply})
+    noisy = (Condition("noisy", (1.0,)),)
+    for against in ("fusion", "sources"):
+        suite = Suite("Small", root, SETS, noisy, against)
+        expected = {"noisy": Request("repair", defect="noisy")}
+        asked = apply and against == "fusion"
+        assert repair_requests(suite, True, "ivif", sampling) == (expected if asked else {})
 
 
 def test_suites_that_share_a_folder_keep_their_own_files(root, tmp_path, monkeypatch):
@@ -164,8 +200,7 @@ def test_the_suite_names_known_defects_at_three_strengths():
 def test_the_reason_of_an_image_that_was_not_fused_is_kept(
     run, root, first_source_model, tmp_path, monkeypatch
 ):
-    module = "ditfuse_jax.evaluate.runner.evaluate_suite"
-    monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: first_source_model)
+    monkeypatch.setattr(f"{EVALUATE_SUITE}.load_trained", lambda *_, **__: first_source_model)
     (root / "focus" / "a" / "y.png").write_bytes(b"no image")
     results = run((Condition("dark", (1.0,)),), checkpoint=tmp_path / "run")
     assert "y.png: is not an image" in results.excluded["focus"]["y"]
