@@ -5,6 +5,10 @@ from collections.abc import Mapping
 # Exit code of a command that ends with a `UserError`.
 EXIT_USER_ERROR = 2
 
+# Exit code where the same command may succeed later (EX_TEMPFAIL of BSD's sysexits.h): schedulers
+# start it again.
+EXIT_TEMPORARY = 75
+
 # Exit code after Ctrl-C, as shells report it.
 EXIT_INTERRUPTED = 130
 
@@ -12,9 +16,23 @@ EXIT_INTERRUPTED = 130
 class UserError(Exception):
     """Bad input or a bad environment; the message is one line: what, where, what to do.
 
-    The command line prints it without a traceback and exits with `EXIT_USER_ERROR`.  Any other
-    exception that reaches the user is a bug.
+    The command line prints it without a traceback and exits with `exit_code`.  Any other exception
+    that reaches the user is a bug.
     """
+
+
+class TemporaryError(UserError):
+    """A failure of the environment that passes by itself, such as a store that does not answer."""
+
+
+def exit_code(error: UserError) -> int:
+    """Returns `EXIT_TEMPORARY` for a `TemporaryError` or what it caused, else `EXIT_USER_ERROR`."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TemporaryError):
+            return EXIT_TEMPORARY
+        cause = cause.__cause__
+    return EXIT_USER_ERROR
 
 
 class ContractError(UserError):

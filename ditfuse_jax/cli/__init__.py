@@ -16,7 +16,7 @@ from ditfuse_jax import __version__
 from ditfuse_jax.cli.ctrl_c import CtrlC
 from ditfuse_jax.cli.environment import explain
 from ditfuse_jax.cli.unused_options import given_options
-from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.errors import EXIT_TEMPORARY, EXIT_USER_ERROR, UserError, exit_code
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
 from ditfuse_jax.paths import is_video
 from ditfuse_jax.process_exit import exit_now, exit_quickly
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             traceback.print_exc()
         print(f"ditfuse {args.command}: error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return exit_code(error)
     except Exception as error:
         line = explain(error)
         if line is None:
@@ -178,7 +178,7 @@ def command() -> NoReturn:
         # Who reads the output has seen enough, such as `head`.  Nothing can be written any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         exit_now(128 + signal.SIGPIPE)
-    if code == EXIT_USER_ERROR:
+    if code in (EXIT_USER_ERROR, EXIT_TEMPORARY):
         # At a normal exit, threads of a failed read may still print messages or block forever.
         exit_now(code)
     if sys.argv[1:2] in [[name] for name in _SHORT_RUNS]:

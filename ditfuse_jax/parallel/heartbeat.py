@@ -24,7 +24,7 @@ import jax
 import tqdm
 
 from ditfuse_jax import compat
-from ditfuse_jax.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from ditfuse_jax.errors import EXIT_INTERRUPTED, EXIT_TEMPORARY, UserError, exit_code
 from ditfuse_jax.parallel.activity import PROFILE_REQUESTS, Activity
 from ditfuse_jax.parallel.slow_processes import StepTimes
 from ditfuse_jax.parallel.stacks import write_stacks
@@ -38,7 +38,7 @@ LOST_AFTER = 60.0
 NOTICE_AFTER = 60.0
 
 # Exit code if a process is lost or hangs: the input is not wrong, so the run may be restarted.
-EXIT_LOST = 75
+EXIT_LOST = EXIT_TEMPORARY
 
 _PERIOD = 1.0
 # Seconds between two heartbeats of a thread after which its process was suspended meanwhile.
@@ -293,10 +293,10 @@ _heartbeat: Heartbeat | None = None
 def exit_together(command: str) -> Iterator[None]:
     """Context in which an error or the loss of one process exits all processes.
 
-    Each prints an error that names the process.  A `UserError` exits all processes with code 2, the
-    loss of one exits the others with `EXIT_LOST`, as does a hang (see `watch`); the context does
-    not raise.  With a single process it raises errors unchanged, and only a hang exits.  SIGUSR1
-    to one process asks all of them for a profile.
+    Each prints an error that names the process.  A `UserError` exits all processes with its
+    `exit_code`, the loss of one exits the others with `EXIT_LOST`, as does a hang (see `watch`);
+    the context does not raise.  With a single process it raises errors unchanged, and only a hang
+    exits.  SIGUSR1 to one process asks all of them for a profile.
 
     Args:
       command: prefix of messages, e.g. `ditfuse train`.
@@ -326,7 +326,7 @@ def exit_together(command: str) -> Iterator[None]:
         if _may_be_consequence(failure):
             heartbeat.wait_for_lost_process()
         if isinstance(failure, UserError):
-            heartbeat.stop(Stop(EXIT_USER_ERROR, f"{error}: {failure}"))
+            heartbeat.stop(Stop(exit_code(failure), f"{error}: {failure}"))
         traceback.print_exc()
         reason = " ".join(str(failure).split())
         heartbeat.stop(Stop(1, f"{error} failed: {type(failure).__name__}: {reason}"))

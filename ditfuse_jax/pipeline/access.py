@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import TemporaryError, UserError
 from ditfuse_jax.files import reason
 from ditfuse_jax.images import decode_image, decode_labels, read_image, read_labels
 from ditfuse_jax.paths import is_remote
@@ -21,6 +21,10 @@ class DataAccessError(UserError):
 
     Requests to an object store have been repeated before, see `storage.retries`.
     """
+
+
+class DataUnavailableError(DataAccessError, TemporaryError):
+    """Data in a store that does not answer; the error comes from worker processes too."""
 
 
 def read_range(path: Path, start: int, end: int | None) -> bytes:
@@ -164,6 +168,7 @@ def folder_of_temporaries(folder: Path) -> Path:
 def unreadable(path: Path, error: OSError) -> DataAccessError:
     """Returns the error for what could not be read."""
     advice = "check the bucket's name, your credentials and their permissions"
-    return DataAccessError(
+    passes = isinstance(error, TemporaryError)
+    return (DataUnavailableError if passes else DataAccessError)(
         f"{path} cannot be read ({reason(error)})" + (f": {advice}" if is_remote(path) else "")
     )

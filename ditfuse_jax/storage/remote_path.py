@@ -16,7 +16,7 @@ from etils import epath
 from etils.epath.gpath import PosixGPath
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.storage.retries import StorageError, describe
+from ditfuse_jax.storage.retries import StorageError, StoreUnavailable, describe
 
 # Protocols of fsspec -> the class that implements them.
 _FILESYSTEMS = {
@@ -192,7 +192,8 @@ class RemotePath(PosixGPath):
             raise
         except OSError as error:
             number = error.errno or errno.EIO
-            raise StorageError(number, describe(error), str(self)) from error
+            kind = StoreUnavailable if isinstance(error, StoreUnavailable) else StorageError
+            raise kind(number, describe(error), str(self)) from error
 
     def _kind(self) -> str | None:
         if len(self.parts) < 4:  # a bucket, or above it

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tqdm
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import TemporaryError, UserError
 
 _T = TypeVar("_T")
 
@@ -57,6 +57,10 @@ class StorageError(UserError, OSError):
         return type(self), (self.errno, self.strerror, self.filename)
 
 
+class StoreUnavailable(StorageError, TemporaryError):
+    """A store that did not answer for `RETRY_SECONDS`."""
+
+
 async def repeat(
     call: Callable[[], Awaitable[_T]], is_transient: Callable[[Exception], bool], where: str
 ) -> _T:
@@ -68,7 +72,7 @@ async def repeat(
       where: the store or object, for messages.
 
     Raises:
-      StorageError: it failed for `RETRY_SECONDS`.
+      StoreUnavailable: it failed for `RETRY_SECONDS`.
       Exception: whatever the request raised that is not transient.
     """
     end, delay = time.monotonic() + RETRY_SECONDS, _FIRST_DELAY
@@ -80,7 +84,7 @@ async def repeat(
                 raise
             reason = describe(error)
             if time.monotonic() + delay > end:
-                raise StorageError(
+                raise StoreUnavailable(
                     errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s ({reason})", where
                 ) from error
             limit = f"repeated for up to {RETRY_SECONDS:.0f} s"

@@ -5,7 +5,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import TemporaryError, UserError
 from ditfuse_jax.model.network import Parameters
 from ditfuse_jax.paths import is_remote
 from ditfuse_jax.storage.retries import describe
+from ditfuse_jax.storage.tensorstore_errors import is_unavailable, status_of
 from ditfuse_jax.storage.tensorstore_watch import watch
 from ditfuse_jax.train.best import BestTracker, KeepLatestAndBest
 from ditfuse_jax.train.state import TrainState, shardings_of
@@ -25,7 +25,6 @@ from ditfuse_jax.weights.resharded_restore import CHUNK_BYTES
 from ditfuse_jax.weights.run_paths import LORA, PARAMETERS
 from ditfuse_jax.weights.run_reader import EMA, RunReader
 
-_STATUS = re.compile("[A-Z]+(_[A-Z]+)*: ")
 _DISK_TROUBLE = ("No space left on device", "Read-only file system", "Permission denied")
 
 # Field of the training state -> its name in older checkpoints.
@@ -181,7 +180,8 @@ def write_errors(folder: Path) -> Iterator[None]:
         remedy = "free space or choose another folder"
         if is_remote(folder):
             remedy = "check the bucket and your permissions"
-        raise UserError(
+        passes = is_unavailable(error) or isinstance(error, TemporaryError)
+        raise (TemporaryError if passes else UserError)(
             f"cannot write a checkpoint in {folder}: {reason}; {remedy}, then run the same command "
             "to continue; earlier checkpoints are intact"
         ) from error
@@ -191,6 +191,6 @@ def _is_of_storage(error: Exception) -> bool:
     """Whether an error comes from a disk or store, not from the program or a device."""
     if isinstance(error, OSError):
         return True
-    # Tensorstore raises a ValueError that begins with its status, as in "PERMISSION_DENIED: Error".
-    text = str(error)
-    return isinstance(error, ValueError) and ("tensorstore" in text or bool(_STATUS.match(text)))
+    # Tensorstore adds its spec to some errors.
+    named = isinstance(error, ValueError) and "tensorstore" in str(error)
+    return named or status_of(error) is not None

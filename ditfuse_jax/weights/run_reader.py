@@ -7,6 +7,7 @@ them.
 """
 
 import contextlib
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ import orbax.checkpoint as ocp
 
 from ditfuse_jax import compat
 from ditfuse_jax.config_names import with_current_names
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import TemporaryError, UserError
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.storage.retries import StorageError
+from ditfuse_jax.storage.tensorstore_errors import is_refused, is_unavailable, status_of, summary
 from ditfuse_jax.weights.resharded_restore import restore_resharded
 from ditfuse_jax.weights.run_paths import CHECKPOINTS, LORA, PARAMETERS, check_storage
+
+# Numbers of errors of a disk, a network or permissions, which say nothing about what is stored.
+_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 EMA = "ema"
 ARRAY_ITEMS = (PARAMETERS, LORA, EMA, "training")
@@ -143,6 +148,13 @@ class RunReader:
             raise
         except Exception as error:  # orbax and tensorstore raise nearly any type on damaged files
             reason = " ".join(str(error).split())[:160]
+            if cause := _access_failure(error):
+                if status_of(cause):
+                    reason = summary(cause)
+                raise (TemporaryError if is_unavailable(cause) else UserError)(
+                    f"checkpoint {self.folder / str(step)} cannot be read ({reason}): it may be "
+                    "intact; check the store and your permissions, then run the same command"
+                ) from error
             others = [other for other in self.steps if other != step]
             remedy = f"remove it to use step {max(others)}" if others else "it cannot be used"
             raise UserError(
@@ -167,6 +179,17 @@ class RunReader:
                     f"{len(names) - 1} more: was it made with another preset or optimiser?"
                 )
         return {name: x.storage.chunk_shape for name, x in stored.items() if x.storage is not None}
+
+
+def _access_failure(error: BaseException) -> Exception | None:
+    """Returns what of an error and its causes says that a disk or store was not read at all."""
+    cause: BaseException | None = error
+    while isinstance(cause, Exception):
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in _ACCESS or is_unavailable(cause) or is_refused(cause):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def read_stored(item: Path, path: tuple[str, ...], layers: slice | None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.cli import main
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import EXIT_TEMPORARY, UserError, exit_code
 from ditfuse_jax.images import write_image
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.pipeline import DataPipeline, ExampleEncoder, MixtureComponent, open_source
@@ -151,6 +151,20 @@ class TestPackedData:
         with pytest.raises(DataAccessError, match=r"cannot be read \(the store failed for"):
             examples[0]
         assert not log.exists()
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_store_that_stays_away_is_no_bad_input_but_passes(
+        self, gcs, packed, monkeypatch, workers
+    ):
+        monkeypatch.setattr(retries, "RETRY_SECONDS", 0.5)
+        monkeypatch.setenv("DITFUSE_STORAGE_RETRY_SECONDS", "0.5")  # of a worker process
+        source = pipeline(upload(gcs, packed), workers=workers)
+        gcs.proxy.decide = lambda request: (
+            (503, b"") if "-00000.arrayrecord" in request.url else None
+        )
+        with contextlib.closing(source.batches()) as batches, pytest.raises(UserError) as caught:
+            next(batches)
+        assert exit_code(caught.value) == EXIT_TEMPORARY
 
     @pytest.mark.parametrize("lost", ["shard-00001.arrayrecord", "shard-00001.arrayrecord.index"])
     def test_a_missing_object_is_named_when_the_folder_is_opened(self, gcs, packed, lost):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from ditfuse_jax.files import create_exclusively
+from ditfuse_jax.errors import EXIT_TEMPORARY, UserError, exit_code
+from ditfuse_jax.files import create_exclusively, write_text
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.storage import retries
 
@@ -79,6 +80,9 @@ def test_a_failure_is_never_taken_for_an_absent_file(gcs, monkeypatch):
     for question in (path.exists, path.is_file, path.is_dir):
         with pytest.raises(OSError, match="the store failed for"):
             question()
+    with pytest.raises(UserError, match="the store failed for") as caught:
+        write_text(path, "other")
+    assert exit_code(caught.value) == EXIT_TEMPORARY
     assert time.monotonic() - start < 15
 
 

@@ -25,6 +25,9 @@ from ditfuse_jax.weights.run_paths import CHECKPOINTS, find_checkpoint, is_compl
 pytestmark = [pytest.mark.processes, pytest.mark.medium]  # the server
 
 
+LOCKED = json.dumps({"error": {"code": 403, "message": "the bucket is locked"}}).encode()
+
+
 @pytest.fixture(autouse=True)
 def _new_outage(monkeypatch):
     monkeypatch.setattr(retries, "_last_reports", {})
@@ -122,14 +125,29 @@ def test_a_save_that_is_forbidden_is_one_line_and_leaves_the_step_before(gcs):
     check_saved(run, 1)
 
 
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(gcs):
+    run = as_path(f"{gcs.bucket()}/run")
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(1, state(1), {"a": 1})
+        checkpoints.save(2, state(2), {"a": 1})
+    with Checkpoints(run) as checkpoints:
+        # What tensorstore reads; other reads are told as they are.
+        gcs.proxy.decide = lambda request: (403, LOCKED) if "ocdbt" in request.url else None
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            checkpoints.restore(2, abstract(state(2)))
+    assert "the bucket is locked" in str(caught.value) and "\n" not in str(caught.value)
+    assert "remove" not in str(caught.value) and "damaged" not in str(caught.value)
+    gcs.proxy.reset()
+    check_saved(run, 2)
+
+
 @pytest.mark.slow
 def test_a_training_whose_second_save_is_forbidden_ends_with_one_line_and_the_first(gcs, start):
     run = f"{gcs.bucket()}/run"
-    body = json.dumps({"error": {"code": 403, "message": "the bucket is locked"}}).encode()
 
     def decide(request):
         second = request.kind == "write" and "checkpoints%2F4%2F" in request.url
-        return (403, body) if second else None
+        return (403, LOCKED) if second else None
 
     gcs.proxy.decide = decide
     options = ("--config.train.steps=8", "--config.train.checkpoint_every=2")
