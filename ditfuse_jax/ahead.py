@@ -5,12 +5,17 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ditfuse_jax.compat import with_settings_of_this_thread
+
 _Item = TypeVar("_Item")
 _END = object()
 
 
 def iterate_ahead(items: Iterable[_Item], count: int, name: str) -> Iterator[_Item]:
     """Yields the items in order, while a thread produces those that come next.
+
+    The thread has the contexts of JAX, such as `jax.default_device`, in which the consumer asked
+    for the first item.
 
     An error of `items` is raised here in its place, after all items before it.  When the consumer
     stops, by an error of its own or by Ctrl-C, the thread closes `items` after the one that it is
@@ -22,16 +27,17 @@ def iterate_ahead(items: Iterable[_Item], count: int, name: str) -> Iterator[_It
       name: of the thread.
     """
     source = iter(items)
+    produce = with_settings_of_this_thread(next)
     threads = ThreadPoolExecutor(1, thread_name_prefix=f"ditfuse-{name}")
     waiting: collections.deque[Future[Any]] = collections.deque()
     try:
         while True:
             while len(waiting) < count:
-                waiting.append(threads.submit(next, source, _END))
+                waiting.append(threads.submit(produce, source, _END))
             item = waiting.popleft().result()
             if item is _END:
                 return
-            waiting.append(threads.submit(next, source, _END))
+            waiting.append(threads.submit(produce, source, _END))
             yield item
     finally:
         for future in waiting:

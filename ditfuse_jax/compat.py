@@ -10,10 +10,13 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import tensorstore
+
+
+_Result = TypeVar("_Result")
 
 
 class DistributedState(Protocol):
@@ -39,7 +42,7 @@ def backends_are_initialized() -> bool:
     return _private("jax._src.xla_bridge", "backends_are_initialized")()
 
 
-def with_settings_of_this_thread(function: Callable[..., None]) -> Callable[..., None]:
+def with_settings_of_this_thread(function: Callable[..., _Result]) -> Callable[..., _Result]:
     """Returns a function that another thread runs with JAX's settings of this one.
 
     JAX keeps the settings of contexts, such as `with jax.default_matmul_precision("highest")`, for
@@ -49,11 +52,11 @@ def with_settings_of_this_thread(function: Callable[..., None]) -> Callable[...,
     with_contexts = [holder for holder in holders if hasattr(holder, "get_global")]
     here = [(h, h.value) for h in with_contexts if h.value != h.get_global()]
 
-    def run(*args: Any) -> None:
+    def run(*args: Any) -> _Result:
         with contextlib.ExitStack() as stack:
             for holder, value in here:
                 stack.enter_context(holder(value))
-            function(*args)
+            return function(*args)
 
     return run
 

@@ -155,6 +155,24 @@ def check_folder(folder: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Checks like `check_folder`, and leaves no folder that was not there before.
+
+    Raises:
+      UserError: see `check_folder`.
+    """
+    made: list[Path] = []
+    if not is_remote(folder):
+        places = (folder, *folder.parents)
+        made += itertools.takewhile(lambda place: not os.path.exists(place), places)
+    try:
+        check_folder(folder)
+    finally:
+        for one in made:
+            with contextlib.suppress(OSError):  # it was not made, or is used by others already
+                one.rmdir()
+
+
 def read_range(path: Path, start: int, stop: int) -> bytes:
     """Returns a file's bytes from `start` to `stop`, fewer at its end.
 

@@ -1,5 +1,8 @@
 """Iterating in a thread, and one item ahead."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -79,3 +82,24 @@ def test_each_item_is_passed_on_when_the_next_one_was_made():
         (3, [0, 1, 2, 3]),
     ]
     assert list(one_ahead([])) == []
+
+
+@pytest.mark.processes
+def test_the_thread_computes_in_the_contexts_of_its_consumer():
+    code = (
+        "import jax, numpy as np\n"
+        "from ditfuse_jax.ahead import iterate_ahead\n"
+        "one, two = jax.local_devices()\n"
+        "def computed():\n"
+        "    for _ in range(4):\n"
+        "        yield jax.numpy.ones(2).devices(), jax.config.jax_default_matmul_precision\n"
+        "with jax.default_device(two), jax.default_matmul_precision('highest'):\n"
+        "    inner = iterate_ahead(computed(), 1, 'inner')\n"
+        "    assert list(iterate_ahead(inner, 2, 'outer')) == [({two}, 'highest')] * 4\n"
+        "assert list(iterate_ahead(computed(), 1, 'plain')) == [({one}, None)] * 4\n"
+    )
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -99,3 +99,15 @@ def test_without_a_home_folder_compiled_programs_go_to_a_temporary_one(monkeypat
     monkeypatch.setenv(files.CACHE_VARIABLE, "/given")
     assert str(files.compilation_cache()) == "/given"
     folder.rmdir()
+
+
+def test_a_check_whether_a_folder_can_be_written_leaves_what_was_there(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "file").write_text("x")
+    files.check_writable(tmp_path / "kept" / "a" / "b")
+    files.check_writable(tmp_path / "kept")
+    for place in ("file", "file/folder"):
+        with pytest.raises(UserError, match=r"file.*: the folder cannot be created"):
+            files.check_writable(tmp_path / place)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "kept"]
+    assert not any((tmp_path / "kept").iterdir())

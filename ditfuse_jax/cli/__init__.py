@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import io
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from ditfuse_jax import __version__
 from ditfuse_jax.cli.ctrl_c import CtrlC
 from ditfuse_jax.cli.environment import explain
+from ditfuse_jax.cli.standard_streams import prepare_streams
 from ditfuse_jax.cli.unused_options import given_options
 from ditfuse_jax.errors import EXIT_TEMPORARY, EXIT_USER_ERROR, UserError, exit_code
 from ditfuse_jax.files import CACHE_VARIABLE, PROGRAMS_VARIABLE, compilation_cache
@@ -161,17 +161,13 @@ def command() -> NoReturn:
     """The console command: runs `main` and ends the process with its exit code."""
     _search_cycles_late()
     ctrl_c = CtrlC(" ".join(["ditfuse", *(name for name in sys.argv[1:2] if name in COMMANDS)]))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding lacks is shown escaped.
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     try:
         if _runs_long(sys.argv[1:]):
             keep_working_memory()
         if "://" not in os.environ.get(CACHE_VARIABLE, ""):
             os.environ.setdefault(PROGRAMS_VARIABLE, str(compilation_cache() / "programs"))
-        code = main()
-        sys.stdout.flush()
+        code = _main_flushed()
     except KeyboardInterrupt:
         ctrl_c.end()
     except BrokenPipeError:
@@ -184,6 +180,20 @@ def command() -> NoReturn:
     if sys.argv[1:2] in [[name] for name in _SHORT_RUNS]:
         exit_quickly(code)
     sys.exit(code)
+
+
+def _main_flushed() -> int:
+    """Runs `main` and writes what it printed; returns the exit code."""
+    try:
+        code = main()
+    except SystemExit as error:  # of argparse, as by `--help`
+        code = error.code if isinstance(error.code, int) else 0
+    try:
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"ditfuse: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return code
 
 
 def _search_cycles_late() -> None:

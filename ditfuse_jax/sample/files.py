@@ -11,14 +11,14 @@ import numpy as np
 import tqdm
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import make_folder
+from ditfuse_jax.files import check_folder, make_folder
 from ditfuse_jax.images import (
     RangeOption,
     SourceRanges,
     is_deep_format,
     write_image,
 )
-from ditfuse_jax.paths import is_video
+from ditfuse_jax.paths import is_remote, is_video
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
     KEY,
@@ -228,7 +228,7 @@ def fuse(
     with bar:
         first = list(itertools.islice(images, 1))  # a damaged pair fails before a folder is made
         for folder in {planned.path.parent for planned in outputs} if first else ():
-            make_folder(folder)
+            (make_folder if is_remote(folder) else check_folder)(folder)
         for done in fuser.fuse_iter(itertools.chain(first, images)):
             for number, image in done.items():
                 planned = outputs[number]

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import RangeOption
+from ditfuse_jax.images import LoadedImage, RangeOption
 from ditfuse_jax.paths import model_path
 from ditfuse_jax.sample.fused import Fused
 from ditfuse_jax.sample.prepared import (
@@ -136,11 +136,7 @@ class Fuser:
         """
         images, prompt = split_arguments(images, prompt)
         options = Options(task, adjust, resize, value_range, align, depth, region, feather)
-        stack = load_stack(images)
-        sampler = self.sampler(**sampling)
-        prepared = Preparer(sampler, options, [stack])(stack, prompt)
-        check_refine(sampling, sampler.sampling, [prepared.instruction], region is not None)
-        return run([prepared])[0]
+        return run(self._prepared([load_stack(images)], [prompt], options, sampling))[0]
 
     def batch(
         self,
@@ -164,8 +160,7 @@ class Fuser:
         prompts = [prompt] * len(loaded) if prompt is None or isinstance(prompt, str) else prompt
         if len(prompts) != len(loaded):
             raise UserError(f"{len(prompts)} prompts for {len(loaded)} stacks: give one for each")
-        prepare = Preparer(self.sampler(**sampling), chosen, loaded)
-        return run([prepare(*pair) for pair in zip(loaded, prompts, strict=True)])
+        return run(self._prepared(loaded, prompts, chosen, sampling))
 
     def stream(
         self,
@@ -195,13 +190,12 @@ class Fuser:
         """
         settings = SequenceSettings(reuse, smoothing)
         chosen, sampling = Options.split(options)
-        return stream(frames, prompt, chosen, self.sampler(**sampling), settings)
+        return stream(frames, prompt, chosen, self.sampler(**sampling), settings, sampling)
 
     def prepare(self, images: Sequence[Any], prompt: str | None = None, **options: Any) -> Prepared:
         """Reads and checks what a call gets, without computing anything; see `run`."""
         chosen, sampling = Options.split(options)
-        stack = load_stack(images)
-        return Preparer(self.sampler(**sampling), chosen, [stack])(stack, prompt)
+        return self._prepared([load_stack(images)], [prompt], chosen, sampling)[0]
 
     def run(self, prepared: Sequence[Prepared]) -> list[Fused]:
         """Fuses what `prepare` returned with equal settings, in one batch for each image size.
@@ -221,6 +215,22 @@ class Fuser:
         # The settings were checked when the stacks were prepared; only the rows are others.
         config = dataclasses.replace(prepared[0].sampler.sampling, batch_size=rows)
         return run(prepared, self._kept_sampler(config))
+
+    def _prepared(
+        self,
+        stacks: Sequence[tuple[LoadedImage, ...]],
+        prompts: Sequence[str | None],
+        options: Options,
+        sampling: Mapping[str, Any],
+    ) -> list[Prepared]:
+        """Reads and checks stacks whose images of one place share the range of their samples."""
+        sampler = self.sampler(**sampling)
+        prepare = Preparer(sampler, options, stacks)
+        prepared = [prepare(*pair) for pair in zip(stacks, prompts, strict=True)]
+        if prepared:
+            instructions = [one.instruction for one in prepared]
+            check_refine(sampling, sampler.sampling, instructions, options.region is not None)
+        return prepared
 
     def sampler(self, **sampling: Any) -> StackFuser:
         """Returns the model with sampling settings that differ from `self.sampling`.

@@ -47,9 +47,11 @@ def check_refine(
     given: Mapping[str, Any],
     sampling: SamplingConfig,
     instructions: Iterable["Instruction"],
-    region: bool,
+    region: bool = False,
 ) -> None:
     """Checks that a given setting `refine` changes an image of one of the instructions.
+
+    Whatever fuses images with settings of a user calls this before it computes anything.
 
     Args:
       given: the settings that differ from the model's own; None stands for its own.

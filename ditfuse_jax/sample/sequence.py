@@ -17,7 +17,7 @@ import numpy as np
 
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.files import sha256
+from ditfuse_jax.files import check_writable, sha256
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import SourceRanges, numbered_folders
 from ditfuse_jax.images.decode import list_images
@@ -88,6 +88,7 @@ def fuse_sequence(
         raise UserError(f"{len(options.prompts)} prompts: a sequence is fused with one")
     if options.depth == 16 and is_video(output) and not is_deep_video(output):
         raise UserError(f"{output}: this format has 8 bits: use .mkv, or a folder, for 16")
+    check_writable(output.parent if is_video(output) else output)
     trained = load_trained(checkpoint, adapters, base, quantize=quantize)
     config = trained.sampling.override(options.sampling)
     fuser = StackFuser(trained, config)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ditfuse_jax.errors import UserError
@@ -10,6 +10,7 @@ from ditfuse_jax.sample.fixed_roles import with_frame
 from ditfuse_jax.sample.fused import Fused
 from ditfuse_jax.sample.fusion_input import FusionInput, marks_classes
 from ditfuse_jax.sample.prepared import Options, Prepared, Preparer, load_stack
+from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.sequence_fuser import SequenceFuser, SequenceSettings
 from ditfuse_jax.sample.source_roles import FoundRoles
 from ditfuse_jax.sample.stack_fuser import StackFuser
@@ -21,15 +22,18 @@ def stream(
     options: Options,
     sampler: StackFuser,
     settings: SequenceSettings,
+    given: Mapping[str, Any],
 ) -> Iterator[Fused]:
     """Yields the fused frames in their order; see `Fuser.stream`.
 
-    Where frames change their size, what is kept of earlier frames begins anew.
+    Where frames change their size, what is kept of earlier frames begins anew.  `given` are the
+    sampling settings of the call, which `sampler` has.
     """
     prepared = _prepare(frames, prompt, options, sampler)
     first = next(prepared, None)
     if first is None:
         return
+    check_refine(given, sampler.sampling, [first.instruction], options.region is not None)
     plain = options.region is None and not (
         first.instruction.requests or marks_classes(first.instruction.prompt)
     )

@@ -16,7 +16,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class KeptProgram:
         if any(isinstance(x, Tracer) for x in leaves):
             return self._function(*args)
         folder = programs_folder()
-        if folder is None or not all(map(_is_on_first_device, leaves)):
+        if folder is None or not _run_on_first_device(leaves):
             return self._jitted(*args)
         key = self._key(leaves, structure)
         return self._find(folder / f"{key}.bin", args).program.result()(*args)
@@ -106,12 +106,13 @@ class KeptProgram:
           args: arrays, or `jax.ShapeDtypeStruct` in their place.
 
         Returns:
-          What it returns, as `jax.ShapeDtypeStruct`; None if no programs are kept.
+          What it returns, as `jax.ShapeDtypeStruct`; None if no program is kept for them.
         """
         folder = programs_folder()
-        if folder is None:
+        leaves, structure = jax.tree.flatten(args)
+        if folder is None or not _run_on_first_device(leaves):
             return None
-        key = self._key(*jax.tree.flatten(args))
+        key = self._key(leaves, structure)
         return self._find(folder / f"{key}.bin", args, wait=False).types.result()
 
     @functools.cached_property
@@ -234,11 +235,25 @@ def _prune(folder: Path) -> None:
                 path.unlink()
 
 
-def _is_on_first_device(array: Any) -> bool:
-    """Whether a program for the first device takes this argument."""
-    if isinstance(array, jax.Array):
-        return array.devices() == {jax.local_devices()[0]}
-    return isinstance(array, np.ndarray | np.generic)
+def _run_on_first_device(leaves: Iterable[Any]) -> bool:
+    """Whether JAX computes with these arguments on the first device, which kept programs are for.
+
+    Arrays that were put on a device decide it, and without any the context `jax.default_device`.
+    """
+    first, decided = jax.local_devices()[0], False
+    for array in leaves:
+        if isinstance(array, jax.Array):
+            if array.devices() != {first}:
+                return False
+            decided = decided or array.committed
+        elif not isinstance(array, np.ndarray | np.generic | jax.ShapeDtypeStruct):
+            return False
+    if decided:
+        return True
+    default = jax.config.values["jax_default_device"]
+    if isinstance(default, str):  # the name of a platform
+        default = jax.local_devices(backend=default)[0]
+    return default in (None, first)
 
 
 def _settings() -> tuple[tuple[str, str], ...]:

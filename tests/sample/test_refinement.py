@@ -94,6 +94,12 @@ def test_refine_is_refused_where_no_image_would_be_refined(fuser):
     for options in ({"task": "ivif"}, {}):
         with pytest.raises(UserError, match=r"^refine has no effect: .* leave it out$"):
             fuser(*sources, **options, refine=True)
+        with pytest.raises(UserError, match=r"^refine has no effect: "):
+            fuser.batch([sources, sources], **options, refine=True)
+        with pytest.raises(UserError, match=r"^refine has no effect: "):
+            fuser.prepare(sources, **options, refine=True)  # as the server and the page do
+        with pytest.raises(UserError, match=r"^refine has no effect: "):
+            next(fuser.stream([sources], **options, refine=True))
     assert _share_copied(fuser(*sources, task="mff", refine=True).image, sources) > 0.7
 
 

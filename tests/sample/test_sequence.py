@@ -305,6 +305,18 @@ def test_a_failure_before_the_first_fused_frame_leaves_no_folder(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("output", ["notes.txt/frames", "notes.txt/x/out.mkv"])
+def test_an_output_that_cannot_be_made_is_refused_before_a_model_is_loaded(
+    make, tmp_path, monkeypatch, output
+):
+    monkeypatch.setattr(sequence, "load_trained", None)  # never called
+    (tmp_path / "notes.txt").write_text("kept")
+    inputs = [make("a.mkv"), make("b.mkv")]
+    with pytest.raises(UserError, match=r"notes\.txt.*: the folder cannot be created \(Not a dir"):
+        fuse(inputs, tmp_path / output, checkpoint=tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "kept"
+
+
 def test_what_the_sampler_returned_is_freed_before_the_next_frame(trained, monkeypatch):
     made = []
 

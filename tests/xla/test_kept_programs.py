@@ -219,6 +219,12 @@ def test_on_a_host_with_several_devices_the_first_is_used(tmp_path):
         "program = KeptProgram(lambda x: 2 * x, 'double')\n"
         "assert float(program(np.float32(3))) == 6\n"
         "assert float(program(jax.device_put(np.float32(4), two))) == 8\n"
+        "for default, device in ((two, two), (one, one), ('cpu', one)):\n"
+        "    with jax.default_device(default):\n"
+        "        assert program(np.float32(3)).devices() == {device}\n"
+        "        x = jax.ShapeDtypeStruct((), np.float32)\n"
+        "        assert (program.prepare(x) is None) == (device == two)\n"
+        "        assert program(jax.device_put(np.float32(4), one)).devices() == {one}\n"
     )
     environment = os.environ | {
         PROGRAMS_VARIABLE: str(tmp_path),
@@ -230,7 +236,7 @@ def test_on_a_host_with_several_devices_the_first_is_used(tmp_path):
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(tmp_path.iterdir())) == 4  # for each default, and without one
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x04N."])

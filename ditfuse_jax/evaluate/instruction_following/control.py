@@ -80,7 +80,9 @@ def evaluate_control(
     check_standard_task(task)  # before anything is loaded
     stems = scene_stems(data, count)
     files = ("control.json", "control.png", "requests.json", "requests.png")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, files=files)
+    evaluated = open_model(
+        checkpoint, output, sampling, adapters, base, quantize, files=files, tasks=[task]
+    )
     if evaluated.fuser.sampling.requests:
         measure_requests(evaluated, data, count, quiet=quiet)
     images: dict[str, SceneControl] = {}

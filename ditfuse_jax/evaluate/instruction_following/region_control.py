@@ -81,7 +81,9 @@ def evaluate_regions(
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
     files = ("regions.json", "regions.png")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, files=files)
+    evaluated = open_model(
+        checkpoint, output, sampling, adapters, base, quantize, files=files, tasks=["fuse"]
+    )
     changes: dict[str, dict[str, list[RegionChange]]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

@@ -78,7 +78,9 @@ def evaluate_segmentation(
     if count is not None and count < 1:
         raise UserError(f"count must be at least 1, not {count}")
     files = ("segmentation.json", "segmentation.png")
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, files=files)
+    evaluated = open_model(
+        checkpoint, output, sampling, adapters, base, quantize, files=files, tasks=[]
+    )
     images: dict[str, dict[str, Confusion]] = {}
     pictures: dict[str, list[np.ndarray]] = {}
     names = source.names[:count]

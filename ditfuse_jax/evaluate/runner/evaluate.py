@@ -129,7 +129,7 @@ def evaluate(
       UserError: bad checkpoint, data or output.
     """
     check_standard_task(task)  # before anything is loaded
-    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize)
+    evaluated = open_model(checkpoint, output, sampling, adapters, base, quantize, tasks=[task])
     trained = evaluated.fuser.trained
     scenes = open_scenes(
         data,

@@ -111,7 +111,7 @@ def evaluate_degraded(
         )
     output, json = as_path(output), as_path(json) if json else None
     root, sets, _ = present_sets(suite, root)
-    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling)
+    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling, sets)
     for folder in (output, *([json.parent] if json else [])):
         make_folder(folder)
     values: dict[str, Values] = {}

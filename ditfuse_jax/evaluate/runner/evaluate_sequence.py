@@ -14,6 +14,7 @@ import tqdm
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
+from ditfuse_jax.evaluate.runner.evaluated_model import sampled
 from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
 from ditfuse_jax.evaluate.sequence_measures import SequenceScores, Steadiness, SteadinessMeter
 from ditfuse_jax.files import prepare_file, write_text
@@ -192,7 +193,7 @@ def _fused(
     settings: SequenceSettings | None,
 ) -> Iterator[np.ndarray]:
     """Fuses the frames as `ditfuse fuse` does, with 16 bits."""
-    config = trained.sampling.override(sampling)
+    config = sampled(trained, sampling, [task])
     instruction = make_instruction(None, len(sources), config, task)
     fuser = SequenceFuser(trained, config, [instruction.prompt], len(sources), settings)
 

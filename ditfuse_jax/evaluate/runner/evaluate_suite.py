@@ -12,6 +12,7 @@ from ditfuse_jax.evaluate.reports.page import RunInfo, render, score_table
 from ditfuse_jax.evaluate.reports.tables import markdown_table
 from ditfuse_jax.evaluate.results import Results
 from ditfuse_jax.evaluate.runner.evaluate import EvaluationOptions, ModelMethod, evaluate_scenes
+from ditfuse_jax.evaluate.runner.evaluated_model import sampled
 from ditfuse_jax.evaluate.runner.scenes import Folders, open_scenes
 from ditfuse_jax.evaluate.runner.suites import SUITES, EvaluationSet, Suite
 from ditfuse_jax.files import make_folder, write_text
@@ -64,7 +65,7 @@ def evaluate_suite(
         raise UserError(f"the suite {suite.title!r} has conditions: use evaluate_degraded")
     output = as_path(output)
     root, present, missing = present_sets(suite, root)
-    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling)
+    fuser = open_fuser(checkpoint, adapters, base, quantize, sampling, present)
     make_folder(output)
     options, results = EvaluationOptions(metrics, preset, full_pictures=full_pictures), {}
     for s in present:
@@ -105,8 +106,9 @@ def open_fuser(
     base: Path | None,
     quantize: str | None,
     sampling: Mapping[str, Any] | None,
+    sets: Sequence[EvaluationSet],
 ) -> StackFuser | None:
-    """Returns a model with its sampling settings, or None without a checkpoint.
+    """Returns a model with its sampling settings for some sets, or None without a checkpoint.
 
     Raises:
       UserError: a bad checkpoint or setting.
@@ -114,7 +116,7 @@ def open_fuser(
     if not checkpoint:
         return None
     trained = load_trained(checkpoint, adapters, base, quantize=quantize)
-    return StackFuser(trained, trained.sampling.override(sampling or {}))
+    return StackFuser(trained, sampled(trained, sampling, [s.task for s in sets]))
 
 
 def published_methods(s: EvaluationSet, root: Path) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """A model that is evaluated: its weights, sampling settings and output folder."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,12 @@ from ditfuse_jax import hub
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.exports import json_text
 from ditfuse_jax.files import make_folder, prepare_file, write_text
+from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.paths import as_path
+from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.stack_fuser import StackFuser
-from ditfuse_jax.sample.trained import WeightedAdapter, load_checkpoint
+from ditfuse_jax.sample.trained import TrainedModel, WeightedAdapter, load_checkpoint
 from ditfuse_jax.train.run_folder import package_versions
 from ditfuse_jax.weights import open_checkpoint
 
@@ -60,11 +63,14 @@ def open_model(
     base: Path | None,
     quantize: str | None = None,
     files: Sequence[str] = (),
+    *,
+    tasks: Iterable[str],
 ) -> EvaluatedModel:
     """Loads a model; the other arguments are those of `evaluate`.
 
     Args:
       files: that will be written into the folder, which is made before the model is loaded.
+      tasks: see `sampled`.
 
     Raises:
       UserError: no model there, bad settings, no output folder for a model without a run, or a
@@ -79,4 +85,22 @@ def open_model(
     for name in files:
         prepare_file(folder / name)
     trained = load_checkpoint(opened, adapters, quantize=quantize)
-    return EvaluatedModel(StackFuser(trained, trained.sampling.override(sampling or {})), folder)
+    return EvaluatedModel(StackFuser(trained, sampled(trained, sampling, tasks)), folder)
+
+
+def sampled(
+    trained: TrainedModel, sampling: Mapping[str, Any] | None, tasks: Iterable[str]
+) -> SamplingConfig:
+    """Returns a model's sampling settings with those that a user gives.
+
+    Args:
+      trained: the model.
+      sampling: settings that differ from its own; see `SamplingConfig.override`.
+      tasks: whose standard prompts images are fused with, among other prompts.
+
+    Raises:
+      UserError: a bad setting, or one that has no effect on any of the tasks.
+    """
+    config = trained.sampling.override(sampling or {})
+    check_refine(sampling or {}, config, [make_instruction(None, 2, config, t) for t in tasks])
+    return config
