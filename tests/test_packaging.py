@@ -20,9 +20,10 @@ PACKAGE = ROOT / "ditfuse_jax"
 
 # A package imports only packages before it.
 PACKAGES = (
-    *("process_exit", "errors", "checks", "config_names", "ahead"),
+    *("process_exit", "errors", "checks", "config_names"),
     *("extensions", "lazy", "optional", "registry", "storage", "paths"),
-    *("compat", "files", "hub", "main_guard", "resources", "launchers", "working_memory"),
+    *("compat", "ahead", "files", "hub", "main_guard", "resources", "launchers"),
+    "working_memory",
     "sampling_settings",
     *("images", "align", "prompts", "parser", "degrade", "tasks", "pipeline"),
     *("xla", "model", "flow", "weights", "parallel", "train", "sample", "evaluate", "convert"),
