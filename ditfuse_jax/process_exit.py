@@ -29,7 +29,8 @@ def exit_quickly(code: int) -> NoReturn:
     are no daemons, the exit is normal, which waits for them.
     """
     others = [thread for thread in threading.enumerate() if not thread.daemon]
-    if others != [threading.main_thread()]:
+    run_registered = getattr(atexit, "_run_exitfuncs", None)  # CPython's own, without a promise
+    if others != [threading.main_thread()] or run_registered is None:
         sys.exit(code)
-    atexit._run_exitfuncs()
+    run_registered()
     exit_now(code)

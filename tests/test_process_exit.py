@@ -35,3 +35,9 @@ def test_a_quick_exit_waits_for_a_thread_that_is_no_daemon():
     )
     assert run(code.format(daemon=False)).stdout == "done\n"
     assert run(code.format(daemon=True)).stdout == ""
+
+
+def test_without_a_way_to_do_what_is_registered_the_exit_is_normal():
+    code = "del atexit._run_exitfuncs\natexit.register(print, 'registered')\nexit_quickly(3)\n"
+    done = run(code)
+    assert (done.returncode, done.stdout) == (3, "registered\n")
