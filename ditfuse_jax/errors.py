@@ -1,5 +1,6 @@
 """The error for bad input and bad environments."""
 
+import unicodedata
 from collections.abc import Mapping
 
 # Exit code of a command that ends with a `UserError`.
@@ -13,12 +14,28 @@ EXIT_TEMPORARY = 75
 EXIT_INTERRUPTED = 130
 
 
+def one_line(text: object) -> str:
+    """Returns a text in one line that changes no terminal: control characters are escaped.
+
+    Names of files may hold line breaks and any other character but a slash.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp")
+        else char
+        for char in str(text)
+    )
+
+
 class UserError(Exception):
     """Bad input or a bad environment; the message is one line: what, where, what to do.
 
     The command line prints it without a traceback and exits with `exit_code`.  Any other exception
     that reaches the user is a bug.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class TemporaryError(UserError):

@@ -1,8 +1,10 @@
 """Paths that users give: local ones, and `gs://` and `s3://` for object stores."""
 
 import importlib.util
+import itertools
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +36,14 @@ def as_path(given: str | os.PathLike[str]) -> Path:
       it is typed as the former so that callers need not tell them apart.  `is_remote` does.
 
     Raises:
-      UserError: another scheme, no bucket, an unknown user after `~`, or the extra for the store is
-        not installed.
+      UserError: another scheme, no bucket, an unknown user after `~`, a NUL character, or the extra
+        for the store is not installed.
     """
     if is_remote(given):
         return cast(Path, given)
     text = os.fspath(given)
+    if "\0" in text:
+        raise UserError(f"{text}: holds a NUL character, which no path does")
     match = _URI.match(text)
     if match is None:
         if _FOREIGN.match(text) and not os.path.lexists(text):
@@ -83,6 +87,20 @@ def is_remote(path: Any) -> bool:
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a path ends like a video file."""
     return Path(str(path)).suffix.lower() in VIDEO_SUFFIXES
+
+
+def check_different_folders(folders: Sequence[Path]) -> None:
+    """Checks that no folder is named twice: its images would be fused with themselves.
+
+    Raises:
+      UserError: two of them are one.
+    """
+    for one, other in itertools.combinations(folders, 2):
+        if same_folder(one, other):
+            named = f"{one} is named twice" if one == other else f"{one} and {other} are one folder"
+            raise UserError(
+                f"{named}: name a folder for each source; images of equal names belong together"
+            )
 
 
 def same_folder(one: Path, other: Path) -> bool:

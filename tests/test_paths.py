@@ -17,6 +17,11 @@ def test_a_local_path_is_that_of_pathlib_with_its_tilde_expanded():
     assert not is_remote(as_path("runs"))
 
 
+def test_a_nul_character_is_one_line():
+    with pytest.raises(UserError, match=r"^a\\x00b\.png: holds a NUL character"):
+        as_path("a\0b.png")
+
+
 def test_a_user_that_does_not_exist_is_one_line():
     with pytest.raises(UserError, match="~nobody-of-that-name/x: there is no such user"):
         as_path("~nobody-of-that-name/x")

@@ -187,7 +187,9 @@ def _main_flushed() -> int:
     try:
         code = main()
     except SystemExit as error:  # of argparse, as by `--help`
-        code = error.code if isinstance(error.code, int) else 0
+        if not isinstance(error.code, int | None):
+            raise
+        code = error.code or 0
     try:
         sys.stdout.flush()
     except UserError as error:

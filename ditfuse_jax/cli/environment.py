@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any
 
+from ditfuse_jax.errors import one_line
+
 
 def explain(error: Exception) -> str | None:
     """Returns one line for the user if the environment is at fault, None for any other failure.
@@ -14,7 +16,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         reason = error.strerror or type(error).__name__
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-        return f"{name}: cannot be used ({reason})"
+        return one_line(f"{name}: cannot be used ({reason})")
     return _without_device()
 
 

@@ -5,14 +5,14 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, one_line
 from ditfuse_jax.files import sha256
 from ditfuse_jax.images.decode import IMAGE_SUFFIXES, image_size, read_samples
 from ditfuse_jax.images.in_memory import LoadedImage
@@ -26,12 +26,13 @@ from ditfuse_jax.images.video import (
     sample_frames,
     spread_places,
 )
-from ditfuse_jax.paths import VIDEO_SUFFIXES, as_path, is_video
+from ditfuse_jax.paths import VIDEO_SUFFIXES, as_path, check_different_folders, is_remote, is_video
 
 Pairing = Literal["number", "shortest", "time"]
 PAIRINGS: tuple[Pairing, ...] = ("number", "shortest", "time")
 
 MEASURED_FRAMES = 16  # of a source, by which the range of its samples is chosen
+_NAMES_SHOWN = 5  # of files that are no frames
 _SAME_RATE = 5e-4  # relative difference of rates that count as one
 
 
@@ -45,6 +46,7 @@ class FrameSource:
       rate: frames per second; None of a folder whose rate is not given.
       files: those of a folder, in their order; empty for a video.
       video: what the video holds; None for a folder.
+      left_out: what the folder or video holds besides its frames, in one line; empty if nothing.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class FrameSource:
     rate: Fraction | None
     files: tuple[Path, ...] = ()
     video: VideoInfo | None = None
+    left_out: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -130,8 +133,8 @@ def open_sources(
       rate: frames per second of the folders.
 
     Raises:
-      UserError: one is neither, cannot be read, folders hold different names or one holds a name
-        twice, or the rate is not a number above 0 or no source is a folder.
+      UserError: one is neither, cannot be read, folders hold different names, one is named twice or
+        holds a name twice, or the rate is not a number above 0 or no source is a folder.
     """
     if rate is not None and not (math.isfinite(rate) and 1e-5 <= rate <= 1e6):
         raise UserError(f"--fps {rate}: give frames per second, a number above 0 like 25")
@@ -145,8 +148,9 @@ def open_sources(
         known = " ".join(sorted(VIDEO_SUFFIXES))
         raise UserError(f"{place} is {kind}: give videos ({known}) or folders of frames")
     folders = [place for place in places if not is_video(place)]
+    check_different_folders(folders)
     listed: dict[Path, tuple[Path, ...]] = {}
-    if len(set(folders)) > 1:
+    if len(folders) > 1:
         stacks = sorted(paired_files(*folders), key=lambda stack: _natural(stack[0]))
         listed = dict(zip(folders, zip(*stacks, strict=True), strict=True))
     elif folders:
@@ -160,10 +164,42 @@ def open_sources(
     for place in places:
         if is_video(place):
             info = probe_video(place)
-            sources.append(FrameSource(place, info.frames, info.rate, video=info))
+            others = _listed(info.other_tracks)
+            sources.append(FrameSource(place, info.frames, info.rate, (), info, others))
         else:
-            sources.append(FrameSource(place, len(listed[place]), fps, listed[place]))
+            files = listed[place]
+            sources.append(FrameSource(place, len(files), fps, files, None, _others(place)))
     return sources
+
+
+def _others(folder: Path) -> str:
+    """Returns what a folder holds besides images; hidden names do not count.
+
+    Raises:
+      UserError: what is named like an image is a link to nothing, a pipe or a device: a frame that
+        is missing would move all that follow.
+    """
+    if is_remote(folder):
+        return ""
+    files, folders = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            folders.append(path.name)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            files.append(path.name)
+        elif not path.is_file():
+            what = "a link to nothing" if path.is_symlink() else "a pipe or a device"
+            raise UserError(f"{path}: is {what}: restore this frame, or remove its name")
+    kinds = {"file": files, "folder": folders}
+    found = _listed({kind: len(names) for kind, names in kinds.items() if names})
+    return f"{found} ({', '.join([*files, *folders][:_NAMES_SHOWN])})" if found else ""
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Returns `2 files, 1 folder`."""
+    return ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items())
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
@@ -217,8 +253,13 @@ def pair_frames(sources: Sequence[FrameSource], pairing: str = "number") -> Pair
         for source in sources
         if source.video is not None and source.video.undecodable
     )
+    others = tuple(
+        one_line(f"left out: {source.left_out} of {source.path}")
+        for source in sources
+        if source.left_out
+    )
     pairs = _by_time(sources) if pairing == "time" else _by_number(sources, pairing)
-    return PairedFrames(pairs.numbers, (*cut, *pairs.notes))
+    return PairedFrames(pairs.numbers, (*others, *cut, *pairs.notes))
 
 
 def _by_number(sources: Sequence[FrameSource], pairing: str) -> PairedFrames:

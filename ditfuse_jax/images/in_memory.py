@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images.decode import read_samples
-from ditfuse_jax.images.samples import Samples, eight_bit_rgb
+from ditfuse_jax.files import reason
+from ditfuse_jax.images.decode import decode_samples, read_samples
+from ditfuse_jax.images.samples import Samples, check_one_frame, eight_bit_rgb
 from ditfuse_jax.paths import as_path
 
 _DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}  # of Pillow, with more than 8 bits
@@ -43,7 +44,8 @@ def load_image(image: Any, name: str) -> LoadedImage:
       name: what messages call it.
 
     Raises:
-      UserError: it cannot be read, or has another shape, type or range.
+      UserError: it cannot be read, is one of several frames of a file and not chosen (Pillow's
+        image is at the first), has masked values, or another shape, type or range.
     """
     if isinstance(image, LoadedImage):
         return image
@@ -56,13 +58,17 @@ def load_image(image: Any, name: str) -> LoadedImage:
 
 
 def _pillow_samples(image: Image.Image, name: str) -> Samples:
-    file = getattr(image, "filename", "")
-    if file and getattr(image, "tile", None) and image.tell() == 0:
+    if getattr(image, "tile", None) and image.tell() == 0:
         # Not decoded yet: the file is read as others are, since Pillow drops bits of some formats.
-        return read_samples(file)
-    if image.mode not in _DEEP_MODES:
-        return eight_bit_rgb(image.copy())
-    values = np.array(image)
+        return _file_samples(image, name)
+    if image.tell() == 0 and image.format != "TIFF":  # whose pages may be smaller copies
+        check_one_frame(image, name)
+    try:
+        if image.mode not in _DEEP_MODES:
+            return eight_bit_rgb(image.copy())
+        values = np.array(image)
+    except Exception as error:  # WebP is decoded here
+        raise UserError(f"{name}: is damaged or truncated ({reason(error)})") from error
     if image.mode == "I":
         if values.min() < 0 or values.max() > _UINT16_MAX:
             raise UserError(f"{name}: values from {values.min()} to {values.max()}: no 16 bits")
@@ -72,8 +78,44 @@ def _pillow_samples(image: Image.Image, name: str) -> Samples:
     return Samples(values.astype(np.uint16, copy=False))
 
 
+def _file_samples(image: Image.Image, name: str) -> Samples:
+    """Reads the file of an image that is opened and not decoded."""
+    file = getattr(image, "filename", "")
+    try:
+        stream: Any = getattr(image, "fp", None)
+        place = stream.tell()
+        stream.seek(0)
+        data = stream.read()
+        stream.seek(place)
+    except (AttributeError, OSError, ValueError) as error:  # closed since it was opened
+        if not file:
+            raise UserError(f"{name}: its file was closed before it was decoded") from error
+        return read_samples(file)
+    return decode_samples(data, str(file or name))
+
+
+def as_array(image: Any, name: str) -> np.ndarray:
+    """Returns what NumPy makes of an array of any library, in the byte order of this machine.
+
+    Raises:
+      UserError: it makes none of it, or values are masked.
+    """
+    if np.ma.is_masked(image):
+        raise UserError(
+            f"{name}: {np.ma.count_masked(image)} of its values are masked: give them a value, as "
+            "by array.filled(0)"
+        )
+    try:
+        values = np.asarray(image)
+    except Exception as error:  # such as a tensor on a GPU, or with a gradient
+        raise UserError(
+            f"{name}: no array can be made of this {type(image).__name__} ({reason(error)})"
+        ) from error
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def _array_samples(image: Any, name: str) -> Samples:
-    values = np.asarray(image)
+    values = as_array(image, name)
     if values.dtype.name == "bfloat16" or values.dtype.kind == "f":
         values = values.astype(np.float32)
     if values.dtype not in (np.uint8, np.uint16, np.float32):

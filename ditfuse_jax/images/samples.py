@@ -7,6 +7,7 @@ OpenCV, those with a plane per channel from tifffile: the others read such plane
 import contextlib
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.colours import to_srgb8, to_srgb16
+from ditfuse_jax.images.png_colours import png_notes
 
 _PNG_DEPTH = 24  # position of the bit depth in a PNG file
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS = 258, 259, 262, 277
@@ -24,7 +26,9 @@ _TIFF_MAX_SAMPLE = 281
 _PNG_HEAD = 512  # bytes, in which `write_image` puts `sBIT`
 _TIFF_SUBFILE, _TIFF_NOT_A_PAGE = 254, 1 | 4  # a smaller copy, a mask
 _TIFF_MOST_PAGES = 16
+_TIFF_DESCRIPTION, _TIFF_DEPTH = 270, 32997
 _TIFF_PLANAR, _TIFF_EXTRA, _TIFF_FORMAT = 284, 338, 339
+_TIFF_UNSPECIFIED, _TIFF_ALPHA = 0, 2  # kinds of channels beside the colours
 _UNSIGNED, _FLOAT = 1, 3  # sample formats
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # photometric interpretations
 _PALETTE, _CMYK, _YCBCR = 3, 5, 6
@@ -82,14 +86,19 @@ def stored_samples(image: Image.Image, name: str) -> Samples:
         correctly.
     """
     check_one_frame(image, name)
-    bits = 8
+    bits, notes = 8, ()
     if image.format == "PNG":
         bits = _bytes_of(image, _PNG_DEPTH + 1)[_PNG_DEPTH]
+        stream: Any = getattr(image, "fp", None)
+        notes = png_notes(stream, name)
+        transparent = image.info.get("transparency")
+        if bits in (2, 4) and image.mode == "L" and isinstance(transparent, int):
+            image.info["transparency"] = transparent * 255 // (2**bits - 1)  # as Pillow's pixels
     elif image.format == "TIFF":
         bits = _tiff_bits(image, name)
     if bits > 8:
-        return _deep_samples(image, name)
-    return eight_bit_rgb(image)
+        return _deep_samples(image, name, notes)
+    return eight_bit_rgb(image, notes)
 
 
 def check_one_frame(image: Image.Image, name: str) -> None:
@@ -99,10 +108,43 @@ def check_one_frame(image: Image.Image, name: str) -> None:
     belong to the first one.
     """
     if image.format == "TIFF":
-        if sum(_tiff_pages(image)) > 1:
-            raise UserError(f"{name}: holds several pages: save the one to fuse as its own file")
+        tags = _tiff_tags(image)
+        depth = tags.get(_TIFF_DEPTH, 1)
+        if (
+            sum(_tiff_pages(image)) > 1
+            or depth != 1
+            or is_part_of_stack(tags.get(_TIFF_DESCRIPTION))
+        ):
+            raise several_pages(name)
     elif image.format in ("PNG", "GIF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
         raise UserError(f"{name}: holds {frames} frames: save the one to fuse as its own file")
+
+
+def is_part_of_stack(description: object) -> bool:
+    """Whether a TIFF's description says that further images follow without a directory.
+
+    ImageJ and tifffile write stacks like that.
+    """
+    text = description if isinstance(description, str) else ""
+    counted = re.search(r"^images=(\d+)\s*$", text, re.MULTILINE)
+    if text.startswith("ImageJ=") and counted:
+        return int(counted[1]) > 1
+    return bool(re.match(r'\{"shape": .*"truncated": true', text))
+
+
+def several_pages(name: str) -> UserError:
+    """The error for a TIFF of several pages."""
+    return UserError(f"{name}: holds several pages: save the one to fuse as its own file")
+
+
+def left_out_channels(count: int) -> tuple[str, ...]:
+    """What to say of channels beside the colours that are no transparency."""
+    if count < 1:
+        return ()
+    which = "last channel, which is" if count == 1 else f"last {count} channels, which are"
+    return (
+        f"its {which} neither colour nor transparency, {'is' if count == 1 else 'are'} left out",
+    )
 
 
 def _tiff_pages(image: Image.Image) -> Iterator[bool]:
@@ -119,6 +161,8 @@ def _tiff_pages(image: Image.Image) -> Iterator[bool]:
 def eight_bit_rgb(image: Image.Image, notes: tuple[str, ...] = ()) -> Samples:
     """Returns an image of up to 8 bits per channel upright, in sRGB; changes `image`."""
     load_upright(image)
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
     alpha = None
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
@@ -246,7 +290,7 @@ def _listed(numbers: set[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))
 
 
-def _deep_samples(image: Image.Image, name: str) -> Samples:
+def _deep_samples(image: Image.Image, name: str, notes: tuple[str, ...]) -> Samples:
     """Samples of a PNG or TIFF with 16-bit or float channels."""
     data = _bytes_of(image)
     is_tiff = image.format == "TIFF"
@@ -264,6 +308,8 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
         samples = np.moveaxis(samples, 0, -1) if samples.ndim == 3 else samples
     else:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        if is_tiff and orientation != 1:
+            data = _without_orientation(data)
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is None or decoded.dtype not in (np.uint16, np.float32):
             raise UserError(
@@ -274,10 +320,11 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
             samples = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
     if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
         samples = (1 if samples.dtype == np.float32 else _UINT16_MAX) - samples
-    notes: tuple[str, ...] = ()
     alpha = None
     if samples.ndim == 3 and samples.shape[2] == 4:
-        alpha = samples[..., 3:] if tags.get(_TIFF_EXTRA, (2,))[0] == 2 else None
+        kind = tags.get(_TIFF_EXTRA, (_TIFF_ALPHA,))[0]
+        alpha = samples[..., 3:] if kind == _TIFF_ALPHA else None
+        notes += left_out_channels(int(kind == _TIFF_UNSPECIFIED))
         samples = samples[..., :3]
     elif transparent is not None:
         where = samples == np.array(transparent)
@@ -299,6 +346,15 @@ def _deep_samples(image: Image.Image, name: str) -> Samples:
     if grey and samples.ndim == 3:
         samples = samples[..., 0]
     return Samples(turned_upright(samples, orientation), full_range, notes=notes)
+
+
+def _without_orientation(data: bytes) -> bytes:
+    """Returns a TIFF whose pixels OpenCV leaves as they are stored, whatever its flags say."""
+    stream = io.BytesIO(data)
+    with tifffile.TiffFile(stream) as file:
+        page: Any = file.pages.first
+        page.tags[int(ExifTags.Base.Orientation)].overwrite(1)
+        return stream.getvalue()
 
 
 def _times_alpha(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, one_line
 from ditfuse_jax.images.decode import read_samples, to_rgb8
 from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.ranges import (
@@ -132,7 +132,7 @@ class SourceRanges:
             self._told.add((source, note))
             if not told and not self._quiet:
                 more = " (and maybe others of this source)" if len(self._stacks) > 1 else ""
-                tqdm.tqdm.write(f"{path}: {note}{more}", file=sys.stderr)
+                tqdm.tqdm.write(one_line(f"{path}: {note}{more}"), file=sys.stderr)
 
     @property
     def chosen(self) -> dict[int, ValueRange]:

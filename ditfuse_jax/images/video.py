@@ -49,7 +49,7 @@ class VideoInfo:
       time_base: seconds.
       variable: whether frames do not follow each other at a steady rate.
       deep: whether frames have more than 8 bits per channel.
-      audio: number of audio tracks.
+      other_tracks: kind of track -> how many the file holds besides the first video track.
       pixel_aspect: width of a pixel divided by its height.
       cut_off: seconds that the header names, if the frames end much earlier; else None.
       undecodable: frames before the first that can be decoded, which are not counted: what they
@@ -65,7 +65,7 @@ class VideoInfo:
     time_base: Fraction
     variable: bool
     deep: bool
-    audio: int
+    other_tracks: dict[str, int]
     pixel_aspect: Fraction
     cut_off: float | None
     undecodable: int = 0
@@ -155,7 +155,7 @@ def _probe(path: Path, version: tuple[int, int] | None) -> VideoInfo:
             base,
             variable,
             is_deep(first),
-            len(container.streams.audio),
+            _other_tracks(container),
             aspect,
             named if named and end < _CUT_OFF * named - float(1 / rate) else None,
             undecodable,
@@ -299,6 +299,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: videos are read from local disks: copy it here first")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a video file")
+    if path.exists() and not path.is_file():  # opening it might wait for ever
+        raise UserError(f"{path}: is a pipe or a device: save the video as a file")
     try:
         with open_for_reading(path) as container:
             if not container.streams.video:
@@ -311,6 +313,17 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path}: cannot be read as a video ({reason(error)}): it is damaged, cut off or of "
             "another kind"
         ) from error
+
+
+def _other_tracks(container: Any) -> dict[str, int]:
+    """Kind -> how many tracks a file holds besides its first video track."""
+    used = container.streams.video[0]
+    kinds = [
+        f"{'further ' * (stream.type == 'video')}{stream.type} track"
+        for stream in container.streams
+        if stream is not used
+    ]
+    return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
 
 def _without_time(packets: Sequence[tuple[Any, Any, bool]]) -> set[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, one_line
 from ditfuse_jax.files import check_folder, make_folder
 from ditfuse_jax.images import (
     RangeOption,
@@ -38,6 +38,7 @@ from ditfuse_jax.sample.stack_fuser import StackFuser, with_size_warning
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
 from ditfuse_jax.sample.trained import WeightedAdapter, load_trained
+from ditfuse_jax.sample.watched_outputs import WatchedOutputs
 
 
 def fuse(
@@ -189,6 +190,7 @@ def fuse(
     failures = dict(job.found.unusable)
     kept: list[Path] = []
     fingerprints: dict[int, str] = {}
+    watched = WatchedOutputs(planned.path for planned in outputs if job.folders)
     # What fails at once leaves no bar above its message.
     bar = tqdm.tqdm(total=len(outputs), unit="img", desc="fusing", delay=0.5, disable=quiet)
     model = fuser_digest(fuser) if job.folders else ""
@@ -244,8 +246,11 @@ def fuse(
                 )
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)
-                write_image(planned.path, image, metadata)
-                written.append(planned.path)
+                if KEY in metadata and watched.is_made(planned.path, metadata[KEY]):
+                    kept.append(planned.path)
+                else:
+                    write_image(planned.path, image, metadata)
+                    written.append(planned.path)
                 bar.update()
     if guessed > 1:
         print(
@@ -279,10 +284,11 @@ def _print_done(
 ) -> None:
     if not written and not kept:
         return
-    where = written[0] if len(written) == 1 else f"{len(written)} images in {output}"
+    output_name = one_line(output)
+    where = one_line(written[0]) if len(written) == 1 else f"{len(written)} images in {output_name}"
     if not kept:
         print(f"{where} ({seconds:.1f} s)")
     elif not written:
-        print(f"{len(kept)} images in {output} were made before and have not changed")
+        print(f"{len(kept)} images in {output_name} were made before and have not changed")
     else:
         print(f"{where} ({seconds:.1f} s), beside {len(kept)} that were made before")

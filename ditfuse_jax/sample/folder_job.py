@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ditfuse_jax.errors import IncompleteError, UserError
+from ditfuse_jax.errors import IncompleteError, UserError, one_line
 from ditfuse_jax.images import FoundStacks, find_stacks, numbered_folders
 from ditfuse_jax.images.pairs import MAX_STACK
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.paths import as_path, check_different_folders
 
 _NAMES_SHOWN = 20  # of files that are no images
 
@@ -57,13 +57,14 @@ def find_inputs(inputs: Sequence[Path | str], *, recursive: bool = False) -> Inp
         if recursive:
             raise UserError("--recursive needs folders")
         return Inputs(FoundStacks({paths[0].stem: tuple(paths)}))
+    check_different_folders(paths)
     return Inputs(find_stacks(paths, recursive=recursive), tuple(paths), recursive)
 
 
 def print_left_out(found: FoundStacks) -> None:
     """Prints to the error stream what in the folders is no image, and which were not searched."""
     if found.other_files:
-        names = ", ".join(map(str, found.other_files[:_NAMES_SHOWN]))
+        names = ", ".join(map(one_line, found.other_files[:_NAMES_SHOWN]))
         more = len(found.other_files) - _NAMES_SHOWN
         files = _count(len(found.other_files), "file")
         rest = f" and {more} more" if more > 0 else ""
@@ -71,7 +72,7 @@ def print_left_out(found: FoundStacks) -> None:
     if found.nested:
         print(
             f"left out: {_count(len(found.nested), 'folder')} inside: "
-            f"{', '.join(map(str, found.nested))}; --recursive takes the images in them too",
+            f"{', '.join(map(one_line, found.nested))}; --recursive takes the images in them too",
             file=sys.stderr,
         )
 
@@ -89,7 +90,7 @@ def raise_failures(failures: Mapping[str, str], total: int) -> None:
     if not failures:
         return
     for name, why in failures.items():
-        print(f"not fused: {name}: {' '.join(why.split())}", file=sys.stderr)
+        print(f"not fused: {one_line(name)}: {one_line(why)}", file=sys.stderr)
     raise IncompleteError(
         f"{len(failures)} of {total} could not be fused, see above; the others are finished: mend "
         "these and run the same command again",

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import LoadedImage, RangeOption
@@ -108,7 +106,7 @@ class Fuser:
         value_range: RangeOption = "auto",
         align: str | Path | None = None,
         depth: int | None = None,
-        region: str | Path | np.ndarray | None = None,
+        region: Any = None,
         feather: float | None = None,
         **sampling: Any,
     ) -> Fused:
@@ -127,7 +125,8 @@ class Fuser:
             simplest that explains them) or of a calibration file.
           depth: bits of the fused image, 8 or 16; by default 16 if a source has more than 8.
           region: where the request applies: a mask of the first image's size, white there (a file,
-            or an array uint8 or bool (H, W)); or a class that the model marks, such as "road".
+            an array uint8 or bool (H, W), or an image of Pillow); or a class that the model marks,
+            such as "road".
           feather: width of the region's border in pixels; by default 2 % of the shorter side.
           sampling: fields of `SamplingConfig` for this call, such as `steps=8`.
 

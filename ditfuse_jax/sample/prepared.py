@@ -17,7 +17,7 @@ from ditfuse_jax.prompts.requests import Request, parse_adjustment
 from ditfuse_jax.sample.fused import Fused, image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
 from ditfuse_jax.sample.instructions import Instruction, make_instruction
-from ditfuse_jax.sample.region import MarkedClass, Regions
+from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.stack_fuser import StackFuser
 from ditfuse_jax.sample.stack_reader import StackReader
 from ditfuse_jax.sample.standard_prompts import ONE_CAMERA_TASKS
@@ -35,7 +35,7 @@ class Options:
     value_range: RangeOption = "auto"
     align: str | os.PathLike[str] | None = None
     depth: int | None = None
-    region: str | os.PathLike[str] | np.ndarray | None = None
+    region: Any = None
     feather: float | None = None
 
     def __post_init__(self) -> None:
@@ -134,9 +134,7 @@ class Preparer:
         )
         self._regions = None
         if options.region is not None:
-            region = options.region
-            region = region if isinstance(region, np.ndarray | MarkedClass) else Path(region)
-            self._regions = Regions(region, options.feather, sampler.sampling, options.task)
+            self._regions = Regions(options.region, options.feather, sampler.sampling, options.task)
 
     def __call__(self, stack: tuple[LoadedImage, ...], prompt: str | None) -> Prepared:
         """Prepares a stack.

@@ -13,10 +13,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.images import files_by_stem, read_image
+from ditfuse_jax.images import files_by_stem, load_image, read_image
+from ditfuse_jax.images.decode import to_rgb8
+from ditfuse_jax.images.in_memory import as_array
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import CLASSES, Request
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
@@ -85,7 +88,7 @@ class Regions:
 
     def __init__(
         self,
-        region: str | Path | MarkedClass | np.ndarray,
+        region: Any,
         feather: float | None,
         sampling: SamplingConfig,
         task: str,
@@ -94,9 +97,9 @@ class Regions:
 
         Args:
           region: an image file, white where the request applies; a folder of such files with the
-            names of the stacks, those of nested stacks in nested folders; a mask in memory, uint8
-            or bool (H, W); or one of `CLASSES`, which the model marks, if there is no such file or
-            it is a `MarkedClass`.
+            names of the stacks, those of nested stacks in nested folders; a mask in memory, an
+            array uint8 or bool (H, W) or an image of Pillow; or one of `CLASSES`, which the model
+            marks, if there is no such file or it is a `MarkedClass`.
           feather: see `region_weights`.
           sampling: whose `requests` say whether the model marks classes.
           task: of the fusion without the request, if it is one of `STANDARD_TASKS`.
@@ -111,7 +114,7 @@ class Regions:
         self._is_stored = False  # in files
         self._masks: dict[str, dict[str, Path]] | None = None  # folder in it -> stem -> mask
         self._read: tuple[Path, np.ndarray] | None = None
-        if isinstance(region, np.ndarray):
+        if not isinstance(region, str | os.PathLike):
             self._path = Path("mask")
             self._read = self._path, _grey_mask(region)
             self.description = "mask"
@@ -213,8 +216,12 @@ class Regions:
         return self._read[1]
 
 
-def _grey_mask(mask: np.ndarray) -> np.ndarray:
+def _grey_mask(mask: Any) -> np.ndarray:
     """Returns a copy of a mask in memory, uint8 (H, W): the caller may change theirs."""
+    if isinstance(mask, Image.Image):  # its greys are those of a file
+        pixels = to_rgb8(load_image(mask, "the region").samples, "the region")
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    mask = as_array(mask, "the region")
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[..., 0]
     if mask.ndim != 2 or mask.dtype not in (np.uint8, np.bool_):

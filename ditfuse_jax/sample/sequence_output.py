@@ -24,6 +24,7 @@ from ditfuse_jax.images.video_parts import count_packets, join_videos
 from ditfuse_jax.images.video_writer import VideoWriter, choose_encoding, read_video_metadata
 from ditfuse_jax.sample.fingerprints import KEY, has_fingerprint, text_digest
 from ditfuse_jax.sample.folder_lock import FolderLock
+from ditfuse_jax.sample.watched_outputs import WatchedOutputs
 
 _PART_SECONDS = 30.0  # of work that a kill may lose
 _PART_FRAMES = 500
@@ -57,14 +58,16 @@ class FrameFolder:
         self._paths = [folder / name for name in names]
         self._keys = [text_digest(f"{job} {number}") for number in range(len(names))]
         self._folder = folder
+        self._watched = WatchedOutputs(self._paths)
 
     def done(self, number: int) -> bool:
         return has_fingerprint(self._paths[number], self._keys[number])
 
     def write(self, number: int, image: np.ndarray, metadata: Mapping[str, str]) -> None:
         make_folder(self._folder)
-        marked = {**metadata, KEY: self._keys[number]}
-        write_image(self._paths[number], image, marked, quick=True)
+        path, key = self._paths[number], self._keys[number]
+        if not self._watched.is_made(path, key):
+            write_image(path, image, {**metadata, KEY: key}, quick=True)
 
     def finish(self, metadata: Mapping[str, str]) -> list[Path]:
         del metadata

@@ -62,11 +62,6 @@ def output_times(
 
 def source_notes(sources: Sequence[FrameSource], output: Path) -> Iterator[str]:
     """What a user should know of the sources."""
-    for source in sources:
-        video = source.video
-        if video is not None and video.audio:
-            tracks = f"{video.audio} audio track{'s' if video.audio > 1 else ''}"
-            yield f"left out: {tracks} of {source.path}"
     video = sources[0].video
     if video is not None and video.variable and is_video(output):
         yield (

@@ -9,7 +9,7 @@ import numpy as np
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import LoadedImage
 from ditfuse_jax.images.decode import decode_image, decode_samples, open_bytes
-from ditfuse_jax.images.samples import load_upright
+from ditfuse_jax.images.samples import check_one_frame, load_upright
 
 
 def decode_upload(data: bytes, name: str, pixels: int) -> LoadedImage:
@@ -42,6 +42,7 @@ def decode_mask(data: bytes, name: str, pixels: int, *, transparent: bool = Fals
     if not transparent:
         return cv2.cvtColor(decode_image(data, name, max_pixels=pixels), cv2.COLOR_RGB2GRAY)
     with open_bytes(data, name, max_pixels=pixels) as image:
+        check_one_frame(image, name)
         load_upright(image)
         if not image.has_transparency_data:
             raise UserError(f"{name}: has no transparent part: make it transparent where to edit")

@@ -1,6 +1,7 @@
 """Sources of frames, and which frames belong together."""
 
 import dataclasses
+import os
 from fractions import Fraction
 
 import cv2
@@ -31,7 +32,7 @@ def video(name, count, rate, times=None, cut_off=None):
     times = np.arange(count) if times is None else np.asarray(times)
     base = 1 / Fraction(rate) if len(times) == count and times[-1] == count - 1 else Fraction(1)
     info = VideoInfo(
-        *(name, (4, 4), Fraction(rate), times, times, base, False, False, 0, Fraction(1), cut_off)
+        *(name, (4, 4), Fraction(rate), times, times, base, False, False, {}, Fraction(1), cut_off)
     )
     return FrameSource(name, count, Fraction(rate), video=info)
 
@@ -65,6 +66,38 @@ def test_what_is_no_sequence_is_refused(tmp_path, name, line):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=line):
         open_sources([tmp_path / name, tmp_path])
+
+
+def test_a_folder_that_is_named_twice_is_refused(tmp_path):
+    path = folder(tmp_path / "a", ["1"])
+    with pytest.raises(UserError, match=r"a is named twice: name a folder for each source"):
+        open_sources([path, path])
+    (tmp_path / "b").symlink_to(path)
+    with pytest.raises(UserError, match=r"a and .*b are one folder: name a folder for each"):
+        open_sources([path, tmp_path / "b"])
+
+
+def test_a_frame_that_is_a_link_to_nothing_or_a_pipe_does_not_move_those_after_it(tmp_path):
+    path = folder(tmp_path / "a", ["1", "3"])
+    (path / "2.png").symlink_to("gone.png")
+    with pytest.raises(UserError, match=r"2\.png: is a link to nothing: restore this frame"):
+        open_sources([path])
+    (path / "2.png").unlink()
+    os.mkfifo(path / "2.png")
+    with pytest.raises(UserError, match=r"2\.png: is a pipe or a device: restore this frame"):
+        open_sources([path])
+
+
+def test_what_a_folder_holds_besides_its_frames_is_told_in_one_line(tmp_path):
+    path = folder(tmp_path / "a", ["1"])
+    (path / "2.png.part").write_bytes(b"")
+    (path / "no\ntes.txt").write_bytes(b"")
+    (path / ".hidden").write_bytes(b"")
+    (path / "raw").mkdir()
+    pairs = pair_frames(open_sources([path]))
+    assert pairs.notes == (
+        f"left out: 2 files, 1 folder (2.png.part, no\\ntes.txt, raw) of {path}",
+    )
 
 
 def test_equal_numbers_and_rates_pair_one_by_one():

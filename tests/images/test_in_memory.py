@@ -111,3 +111,75 @@ def test_what_is_no_image_is_refused_with_its_name(image, part):
     with pytest.raises(UserError, match=part) as raised:
         load_image(image, "image 7")
     assert isinstance(image, str) or str(raised.value).startswith("image 7: ")
+
+
+class Tensor:
+    """As of a library that makes no array of it, such as a tensor on a GPU."""
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+
+
+@pytest.mark.parametrize(
+    ("image", "part"),
+    [
+        (Tensor(), r"no array can be made of this Tensor \(can't convert cuda:0 .*cpu\(\)\)$"),
+        ([[1, 2], [3]], "no array can be made of this list"),
+        (np.ma.masked_array(RGB, RGB > 100), r"of its values are masked: .*filled\(0\)$"),
+    ],
+)
+def test_what_numpy_would_drop_or_cannot_take_is_refused(image, part):
+    with pytest.raises(UserError, match=rf"^image 7: .*{part}"):
+        load_image(image, "image 7")
+
+
+def test_the_layout_of_an_array_in_memory_changes_nothing():
+    np.testing.assert_array_equal(taken(DEEP.astype(">u2")), DEEP)
+    np.testing.assert_array_equal(taken(np.asfortranarray(RGB)), RGB)
+    np.testing.assert_array_equal(taken(RGB[::-1, ::-1, ::-1]), RGB[::-1, ::-1, ::-1].copy())
+    np.testing.assert_array_equal(taken(np.ma.masked_array(RGB, False)), RGB)
+    fixed = RGB.copy()
+    fixed.setflags(write=False)
+    np.testing.assert_array_equal(taken(fixed), RGB)
+
+
+def test_an_undecoded_image_of_pillow_is_that_of_its_stream(tmp_path):
+    write_image(tmp_path / "deep.png", DEEP)
+    stream = io.BytesIO((tmp_path / "deep.png").read_bytes())
+    np.testing.assert_array_equal(taken(Image.open(stream)), DEEP)
+    opened = Image.open(tmp_path / "deep.png")
+    (tmp_path / "deep.png").unlink()  # what was opened is still there
+    np.testing.assert_array_equal(taken(opened), DEEP)
+    stream.truncate(80)
+    stream.seek(0)
+    with pytest.raises(UserError, match=r"^image 1: is damaged or truncated"):
+        taken(Image.open(stream))
+    image = Image.open(stream)
+    stream.close()
+    with pytest.raises(UserError, match=r"^image 1: its file was closed before it was decoded$"):
+        taken(image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_of_several_frames_that_pillow_opened_the_first_is_not_taken_silently(kind):
+    frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (40, 200)]
+    stream = io.BytesIO()
+    frames[0].save(stream, kind, save_all=True, append_images=frames[1:])
+    image = Image.open(stream)
+    with pytest.raises(UserError, match=r"^image 1: holds (2 frames|several pages): save the one"):
+        taken(image)
+    image.seek(1)  # chosen by the caller
+    assert abs(int(taken(image)[4, 4, 1]) - 200) < 4
+    image.seek(0)
+    assert abs(int(taken(image.copy())[4, 4, 1]) - 40) < 4
+
+
+@pytest.mark.parametrize("mode", ["1", "La", "LA", "PA", "RGBa", "RGBX", "YCbCr", "HSV", "I;16B"])
+def test_every_mode_of_pillow_is_an_image(mode):
+    grey = Image.fromarray(np.full((4, 4), 255, np.uint8)).convert("RGB")
+    if mode[:2] == "I;":
+        image = Image.fromarray(np.full((4, 4), 65535, np.uint16)).convert(mode)
+    else:
+        through = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}.get(mode)
+        image = (grey.convert(through) if through else grey).convert(mode)
+    assert (load_image(image, "image 1").samples.values >= 250).all()

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import os
 import pathlib
 import signal
 from fractions import Fraction
@@ -69,7 +70,7 @@ def test_frames_size_and_rate_come_back_from_every_format(tmp_path, suffix, size
     path = write(tmp_path / f"x{suffix}", frames, metadata={"prompt": "ü"})
     info = probe_video(path)
     assert (info.size, info.rate, info.frames) == (size, NTSC, 5)
-    assert (info.variable, info.deep, info.audio, info.cut_off) == (False, False, 0, None)
+    assert (info.variable, info.deep, info.other_tracks, info.cut_off) == (False, False, {}, None)
     for frame, expected in zip(values(path), frames, strict=True):
         error = frame.astype(float) - expected
         assert np.abs(error).mean() < 2.5 and np.abs(error.mean(axis=(0, 1))).max() < 1
@@ -198,6 +199,24 @@ def test_what_is_no_video_has_one_line(tmp_path, name, content, line):
     with pytest.raises(UserError, match=f"{name}: {line}") as failed:
         probe_video(tmp_path / name)
     assert "\n" not in str(failed.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.mp4")
+    with pytest.raises(UserError, match=r"x\.mp4: is a pipe or a device: save the video as a file"):
+        probe_video(tmp_path / "x.mp4")
+
+
+def test_tracks_besides_the_first_video_track_are_counted(tmp_path):
+    with av.open(str(tmp_path / "x.mkv"), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(3)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for stream in streams:
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert probe_video(tmp_path / "x.mkv").other_tracks == {"further video track": 2}
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):

@@ -71,7 +71,8 @@ def test_a_region_gives_the_pixels_of_the_command(fuser, images, files, tmp_path
     write_image(tmp_path / "mask.png", np.repeat(mask[..., None], 3, axis=2))
     words = ("--adjust", "brightness=+2", "--region", tmp_path / "mask.png")
     expected = read_image(by_command(files, tmp_path, *words))
-    for region in (mask, mask > 0, tmp_path / "mask.png"):
+    regions = (mask, mask > 0, tmp_path / "mask.png", str(tmp_path / "mask.png"))
+    for region in (*regions, Image.fromarray(mask), Image.open(tmp_path / "mask.png")):
         fused = fuser(*images, adjust="brightness=+2", region=region)
         np.testing.assert_array_equal(fused.image, expected)
     outside = mask == 0

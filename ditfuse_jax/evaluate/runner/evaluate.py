@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, one_line
 from ditfuse_jax.evaluate.baselines import method_title
 from ditfuse_jax.evaluate.metrics import METRIC_PRESETS, METRICS, TASK_METRICS
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
@@ -307,7 +307,7 @@ def print_excluded(results: Results) -> None:
         total = results.count + len(results.excluded)
         print(f"warning: {len(results.excluded)} of {total} images excluded:", file=sys.stderr)
         for stem, reason in list(results.excluded.items())[:_MOST_PRINTED]:
-            print(f"  {stem}: {reason}", file=sys.stderr)
+            print(one_line(f"  {stem}: {reason}"), file=sys.stderr)
         if len(results.excluded) > _MOST_PRINTED:
             print("  ...; all of them are in report.html and report.json", file=sys.stderr)
 

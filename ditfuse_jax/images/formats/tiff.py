@@ -23,6 +23,9 @@ from ditfuse_jax.images.samples import (
     Samples,
     deep_colour,
     eight_bit_rgb,
+    is_part_of_stack,
+    left_out_channels,
+    several_pages,
     turned_upright,
 )
 
@@ -47,9 +50,11 @@ def open_tiff(data: bytes, name: str) -> OpenedFile:
     file = tifffile.TiffFile(io.BytesIO(data))
     first = itertools.islice(file.pages, _MOST_PAGES)  # a damaged file may have any number
     if sum(not _subfile(page) & _SUBFILE_NOT_A_PAGE for page in first) > 1:
-        raise UserError(f"{name}: holds several pages: save the one to fuse as its own file")
+        raise several_pages(name)
     page = file.pages.first
     assert isinstance(page, tifffile.TiffPage)
+    if is_part_of_stack(page.description):
+        raise several_pages(name)
     _check(page, name)
     ends = [a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > len(data):
@@ -146,9 +151,10 @@ def _decode(page: tifffile.TiffPage, orientation: int, name: str) -> Samples:
     icc = page.tags.valueof("InterColorProfile")
     transparent = extra[:1] == [_ALPHA]
     seen = values if transparent else values[..., :colours]
-    notes = ()
+    kept = len(extra) and extra[0] in (_PREMULTIPLIED, _ALPHA)
+    notes = left_out_channels(len(extra) - kept)
     if extra[:1] == [_PREMULTIPLIED] and values[..., colours].min() < top:
-        notes = (TRANSPARENT,)  # as the colours are
+        notes += (TRANSPARENT,)  # as the colours are
     if values.dtype == np.uint8:
         mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[seen.shape[2]]
         raw = np.ascontiguousarray(seen[..., 0] if mode == "L" else seen)

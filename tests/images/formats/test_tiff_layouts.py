@@ -170,6 +170,63 @@ def test_pages_are_counted_without_smaller_copies(pictures):
         decode_samples(file(0), "x")
 
 
+@pytest.mark.parametrize("kind", ["imagej", "shaped", "volumetric"])
+def test_a_stack_whose_further_images_have_no_directory_is_refused(kind):
+    options = {
+        "imagej": {"imagej": True, "truncate": True},
+        "shaped": {"truncate": True},
+        "volumetric": {"volumetric": True, "tile": (16, 16, 16)},
+    }[kind]
+    for samples in (np.uint8, np.uint16):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, np.zeros((16, 16, 16), samples), **options)
+        with pytest.raises(UserError, match=r"^x: holds several pages: save the one to fuse"):
+            decode_samples(stream.getvalue(), "x")
+    one = io.BytesIO()
+    tifffile.imwrite(one, np.zeros((16, 16), np.uint16), imagej=kind == "imagej")
+    assert decode_samples(one.getvalue(), "x").values.shape == (16, 16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16, np.int16, np.float32])
+def test_every_depth_is_turned_upright(samples, orientation):
+    # EXIF 2.32, table of orientations.
+    shown = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.T,
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: x[::-1, ::-1].T,
+        8: lambda x: np.rot90(x, 1),
+    }[orientation]
+    stored = np.arange(24).reshape(4, 6).astype(samples)
+    for options in ({}, {"byteorder": ">"}, {"bigtiff": True}, {"compression": "zlib"}):
+        stream = io.BytesIO()
+        tags = [(274, "H", 1, orientation, True)]
+        tifffile.imwrite(stream, stored, extratags=tags, **options)
+        values = decode_samples(stream.getvalue(), "x").values
+        values = values[..., 0] if values.ndim == 3 else values
+        np.testing.assert_array_equal(values, shown(stored))
+
+
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16])
+def test_channels_that_are_left_out_are_told(samples):
+    stored = np.full((4, 6, 4), 9, samples)
+    for meaning, notes in (
+        (
+            "unspecified",
+            ("its last channel, which is neither colour nor transparency, is left out",),
+        ),
+        ("unassalpha", ("its transparent parts are put over black",)),
+    ):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, stored, photometric="rgb", extrasamples=[meaning])
+        read = decode_samples(stream.getvalue(), "x")
+        assert (read.values.shape, read.notes) == ((4, 6, 3), notes)
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd", "deflate"])
 @pytest.mark.parametrize("samples", ["16", "int16"])
 def test_a_truncated_deep_tiff_is_refused(pictures, samples, compression):
