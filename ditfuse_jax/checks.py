@@ -1,6 +1,7 @@
 """Checks of settings, with messages that name the configuration key."""
 
 import math
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -49,6 +50,26 @@ def check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise UserError(f"{key} {value!r} is unknown; choose from {', '.join(choices)}")
+
+
+def check_text(key: str, value: Any) -> None:
+    """Raises a `UserError` if the value is not a text of Unicode.
+
+    A word of a command that is not UTF-8, as a terminal of another encoding sends it, is none.
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{key} must be a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        shown = value.encode(errors="backslashreplace").decode()
+        raise UserError(f"{key} '{shown}' is not UTF-8: give it in that encoding") from error
+
+
+def check_type(key: str, value: Any, kind: type | types.UnionType, name: str) -> None:
+    """Raises a `UserError` if the value has another type than `kind`, which `name` describes."""
+    if not isinstance(value, kind):
+        raise UserError(f"{key} must be {name}, not {value!r}")
 
 
 def _is_number(value: Any) -> bool:

@@ -36,12 +36,14 @@ def as_path(given: str | os.PathLike[str]) -> Path:
       it is typed as the former so that callers need not tell them apart.  `is_remote` does.
 
     Raises:
-      UserError: another scheme, no bucket, an unknown user after `~`, a NUL character, or the extra
-        for the store is not installed.
+      UserError: nothing is given, another scheme, no bucket, an unknown user after `~`, a NUL
+        character, or the extra for the store is not installed.
     """
     if is_remote(given):
         return cast(Path, given)
     text = os.fspath(given)
+    if not text:
+        raise UserError("an empty path: name a file or folder; is a variable of the shell unset?")
     if "\0" in text:
         raise UserError(f"{text}: holds a NUL character, which no path does")
     match = _URI.match(text)

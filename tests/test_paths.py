@@ -17,6 +17,12 @@ def test_a_local_path_is_that_of_pathlib_with_its_tilde_expanded():
     assert not is_remote(as_path("runs"))
 
 
+def test_an_empty_path_is_not_the_working_folder():
+    with pytest.raises(UserError, match=r"^an empty path: name a file or folder"):
+        as_path("")
+    assert as_path(".") == Path()
+
+
 def test_a_nul_character_is_one_line():
     with pytest.raises(UserError, match=r"^a\\x00b\.png: holds a NUL character"):
         as_path("a\0b.png")

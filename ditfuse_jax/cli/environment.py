@@ -10,13 +10,17 @@ from ditfuse_jax.errors import one_line
 def explain(error: Exception) -> str | None:
     """Returns one line for the user if the environment is at fault, None for any other failure.
 
-    The environment: JAX has no device of the kind that was asked for, or a file or folder cannot be
-    used, such as a run folder of another user.
+    The environment: a file or folder cannot be used, such as a run folder of another user, the
+    working folder is gone, or JAX has no device of the kind that was asked for.
     """
     if isinstance(error, OSError) and error.filename is not None:
         reason = error.strerror or type(error).__name__
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         return one_line(f"{name}: cannot be used ({reason})")
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working folder was removed or cannot be read: change to another one"
     return _without_device()
 
 

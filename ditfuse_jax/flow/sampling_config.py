@@ -11,6 +11,7 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ditfuse_jax.checks import check_text
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow.guidance import Guidance, GuidanceRule
 from ditfuse_jax.flow.solvers import SOLVERS, count_evaluations
@@ -77,6 +78,7 @@ class SamplingConfig(SamplingSettings):
             raise UserError(
                 f"global_steps must be below steps ({self.steps}), not {self.global_steps}"
             )
+        check_text("negative_prompt", self.negative_prompt)
         if has_placeholders(self.negative_prompt):
             raise UserError(
                 f"negative_prompt {self.negative_prompt!r} places images: its guidance branch has "

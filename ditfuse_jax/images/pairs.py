@@ -1,5 +1,6 @@
 """Groups of image files that belong together: equal names in sibling folders, equal sizes."""
 
+import contextlib
 import fnmatch
 import os
 from collections.abc import Sequence
@@ -83,18 +84,24 @@ def numbered_folders(folder: str | os.PathLike[str]) -> list[Path]:
         found = " ".join(sorted(present)) or "none"
         raise UserError(
             f"{folder}: needs 2 to {MAX_STACK} folders named image1, image2, ...; found: {found}"
-            f"{'' if present else _offer(inside)}"
+            f"{'' if present else _offer(folder, inside)}"
         )
     return [folder / name for name in expected]
 
 
-def _offer(inside: Sequence[Path]) -> str:
+def _offer(folder: Path, inside: Sequence[Path]) -> str:
     """What may be meant by a folder without numbered folders."""
     deeper = [path for path in inside if not is_remote(path) and (path / "image1").is_dir()]
     if deeper:
         return f"; {len(deeper)} folders inside have them, like {deeper[0]}: name one of those"
     if len(inside) >= 2 and not is_remote(inside[0]):
         return f"; to fuse the folders inside with each other name them: {inside[0]} {inside[1]}"
+    with contextlib.suppress(UserError):
+        list_images(folder)
+        return (
+            "; it holds images: put those of each camera into a folder of its own, image1 and "
+            "image2, under equal names"
+        )
     return ""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ditfuse_jax.checks import check_text
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.prompts import has_placeholders
@@ -97,6 +98,9 @@ def make_instruction(
     Raises:
       UserError: an adjustment that nobody can do, too many requests, or a bad task or text.
     """
+    check_text("task", task)
+    if text is not None:
+        check_text("prompt", text)
     taught = TaughtRequests.parse(sampling.requests)
     full = text is not None and (has_placeholders(text) or not text.strip())
     if adjustments and (full or task not in STANDARD_TASKS):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ditfuse_jax.align import ALIGNMENTS, calibrate_stacks
+from ditfuse_jax.checks import check_type
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images import IMAGE_SUFFIXES, LoadedImage, RangeOption, SourceRanges, load_image
 from ditfuse_jax.images.pairs import MAX_STACK
@@ -39,6 +41,14 @@ class Options:
     feather: float | None = None
 
     def __post_init__(self) -> None:
+        path = str | os.PathLike
+        check_type("resize", self.resize, bool, "True or False")
+        check_type("align", self.align, path | None, "a model's name or a calibration's file")
+        check_type("feather", self.feather, numbers.Real | None, "a number of pixels")
+        ranges = "auto, another name, two numbers, or a list of these"
+        check_type("value_range", self.value_range, Sequence | np.ndarray, ranges)
+        pairs = "pairs such as {'brightness': 1}"
+        check_type("adjust", self.adjust, Mapping | Sequence, pairs)
         if self.depth not in (None, 8, 16):
             raise UserError(f"depth must be 8 or 16, not {self.depth}")
         if self.feather is not None and self.region is None:

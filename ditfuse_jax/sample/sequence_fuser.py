@@ -1,11 +1,13 @@
 """A model that fuses the frames of a sequence, with what neighbouring frames have in common."""
 
 import dataclasses
+import numbers
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ditfuse_jax.ahead import iterate_ahead
+from ditfuse_jax.checks import check_type
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.sample.encoding_reuse import EncodingReuse
@@ -36,6 +38,8 @@ class SequenceSettings:
     smoothing: float = SHARE
 
     def __post_init__(self) -> None:
+        check_type("reuse", self.reuse, numbers.Integral, "a whole number of frames")
+        check_type("smoothing", self.smoothing, numbers.Real, "a number")
         if self.reuse < 1:
             raise UserError(f"reuse counts frames, from 1, not {self.reuse}")
         if not 0 <= self.smoothing < 1:

@@ -63,3 +63,22 @@ def test_a_file_that_cannot_be_used_is_named():
     error = PermissionError(13, "Permission denied", "/runs/mine/config.json")
     assert explain(error) == "/runs/mine/config.json: cannot be used (Permission denied)"
     assert explain(ValueError("a bug")) is None
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path):
+    (tmp_path / "gone").mkdir()
+    words = [sys.executable, "-m", "ditfuse_jax", "fuse", "a.png", "b.png", "-o", "x.png"]
+    shell = 'cd "$0" && rmdir "$0" && exec "$@"'
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        ["sh", "-c", shell, tmp_path / "gone", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ditfuse fuse: error: the working folder was removed or cannot be read: change to another"
+        " one\n",
+    )

@@ -115,3 +115,9 @@ def test_what_may_be_meant_by_a_folder_without_numbered_folders_is_offered(folde
         (folder / "image1").rename(folder / "other")
     with pytest.raises(UserError, match=f"name them: {a} {b}"):
         numbered_folders(tmp_path)
+
+
+def test_images_that_lie_side_by_side_in_one_folder_are_seen(folders):
+    (a,) = folders(["1_vis.png", "1_ir.png"])
+    with pytest.raises(UserError, match="found: none; it holds images: put those of each camera"):
+        numbered_folders(a)

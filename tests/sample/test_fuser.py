@@ -290,6 +290,17 @@ def test_encoded_bytes_are_those_of_the_file(fuser, images, tmp_path):
         (lambda f, a, b: list(f.stream([(a, b), (a, a / 9)])), "frame 2, image 2: float values"),
         (lambda f, a, b: list(f.stream([(a, b), (a, b, a)])), "frame 2 has 3 images, the first"),
         (lambda f, a, b: f.stream([(a, b)], reuse=0), "reuse counts frames, from 1, not 0"),
+        (lambda f, a, b: f.stream([(a, b)], reuse=1.5), "reuse must be a whole number of frames"),
+        (lambda f, a, b: f.stream([(a, b)], smoothing="x"), "smoothing must be a number, not 'x'"),
+        (lambda f, a, b: f(a, b, prompt=5), "prompt must be a text, not 5"),
+        (lambda f, a, b: f(a, b, "caf\udce9"), r"prompt 'caf\\udce9' is not UTF-8"),
+        (lambda f, a, b: f(a, b, task=None), "task must be a text, not None"),
+        (lambda f, a, b: f(a, b, resize="no"), "resize must be True or False, not 'no'"),
+        (lambda f, a, b: f(a, b, align=np.eye(3)), "align must be a model's name or a calib"),
+        (lambda f, a, b: f(a, b, value_range=5), "value_range must be auto, another name, two"),
+        (lambda f, a, b: f(a, b, adjust=1), "adjust must be pairs such as"),
+        (lambda f, a, b: f(a, b, "Brighter.", region=a, feather="3"), "feather must be a number"),
+        (lambda f, a, b: f(a, b, "Brighter.", region=""), "an empty path: name a file or folder"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(fuser, images, call, part):
