@@ -121,6 +121,7 @@ class Work:
         if fused.understood is not None:
             understood = f"understood: {fused.understood}"
             understood += f" ({fused.remarks})" if fused.remarks else ""
+        understood = "; ".join(filter(None, (understood, fused.notes)))
         started_with = changed_settings(fuser.sampling, fuser.trained.sampling)
         complete = {**arguments, **{k: v for k, v in started_with.items() if k not in arguments}}
         if region is not None:

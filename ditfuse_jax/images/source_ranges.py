@@ -74,6 +74,8 @@ class SourceRanges:
         self._one_camera = one_camera
         self._quiet = quiet
         self._told: set[tuple[int, str]] = set()
+        # Source -> what is to be known of how its image that was read last was read.
+        self.notes: dict[int, tuple[str, ...]] = {}
 
     def read(self, path: ImageSource, source: int, depth: int | None = 8) -> np.ndarray:
         """Returns the image in a file.
@@ -90,6 +92,7 @@ class SourceRanges:
           UserError: see `read_samples`; it has more than 8 bits, and the measured images have 8.
         """
         read = _samples(path)
+        self.notes[source] = read.notes
         self._tell(path, source, read.notes)
         samples = read.values
         if samples.dtype == np.uint8:

@@ -186,6 +186,7 @@ def fuse(
     )
     alignments: dict[int, str] = {}
     roles: dict[int, str] = {}
+    notes: dict[int, str] = {}
     guessed = 0
     failures = dict(job.found.unusable)
     kept: list[Path] = []
@@ -212,6 +213,7 @@ def fuse(
                 failures[planned.name] = str(error)
                 bar.update()
                 continue
+            notes[number] = reader.notes
             if reader.alignment:
                 alignments[number] = reader.alignment
             if job.folders:
@@ -243,6 +245,7 @@ def fuse(
                     region=None if regions is None else regions.description,
                     computed=fuser.computed_size(*image.shape[:2]),
                     roles=roles.pop(number),
+                    notes=notes.pop(number),
                 )
                 if number in fingerprints:
                     metadata[KEY] = fingerprints.pop(number)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ditfuse_jax.sample.stack_fuser import StackFuser
 
+_NOTES = "notes"  # name in the metadata
 _SHOWN_WIDTH = 320  # pixels of each image in a notebook
 
 
@@ -48,6 +49,8 @@ class Fused:
         none.
       settings: the sampling settings, name -> value.
       metadata: what `save` records: prompt, sources, checkpoint, settings.
+      notes: what is to be known of how the sources were read, such as `image 2: its transparent
+        parts are put over black`; empty if nothing.
     """
 
     image: np.ndarray
@@ -58,6 +61,11 @@ class Fused:
     applied: str
     settings: dict[str, Any]
     metadata: dict[str, str]
+
+    @property
+    def notes(self) -> str:
+        """See the attributes."""
+        return self.metadata.get(_NOTES, "")
 
     @property
     def remarks(self) -> str:
@@ -105,7 +113,7 @@ class Fused:
         images = [(f"source {k}", image) for k, image in enumerate(self.sources, start=1)]
         cells = "".join(map(_figure, *zip(*images, ("fused", self.image), strict=True)))
         lines = [] if self.understood is None else [f"understood: {self.understood}"]
-        lines += [self.remarks] if self.remarks else []
+        lines += filter(None, (self.remarks, self.notes))
         text = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
         return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div>{text}'
 
@@ -120,6 +128,7 @@ def image_metadata(
     region: str | None = None,
     computed: tuple[int, int] | None = None,
     roles: str = "",
+    notes: str = "",
 ) -> dict[str, str]:
     """Returns what a fused image records.
 
@@ -132,6 +141,7 @@ def image_metadata(
       region: where the request applies; see `Regions.description`.
       computed: (height, width), if it was computed smaller and enlarged.
       roles: see `FusionInput.source_roles`.
+      notes: see `StackReader.notes`.
     """
     stretched = ranges or {}
     metadata = {"Software": "ditfuse_jax", "prompt": instruction.prompt}
@@ -143,6 +153,8 @@ def image_metadata(
             metadata["left_out"] = instruction.left_out
     metadata["sources"] = ", ".join(map(_name, sources))
     metadata |= {f"range of image {k + 1}": str(stretched[k]) for k in sorted(stretched)}
+    if notes:
+        metadata[_NOTES] = notes
     metadata["checkpoint"] = fuser.trained.name
     metadata |= {name: str(value) for name, value in fuser.sampling.to_dict().items()}
     if alignment:

@@ -173,6 +173,7 @@ class Preparer:
             region=None if self._regions is None else self._regions.description,
             computed=sampler.computed_size(*images[0].shape[:2]),
             roles=item.source_roles,
+            notes=self._reader.notes,
         )
         return Prepared(sampler, item, instruction, metadata)
 

@@ -25,6 +25,7 @@ class StackReader:
     Attributes:
       alignment: what the metadata say of the alignment of the stack that was read last.
       cut: the rows and columns of its first image that are left; None for all.
+      notes: what is to be known of how its images were read, in one line; empty if nothing.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class StackReader:
             raise UserError("--resize and --align exclude each other: aligned images have one size")
         self.alignment: str | None = None
         self.cut: tuple[slice, slice] | None = None
+        self.notes = ""
         self._ranges = ranges
         self._resize = resize
         self._quiet = quiet
@@ -74,11 +76,19 @@ class StackReader:
             self._calibration = read_calibration(self._model)
 
     def read(self, paths: tuple[ImageSource, ...]) -> tuple[np.ndarray, ...]:
-        """Reads a stack, (H, W, 3) of one size each, and sets `alignment` and `cut`.
+        """Reads a stack, (H, W, 3) of one size each, and sets `alignment`, `cut` and `notes`.
 
         Raises:
           UserError: an image cannot be read, sizes differ, or the images cannot be aligned.
         """
+        images = self._read(paths)
+        found = self._ranges.notes
+        self.notes = "; ".join(
+            f"image {k + 1}: {note}" for k in range(len(paths)) for note in found.get(k, ())
+        )
+        return images
+
+    def _read(self, paths: tuple[ImageSource, ...]) -> tuple[np.ndarray, ...]:
         if not self._align:
             return read_stack(paths, resize=self._resize, ranges=self._ranges, depth=None)
         images = [self._ranges.read(path, k, None) for k, path in enumerate(paths)]

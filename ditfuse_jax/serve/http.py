@@ -295,6 +295,7 @@ def _response(fused: Fused, asked: Asked) -> Response:
             "understood": fused.understood,
             "left_out": fused.left_out,
             "applied": fused.applied,
+            "notes": fused.notes,
             "settings": fused.settings,
         }
     )

@@ -323,3 +323,18 @@ def test_importing_the_package_imports_no_other_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     tops = {name.partition(".")[0] for name in done.stdout.split()}
     assert tops <= {"ditfuse_jax", *sys.stdlib_module_names}
+
+
+def test_how_images_were_read_is_told_and_recorded(fuser, images, tmp_path):
+    first, second = images
+    clear = Image.fromarray(np.dstack([first, np.full(first.shape[:2], 200, np.uint8)]))
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(second).save(tmp_path / "b.png")
+    told = "image 1: its transparent parts are put over black"
+    for image in (clear, tmp_path / "clear.png", str(tmp_path / "clear.png")):
+        fused = fuser(image, second)
+        assert fused.notes == fused.metadata["notes"] == told and told in fused._repr_html_()
+    assert fuser(first, second).notes == "" and "notes" not in fuser(first, second).metadata
+    words = ["fuse", tmp_path / "clear.png", tmp_path / "b.png", "-o", tmp_path / "x.png"]
+    assert main([*map(str, words), "--checkpoint", "small"]) == 0
+    assert read_metadata(tmp_path / "x.png")["notes"] == told

@@ -23,7 +23,7 @@ class Fused:
     """An image that notes in which threads it is encoded."""
 
     image = np.zeros((48, 64, 3), np.uint8)
-    understood, left_out, applied = "nothing", "", ""
+    understood, left_out, applied, notes = "nothing", "", "", ""
 
     def __init__(self):
         self.threads = []

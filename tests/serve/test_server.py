@@ -52,7 +52,7 @@ class TestFuse:
         answer = server.post("/v1/fuse", pair(files, prompt=words, task="ivif", seed="3"))
         fused = fuser(*images, words, task="ivif", seed=3)
         np.testing.assert_array_equal(image_of(answer), fused.image)
-        assert answer.json["understood"] == "brightness +1"
+        assert (answer.json["understood"], answer.json["notes"]) == ("brightness +1", "")
         assert answer.json["size"] == "64x48"
         assert answer.json["settings"]["seed"] == 3
 
