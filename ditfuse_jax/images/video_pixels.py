@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ditfuse_jax.images.colours import encoding_notes
-from ditfuse_jax.images.samples import Samples
+from ditfuse_jax.images.samples import TRANSPARENT, Samples
 from ditfuse_jax.optional import import_optional
 
 _UNSPECIFIED = 2  # colour space of a frame whose file names none
+_INTERLACED = "its frames are interlaced, so that what moves is combed: deinterlace it"
 _HD_LINES = 720  # such frames with as many lines are taken as BT.709, smaller ones as BT.601
 
 
@@ -69,6 +70,16 @@ def colour_notes(frame: Any, name: str) -> tuple[str, ...]:
     return encoding_notes(primaries, int(frame.color_trc), has_icc=False, name=name)
 
 
+def _over_black(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Puts RGBA (H, W, 4), uint8 or uint16, over black, and says so if anything is transparent."""
+    colours, alpha = values[..., :3], values[..., 3:]
+    white = np.iinfo(values.dtype).max
+    if alpha.min() == white:
+        return colours, ()
+    scaled = np.rint(colours * (alpha / np.float32(white)))
+    return scaled.astype(values.dtype), (TRANSPARENT,)
+
+
 def frame_samples(frame: Any, name: str) -> Samples:
     """Returns the samples of a frame, upright; grey counts as they are, colour as RGB.
 
@@ -88,10 +99,16 @@ def frame_samples(frame: Any, name: str) -> Samples:
         if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
             spaces = pyav().video.reformatter.Colorspace
             source = spaces.ITU709 if frame.height >= _HD_LINES else spaces.ITU601
-        target = "rgb48le" if deep else "rgb24"
+        clear = any(component.is_alpha for component in frame.format.components)
+        target = ("rgba64le" if deep else "rgba") if clear else ("rgb48le" if deep else "rgb24")
         values = frame.reformat(
             format=target, src_colorspace=source, interpolation=accurate()
         ).to_ndarray()
+        if clear:
+            values, told = _over_black(values)
+            notes += told
+    if frame.interlaced_frame:
+        notes += (_INTERLACED,)
     values = np.ascontiguousarray(np.rot90(values, quarter_turns(frame)))
     # Colour is scaled to the whole range; counts of grey video are left as they are.
     return Samples(values, full_range=deep and not is_grey(frame), notes=notes)

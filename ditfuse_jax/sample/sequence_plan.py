@@ -14,6 +14,8 @@ from ditfuse_jax.images.video_pixels import pyav
 from ditfuse_jax.images.video_writer import WRITTEN_VIDEO_SUFFIXES, is_deep_video
 from ditfuse_jax.paths import is_remote, is_video
 
+_SAME_SHAPE = 0.01  # relative difference of pixels that count as equal
+
 
 def check_output(output: Path, sources: Sequence[FrameSource]) -> None:
     suffix, is_folder = output.suffix.lower(), output.is_dir()
@@ -62,12 +64,29 @@ def output_times(
 
 def source_notes(sources: Sequence[FrameSource], output: Path) -> Iterator[str]:
     """What a user should know of the sources."""
+    shapes = [Fraction(1) if s.video is None else s.video.pixel_aspect for s in sources]
+    for source, shape in zip(sources[1:], shapes[1:], strict=True):
+        if abs(shape / shapes[0] - 1) > _SAME_SHAPE:
+            yield (
+                f"{sources[0].path} has pixels of {_ratio(shapes[0])} and {source.path} of "
+                f"{_ratio(shape)} (width to height): they are fused pixel by pixel, so check that "
+                "they show the same"
+            )
+    if abs(shapes[0] - 1) > _SAME_SHAPE and not is_video(output):
+        yield (
+            f"{sources[0].path} has pixels of {_ratio(shapes[0])} (width to height), which its "
+            f"frames in {output} do not say: viewers show them as squares"
+        )
     video = sources[0].video
     if video is not None and video.variable and is_video(output):
         yield (
             f"{video.path} shows its frames at uneven times ({float(video.rate):.4g} per second on"
             f" average), which {output} keeps"
         )
+
+
+def _ratio(shape: Fraction) -> str:
+    return f"{shape.numerator}:{shape.denominator}"
 
 
 def frame_names(first: FrameSource, pairs: PairedFrames) -> list[str]:

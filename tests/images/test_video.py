@@ -125,6 +125,34 @@ def test_a_rotation_is_applied(tmp_path):
     assert np.abs(read.astype(float) - np.rot90(image, turns)).mean() < 4
 
 
+@pytest.mark.parametrize("pixel_format", ["bgra", "rgba64le"])
+def test_transparent_parts_of_a_video_are_put_over_black_as_those_of_images(tmp_path, pixel_format):
+    deep = pixel_format == "rgba64le"
+    white = 65535 if deep else 255
+    clear = np.full((32, 48, 4), white, np.uint16 if deep else np.uint8)
+    clear[:16, :, 3] = white // 5
+    opaque = np.full_like(clear, white)
+    read = list(read_frames(raw_video(tmp_path / "x.mkv", [opaque, clear], pixel_format)))
+    assert [bool(frame.samples.notes) for frame in read] == [False, True]
+    assert read[1].samples.notes == ("its transparent parts are put over black",)
+    np.testing.assert_array_equal(read[0].samples.values, opaque[..., :3])
+    np.testing.assert_array_equal(read[1].samples.values[:16], white // 5)
+    np.testing.assert_array_equal(read[1].samples.values[16:], white)
+
+
+def test_interlaced_frames_are_told(tmp_path):
+    for name, options in (("x", {"x264-params": "tff=1:interlaced=1"}), ("y", {})):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options=options)
+            stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(picture(64, 64), format="rgb24")
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    (note,) = next(read_frames(tmp_path / "x.mp4")).samples.notes
+    assert note.startswith("its frames are interlaced, so that what moves is combed")
+    assert not next(read_frames(tmp_path / "y.mp4")).samples.notes
+
+
 def test_uneven_times_are_seen_and_kept_by_joining(tmp_path):
     times = np.array([0, 33, 100, 133, 300, 333])
     parts = [

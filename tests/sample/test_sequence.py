@@ -433,6 +433,21 @@ def test_what_is_left_out_is_told(fused_frames, make, tmp_path, capsys):
     assert probe_video(tmp_path / "x.mp4").frames == 6
 
 
+def test_pixels_of_other_shapes_are_told(fused_frames, make, tmp_path, capsys):
+    with VideoWriter(tmp_path / "pal.mkv", 25, pixel_aspect=Fraction(16, 15)) as video:
+        for k in range(6):
+            video.write(frame(k))
+    square, pal, told = make("square.mkv"), tmp_path / "pal.mkv", "fused pixel by pixel, so check"
+    fuse_to(tmp_path / "x.mkv", square, pal)
+    assert (
+        f"of 1:1 and {pal} of 16:15 (width to height): they are {told}" in capsys.readouterr().err
+    )
+    fuse_to(tmp_path / "frames", pal, make("other.mkv"))
+    assert f"of 16:15 (width to height), which its frames in {tmp_path}" in capsys.readouterr().err
+    fuse_to(tmp_path / "y.mkv", square, make("third.mkv"))
+    assert "pixels of" not in capsys.readouterr().err
+
+
 def test_an_odd_size_says_how_it_is_kept(fused_frames, make, tmp_path, capsys):
     vis, ir = make("vis", size=(31, 48)), make("ir", size=(31, 48))
     fuse_to(tmp_path / "x.mp4", vis, ir, fps=25)
