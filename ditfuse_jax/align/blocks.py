@@ -59,8 +59,26 @@ class BlockShift:
         )
 
 
-def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> BlockShift:
-    """Returns the shift between two images, to fractions of a pixel.
+@dataclasses.dataclass(frozen=True)
+class BlockMatches:
+    """How well each of N blocks matches at each shift.
+
+    Attributes:
+      differences: squared differences, (N, k, k); the middle one is without a shift.
+      centres: of the blocks, in pixels (x, y), (N, 2).
+    """
+
+    differences: np.ndarray
+    centres: np.ndarray
+
+    def drawn(self) -> np.ndarray:
+        """Returns how often each draw has each block, (draws, N)."""
+        count = len(self.differences)
+        return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), _DRAWS)
+
+
+def match_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> BlockMatches | None:
+    """Returns the matches of the blocks of two images; None if these are too small.
 
     Args:
       reference, moving: grey, float32 (h, w).
@@ -69,7 +87,7 @@ def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> B
     height, width = reference.shape
     margin = radius + 1 + MARGIN
     if min(height, width) < 2 * margin + _MIN_SIDE:
-        return BlockShift(np.zeros(2), 0.0, 0.0, np.zeros((4, 2)))
+        return None
     # Channels last: OpenCV sums their differences itself.
     fixed, other = (
         np.ascontiguousarray(np.moveaxis(orientation_descriptors(image), 0, -1))
@@ -89,9 +107,15 @@ def shift_of_blocks(reference: np.ndarray, moving: np.ndarray, radius: int) -> B
             for left, right in itertools.pairwise(columns)
         ]
     )
-    count = len(differences)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), _DRAWS)
-    sums = np.tensordot(np.vstack([_PARTS, weights]), differences, 1)
+    middles = [(edges[1:] + edges[:-1] - 1) / 2 for edges in (columns, rows)]
+    return BlockMatches(differences, np.stack(np.meshgrid(*middles), -1).reshape(-1, 2))
+
+
+def shift_of_blocks(matches: BlockMatches | None) -> BlockShift:
+    """Returns the shift that blocks have in common, to fractions of a pixel."""
+    if matches is None:
+        return BlockShift(np.zeros(2), 0.0, 0.0, np.zeros((4, 2)))
+    sums = np.tensordot(np.vstack([_PARTS, matches.drawn()]), matches.differences, 1)
     shifts, inside = _minima(sums)
     shift, halves, drawn = shifts[0], shifts[1 : len(_PARTS)], shifts[len(_PARTS) :]
     distances = np.linalg.norm(drawn - shift, axis=1)

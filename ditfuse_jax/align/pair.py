@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from ditfuse_jax.align.estimate import AUTO, RICHER, SIMPLE, DirectedEstimate, Direction
+from ditfuse_jax.align.estimate import AUTO, RICHER, SIMPLE, Direction
 from ditfuse_jax.align.geometry import MODELS, translation
 from ditfuse_jax.align.residual import RESIDUAL, estimate_residual, is_registered
-from ditfuse_jax.align.verify import confidence_in, remaining_shift, shrink_of
+from ditfuse_jax.align.verify import check_warp, confidence_in, confidence_nearby, shrink_of
 from ditfuse_jax.align.warp import Warp
 from ditfuse_jax.checks import check_choice
 from ditfuse_jax.errors import UserError
@@ -23,10 +23,15 @@ MIN_CONFIDENCE = 0.4
 _CLEAR = 0.7
 # By how much the correlation of a model must be higher than that of the one before it.
 _GAIN = 1.03
+# Share of the draws of blocks in which one homography nearby is better, from which a model is too
+# simple.  Then richer ones have to explain less: these shares of the correlation that the simple
+# one, or the one before, leaves.
+_TOO_SIMPLE, _EXPLAINED, _EXPLAINED_MORE = 0.9, 0.05, 0.02
 _MIN_SIDE = 48
 # Pixels, at 640, of a shift left in a half of the image at which nothing is left of the confidence.
 _RESIDUAL = 4.5
 _NO_MATCH = "their edges do not match"
+_DIFFERENT = "parts of them need different warps"
 
 
 class AlignmentError(UserError):
@@ -41,8 +46,9 @@ class Alignment:
       warp: reference -> moving image.
       residual: pixels by which a half of the reference (upper, lower, left, right) would have to be
         shifted further, at most; of `residual`, median distance of the shifts of drawn blocks.
-      confidence: 0 to 1, how far blocks of the images agree on what shift is left, and how small
-        the residual is; of `residual`, how far they agree on the shift.
+      confidence: 0 to 1, how far blocks of the images agree on what shift is left, how small the
+        residual is, and how far all warps near this one are worse; of `residual`, how far blocks
+        agree on the shift.
       overlap: share of the reference that has a partner.
       reason: which of them was least, in words.
     """
@@ -71,8 +77,8 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
     Orientations of edges are compared: a search over rotation (up to 9 degrees), scale (up to a
     third) and shift (up to a fifth of the side) by Fourier correlation at 96 pixels, then
     Gauss-Newton steps at 160, 320 and 640 pixels.  Then blocks are matched: none may need a further
-    shift.  If they do not agree, richer models are tried, another result of the search, and all of
-    it with the images exchanged.
+    shift, and every warp nearby has to match worse.  If that is not so, richer models are tried,
+    another result of the search, and all of it with the images exchanged.
 
     Args:
       reference: uint8 (H, W, 3).
@@ -103,11 +109,7 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
         for rank, start in enumerate(direction.starts(model)):
             # Richer models fit anything: only the likeliest start may have them.
             richer = tuple(RICHER) if model == AUTO and rank == 0 else ()
-            for estimate in _from_simple_to_rich(direction, start, model, richer):
-                matrix = estimate.matrix if order == 1 else _inverse(estimate.matrix)
-                found.append(_checked(greys, matrix, estimate.model))
-                if found[-1].confidence >= _CLEAR and estimate.model not in RICHER:
-                    break
+            found += _from_simple_to_rich(direction, order, greys, start, model, richer)
             best = max(found, key=lambda one: one.confidence)
             if best.confident:
                 return best
@@ -115,34 +117,64 @@ def estimate_alignment(reference: np.ndarray, moving: np.ndarray, model: str = A
 
 
 def _from_simple_to_rich(
-    direction: Direction, start: np.ndarray, model: str, richer: Sequence[str]
-) -> Iterator[DirectedEstimate]:
-    """Yields the warp near a start, then those of richer models that fit better than it."""
-    plain = best = direction.refine(start, SIMPLE if model == AUTO else model)
-    yield plain
+    direction: Direction,
+    order: int,
+    greys: Sequence[np.ndarray],
+    start: np.ndarray,
+    model: str,
+    richer: Sequence[str],
+) -> list[Alignment]:
+    """Returns the warp near a start and, if that is not clear, richer ones that fit better.
+
+    Args:
+      direction: between the images as they are (`order` 1) or exchanged (-1).
+      greys: the images, reference first.
+      start, model: see `Direction.refine`.
+      richer: models, simplest first.
+    """
+
+    def checked(matrix: np.ndarray, name: str) -> tuple[Alignment, float]:
+        return _checked(greys, matrix if order == 1 else _inverse(matrix), name)
+
+    plain = taken = last = direction.refine(start, SIMPLE if model == AUTO else model)
+    alignment, outdone = checked(plain.matrix, plain.model)
+    found, too_simple = [alignment], outdone >= _TOO_SIMPLE
+    if alignment.confidence >= _CLEAR:
+        return found
     for name in richer:
-        tried = direction.refine(best.matrix, name)
-        if tried.score > max(plain.score * RICHER[name], best.score * _GAIN):
-            yield tried
-        if tried.score < best.score * _GAIN:
-            break
-        best = tried
+        last = direction.refine(last.matrix, name)
+        # Parallax alone makes richer models fit better.
+        needed = max(plain.score * RICHER[name], taken.score * _GAIN)
+        if too_simple:
+            explained = plain.score + _EXPLAINED * (1 - plain.score)
+            needed = min(needed, max(explained, taken.score + _EXPLAINED_MORE * (1 - taken.score)))
+        if last.score > needed:
+            taken = last
+            found.append(checked(last.matrix, name)[0])
+    return found
 
 
-def _checked(greys: Sequence[np.ndarray], matrix: np.ndarray, model: str) -> Alignment:
-    """Returns a warp with what its check says."""
+def _checked(
+    greys: Sequence[np.ndarray], matrix: np.ndarray, model: str
+) -> tuple[Alignment, float]:
+    """Returns a warp with what its check says, and `Nearby.outdone`."""
     size, moving_size = (image.shape for image in greys)
     warp = Warp(model, matrix / matrix[2, 2], size, moving_size)
     if not np.isfinite(warp.matrix).all():
-        return Alignment(warp, math.inf, 0.0, 0.0, _NO_MATCH)
-    left, overlap = remaining_shift(greys[0], greys[1], matrix)
+        return Alignment(warp, math.inf, 0.0, 0.0, _NO_MATCH), 0.0
+    left, overlap, nearby = check_warp(greys[0], greys[1], matrix, model)
     residual = float(np.linalg.norm(left.halves, axis=1).max())
-    parts = {
-        _NO_MATCH: confidence_in(left),
-        "parts of them need different warps": max(0, 1 - residual * shrink_of(size) / _RESIDUAL),
-    }
-    reason = min(parts, key=lambda name: parts[name])
-    return Alignment(warp, residual, math.prod(parts.values()), overlap, reason)
+    blocks = confidence_in(left)
+    halves = max(0, 1 - residual * shrink_of(size) / _RESIDUAL)
+    determined, rich_enough = confidence_nearby(nearby, model)
+    parts = [
+        (blocks, _NO_MATCH),
+        (halves, _DIFFERENT),
+        (determined, "the edges they share do not determine the warp"),
+        (rich_enough, _DIFFERENT),
+    ]
+    confidence, reason = min(blocks * halves, determined, rich_enough), min(parts)[1]
+    return Alignment(warp, residual, confidence, overlap, reason), nearby.outdone
 
 
 def check_confident(alignment: Alignment, names: tuple[str, str]) -> None:

@@ -1,10 +1,16 @@
-"""Checks a warp by what it leaves: no part of the images may need a further shift."""
+"""Checks a warp by the matches of blocks after it.
+
+No part of the images may need a further shift, and every warp near this one has to match worse.
+"""
+
+import dataclasses
 
 import cv2
 import numpy as np
 
-from ditfuse_jax.align.blocks import BlockShift, shift_of_blocks
+from ditfuse_jax.align.blocks import BlockMatches, BlockShift, match_blocks, shift_of_blocks
 from ditfuse_jax.align.geometry import pixel_scaling
+from ditfuse_jax.align.nearby import Nearby, try_nearby
 from ditfuse_jax.align.warp import common_rectangle
 
 # Longer side in pixels at which the images are compared, and how far a shift is searched there.
@@ -12,6 +18,11 @@ SIDE, _RADIUS = 640, 6
 # Share of the blocks' draws at which nothing is left of the confidence.  Images of different pairs
 # reach .51 on RoadScene and .66 on TNO; all pairs of RoadScene have at least .87.
 _NO_AGREEMENT = 2 / 3
+# The same for the draws in which each warp nearby is worse.  A richer model has more warps nearby,
+# and a simpler one may take its place.
+_UNDETERMINED = {"translation": 0.4, "similarity": 0.4, "affine": 2 / 3, "homography": 2 / 3}
+# Share of the draws in which one homography nearby is better, from which confidence falls.
+_OUTDONE = 0.75
 
 
 def shrink_of(size: tuple[int, ...]) -> float:
@@ -34,6 +45,23 @@ def remaining_shift(
       reference, moving: grey, float32 (h, w) and (h', w').
       matrix: reference pixels -> moving pixels, as is the shift.
     """
+    matches, _, overlap = _matches(reference, moving, matrix)
+    return shift_of_blocks(matches).scaled(1 / shrink_of(reference.shape)), overlap
+
+
+def check_warp(
+    reference: np.ndarray, moving: np.ndarray, matrix: np.ndarray, model: str
+) -> tuple[BlockShift, float, Nearby]:
+    """Returns what `remaining_shift` does, and what warps of the model near this one do."""
+    matches, size, overlap = _matches(reference, moving, matrix)
+    left = shift_of_blocks(matches).scaled(1 / shrink_of(reference.shape))
+    return left, overlap, try_nearby(matches, model, size)
+
+
+def _matches(
+    reference: np.ndarray, moving: np.ndarray, matrix: np.ndarray
+) -> tuple[BlockMatches | None, tuple[int, ...], float]:
+    """Returns the matches of blocks after a warp, the size of the small reference, the overlap."""
     factor = shrink_of(reference.shape)
     small = shrunk(reference, factor)
     # The moving image is not enlarged, and has no more pixels than the small reference.
@@ -46,10 +74,20 @@ def remaining_shift(
     warped = cv2.warpPerspective(other, warp, size, flags=flags)
     covered = cv2.warpPerspective(np.ones_like(other), warp, size, flags=flags) > 0.999
     rows, columns = common_rectangle([covered])
-    found = shift_of_blocks(small[rows, columns], warped[rows, columns], _RADIUS)
-    return found.scaled(1 / factor), float(covered.mean())
+    matches = match_blocks(small[rows, columns], warped[rows, columns], _RADIUS)
+    if matches is not None:
+        centres = matches.centres + np.array([columns.start, rows.start])
+        matches = dataclasses.replace(matches, centres=centres)
+    return matches, small.shape, float(covered.mean())
 
 
 def confidence_in(found: BlockShift) -> float:
     """Returns how far blocks agree on a shift, 0 to 1."""
     return max(0.0, (found.agreement - _NO_AGREEMENT) / (1 - _NO_AGREEMENT))
+
+
+def confidence_nearby(found: Nearby, model: str) -> tuple[float, float]:
+    """Returns how far a warp is determined, and how far it is not too simple, 0 to 1 each."""
+    nothing = _UNDETERMINED[model]
+    determined = (found.determined - nothing) / (1 - nothing)
+    return max(0.0, determined), min(1.0, (1 - found.outdone) / (1 - _OUTDONE))

@@ -3,8 +3,9 @@
   python -m ditfuse_jax.bench.align DIR1 DIR2 --trials 100 --seed 1
 
 DIR1 and DIR2 hold images of equal names (the stem counts).  Each trial moves the second image by a
-random similarity (shift up to 5 % of each side, rotation up to 3 degrees, scale up to 10 %), cuts
-both to the largest centred rectangle without empty pixels, and aligns them.
+random similarity (shift up to 5 % of each side, rotation up to 3 degrees, scale up to 10 %) and,
+with `--corners 0.03`, each corner by up to 3 % of each side as well, as a homography does.  Both
+are cut to the largest centred rectangle without empty pixels, and aligned.
 """
 
 import argparse
@@ -52,13 +53,25 @@ class Trial:
     seconds: float
 
 
-def random_warp(height: int, width: int, random: np.random.Generator) -> np.ndarray:
-    """Returns a similarity, pixels of the moved image -> pixels of the image."""
+def random_warp(
+    height: int, width: int, random: np.random.Generator, corner_share: float = 0.0
+) -> np.ndarray:
+    """Returns a warp, pixels of the moved image -> pixels of the image.
+
+    It is a similarity, after a homography if `corner_share`, of each side, is above 0: by so much
+    that moves each corner at most.
+    """
     shift = random.uniform(-_SHIFT, _SHIFT, 2) * (width, height)
     degrees = random.uniform(-_DEGREES, _DEGREES)
     scale = float(np.exp(random.uniform(-np.log(_SCALE), np.log(_SCALE))))
     centre = ((width - 1) / 2, (height - 1) / 2)
-    return similarity_about(centre, scale, degrees, (shift[0], shift[1]))
+    similarity = similarity_about(centre, scale, degrees, (shift[0], shift[1]))
+    if corner_share == 0:
+        return similarity
+    points = corners(height, width)
+    moved = points + random.uniform(-corner_share, corner_share, (4, 2)) * (width, height)
+    bent = cv2.getPerspectiveTransform(points.astype(np.float32), moved.astype(np.float32))
+    return similarity @ bent
 
 
 def move(
@@ -87,15 +100,20 @@ def move(
     )
     y, x = int(offset[1, 2]), int(offset[0, 2])
     cut = np.ascontiguousarray(reference[y : y + size[0], x : x + size[1]])
-    return cut, moved, np.linalg.inv(to_source) @ offset, offset
+    truth = np.linalg.inv(to_source) @ offset
+    return cut, moved, truth / truth[2, 2], offset
 
 
 def run_trials(
-    pairs: Sequence[tuple[Path, Path]], count: int, seed: int, unrelated: int
+    pairs: Sequence[tuple[Path, Path]],
+    count: int,
+    seed: int,
+    unrelated: int,
+    corner_share: float = 0.0,
 ) -> Iterator[Trial]:
     """Yields the trials; each pair is used in turn, in random order.
 
-    So many of the first trials also have an image of another pair.
+    So many of the first trials, `unrelated`, also have an image of another pair.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(pairs))
@@ -108,7 +126,7 @@ def run_trials(
         if index not in unmoved:
             unmoved[index] = estimate_alignment(reference, moving)
         height, width = reference.shape[:2]
-        warp = random_warp(height, width, random)
+        warp = random_warp(height, width, random, corner_share)
         cut, moved, truth, offset = move(reference, moving, warp)
         size = cut.shape[:2]
         started = time.process_time()
@@ -186,12 +204,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unrelated", type=int, help="of the trials, those with another pair too")
+    parser.add_argument("--corners", type=float, default=0.0, help="homographies: share of a side")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     trials = []
     unrelated = args.trials if args.unrelated is None else args.unrelated
     pairs = find_pairs(args.first, args.second)
-    for trial in run_trials(pairs, args.trials, args.seed, unrelated):
+    for trial in run_trials(pairs, args.trials, args.seed, unrelated, args.corners):
         trials.append(trial)
         other = trial.unrelated
         stranger = "" if other is None else f"; unrelated {other.confidence:.2f}"

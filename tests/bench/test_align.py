@@ -30,6 +30,17 @@ def test_the_true_warp_brings_the_moved_image_back(seed):
     assert np.abs(back.astype(int) - cut)[inner].mean() > 1.2 * error
 
 
+def test_a_homography_moves_corners_by_up_to_a_share_of_each_side():
+    points = corners(150, 200)
+    for seed in range(3):
+        plain, bent = (
+            random_warp(150, 200, np.random.default_rng(seed), share) for share in (0, 0.03)
+        )
+        moved = np.abs(transform(np.linalg.inv(plain) @ bent, points) - points)
+        assert moved.max() > 1 and (moved <= (6.001, 4.501)).all()
+        np.testing.assert_array_equal(plain[2], (0, 0, 1))
+
+
 def test_a_moved_image_has_no_empty_pixels():
     image = np.full((150, 200, 3), 200, np.uint8)
     warp = random_warp(150, 200, np.random.default_rng(3))
