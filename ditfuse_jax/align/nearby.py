@@ -16,25 +16,26 @@ import numpy as np
 from ditfuse_jax.align.blocks import BlockMatches
 from ditfuse_jax.align.geometry import corners, jacobian
 
-# By how many pixels the corner that is moved farthest moves.  An error of more counts as wrong.
+# By how many pixels, of the images compared, the corner moves that moves farthest.  A warp that is
+# 5 pixels off counts as wrong.
 _DISTANCE = 4.0
 _RICHEST = "homography"
 
 
 def _corner_moves() -> np.ndarray:
     """Returns movements of the corners, (M, 4, 2)."""
-    alone, sides, diagonals = np.eye(4), np.eye(4) + np.eye(4)[[1, 2, 3, 0]], np.eye(4)[:2]
-    groups = [*alone, *sides, *(diagonals + np.eye(4)[2:]), np.ones(4)]
+    one = np.eye(4)  # in the order of `corners`
+    groups = [*one, *(one + np.roll(one, 1, 0)), *(one[:2] + one[2:]), np.ones(4)]
     angles = np.arange(8) * np.pi / 4
     moves = [
         np.outer(group, (np.cos(angle), np.sin(angle))) for group in groups for angle in angles
     ]
     # From the middle, in units of half a side.
     places = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
-    linear = np.zeros((4, 2, 2))
-    linear.reshape(4, 4)[:] = np.eye(4)
-    together = [np.eye(2), [[0, -1], [1, 0]], [[1, 0], [0, -1]], [[0, 1], [1, 0]]]
-    for matrix in (*linear, *together):
+    scale, rotation = [[1, 0], [0, 1]], [[0, -1], [1, 0]]
+    aspect, shear = [[1, 0], [0, -1]], [[0, 1], [1, 0]]
+    along_one_axis = one.reshape(4, 2, 2)
+    for matrix in (scale, rotation, aspect, shear, *along_one_axis):
         moves += [sign * places @ np.transpose(matrix) for sign in (1, -1)]
     return np.stack(moves)
 

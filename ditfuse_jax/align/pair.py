@@ -24,9 +24,11 @@ _CLEAR = 0.7
 # By how much the correlation of a model must be higher than that of the one before it.
 _GAIN = 1.03
 # Share of the draws of blocks in which one homography nearby is better, from which a model is too
-# simple.  Then richer ones have to explain less: these shares of the correlation that the simple
-# one, or the one before, leaves.
-_TOO_SIMPLE, _EXPLAINED, _EXPLAINED_MORE = 0.9, 0.05, 0.02
+# simple.
+_TOO_SIMPLE = 0.9
+# Of what a model that is too simple leaves of the correlation: which share richer ones have to
+# explain to be taken, or to leave it in doubt; and a homography of what an affine warp leaves.
+_EXPLAINED, _DOUBTFUL, _EXPLAINED_MORE = 0.08, 0.05, 0.02
 _MIN_SIDE = 48
 # Pixels, at 640, of a shift left in a half of the image at which nothing is left of the confidence.
 _RESIDUAL = 4.5
@@ -133,25 +135,36 @@ def _from_simple_to_rich(
       richer: models, simplest first.
     """
 
-    def checked(matrix: np.ndarray, name: str) -> tuple[Alignment, float]:
-        return _checked(greys, matrix if order == 1 else _inverse(matrix), name)
+    def checked(matrix: np.ndarray, name: str) -> tuple[Alignment, bool]:
+        alignment, outdone = _checked(greys, matrix if order == 1 else _inverse(matrix), name)
+        return alignment, model == AUTO and outdone >= _TOO_SIMPLE
 
     plain = taken = last = direction.refine(start, SIMPLE if model == AUTO else model)
-    alignment, outdone = checked(plain.matrix, plain.model)
-    found, too_simple = [alignment], outdone >= _TOO_SIMPLE
-    if alignment.confidence >= _CLEAR:
-        return found
+    alignment, too_simple = checked(plain.matrix, plain.model)
+    if alignment.confidence >= _CLEAR and not too_simple:
+        return [alignment]
+    found: list[Alignment] = []
+    most = plain.score
     for name in richer:
         last = direction.refine(last.matrix, name)
+        most = max(most, last.score)
         # Parallax alone makes richer models fit better.
         needed = max(plain.score * RICHER[name], taken.score * _GAIN)
         if too_simple:
-            explained = plain.score + _EXPLAINED * (1 - plain.score)
-            needed = min(needed, max(explained, taken.score + _EXPLAINED_MORE * (1 - taken.score)))
+            more = taken.score + _EXPLAINED_MORE * (1 - taken.score)
+            needed = min(needed, max(plain.score + _EXPLAINED * (1 - plain.score), more))
         if last.score > needed:
             taken = last
-            found.append(checked(last.matrix, name)[0])
-    return found
+            rich, in_doubt = checked(last.matrix, name)
+            found.append(_doubted(rich) if in_doubt else rich)
+    doubtful = plain.score + _DOUBTFUL * (1 - plain.score)
+    if too_simple and (most >= doubtful or not richer):
+        alignment = _doubted(alignment)
+    return [alignment, *found]
+
+
+def _doubted(alignment: Alignment) -> Alignment:
+    return dataclasses.replace(alignment, confidence=0.0, reason=_DIFFERENT)
 
 
 def _checked(
@@ -164,16 +177,14 @@ def _checked(
         return Alignment(warp, math.inf, 0.0, 0.0, _NO_MATCH), 0.0
     left, overlap, nearby = check_warp(greys[0], greys[1], matrix, model)
     residual = float(np.linalg.norm(left.halves, axis=1).max())
-    blocks = confidence_in(left)
+    blocks, determined = confidence_in(left), confidence_nearby(nearby, model)
     halves = max(0, 1 - residual * shrink_of(size) / _RESIDUAL)
-    determined, rich_enough = confidence_nearby(nearby, model)
     parts = [
         (blocks, _NO_MATCH),
         (halves, _DIFFERENT),
         (determined, "the edges they share do not determine the warp"),
-        (rich_enough, _DIFFERENT),
     ]
-    confidence, reason = min(blocks * halves, determined, rich_enough), min(parts)[1]
+    confidence, reason = min(blocks * halves, determined), min(parts)[1]
     return Alignment(warp, residual, confidence, overlap, reason), nearby.outdone
 
 

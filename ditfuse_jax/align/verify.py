@@ -21,8 +21,6 @@ _NO_AGREEMENT = 2 / 3
 # The same for the draws in which each warp nearby is worse.  A richer model has more warps nearby,
 # and a simpler one may take its place.
 _UNDETERMINED = {"translation": 0.4, "similarity": 0.4, "affine": 2 / 3, "homography": 2 / 3}
-# Share of the draws in which one homography nearby is better, from which confidence falls.
-_OUTDONE = 0.75
 
 
 def shrink_of(size: tuple[int, ...]) -> float:
@@ -86,8 +84,7 @@ def confidence_in(found: BlockShift) -> float:
     return max(0.0, (found.agreement - _NO_AGREEMENT) / (1 - _NO_AGREEMENT))
 
 
-def confidence_nearby(found: Nearby, model: str) -> tuple[float, float]:
-    """Returns how far a warp is determined, and how far it is not too simple, 0 to 1 each."""
+def confidence_nearby(found: Nearby, model: str) -> float:
+    """Returns how far a warp is determined, 0 to 1."""
     nothing = _UNDETERMINED[model]
-    determined = (found.determined - nothing) / (1 - nothing)
-    return max(0.0, determined), min(1.0, (1 - found.outdone) / (1 - _OUTDONE))
+    return max(0.0, (found.determined - nothing) / (1 - nothing))

@@ -50,7 +50,15 @@ def test_a_similarity_is_outdone_where_the_images_differ_by_a_homography():
     plain = estimate_alignment(reference, moving, "similarity")
     assert nearby(reference, moving, plain.warp.matrix, "similarity").outdone > 0.95
     assert nearby(reference, moving, truth, "homography").outdone < 0.1
-    assert not plain.confident
+
+
+@pytest.mark.medium
+def test_a_model_asked_for_by_name_is_not_refused_for_being_too_simple():
+    slight = np.array([[1, 0, -4], [0, 1, -3], [1.7e-4, -0.9e-4, 1]], float)
+    reference, moving, _ = two_views(0, slight)
+    plain = estimate_alignment(reference, moving, "similarity")
+    assert nearby(reference, moving, plain.warp.matrix, "similarity").outdone > 0.9
+    assert plain.confident
 
 
 def test_images_too_small_for_blocks_determine_nothing():
