@@ -22,6 +22,8 @@ CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # Names the folder of compiled programs that are loaded without tracing; see `xla/kept_programs.py`.
 PROGRAMS_VARIABLE = "DITFUSE_PROGRAMS"
 
+_HEAD = 4096  # bytes by which a text is told from other files
+
 _writable_buckets: set[str] = set()
 
 
@@ -131,6 +133,30 @@ def prepare_file(path: Path) -> None:
     if not is_remote(path) and path.is_dir():
         raise UserError(f"{path} is a folder: name a file")
     make_folder(path.parent)
+
+
+def prepare_text_file(path: Path) -> None:
+    """Makes the folder of a text file, as `prepare_file` does.
+
+    Raises:
+      UserError: see `prepare_file` and `check_text_file`.
+    """
+    check_text_file(path)
+    prepare_file(path)
+
+
+def check_text_file(path: Path) -> None:
+    """Checks that a text that is written to a path replaces no image, video or other binary file.
+
+    Raises:
+      UserError: it would.
+    """
+    try:
+        head = b"" if is_remote(path) or not path.is_file() else read_range(path, 0, _HEAD)
+    except OSError:  # as for an unreadable file: writing it will tell
+        return
+    if b"\0" in head:
+        raise UserError(f"{path} exists and is no text: choose another file")
 
 
 def remove_folder(folder: Path) -> None:

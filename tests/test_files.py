@@ -111,3 +111,16 @@ def test_a_check_whether_a_folder_can_be_written_leaves_what_was_there(tmp_path)
             files.check_writable(tmp_path / place)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "kept"]
     assert not any((tmp_path / "kept").iterdir())
+
+
+def test_a_text_replaces_a_text_and_no_other_file(tmp_path):
+    image, text = tmp_path / "x.png", tmp_path / "scores.json"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    text.write_text("{}")
+    for path in (text, tmp_path / "new" / "scores.json"):
+        files.prepare_text_file(path)
+    for check in (files.check_text_file, files.prepare_text_file):
+        with pytest.raises(UserError, match=r"x\.png exists and is no text: choose another file"):
+            check(image)
+    with pytest.raises(UserError, match="is a folder: name a file"):
+        files.prepare_text_file(tmp_path)

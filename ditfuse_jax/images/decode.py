@@ -163,6 +163,8 @@ def local_or_remote(path: str | os.PathLike[str]) -> Path:
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Returns the image files directly inside a folder, sorted by name, without hidden files.
 
+    Links to nothing and pipes that are named like images count, and are refused when they are read.
+
     Raises:
       UserError: there is no such folder, or no image in it.
     """
@@ -177,7 +179,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             if path.suffix.lower() in IMAGE_SUFFIXES
             and not path.name.startswith(".")
             # An object store would be asked about each one.
-            and (is_remote(path) or path.is_file())
+            and (is_remote(path) or not path.is_dir())
         ]
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({reason(error)})") from error

@@ -9,10 +9,12 @@ import numpy as np
 from ditfuse_jax.align import ALIGNMENTS, calibrate_stacks, read_calibration, write_calibration
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import check_text_file
 from ditfuse_jax.images import SourceRanges
 from ditfuse_jax.images.frames import FrameSource, PairedFrames
 from ditfuse_jax.images.in_memory import LoadedImage
 from ditfuse_jax.images.video import spread_places
+from ditfuse_jax.paths import as_path
 
 _FRAMES = 8  # by which a warp is estimated
 _DECIMALS = 3  # of a pixel, by which two warps are told apart
@@ -48,6 +50,9 @@ def sequence_calibration(
                 f"({', '.join(ALIGNMENTS)}) with --align-save"
             )
         return read_calibration(model)
+
+    if align_save is not None:
+        check_text_file(as_path(align_save))
 
     def read(image: Any, source: int) -> np.ndarray:
         return ranges.read(image, source)

@@ -16,7 +16,9 @@ from ditfuse_jax.align import (
 )
 from ditfuse_jax.align.calibration import Calibration
 from ditfuse_jax.errors import UserError
+from ditfuse_jax.files import check_text_file
 from ditfuse_jax.images import ImageSource, SourceRanges, read_stack
+from ditfuse_jax.paths import as_path
 
 
 class StackReader:
@@ -68,6 +70,7 @@ class StackReader:
                     f"--align {align} names a calibration, so there is none to save: give a model "
                     f"({', '.join(ALIGNMENTS)}) with --align-save"
                 )
+            check_text_file(as_path(align_save))
             self._calibration = calibrate_stacks(stacks, self._model, ranges.read)
             write_calibration(align_save, self._calibration)
             if not quiet:

@@ -269,6 +269,16 @@ def test_images_of_a_folder_are_sorted_and_nothing_else_is_listed(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == sorted(names)
 
 
+def test_a_link_to_nothing_and_a_pipe_are_listed_and_refused_when_they_are_read(tmp_path):
+    (tmp_path / "a.png").symlink_to("gone.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "folder.png").mkdir()
+    link, pipe = list_images(tmp_path)
+    for path, what in ((link, "is a link to nothing"), (pipe, "is a pipe or a device")):
+        with pytest.raises(UserError, match=rf"{path.name}: {what}"):
+            read_image(path)
+
+
 def test_every_listed_suffix_is_of_a_format_of_pillow_or_of_our_own():
     Image.init()
     assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"} <= IMAGE_SUFFIXES

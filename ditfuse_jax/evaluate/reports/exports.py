@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.reports.tables import latex_table, markdown_table
 from ditfuse_jax.evaluate.results import Results
-from ditfuse_jax.files import prepare_file, write_text
+from ditfuse_jax.files import prepare_text_file, write_text
 from ditfuse_jax.paths import as_path
 
 
@@ -29,10 +30,16 @@ class Exports:
         """Makes the files' folders before anything is computed.
 
         Raises:
-          UserError: one cannot be made, or a file is a folder.
+          UserError: one cannot be made, two files are one, or one is a folder or exists and is no
+            text, such as an image.
         """
-        for path in map(as_path, filter(None, (self.json, self.csv, self.markdown, self.latex))):
-            prepare_file(path)
+        paths = list(map(as_path, filter(None, (self.json, self.csv, self.markdown, self.latex))))
+        if self.csv:
+            paths.append(_summary_file(as_path(self.csv)))
+        for number, path in enumerate(paths):
+            if path in paths[:number]:
+                raise UserError(f"{path}: two tables would be written to this file: name two")
+            prepare_text_file(path)
 
     def write(self, results: Results, facts: Mapping[str, object] | None = None) -> None:
         """Writes the files.
@@ -56,11 +63,15 @@ class Exports:
         if self.csv:
             path = as_path(self.csv)
             write_text(path, images_csv(results))
-            write_text(path.with_name(f"{path.stem}-summary{path.suffix}"), summary_csv(results))
+            write_text(_summary_file(path), summary_csv(results))
         if self.markdown:
             write_text(as_path(self.markdown), markdown_table(results) + "\n")
         if self.latex:
             write_text(as_path(self.latex), latex_table(results) + "\n")
+
+
+def _summary_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-summary{path.suffix}")
 
 
 def scores_json(results: Results, facts: Mapping[str, object] | None = None) -> dict[str, dict]:

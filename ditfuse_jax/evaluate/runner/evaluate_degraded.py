@@ -47,7 +47,7 @@ from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
 from ditfuse_jax.evaluate.runner.scenes import Folders, Scene, Scenes, open_scenes
 from ditfuse_jax.evaluate.runner.score_cache import MethodScores, ScoreCache
 from ditfuse_jax.evaluate.runner.suites import SUITES, Condition, EvaluationSet, Suite
-from ditfuse_jax.files import make_folder, write_text
+from ditfuse_jax.files import make_folder, prepare_text_file, write_text
 from ditfuse_jax.images import read_image
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import Request
@@ -112,8 +112,9 @@ def evaluate_degraded(
     output, json = as_path(output), as_path(json) if json else None
     root, sets, _ = present_sets(suite, root)
     fuser = open_fuser(checkpoint, adapters, base, quantize, sampling, sets)
-    for folder in (output, *([json.parent] if json else [])):
-        make_folder(folder)
+    make_folder(output)
+    if json:
+        prepare_text_file(json)
     values: dict[str, Values] = {}
     excluded: dict[str, dict[str, str]] = {}
     for s in sets:

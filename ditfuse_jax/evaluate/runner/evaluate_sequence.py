@@ -17,7 +17,7 @@ from ditfuse_jax.evaluate.reports.tables import aligned_text, format_number
 from ditfuse_jax.evaluate.runner.evaluated_model import sampled
 from ditfuse_jax.evaluate.runner.methods import DEFAULT_METHOD
 from ditfuse_jax.evaluate.sequence_measures import SequenceScores, Steadiness, SteadinessMeter
-from ditfuse_jax.files import prepare_file, write_text
+from ditfuse_jax.files import prepare_text_file, write_text
 from ditfuse_jax.images import LoadedImage, RangeOption, SourceRanges
 from ditfuse_jax.images.frames import (
     FrameSource,
@@ -135,7 +135,7 @@ def evaluate_sequence(
     """
     if json_file is not None:
         json_file = as_path(json_file)
-        prepare_file(json_file)
+        prepare_text_file(json_file)
     opened = open_sources(sources, fps)
     pairs = pair_frames(opened, pairing)
     for note in () if quiet else pairs.notes:

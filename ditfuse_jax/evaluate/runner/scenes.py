@@ -17,7 +17,7 @@ from ditfuse_jax.images import (
     files_by_stem,
     paired_files,
 )
-from ditfuse_jax.paths import as_path
+from ditfuse_jax.paths import as_path, check_different_folders
 from ditfuse_jax.pipeline import Source, open_source
 from ditfuse_jax.pipeline.records import RecordSource
 from ditfuse_jax.pipeline.sources import FileSource, is_folder
@@ -161,6 +161,7 @@ def _open_folders(
     aligner: SceneAligner | None,
 ) -> Scenes:
     _check_count(count)
+    check_different_folders(folders.sources)
     places = [*folders.sources, *([folders.clean] if folders.clean else [])]
     listed = [files_by_stem(place) for place in places]
     complete, excluded = {}, {}

@@ -78,3 +78,18 @@ def test_missing_folders_are_made_and_a_folder_is_no_file(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be created"):
         Exports(json=tmp_path / "file" / "x.json").make_folders()
+
+
+def test_a_table_replaces_no_image_and_no_other_table(tmp_path):
+    image = tmp_path / "vis.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    for kind in ("json", "csv", "markdown", "latex"):
+        with pytest.raises(UserError, match=r"vis\.png exists and is no text: choose another"):
+            Exports(**{kind: image}).make_folders()
+    for one in (
+        Exports(json=tmp_path / "x", csv=tmp_path / "x"),
+        Exports(csv=tmp_path / "x.csv", markdown=tmp_path / "x-summary.csv"),
+    ):
+        with pytest.raises(UserError, match=r"two tables would be written to this file"):
+            one.make_folders()
+    Exports(tmp_path / "x.json", tmp_path / "x.csv").make_folders()
