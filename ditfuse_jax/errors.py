@@ -14,6 +14,10 @@ EXIT_TEMPORARY = 75
 EXIT_INTERRUPTED = 130
 
 
+# Characters that reverse what a terminal shows after them.
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def one_line(text: object) -> str:
     """Returns a text in one line that changes no terminal: control characters are escaped.
 
@@ -21,7 +25,7 @@ def one_line(text: object) -> str:
     """
     return "".join(
         char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in ("Cc", "Zl", "Zp")
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp") or char in _DIRECTIONS
         else char
         for char in str(text)
     )
@@ -42,14 +46,20 @@ class TemporaryError(UserError):
     """A failure of the environment that passes by itself, such as a store that does not answer."""
 
 
-def exit_code(error: UserError) -> int:
-    """Returns `EXIT_TEMPORARY` for a `TemporaryError` or what it caused, else `EXIT_USER_ERROR`."""
+def is_temporary(error: UserError) -> bool:
+    """Whether an error is a `TemporaryError`, or was caused by one.
+
+    Jobs of many parts end with such an error: the parts that follow would wait as long.
+    """
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, TemporaryError):
-            return EXIT_TEMPORARY
+    while cause is not None and not isinstance(cause, TemporaryError):
         cause = cause.__cause__
-    return EXIT_USER_ERROR
+    return cause is not None
+
+
+def exit_code(error: UserError) -> int:
+    """Returns the exit code of a command that ends with an error."""
+    return EXIT_TEMPORARY if is_temporary(error) else EXIT_USER_ERROR
 
 
 class ContractError(UserError):

@@ -1,6 +1,7 @@
 """Ends a process whose threads may never return, or whose end would take long."""
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -16,8 +17,9 @@ def exit_now(code: int) -> NoReturn:
     """
     for child in multiprocessing.active_children():
         child.kill()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a full disk, or a reader that is gone
+            stream.flush()
     os._exit(code)
 
 

@@ -11,6 +11,7 @@ from ditfuse_jax.errors import (
     exit_code,
     one_line,
 )
+from ditfuse_jax.storage.retries import StorageError
 
 
 def test_only_what_a_temporary_failure_caused_has_its_exit_code():
@@ -32,9 +33,11 @@ def test_only_what_a_temporary_failure_caused_has_its_exit_code():
     [
         ("two\nlines.png: is empty", r"two\nlines.png: is empty"),
         ("a\r\x1b[2Jb\x85\u2028c\0", r"a\r\x1b[2Jb\x85\u2028c\x00"),
+        ("a\u202egnp.exe", r"a\u202egnp.exe"),
         ("😀 é\udcff.png", "😀 é\udcff.png"),
     ],
 )
 def test_control_characters_of_names_are_escaped(text, line):
     assert one_line(text) == line
     assert str(UserError(text)) == str(IncompleteError(text, {})) == line
+    assert str(StorageError(13, "refused", text)) == f"{line}: refused"

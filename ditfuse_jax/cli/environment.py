@@ -20,6 +20,8 @@ def explain(error: Exception) -> str | None:
     try:
         os.getcwd()
     except OSError:
+        if not isinstance(error, OSError):
+            return None
         return "the working folder was removed or cannot be read: change to another one"
     return _without_device()
 

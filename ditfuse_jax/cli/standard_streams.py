@@ -1,5 +1,6 @@
 """The standard streams of a command: what cannot be written to them is told in one line."""
 
+import contextlib
 import io
 import os
 import sys
@@ -19,19 +20,18 @@ def prepare_streams() -> None:
       standard error, which would tell it, the text is dropped and the work goes on.
     """
     _open_missing()
-    sys.stdout = sys.__stdout__ = _guarded(sys.stdout, _Output)
-    sys.stderr = sys.__stderr__ = _guarded(sys.stderr, _Messages)
+    sys.stdout = _guarded(sys.stdout, _Output)
+    sys.stderr = _guarded(sys.stderr, _Messages)
 
 
 class _Guarded(io.TextIOWrapper):
     """A text stream whose failures, but for a reader that is gone, are passed to `failed`."""
 
+    # Others may hold it, such as handlers of `logging`; without them its end would close the file.
+    before: io.TextIOWrapper
+
     def failed(self, error: OSError) -> None:
-        """Takes what a write or flush raised; further text goes to the null device."""
-        del error
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.fileno())
-        os.close(null)
+        """Takes what a write or flush raised."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -52,15 +52,17 @@ class _Guarded(io.TextIOWrapper):
 
 
 class _Messages(_Guarded):
-    """Standard error."""
+    """Standard error: later text is written again when that is possible."""
 
 
 class _Output(_Guarded):
     """Standard output."""
 
     def failed(self, error: OSError) -> None:
-        """Raises a `UserError`."""
-        super().failed(error)
+        """Raises a `UserError`; further text goes to the null device."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
         raise UserError(
             f"standard output: cannot be written ({reason(error)}); free space or direct it "
             "elsewhere"
@@ -70,13 +72,19 @@ class _Output(_Guarded):
 def _guarded(stream: Any, kind: type[_Guarded]) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's
         return stream
-    settings = {
-        "encoding": stream.encoding,
-        "line_buffering": stream.line_buffering,
-        "write_through": stream.write_through,
-    }
+    # Who made a pipe that does not block would get a part of the text.
+    with contextlib.suppress(OSError):
+        os.set_blocking(stream.fileno(), True)
     stream.flush()
-    return kind(stream.detach(), errors="backslashreplace", **settings)
+    guarded = kind(
+        stream.buffer,
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+    guarded.before = stream
+    return guarded
 
 
 def _open_missing() -> None:
@@ -84,9 +92,19 @@ def _open_missing() -> None:
         if getattr(sys, name) is not None:
             continue
         null = os.open(os.devnull, os.O_RDWR)
-        if null != number:
+        if null > number and not _is_open(number):
             os.dup2(null, number)
             os.close(null)
-        # The number stays open until the process ends, as that of any standard stream.
-        stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            null = number
+        # It stays open until the process ends, as any standard stream.
+        stream = open(null, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
+
+
+def _is_open(number: int) -> bool:
+    """Whether a file that was opened since the start has this number."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

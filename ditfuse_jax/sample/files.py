@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from ditfuse_jax.errors import UserError, one_line
+from ditfuse_jax.errors import UserError, is_temporary, one_line
 from ditfuse_jax.files import check_folder, make_folder
 from ditfuse_jax.images import (
     RangeOption,
@@ -208,7 +208,7 @@ def fuse(
                 if regions is not None:
                     item = regions.limit(item, planned.name, reader.cut)
             except UserError as error:
-                if not job.folders:
+                if not job.folders or is_temporary(error):
                     raise
                 failures[planned.name] = str(error)
                 bar.update()
@@ -253,8 +253,10 @@ def fuse(
                     kept.append(planned.path)
                 else:
                     write_image(planned.path, image, metadata)
+                    watched.written(planned.path, metadata.get(KEY))
                     written.append(planned.path)
                 bar.update()
+    watched.check()
     if guessed > 1:
         print(
             f"warning: in {guessed} images it was guessed which one a request means: see `source"

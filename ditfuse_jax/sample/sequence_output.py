@@ -68,9 +68,11 @@ class FrameFolder:
         path, key = self._paths[number], self._keys[number]
         if not self._watched.is_made(path, key):
             write_image(path, image, {**metadata, KEY: key}, quick=True)
+            self._watched.written(path, key)
 
     def finish(self, metadata: Mapping[str, str]) -> list[Path]:
         del metadata
+        self._watched.check()
         return list(self._paths)
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tqdm
 
-from ditfuse_jax.errors import TemporaryError, UserError
+from ditfuse_jax.errors import TemporaryError, UserError, one_line
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class StorageError(UserError, OSError):
         OSError.__init__(self, number, reason, where)
 
     def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
+        return one_line(f"{self.filename}: {self.strerror}")
 
     def __reduce__(self):
         return type(self), (self.errno, self.strerror, self.filename)

@@ -6,9 +6,14 @@ absl's status codes.
 
 import re
 
-_STATUS = re.compile("([A-Z]+(?:_[A-Z]+)*): ")
-_UNAVAILABLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
+_UNAVAILABLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 _REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+# Not those of wrong calls, such as INVALID_ARGUMENT: they are bugs.
+_OTHERS = (
+    *("RESOURCE_EXHAUSTED", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"),
+    *("ABORTED", "CANCELLED", "DATA_LOSS"),
+)
+_STATUS = re.compile(f"({'|'.join((*_UNAVAILABLE, *_REFUSED, *_OTHERS))}): ")
 
 
 def status_of(error: Exception) -> str | None:

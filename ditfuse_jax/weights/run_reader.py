@@ -151,7 +151,8 @@ class RunReader:
             if cause := _access_failure(error):
                 if status_of(cause):
                     reason = summary(cause)
-                raise (TemporaryError if is_unavailable(cause) else UserError)(
+                passes = isinstance(cause, TemporaryError) or is_unavailable(cause)
+                raise (TemporaryError if passes else UserError)(
                     f"checkpoint {self.folder / str(step)} cannot be read ({reason}): it may be "
                     "intact; check the store and your permissions, then run the same command"
                 ) from error
@@ -182,13 +183,19 @@ class RunReader:
 
 
 def _access_failure(error: BaseException) -> Exception | None:
-    """Returns what of an error and its causes says that a disk or store was not read at all."""
+    """Returns what of an error and its causes says that a disk or store was not read at all.
+
+    The first one decides that is an error of the system or of tensorstore.
+    """
     cause: BaseException | None = error
-    while isinstance(cause, Exception):
-        number = cause.errno if isinstance(cause, OSError) else None
-        if number in _ACCESS or is_unavailable(cause) or is_refused(cause):
-            return cause
-        cause = cause.__cause__ or cause.__context__
+    seen: list[BaseException] = []
+    while isinstance(cause, Exception) and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause if cause.errno in _ACCESS else None
+        if status_of(cause) is not None:
+            return cause if is_unavailable(cause) or is_refused(cause) else None
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
 
 

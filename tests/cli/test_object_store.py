@@ -5,6 +5,7 @@ import pytest
 from ditfuse_jax.cli import main
 from ditfuse_jax.images import read_image
 from ditfuse_jax.paths import as_path
+from ditfuse_jax.storage import retries
 from ditfuse_jax.weights import open_checkpoint
 
 pytestmark = [pytest.mark.processes, pytest.mark.medium]  # the servers
@@ -117,3 +118,27 @@ def test_a_training_without_bucket_permission_or_credentials_ends_before_compili
     message = refused("train", "--config", "nano_m3", "--workdir", run, *tiny_overrides)
     assert told in message and run in message
     assert "check the bucket's name, your credentials and their permissions" in message
+
+
+@pytest.mark.usefixtures("no_local_folder")
+def test_a_store_that_stays_away_ends_a_job_at_once_and_is_no_bad_input(
+    gcs, stacks, checkpoint, monkeypatch, capsys
+):
+    monkeypatch.setattr(retries, "RETRY_SECONDS", 0.5)
+    bucket = as_path(gcs.bucket())
+    for side in ("image1", "image2"):
+        for image in (stacks / side).iterdir():
+            (bucket / side / image.name).write_bytes(image.read_bytes())
+    asked = []
+
+    def decide(request):
+        if request.kind == "read" and "image1" in request.url:
+            asked.append(request.url.partition("image1")[2])
+            return 503, b"busy"
+        return None
+
+    gcs.proxy.decide = decide
+    fuse = ["fuse", f"{bucket}/image1", f"{bucket}/image2", "--checkpoint", str(checkpoint)]
+    assert main([*fuse, "-o", f"{bucket}/out"]) == 75
+    assert "the store failed for" in capsys.readouterr().err.splitlines()[-1]
+    assert len(set(asked)) == 1  # the other stacks were not tried

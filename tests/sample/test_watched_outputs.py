@@ -42,6 +42,20 @@ def test_frames_of_another_command_are_not_replaced(tmp_path):
     assert other.done(0) and not mine.done(0)
 
 
+def test_a_job_whose_files_another_one_replaces_fails_at_its_end(tmp_path):
+    names = ["0.png", "1.png"]
+    mine, same = (FrameFolder(tmp_path, names, "mine") for _ in range(2))
+    for number in range(2):
+        mine.write(number, IMAGE, {})
+    write_image(tmp_path / "0.png", IMAGE, {KEY: same._keys[0]})  # as an equal job writes it
+    assert mine.finish({}) == [tmp_path / name for name in names]
+    other = FrameFolder(tmp_path, names, "other")  # finds what is there, and makes it anew
+    other.write(1, IMAGE, {})
+    assert other.done(1)
+    with pytest.raises(UserError, match=r"1\.png: was written by another process"):
+        mine.finish({})
+
+
 @pytest.mark.medium
 def test_a_folder_that_another_command_fills_is_left_to_it(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ def test_the_status_and_the_first_cause_are_found():
 
 
 def test_other_errors_have_no_status():
-    for error in (ValueError("a step must be positive"), OSError("UNAVAILABLE: no"), KeyError("A")):
+    errors = [ValueError(text) for text in ("RGB: 3 channels", "INVALID_ARGUMENT: Device 3", "no")]
+    for error in (*errors, OSError("UNAVAILABLE: no"), KeyError("A")):
         assert status_of(error) is None
         assert not is_refused(error) and not is_unavailable(error)

@@ -1,10 +1,9 @@
 """The repairs that a model is asked for where its sources are degraded."""
 
-from ditfuse_jax.errors import UserError
 from ditfuse_jax.evaluate.runner.suites import Condition, Suite
 from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.prompts.requests import DEFECTS, Request
-from ditfuse_jax.sample.instructions import make_instruction
+from ditfuse_jax.prompts.taught_requests import TaughtRequests
 
 REPAIRED = "repaired"  # the method: the model, asked to repair the defect that the sources have
 
@@ -19,15 +18,12 @@ def degraded_source(condition: Condition, cameras: bool) -> int | None:
     return {"visible": 0, "infrared": 1}.get(condition.sources) if cameras else None
 
 
-def repair_requests(
-    suite: Suite, cameras: bool, task: str, sampling: SamplingConfig
-) -> dict[str, Request]:
+def repair_requests(suite: Suite, cameras: bool, sampling: SamplingConfig) -> dict[str, Request]:
     """Returns the repair of each defect of a suite that a model can be asked to repair.
 
     Args:
       suite: with conditions.
       cameras: see `degraded_source`.
-      task: of the set, see `standard_prompt`.
       sampling: says what the model was taught, and whether image operations do the rest.
 
     Returns:
@@ -36,16 +32,13 @@ def repair_requests(
     """
     if suite.against == "sources":
         return {}
-    requests = {}
+    taught, requests = TaughtRequests.parse(sampling.requests), {}
     for condition in suite.conditions:
         if condition.defect not in DEFECTS:
             continue
         index = degraded_source(condition, cameras)
         role = None if index is None else ("first", "second")[index]
         request = Request("repair", role=role, defect=condition.defect)
-        try:
-            make_instruction(None, 2, sampling, task, [request])
-        except UserError:  # this model cannot
-            continue
-        requests[condition.defect] = request
+        if not taught.divide((request,), apply=sampling.apply_requests).left_out:
+            requests[condition.defect] = request
     return requests

@@ -20,7 +20,7 @@ import tqdm
 
 from ditfuse_jax.align import RESIDUAL
 from ditfuse_jax.degrade.defects import IMAGE_DEFECTS, apply_defect
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, is_temporary
 from ditfuse_jax.evaluate.baselines import BASELINES, method_title
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.reports.contact_sheet import write_sheet
@@ -209,7 +209,7 @@ def _evaluate_set(
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     if fuser:
-        repairs = repair_requests(suite, _has_cameras(s), s.task, fuser.sampling)
+        repairs = repair_requests(suite, _has_cameras(s), fuser.sampling)
         readers: dict[str, Callable[[], Scene]] = {}
         adjustments: dict[str, list[Request]] = {}
         for stem, of in variants.items():
@@ -232,6 +232,8 @@ def _evaluate_set(
                     raise UserError(why)
             values[stem] = _score(stem, variants[stem], files, bool(fuser), cache, suite.against)
         except UserError as error:
+            if is_temporary(error):
+                raise
             excluded[stem] = str(error)
     if values:
         _write_sheet(folder / f"{name}-sheet.png", next(iter(values)), variants, files, suite)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import tqdm
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, is_temporary
 from ditfuse_jax.evaluate.baselines import CEILINGS
 from ditfuse_jax.evaluate.runner.scenes import Scene, Scenes
 from ditfuse_jax.files import make_folder
@@ -91,6 +91,8 @@ def fuse_scenes(
                 names = [f"{stem} image {i + 1}" for i in range(len(scene.sources))]
                 check_same_size(scene.sources, names)
             except UserError as error:
+                if is_temporary(error):
+                    raise
                 excluded[stem] = str(error)
                 bar.update()
                 continue

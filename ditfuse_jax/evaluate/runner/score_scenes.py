@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from ditfuse_jax.errors import UserError
+from ditfuse_jax.errors import UserError, is_temporary
 from ditfuse_jax.evaluate.baselines import BASELINES
 from ditfuse_jax.evaluate.metrics import compute_metrics_of_candidates
 from ditfuse_jax.evaluate.results import Results
@@ -60,6 +60,8 @@ def score_scenes(
                 wanted = [name for name in names if name not in left_out]
                 scores, fingerprints, new = _scores(scene, outputs, wanted, cache)
             except UserError as error:
+                if is_temporary(error):
+                    raise
                 excluded[stem] = str(error)
                 continue
             if new:

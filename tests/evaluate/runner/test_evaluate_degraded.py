@@ -123,7 +123,7 @@ def test_a_model_that_cannot_repair_or_is_compared_with_the_sources_is_not_asked
         suite = Suite("Small", root, SETS, noisy, against)
         expected = {"noisy": Request("repair", defect="noisy")}
         asked = apply and against == "fusion"
-        assert repair_requests(suite, True, "ivif", sampling) == (expected if asked else {})
+        assert repair_requests(suite, True, sampling) == (expected if asked else {})
 
 
 def test_suites_that_share_a_folder_keep_their_own_files(root, tmp_path, monkeypatch):
