@@ -42,6 +42,8 @@ _FORMATS = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
 }
+# Files that are read as others are if Pillow has opened them already, some by `FORMATS`.
+FILE_FORMATS = frozenset({*_FORMATS, "AVIF", "HEIF", "JXL"})
 _PILLOW_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 

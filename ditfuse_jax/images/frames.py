@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -182,19 +183,21 @@ def _others(folder: Path) -> str:
     if is_remote(folder):
         return ""
     files, folders = [], []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+    with os.scandir(folder) as entries:  # which asks the disk nothing more about most of them
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.name.startswith("."):
             continue
-        if path.is_dir():
-            folders.append(path.name)
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            files.append(path.name)
-        elif not path.is_file():
-            what = "a link to nothing" if path.is_symlink() else "a pipe or a device"
-            raise UserError(f"{path}: is {what}: restore this frame, or remove its name")
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
+            files.append(entry.name)
+        elif not entry.is_file():
+            what = "a link to nothing" if entry.is_symlink() else "a pipe or a device"
+            raise UserError(f"{entry.path}: is {what}: restore this frame, or remove its name")
     kinds = {"file": files, "folder": folders}
-    found = _listed({kind: len(names) for kind, names in kinds.items() if names})
-    return f"{found} ({', '.join([*files, *folders][:_NAMES_SHOWN])})" if found else ""
+    text = _listed({kind: len(names) for kind, names in kinds.items() if names})
+    return f"{text} ({', '.join([*files, *folders][:_NAMES_SHOWN])})" if text else ""
 
 
 def _listed(counts: Mapping[str, int]) -> str:

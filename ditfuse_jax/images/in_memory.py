@@ -9,7 +9,7 @@ from PIL import Image
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
-from ditfuse_jax.images.decode import decode_samples, read_samples
+from ditfuse_jax.images.decode import FILE_FORMATS, decode_samples, read_samples
 from ditfuse_jax.images.samples import Samples, check_one_frame, eight_bit_rgb
 from ditfuse_jax.paths import as_path
 
@@ -58,9 +58,12 @@ def load_image(image: Any, name: str) -> LoadedImage:
 
 
 def _pillow_samples(image: Image.Image, name: str) -> Samples:
-    if getattr(image, "tile", None) and image.tell() == 0:
+    waits = getattr(image, "tile", None) and image.tell() == 0
+    if waits and image.format in FILE_FORMATS:
         # Not decoded yet: the file is read as others are, since Pillow drops bits of some formats.
-        return _file_samples(image, name)
+        samples = _file_samples(image, name)
+        if image.size in (samples.values.shape[1::-1], samples.values.shape[:2]):
+            return samples  # else `Image.draft` has chosen a smaller size
     if image.tell() == 0 and image.format != "TIFF":  # whose pages may be smaller copies
         check_one_frame(image, name)
     try:

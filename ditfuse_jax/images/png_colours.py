@@ -29,7 +29,7 @@ def png_notes(stream: IO[bytes], name: str) -> tuple[str, ...]:
         stream.seek(place)
     code_points = found.get(b"cICP", b"")
     if len(code_points) == 4:
-        return encoding_notes(code_points[0], code_points[1], has_icc=False, name=name)
+        return encoding_notes(code_points[0], code_points[1], has_icc=b"iCCP" in found, name=name)
     gamma = found.get(b"gAMA", b"")
     if len(gamma) == 4 and b"sRGB" not in found and b"iCCP" not in found:
         (value,) = struct.unpack(">I", gamma)

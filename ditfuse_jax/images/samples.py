@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -27,8 +27,13 @@ _PNG_HEAD = 512  # bytes, in which `write_image` puts `sBIT`
 _TIFF_SUBFILE, _TIFF_NOT_A_PAGE = 254, 1 | 4  # a smaller copy, a mask
 _TIFF_MOST_PAGES = 16
 _TIFF_DESCRIPTION, _TIFF_DEPTH = 270, 32997
+_TIFF_STRIPS, _TIFF_STRIP_BYTES = 273, 279
 _TIFF_PLANAR, _TIFF_EXTRA, _TIFF_FORMAT = 284, 338, 339
-_TIFF_UNSPECIFIED, _TIFF_ALPHA = 0, 2  # kinds of channels beside the colours
+_TIFF_UNSPECIFIED, _TIFF_PREMULTIPLIED, _TIFF_ALPHA = (
+    0,
+    1,
+    2,
+)  # kinds of channels beside the colours
 _UNSIGNED, _FLOAT = 1, 3  # sample formats
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # photometric interpretations
 _PALETTE, _CMYK, _YCBCR = 3, 5, 6
@@ -110,21 +115,33 @@ def check_one_frame(image: Image.Image, name: str) -> None:
     if image.format == "TIFF":
         tags = _tiff_tags(image)
         depth = tags.get(_TIFF_DEPTH, 1)
+        description = tags.get(_TIFF_DESCRIPTION)
+        places, sizes = tags.get(_TIFF_STRIPS, ()), tags.get(_TIFF_STRIP_BYTES, ())
         if (
             sum(_tiff_pages(image)) > 1
             or depth != 1
-            or is_part_of_stack(tags.get(_TIFF_DESCRIPTION))
+            or is_part_of_stack(description, places, sizes, _length_of(image))
         ):
             raise several_pages(name)
     elif image.format in ("PNG", "GIF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
         raise UserError(f"{name}: holds {frames} frames: save the one to fuse as its own file")
 
 
-def is_part_of_stack(description: object) -> bool:
-    """Whether a TIFF's description says that further images follow without a directory.
+def is_part_of_stack(
+    description: object, places: Sequence[int], sizes: Sequence[int], length: int
+) -> bool:
+    """Whether further images follow the first one of a TIFF without a directory.
 
-    ImageJ and tifffile write stacks like that.
+    ImageJ and tifffile write stacks like that, uncompressed, and say so in the description.  Who
+    takes one image out may copy the description.
+
+    Args:
+      description: of the first image.
+      places, sizes: of the parts of its pixels, in bytes.
+      length: of the file.
     """
+    if not places or min(places) + 2 * sum(sizes) > length:
+        return False
     text = description if isinstance(description, str) else ""
     counted = re.search(r"^images=(\d+)\s*$", text, re.MULTILINE)
     if text.startswith("ImageJ=") and counted:
@@ -244,6 +261,15 @@ def _bytes_of(image: Image.Image, count: int = -1) -> bytes:
     return data
 
 
+def _length_of(image: Image.Image) -> int:
+    """The bytes of an opened image's file."""
+    stream: Any = getattr(image, "fp", None)
+    place = stream.tell()
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(place)
+    return length
+
+
 def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
     """The tags of a TIFF file by number; none for other formats."""
     return getattr(image, "tag_v2", {})
@@ -325,6 +351,9 @@ def _deep_samples(image: Image.Image, name: str, notes: tuple[str, ...]) -> Samp
         kind = tags.get(_TIFF_EXTRA, (_TIFF_ALPHA,))[0]
         alpha = samples[..., 3:] if kind == _TIFF_ALPHA else None
         notes += left_out_channels(int(kind == _TIFF_UNSPECIFIED))
+        full = 1 if samples.dtype == np.float32 else _UINT16_MAX
+        if kind == _TIFF_PREMULTIPLIED and samples[..., 3].min() < full:
+            notes += (TRANSPARENT,)  # as the colours are
         samples = samples[..., :3]
     elif transparent is not None:
         where = samples == np.array(transparent)

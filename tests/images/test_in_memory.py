@@ -160,6 +160,26 @@ def test_an_undecoded_image_of_pillow_is_that_of_its_stream(tmp_path):
         taken(image)
 
 
+@pytest.mark.parametrize("kind", ["PPM", "TGA", "PCX"])
+def test_formats_that_pillow_alone_reads_are_taken_decoded_or_not(kind):
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, kind)
+    for decoded in (False, True):
+        image = Image.open(stream)
+        if decoded:
+            image.load()
+        np.testing.assert_array_equal(taken(image), RGB)
+
+
+def test_a_jpeg_that_pillow_reads_smaller_stays_so():
+    stream = io.BytesIO()
+    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(stream, "JPEG")
+    image = Image.open(stream)
+    image.draft("RGB", (24, 16))
+    assert image.size == (24, 16)
+    assert taken(image).shape == (16, 24, 3)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
 def test_of_several_frames_that_pillow_opened_the_first_is_not_taken_silently(kind):
     frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (40, 200)]

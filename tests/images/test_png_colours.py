@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import ImageCms
 
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.images.decode import decode_samples
@@ -39,6 +40,14 @@ def test_colours_of_other_primaries_are_said(bits):
     (note,) = decode_samples(data, "x").notes
     assert note == "its colours are of Display P3, without a profile, and are not converted to sRGB"
     assert not decode_samples(png(bits, RGB, bytes(24), (b"cICP", bytes([1, 13, 0, 1]))), "x").notes
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_nothing_is_said_of_primaries_where_a_profile_is_applied(bits):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    icc = (b"iCCP", b"profile\0\0" + zlib.compress(profile))
+    data = png(bits, RGB, bytes(24), (b"cICP", bytes([12, 13, 0, 1])), icc)
+    assert not decode_samples(data, "x").notes
 
 
 def test_a_gamma_that_is_not_applied_is_said_unless_the_file_names_srgb():

@@ -53,7 +53,7 @@ def open_tiff(data: bytes, name: str) -> OpenedFile:
         raise several_pages(name)
     page = file.pages.first
     assert isinstance(page, tifffile.TiffPage)
-    if is_part_of_stack(page.description):
+    if is_part_of_stack(page.description, page.dataoffsets, page.databytecounts, len(data)):
         raise several_pages(name)
     _check(page, name)
     ends = [a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)]

@@ -187,6 +187,25 @@ def test_a_stack_whose_further_images_have_no_directory_is_refused(kind):
     assert decode_samples(one.getvalue(), "x").values.shape == (16, 16)
 
 
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16])
+@pytest.mark.parametrize("description", ["ImageJ=1.11a\nimages=5\nslices=5\n", "shaped"])
+def test_a_page_that_was_taken_out_of_a_stack_with_its_description_is_read(samples, description):
+    if description == "shaped":
+        description = '{"shape": [5, 16, 24], "truncated": true}'
+    stream, values = io.BytesIO(), np.arange(384, dtype=samples).reshape(16, 24)
+    tifffile.imwrite(stream, values, description=description, metadata=None)
+    found = decode_samples(stream.getvalue(), "x").values
+    np.testing.assert_array_equal(found[..., 0] if found.ndim == 3 else found, values)
+
+
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16])
+def test_premultiplied_transparency_is_told(samples):
+    stream, values = io.BytesIO(), np.full((16, 24, 4), 40, samples)
+    tifffile.imwrite(stream, values, photometric="rgb", extrasamples=["assocalpha"])
+    (note,) = decode_samples(stream.getvalue(), "x").notes
+    assert "transparent" in note
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("samples", [np.uint8, np.uint16, np.int16, np.float32])
 def test_every_depth_is_turned_upright(samples, orientation):
