@@ -278,6 +278,10 @@ def _damage_named(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
+        if "MAX_TEXT_" in text:  # a limit of Pillow's
+            raise UserError(
+                f"{name}: holds more text beside its pixels than is read: save it without metadata"
+            ) from error
         raise UserError(f"{name}: is damaged or truncated ({text})") from error
 
 

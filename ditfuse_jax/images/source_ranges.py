@@ -76,6 +76,7 @@ class SourceRanges:
         self._told: set[tuple[int, str]] = set()
         # Source -> what is to be known of how its image that was read last was read.
         self.notes: dict[int, tuple[str, ...]] = {}
+        self._used = False
 
     def read(self, path: ImageSource, source: int, depth: int | None = 8) -> np.ndarray:
         """Returns the image in a file.
@@ -97,6 +98,7 @@ class SourceRanges:
         samples = read.values
         if samples.dtype == np.uint8:
             return with_depth(samples, depth or 8)
+        self._used = True
         chosen = self._ranges.get(source)
         named = self.choices[source] if source < len(self.choices) else "auto"
         if chosen is None and isinstance(named, tuple):  # for which nothing need be measured
@@ -107,6 +109,18 @@ class SourceRanges:
                 " source was chosen has: give a range (--range LOW,HIGH)"
             )
         return as_rgb(apply_range(samples, chosen, depth=depth or 16, linear=read.linear))
+
+    def idle(self, images: Sequence[LoadedImage] | None = None) -> str:
+        """Returns a line if a range was given that has no effect; else "".
+
+        `images`: on which it has none; by default all that were read.
+        """
+        used = self._used
+        if images is not None:
+            used = any(image.samples.values.dtype != np.uint8 for image in images)
+        if used or all(choice == "auto" for choice in self.choices):
+            return ""
+        return "the range that was given has no effect: no image has more than 8 bits per channel"
 
     def read_reference(self, path: Path, source: int) -> np.ndarray:
         """Returns an image that is compared with a source, such as a clean one, with its range.

@@ -72,3 +72,11 @@ def test_a_transparent_grey_is_black_at_every_depth(bits, row, transparent, expe
     read = decode_samples(png(bits, GREY, row, (b"tRNS", struct.pack(">H", transparent))), "x")
     np.testing.assert_array_equal(read.values[0, :, 0], expected)
     assert read.notes == ("its transparent parts are put over black",)
+
+
+def test_too_much_text_is_not_called_damage():
+    text = (b"zTXt", b"notes\0\0" + zlib.compress(bytes([32]) * 2_000_000))
+    with pytest.raises(
+        UserError, match=r"^x: holds more text beside its pixels than is read: save"
+    ):
+        decode_samples(png(8, GREY, bytes(4), text), "x")

@@ -338,3 +338,15 @@ def test_how_images_were_read_is_told_and_recorded(fuser, images, tmp_path):
     words = ["fuse", tmp_path / "clear.png", tmp_path / "b.png", "-o", tmp_path / "x.png"]
     assert main([*map(str, words), "--checkpoint", "small"]) == 0
     assert read_metadata(tmp_path / "x.png")["notes"] == told
+
+
+def test_a_range_that_has_no_effect_is_told(fuser, images, files, tmp_path, capsys):
+    told = "the range that was given has no effect: no image has more than 8 bits per channel"
+    assert fuser(*images, value_range=(3, 7)).notes == told
+    deep = images[0].astype(np.uint16) * 257
+    eight, sixteen = fuser.batch([images, (deep, images[1])], value_range="full")
+    assert (eight.notes, sixteen.notes) == (told, "")
+    by_command(files, tmp_path, "--range", "3,7")
+    assert f"warning: {told}\n" in capsys.readouterr().err
+    by_command(files, tmp_path)
+    assert "has no effect" not in capsys.readouterr().err
