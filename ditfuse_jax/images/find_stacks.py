@@ -8,6 +8,7 @@ from pathlib import Path
 from ditfuse_jax.errors import UserError
 from ditfuse_jax.files import reason
 from ditfuse_jax.images.decode import IMAGE_SUFFIXES, local_or_remote
+from ditfuse_jax.images.pairs import shared_name
 from ditfuse_jax.paths import is_remote
 
 
@@ -98,7 +99,7 @@ def _list(place: Path, recursive: bool) -> _Listing:
                 add(path, prefix)
 
     def add(path: Path, prefix: str) -> None:
-        is_image, name = path.suffix.lower() in IMAGE_SUFFIXES, prefix + path.stem
+        is_image, name = path.suffix.lower() in IMAGE_SUFFIXES, prefix + shared_name(path.stem)
         if _is_folder(path):
             if recursive:
                 enter(path, f"{prefix}{path.name}/")

@@ -3,6 +3,7 @@
 import contextlib
 import fnmatch
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,18 +106,30 @@ def _offer(folder: Path, inside: Sequence[Path]) -> str:
     return ""
 
 
+def shared_name(stem: str) -> str:
+    """Returns the form of a name by which images belong together.
+
+    Of letters with marks, such as `é`, Unicode has two forms, which look the same: macOS and others
+    write different ones (NFD and NFC).
+    """
+    return unicodedata.normalize("NFC", stem)
+
+
 def files_by_stem(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Returns stem -> path of the image files directly inside a folder, sorted by stem.
+
+    Stems have the form of `shared_name`.
 
     Raises:
       UserError: the folder is missing or empty, or has two files of one stem.
     """
     files: dict[str, Path] = {}
     for path in list_images(folder):
-        if path.stem in files:
+        name = shared_name(path.stem)
+        if name in files:
             raise UserError(
-                f"{folder}: {files[path.stem].name} and {path.name} have the same stem, so pairs"
+                f"{folder}: {files[name].name} and {path.name} have the same stem, so pairs"
                 " are ambiguous: keep one"
             )
-        files[path.stem] = path
+        files[name] = path
     return files

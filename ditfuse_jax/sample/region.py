@@ -20,6 +20,7 @@ from ditfuse_jax.flow import SamplingConfig
 from ditfuse_jax.images import files_by_stem, load_image, read_image
 from ditfuse_jax.images.decode import to_rgb8
 from ditfuse_jax.images.in_memory import as_array
+from ditfuse_jax.images.pairs import shared_name
 from ditfuse_jax.paths import as_path
 from ditfuse_jax.prompts.requests import CLASSES, Request
 from ditfuse_jax.prompts.taught_requests import TaughtRequests
@@ -201,6 +202,7 @@ class Regions:
         if self._masks is None:
             return self._path
         folder, _, stem = name.rpartition("/")
+        stem = shared_name(stem)
         if folder not in self._masks:
             place = self._path / folder
             self._masks[folder] = files_by_stem(place) if place.is_dir() else {}

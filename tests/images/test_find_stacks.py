@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from ditfuse_jax.errors import UserError
-from ditfuse_jax.images import find_stacks, numbered_folders
+from ditfuse_jax.images import find_stacks, numbered_folders, paired_files
 
 
 @pytest.fixture
@@ -121,3 +121,13 @@ def test_images_that_lie_side_by_side_in_one_folder_are_seen(folders):
     (a,) = folders(["1_vis.png", "1_ir.png"])
     with pytest.raises(UserError, match="found: none; it holds images: put those of each camera"):
         numbered_folders(a)
+
+
+def test_the_two_forms_of_a_letter_in_unicode_are_one_name(folders):
+    composed, apart = "\u00e9", "e\u0301"
+    a, b = folders([f"{composed}.png"], [f"{apart}.png"])
+    assert find_stacks([a, b]).stacks == {composed: (a / f"{composed}.png", b / f"{apart}.png")}
+    assert paired_files(a, b) == [(a / f"{composed}.png", b / f"{apart}.png")]
+    (b / f"{composed}.png").touch()
+    with pytest.raises(UserError, match="have the same name, so the pair is ambiguous"):
+        find_stacks([a, b])
