@@ -33,6 +33,18 @@ def target_bias(model: "DiTFuse", condition: Condition) -> jax.Array:
     return model.target_bias(condition)
 
 
+def target_bias_by_rows(model: "DiTFuse", condition: Condition) -> jax.Array:
+    """`target_bias` of whole images with all their sources, in another order."""
+    return model.target_bias_by_rows(condition)
+
+
+def encode_keys(
+    model: "DiTFuse", condition: Condition, target_bias: jax.Array, num_branches: int
+) -> EncodedCondition:
+    """`encode` with a `target_bias` that is known."""
+    return encode(model, condition, num_branches)._replace(target_bias=target_bias)
+
+
 def branch_velocities(
     model: "DiTFuse",
     encoded: EncodedCondition,

@@ -47,25 +47,51 @@ class ConvStem(nnx.Module):
         Returns:
           (B, P, D).
         """
-        batch, count, height, width, _ = sources.shape
         sources = jnp.where(valid[:, :, None, None, None], sources, 0.0)
-        x = jax.nn.silu(self.see(patchify(sources, CELL_SIZE)))
-        x = x.reshape(batch, count, height // CELL_SIZE, width // CELL_SIZE, STEM_WIDTH)
-        x = x + jax.nn.silu(self.look_around(_neighbourhoods(x)))
-        x = jax.nn.silu(self.merge(patchify(self.norm(x), self.side)))
+        x = self._cells(sources)
+        x = self._patches(x, _with_edges(x))
         x = jnp.where(valid[:, :, None, None], x, 0.0)
+        return self._output(x)
+
+    def wide_cells(self, sources: jax.Array) -> jax.Array:
+        """Features of cells for `row_of_patches`, of sources (B, n, H, W, C) that are all there."""
+        return _with_edges(self._cells(sources))
+
+    def row_of_patches(self, wide_cells: jax.Array, row: jax.Array) -> jax.Array:
+        """What a call returns for one row of patches, (B, w, D)."""
+        start, size = self.side * row, self.side + 2
+        rows = jax.lax.dynamic_slice_in_dim(wide_cells, start, size, axis=2)
+        return self._output(self._patches(rows[:, :, 1:-1, 1:-1], rows))
+
+    def _cells(self, sources: jax.Array) -> jax.Array:
+        """(B, n, H, W, C) -> (B, n, h, w, F), features of squares of pixels."""
+        batch, count, height, width, _ = sources.shape
+        x = jax.nn.silu(self.see(patchify(sources, CELL_SIZE)))
+        return x.reshape(batch, count, height // CELL_SIZE, width // CELL_SIZE, STEM_WIDTH)
+
+    def _patches(self, x: jax.Array, wide: jax.Array) -> jax.Array:
+        """Cells, and with those around them (B, n, h + 2, w + 2, F), to patches (B, n, P, D)."""
+        x = x + jax.nn.silu(self.look_around(_neighbourhoods(wide)))
+        return jax.nn.silu(self.merge(patchify(self.norm(x), self.side)))
+
+    def _output(self, x: jax.Array) -> jax.Array:
+        """(B, n, P, D) -> (B, P, D)."""
         return _OUTPUT_SCALE * self.out(self.merged_norm(jnp.sum(x, axis=1)))
 
 
-def _neighbourhoods(x: jax.Array) -> jax.Array:
-    """(..., H, W, C) -> (..., H, W, 9, C): each place with its eight neighbours, edges repeated.
+def _with_edges(x: jax.Array) -> jax.Array:
+    """(..., H, W, C) -> (..., H + 2, W + 2, C), edges repeated."""
+    margins = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
+    return jnp.pad(x, margins, mode="edge")
+
+
+def _neighbourhoods(wide: jax.Array) -> jax.Array:
+    """(..., H + 2, W + 2, C) -> (..., H, W, 9, C): each place with its eight neighbours.
 
     A matrix product of this is a 3x3 convolution; XLA computes the gradients of its own
     convolutions slowly on CPUs.
     """
-    *_, height, width, _ = x.shape
-    margins = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
-    wide = jnp.pad(x, margins, mode="edge")
+    height, width = wide.shape[-3] - 2, wide.shape[-2] - 2
     shifted = [
         wide[..., row : row + height, column : column + width, :]
         for row in range(3)

@@ -203,6 +203,27 @@ class DiTFuse(nnx.Module):
         target_bias = self._embed_sources(condition)
         if self.source_stem is not None:
             target_bias += self.source_stem(condition.images, condition.image_valid)
+        return self._with_prompt(target_bias, condition)
+
+    def target_bias_by_rows(self, condition: Condition) -> jax.Array:
+        """`target_bias` of a whole image with all its sources, for sampling on a CPU.
+
+        It is computed for one row of patches after the other: what is in use at a time stays in the
+        processor's cache.
+        """
+        images, patch, stem = condition.images, self.config.patch_size, self.source_stem
+        cells = None if stem is None else stem.wide_cells(images)
+
+        def one(row: jax.Array) -> jax.Array:
+            strip = jax.lax.dynamic_slice_in_dim(images, patch * row, patch, axis=2)
+            bias = self._embed_sources(condition._replace(images=strip))
+            return bias if stem is None or cells is None else bias + stem.row_of_patches(cells, row)
+
+        rows = jax.lax.map(one, jnp.arange(images.shape[2] // patch))
+        bias = jnp.moveaxis(rows, 0, 1).reshape(images.shape[0], -1, rows.shape[-1])
+        return self._with_prompt(bias, condition)
+
+    def _with_prompt(self, target_bias: jax.Array, condition: Condition) -> jax.Array:
         if self.prompt_pool is not None:
             texts = self._embed_texts(condition)
             target_bias += self.prompt_pool(texts, condition.token_valid)[:, None]

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.flow import SamplingConfig
-from ditfuse_jax.flow.guided_velocity import SAMPLING_T_EPS, decide
+from ditfuse_jax.flow.guided_velocity import SAMPLING_T_EPS, decide, target_bias_by_rows
 from ditfuse_jax.flow.path import to_velocity
 from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.network import Network
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ditfuse_jax.model import DiTFuse
 
 _RUNNING = 4  # at most so many groups of tiles are computed at the same time
+_SHARE = 0.5  # of the tiles: for more, the whole frame's sources are embedded together
 _Part = tuple[np.ndarray, Condition, EncodedCondition]
 MAX_PIXELS = 2**21  # the program for a frame takes 200 bytes for each
 
@@ -101,8 +102,11 @@ class SequenceSampler:
         values = [kept.find(name, k, shown[k], key) for k, name in enumerate(names)]
         missing = [k for k, value in enumerate(values) if value is None]
         if missing:
+            bias = self._bias_of_all(parameters, branches, len(missing) / len(groups))
             x = self._start(parameters, branches, noise, weights, times, means, reuse)
-            parts = self._encoded(parameters, branches, weights, tiles, groups, missing, reuse)
+            parts = self._encoded(
+                parameters, branches, weights, tiles, groups, missing, reuse, bias
+            )
             decided = self._decided(parameters, parts, x, times[-2], tiles)
             for k, value in zip(missing, decided, strict=True):
                 values[k] = value
@@ -125,14 +129,33 @@ class SequenceSampler:
         groups: Sequence[np.ndarray],
         chosen: Sequence[int],
         reuse: EncodingReuse,
+        bias: Any = None,
     ) -> Iterator[_Part]:
-        """Yields corners, condition and encoded condition of the chosen groups of tiles."""
+        """Yields corners, condition and encoded condition of the chosen groups of tiles.
+
+        `bias`: of the whole image, if it is known; see `_bias_of_all`.
+        """
+        known = None
+        if bias is not None:
+            patch = config_of(self._tiled.structure, parameters).patch_size
+            known = np.asarray(bias).reshape(*(side // patch for side in tiles.size), -1)
+            of_patches = _of_cells(tiles, patch)
         for k in chosen:
             cut = cut_condition(branches, groups[k], tiles)
-            encoded = self._tiled.encoded(
-                parameters, cut, weights, reuse, tiles.size, k, len(groups)
-            )
+            arguments = parameters, cut, weights, reuse, tiles.size, k, len(groups)
+            if known is None:
+                encoded = self._tiled.encoded(*arguments)
+            else:
+                rows = [of_patches.cut(known, corner) for corner in groups[k] // patch]
+                own = np.stack(rows).reshape(len(rows), -1, known.shape[-1])
+                encoded = self._tiled.encoded(*arguments, own)
             yield groups[k], cut, encoded
+
+    def _bias_of_all(self, parameters: Any, branches: Condition, share: float) -> Any:
+        """Returns the `target_bias` of the whole image if a large share of its tiles needs it."""
+        if share < _SHARE:
+            return None
+        return self._bias(parameters, jax.tree.map(lambda leaf: leaf[0], branches))
 
     def _decided(
         self, parameters: Any, parts: Iterable[_Part], x: np.ndarray, t: Any, tiles: Tiles
@@ -183,6 +206,10 @@ class SequenceSampler:
     @functools.cached_property
     def _decide(self) -> Callable[..., jax.Array]:
         return self._tiled.compiled(decide)
+
+    @functools.cached_property
+    def _bias(self) -> Callable[..., jax.Array]:
+        return self._tiled.compiled(target_bias_by_rows, quick=False)
 
     @functools.cached_property
     def _step(self) -> Callable[..., jax.Array]:

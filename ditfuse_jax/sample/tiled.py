@@ -21,7 +21,7 @@ from ditfuse_jax.ahead import one_ahead
 from ditfuse_jax.compat import with_settings_of_this_thread
 from ditfuse_jax.flow import GuidanceRule, Solver, interpolate
 from ditfuse_jax.flow.guidance import PLAIN
-from ditfuse_jax.flow.guided_velocity import branch_velocities, encode, target_bias
+from ditfuse_jax.flow.guided_velocity import branch_velocities, encode, encode_keys, target_bias
 from ditfuse_jax.model import Condition, EncodedCondition
 from ditfuse_jax.model.logical_axes import logical_axis_rules
 from ditfuse_jax.model.network import Network
@@ -177,12 +177,21 @@ class TiledSampler:
         size: tuple[int, int],
         group: int,
         groups: int,
+        target_bias: np.ndarray | None = None,
     ) -> EncodedCondition:
-        """Encodes one of an image's groups of tiles, or takes what was kept of it."""
+        """Encodes one of an image's groups of tiles, or takes what was kept of it.
+
+        `target_bias`: of these tiles, if it is known already.
+        """
         before = None if reuse is None else reuse.find(size, group, condition)
-        if before is not None:
+        if before is not None and target_bias is None:
             return before._replace(target_bias=self._target_bias(parameters, condition))
-        encoded = self._encode(parameters, condition, weights)
+        if before is not None:
+            return before._replace(target_bias=target_bias)
+        if target_bias is None:
+            encoded = self._encode(parameters, condition, weights)
+        else:
+            encoded = self._encode_keys(parameters, condition, target_bias, weights)
         if reuse is not None:
             reuse.keep(size, group, condition, encoded, groups)
         return encoded
@@ -214,6 +223,15 @@ class TiledSampler:
     def _encode(self) -> Callable[[Any, Condition, jax.Array], EncodedCondition]:
         def run(model: "DiTFuse", condition: Condition, weights: jax.Array) -> EncodedCondition:
             return encode(model, condition, weights.shape[0])
+
+        return self.compiled(run)
+
+    @functools.cached_property
+    def _encode_keys(self) -> Callable[..., EncodedCondition]:
+        def run(
+            model: "DiTFuse", condition: Condition, target_bias: jax.Array, weights: jax.Array
+        ) -> EncodedCondition:
+            return encode_keys(model, condition, target_bias, weights.shape[0])
 
         return self.compiled(run)
 

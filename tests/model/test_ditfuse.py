@@ -169,3 +169,15 @@ def test_models_take_one_or_three_images_and_every_one_has_an_effect(models, num
         images[:, index] *= -1
         changed = forward(parameters, condition._replace(images=images), noisy, t)
         assert np.abs(changed - output).max() > 1e-3
+
+
+@pytest.mark.parametrize("patch_size, stem", [(4, True), (8, True), (8, False)])
+def test_what_sources_add_to_targets_is_the_same_row_of_patches_by_row(models, patch_size, stem):
+    config = dataclasses.replace(models.PIXEL, patch_size=patch_size, conv_stem=stem)
+    model = models.build(config)
+    condition = jax.tree.map(lambda leaf: leaf[:1], models.condition(config, grid=(3, 2)))
+    assert np.all(condition.image_valid)
+    expected = models.jit(model.target_bias)(condition)
+    found = models.jit(model.target_bias_by_rows)(condition)
+    assert found.shape == (1, 6, config.hidden_size)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -35,6 +35,7 @@ class Tiles:
     def __init__(self, config):
         self.structure = Network(config)
         self.decided, self.steps, self.corners = [], [], None
+        self.together = []  # tiles whose sources were embedded with the whole frame's
         self.running = self.most = 0  # groups of tiles that are computed at the same time
 
     def groups(self, tiles, rows, on_cpu):
@@ -42,13 +43,26 @@ class Tiles:
         self.corners = tiles.corners if tiles.size == SIZE else self.corners
         return list(tiles.corners[:, None])
 
-    def encoded(self, parameters, condition, weights, reuse, size, group, groups):
+    def encoded(self, parameters, condition, weights, reuse, size, group, groups, bias=None):
+        if bias is not None:  # what is at the tile's place in the bias of the whole frame
+            at = self.corners[group] // 16
+            np.testing.assert_array_equal(bias[0].reshape(2, 2, 2)[0, 0], at)
+            self.together.append(group)
         return size, group
 
     def compiled(self, function, *, quick=True):
         del quick
-        programs = {"decide": self.decide, "_compose": self.compose, "_step": self.step}
+        programs = {
+            "decide": self.decide,
+            "_compose": self.compose,
+            "_step": self.step,
+            "target_bias_by_rows": self.bias,
+        }
         return programs[function.__name__]
+
+    def bias(self, parameters, condition):
+        assert condition.images.shape[-3:-1] == SIZE
+        return np.moveaxis(np.indices((4, 6)), 0, -1).reshape(1, 24, 2)
 
     def decide(self, parameters, encoded, condition, x, t):
         size, group = encoded
@@ -91,6 +105,7 @@ def fuse(tiles):
     def run(images, token=1):
         reuse.next_frame()
         tiles.decided.clear()
+        tiles.together.clear()
         given = branches(images, token)
         assert sampler.fits(given)
         return sampler(None, given, noise, np.ones(1, "f4"), TIMES, reuse)
@@ -104,6 +119,11 @@ def test_the_first_frame_is_decided_in_all_tiles_and_blended_without_a_seam(tile
     # Cells that agree where tiles overlap are unchanged by blending.
     expected = picture()[0] * 2 + picture()[1]
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_sources_of_many_tiles_are_embedded_together_and_cut(tiles, fuse):
+    fuse(picture())
+    assert sorted(tiles.together) == list(range(len(tiles.corners)))
 
 
 def test_at_most_four_groups_of_tiles_are_computed_at_the_same_time(tiles, fuse):
@@ -132,6 +152,7 @@ def test_tiles_that_show_a_change_and_only_they_are_decided_again(tiles, fuse):
     found = fuse(now)
     shown = [k for k, (row, column) in enumerate(tiles.corners) if row < 8 and column < 8]
     assert tiles.decided == shown == [0]
+    assert not tiles.together
     np.testing.assert_allclose(found[0], now[0] * 2 + now[1], atol=1e-5)
     assert tiles.steps == GLOBAL * 2
 
