@@ -13,7 +13,8 @@ _NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
 
 def is_grey(image: np.ndarray) -> bool:
     """Whether the three channels of an image (H, W, 3) are equal."""
-    return bool((image == image[..., :1]).all())
+    red, green, blue = (image[..., channel] for channel in range(3))
+    return np.array_equal(red, green) and np.array_equal(red, blue)
 
 
 def unit_luma(image: np.ndarray) -> np.ndarray:
@@ -62,9 +63,9 @@ def _limit_strip(image: np.ndarray, sources: list[np.ndarray], relative: bool) -
     too_strong = strength > limit
     if not too_strong.any():
         return image
-    luma, limit, strength, chroma = (x[too_strong] for x in (luma, limit, strength, chroma))
-    chroma *= (limit / np.maximum(strength, 1e-6))[..., None]
-    red, blue = luma + chroma[..., 0], luma + chroma[..., 1]
+    luma, limit, strength, red, blue = (x[too_strong] for x in (luma, limit, strength, *chroma))
+    share = limit / np.maximum(strength, 1e-6)
+    red, blue = luma + share * red, luma + share * blue
     green = (luma - _RED * red - _BLUE * blue) / _GREEN
     unit, largest = _unit(image), np.iinfo(image.dtype).max
     limited = np.rint(np.stack([red, green, blue], axis=-1) * unit)
@@ -73,16 +74,17 @@ def _limit_strip(image: np.ndarray, sources: list[np.ndarray], relative: bool) -
     return result
 
 
-def _length(chroma: np.ndarray) -> np.ndarray:
-    """(H, W, 2) -> (H, W)."""
-    return cv2.magnitude(chroma[..., 0], chroma[..., 1])
+def _length(chroma: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Two planes (H, W) -> (H, W)."""
+    return cv2.magnitude(*chroma)
 
 
-def _split(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns luma (H, W) and chroma (H, W, 2), red - luma and blue - luma, float32 of 0..255."""
-    red, green, blue = np.moveaxis(image.astype(np.float32) / _unit(image), -1, 0)
+def _split(image: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Returns luma and chroma, red - luma and blue - luma, (H, W) float32 of 0..255 each."""
+    unit = _unit(image)
+    red, green, blue = (plane.astype(np.float32) / unit for plane in cv2.split(image))
     luma = _RED * red + _GREEN * green + _BLUE * blue
-    return luma, np.stack([red - luma, blue - luma], axis=-1)
+    return luma, (red - luma, blue - luma)
 
 
 def _unit(image: np.ndarray) -> np.float32:

@@ -163,7 +163,8 @@ class SequenceSampler:
         """Yields the values of the cells (T, h, w, C) of each group of tiles, at x (1, H, W, 3)."""
         running: collections.deque[jax.Array] = collections.deque()
         for corners, cut, encoded in parts:
-            rows = np.concatenate([tiles.cut(x, corner) for corner in corners])
+            rows = [tiles.cut(x, corner) for corner in corners]
+            rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
             running.append(self._decide(parameters, encoded, cut, rows, t))
             if len(running) == _RUNNING:
                 yield np.asarray(running.popleft())

@@ -72,6 +72,7 @@ class StackFuser:
         # Of a sequence; see `SequenceFuser`.
         self.reuse: EncodingReuse | None = None
         self.ahead = False  # whether a batch is begun before the last one is completed
+        self._shape: tuple[int, ...] = ()  # of the sources of the last batch
         check_tokenizer(trained.tokenizer, None, trained.model.vocab_size, trained.name)
         sampling.check_model(trained.model)
         structure = trained.structure
@@ -178,12 +179,14 @@ class StackFuser:
 
     def _begin(self, group: list[tuple[int, FusionInput]]) -> Callable[[], dict[int, np.ndarray]]:
         """Samples a batch; the function that is returned waits for the rest and makes images."""
-        free_compiled_programs()
         inputs = [item for _, item in group]
         # A group that is not full is filled up with copies, so that it needs no other program.
         filled = inputs + [inputs[-1]] * (self.sampling.batch_size - len(inputs))
         canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
         shape = (len(filled), len(inputs[0].sources), *canvases[0].padded, 3)
+        if self.reuse is None or shape != self._shape:  # else no program is new
+            self._shape = shape
+            free_compiled_programs()
         weights = self.sampling.guidance.weights
         shares = np.array([weights[name] for name in self.sampling.guidance.branches], np.float32)
         self._prepare_programs(filled, shape, shares)

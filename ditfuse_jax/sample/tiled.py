@@ -290,7 +290,8 @@ def cut_condition(branches: Any, corners: np.ndarray, tiles: Tiles) -> Condition
     def repeated(x: np.ndarray) -> Any:
         return rows(np.repeat(x[:, None], len(corners), axis=1))
 
-    images: Any = np.stack([tiles.cut(branches.images, corner) for corner in corners], axis=1)
+    cuts = [tiles.cut(branches.images, corner)[:, None] for corner in corners]
+    images: Any = cuts[0] if len(cuts) == 1 else np.concatenate(cuts, axis=1)  # a view if it can be
     return Condition(
         repeated(branches.tokens),
         repeated(branches.token_valid),
