@@ -18,6 +18,7 @@ from ditfuse_jax.model.layers import INIT_STD, Linear
 from ditfuse_jax.model.layout import Layout
 from ditfuse_jax.model.logical_axes import parameter, with_logical_constraint
 from ditfuse_jax.model.patches import patchify, position_table
+from ditfuse_jax.model.products import product
 from ditfuse_jax.model.prompt_pooling import PromptPooling
 from ditfuse_jax.model.rngs import Rngs
 from ditfuse_jax.model.rope import rope_tables
@@ -216,7 +217,7 @@ class DiTFuse(nnx.Module):
 
         def one(row: jax.Array) -> jax.Array:
             strip = jax.lax.dynamic_slice_in_dim(images, patch * row, patch, axis=2)
-            bias = self._embed_sources(condition._replace(images=strip))
+            bias = self._embed_present(patchify(strip, patch))
             return bias if stem is None or cells is None else bias + stem.row_of_patches(cells, row)
 
         rows = jax.lax.map(one, jnp.arange(images.shape[2] // patch))
@@ -239,6 +240,14 @@ class DiTFuse(nnx.Module):
         absent = self.config.max_images - count
         padded = jnp.pad(patches, ((0, 0), (0, 0), (0, absent), (0, 0), (0, 0), (0, 0)))
         return self.source_embedder(padded)
+
+    def _embed_present(self, patches: jax.Array) -> jax.Array:
+        """Embeds patches (B, n, P, p, p, C) of sources that are all present to (B, P, D)."""
+        if self.source_embedder is None:
+            batch, _, length = patches.shape[:3]
+            return jnp.zeros((batch, length, self.config.hidden_size), self.config.dtype)
+        kernel = self.source_embedder.kernel[...][: patches.shape[1]]  # absent ones add nothing
+        return product(jnp.moveaxis(patches, 1, 2), kernel, num_inputs=4)
 
     def _embed_draws(
         self, noisy: jax.Array, t: jax.Array, grid: tuple[int, int], target_bias: jax.Array
