@@ -18,7 +18,7 @@ from ditfuse_jax.images import (
     is_deep_format,
     write_image,
 )
-from ditfuse_jax.paths import is_remote, is_video
+from ditfuse_jax.paths import as_path, is_remote, is_video
 from ditfuse_jax.prompts.requests import Request
 from ditfuse_jax.sample.fingerprints import (
     KEY,
@@ -30,7 +30,7 @@ from ditfuse_jax.sample.fingerprints import (
 from ditfuse_jax.sample.folder_job import find_inputs, print_left_out, raise_failures
 from ditfuse_jax.sample.fused import image_metadata
 from ditfuse_jax.sample.fusion_input import FusionInput
-from ditfuse_jax.sample.planned_outputs import PlannedOutput, plan_outputs
+from ditfuse_jax.sample.planned_outputs import PlannedOutput, check_not_written, plan_outputs
 from ditfuse_jax.sample.refinement import check_refine
 from ditfuse_jax.sample.region import Regions
 from ditfuse_jax.sample.source_roles import GUESS
@@ -160,6 +160,8 @@ def fuse(
     check_refine(
         sampling or {}, config, [planned.instruction for planned in outputs], region is not None
     )
+    if align_save is not None:
+        check_not_written(as_path(align_save), outputs)
     regions = None if region is None else Regions(region, feather, config, task)
     if regions is not None:
         regions.check_outputs([output, *(planned.path for planned in outputs)])

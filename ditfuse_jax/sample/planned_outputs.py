@@ -82,6 +82,16 @@ def plan_outputs(
     return outputs
 
 
+def check_not_written(path: Path, outputs: Sequence[PlannedOutput]) -> None:
+    """Checks that a further file of a job is none of its images.
+
+    Raises:
+      UserError: it is.
+    """
+    if _real(path) in {_real(planned.path) for planned in outputs}:
+        raise UserError(f"{path} is one of the fused images: choose another file")
+
+
 def _real(path: Path) -> str:
     """Returns the path without links, by which files are compared."""
     return str(path) if is_remote(path) else os.path.realpath(path)

@@ -10,7 +10,7 @@ from ditfuse_jax.prompts import INSTRUCTION_POOLS
 from ditfuse_jax.sample import read_prompts
 from ditfuse_jax.sample.folder_job import find_inputs
 from ditfuse_jax.sample.instructions import make_instruction
-from ditfuse_jax.sample.planned_outputs import plan_outputs
+from ditfuse_jax.sample.planned_outputs import check_not_written, plan_outputs
 from ditfuse_jax.sample.standard_prompts import CONTROL_TASKS, standard_prompt
 
 PLACED = "<|image_2|> then <|image_1|>"
@@ -46,6 +46,12 @@ class TestPlan:
         assert planned.sources == tuple(pair)
         assert planned.instruction.prompt.startswith("[FUSION]. This is the first image")
         assert planned.instruction.prompt.endswith("Brighter.")
+
+    def test_a_further_file_of_the_job_is_none_of_its_images(self, pair, tmp_path):
+        planned = plan_outputs(pair, tmp_path / "out", ["One.", "Two."], "fuse")
+        with pytest.raises(UserError, match=r"a-2\.png is one of the fused images: choose another"):
+            check_not_written(tmp_path / "out" / ".." / "out" / "a-2.png", planned)
+        check_not_written(tmp_path / "out" / "rig.json", planned)
 
     def test_several_prompts_give_numbered_files_in_a_folder(self, pair, tmp_path):
         planned = plan_outputs(pair, tmp_path / "out", ["One.", PLACED, "Three."], "fuse")
