@@ -184,7 +184,7 @@ class StackFuser:
         filled = inputs + [inputs[-1]] * (self.sampling.batch_size - len(inputs))
         canvases = [self.canvas(*item.sources[0].shape[:2]) for item in filled]
         shape = (len(filled), len(inputs[0].sources), *canvases[0].padded, 3)
-        if self.reuse is None or shape != self._shape:  # else no program is new
+        if self.reuse is None or shape != self._shape:  # else few programs are new
             self._shape = shape
             free_compiled_programs()
         weights = self.sampling.guidance.weights
