@@ -204,8 +204,11 @@ class Heartbeat:
                 return self._publish(self._lost(line, index))
         # Activities that wait for other processes come last: they are a consequence.
         ranked = sorted(busy.values(), key=lambda one: (one[1] in _WAITING, -one[2]))
+        # The cause may have begun a little later: it gets the time to be the one that is named.
+        others_work = any(doing not in (*_WAITING, _DONE) for _, doing, _ in ranked)
+        grace = min(_OWN_GRACE, self.hang_timeout) / 2 if others_work else 0.0
         for name, doing, seconds in ranked:
-            if self._hangs(doing, seconds):
+            if self._hangs(doing, seconds - grace * (doing in _WAITING)):
                 return self._publish(self._hung(name, doing, seconds))
         if any(doing in _WAITING for _, doing, _ in busy.values()):
             for index, (name, doing, seconds) in busy.items():

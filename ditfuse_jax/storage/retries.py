@@ -87,8 +87,8 @@ async def repeat(
                 raise StoreUnavailable(
                     errno.EIO, f"the store failed for {RETRY_SECONDS:.0f} s ({reason})", where
                 ) from error
-            limit = f"repeated for up to {RETRY_SECONDS:.0f} s"
-            report(where, f"{reason}; {limit}, nothing is lost")
+            text = f"{reason}; repeated for up to {RETRY_SECONDS:.0f} s, nothing is lost"
+            report(where, text)
         await asyncio.sleep(delay * random.uniform(0.75, 1.25))
         delay = min(2 * delay, _LONGEST_DELAY)
 

@@ -45,6 +45,7 @@ class Tiles:
 
     def encoded(self, parameters, condition, weights, reuse, size, group, groups, bias=None):
         if bias is not None:  # what is at the tile's place in the bias of the whole frame
+            assert self.corners is not None  # of the whole frame's tiles
             at = self.corners[group] // 16
             np.testing.assert_array_equal(bias[0].reshape(2, 2, 2)[0, 0], at)
             self.together.append(group)

@@ -101,7 +101,7 @@ def test_an_owner_elsewhere_trains_while_it_renews_its_file(tmp_path):
 def test_the_error_of_a_training_is_kept_by_the_lock_until_the_next_start(tmp_path):
     make_run(tmp_path / "a")
     for error, kept in (
-        (UserError("no data\n here"), "no data here"),
+        (UserError("no data\n here"), r"no data\n here"),
         (ValueError("odd"), "ValueError: odd"),
         (KeyboardInterrupt(), ""),
         (None, ""),

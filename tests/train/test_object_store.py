@@ -105,7 +105,8 @@ def test_a_store_that_fails_in_the_middle_of_a_save_loses_nothing_and_is_told_in
         assert checkpoints.steps == [1, 2]
     gcs.proxy.reset()
     check_saved(run, 2)
-    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("storage: ")]
+    told = f"storage: {str(run).removesuffix('/run')}"
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith(told)]
     assert "nothing is lost" in line
 
 
