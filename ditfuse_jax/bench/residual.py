@@ -24,7 +24,7 @@ from ditfuse_jax.bench.align import find_pairs
 from ditfuse_jax.checks import check_at_least
 from ditfuse_jax.degrade.misalign import MAX_SHIFT
 from ditfuse_jax.degrade.simulated_infrared import simulated_infrared
-from ditfuse_jax.errors import EXIT_USER_ERROR, UserError
+from ditfuse_jax.errors import UserError, exit_code
 from ditfuse_jax.evaluate.runner.degraded_results import CLEAN, METRICS_AGAINST, DegradedResults
 from ditfuse_jax.evaluate.runner.evaluate_degraded import evaluate_degraded
 from ditfuse_jax.evaluate.runner.suites import Condition, EvaluationSet, Suite
@@ -78,8 +78,8 @@ def _peak(values: np.ndarray) -> float:
     return 0.0 if curvature == 0 else float((values[0] - values[2]) / (2 * curvature))
 
 
-def is_registered(reference: np.ndarray, moving: np.ndarray) -> bool:
-    """Returns whether both estimates find a pair registered to half a pixel."""
+def is_confirmed(reference: np.ndarray, moving: np.ndarray) -> bool:
+    """Returns whether both estimates confirm that a stored pair is registered to half a pixel."""
     alignment = estimate_alignment(reference, moving, RESIDUAL)
     if not alignment.confident or np.hypot(*alignment.warp.matrix[:2, 2]) > _REGISTERED:
         return False
@@ -103,7 +103,7 @@ def registered_pairs(
             check_labels(moving[..., 0], STREET_CLASSES)
             random = np.random.default_rng(number)
             moving = simulated_infrared(reference, moving[..., 0], names, random)
-        elif not is_registered(reference, moving):
+        elif not is_confirmed(reference, moving):
             continue
         yield path.stem, reference, moving
 
@@ -190,7 +190,7 @@ def main() -> None:
     try:
         measure(args)
     except UserError as error:
-        parser.exit(EXIT_USER_ERROR, f"{error}\n")
+        parser.exit(exit_code(error), f"{error}\n")
 
 
 if __name__ == "__main__":

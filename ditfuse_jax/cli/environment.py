@@ -17,12 +17,11 @@ def explain(error: Exception) -> str | None:
         reason = error.strerror or type(error).__name__
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         return one_line(f"{name}: cannot be used ({reason})")
-    try:
-        os.getcwd()
-    except OSError:
-        if not isinstance(error, OSError):
-            return None
-        return "the working folder was removed or cannot be read: change to another one"
+    if isinstance(error, OSError):
+        try:
+            os.getcwd()
+        except OSError:
+            return "the working folder was removed or cannot be read: change to another one"
     return _without_device()
 
 

@@ -21,13 +21,14 @@ def prepare_streams() -> None:
     """
     _open_missing()
     sys.stdout = _guarded(sys.stdout, _Output)
-    sys.stderr = _guarded(sys.stderr, _Messages)
+    sys.stderr = _guarded(sys.stderr, _Guarded)
 
 
 class _Guarded(io.TextIOWrapper):
-    """A text stream whose failures, but for a reader that is gone, are passed to `failed`."""
+    """A text stream that drops what cannot be written, unless it is because the reader is gone."""
 
-    # Others may hold it, such as handlers of `logging`; without them its end would close the file.
+    # The stream that this one replaces: handlers of `logging` may hold it, and its destructor would
+    # close the file.
     before: io.TextIOWrapper
 
     def failed(self, error: OSError) -> None:
@@ -51,12 +52,8 @@ class _Guarded(io.TextIOWrapper):
             self.failed(error)
 
 
-class _Messages(_Guarded):
-    """Standard error: later text is written again when that is possible."""
-
-
 class _Output(_Guarded):
-    """Standard output."""
+    """A stream whose text must not be dropped."""
 
     def failed(self, error: OSError) -> None:
         """Raises a `UserError`; further text goes to the null device."""
@@ -72,7 +69,7 @@ class _Output(_Guarded):
 def _guarded(stream: Any, kind: type[_Guarded]) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's
         return stream
-    # Who made a pipe that does not block would get a part of the text.
+    # Of a pipe that does not block, text that does not fit would be lost.
     with contextlib.suppress(OSError):
         os.set_blocking(stream.fileno(), True)
     stream.flush()
@@ -97,8 +94,7 @@ def _open_missing() -> None:
             os.close(null)
             null = number
         # It stays open until the process ends, as any standard stream.
-        stream = open(null, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
+        setattr(sys, name, os.fdopen(null, mode, encoding="utf-8", closefd=False))
 
 
 def _is_open(number: int) -> bool:

@@ -110,7 +110,7 @@ class SourceRanges:
             )
         return as_rgb(apply_range(samples, chosen, depth=depth or 16, linear=read.linear))
 
-    def idle(self, images: Sequence[LoadedImage] | None = None) -> str:
+    def without_effect(self, images: Sequence[LoadedImage] | None = None) -> str:
         """Returns a line if a range was given that has no effect; else "".
 
         `images`: on which it has none; by default all that were read.

@@ -258,8 +258,8 @@ def fuse(
                     watched.written(planned.path, metadata.get(KEY))
                     written.append(planned.path)
                 bar.update()
-    if idle := ranges.idle():
-        print(f"warning: {idle}", file=sys.stderr)
+    if unused := ranges.without_effect():
+        print(f"warning: {unused}", file=sys.stderr)
     watched.check()
     if guessed > 1:
         print(

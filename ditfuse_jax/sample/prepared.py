@@ -173,7 +173,7 @@ class Preparer:
             region=None if self._regions is None else self._regions.description,
             computed=sampler.computed_size(*images[0].shape[:2]),
             roles=item.source_roles,
-            notes="; ".join(filter(None, (self._reader.notes, self._ranges.idle(stack)))),
+            notes="; ".join(filter(None, (self._reader.notes, self._ranges.without_effect(stack)))),
         )
         return Prepared(sampler, item, instruction, metadata)
 

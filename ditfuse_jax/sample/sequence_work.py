@@ -143,8 +143,8 @@ def run_sequence(work: SequenceWork, target: SequenceOutput, output: Path) -> li
             target.write(number, image, work.metadata(size) if not is_video(output) else {})
             bar.update()
         paths = target.finish(work.metadata(size))
-    if missing and (idle := work.ranges.idle()):
-        print(f"warning: {idle}", file=sys.stderr)
+    if missing and (unused := work.ranges.without_effect()):
+        print(f"warning: {unused}", file=sys.stderr)
     if not quiet:
         _print_done(output, total, kept, time.monotonic() - started)
     return paths

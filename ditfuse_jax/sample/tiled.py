@@ -184,10 +184,11 @@ class TiledSampler:
         `target_bias`: of these tiles, if it is known already.
         """
         before = None if reuse is None else reuse.find(size, group, condition)
-        if before is not None and target_bias is None:
-            return before._replace(target_bias=self._target_bias(parameters, condition))
         if before is not None:
-            return before._replace(target_bias=target_bias)
+            bias: Any = target_bias
+            if bias is None:
+                bias = self._target_bias(parameters, condition)
+            return before._replace(target_bias=bias)
         if target_bias is None:
             encoded = self._encode(parameters, condition, weights)
         else:

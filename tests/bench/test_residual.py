@@ -8,7 +8,7 @@ import pytest
 from ditfuse_jax.align.geometry import translation
 from ditfuse_jax.bench import residual
 from ditfuse_jax.bench.residual import (
-    is_registered,
+    is_confirmed,
     losses,
     registered_pairs,
     shift_by_mutual_information,
@@ -33,14 +33,14 @@ def test_a_shift_beyond_the_search_is_no_number():
 @pytest.mark.parametrize(("shift", "registered"), [((0, 0), True), ((1.2, 0), False)])
 def test_only_pairs_that_both_estimates_confirm_count(tmp_path, shift, registered):
     reference, moving, _ = two_views(10, translation(*shift))
-    assert is_registered(reference, moving) == registered
+    assert is_confirmed(reference, moving) == registered
     write(tmp_path, {"pair": (reference, moving), "off": two_views(20, translation(3, 3))[:2]})
     found = [name for name, *_ in registered_pairs(tmp_path / "a", tmp_path / "b", False)]
     assert found == (["pair"] if registered else [])
 
 
 def test_unrelated_images_are_not_registered():
-    assert not is_registered(render(labels(100), 1), render(labels(200), 2))
+    assert not is_confirmed(render(labels(100), 1), render(labels(200), 2))
 
 
 def test_infrared_simulated_from_labels_always_counts(tmp_path):

@@ -345,14 +345,15 @@ def _write_sheet(
 ) -> None:
     """The strongest degradation of each kind of one image: sources and fused images."""
     strongest = {case[0]: case for case in degraded_cases(suite)}
+    cases = [CLEAN, *strongest.values()]
+    outputs = [_outputs(stem, case, variants[stem][case], files, bool(files)) for case in cases]
+    methods = (DEFAULT_METHOD, REPAIRED, "mean", "max")
+    shown = [m for m in methods if any(m in of for of in outputs)]
     rows, titles = [], []
-    shown = [*((DEFAULT_METHOD, REPAIRED) if files else ()), "mean", "max"]
-    for case in [CLEAN, *strongest.values()]:
-        read = variants[stem][case]
-        outputs = _outputs(stem, case, read, files, bool(files))
-        sources = read().sources
-        nothing = np.full_like(sources[0], 255)
-        rows.append([*sources, *(outputs.get(m, nothing) for m in shown)])
+    for case, of in zip(cases, outputs, strict=True):
+        sources = variants[stem][case]().sources
+        nothing = np.full_like(sources[0], 255)  # such as the repair of a defect that has none
+        rows.append([*sources, *(of.get(m, nothing) for m in shown)])
         titles.append(case[0] if case == CLEAN else f"{case[0]} {case[1]:g}")
     letters = [f"Source {letter}" for letter in "ABCD"[: len(rows[0]) - len(shown)]]
     write_sheet(path, rows, [*letters, *map(method_title, shown)], titles)

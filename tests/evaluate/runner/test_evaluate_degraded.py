@@ -98,7 +98,14 @@ def test_a_model_is_asked_to_repair_what_it_can(run, first_source_model, tmp_pat
     model = dataclasses.replace(first_source_model, sampling=sampling)
     monkeypatch.setattr(f"{EVALUATE_SUITE}.load_trained", lambda *_, **__: model)
     stripes, rain = Condition("stripes", (1.0,), "visible"), Condition("rainy", (1.0,))
+    sheets = []
+    monkeypatch.setattr(degraded, "write_sheet", lambda *arguments: sheets.append(arguments[2]))
     results = run((stripes, rain), checkpoint=tmp_path / "run")
+    # Without a repair there is no empty column.
+    run((rain,), checkpoint=tmp_path / "run", output=tmp_path / "other")
+    both = ["Source A", "Source B"]
+    expected = [[*both, "fused", "repaired", "mean", "max"], [*both, "fused", "mean", "max"]]
+    assert sheets[::2] == expected and sheets[1::2] == expected
     assert results.methods[:2] == ["fused", "repaired"]
     # Image A, which the stand-in copies, has stripes, which a repair removes.
     fused, repaired = (results.mean(("stripes", 1.0), "PSNR_clean", m) for m in results.methods[:2])
